@@ -1,0 +1,1 @@
+"""The only rooms that do I/O: MongoDB, Kafka, files, metrics."""

@@ -1,0 +1,73 @@
+"""MongoDB clients: one for the control database, one per partition, each opened when it is first needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from foreshard.errors import Unreachable
+from foreshard.model import Partition
+from foreshard.settings import Settings
+
+Document = dict[str, Any]
+
+SERVER_SELECTION_MS = 5_000
+
+
+class MongoConnections:
+    """Keeps one client per replica set. Dates are read as aware UTC; writes are acknowledged by the majority."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients: dict[str, MongoClient[Document]] = {}
+
+    def client(self, uri: str) -> MongoClient[Document]:
+        """The client for ``uri``, with the credentials from the environment where the URI has none."""
+        if uri not in self._clients:
+            credentials: dict[str, Any] = {}
+            if self._settings.mongo_username and self._settings.mongo_password:
+                credentials = {
+                    "username": self._settings.mongo_username,
+                    "password": self._settings.mongo_password.get_secret_value(),
+                }
+            self._clients[uri] = MongoClient(
+                uri,
+                tz_aware=True,
+                w="majority",
+                serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+                appname="foreshard",
+                **credentials,
+            )
+        return self._clients[uri]
+
+    @property
+    def control(self) -> MongoClient[Document]:
+        """The control database's client."""
+        return self.client(self._settings.control_uri.get_secret_value())
+
+    @property
+    def control_database(self) -> Database[Document]:
+        """The control database."""
+        return self.control[self._settings.control_database]
+
+    def partition(self, partition: Partition) -> MongoClient[Document]:
+        """The client of one partition's replica set."""
+        return self.client(partition.uri)
+
+    def check(self, uri: str, service: str) -> None:
+        """Raise :class:`Unreachable`, without credentials in it, unless ``uri`` answers a ping."""
+        try:
+            self.client(uri).admin.command("ping")
+        except PyMongoError as error:
+            nodes = ", ".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
+            raise Unreachable(service, nodes, "start it or correct its address") from error
+
+    def close(self) -> None:
+        """Close every client."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()

@@ -1,0 +1,1 @@
+"""The app's side: a routed client with pymongo's verbs."""

@@ -1,0 +1,1 @@
+"""The example app and its sample log."""

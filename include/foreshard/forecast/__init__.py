@@ -1,0 +1,1 @@
+"""Forecast each key's cost for the coming hours."""

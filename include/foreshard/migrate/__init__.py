@@ -1,0 +1,1 @@
+"""Move keys between partitions, live."""

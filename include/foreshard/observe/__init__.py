@@ -1,0 +1,1 @@
+"""Count accesses: hourly key load and co-access from raw records."""

@@ -1,0 +1,1 @@
+"""Decide the hour's moves and shadows."""

@@ -1,0 +1,62 @@
+"""How routing tables are published and followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from foreshard.model import DefaultRule, PlacementChange, RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One version of the routing table: what changed, why, and when."""
+
+    version: int
+    changes: tuple[PlacementChange, ...]
+    cause: str
+    published_at: datetime
+
+
+class RoutingStore(Protocol):
+    """The routing table and its versions (``routing_table``, ``routing_versions``)."""
+
+    def initialise(self, table: RoutingTable) -> None:
+        """Publish the first version; do nothing where the same version stands already."""
+        ...
+
+    def version(self) -> int:
+        """The current version (0 where nothing is published)."""
+        ...
+
+    def current(self) -> RoutingTable: ...
+
+    def publish(
+        self,
+        changes: Sequence[PlacementChange],
+        cause: str,
+        *,
+        within: Callable[[Any, int], None] | None = None,
+    ) -> int:
+        """Apply all changes in one transaction and return the new version (unchanged where ``changes`` is empty).
+
+        ``within(session, version)`` runs inside the same transaction (a move's journal entry). Raise
+        :class:`foreshard.errors.StaleEpoch` where any key is not at its expected epoch; then nothing is changed.
+        """
+        ...
+
+    def since(self, version: int) -> tuple[Publication, ...]:
+        """The publications after ``version``, in order."""
+        ...
+
+    def set_default_rule(self, rule: DefaultRule) -> int: ...
+
+    def acknowledge(self, sidecar_id: str, version: int) -> None:
+        """Note that a sidecar answers from ``version`` now (``sidecars``)."""
+        ...
+
+    def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
+        """(sidecars at or past ``version``, sidecars heard of since ``heard_since``)."""
+        ...

@@ -1,0 +1,118 @@
+"""What the stages read and save. Every ``save`` replaces what stood for the same hour, so that a stage may run twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from foreshard.model import ForecastBatch, HourTally, Location, Partition, PartitionLoad, PartitionScore, Plan
+
+
+class AccessLogSource(Protocol):
+    """Where raw access records come from: a Kafka topic, Parquet files."""
+
+    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+        """Yield the records that claim ``hour``, in batches with the standard columns and their values as they came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawHour:
+    """Where an hour's accepted and quarantined records were saved, and how many there are."""
+
+    hour: datetime
+    accepted_path: Path
+    quarantine_path: Path | None
+    accepted: int
+    quarantined: int
+
+
+class RawHourStore(Protocol):
+    """Raw hours as Parquet, pseudonymised; bad records beside them with a ``reason`` column."""
+
+    def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
+
+    def load(self, hour: datetime) -> pd.DataFrame:
+        """Return the accepted records; raise :class:`foreshard.errors.MissingStageResult` where there are none."""
+        ...
+
+    def describe(self, hour: datetime) -> RawHour: ...
+
+
+class TallyStore(Protocol):
+    """Hourly key load and co-access (``key_load``, ``co_access``)."""
+
+    def save(self, tallies: Sequence[HourTally]) -> None:
+        """Replace each tally's hour, whole; an hour without accesses is remembered as counted."""
+        ...
+
+    def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
+        """The counted hours in [since, until), in order."""
+        ...
+
+    def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
+        """Rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until)."""
+        ...
+
+    def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
+        """Pairs summed over [since, until): ``key_a, key_b, weight, distinct_users`` (the largest hourly count)."""
+        ...
+
+
+class ForecastStore(Protocol):
+    """Forecasts per key (``forecasts``), saved chunk by chunk."""
+
+    def begin(self, hour: datetime, chunks: int) -> None:
+        """Forget what stood for ``hour`` beyond ``chunks`` chunks."""
+        ...
+
+    def save_chunk(self, chunk: int, batch: ForecastBatch) -> None: ...
+
+    def load(self, hour: datetime) -> ForecastBatch:
+        """All chunks of ``hour`` as one; raise :class:`foreshard.errors.MissingStageResult` while any is missing."""
+        ...
+
+
+class ScoreStore(Protocol):
+    """Partition scores (``scores``)."""
+
+    def save(self, hour: datetime, scores: Sequence[PartitionScore]) -> None: ...
+
+    def load(self, hour: datetime) -> tuple[PartitionScore, ...]: ...
+
+
+class PlanStore(Protocol):
+    """The hour's plan (``plans``)."""
+
+    def save(self, plan: Plan) -> None: ...
+
+    def load(self, hour: datetime) -> Plan: ...
+
+
+class PartitionRegistry(Protocol):
+    """Partition Metadata and locations (``partitions``, ``locations``)."""
+
+    def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None: ...
+
+    def partitions(self) -> tuple[Partition, ...]: ...
+
+    def partition(self, partition_id: str) -> Partition:
+        """Return one partition; raise :class:`foreshard.errors.UnknownPartition`."""
+        ...
+
+    def locations(self) -> tuple[Location, ...]: ...
+
+    def set_predicted_load(self, predicted: dict[str, float]) -> None: ...
+
+
+class LoadStore(Protocol):
+    """What the load reporters measured last (``partition_load``); a report also updates the partition's CurrentLoad."""
+
+    def report(self, loads: Sequence[PartitionLoad]) -> None: ...
+
+    def current(self) -> tuple[PartitionLoad, ...]: ...

@@ -1,0 +1,1 @@
+"""The routing table and the decision where a request goes."""

@@ -1,0 +1,1 @@
+"""Load Prediction Scores."""

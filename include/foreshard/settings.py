@@ -1,0 +1,180 @@
+"""Settings: one frozen tree, read from the environment (``FORESHARD_…``, nested with ``__``) over a TOML file.
+
+The file is named by ``FORESHARD_CONFIG``. Secrets (``FORESHARD_USER_KEY``, ``FORESHARD_MONGO_PASSWORD``) come from the
+environment only; they are never printed.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from foreshard.errors import ConfigurationError, MissingSecret
+from foreshard.model import ConflictPolicy, RequestKind, ShardedCollection
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestTypeSetting(_Frozen):
+    """What a request type does to its partition: whether it writes, and its weight in cost units."""
+
+    kind: RequestKind
+    weight: float = Field(gt=0)
+
+
+class CollectionSetting(_Frozen):
+    """A sharded collection: which field is its partitionable key, and how its conflicts are reconciled."""
+
+    database: str
+    collection: str
+    key_field: str
+    policy: ConflictPolicy = ConflictPolicy.LAST_WRITE_WINS
+
+
+class ObserveSettings(_Frozen):
+    """How accesses are counted."""
+
+    request_types: dict[str, RequestTypeSetting] = {
+        "read": RequestTypeSetting(kind=RequestKind.READ, weight=1.0),
+        "write": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+        "insert": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+        "update": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+        "delete": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+        "scan": RequestTypeSetting(kind=RequestKind.READ, weight=4.0),
+        "checkout": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+        "return": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+    }
+    co_access_window: timedelta = timedelta(minutes=5)
+    minimum_distinct_users: int = Field(default=5, ge=1)
+    maximum_keys_per_session: int = Field(default=50, ge=2)
+    maximum_quarantined_share: float = Field(default=0.05, ge=0, le=1)
+    allowed_lateness: timedelta = timedelta(minutes=5)
+
+
+class ForecastSettings(_Frozen):
+    """How each key is forecast."""
+
+    engine: str = "prophet"
+    history_days: int = Field(default=28, ge=1)
+    horizon_hours: int = Field(default=24, ge=1, le=168)
+    quantile: float = Field(default=0.9, gt=0.5, lt=1)
+    minimum_history_hours: int = Field(default=48, ge=1)
+    chunk_keys: int = Field(default=40, ge=1)
+
+
+class PlanSettings(_Frozen):
+    """When a partition is relieved, and how much may be done about it in one hour."""
+
+    high_water: float = Field(default=0.8, gt=0)
+    low_water: float = Field(default=0.65, gt=0)
+    maximum_moves: int = Field(default=20, ge=0)
+    maximum_shadows: int = Field(default=5, ge=0)
+    maximum_bytes: int = Field(default=10 * 2**30, ge=0)
+    maximum_write_share: float = Field(default=0.5, ge=0, le=1)
+    minimum_gain: float = Field(default=0.01, ge=0)
+    cooldown: timedelta = timedelta(hours=6)
+
+
+class MigrateSettings(_Frozen):
+    """How keys are moved; times are upper limits, after which a move reverts or reports itself stuck."""
+
+    batch_documents: int = Field(default=500, ge=1)
+    catch_up_lag: timedelta = timedelta(milliseconds=500)
+    catch_up_timeout: timedelta = timedelta(minutes=10)
+    fence_timeout: timedelta = timedelta(seconds=5)
+    lease: timedelta = timedelta(seconds=30)
+    grace_period: timedelta = timedelta(seconds=30)
+    stuck_after: timedelta = timedelta(minutes=15)
+
+
+class ShadowSettings(_Frozen):
+    """How shadows are fed."""
+
+    maximum_staleness: timedelta = timedelta(seconds=10)
+    batch_documents: int = Field(default=500, ge=1)
+    apply_timeout: timedelta = timedelta(minutes=5)
+
+
+class SidecarSettings(_Frozen):
+    """Where the sidecar listens and when it leaves a partition for another copy."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7788, ge=0, le=65535)
+    room_mark: float = Field(default=0.8, gt=0)
+    load_interval: timedelta = timedelta(seconds=2)
+    load_expiry: timedelta = timedelta(seconds=15)
+    load_time_scale: float = Field(default=1.0, gt=0)
+    metrics_port: int = Field(default=7789, ge=0, le=65535)
+
+
+class Settings(BaseSettings):
+    """The whole tree; build it with ``Settings.load``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FORESHARD_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    control_uri: SecretStr = SecretStr("mongodb://127.0.0.1:27017/?directConnection=true")
+    control_database: str = "foreshard"
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    access_topic: str = "foreshard.access"
+    replication_topic: str = "foreshard.replication"
+    data_dir: Path = Path("var/foreshard")
+    user_key: SecretStr | None = None
+    mongo_username: str | None = None
+    mongo_password: SecretStr | None = None
+    collections: tuple[CollectionSetting, ...] = ()
+    observe: ObserveSettings = ObserveSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    plan: PlanSettings = PlanSettings()
+    migrate: MigrateSettings = MigrateSettings()
+    shadow: ShadowSettings = ShadowSettings()
+    sidecar: SidecarSettings = SidecarSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over the TOML file over the defaults."""
+        path = os.environ.get("FORESHARD_CONFIG")
+        file = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
+        return (init_settings, env_settings, *file)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Settings:
+        """Read the settings; raise :class:`ConfigurationError` with the first thing that is wrong with them."""
+        path = os.environ.get("FORESHARD_CONFIG")
+        if path and not Path(path).is_file():
+            raise ConfigurationError("FORESHARD_CONFIG", f"no file {path}", "name an existing TOML file or unset it")
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = "FORESHARD_" + "__".join(str(part).upper() for part in first["loc"])
+            raise ConfigurationError(name, first["msg"], "correct it in the environment or the configuration file") from None
+
+    @property
+    def sharded_collections(self) -> tuple[ShardedCollection, ...]:
+        """The collections whose documents Foreshard places."""
+        return tuple(ShardedCollection(c.database, c.collection, c.key_field, c.policy) for c in self.collections)
+
+    def require_user_key(self) -> bytes:
+        """The HMAC key that pseudonymises users; raise :class:`MissingSecret` where it is not set."""
+        if self.user_key is None or not self.user_key.get_secret_value():
+            raise MissingSecret("FORESHARD_USER_KEY", "the key that pseudonymises users")
+        return self.user_key.get_secret_value().encode()

@@ -1,0 +1,1 @@
+"""Keep shadow copies up to date."""

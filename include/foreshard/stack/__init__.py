@@ -1,0 +1,1 @@
+"""The embedded stack: mongod, Kafka and Airflow on one machine."""

@@ -1,0 +1,108 @@
+"""The one place that builds adapters from settings. Nothing is built at import, and each thing only when it is asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from foreshard.settings import Settings
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+    from foreshard.adapters.mongo import MongoConnections
+    from foreshard.ports.routing import RoutingStore
+    from foreshard.ports.stages import (
+        AccessLogSource,
+        ForecastStore,
+        LoadStore,
+        PartitionRegistry,
+        PlanStore,
+        RawHourStore,
+        ScoreStore,
+        TallyStore,
+    )
+
+
+class Wiring:
+    """Adapters for one process, built from ``settings`` when first asked for; ``close`` gives their connections back."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+
+    @cached_property
+    def mongo(self) -> MongoConnections:
+        """Clients of the control database and of each partition, shared by every adapter."""
+        from foreshard.adapters.mongo import MongoConnections
+
+        return MongoConnections(self.settings)
+
+    @property
+    def control(self) -> MongoClient[dict[str, Any]]:
+        """The control database's client."""
+        return self.mongo.control
+
+    @cached_property
+    def registry(self) -> PartitionRegistry:
+        from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+
+        return MongoPartitionRegistry(self.mongo.control_database)
+
+    @cached_property
+    def routing(self) -> RoutingStore:
+        from foreshard.adapters.mongo_routing import MongoRoutingStore
+
+        return MongoRoutingStore(self.mongo.control_database)
+
+    @cached_property
+    def loads(self) -> LoadStore:
+        from foreshard.adapters.mongo_load import MongoLoadStore
+
+        return MongoLoadStore(self.mongo.control_database)
+
+    @cached_property
+    def access_log(self) -> AccessLogSource:
+        from foreshard.adapters.kafka_access_log import KafkaAccessLog
+
+        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
+
+    @cached_property
+    def raw_hours(self) -> RawHourStore:
+        from foreshard.adapters.parquet_hours import ParquetHourStore
+
+        return ParquetHourStore(self.settings.data_dir)
+
+    @cached_property
+    def tallies(self) -> TallyStore:
+        from foreshard.adapters.mongo_tally import MongoTallyStore
+
+        return MongoTallyStore(self.mongo.control_database)
+
+    @cached_property
+    def forecasts(self) -> ForecastStore:
+        from foreshard.adapters.mongo_forecast import MongoForecastStore
+
+        return MongoForecastStore(self.mongo.control_database)
+
+    @cached_property
+    def scores(self) -> ScoreStore:
+        from foreshard.adapters.mongo_score import MongoScoreStore
+
+        return MongoScoreStore(self.mongo.control_database)
+
+    @cached_property
+    def plans(self) -> PlanStore:
+        from foreshard.adapters.mongo_plan import MongoPlanStore
+
+        return MongoPlanStore(self.mongo.control_database)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "mongo" in self.__dict__:
+            self.mongo.close()
+
+    def __enter__(self) -> Wiring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
