@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,13 +76,13 @@ def start(spec: ProcessSpec) -> int:
 
 
 def stop(pid_path: Path, patience: float = 20.0) -> bool:
-    """End the process (and its session) whose id stands in ``pid_path``; return whether there was one."""
+    """End the process whose id stands in ``pid_path``, with its whole session; return whether it ran."""
     pid = running_pid(pid_path)
     if pid is not None:
-        _signal_group(pid, signal.SIGTERM)
-        if not _wait_until(lambda: running_pid(pid_path) is None, patience):
-            _signal_group(pid, signal.SIGKILL)
-            _wait_until(lambda: running_pid(pid_path) is None, patience)
+        _signal(session_members(pid), signal.SIGTERM)
+        if not _wait_until(lambda: not session_members(pid), patience):
+            _signal(session_members(pid), signal.SIGKILL)
+            _wait_until(lambda: not session_members(pid), patience)
     pid_path.unlink(missing_ok=True)
     return pid is not None
 
@@ -114,12 +115,26 @@ def port_answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _started_at(pid: int) -> str:
+def session_members(session: int) -> tuple[int, ...]:
+    """The living processes of a session; one that :func:`start` began carries its first process's id."""
+    for child in list(_CHILDREN):
+        _reap(child)
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return tuple(pid for pid in pids if (fields := _stat(pid)) and fields[3] == str(session))
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command name (proc(5)); none for a zombie or no process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+        return []
+    return [] if fields[0] == "Z" else fields
+
+
+def _started_at(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19] if fields else ""
 
 
 def _reap(pid: int) -> None:
@@ -127,11 +142,10 @@ def _reap(pid: int) -> None:
         del _CHILDREN[pid]
 
 
-def _signal_group(pid: int, signum: signal.Signals) -> None:
-    try:
-        os.killpg(pid, signum)
-    except ProcessLookupError:
-        return
+def _signal(pids: Iterable[int], signum: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def _wait_until(condition: Callable[[], bool], patience: float) -> bool:
