@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 class ForeshardError(Exception):
@@ -57,6 +58,14 @@ class CorruptLog(ForeshardError):
         self.path, self.problem = path, problem
 
 
+class UnknownEngine(ForeshardError):
+    """A forecast engine that does not exist."""
+
+    def __init__(self, engine: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown forecast engine {engine!r}; known: {', '.join(known)}; set FORESHARD_FORECAST__ENGINE")
+        self.engine, self.known = engine, tuple(known)
+
+
 class MissingStageResult(ForeshardError):
     """A stage was run before the one whose result it reads."""
 
@@ -95,6 +104,23 @@ class MoveSuperseded(ForeshardError):
     def __init__(self, move_id: str, lease: int) -> None:
         super().__init__(f"move {move_id}: lease {lease} is superseded; this mover stops")
         self.move_id, self.lease = move_id, lease
+
+
+class FenceTimedOut(ForeshardError):
+    """A fence could not be changed in time; nothing was fenced by this attempt."""
+
+    def __init__(self, namespace: str, problem: str, timeout: timedelta) -> None:
+        seconds = timeout.total_seconds()
+        super().__init__(f"fence on {namespace}: {problem} for {seconds:.1f} s; end long transactions there and retry")
+        self.namespace, self.problem, self.timeout = namespace, problem, timeout
+
+
+class FenceRefused(ForeshardError):
+    """A collection that cannot be fenced."""
+
+    def __init__(self, namespace: str, problem: str, remedy: str) -> None:
+        super().__init__(f"fence on {namespace}: {problem}; {remedy}")
+        self.namespace, self.problem, self.remedy = namespace, problem, remedy
 
 
 class VerificationFailed(ForeshardError):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 ONE_HOUR = timedelta(hours=1)
 
@@ -115,6 +116,28 @@ class HourTally:
     hour: datetime
     key_load: pd.DataFrame
     co_access: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class SeriesMatrix:
+    """Cost per key and hour for the ``T`` hours that end with ``hour`` (inclusive).
+
+    ``costs`` is (keys, T) in cost units per hour, zero where an hour is missing; ``counted`` (T,) says which were counted.
+    """
+
+    hour: datetime
+    keys: tuple[str, ...]
+    costs: npt.NDArray[np.float32]
+    counted: BoolArray
+
+    @property
+    def missing(self) -> BoolArray:
+        """(keys, T): True where the cost is unknown. A read-only view."""
+        return np.broadcast_to(~self.counted, self.costs.shape)
+
+    def rows(self, start: int, stop: int) -> SeriesMatrix:
+        """The keys ``start:stop``."""
+        return SeriesMatrix(self.hour, self.keys[start:stop], self.costs[start:stop], self.counted)
 
 
 @dataclass(frozen=True)

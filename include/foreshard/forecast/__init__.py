@@ -1,1 +1,1 @@
-"""Forecast each key's cost for the coming hours."""
+"""The forecast room: hourly cost per key, from counted hours to means, standard deviations and upper quantiles. No I/O."""

@@ -1,0 +1,91 @@
+"""Named fallbacks for keys that a model cannot serve: too little history, all zero, constant, not finite.
+
+``hour_of_week_mean``  every horizon hour was seen at the same hour of the week at least twice
+``hour_of_day_mean``   … at the same hour of the day at least twice
+``recent_mean``        anything was seen: the mean of the last observed day
+``no_history``         nothing was seen: zero
+
+Each sigma is that of a *new* observation: the residuals' spread and the mean's own error. One observation tells nothing about
+spread; there sigma is the observation itself. ``no_history`` has sigma 0: nothing is known, so nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
+from foreshard.forecast.spread import hourly_sigma
+from foreshard.model import BoolArray, FloatArray
+
+HOUR_OF_WEEK_MEAN = "hour_of_week_mean"
+HOUR_OF_DAY_MEAN = "hour_of_day_mean"
+RECENT_MEAN = "recent_mean"
+NO_HISTORY = "no_history"
+FALLBACKS = (HOUR_OF_WEEK_MEAN, HOUR_OF_DAY_MEAN, RECENT_MEAN, NO_HISTORY)
+
+MINIMUM_SEEN = 2
+
+
+@dataclass(frozen=True)
+class FallbackForecast:
+    """Means and standard deviations, (keys, H), and the fallback that made each key's."""
+
+    mean: FloatArray
+    sigma: FloatArray
+    names: tuple[str, ...]
+
+
+def fallback_forecast(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> FallbackForecast:
+    """Forecast each key by the most specific fallback that its history allows.
+
+    ``costs`` and ``observed`` are (keys, T) at hour ``numbers`` (T,); the horizon's hour numbers are ``ahead`` (H,).
+    """
+    costs = np.where(observed, costs, 0.0)
+    count = len(costs)
+    mean, sigma = np.zeros((count, len(ahead))), np.zeros((count, len(ahead)))
+    names = np.full(count, NO_HISTORY, dtype=object)
+    left: BoolArray = np.any(observed, axis=1)
+    for name, period in ((HOUR_OF_WEEK_MEAN, HOURS_PER_WEEK), (HOUR_OF_DAY_MEAN, HOURS_PER_DAY)):
+        seen = _slot_sums(observed.astype(np.float64), numbers, period)[:, ahead % period]
+        rows = np.flatnonzero(left & (seen >= MINIMUM_SEEN).all(axis=1))
+        if len(rows):
+            mean[rows], sigma[rows] = _slot_mean(costs[rows], observed[rows], numbers, ahead, period)
+            names[rows] = name
+            left[rows] = False
+    for row in np.flatnonzero(left):
+        mean[row], sigma[row] = _recent_mean(costs[row], observed[row])
+        names[row] = RECENT_MEAN
+    return FallbackForecast(np.maximum(mean, 0.0), sigma, tuple(names))
+
+
+def _slot_sums(values: FloatArray, numbers: IntArray, period: int) -> FloatArray:
+    """Sum (keys, T) by hour number modulo ``period`` into (keys, period)."""
+    sums = np.zeros((len(values), period))
+    for slot in np.unique(numbers % period):
+        sums[:, slot] = values[:, numbers % period == slot].sum(axis=1)
+    return sums
+
+
+def _slot_mean(
+    costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, period: int
+) -> tuple[FloatArray, FloatArray]:
+    counts = _slot_sums(observed.astype(np.float64), numbers, period)
+    means = _slot_sums(costs, numbers, period) / np.maximum(counts, 1.0)
+    slots_used = (counts > 0).sum(axis=1)
+    residuals = np.where(observed, costs - means[:, numbers % period], 0.0)
+    freedom = np.maximum(observed.sum(axis=1) - slots_used, 1)[:, None]
+    inflation = np.sqrt(np.maximum(observed.sum(axis=1), 1)[:, None] / freedom)
+    spread = hourly_sigma(residuals * inflation, observed, numbers, ahead, 0.0)
+    new = spread * np.sqrt(1.0 + 1.0 / np.maximum(counts[:, ahead % period], 1.0))
+    return means[:, ahead % period], new
+
+
+def _recent_mean(costs: FloatArray, observed: BoolArray) -> tuple[float, float]:
+    """Mean and standard deviation of the last observed day of one key."""
+    recent = costs[observed][-HOURS_PER_DAY:]
+    mean = float(recent.mean())
+    if len(recent) == 1:
+        return mean, abs(mean)
+    return mean, float(recent.std(ddof=1) * np.sqrt(1.0 + 1.0 / len(recent)))

@@ -1,0 +1,107 @@
+"""From key-load rows to a matrix keys × hours.
+
+An hour that was counted and has no row for a key is a true zero; an hour that was not counted is missing, for every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foreshard.model import ONE_HOUR, SeriesMatrix
+
+IntArray = npt.NDArray[np.int64]
+
+HOURS_PER_DAY = 24
+HOURS_PER_WEEK = 168
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def first_hour(hour: datetime, history_hours: int) -> datetime:
+    """The first of the ``history_hours`` hours that end with ``hour``."""
+    return hour - (history_hours - 1) * ONE_HOUR
+
+
+def hour_number(moment: datetime) -> int:
+    """Whole hours since 1970-01-01T00Z; the same for every moment of one hour."""
+    return int((moment - _EPOCH) // ONE_HOUR)
+
+
+def history_numbers(hour: datetime, history_hours: int) -> IntArray:
+    """The hour numbers of the history that ends with ``hour``, shape (T,)."""
+    last = hour_number(hour)
+    return np.arange(last - history_hours + 1, last + 1, dtype=np.int64)
+
+
+def horizon_numbers(hour: datetime, horizon_hours: int) -> IntArray:
+    """The hour numbers of the horizon after ``hour``, shape (H,)."""
+    return hour_number(hour) + 1 + np.arange(horizon_hours, dtype=np.int64)
+
+
+class SeriesBuilder:
+    """Adds key-load rows, a slice of time after another, into one matrix, so that the rows need not fit in memory together."""
+
+    def __init__(self, hour: datetime, history_days: int, counted: Sequence[datetime]) -> None:
+        self._hour = hour
+        self._length = history_days * HOURS_PER_DAY
+        self._first = hour_number(first_hour(hour, self._length))
+        self._counted = np.zeros(self._length, dtype=np.bool_)
+        places = np.array([hour_number(moment) for moment in counted], dtype=np.int64) - self._first
+        self._counted[places[(places >= 0) & (places < self._length)]] = True
+        self._codes: dict[str, int] = {}
+        self._costs = np.zeros((0, self._length), dtype=np.float32)
+
+    def add(self, key_load: pd.DataFrame) -> None:
+        """Add rows with ``KEY_LOAD_COLUMNS``; rows outside the history or of uncounted hours are left out."""
+        if key_load.empty:
+            return
+        cost = pd.to_numeric(key_load["cost"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        place = _hour_numbers(key_load["hour"]) - self._first
+        inside = (place >= 0) & (place < self._length)
+        inside[inside] = self._counted[place[inside]]
+        inside &= cost != 0
+        if not inside.any():
+            return
+        codes = self._encode(key_load.loc[inside, "partitionable_key"])
+        cells = pd.Series(cost[inside]).groupby(codes * self._length + place[inside]).sum(min_count=1)
+        self._costs.reshape(-1)[cells.index.to_numpy()] += cells.to_numpy(dtype=np.float32)
+
+    def build(self) -> SeriesMatrix:
+        """The matrix, keys in order; a key without any access in the history is not in it."""
+        keys = list(self._codes)
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        return SeriesMatrix(self._hour, tuple(keys[i] for i in order), self._costs[order], self._counted.copy())
+
+    def _encode(self, column: pd.Series[str]) -> IntArray:
+        local, names = pd.factorize(column)
+        known = self._codes
+        codes = np.fromiter((known.setdefault(str(name), len(known)) for name in names), dtype=np.int64, count=len(names))
+        if len(known) > len(self._costs):
+            grown = np.zeros((max(len(known), len(self._costs) * 3 // 2), self._length), dtype=np.float32)
+            grown[: len(self._costs)] = self._costs
+            self._costs = grown
+        result: IntArray = codes[local]
+        return result
+
+
+def build_series(key_load: pd.DataFrame, counted: Sequence[datetime], hour: datetime, history_days: int) -> SeriesMatrix:
+    """The matrix of ``history_days`` × 24 hours that end with ``hour`` (inclusive), from rows that fit in memory."""
+    builder = SeriesBuilder(hour, history_days, counted)
+    builder.add(key_load)
+    return builder.build()
+
+
+def day_slices(hour: datetime, history_days: int) -> tuple[tuple[datetime, datetime], ...]:
+    """The history as half-open slices [since, until) of a day each, oldest first."""
+    start = first_hour(hour, history_days * HOURS_PER_DAY)
+    return tuple((start + timedelta(days=day), start + timedelta(days=day + 1)) for day in range(history_days))
+
+
+def _hour_numbers(column: pd.Series[pd.Timestamp]) -> IntArray:
+    moments = pd.to_datetime(column, utc=True)
+    numbers: IntArray = moments.to_numpy(dtype="datetime64[h]").astype(np.int64)
+    return numbers
