@@ -25,3 +25,51 @@ $(STAMP): requirements.lock pyproject.toml
 
 lock: ## resolve requirements*.txt into requirements.lock
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-header requirements-dev.txt -o requirements.lock
+
+system: ## install the two checkers that the tests call from Debian's packages, where they are missing
+	@for tool in $(APT_TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "install promtool (prometheus) and docker-compose, then run this again" >&2; exit 1; }; \
+	  echo "installing promtool and docker-compose …"; \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends prometheus docker-compose >/dev/null; \
+	fi
+
+demo: setup ## run the whole loop once on real data, check it, and stop everything again
+	@$(BIN)/foreshard demo run $(DEMO_ARGS)
+
+up: setup ## start the same stack and leave it running (Airflow UI, sidecar, metrics)
+	@$(BIN)/foreshard demo up $(DEMO_ARGS)
+
+down: setup ## stop everything that `make up` started, and only that
+	@$(BIN)/foreshard stack down
+
+status: setup ## show what runs, and where
+	@$(BIN)/foreshard stack status
+
+test: setup system lint typecheck ## run every check and every test
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, with Airflow's rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+typecheck: setup ## mypy --strict on the library
+	@$(BIN)/mypy
+
+unit: setup ## the unit tests alone
+	@$(BIN)/pytest tests/unit
+
+integration: setup ## the tests against real mongod and Kafka
+	@$(BIN)/pytest tests/integration
+
+dag-test: setup ## the DAG tests
+	@$(BIN)/pytest tests/dags
+
+e2e: setup ## the demo on a smaller slice
+	@$(BIN)/pytest tests/e2e
+
+bench: setup ## the benchmarks, as tables and JSON in var/bench
+	@$(BIN)/python tests/benchmarks/run.py
+
+clean: ## remove what was built and what the stacks left (stop them first)
+	@rm -rf var build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -65,7 +65,7 @@ class Airflow:
 
     def stop(self) -> bool:
         """End it; return whether it ran."""
-        return stop(self.spec.pid_path, patience=30)
+        return stop(self.spec.pid_path, patience=8)
 
     def is_healthy(self) -> bool:
         """Whether the API answers and says that scheduler and DAG processor are alive."""

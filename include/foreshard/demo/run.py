@@ -1,0 +1,140 @@
+"""The demo from end to end: start the stack, load a real year of trips, run the loop once in Airflow, show and check it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from foreshard.client import RoutedClient
+from foreshard.demo import report
+from foreshard.demo.app import BackgroundRiders, RidersApp, rides_of
+from foreshard.demo.check import AppCheck, check_app
+from foreshard.demo.console import Steps
+from foreshard.demo.documents import station_documents
+from foreshard.demo.layout import PARTITION_LOCATIONS, Layout
+from foreshard.demo.loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dags
+from foreshard.demo.sample import load_sample
+from foreshard.demo.stages import COLLECTIONS, DemoOptions, Slice, cut, load_app, load_history, play_live
+from foreshard.errors import ForeshardError, VerificationFailed
+from foreshard.model import hour_floor
+from foreshard.settings import Settings
+from foreshard.stack.airflow import USER
+from foreshard.stack.airflow_api import AirflowApi
+from foreshard.stack.embedded import EmbeddedStack, project_root
+from foreshard.stack.ports import PortPlan
+from foreshard.stages.publish import VerifySummary, verify_hour
+from foreshard.wiring import Wiring
+
+BACKGROUND_RIDES_PER_SECOND = 5.0
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured."""
+
+    hour: datetime
+    times: LoopTimes
+    verified: VerifySummary
+    app: AppCheck
+    seconds: float
+
+
+def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedStack:
+    """The demo's stack; the load reporter divides by the pace, since the riders' hours pass that much faster."""
+    extra = {
+        "FORESHARD_SIDECAR__LOAD_TIME_SCALE": str(options.pace),
+        "FORESHARD_MIGRATE__GRACE_PERIOD": "5",
+    }
+    return EmbeddedStack(folder.resolve(), project_root(), ports, tuple(PARTITION_LOCATIONS), COLLECTIONS, extra)
+
+
+def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[Wiring, Slice, Layout]:
+    """Start everything, load the app's data and the history; Airflow starts up meanwhile."""
+    end = hour_floor(datetime.now(UTC))
+    with steps.step("start five mongods and Kafka; launch Airflow") as step:
+        stack.airflow.launch()
+        stack.up_databases(step.note)
+    with steps.step(f"shift the sample log by whole weeks to end at {end:%Y-%m-%d %H:%M} UTC"):
+        parts = cut(load_sample(end, options.riders), options)
+    wiring = join_stack(stack)
+    layout = load_app(wiring, stack, parts, steps)
+    load_history(wiring, parts, steps)
+    with steps.step("start sidecar, load reporter, applier and exporter; wait for Airflow") as step:
+        stack.up_services(step.note)
+        step.note("Airflow")
+        stack.airflow.wait()
+    return wiring, parts, layout
+
+
+def join_stack(stack: EmbeddedStack) -> Wiring:
+    """Give this process the settings that the stack's own processes have, and its adapters."""
+    os.environ.update(stack.environment)
+    return Wiring(Settings.load())
+
+
+def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> DemoResult:
+    """Run the whole loop once; raise a :class:`ForeshardError` where a step or a check fails."""
+    begun = time.monotonic()
+    steps = Steps(console)
+    wiring, parts, layout = prepare(stack, options, steps)
+    with wiring:
+        client = make_client(wiring, stack)
+        app = RidersApp(client, options.lookups)
+        initial = {d["_id"]: d for d in station_documents(parts.sample, parts.live_from)}
+        play_live(wiring, app, client, parts, options, steps)
+        before = report.routes(stack.sidecar_url, sorted(layout.table.placements))
+        times = _loop(stack, app, parts, steps)
+        report.show(console, wiring, stack.sidecar_url, parts.hour, layout, before)
+        verified, checked = _verify(wiring, app, initial, parts.hour, steps)
+        client.close()
+    report.show_checks(console, verified, checked, times)
+    _refuse_failures(checked)
+    return DemoResult(parts.hour, times, verified, checked, time.monotonic() - begun)
+
+
+def switch_on(stack: EmbeddedStack) -> None:
+    """Unpause the DAGs of the loop and the upkeep, so that every hour is processed when it closes."""
+    api = AirflowApi(stack.airflow.url, USER, stack.secrets["password"])
+    api.login()
+    wait_for_dags(api, lambda _note: None)
+    for dag in (*LOOP, UPKEEP):
+        api.set_paused(dag, paused=False)
+    api.close()
+
+
+def make_client(wiring: Wiring, stack: EmbeddedStack) -> RoutedClient:
+    """The example app's routed client."""
+    return RoutedClient.from_settings(wiring.settings, sidecar_url=stack.sidecar_url)
+
+
+def _loop(stack: EmbeddedStack, app: RidersApp, parts: Slice, steps: Steps) -> LoopTimes:
+    api = AirflowApi(stack.airflow.url, USER, stack.secrets["password"])
+    riders = BackgroundRiders(app, rides_of(parts.live.tail(500)), BACKGROUND_RIDES_PER_SECOND, "during-the-loop")
+    with steps.step(f"run the DAGs in Airflow for {parts.hour:%Y-%m-%d %H:00} UTC while riders keep riding") as step:
+        api.login()
+        wait_for_dags(api, step.note)
+        with riders:
+            times = run_loop(api, parts.hour, step.note)
+    api.close()
+    return times
+
+
+def _verify(
+    wiring: Wiring, app: RidersApp, initial: dict[str, dict[str, int]], hour: datetime, steps: Steps
+) -> tuple[VerifySummary, AppCheck]:
+    with steps.step("check every document, shadow and acknowledged write in the databases"):
+        verified = verify_hour(wiring, hour)
+        clients = {p.partition_id: wiring.mongo.partition(p) for p in wiring.registry.partitions()}
+        return verified, check_app(app.acknowledged, initial, wiring.routing.current(), clients)
+
+
+def _refuse_failures(checked: AppCheck) -> None:
+    if checked.missing:
+        raise VerificationFailed("acknowledged writes", [*checked.missing_trips, *checked.wrong_counters])
+    if checked.failed:
+        raise ForeshardError(f"{len(checked.failed)} rides failed in the example app, the first: {checked.failed[0]}")

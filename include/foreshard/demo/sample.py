@@ -1,0 +1,94 @@
+"""The sample log: a year of Bay Area Bike Share trips (CC0), moved by whole weeks so that it ends at the hour that closes.
+
+The shift keeps weekdays and hours, and puts the end into the last full week of 2014 without a public holiday before it
+(14 to 21 November). The original log has check-outs and returns only; the example app also looks stations up before each of
+them, so the log that the loop sees has simulated ``read`` records (``lookups`` per access) and the trip's ``insert``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+LATEST_END = datetime(2014, 11, 21, tzinfo=UTC)
+ONE_WEEK = timedelta(weeks=1)
+SEED = 20141121
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The shifted sample: ``accesses`` (check-outs and returns), ``trips`` and ``stations``, ending at ``end``."""
+
+    accesses: pd.DataFrame
+    trips: pd.DataFrame
+    stations: pd.DataFrame
+    end: datetime
+
+
+def whole_weeks(end: datetime) -> timedelta:
+    """The shift by whole weeks that brings ``end`` into the week before ``LATEST_END``."""
+    return -((LATEST_END - end) // ONE_WEEK) * ONE_WEEK
+
+
+def load_sample(end: datetime, riders: int = 1) -> Sample:
+    """Return the sample as if it ended at ``end``; each rider counts ``riders`` times, under names of their own.
+
+    Accesses have the standard columns; their times are spread over the minute that the original log gives.
+    """
+    folder = files("foreshard.demo") / "data"
+    original = pd.read_parquet(str(folder / "bikeshare-2014.parquet"))
+    shift = whole_weeks(end)
+    original["timestamp"] = original["timestamp"] + shift
+    original = original[original["timestamp"] < end]
+    accesses = _multiply(original, riders)
+    random = np.random.default_rng(SEED)
+    accesses["timestamp"] += pd.to_timedelta(random.integers(0, 59_000, len(accesses)), unit="ms")
+    accesses = accesses.sort_values("timestamp", kind="stable", ignore_index=True)
+    stations = pd.read_csv(str(folder / "bikeshare-2014-stations.csv"))
+    return Sample(accesses, _trips(accesses), stations, end)
+
+
+def with_lookups(accesses: pd.DataFrame, lookups: int) -> pd.DataFrame:
+    """The access log of the example app: before each access ``lookups`` reads of its station, after a check-out an insert.
+
+    Lookups fall in the same hour as their access, so that hours stay as they are.
+    """
+    hour = accesses["timestamp"].dt.floor("h")
+    reads = [
+        accesses.assign(
+            timestamp=np.maximum(accesses["timestamp"] - pd.Timedelta(seconds=5 * (n + 1)), hour),
+            request_type="read",
+        )
+        for n in range(lookups)
+    ]
+    inserts = accesses[accesses["request_type"] == "checkout"].assign(request_type="insert")
+    return pd.concat([*reads, accesses, inserts]).sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def _multiply(original: pd.DataFrame, riders: int) -> pd.DataFrame:
+    copies = [
+        original.assign(
+            user_id=original["user_id"].astype(str) + (f"/{n}" if n else ""),
+            session_id=original["session_id"].astype(str) + (f"/{n}" if n else ""),
+        )
+        for n in range(riders)
+    ]
+    return pd.concat(copies, ignore_index=True)
+
+
+def _trips(accesses: pd.DataFrame) -> pd.DataFrame:
+    """One row per trip whose check-out is in the log: session, start station and time, end station and time (or none)."""
+    starts = accesses[accesses["request_type"] == "checkout"].drop_duplicates("session_id").set_index("session_id")
+    ends = accesses[accesses["request_type"] == "return"].drop_duplicates("session_id").set_index("session_id")
+    return pd.DataFrame(
+        {
+            "station": starts["partitionable_key"],
+            "started_at": starts["timestamp"],
+            "end_station": ends["partitionable_key"].reindex(starts.index),
+            "ended_at": ends["timestamp"].reindex(starts.index),
+        }
+    )

@@ -1,0 +1,199 @@
+"""The embedded stack: control database, partitions, Kafka, Airflow and Foreshard's own processes, on one machine.
+
+Everything lives in one folder (``var/stack`` unless told otherwise): data, logs, process ids, ``stack.json`` with the ports
+and ``secrets.json`` (mode 0600) with what was generated for this stack. ``down`` ends what ``up`` started and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from foreshard.errors import ConfigurationError
+from foreshard.settings import CollectionSetting
+from foreshard.stack.airflow import Airflow, AirflowPorts
+from foreshard.stack.kafka import Kafka, create_topic
+from foreshard.stack.mongod import Mongod
+from foreshard.stack.ports import PortPlan
+from foreshard.stack.process import ProcessSpec, running_pid, start, stop, wait_until_ready
+
+Announce = Callable[[str], None]
+SERVICES = ("sidecar", "reporter", "applier", "exporter")
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "sidecar": ("sidecar",),
+    "reporter": ("load", "report"),
+    "applier": ("applier",),
+    "exporter": ("exporter",),
+}
+
+
+@dataclass(frozen=True)
+class EmbeddedStack:
+    """One stack in ``folder``: its mongods are named ``control`` and as ``partition_ids`` say."""
+
+    folder: Path
+    project: Path
+    ports: PortPlan
+    partition_ids: tuple[str, ...]
+    collections: tuple[CollectionSetting, ...]
+    extra_environment: Mapping[str, str]
+
+    @cached_property
+    def mongods(self) -> tuple[Mongod, ...]:
+        """Control first, then the partitions in order."""
+        names = ("control", *self.partition_ids)
+        return tuple(
+            Mongod(name, port, self.folder / "mongo" / name) for name, port in zip(names, self.ports.mongods, strict=True)
+        )
+
+    @cached_property
+    def kafka(self) -> Kafka:
+        """The broker."""
+        return Kafka(self.ports.kafka, self.ports.kafka_controller, self.folder / "kafka")
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """What was generated for this stack: the key that pseudonymises users, Airflow's password and its API secret."""
+        path = self.folder / "secrets.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            generated = {"user_key": secrets.token_hex(32), "password": secrets.token_urlsafe(9), "api": secrets.token_hex(32)}
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(generated, file)
+        loaded: dict[str, str] = json.loads(path.read_text())
+        return loaded
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The ``FORESHARD_…`` settings that every process of this stack gets."""
+        return {
+            "FORESHARD_CONTROL_URI": self.mongods[0].uri,
+            "FORESHARD_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "FORESHARD_DATA_DIR": str(self.folder / "data"),
+            "FORESHARD_USER_KEY": self.secrets["user_key"],
+            "FORESHARD_COLLECTIONS": json.dumps([c.model_dump(mode="json") for c in self.collections]),
+            "FORESHARD_SIDECAR__PORT": str(self.ports.sidecar),
+            "FORESHARD_SIDECAR__METRICS_PORT": str(self.ports.exporter),
+            **self.extra_environment,
+        }
+
+    @cached_property
+    def airflow(self) -> Airflow:
+        """The standalone Airflow."""
+        ports = AirflowPorts(self.ports.airflow, self.ports.worker_logs, self.ports.triggerer_logs)
+        key, password = self.secrets["api"], self.secrets["password"]
+        return Airflow(ports, self.folder / "airflow", self.project, password, key, self.environment)
+
+    @property
+    def sidecar_url(self) -> str:
+        """Where the sidecar answers."""
+        return f"http://127.0.0.1:{self.ports.sidecar}"
+
+    def up_databases(self, announce: Announce) -> None:
+        """Start the mongods and Kafka, and create the topics."""
+        self._save()
+        for mongod in self.mongods:
+            announce(f"mongod {mongod.name} on port {mongod.port}")
+            mongod.start()
+        announce(f"Kafka on port {self.kafka.port}")
+        self.kafka.start()
+        for topic in ("foreshard.access", "foreshard.replication"):
+            create_topic(self.kafka.bootstrap, topic)
+
+    def up_services(self, announce: Announce) -> None:
+        """Start the sidecar, load reporter, applier and exporter; wait until those with a port answer."""
+        for name in SERVICES:
+            announce(name)
+            start(self.service(name))
+        for name, url in (("sidecar", f"{self.sidecar_url}/healthz"), ("exporter", self.exporter_url)):
+            wait_until_ready(name, url, lambda url=url: _answers(url), self.service(name), patience=60)  # type: ignore[misc]
+
+    @property
+    def exporter_url(self) -> str:
+        """Where the exporter's metrics stand."""
+        return f"http://127.0.0.1:{self.ports.exporter}/metrics"
+
+    def service(self, name: str) -> ProcessSpec:
+        """The command line of one of Foreshard's own processes."""
+        command = (str(Path(sys.executable).parent / "foreshard"), *COMMANDS[name])
+        return ProcessSpec(name, command, self.folder / "services", {**os.environ, **self.environment})
+
+    def down(self, announce: Announce) -> int:
+        """End every process that this stack started, consumers first; return how many there were."""
+        stopped = 0
+        if self.airflow.stop():
+            announce("Airflow")
+            stopped += 1
+        for name in SERVICES:
+            if stop(self.service(name).pid_path):
+                announce(name)
+                stopped += 1
+        if self.kafka.stop():
+            announce("Kafka")
+            stopped += 1
+        for mongod in reversed(self.mongods):
+            if mongod.stop():
+                announce(f"mongod {mongod.name}")
+                stopped += 1
+        return stopped
+
+    def status(self) -> Iterator[tuple[str, int | None, str]]:
+        """(process, its id or None where it does not run, its address), in the order of starting."""
+        for mongod in self.mongods:
+            yield f"mongod {mongod.name}", running_pid(mongod.spec.pid_path), f"127.0.0.1:{mongod.port}"
+        yield "Kafka", running_pid(self.kafka.folder / "kafka.pid"), self.kafka.bootstrap
+        yield "Airflow", running_pid(self.airflow.spec.pid_path), self.airflow.url
+        addresses = {"sidecar": self.sidecar_url, "exporter": self.exporter_url}
+        for name in SERVICES:
+            yield name, running_pid(self.service(name).pid_path), addresses.get(name, "")
+
+    def _save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "ports": self.ports.as_dict(),
+            "partition_ids": self.partition_ids,
+            "collections": [c.model_dump(mode="json") for c in self.collections],
+            "extra_environment": dict(self.extra_environment),
+        }
+        (self.folder / "stack.json").write_text(json.dumps(state, indent=1))
+
+
+def load_stack(folder: Path, project: Path) -> EmbeddedStack:
+    """The stack that was started in ``folder``; raise :class:`ConfigurationError` where there is none."""
+    try:
+        state = json.loads((folder / "stack.json").read_text())
+    except FileNotFoundError:
+        raise ConfigurationError("stack folder", f"no stack was started in {folder}", "run make up first") from None
+    ports = state["ports"]
+    return EmbeddedStack(
+        folder,
+        project,
+        PortPlan(tuple(ports.pop("mongods")), **ports),
+        tuple(state["partition_ids"]),
+        tuple(CollectionSetting(**c) for c in state["collections"]),
+        state["extra_environment"],
+    )
+
+
+def project_root() -> Path:
+    """The checkout with ``dags/`` and ``plugins/``; raise :class:`ConfigurationError` where there is none."""
+    for candidate in (Path.cwd(), Path(__file__).resolve().parents[3]):
+        if (candidate / "dags").is_dir() and (candidate / "plugins").is_dir():
+            return candidate
+    raise ConfigurationError("working directory", "no dags/ and plugins/ here", "run this in the Foreshard checkout")
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
