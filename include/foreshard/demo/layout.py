@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ from foreshard.model import DefaultRule, Location, Partition, Placement, Routing
 from foreshard.routing.table import locate
 
 DATABASE = "bikeshare"
+UNPUBLISHED = datetime.min.replace(tzinfo=UTC)
 PARTITION_LOCATIONS: Mapping[str, str] = {
     "sf-1": "San Francisco",
     "sf-2": "San Francisco",
@@ -72,7 +73,7 @@ def home_partition(key: str, city: str) -> str:
     """The partition of a key's own city; rendezvous hashing where a city has several."""
     homes = HOME_PARTITIONS[city]
     rule = DefaultRule(homes, tuple(1.0 for _ in homes))
-    return locate(RoutingTable(0, {}, rule, datetime.min), key).primary
+    return locate(RoutingTable(0, {}, rule, UNPUBLISHED), key).primary
 
 
 def coming_peak(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, keys: set[str]) -> float:

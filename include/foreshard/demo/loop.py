@@ -19,8 +19,9 @@ FINISHED = ("success", "failed")
 class LoopFailed(ForeshardError):
     """A DAG run of the loop failed or did not come."""
 
-    def __init__(self, dag_id: str, hour: datetime, what: str) -> None:
-        super().__init__(f"DAG {dag_id} for {hour:%Y-%m-%dT%H:00Z}: {what}; the log of its tasks says why")
+    def __init__(self, dag_id: str, hour: datetime | None, what: str) -> None:
+        when = f" for {hour:%Y-%m-%dT%H:00Z}" if hour else ""
+        super().__init__(f"DAG {dag_id}{when}: {what}; the log of Airflow says why")
         self.dag_id, self.hour, self.what = dag_id, hour, what
 
 
@@ -40,7 +41,7 @@ def wait_for_dags(api: AirflowApi, note: Callable[[str], None], patience: float 
         note(f"parsing {', '.join(missing)}")
         if time.monotonic() > deadline:
             errors = "; ".join(api.import_errors()) or "not parsed in time"
-            raise LoopFailed(missing[0], datetime.min, errors)
+            raise LoopFailed(missing[0], None, errors)
         time.sleep(0.5)
 
 
