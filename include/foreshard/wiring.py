@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PlanStore,
         RawHourStore,
         ScoreStore,
+        SeriesStore,
         TallyStore,
     )
 
@@ -77,6 +78,12 @@ class Wiring:
         from foreshard.adapters.mongo_tally import MongoTallyStore
 
         return MongoTallyStore(self.mongo.control_database)
+
+    @cached_property
+    def series(self) -> SeriesStore:
+        from foreshard.adapters.parquet_series import ParquetSeriesStore
+
+        return ParquetSeriesStore(self.settings.data_dir)
 
     @cached_property
     def forecasts(self) -> ForecastStore:

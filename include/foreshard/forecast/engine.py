@@ -53,18 +53,17 @@ def forecast_keys(
     """
     if settings.engine not in ENGINES:
         raise UnknownEngine(settings.engine, tuple(ENGINES))
-    costs = costs.astype(np.float64)
     observed = ~missing & np.isfinite(costs)
-    costs = np.where(observed, costs, 0.0)
+    known: FloatArray = np.where(observed, costs, 0.0).astype(np.float64)
     numbers, ahead = history_numbers(hour, costs.shape[1]), horizon_numbers(hour, settings.horizon_hours)
-    fit = np.flatnonzero(_fittable(costs, observed, settings.minimum_history_hours))
-    mean, sigma, done = ENGINES[settings.engine](costs[fit], observed[fit], numbers, ahead)
+    fit = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
+    mean, sigma, done = ENGINES[settings.engine](known[fit], observed[fit], numbers, ahead)
     models = np.full(len(keys), settings.engine, dtype=object)
     all_mean, all_sigma = np.zeros((len(keys), len(ahead))), np.zeros((len(keys), len(ahead)))
     all_mean[fit[done]], all_sigma[fit[done]] = mean[done], sigma[done]
     rest = np.setdiff1d(np.arange(len(keys)), fit[done])
     if len(rest):
-        fallback = fallback_forecast(costs[rest], observed[rest], numbers, ahead)
+        fallback = fallback_forecast(known[rest], observed[rest], numbers, ahead)
         all_mean[rest], all_sigma[rest], models[rest] = fallback.mean, fallback.sigma, np.array(fallback.names, dtype=object)
     upper = normal_upper(all_mean, all_sigma, settings.quantile)
     return ForecastBatch(hour, settings.quantile, tuple(keys), all_mean, all_sigma, upper, tuple(models))

@@ -54,6 +54,9 @@ def silence() -> None:
 
     cmdstanpy.disable_logging().__enter__()
     logging.getLogger("prophet").setLevel(logging.CRITICAL)
+    import prophet  # noqa: F401  # sets its logger's level
+
+    logging.getLogger("prophet").setLevel(logging.CRITICAL)
 
 
 def stamps(numbers: IntArray) -> pd.DatetimeIndex:

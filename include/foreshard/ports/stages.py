@@ -10,7 +10,16 @@ from typing import Protocol
 
 import pandas as pd
 
-from foreshard.model import ForecastBatch, HourTally, Location, Partition, PartitionLoad, PartitionScore, Plan
+from foreshard.model import (
+    ForecastBatch,
+    HourTally,
+    Location,
+    Partition,
+    PartitionLoad,
+    PartitionScore,
+    Plan,
+    SeriesMatrix,
+)
 
 
 class AccessLogSource(Protocol):
@@ -61,6 +70,18 @@ class TallyStore(Protocol):
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Pairs summed over [since, until): ``key_a, key_b, weight, distinct_users`` (the largest hourly count)."""
+        ...
+
+
+class SeriesStore(Protocol):
+    """The series that an hour's forecasts are made from, one file per hour (``data_dir/series``)."""
+
+    def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
+        """Replace the hour's file in one step; return its number of chunks of ``chunk_keys`` keys."""
+        ...
+
+    def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
+        """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
         ...
 
 

@@ -1,0 +1,90 @@
+"""An access log in one file (Parquet or CSV, standard columns), counted by hour, key and location without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foreshard.errors import CorruptLog
+from foreshard.model import ONE_HOUR, hour_floor
+
+_NEEDED = ("timestamp", "partitionable_key", "request_type")
+_WANTED = (*_NEEDED, "location", "cost")
+
+
+@dataclass(frozen=True)
+class CountedLog:
+    """``load`` has one row per ``hour × partitionable_key × location`` with ``cost``; ``first`` to ``last`` are its hours.
+
+    ``left_out`` says how many records could not be counted, by reason.
+    """
+
+    load: pd.DataFrame
+    first: datetime
+    last: datetime
+    left_out: Mapping[str, int]
+
+    def hours(self) -> list[datetime]:
+        """Every hour from the first to the last; a log file is taken as complete between them."""
+        return [self.first + i * ONE_HOUR for i in range(int((self.last - self.first) / ONE_HOUR) + 1)]
+
+
+def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = None) -> CountedLog:
+    """Count a log; a record costs its ``cost`` where it has one, else its request type's weight.
+
+    Records without a key or a readable time, dated in the future, or of an unknown request type without a cost are left out
+    and counted. Raise :class:`foreshard.errors.CorruptLog` where the file cannot be read or nothing in it can be counted.
+    """
+    frame = _read(path)
+    moments = pd.to_datetime(frame["timestamp"], utc=True, errors="coerce", format=_time_format(frame["timestamp"]))
+    weight = frame["request_type"].map(dict(weights)).astype("float64")
+    given = pd.to_numeric(frame["cost"], errors="coerce") if "cost" in frame else pd.Series(np.nan, index=frame.index)
+    cost = given.fillna(weight)
+    keyless = frame["partitionable_key"].isna() | (frame["partitionable_key"] == "")
+    future = moments > pd.Timestamp((now or datetime.now(UTC)) + timedelta(hours=1))
+    costless = ~np.isfinite(cost) | (cost < 0)
+    good = ~(keyless | moments.isna() | future | costless)
+    if not good.any():
+        raise CorruptLog(str(path), f"none of its {len(frame)} records can be counted")
+    location = frame["location"] if "location" in frame else pd.Series(None, index=frame.index, dtype=object)
+    rows = pd.DataFrame(
+        {
+            "hour": moments[good].dt.floor("h"),
+            "partitionable_key": frame.loc[good, "partitionable_key"].astype(str),
+            "location": location[good].fillna("").astype(str),
+            "cost": cost[good],
+        }
+    )
+    load = rows.groupby(["hour", "partitionable_key", "location"], sort=True, observed=True)["cost"].sum().reset_index()
+    reasons = {"no key": keyless, "no readable time": moments.isna(), "in the future": future, "no cost": costless}
+    left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
+    return CountedLog(load, hour_floor(load["hour"].iloc[0]), hour_floor(load["hour"].iloc[-1]), left_out)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise CorruptLog(str(path), "no such file")
+    try:
+        if path.suffix == ".csv":
+            frame = pd.read_csv(path, usecols=lambda name: name in _WANTED, dtype={"partitionable_key": str, "location": str})
+        else:
+            import pyarrow.parquet as pq
+
+            names = set(pq.read_schema(path).names)
+            frame = pd.read_parquet(path, columns=[name for name in _WANTED if name in names])
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise CorruptLog(str(path), f"not readable as {path.suffix or 'Parquet'} ({type(error).__name__})") from error
+    absent = [name for name in _NEEDED if name not in frame]
+    if absent:
+        raise CorruptLog(str(path), f"lacks the column{'s' * (len(absent) > 1)} {', '.join(absent)}")
+    return frame
+
+
+def _time_format(column: pd.Series[str]) -> str | None:
+    """Text may mix ISO forms; numbers and timestamps need no format."""
+    return "ISO8601" if column.dtype == object else None

@@ -1,0 +1,72 @@
+"""The matrix of an hour's series as one Parquet file: a row group per chunk of keys, so that a task reads only its own.
+
+``series/2014-12-31T23.parquet`` has the columns ``partitionable_key`` and ``costs`` (a fixed-size list of T floats, cost units
+per hour); its schema's metadata has the hour and which hours were counted, one character each.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from foreshard.errors import MissingStageResult
+from foreshard.model import SeriesMatrix
+
+_HOUR, _COUNTED = b"foreshard.hour", b"foreshard.counted"
+
+
+class ParquetSeriesStore:
+    """Implements :class:`foreshard.ports.stages.SeriesStore` under ``data_dir/series``."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "series"
+
+    def path(self, hour: datetime) -> Path:
+        """Where the series of ``hour`` stand."""
+        return self._folder / f"{hour.astimezone(UTC):%Y-%m-%dT%H}.parquet"
+
+    def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
+        """Replace the hour's file in one step; return its number of chunks of ``chunk_keys`` keys."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        length = series.costs.shape[1]
+        counted = "".join("1" if one else "0" for one in series.counted)
+        schema = pa.schema(
+            [("partitionable_key", pa.string()), ("costs", pa.list_(pa.float32(), length))],
+            metadata={_HOUR: series.hour.astimezone(UTC).isoformat().encode(), _COUNTED: counted.encode()},
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        target = self.path(series.hour)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        try:
+            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+                for start in range(0, len(series.keys), chunk_keys):
+                    rows = series.rows(start, start + chunk_keys)
+                    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.costs.reshape(-1)), length)
+                    writer.write_table(pa.table([pa.array(rows.keys, pa.string()), values], schema=schema), len(rows.keys))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return -(-len(series.keys) // chunk_keys)
+
+    def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
+        """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
+        import pyarrow.parquet as pq
+
+        path = self.path(hour)
+        if not path.is_file():
+            raise MissingStageResult("series", hour.isoformat(), "foreshard forecast hour (prepare)")
+        with pq.ParquetFile(path) as file:
+            if not 0 <= chunk < file.num_row_groups:
+                raise MissingStageResult(f"series chunk {chunk}", hour.isoformat(), "foreshard forecast hour (prepare)")
+            metadata = file.schema_arrow.metadata
+            table = file.read_row_group(chunk)
+        counted = np.frombuffer(metadata[_COUNTED], dtype=np.uint8) == ord("1")
+        values = table.column("costs").combine_chunks()
+        costs = values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), len(counted)).astype(np.float32)
+        keys = tuple(table.column("partitionable_key").to_pylist())
+        return SeriesMatrix(datetime.fromisoformat(metadata[_HOUR].decode()), keys, costs, counted)

@@ -1,0 +1,90 @@
+"""``foreshard forecast``: the forecast stage without Airflow, and forecasts of log files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from foreshard.stages.forecast_log import Progress
+
+
+@click.group()
+def forecast() -> None:
+    """Forecast the load of each key."""
+
+
+@forecast.command("hour")
+@click.argument("hour", type=click.DateTime(["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%z"]))
+@click.option("--gate/--no-gate", default=True, help="Check the forecasts before saying that they may be used.")
+def forecast_hour(hour: datetime, gate: bool) -> None:
+    """Forecast the hours after HOUR (UTC, closed and counted) from the control database's key load."""
+    from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
+    from foreshard.wiring import Wiring
+
+    hour = _utc_hour(hour)
+    with Wiring() as wiring:
+        chunks = prepare_chunks(wiring, hour)
+        models: dict[str, int] = {}
+        with _progress("forecasting, chunks") as report:
+            for done, chunk in enumerate(chunks, 1):
+                for name, count in fit_chunk(wiring, hour, chunk).models.items():
+                    models[name] = models.get(name, 0) + count
+                report(done, len(chunks))
+        if gate:
+            gate_forecasts(wiring, hour)
+    click.echo(f"forecasts for {hour:%Y-%m-%dT%H}Z: {_counts(models)}")
+
+
+@forecast.command("fit")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--engine", default=None, help="The forecast engine; the settings' by default.")
+@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .parquet or .csv file.")
+@click.option("--hour", default=None, type=click.DateTime(["%Y-%m-%dT%H"]), help="Last hour of history (UTC); the log's last.")
+@click.option("--history-days", default=None, type=click.IntRange(1, 730))
+@click.option("--horizon", default=None, type=click.IntRange(1, 168), help="Hours ahead.")
+def fit(
+    log: Path, engine: str | None, output: Path, hour: datetime | None, history_days: int | None, horizon: int | None
+) -> None:
+    """Forecast each key of LOG (Parquet or CSV with the standard access-log columns) without Airflow or a database."""
+    from foreshard.settings import Settings
+    from foreshard.stages.forecast_log import fit_log
+    from foreshard.wiring import Wiring
+
+    changes = {"engine": engine, "history_days": history_days, "horizon_hours": horizon}
+    settings = Settings.load()
+    chosen = settings.forecast.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    with Wiring(settings.model_copy(update={"forecast": chosen})) as wiring, _progress("forecasting, keys") as report:
+        summary = fit_log(wiring, log, output, _utc_hour(hour) if hour else None, report)
+    for reason, count in summary.left_out.items():
+        click.echo(f"left out {count} records: {reason}", err=True)
+    click.echo(
+        f"forecast {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z into {summary.output}: {_counts(summary.models)}"
+    )
+
+
+def _utc_hour(moment: datetime) -> datetime:
+    from foreshard.model import hour_floor
+
+    return hour_floor(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _counts(models: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(models.items())) or "no keys"
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A progress bar on stderr that a stage drives with (done, of)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -1,0 +1,66 @@
+"""The forecast stage: key load → series (one file) → forecasts, chunk by chunk → gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from foreshard.errors import MissingStageResult
+from foreshard.forecast.engine import chunk_size, forecast_keys
+from foreshard.forecast.fallback import FALLBACKS
+from foreshard.forecast.series import SeriesBuilder, day_slices
+from foreshard.model import ONE_HOUR
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """One chunk's forecast: how many keys, and how many each model or fallback made."""
+
+    hour: datetime
+    chunk: int
+    keys: int
+    models: dict[str, int]
+
+    @property
+    def fallbacks(self) -> int:
+        """Keys that a fallback served."""
+        return sum(count for name, count in self.models.items() if name in FALLBACKS)
+
+
+def prepare_chunks(wiring: Wiring, hour: datetime) -> tuple[int, ...]:
+    """Read the history that ends with ``hour`` once, save it as the hour's series, and return the chunks to fit.
+
+    Keys without any access in the history are not forecast. Raise :class:`MissingStageResult` where ``hour`` was not counted.
+    """
+    settings = wiring.settings.forecast
+    slices = day_slices(hour, settings.history_days)
+    counted = wiring.tallies.hours(slices[0][0], hour + ONE_HOUR)
+    if hour not in counted:
+        raise MissingStageResult("tally", hour.isoformat(), "foreshard observe hour")
+    builder = SeriesBuilder(hour, settings.history_days, counted)
+    for since, until in slices:
+        builder.add(wiring.tallies.key_load(since, until))
+    chunks = wiring.series.save(builder.build(), chunk_size(settings))
+    wiring.forecasts.begin(hour, chunks)
+    return tuple(range(chunks))
+
+
+def fit_chunk(wiring: Wiring, hour: datetime, chunk: int) -> FitSummary:
+    """Forecast the keys of one chunk and save them in place of what stood there."""
+    series = wiring.series.load_chunk(hour, chunk)
+    batch = forecast_keys(series.keys, series.costs, series.missing, hour, wiring.settings.forecast)
+    wiring.forecasts.save_chunk(chunk, batch)
+    models = {name: batch.models.count(name) for name in sorted(set(batch.models))}
+    return FitSummary(hour, chunk, len(batch.keys), models)
+
+
+def gate_forecasts(wiring: Wiring, hour: datetime) -> None:
+    """Check all forecasts of ``hour``; raise :class:`foreshard.errors.GateFailed` where they must not be used."""
+    from foreshard.quality.gates import check_forecasts
+    from foreshard.stages.gates import record
+
+    record(wiring, check_forecasts(wiring.forecasts.load(hour), wiring.settings.data_dir))

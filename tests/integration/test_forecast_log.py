@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from foreshard.adapters.log_file import count_log
+from foreshard.cli.forecast import forecast
+from foreshard.errors import CorruptLog
+
+START = datetime(2024, 3, 4, tzinfo=UTC)
+WEIGHTS = {"read": 1.0, "write": 2.0}
+
+
+def records(days: int, keys: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
+    """Per key and hour as many accesses as the hour is from midnight."""
+    moments = [START + timedelta(hours=h, seconds=s) for h in range(days * 24) for s in range(12 - abs(12 - h % 24))]
+    frames = [
+        pd.DataFrame({"timestamp": moments, "partitionable_key": key, "user_id": "u", "request_type": "read", "location": "x"})
+        for key in keys
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_a_log_is_counted_by_hour_key_and_location(work_folder: Path) -> None:
+    log = records(2)
+    log.loc[0, "request_type"] = "write"
+    log.to_parquet(work_folder / "log.parquet")
+    counted = count_log(work_folder / "log.parquet", WEIGHTS)
+    assert counted.load["cost"].sum() == len(log) + 1
+    assert counted.first == START + timedelta(hours=1)
+    assert counted.last == START + timedelta(hours=47)
+    assert len(counted.hours()) == 47
+
+
+def test_records_that_cannot_be_counted_are_left_out_by_reason(work_folder: Path) -> None:
+    log = records(2)
+    log["timestamp"] = log["timestamp"].map(lambda moment: moment.isoformat())
+    log.loc[0, "partitionable_key"] = None
+    log.loc[1, "timestamp"] = "yesterday"
+    log.loc[2, "timestamp"] = "2199-01-01T00:00:00+00:00"
+    log.loc[3, "request_type"] = "dance"
+    log.to_csv(work_folder / "log.csv", index=False)
+    counted = count_log(work_folder / "log.csv", WEIGHTS)
+    assert counted.left_out == {"no key": 1, "no readable time": 1, "in the future": 1, "no cost": 1}
+    assert counted.load["cost"].sum() == len(log) - 4
+
+
+def test_a_measured_cost_counts_instead_of_the_weight(work_folder: Path) -> None:
+    log = records(1, ("a",))
+    log["cost"] = [2.5] + [np.nan] * (len(log) - 1)
+    log.to_parquet(work_folder / "log.parquet")
+    assert count_log(work_folder / "log.parquet", WEIGHTS).load["cost"].sum() == len(log) + 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("absent.parquet", None, "no such file"),
+        ("torn.parquet", b"PAR1 torn", "not readable as .parquet"),
+        ("other.csv", b"time,key\n1,2\n", "lacks the columns timestamp, partitionable_key, request_type"),
+        ("empty.csv", b"", "not readable as .csv"),
+        ("bad.csv", b"timestamp,partitionable_key,request_type\nnever,a,read\n", "none of its 1 records can be counted"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_one_clear_line(work_folder: Path, name: str, content: bytes | None, problem: str) -> None:
+    if content is not None:
+        (work_folder / name).write_bytes(content)
+    with pytest.raises(CorruptLog, match=problem):
+        count_log(work_folder / name, WEIGHTS)
+
+
+def test_forecast_fit_writes_a_row_per_key_and_hour_ahead(work_folder: Path) -> None:
+    records(21).to_parquet(work_folder / "log.parquet")
+    output = work_folder / "out" / "forecast.parquet"
+    result = CliRunner().invoke(
+        forecast, ["fit", str(work_folder / "log.parquet"), "--engine", "prophet", "--output", str(output)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "forecast 2 keys after 2024-03-24T23Z" in result.output
+    table = pd.read_parquet(output)
+    assert len(table) == 48
+    assert table["hour"].min() == pd.Timestamp("2024-03-25T00:00Z")
+    first = table[table["partitionable_key"] == "a"]
+    np.testing.assert_allclose(first["mean"], 12 - np.abs(12 - np.arange(24)), atol=1.0)
+    assert set(table["model"]) == {"prophet"}
+
+
+def test_an_output_of_an_unknown_kind_is_refused_before_any_work(work_folder: Path) -> None:
+    records(2).to_parquet(work_folder / "log.parquet")
+    result = CliRunner().invoke(forecast, ["fit", str(work_folder / "log.parquet"), "--output", str(work_folder / "out.txt")])
+    assert "neither .parquet nor .csv" in str(result.exception)
