@@ -34,6 +34,14 @@ class UnknownPartition(ForeshardError):
         self.partition_id, self.known = partition_id, tuple(known)
 
 
+class UnusableCapacity(ForeshardError):
+    """A registered partition whose capacity is not a positive number, so that it cannot be scored."""
+
+    def __init__(self, partition_id: str, capacity: float) -> None:
+        super().__init__(f"partition {partition_id!r} has capacity {capacity}; register it with cost units per second above 0")
+        self.partition_id, self.capacity = partition_id, capacity
+
+
 class Unreachable(ForeshardError):
     """A service did not answer."""
 

@@ -17,6 +17,7 @@ from foreshard.model import FloatArray
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -97,7 +98,7 @@ class ServingRule:
 
 @dataclass(frozen=True)
 class LoadProfile:
-    """Predicted load per partition × hour in cost/s: ``mean``, and the sums of its keys' ``variance`` and ``sigma`` (``spread``)."""
+    """Predicted load per partition × hour (cost/s): ``mean``, and the sums of the keys' variances and standard deviations."""
 
     mean: FloatArray
     variance: FloatArray
@@ -116,9 +117,9 @@ class LoadProfile:
             self.mean - other.mean, np.maximum(self.variance - other.variance, 0.0), np.maximum(self.spread - other.spread, 0.0)
         )
 
-    def rows(self, index: object) -> LoadProfile:
+    def rows(self, index: Index) -> LoadProfile:
         """The same figures indexed along their first axis (or newly broadcast)."""
-        return LoadProfile(self.mean[index], self.variance[index], self.spread[index])  # type: ignore[index]
+        return LoadProfile(self.mean[index], self.variance[index], self.spread[index])
 
     def deviation(self, correlation: float) -> FloatArray:
         """The standard deviation of the load where any two keys' errors have this correlation (a common factor).
