@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+    FloatArray = npt.NDArray[np.float64]
+    BoolArray = npt.NDArray[np.bool_]
+else:  # names for annotations only: an app's client and the sidecar import this module without numpy and pandas
+    FloatArray = BoolArray = Any
 
 ONE_HOUR = timedelta(hours=1)
 
@@ -133,11 +136,33 @@ class SeriesMatrix:
     @property
     def missing(self) -> BoolArray:
         """(keys, T): True where the cost is unknown. A read-only view."""
+        import numpy as np
+
         return np.broadcast_to(~self.counted, self.costs.shape)
 
     def rows(self, start: int, stop: int) -> SeriesMatrix:
         """The keys ``start:stop``."""
         return SeriesMatrix(self.hour, self.keys[start:stop], self.costs[start:stop], self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class HourCounts:
+    """How many accesses a counted hour had, and of how many distinct keys."""
+
+    hour: datetime
+    accesses: int
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a quality gate found for an hour: each failure is one line that says what failed and by how much."""
+
+    gate: str
+    hour: datetime
+    passed: bool
+    failures: tuple[str, ...] = ()
+    expectations: int = 0
 
 
 @dataclass(frozen=True)
