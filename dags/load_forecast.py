@@ -1,0 +1,61 @@
+"""When an hour is counted: forecast every key's load and score every partition."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import PartitionedAssetTimetable, dag, task
+
+import foreshard_airflow as loop
+
+DOC = """
+### Tally → forecasts → partition scores
+
+For the hour of the asset `access_tally`: **prepare** the keys' series once, **fit** Prophet per key (mapped over chunks of
+keys; keys with little history get a named fallback), **gate** the forecasts, **score** each partition (LPS: the peak of its
+forecast load at the upper quantile ÷ its capacity).
+
+* Produces the asset `partition_scores`, partitioned by hour, which starts `rebalance` for the same hour.
+* Every task may run again: it replaces what stood for its hour.
+* Manual: trigger it with a partition key or the param `hour`, for an hour that `access_log_hourly` has counted.
+"""
+
+
+@dag(
+    schedule=PartitionedAssetTimetable(assets=loop.ACCESS_TALLY),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=2,
+    dagrun_timeout=timedelta(hours=2),
+    default_args=loop.DEFAULT_ARGS,
+    params=loop.PARAMS,
+    tags=["foreshard", "forecast"],
+    doc_md=DOC,
+)
+def load_forecast() -> None:
+    @task
+    def prepare() -> loop.Summary:
+        """Save the hour's series and return the numbers of its chunks."""
+        return loop.for_hour("forecast.prepare_chunks")
+
+    @task
+    def fit(chunk: int) -> loop.Summary:
+        """Forecast one chunk of keys."""
+        return loop.for_hour("forecast.fit_chunk", chunk)
+
+    @task(trigger_rule="none_failed")
+    def gate() -> loop.Summary:
+        """Check the hour's forecasts; fail at once where they can't be trusted."""
+        return loop.for_hour("forecast.gate_forecasts")
+
+    @task(outlets=[loop.PARTITION_SCORES])
+    def score() -> loop.Summary:
+        """Compute each partition's LPS."""
+        summary = loop.for_hour("score.score_partitions")
+        loop.announce(loop.PARTITION_SCORES)
+        return summary
+
+    fit.expand(chunk=prepare()) >> gate() >> score()
+
+
+load_forecast()

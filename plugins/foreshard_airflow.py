@@ -1,0 +1,232 @@
+"""What the DAG files share: which hour a run is for, whether it may act on live data, and how a task calls a stage.
+
+Importing this is cheap: the library, pandas and the database driver are imported inside the tasks that need them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, Param, get_current_context
+from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+log = logging.getLogger("foreshard.airflow")
+
+PARTITION_KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
+ONE_HOUR = timedelta(hours=1)
+
+PAGE = "/foreshard/"
+"""Where the plugin's page stands below the API server's address."""
+
+Summary = Any
+"""What a stage returns, as plain JSON values. (Named so that ``@task`` pushes it as one XCom.)"""
+
+ACCESS_TALLY = Asset("access_tally")
+PARTITION_SCORES = Asset("partition_scores")
+ROUTING_TABLE = Asset("routing_table")
+
+NEVER_RETRIED = (
+    "ConfigurationError",
+    "CorruptLog",
+    "GateFailed",
+    "MissingStageResult",
+    "UnknownEngine",
+    "UnknownPartition",
+    "VerificationFailed",
+)
+"""Errors of the library that another try cannot mend; a task that meets one fails at once."""
+
+DEFAULT_ARGS: Mapping[str, Any] = {
+    "owner": "foreshard",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(minutes=20),
+}
+
+HOUR_PARAM = Param(
+    None,
+    type=["null", "string"],
+    title="Hour",
+    description="Start of the closed hour, ISO 8601 (2026-03-01T08:00:00Z; UTC where it says no zone). Empty: the run's "
+    "partition, or else the last closed hour.",
+)
+DRY_RUN_PARAM = Param(False, type="boolean", title="Dry run", description="Plan and check, but touch no data and no table.")
+OLD_HOURS_PARAM = Param(
+    False,
+    type="boolean",
+    title="Act on old hours",
+    description="Let a plan for an hour that is long over move live data (a backfill never does, unless asked).",
+)
+AGE_PARAM = Param(
+    3, type="integer", minimum=1, title="Hours until old", description="How old an hour may be and still be acted on."
+)
+APPROVAL_PARAM = Param(
+    os.environ.get("FORESHARD_REQUIRE_APPROVAL", "").lower() in {"1", "true", "yes"},
+    type="boolean",
+    title="Require approval",
+    description="Wait until a person approves the plan (default: FORESHARD_REQUIRE_APPROVAL).",
+)
+PARAMS = {"hour": HOUR_PARAM, "dry_run": DRY_RUN_PARAM, "act_on_old_hours": OLD_HOURS_PARAM}
+"""The params that every DAG of the loop has."""
+
+PASSED_ON = ("dry_run", "act_on_old_hours")
+"""Params that travel with the asset event, so that a dry run of the first DAG is one of the whole loop."""
+
+
+def parse_hour(text: str) -> datetime:
+    """Read a partition key or ISO time as an aware UTC hour; fail the task where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise AirflowFailException(f"{text!r} is no hour; write it as 2026-03-01T08:00:00") from None
+    hour = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if (hour.minute, hour.second, hour.microsecond) != (0, 0, 0):
+        raise AirflowFailException(f"{text!r} is within an hour; name its start, such as {hour:%Y-%m-%dT%H}:00:00")
+    return hour
+
+
+def hour_of(context: Mapping[str, Any], now: datetime | None = None) -> datetime:
+    """The closed hour that a run is for: its partition, else the param ``hour``, else the last hour closed before the run.
+
+    Fail the task where partition and param contradict each other, or where the hour is not over yet.
+    """
+    key, asked = context.get("partition_key"), (context.get("params") or {}).get("hour")
+    if key and asked and parse_hour(key) != parse_hour(asked):
+        raise AirflowFailException(f"partition {key} and param hour {asked} contradict each other; give one")
+    hour = parse_hour(key or asked) if key or asked else _last_closed_hour(context)
+    if hour + ONE_HOUR > (now or datetime.now(UTC)):
+        raise AirflowFailException(f"hour {hour:%Y-%m-%dT%H:%MZ} is not over yet; run it after {hour + ONE_HOUR:%H:%MZ}")
+    return hour
+
+
+def option(name: str, context: Mapping[str, Any] | None = None) -> bool:
+    """Whether a switch is on: in this run's params, or in those of the run whose asset event triggered it."""
+    context = context if context is not None else get_current_context()
+    if (context.get("params") or {}).get(name):
+        return True
+    events = context.get("triggering_asset_events") or {}
+    return any((event.extra or {}).get(name) for of_asset in events.values() for event in of_asset)
+
+
+def may_act(context: Mapping[str, Any] | None = None, now: datetime | None = None) -> bool:
+    """Whether this run may move data and publish: never in a dry run, and for an old hour only when asked.
+
+    The hour decides, not the run's type: the consumers of a backfilled asset run as ``asset_triggered``.
+    """
+    context = context if context is not None else get_current_context()
+    if option("dry_run", context):
+        return False
+    age = (now or datetime.now(UTC)) - (hour_of(context, now) + ONE_HOUR)
+    limit = timedelta(hours=(context.get("params") or {}).get("hours_until_old", 3))
+    return age <= limit or option("act_on_old_hours", context)
+
+
+def for_hour(stage: str, /, *arguments: Any, **named: Any) -> Any:
+    """Call a stage (``room.function`` of ``foreshard.stages``) for the run's hour; return its summary, fit for XCom."""
+    return run(stage, hour_of(get_current_context()), *arguments, **named)
+
+
+def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
+    """Call a stage with a wiring and ``arguments``; an error that another try cannot mend fails the task at once."""
+    from foreshard import errors
+
+    what = ", ".join(str(argument) for argument in arguments)
+    log.info("%s(%s)", stage, what)
+    try:
+        with task_wiring() as wiring:
+            summary = as_xcom(stage_function(stage)(wiring, *arguments, **named))
+    except tuple(getattr(errors, name) for name in NEVER_RETRIED) as error:
+        raise AirflowFailException(str(error)) from None
+    log.info("%s(%s) done: %s", stage, what, summary)
+    return summary
+
+
+def stage_function(stage: str) -> Callable[..., Any]:
+    """Import ``room.function`` of ``foreshard.stages``."""
+    room, _, name = stage.rpartition(".")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"foreshard.stages.{room}"), name)
+    return function
+
+
+def announce(asset: Asset) -> None:
+    """Give the asset event of this task its hour partition and the switches that travel on with it."""
+    context = get_current_context()
+    event = context["outlet_events"][asset]
+    event.add_partitions(hour_of(context).strftime(PARTITION_KEY_FORMAT))
+    event.extra.update({name: True for name in PASSED_ON if option(name, context)})
+
+
+@contextmanager
+def task_wiring() -> Iterator[Wiring]:
+    """The adapters for one task, closed afterwards; settings from the environment and from Airflow connections."""
+    from foreshard.settings import Settings
+    from foreshard.wiring import Wiring
+
+    with Wiring(Settings.load(**connection_settings())) as wiring:
+        yield wiring
+
+
+def connection_settings() -> dict[str, Any]:
+    """Settings from the connections ``foreshard_mongo`` (login, password), ``foreshard_kafka`` and ``foreshard_users``.
+
+    ``foreshard_kafka`` gives the bootstrap server, ``foreshard_users`` (password) the key that pseudonymises users.
+    """
+    mongo, kafka, users = (_connection(f"foreshard_{name}") for name in ("mongo", "kafka", "users"))
+    found = {
+        "mongo_username": mongo and mongo.login,
+        "mongo_password": mongo and mongo.password,
+        "kafka_bootstrap": kafka and kafka.host and f"{kafka.host}:{kafka.port or 9092}",
+        "user_key": users and users.password,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def as_xcom(value: Any) -> Any:
+    """A stage's summary as plain JSON values; a data frame or anything else that is no summary is refused."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_xcom(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_xcom(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return [as_xcom(item) for item in value]
+    if isinstance(value, Enum):
+        return as_xcom(value.value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} is no summary; stages pass ids, counts and paths")
+
+
+def _last_closed_hour(context: Mapping[str, Any]) -> datetime:
+    run = context.get("dag_run")
+    moment = context.get("logical_date") or (run and run.run_after) or datetime.now(UTC)
+    return datetime.fromtimestamp(moment.timestamp(), UTC).replace(minute=0, second=0, microsecond=0) - ONE_HOUR
+
+
+def _connection(name: str) -> Any:
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return Connection.get(name)
+    except AirflowNotFoundException:
+        return None
