@@ -53,7 +53,11 @@ class ObserveSettings(_Frozen):
     co_access_window: timedelta = timedelta(minutes=5)
     minimum_distinct_users: int = Field(default=5, ge=1)
     maximum_keys_per_session: int = Field(default=50, ge=2)
+    maximum_pairs_per_hour: int = Field(default=20_000, ge=1)
     maximum_quarantined_share: float = Field(default=0.05, ge=0, le=1)
+    minimum_usual_share: float = Field(default=0.02, ge=0, le=1)
+    minimum_key_share: float = Field(default=0.1, ge=0, le=1)
+    access_log_paths: tuple[Path, ...] = ()
     allowed_lateness: timedelta = timedelta(minutes=5)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from foreshard.ports.stages import (
         AccessLogSource,
         ForecastStore,
+        GateStore,
         LoadStore,
         PartitionRegistry,
         PlanStore,
@@ -78,6 +79,12 @@ class Wiring:
         from foreshard.adapters.mongo_tally import MongoTallyStore
 
         return MongoTallyStore(self.mongo.control_database)
+
+    @cached_property
+    def gates(self) -> GateStore:
+        from foreshard.adapters.mongo_gates import MongoGateStore
+
+        return MongoGateStore(self.mongo.control_database)
 
     @cached_property
     def series(self) -> SeriesStore:

@@ -12,11 +12,13 @@ import pandas as pd
 
 from foreshard.model import (
     ForecastBatch,
+    GateResult,
     HourTally,
     Location,
     Partition,
     PartitionLoad,
     PartitionScore,
+    PartitionState,
     Plan,
     SeriesMatrix,
 )
@@ -73,6 +75,20 @@ class TallyStore(Protocol):
         ...
 
 
+class GateStore(Protocol):
+    """What the quality gates found (``gates``): the latest result per gate and hour."""
+
+    def save(self, result: GateResult) -> None: ...
+
+    def load(self, gate: str, hour: datetime) -> GateResult:
+        """Raise :class:`foreshard.errors.MissingStageResult` where the gate was not asked for ``hour``."""
+        ...
+
+    def recent(self, limit: int) -> tuple[GateResult, ...]:
+        """The last results, newest hour first."""
+        ...
+
+
 class SeriesStore(Protocol):
     """The series that an hour's forecasts are made from, one file per hour (``data_dir/series``)."""
 
@@ -118,7 +134,13 @@ class PlanStore(Protocol):
 class PartitionRegistry(Protocol):
     """Partition Metadata and locations (``partitions``, ``locations``)."""
 
-    def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None: ...
+    def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None:
+        """Add or replace; a partition known already keeps its loads and its state. Raise where one makes no sense."""
+        ...
+
+    def set_state(self, partition_id: str, state: PartitionState) -> None:
+        """Drain or reactivate a partition; raise :class:`foreshard.errors.UnknownPartition`."""
+        ...
 
     def partitions(self) -> tuple[Partition, ...]: ...
 

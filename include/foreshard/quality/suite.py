@@ -1,0 +1,73 @@
+"""A gate's demands as data: named suites of expectations on frames, made without importing Great Expectations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation: ``kind`` is its Great Expectations class, ``arguments`` its parameters.
+
+    ``claim`` says what must hold (Data Docs show it). ``failure`` is the line for people when it doesn't; in it ``{bad}``,
+    ``{all}`` and ``{examples}`` stand for the rows that failed, all rows, and a few of the values that failed.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    claim: str
+    failure: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The expectations on one frame; its ``name`` is unique within the gate."""
+
+    name: str
+    frame: pd.DataFrame
+    expectations: tuple[Expectation, ...]
+
+
+def not_null(column: str, failure: str) -> Expectation:
+    """Every row has a value in ``column``."""
+    return Expectation("ExpectColumnValuesToNotBeNull", {"column": column}, f"every row has a {column}", failure)
+
+
+def unique(column: str, failure: str) -> Expectation:
+    """No value of ``column`` appears twice."""
+    return Expectation("ExpectColumnValuesToBeUnique", {"column": column}, f"no {column} appears twice", failure)
+
+
+def known(column: str, values: tuple[str, ...], failure: str) -> Expectation:
+    """Every value of ``column`` is one of ``values``."""
+    arguments = {"column": column, "value_set": sorted(values)}
+    return Expectation("ExpectColumnValuesToBeInSet", arguments, f"every {column} is known", failure)
+
+
+def between(column: str, low: float | None, high: float | None, claim: str, failure: str) -> Expectation:
+    """Every value of ``column`` lies in [low, high]; None leaves that side open."""
+    arguments = {"column": column, "min_value": low, "max_value": high}
+    return Expectation("ExpectColumnValuesToBeBetween", arguments, claim, failure)
+
+
+def below(column: str, high: float, claim: str, failure: str) -> Expectation:
+    """Every value of ``column`` lies in [0, high)."""
+    arguments = {"column": column, "min_value": 0, "max_value": high, "strict_max": True}
+    return Expectation("ExpectColumnValuesToBeBetween", arguments, claim, failure)
+
+
+def figure(value: float) -> str:
+    """A figure for people: four significant digits, thousands apart, no exponent for what can be read without one."""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def few(keys: Collection[str]) -> str:
+    """The first three of ``keys``, in order, for a failure's line."""
+    return ", ".join(repr(key) for key in sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")
