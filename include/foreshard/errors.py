@@ -106,6 +106,63 @@ class StaleEpoch(ForeshardError):
         self.key, self.expected, self.actual = key, expected, actual
 
 
+class InvalidChange(ForeshardError):
+    """A publication with a row that makes no sense; the table was left as it was."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"change of key {key!r}: {problem}; nothing was published")
+        self.key, self.problem = key, problem
+
+
+class NoRoutingTable(ForeshardError):
+    """The control database holds no published routing table."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"no routing table is published in database {database!r}; initialise one first")
+        self.database = database
+
+
+class RoutingTableStands(ForeshardError):
+    """A first table was to be published where another one stands."""
+
+    def __init__(self, version: int, wanted: int) -> None:
+        super().__init__(f"a routing table stands at version {version}; version {wanted} can't replace it: publish changes instead")
+        self.version, self.wanted = version, wanted
+
+
+class TableGap(ForeshardError):
+    """A publication that does not follow the table it was to be applied to."""
+
+    def __init__(self, version: int, publication: int) -> None:
+        super().__init__(f"publication {publication} does not follow routing table version {version}; read the whole table")
+        self.version, self.publication = version, publication
+
+
+class NoDefaultPartition(ForeshardError):
+    """The default rule names no partition with a positive weight, so that unlisted keys live nowhere."""
+
+    def __init__(self, partitions: Sequence[str]) -> None:
+        super().__init__(f"default rule has no partition with a weight above 0 (of {len(partitions)}); publish a default rule")
+        self.partitions = tuple(partitions)
+
+
+class UnknownLocation(ForeshardError):
+    """A partition stands at a location whose coordinates nobody registered."""
+
+    def __init__(self, partition_id: str, location: str, known: Sequence[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(f"partition {partition_id!r} is at unknown location {location!r}; known: {names}; register the location")
+        self.partition_id, self.location, self.known = partition_id, location, tuple(known)
+
+
+class DuplicatePartition(ForeshardError):
+    """One registration names a partition twice."""
+
+    def __init__(self, partition_id: str) -> None:
+        super().__init__(f"partition {partition_id!r} is named twice; give each partition an id of its own")
+        self.partition_id = partition_id
+
+
 class MoveSuperseded(ForeshardError):
     """A mover's lease was taken by another; its batch was aborted by the target and it must stop."""
 
@@ -131,6 +188,38 @@ class FenceRefused(ForeshardError):
         self.namespace, self.problem, self.remedy = namespace, problem, remedy
 
 
+class UnknownMove(ForeshardError):
+    """A move id that the journal does not hold."""
+
+    def __init__(self, move_id: str) -> None:
+        super().__init__(f"no move {move_id!r} in the journal; foreshard moves list shows them")
+        self.move_id = move_id
+
+
+class MoveRefused(ForeshardError):
+    """A move that cannot be carried out; before its switch it is reverted."""
+
+    def __init__(self, move_id: str, problem: str, remedy: str) -> None:
+        super().__init__(f"move {move_id}: {problem}; {remedy}")
+        self.move_id, self.problem, self.remedy = move_id, problem, remedy
+
+
+class MoveTimedOut(ForeshardError):
+    """A step of a move that did not end within its limit; before its switch it is reverted."""
+
+    def __init__(self, move_id: str, step: str, limit: timedelta) -> None:
+        super().__init__(f"move {move_id}: {step} took more than {limit.total_seconds():.1f} s; move it at a quieter hour")
+        self.move_id, self.step, self.limit = move_id, step, limit
+
+
+class HistoryLost(ForeshardError):
+    """A partition's oplog no longer holds the changes since the position that was asked for."""
+
+    def __init__(self, partition_id: str) -> None:
+        super().__init__(f"partition {partition_id}: its oplog no longer holds the changes asked for; give it a larger oplog")
+        self.partition_id = partition_id
+
+
 class VerificationFailed(ForeshardError):
     """Copies that must be equal are not."""
 
@@ -138,3 +227,59 @@ class VerificationFailed(ForeshardError):
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
         super().__init__(f"{what}: {len(differences)} differences: {shown}")
         self.what, self.differences = what, tuple(differences)
+
+
+class AmbiguousWrite(ForeshardError):
+    """The answer to a write was lost: it may have been applied or not, and it was not sent again.
+
+    For writes of many documents ``confirmed`` counts what was certainly done, ``in_doubt`` and ``not_attempted`` are indexes
+    into the requests.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        operation: str,
+        keys: Sequence[str],
+        partition_id: str,
+        cause: str,
+        *,
+        confirmed: int = 0,
+        in_doubt: Sequence[int] = (0,),
+        not_attempted: Sequence[int] = (),
+    ) -> None:
+        shown = ", ".join(repr(key) for key in keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        super().__init__(
+            f"{operation} on {namespace} for key {shown}: the answer of partition {partition_id} was lost ({cause}); "
+            "read the documents back before writing again"
+        )
+        self.namespace, self.operation, self.keys, self.partition_id = namespace, operation, tuple(keys), partition_id
+        self.cause, self.confirmed = cause, confirmed
+        self.in_doubt, self.not_attempted = tuple(in_doubt), tuple(not_attempted)
+
+
+class KeyInTransit(ForeshardError):
+    """A key's fence refused a write until the client's deadline; the write was not applied."""
+
+    def __init__(self, namespace: str, key: str, partition_id: str, waited: timedelta) -> None:
+        super().__init__(
+            f"write for key {key!r} in {namespace}: refused by its fence on partition {partition_id} for "
+            f"{waited.total_seconds():.1f} s, not applied; retry, or see foreshard moves for a stuck move"
+        )
+        self.namespace, self.key, self.partition_id, self.waited = namespace, key, partition_id, waited
+
+
+class UnroutableOperation(ForeshardError):
+    """An operation that the routed client cannot send to the right partitions; nothing was sent."""
+
+    def __init__(self, namespace: str, operation: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{operation} on {namespace}: {problem}; {remedy}")
+        self.namespace, self.operation, self.problem, self.remedy = namespace, operation, problem, remedy
+
+
+class RouteRefused(ForeshardError):
+    """The sidecar refused to route a key."""
+
+    def __init__(self, key: str, status: int, problem: str) -> None:
+        super().__init__(f"route of key {key[:80]!r}: the sidecar answered {status} ({problem}); correct the key or the request")
+        self.key, self.status, self.problem = key, status, problem
