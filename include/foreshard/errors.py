@@ -126,8 +126,20 @@ class RoutingTableStands(ForeshardError):
     """A first table was to be published where another one stands."""
 
     def __init__(self, version: int, wanted: int) -> None:
-        super().__init__(f"a routing table stands at version {version}; version {wanted} can't replace it: publish changes instead")
+        super().__init__(
+            f"a routing table stands at version {version}; version {wanted} can't replace it: publish changes instead"
+        )
         self.version, self.wanted = version, wanted
+
+
+class TableLoadSuperseded(ForeshardError):
+    """Another process took over the loading of the first table; this one stopped."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"another process loads the first routing table of database {database!r}; wait for it or run this again"
+        )
+        self.database = database
 
 
 class TableGap(ForeshardError):
@@ -151,7 +163,9 @@ class UnknownLocation(ForeshardError):
 
     def __init__(self, partition_id: str, location: str, known: Sequence[str]) -> None:
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(f"partition {partition_id!r} is at unknown location {location!r}; known: {names}; register the location")
+        super().__init__(
+            f"partition {partition_id!r} is at unknown location {location!r}; known: {names}; register the location"
+        )
         self.partition_id, self.location, self.known = partition_id, location, tuple(known)
 
 
@@ -281,5 +295,7 @@ class RouteRefused(ForeshardError):
     """The sidecar refused to route a key."""
 
     def __init__(self, key: str, status: int, problem: str) -> None:
-        super().__init__(f"route of key {key[:80]!r}: the sidecar answered {status} ({problem}); correct the key or the request")
+        super().__init__(
+            f"route of key {key[:80]!r}: the sidecar answered {status} ({problem}); correct the key or the request"
+        )
         self.key, self.status, self.problem = key, status, problem
