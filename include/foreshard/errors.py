@@ -234,6 +234,54 @@ class HistoryLost(ForeshardError):
         self.partition_id = partition_id
 
 
+class ClockDrift(ForeshardError):
+    """A time that is too far ahead of this host's clock to be taken over."""
+
+    def __init__(self, origin: str, ahead_ms: int, limit_ms: int) -> None:
+        super().__init__(f"clock of {origin} is {ahead_ms} ms ahead (limit {limit_ms} ms); synchronise the hosts' clocks")
+        self.origin, self.ahead_ms, self.limit_ms = origin, ahead_ms, limit_ms
+
+
+class UnknownShadow(ForeshardError):
+    """A shadow id that the control database does not list."""
+
+    def __init__(self, shadow_id: str) -> None:
+        super().__init__(f"unknown shadow {shadow_id!r}; foreshard shadows list shows them all")
+        self.shadow_id = shadow_id
+
+
+class UnknownConflict(ForeshardError):
+    """A conflict id that the control database does not list."""
+
+    def __init__(self, conflict_id: str) -> None:
+        super().__init__(f"unknown conflict {conflict_id!r}; foreshard shadows conflicts list shows them all")
+        self.conflict_id = conflict_id
+
+
+class ShadowRefused(ForeshardError):
+    """A shadow that cannot be made or kept as asked."""
+
+    def __init__(self, shadow_id: str, problem: str, remedy: str) -> None:
+        super().__init__(f"shadow {shadow_id}: {problem}; {remedy}")
+        self.shadow_id, self.problem, self.remedy = shadow_id, problem, remedy
+
+
+class ReplicatorSuperseded(ForeshardError):
+    """Another process replicates now; what this one was about to note as done is not noted."""
+
+    def __init__(self, partition_id: str, term: int) -> None:
+        super().__init__(f"capture of partition {partition_id}: term {term} is superseded; this replicator stops")
+        self.partition_id, self.term = partition_id, term
+
+
+class CaptureLost(ForeshardError):
+    """A change stream cannot continue where it stopped, so that changes may have been missed; its shadows are compared anew."""
+
+    def __init__(self, partition_id: str, problem: str) -> None:
+        super().__init__(f"capture of partition {partition_id}: {problem}; its shadows are compared anew")
+        self.partition_id, self.problem = partition_id, problem
+
+
 class VerificationFailed(ForeshardError):
     """Copies that must be equal are not."""
 

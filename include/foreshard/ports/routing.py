@@ -12,12 +12,13 @@ from foreshard.model import DefaultRule, PlacementChange, RoutingTable
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One version of the routing table: what changed, why, and when."""
+    """One version of the routing table: what changed, why, and when; ``default_rule`` where this version set it."""
 
     version: int
     changes: tuple[PlacementChange, ...]
     cause: str
     published_at: datetime
+    default_rule: DefaultRule | None = None
 
 
 class RoutingStore(Protocol):
@@ -31,7 +32,13 @@ class RoutingStore(Protocol):
         """The current version (0 where nothing is published)."""
         ...
 
-    def current(self) -> RoutingTable: ...
+    def identity(self) -> str:
+        """A name that a table keeps through its versions and no other table has (empty where nothing is published)."""
+        ...
+
+    def current(self) -> RoutingTable:
+        """The whole table as of one moment; raise :class:`foreshard.errors.NoRoutingTable` where nothing is published."""
+        ...
 
     def publish(
         self,
@@ -51,10 +58,16 @@ class RoutingStore(Protocol):
         """The publications after ``version``, in order."""
         ...
 
-    def set_default_rule(self, rule: DefaultRule) -> int: ...
+    def set_default_rule(self, rule: DefaultRule) -> int:
+        """Publish a new default rule and return the version; unlisted keys that it moves must have been moved before."""
+        ...
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
         """Note that a sidecar answers from ``version`` now (``sidecars``)."""
+        ...
+
+    def withdraw(self, sidecar_id: str) -> None:
+        """Forget a sidecar that stops answering on purpose."""
         ...
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:

@@ -1,0 +1,112 @@
+"""Loads the first routing table, of any size, so that it appears as a whole or not at all.
+
+Rows are written in batches, each in one transaction that also bumps the loader's lease (``routing_state {_id: "initialising",
+token, batches}``), so that a superseded loader can't add rows behind the back of the one that took over. The last transaction
+writes the version document, from which on the table exists.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.adapters.mongo import Document
+from foreshard.adapters.mongo_routing_documents import row_document, rule_document
+from foreshard.errors import RoutingTableStands, TableLoadSuperseded
+from foreshard.model import RoutingTable
+
+HEAD, INITIALISING = "table", "initialising"
+LOAD_ROWS = 10_000
+PATIENCE_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def in_transaction(database: Database[Document], transact: Callable[[ClientSession], T]) -> T:
+    """Run ``transact`` in one majority transaction on a snapshot, again where the server asks for it."""
+    with database.client.start_session() as session:
+        return session.with_transaction(transact, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
+
+
+class FirstTable:
+    """Publishes version one (or the version that a table brings along) into an empty control database."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+        self._state: Collection[Document] = database.get_collection("routing_state", read_concern=ReadConcern("majority"))
+        self._rows: Collection[Document] = database["routing_table"]
+        self._token = uuid.uuid4().hex
+
+    def publish(self, table: RoutingTable) -> None:
+        """Load and open ``table``; do nothing where its version or a later one stands.
+
+        Raise :class:`RoutingTableStands` where an earlier version stands, and :class:`TableLoadSuperseded` where another
+        loader took over and did not finish.
+        """
+        if not in_transaction(self._database, lambda session: self._claim(session, table.version)):
+            return
+        placements = list(table.placements.values())
+        try:
+            while in_transaction(self._database, self._clear):
+                pass
+            for start in range(0, len(placements), LOAD_ROWS):
+                rows = [row_document(p, table.version) for p in placements[start : start + LOAD_ROWS]]
+                in_transaction(self._database, lambda session, rows=rows: self._load(session, rows))  # type: ignore[misc]
+            in_transaction(self._database, lambda session: self._open(session, table))
+        except TableLoadSuperseded:
+            self._wait_for_other(table.version)
+
+    def _stands(self, version: int, session: ClientSession | None = None) -> bool:
+        state = self._database["routing_state"] if session else self._state
+        head = state.find_one({"_id": HEAD}, {"version": 1}, session=session)
+        if head is not None and head["version"] < version:
+            raise RoutingTableStands(head["version"], version)
+        return head is not None
+
+    def _claim(self, session: ClientSession, version: int) -> bool:
+        if self._stands(version, session):
+            return False
+        lease = {"$set": {"token": self._token, "batches": 0}}
+        self._database["routing_state"].update_one({"_id": INITIALISING}, lease, upsert=True, session=session)
+        return True
+
+    def _renew(self, session: ClientSession) -> None:
+        mine = {"_id": INITIALISING, "token": self._token}
+        if not self._database["routing_state"].update_one(mine, {"$inc": {"batches": 1}}, session=session).matched_count:
+            raise TableLoadSuperseded(self._database.name)
+
+    def _clear(self, session: ClientSession) -> int:
+        """Remove one batch of rows that a killed load left behind; return how many there were."""
+        self._renew(session)
+        left = [row["_id"] for row in self._rows.find({}, {"_id": 1}, session=session).limit(LOAD_ROWS)]
+        if left:
+            self._rows.delete_many({"_id": {"$in": left}}, session=session)
+        return len(left)
+
+    def _load(self, session: ClientSession, rows: list[Document]) -> None:
+        self._renew(session)
+        self._rows.insert_many(rows, ordered=False, session=session)
+
+    def _open(self, session: ClientSession, table: RoutingTable) -> None:
+        self._renew(session)
+        rule = rule_document(table.default_rule)
+        head = {"_id": HEAD, "version": table.version, "identity": self._token, "default_rule": rule}
+        first = {"_id": table.version, "cause": "first table", "changes": [], "chunks": 0, "default_rule": rule}
+        self._database["routing_state"].insert_one({**head, "published_at": table.published_at}, session=session)
+        self._database["routing_versions"].insert_one({**first, "published_at": table.published_at}, session=session)
+        self._database["routing_state"].delete_one({"_id": INITIALISING}, session=session)
+
+    def _wait_for_other(self, version: int) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._stands(version):
+            if time.monotonic() > deadline:
+                raise TableLoadSuperseded(self._database.name)
+            time.sleep(0.1)
