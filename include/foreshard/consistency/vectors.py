@@ -1,0 +1,53 @@
+"""Version vectors: what each origin had counted when a version was written; they tell *newer* from *concurrent*.
+
+Parker et al.: *Detection of Mutual Inconsistency in Distributed Systems* (IEEE TSE 1983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Order(StrEnum):
+    """How two versions stand to each other."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    EQUAL = "equal"
+    CONCURRENT = "concurrent"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionVector:
+    """Origin → counter, as sorted pairs; an origin that is not listed counts 0. Counters rise with each write of an origin."""
+
+    entries: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, counters: Mapping[str, int]) -> VersionVector:
+        """The vector of these counters; counters of 0 are left out, so that equal vectors are equal values."""
+        return cls(tuple(sorted((origin, counter) for origin, counter in counters.items() if counter)))
+
+    def compare(self, other: VersionVector) -> Order:
+        """Where ``self`` stands to ``other``: a partial order."""
+        if self.entries == other.entries:
+            return Order.EQUAL
+        mine, theirs = dict(self.entries), dict(other.entries)
+        behind = any(counter > mine.get(origin, 0) for origin, counter in theirs.items())
+        ahead = any(counter > theirs.get(origin, 0) for origin, counter in mine.items())
+        if behind and ahead:
+            return Order.CONCURRENT
+        return Order.BEFORE if behind else Order.AFTER
+
+    def merge(self, other: VersionVector) -> VersionVector:
+        """The least vector that is not before either."""
+        merged = dict(self.entries)
+        for origin, counter in other.entries:
+            merged[origin] = max(counter, merged.get(origin, 0))
+        return VersionVector.of(merged)
+
+    def advance(self, origin: str, counter: int) -> VersionVector:
+        """This vector with ``origin`` at ``counter`` or later."""
+        return self.merge(VersionVector(((origin, counter),)))

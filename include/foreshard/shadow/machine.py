@@ -1,0 +1,61 @@
+"""A shadow's states, and the only place that says which follows which.
+
+::
+
+    request ─► requested ─start─► copying ─copied─► catching_up ─caught_up─► ready ─publish─► live
+                   ▲                 ▲ │                 │                      │               │
+                   │                 └─┴─────────────────┴──────── recopy ──────┴───────────────┘
+      request      │                                     (the primary moved, or changes may have been missed)
+    retired ───────┤
+    failed  ───────┘        any before retiring ─remove─► retiring ─cleaned─► retired
+                            any but retired     ─absorb─► retired   (its partition becomes the primary)
+                            any before retiring ─fail─►   failed ─remove─► retiring
+
+``copying`` compares the target with the source and copies what differs, so it may be run again from any point; ``catching_up``
+waits until the changes after that comparison are applied; ``live`` stands in the routing table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from foreshard.errors import IllegalTransition
+from foreshard.ports.replication import Shadow, ShadowState, ShadowStore
+
+_S = ShadowState
+BEFORE_RETIRING: Final = (_S.REQUESTED, _S.COPYING, _S.CATCHING_UP, _S.READY, _S.LIVE)
+APPLYING: Final = (_S.COPYING, _S.CATCHING_UP, _S.READY, _S.LIVE)
+"""States whose copies take changes."""
+
+TRANSITIONS: Final[Mapping[tuple[ShadowState, str], ShadowState]] = {
+    (_S.REQUESTED, "start"): _S.COPYING,
+    (_S.COPYING, "copied"): _S.CATCHING_UP,
+    (_S.CATCHING_UP, "caught_up"): _S.READY,
+    (_S.READY, "publish"): _S.LIVE,
+    **{(state, "recopy"): _S.COPYING for state in APPLYING},
+    **{(state, "remove"): _S.RETIRING for state in (*BEFORE_RETIRING, _S.FAILED)},
+    **{(state, "fail"): _S.FAILED for state in BEFORE_RETIRING},
+    **{(state, "absorb"): _S.RETIRED for state in (*BEFORE_RETIRING, _S.FAILED, _S.RETIRING)},
+    (_S.RETIRING, "cleaned"): _S.RETIRED,
+    (_S.RETIRED, "request"): _S.REQUESTED,
+    (_S.FAILED, "request"): _S.REQUESTED,
+}
+
+
+def next_state(state: ShadowState, event: str) -> ShadowState:
+    """Where ``event`` leads; raise :class:`IllegalTransition`."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition("shadow", state, event) from None
+
+
+def step(store: ShadowStore, shadow: Shadow, event: str, fields: Mapping[str, Any] | None = None) -> Shadow | None:
+    """Take ``shadow`` through ``event``; None where it has changed since it was read (read it again and decide anew)."""
+    return store.change(shadow, next_state(shadow.state, event), fields)
+
+
+def shadow_id(key: str, target: str) -> str:
+    """The id of the shadow of ``key`` on ``target``."""
+    return f"{key}|{target}"
