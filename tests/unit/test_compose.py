@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def docker_compose(*arguments: str, without: str | None = None) -> subprocess.Co
         pytest.fail("docker-compose is not installed; `make system` installs it", pytrace=False)
     secrets = {name: f"dummy-{name.lower()}" for name in named_secrets() if name != without}
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **secrets}
-    command = (tool, "--env-file", os.devnull, "--file", str(COMPOSE), *arguments)
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PROJECT, check=False)
+    with tempfile.NamedTemporaryFile(suffix=".env") as no_env_file:
+        command = (tool, "--env-file", no_env_file.name, "--file", str(COMPOSE), *arguments)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PROJECT, check=False)
 
 
 @pytest.fixture(scope="module")
