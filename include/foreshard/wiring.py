@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ForecastStore,
         GateStore,
         LoadStore,
+        LogCounter,
         PartitionRegistry,
         PlanStore,
         RawHourStore,
@@ -85,6 +86,12 @@ class Wiring:
         from foreshard.adapters.mongo_gates import MongoGateStore
 
         return MongoGateStore(self.mongo.control_database)
+
+    @cached_property
+    def log_files(self) -> LogCounter:
+        from foreshard.adapters.log_file import LogFileCounter
+
+        return LogFileCounter({name: kind.weight for name, kind in self.settings.observe.request_types.items()})
 
     @cached_property
     def series(self) -> SeriesStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,27 +10,22 @@ import numpy as np
 import pandas as pd
 
 from foreshard.errors import CorruptLog
-from foreshard.model import ONE_HOUR, hour_floor
+from foreshard.model import hour_floor
+from foreshard.ports.stages import CountedLog
 
 _NEEDED = ("timestamp", "partitionable_key", "request_type")
 _WANTED = (*_NEEDED, "location", "cost")
 
 
-@dataclass(frozen=True)
-class CountedLog:
-    """``load`` has one row per ``hour × partitionable_key × location`` with ``cost``; ``first`` to ``last`` are its hours.
+class LogFileCounter:
+    """Implements :class:`foreshard.ports.stages.LogCounter`; ``weights`` are the costs of the request types."""
 
-    ``left_out`` says how many records could not be counted, by reason.
-    """
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = dict(weights)
 
-    load: pd.DataFrame
-    first: datetime
-    last: datetime
-    left_out: Mapping[str, int]
-
-    def hours(self) -> list[datetime]:
-        """Every hour from the first to the last; a log file is taken as complete between them."""
-        return [self.first + i * ONE_HOUR for i in range(int((self.last - self.first) / ONE_HOUR) + 1)]
+    def count(self, path: Path) -> CountedLog:
+        """Count a log; raise :class:`foreshard.errors.CorruptLog`."""
+        return count_log(path, self._weights)
 
 
 def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = None) -> CountedLog:

@@ -7,8 +7,10 @@ per hour); its schema's metadata has the hour and which hours were counted, one 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from foreshard.errors import MissingStageResult
 from foreshard.model import SeriesMatrix
 
 _HOUR, _COUNTED = b"foreshard.hour", b"foreshard.counted"
+_PRODUCER = "foreshard forecast hour"
 
 
 class ParquetSeriesStore:
@@ -55,18 +58,31 @@ class ParquetSeriesStore:
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
         """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
+        with self._open(hour) as file:
+            if not 0 <= chunk < file.num_row_groups:
+                raise MissingStageResult(f"series chunk {chunk}", hour.isoformat(), _PRODUCER)
+            return _read_chunk(file, chunk)
+
+    def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
+        """Yield every chunk of the hour's series, in order; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        with self._open(hour) as file:
+            for chunk in range(file.num_row_groups):
+                yield _read_chunk(file, chunk)
+
+    def _open(self, hour: datetime) -> Any:
         import pyarrow.parquet as pq
 
         path = self.path(hour)
         if not path.is_file():
-            raise MissingStageResult("series", hour.isoformat(), "foreshard forecast hour (prepare)")
-        with pq.ParquetFile(path) as file:
-            if not 0 <= chunk < file.num_row_groups:
-                raise MissingStageResult(f"series chunk {chunk}", hour.isoformat(), "foreshard forecast hour (prepare)")
-            metadata = file.schema_arrow.metadata
-            table = file.read_row_group(chunk)
-        counted = np.frombuffer(metadata[_COUNTED], dtype=np.uint8) == ord("1")
-        values = table.column("costs").combine_chunks()
-        costs = values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), len(counted)).astype(np.float32)
-        keys = tuple(table.column("partitionable_key").to_pylist())
-        return SeriesMatrix(datetime.fromisoformat(metadata[_HOUR].decode()), keys, costs, counted)
+            raise MissingStageResult("series", hour.isoformat(), _PRODUCER)
+        return pq.ParquetFile(path)
+
+
+def _read_chunk(file: Any, chunk: int) -> SeriesMatrix:
+    metadata = file.schema_arrow.metadata
+    table = file.read_row_group(chunk)
+    counted = np.frombuffer(metadata[_COUNTED], dtype=np.uint8) == ord("1")
+    values = table.column("costs").combine_chunks()
+    costs = values.flatten().to_numpy(zero_copy_only=False).reshape(len(table), len(counted)).astype(np.float32)
+    keys = tuple(table.column("partitionable_key").to_pylist())
+    return SeriesMatrix(datetime.fromisoformat(metadata[_HOUR].decode()), keys, costs, counted)

@@ -1,12 +1,14 @@
 """Named fallbacks for keys that a model cannot serve: too little history, all zero, constant, not finite.
 
+``constant``           every observation, two or more, is the same: that value
 ``hour_of_week_mean``  every horizon hour was seen at the same hour of the week at least twice
 ``hour_of_day_mean``   … at the same hour of the day at least twice
 ``recent_mean``        anything was seen: the mean of the last observed day
 ``no_history``         nothing was seen: zero
 
 Each sigma is that of a *new* observation: the residuals' spread and the mean's own error. One observation tells nothing about
-spread; there sigma is the observation itself. ``no_history`` has sigma 0: nothing is known, so nothing is claimed.
+spread; there sigma is the observation itself. A constant seen n times has sigma value/√(n+2) (the next observation differs with
+chance 1/(n+2), by about its own size). ``no_history`` has sigma 0: nothing is known, so nothing is claimed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ HOUR_OF_WEEK_MEAN = "hour_of_week_mean"
 HOUR_OF_DAY_MEAN = "hour_of_day_mean"
 RECENT_MEAN = "recent_mean"
 NO_HISTORY = "no_history"
-FALLBACKS = (HOUR_OF_WEEK_MEAN, HOUR_OF_DAY_MEAN, RECENT_MEAN, NO_HISTORY)
+CONSTANT = "constant"
+FALLBACKS = (CONSTANT, HOUR_OF_WEEK_MEAN, HOUR_OF_DAY_MEAN, RECENT_MEAN, NO_HISTORY)
 
 MINIMUM_SEEN = 2
 
@@ -47,6 +50,11 @@ def fallback_forecast(costs: FloatArray, observed: BoolArray, numbers: IntArray,
     mean, sigma = np.zeros((count, len(ahead))), np.zeros((count, len(ahead)))
     names = np.full(count, NO_HISTORY, dtype=object)
     left: BoolArray = np.any(observed, axis=1)
+    for row in np.flatnonzero(observed.sum(axis=1) >= MINIMUM_SEEN):
+        known = costs[row][observed[row]]
+        if (known == known[0]).all():
+            mean[row], sigma[row] = known[0], abs(known[0]) / np.sqrt(len(known) + 2)
+            names[row], left[row] = CONSTANT, False
     for name, period in ((HOUR_OF_WEEK_MEAN, HOURS_PER_WEEK), (HOUR_OF_DAY_MEAN, HOURS_PER_DAY)):
         seen = _slot_sums(observed.astype(np.float64), numbers, period)[:, ahead % period]
         rows = np.flatnonzero(left & (seen >= MINIMUM_SEEN).all(axis=1))

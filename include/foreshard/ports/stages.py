@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Protocol
 import pandas as pd
 
 from foreshard.model import (
+    ONE_HOUR,
     ForecastBatch,
     GateResult,
+    HourCounts,
     HourTally,
     Location,
     Partition,
@@ -71,7 +73,14 @@ class TallyStore(Protocol):
         ...
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Pairs summed over [since, until): ``key_a, key_b, weight, distinct_users`` (the largest hourly count)."""
+        """Pairs summed over [since, until), heaviest first: ``key_a, key_b, weight, distinct_users``.
+
+        Pairs that fewer than k distinct users touched, over all these hours together, are left out.
+        """
+        ...
+
+    def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
+        """How many accesses and keys each of ``hours`` had, in order; hours that were not counted are left out."""
         ...
 
 
@@ -89,6 +98,31 @@ class GateStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CountedLog:
+    """``load`` has one row per ``hour × partitionable_key × location`` with ``cost``; ``first`` to ``last`` are its hours.
+
+    ``left_out`` says how many records could not be counted, by reason.
+    """
+
+    load: pd.DataFrame
+    first: datetime
+    last: datetime
+    left_out: Mapping[str, int]
+
+    def hours(self) -> list[datetime]:
+        """Every hour from the first to the last; a log file is taken as complete between them."""
+        return [self.first + i * ONE_HOUR for i in range(int((self.last - self.first) / ONE_HOUR) + 1)]
+
+
+class LogCounter(Protocol):
+    """Counts an access log that stands in one file, without a database."""
+
+    def count(self, path: Path) -> CountedLog:
+        """Raise :class:`foreshard.errors.CorruptLog` where it cannot be read."""
+        ...
+
+
 class SeriesStore(Protocol):
     """The series that an hour's forecasts are made from, one file per hour (``data_dir/series``)."""
 
@@ -98,6 +132,10 @@ class SeriesStore(Protocol):
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
         """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
+        ...
+
+    def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
+        """Yield every chunk of the hour's series, in order."""
         ...
 
 

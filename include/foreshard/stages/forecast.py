@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.engine import chunk_size, forecast_keys
-from foreshard.forecast.fallback import FALLBACKS
-from foreshard.forecast.series import SeriesBuilder, day_slices
+from foreshard.forecast.fallback import CONSTANT, FALLBACKS
+from foreshard.forecast.series import HOURS_PER_DAY, SeriesBuilder, day_slices
 from foreshard.model import ONE_HOUR
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
+
+
+DOUBTFUL = tuple(name for name in FALLBACKS if name != CONSTANT)
+"""Fallbacks that may not carry most of the load once there is history enough; a constant key is forecast as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,23 @@ def fit_chunk(wiring: Wiring, hour: datetime, chunk: int) -> FitSummary:
 def gate_forecasts(wiring: Wiring, hour: datetime) -> None:
     """Check all forecasts of ``hour``; raise :class:`foreshard.errors.GateFailed` where they must not be used."""
     from foreshard.quality.gates import check_forecasts
-    from foreshard.stages.gates import record
+    from foreshard.stages.gates import docs_dir, record
 
-    record(wiring, check_forecasts(wiring.forecasts.load(hour), wiring.settings.data_dir))
+    settings = wiring.settings.forecast
+    keys: list[str] = []
+    totals = np.zeros(settings.history_days * HOURS_PER_DAY)
+    counted = np.zeros(len(totals), dtype=np.bool_)
+    for series in wiring.series.load(hour):
+        keys.extend(series.keys)
+        totals += np.nansum(series.costs, axis=0, dtype=np.float64)
+        counted = series.counted
+    result = check_forecasts(
+        wiring.forecasts.load(hour),
+        keys,
+        settings.horizon_hours,
+        history_totals=totals[counted],
+        fallback_models=DOUBTFUL,
+        minimum_history_hours=settings.minimum_history_hours,
+        docs_dir=docs_dir(wiring),
+    )
+    record(wiring, result)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from foreshard.adapters.log_file import CountedLog, count_log
 from foreshard.errors import ConfigurationError
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.series import build_series
@@ -35,11 +34,6 @@ class FitLogSummary:
     output: Path
 
 
-def read_log(wiring: Wiring, log: Path) -> CountedLog:
-    """Count a log file with the request-type weights of the settings."""
-    return count_log(log, {name: kind.weight for name, kind in wiring.settings.observe.request_types.items()})
-
-
 def fit_log(wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: Progress) -> FitLogSummary:
     """Forecast every key of ``log`` for the hours after ``hour`` (its last hour) and write ``output`` (.parquet or .csv).
 
@@ -47,7 +41,7 @@ def fit_log(wiring: Wiring, log: Path, output: Path, hour: datetime | None, prog
     """
     if output.suffix not in (".parquet", ".csv"):
         raise ConfigurationError("--output", f"{output.name} is neither .parquet nor .csv", "name the file so")
-    counted = read_log(wiring, log)
+    counted = wiring.log_files.count(log)
     hour = hour or counted.last
     settings = wiring.settings.forecast
     series = build_series(counted.load, counted.hours(), hour, settings.history_days)

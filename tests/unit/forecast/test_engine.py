@@ -53,7 +53,7 @@ def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_a
     batch = run(np.array(list(hostile.values())))
     made = dict(zip(hostile, batch.models, strict=True))
     assert made["good"] == made["infinite"] == made["huge"] == "prophet"
-    assert made["zero"] == made["constant"] == "hour_of_week_mean"
+    assert made["zero"] == made["constant"] == "constant"
     assert made["nan"] == "no_history"
     assert made["short"] == "recent_mean"
     assert np.isfinite(batch.mean).all()

@@ -52,13 +52,22 @@ def test_no_observation_claims_nothing() -> None:
 
 
 def test_missing_hours_take_no_part_in_a_mean() -> None:
-    costs = np.tile(np.full(24, 6.0), 21)
+    costs = np.tile(np.arange(168.0), 3)
     observed = np.ones(504, dtype=bool)
     observed[:168] = False
     costs[:168] = 1e9
     result = forecast(costs, observed)
     assert result.names == ("hour_of_week_mean",)
-    np.testing.assert_allclose(result.mean, 6.0)
+    np.testing.assert_allclose(result.mean[0], np.arange(24.0))
+
+
+def test_a_constant_is_itself_and_zero_is_certain() -> None:
+    result = forecast(np.array([[5.0] * 48, [0.0] * 48]))
+    assert result.names == ("constant", "constant")
+    np.testing.assert_allclose(result.mean[0], 5.0)
+    np.testing.assert_allclose(result.sigma[0], 5.0 / np.sqrt(50))
+    assert not result.mean[1].any()
+    assert not result.sigma[1].any()
 
 
 def test_a_noisy_hour_of_the_day_has_a_wider_sigma_than_a_quiet_one() -> None:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import SecretStr
+from pymongo import MongoClient
+
+from foreshard.errors import GateFailed, MissingStageResult
+from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR
+from foreshard.settings import ForecastSettings, Settings
+from foreshard.stack.mongod import Mongod
+from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
+from foreshard.wiring import Wiring
+
+HOUR = datetime(2026, 3, 1, 23, tzinfo=UTC)
+LEVELS = {"quiet": 2.0, "busy": 20.0, "hot": 90.0}
+
+
+class CountedHours:
+    """Key load in memory, where a real store would have it."""
+
+    def __init__(self, key_load: pd.DataFrame, counted: list[datetime]) -> None:
+        self._key_load, self._counted = key_load, counted
+
+    def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
+        return tuple(hour for hour in self._counted if since <= hour < until)
+
+    def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
+        load = self._key_load
+        return load[(load["hour"] >= since) & (load["hour"] < until)]
+
+
+def tallies(days: int) -> CountedHours:
+    random = np.random.default_rng(5)
+    hours = [HOUR - i * ONE_HOUR for i in range(days * 24)]
+    rows = [
+        (hour, key, "here", "read", 1, float(random.poisson(level * (1 + np.sin(hour.hour / 24 * 2 * np.pi)))), 1)
+        for hour in hours
+        for key, level in LEVELS.items()
+    ]
+    return CountedHours(pd.DataFrame(rows, columns=KEY_LOAD_COLUMNS), hours)
+
+
+@pytest.fixture
+def wiring(mongods: tuple[Mongod, ...], control: MongoClient, unique_name: str, work_folder: Path) -> Iterator[Wiring]:
+    settings = Settings(
+        control_uri=SecretStr(mongods[0].uri),
+        control_database=unique_name,
+        data_dir=work_folder,
+        forecast=ForecastSettings(engine="prophet", chunk_keys=2, history_days=14),
+    )
+    with Wiring(settings) as built:
+        built.tallies = tallies(14)
+        yield built
+
+
+def test_the_stages_forecast_every_key_and_the_gate_lets_them_pass(wiring: Wiring) -> None:
+    chunks = prepare_chunks(wiring, HOUR)
+    assert chunks == (0, 1)
+    assert [fit_chunk(wiring, HOUR, chunk).keys for chunk in chunks] == [2, 1]
+    gate_forecasts(wiring, HOUR)
+    batch = wiring.forecasts.load(HOUR)
+    assert batch.keys == ("busy", "hot", "quiet")
+    assert (batch.mean.mean(axis=1) > np.array([15.0, 70.0, 1.0])).all()
+
+
+def test_running_a_stage_twice_changes_nothing(wiring: Wiring) -> None:
+    prepare_chunks(wiring, HOUR)
+    for chunk in (0, 1, 1, 0):
+        fit_chunk(wiring, HOUR, chunk)
+    first = wiring.forecasts.load(HOUR)
+    assert prepare_chunks(wiring, HOUR) == (0, 1)
+    fit_chunk(wiring, HOUR, 0)
+    again = wiring.forecasts.load(HOUR)
+    assert again.keys == first.keys
+    np.testing.assert_array_equal(again.mean, first.mean)
+
+
+def test_an_hour_that_was_not_counted_cannot_be_forecast(wiring: Wiring) -> None:
+    with pytest.raises(MissingStageResult, match="no tally for"):
+        prepare_chunks(wiring, HOUR + ONE_HOUR)
+
+
+def test_the_gate_refuses_forecasts_of_which_most_are_fallbacks(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foreshard.forecast.prophet_engine._new_prophet", lambda *_: 1 / 0)
+    for chunk in prepare_chunks(wiring, HOUR):
+        fit_chunk(wiring, HOUR, chunk)
+    with pytest.raises(GateFailed, match="fallback models carry"):
+        gate_forecasts(wiring, HOUR)
