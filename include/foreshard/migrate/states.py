@@ -1,0 +1,85 @@
+"""The states of a move and the events that lead from one to the next: the only place that knows them.
+
+::
+
+    planned ─begin─► copying ─copied─► catching_up ─fence─► fenced ─drained─► drained ─verified─► verified ─switch─► switched
+       │               ▲ └restart┘        │    ▲ ▲             │               │  │                  │ │                │
+     skip              └─────restart──────┘    │ └───retreat───┴───────────────┘  └─refence► fenced ◄┘ │              clean
+       ▼                                       └──────────────────retreat──────────────────────────────┘                ▼
+    reverted ◄─reverted─ reverting ◄─revert─ (every state before switched)                       done ◄─finish─ cleaning
+
+``restart``: the source's oplog no longer held the changes, so the copy starts from a new position. ``retreat``: the fence was
+lifted again (drain too slow), apps write on the source, and the move catches up anew. ``refence``: an app's own ``collMod`` had
+lifted the fence. ``skip``: the key's owner is no longer the planned source. After ``switched`` a move is undone by a reverse
+move, which is a new move.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from foreshard.errors import IllegalTransition
+from foreshard.ports.migration import MoveState
+
+
+class MoveEvent(StrEnum):
+    """What makes a move leave its state."""
+
+    BEGIN = "begin"
+    SKIP = "skip"
+    COPIED = "copied"
+    RESTART = "restart"
+    FENCE = "fence"
+    RETREAT = "retreat"
+    REFENCE = "refence"
+    DRAIN = "drained"
+    VERIFY = "verified"
+    SWITCH = "switch"
+    CLEAN = "clean"
+    FINISH = "finish"
+    REVERT = "revert"
+    REVERTED = "reverted"
+
+
+_S, _E = MoveState, MoveEvent
+
+BEFORE_SWITCH = (_S.PLANNED, _S.COPYING, _S.CATCHING_UP, _S.FENCED, _S.DRAINED, _S.VERIFIED)
+"""States from which a move can be reverted."""
+
+UNDER_WAY = (_S.COPYING, _S.CATCHING_UP, _S.FENCED, _S.DRAINED, _S.VERIFIED, _S.REVERTING)
+"""States that a mover has begun and must bring to an end before anything else happens to the key."""
+
+STOPPABLE = (_S.PLANNED, _S.COPYING, _S.CATCHING_UP, _S.SWITCHED, _S.CLEANING)
+"""States in which a mover may pause; between fence and switch it may not, because apps wait."""
+
+ENDED = (_S.DONE, _S.REVERTED)
+"""States that nothing leaves."""
+
+TRANSITIONS: dict[tuple[MoveState, MoveEvent], MoveState] = {
+    (_S.PLANNED, _E.SKIP): _S.REVERTED,
+    (_S.PLANNED, _E.BEGIN): _S.COPYING,
+    (_S.COPYING, _E.RESTART): _S.COPYING,
+    (_S.COPYING, _E.COPIED): _S.CATCHING_UP,
+    (_S.CATCHING_UP, _E.RESTART): _S.COPYING,
+    (_S.CATCHING_UP, _E.FENCE): _S.FENCED,
+    (_S.FENCED, _E.RETREAT): _S.CATCHING_UP,
+    (_S.FENCED, _E.DRAIN): _S.DRAINED,
+    (_S.DRAINED, _E.REFENCE): _S.FENCED,
+    (_S.DRAINED, _E.RETREAT): _S.CATCHING_UP,
+    (_S.DRAINED, _E.VERIFY): _S.VERIFIED,
+    (_S.VERIFIED, _E.REFENCE): _S.FENCED,
+    (_S.VERIFIED, _E.RETREAT): _S.CATCHING_UP,
+    (_S.VERIFIED, _E.SWITCH): _S.SWITCHED,
+    (_S.SWITCHED, _E.CLEAN): _S.CLEANING,
+    (_S.CLEANING, _E.FINISH): _S.DONE,
+    (_S.REVERTING, _E.REVERTED): _S.REVERTED,
+    **{(state, _E.REVERT): _S.REVERTING for state in BEFORE_SWITCH},
+}
+
+
+def next_state(state: MoveState, event: MoveEvent) -> MoveState:
+    """Where ``event`` leads from ``state``; raise :class:`IllegalTransition` where it leads nowhere."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition("move", state, event) from None
