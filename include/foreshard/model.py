@@ -31,8 +31,10 @@ ACCESS_LOG_COLUMNS = ("timestamp", "partitionable_key", "user_id", "request_type
 KEY_LOAD_COLUMNS = ("hour", "partitionable_key", "location", "request_type", "count", "cost", "distinct_users")
 """One row per hour × key × location × request type; ``cost`` is summed over the hour."""
 
-CO_ACCESS_COLUMNS = ("hour", "key_a", "key_b", "weight", "distinct_users")
-"""One row per hour × unordered key pair (``key_a < key_b``); ``weight`` counts the sessions or windows that touched both."""
+CO_ACCESS_COLUMNS = ("hour", "key_a", "key_b", "weight", "distinct_users", "user_marks")
+"""One row per hour × unordered key pair (``key_a < key_b``); ``weight`` counts the sessions or windows that touched both.
+
+``user_marks`` are hashes of the pair's users, by which distinct users are counted over several hours (observe.co_access)."""
 
 
 def hour_floor(moment: datetime) -> datetime:

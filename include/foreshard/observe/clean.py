@@ -1,0 +1,119 @@
+"""Separates the records that can be counted from those that can't, each of these with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshard.model import ACCESS_LOG_COLUMNS
+from foreshard.observe.values import BoolArray, as_costs, as_text, as_times, is_given
+
+MAXIMUM_KEY_BYTES = 1024
+
+MALFORMED = "malformed"
+"""A column by which a source marks records that it could not decode (true), with ``source`` saying where they stand."""
+
+SOURCE = "source"
+
+
+class Reason(StrEnum):
+    """Why a record was quarantined; where several hold, the first does."""
+
+    MALFORMED = "malformed"
+    MISSING_KEY = "missing_key"
+    UNREADABLE_KEY = "unreadable_key"
+    MISSING_TIME = "missing_time"
+    UNPARSABLE_TIME = "unparsable_time"
+    OUT_OF_HOUR = "out_of_hour"
+    MISSING_REQUEST_TYPE = "missing_request_type"
+    UNKNOWN_REQUEST_TYPE = "unknown_request_type"
+    UNPARSABLE_COST = "unparsable_cost"
+    NEGATIVE_COST = "negative_cost"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Records with the standard columns: ``accepted`` typed (UTC times, text, float costs), ``quarantined`` as text.
+
+    ``quarantined`` has a ``reason``, and the ``source`` position where the log's source gave one. In both, ``user_id`` is as it
+    came: make pseudonyms of it before saving either.
+    """
+
+    accepted: pd.DataFrame
+    quarantined: pd.DataFrame
+
+
+def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: Collection[str]) -> Cleaned:
+    """Check records against [since, until) and the known request types.
+
+    Missing columns count as missing values, further columns are dropped. A record has no id of its own, so two equal records
+    are two accesses. Keys may be any text that UTF-8 can write, of at most ``MAXIMUM_KEY_BYTES`` bytes.
+    """
+    raw = pd.DataFrame({name: column(frame, name) for name in ACCESS_LOG_COLUMNS})
+    times = as_times(raw["timestamp"])
+    costs, unreadable_cost = as_costs(raw["cost"])
+    key, kind = as_text(raw["partitionable_key"], MAXIMUM_KEY_BYTES), as_text(raw["request_type"])
+    timeless = times.isna().to_numpy(dtype=np.bool_)
+    faults: dict[Reason, BoolArray] = {
+        Reason.MALFORMED: _flags(frame),
+        Reason.MISSING_KEY: ~key.given,
+        Reason.UNREADABLE_KEY: key.values.isna().to_numpy(dtype=np.bool_),
+        Reason.MISSING_TIME: _missing_among(raw["timestamp"], timeless),
+        Reason.UNPARSABLE_TIME: timeless,
+        Reason.OUT_OF_HOUR: ((times < since) | (times >= until)).to_numpy(dtype=np.bool_),
+        Reason.MISSING_REQUEST_TYPE: ~kind.given,
+        Reason.UNKNOWN_REQUEST_TYPE: ~kind.values.isin(list(request_types)).to_numpy(dtype=np.bool_),
+        Reason.UNPARSABLE_COST: unreadable_cost,
+        Reason.NEGATIVE_COST: (costs < 0).to_numpy(dtype=np.bool_),
+    }
+    reason = np.select(list(faults.values()), [str(name) for name in faults], default="")
+    bad = reason != ""
+    typed = pd.DataFrame(
+        {
+            "timestamp": times,
+            "partitionable_key": key.values,
+            "user_id": as_text(raw["user_id"]).values,
+            "request_type": kind.values,
+            "location": as_text(raw["location"]).values,
+            "session_id": as_text(raw["session_id"]).values,
+            "cost": costs,
+        }
+    )
+    return Cleaned(typed[~bad].reset_index(drop=True), _quarantined(frame, raw, bad, reason))
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """One column of ``frame`` with a plain index; missing values where the frame doesn't have it."""
+    if name in frame.columns:
+        return frame[name].reset_index(drop=True)
+    return pd.Series([None] * len(frame), name=name, dtype=object)
+
+
+def _quarantined(
+    frame: pd.DataFrame, raw: pd.DataFrame, bad: BoolArray, reason: np.ndarray[Any, np.dtype[np.str_]]
+) -> pd.DataFrame:
+    chosen = raw[bad]
+    texts = {name: as_text(chosen[name].astype(object)).values for name in ACCESS_LOG_COLUMNS}
+    source = as_text(column(frame, SOURCE)[bad]).values
+    return pd.DataFrame({**texts, SOURCE: source, "reason": pd.Series(reason[bad], dtype=object)})
+
+
+def _flags(frame: pd.DataFrame) -> BoolArray:
+    """Where the source marked a record as malformed."""
+    if MALFORMED not in frame.columns:
+        return np.zeros(len(frame), dtype=np.bool_)
+    flags: BoolArray = frame[MALFORMED].isin([True]).to_numpy(dtype=np.bool_)
+    return flags
+
+
+def _missing_among(values: pd.Series[Any], rows: BoolArray) -> BoolArray:
+    """Those of ``rows`` that have no value at all."""
+    missing = rows.copy()
+    missing[rows] = ~is_given(values[rows])
+    return missing

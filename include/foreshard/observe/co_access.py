@@ -1,0 +1,265 @@
+"""Which keys are touched together: by one session, or, where the log has no session, by one user within minutes.
+
+**Groups.** A session's accesses in one hour form a group, together with what it touched in the hour before; a user's
+sessionless accesses in half a window form one, together with what that user touched in the half before. So keys at most half a
+window apart are always found, and keys more than a window apart never. A group gives weight 1 to each pair of its keys of
+which at least one is new in it: a session or an unbroken visit counts a pair once, at the hour in which it became complete.
+
+**Cap.** Of a group only the ``maximum_keys`` keys touched last count: a crawler that walks through 10,000 keys says nothing
+about which of them belong together, and must not make 50 million pairs.
+
+**Users.** A pair is used only where at least *k* distinct users touched both, over all the hours that are looked at together,
+which few logs reach in one hour. So each hour keeps *marks* of a pair's users: 31-bit hashes of (key, key, user), the smallest
+``marks`` of them. Marks of one pair can be united over hours (exactly, up to their number), and marks of different pairs
+can't be linked to each other. A session without a user gives weight, and no user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR
+
+IntArray = npt.NDArray[np.int64]
+
+PAIRS_AT_ONCE = 4_000_000
+_HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CoAccessRules:
+    """How pairs are found and kept; ``marks`` must not be below the k distinct users that are asked for later."""
+
+    window: timedelta = timedelta(minutes=5)
+    maximum_keys: int = 50
+    maximum_pairs: int = 20_000
+    marks: int = 16
+
+
+def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None = None) -> pd.DataFrame:
+    """Pairs of clean records, rows with ``CO_ACCESS_COLUMNS`` per hour, heaviest ``rules.maximum_pairs`` per hour.
+
+    ``frame`` may hold many hours; with ``since`` only the hours from there on are given, and earlier records serve as what
+    was touched before.
+    """
+    if frame.empty:
+        return empty_co_access()
+    keys, key_names = pd.factorize(frame["partitionable_key"], sort=True)
+    users, user_names = pd.factorize(frame["user_id"], use_na_sentinel=True)
+    touches = _touches(frame, keys.astype(np.int64), users.astype(np.int64), rules)
+    first_hour = 0 if since is None else _nanoseconds(since) // _HOUR_NS
+    touches = _capped(touches, rules.maximum_keys)
+    found = _pairs(touches, len(key_names), first_hour)
+    return _frame(found, np.asarray(key_names, dtype=object), np.asarray(user_names, dtype=object), rules)
+
+
+def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
+    """Unite hourly pairs: ``key_a, key_b, weight, distinct_users``, heaviest first, without those of too few users.
+
+    ``distinct_users`` counts over all hours together; where an hour had more users than it has marks, at least that many.
+    """
+    columns = ["key_a", "key_b", "weight", "distinct_users"]
+    if pairs.empty:
+        return pd.DataFrame({name: pd.Series(dtype="object" if "key" in name else "int64") for name in columns})
+    keys, names = pd.factorize(pd.concat([pairs["key_a"], pairs["key_b"]], ignore_index=True), sort=True)
+    codes = keys[: len(pairs)].astype(np.int64) * len(names) + keys[len(pairs) :]
+    distinct, group = np.unique(codes, return_inverse=True)
+    marks_of = pairs["user_marks"].map(len).to_numpy(dtype=np.int64)
+    marks = np.fromiter((mark for row in pairs["user_marks"] for mark in row), dtype=np.int64, count=int(marks_of.sum()))
+    united = np.unique(np.repeat(group, marks_of) * 2**31 + marks)
+    users = np.bincount(united // 2**31, minlength=len(distinct))
+    np.maximum.at(users, group, pairs["distinct_users"].to_numpy(dtype=np.int64))
+    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(distinct)).astype(np.int64)
+    texts = np.asarray(names, dtype=object)
+    summed = pd.DataFrame(
+        {
+            "key_a": texts[distinct // len(names)],
+            "key_b": texts[distinct % len(names)],
+            "weight": weight,
+            "distinct_users": users.astype(np.int64),
+        }
+    )
+    kept = summed[summed["distinct_users"] >= minimum_distinct_users]
+    return kept.sort_values(["weight", "key_a", "key_b"], ascending=[False, True, True], ignore_index=True)
+
+
+def empty_co_access() -> pd.DataFrame:
+    """No rows, with ``CO_ACCESS_COLUMNS`` and their types."""
+    types = {"hour": "datetime64[ns, UTC]", "weight": "int64", "distinct_users": "int64"}
+    return pd.DataFrame({name: pd.Series(dtype=types.get(name, "object")) for name in CO_ACCESS_COLUMNS})
+
+
+@dataclass(frozen=True)
+class _Touches:
+    """Distinct (group, key): when first touched, in which hour, by which user (−1: unknown), and whether new in the group."""
+
+    group: IntArray
+    key: IntArray
+    time: IntArray
+    hour: IntArray
+    user: IntArray
+    new: npt.NDArray[np.bool_]
+
+    def take(self, rows: npt.NDArray[Any]) -> _Touches:
+        """Some rows, in that order."""
+        return _Touches(*(getattr(self, name)[rows] for name in ("group", "key", "time", "hour", "user", "new")))
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(pd.Timestamp(moment).value)
+
+
+def _touches(frame: pd.DataFrame, keys: IntArray, users: IntArray, rules: CoAccessRules) -> _Touches:
+    time = frame["timestamp"].dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    sessions, names = pd.factorize(frame["session_id"], use_na_sentinel=True)
+    by_session = sessions >= 0
+    half = max(int(rules.window / timedelta(microseconds=1)) * 1000 // 2, 1)
+    halves = -(-_HOUR_NS // half)
+    hour = time // _HOUR_NS
+    slot = hour * halves + (time % _HOUR_NS) // half
+    base = np.where(by_session, sessions, len(names) + users)
+    unit = np.where(by_session, hour, slot)
+    user = np.where(by_session, _users_of_sessions(sessions, users, time)[sessions], users) if len(names) else users
+    counted = by_session | (users >= 0)
+    base, unit, hours_of = base[counted], unit[counted], np.where(by_session, 1, halves)[counted]
+    first = int(unit.min()) if len(unit) else 0
+    width = int(unit.max(initial=first)) - first + 2
+    group = base * width + (unit - first)
+    now = _Touches(group, keys[counted], time[counted], unit // hours_of, user[counted], np.ones(len(group), dtype=np.bool_))
+    before = _Touches(
+        group + 1, now.key, now.time, (unit + 1) // hours_of, now.user, np.zeros(len(group), dtype=np.bool_)
+    ).take(np.isin(group + 1, group))
+    return _distinct(now, before)
+
+
+def _users_of_sessions(sessions: npt.NDArray[Any], users: IntArray, time: IntArray) -> IntArray:
+    """Session → the user first seen in it (−1 where none is)."""
+    found = np.full(int(sessions.max(initial=-1)) + 1, -1, dtype=np.int64)
+    known = np.flatnonzero((sessions >= 0) & (users >= 0))
+    known = known[np.argsort(time[known], kind="stable")]
+    named, first = np.unique(sessions[known], return_index=True)
+    found[named] = users[known[first]]
+    return found
+
+
+def _distinct(now: _Touches, before: _Touches) -> _Touches:
+    """One row per (group, key), what was touched before first, so that ``new`` is false for it; sorted by group, then time."""
+    both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
+    both = both.take(np.lexsort((both.time, both.new, both.key, both.group)))
+    first = np.ones(len(both.group), dtype=np.bool_)
+    first[1:] = (np.diff(both.group) != 0) | (np.diff(both.key) != 0)
+    once = both.take(first)
+    return once.take(np.lexsort((once.key, once.time, once.new, once.group)))
+
+
+def _starts(group: IntArray) -> tuple[IntArray, IntArray]:
+    """For sorted groups: each row's distance from the start of its group, and the size of its group."""
+    _, start, size = np.unique(group, return_index=True, return_counts=True)
+    return np.arange(len(group)) - np.repeat(start, size), np.repeat(size, size)
+
+
+def _capped(touches: _Touches, maximum_keys: int) -> _Touches:
+    rank, size = _starts(touches.group)
+    return touches.take(rank >= size - maximum_keys)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Distinct (hour, key, key) in order with their weights, and the distinct (place in it, user) of known users."""
+
+    hour: IntArray
+    key_a: IntArray
+    key_b: IntArray
+    weight: IntArray
+    place: IntArray
+    user: IntArray
+
+
+def _pairs(touches: _Touches, keys: int, first_hour: int) -> _Pairs:
+    """Pair each row with the rows of its group behind it, ``PAIRS_AT_ONCE`` at a time so that memory stays bounded."""
+    rank, size = _starts(touches.group)
+    behind = size - 1 - rank
+    base_hour = int(touches.hour.min(initial=first_hour))
+    users = int(touches.user.max(initial=0)) + 1
+    ends = np.cumsum(behind)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.searchsorted(ends, np.arange(0, total, PAIRS_AT_ONCE), side="right")
+    codes, weights, seen = [], [], []
+    for start, stop in zip(cuts.tolist(), [*cuts[1:].tolist(), len(ends)], strict=True):
+        number = behind[start:stop]
+        left = np.repeat(np.arange(start, stop), number)
+        right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(number) - number, number)
+        kept = (touches.new[left] | touches.new[right]) & (touches.hour[left] >= first_hour)
+        left, right = left[kept], right[kept]
+        a = np.minimum(touches.key[left], touches.key[right])
+        b = np.maximum(touches.key[left], touches.key[right])
+        code = ((touches.hour[left] - base_hour) * keys + a) * keys + b
+        distinct, place, weight = np.unique(code, return_inverse=True, return_counts=True)
+        user = touches.user[left]
+        known = user >= 0
+        pair_user = np.unique(place[known] * users + user[known])
+        codes.append(distinct)
+        weights.append(weight)
+        seen.append(np.stack([distinct[pair_user // users], pair_user % users]))
+    return _united(codes, weights, seen, keys, base_hour)
+
+
+def _united(codes: list[Any], weights: list[Any], seen: list[Any], keys: int, base_hour: int) -> _Pairs:
+    empty = np.zeros(0, dtype=np.int64)
+    distinct, place = np.unique(np.concatenate([*codes, empty]), return_inverse=True)
+    weight = np.bincount(place, weights=np.concatenate([*weights, empty]), minlength=len(distinct)).astype(np.int64)
+    pair_users = np.concatenate([*seen, np.zeros((2, 0), dtype=np.int64)], axis=1)
+    at = np.searchsorted(distinct, pair_users[0])
+    both = np.unique(np.stack([at, pair_users[1]], axis=1), axis=0) if len(seen) > 1 else np.stack([at, pair_users[1]], axis=1)
+    hour, rest = np.divmod(distinct, keys * keys)
+    return _Pairs(hour + base_hour, rest // keys, rest % keys, weight, both[:, 0], both[:, 1])
+
+
+def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules: CoAccessRules) -> pd.DataFrame:
+    pairs = len(found.hour)
+    if not pairs:
+        return empty_co_access()
+    distinct_users = np.bincount(found.place, minlength=pairs)
+    order = np.lexsort((found.key_b, found.key_a, -distinct_users, -found.weight, found.hour))
+    rank, _ = _starts(found.hour[order])
+    kept = np.sort(order[rank < rules.maximum_pairs])
+    marks = _marks(found, keys, users, rules.marks)
+    return pd.DataFrame(
+        {
+            "hour": pd.to_datetime(found.hour[kept] * _HOUR_NS, utc=True),
+            "key_a": keys[found.key_a[kept]],
+            "key_b": keys[found.key_b[kept]],
+            "weight": found.weight[kept],
+            "distinct_users": distinct_users[kept].astype(np.int64),
+            "user_marks": pd.Series([marks[row] for row in kept.tolist()], dtype=object),
+        }
+    )[list(CO_ACCESS_COLUMNS)]
+
+
+def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
+    """Per pair the ``number`` smallest marks of its users, in order."""
+    key_hash = pd.util.hash_array(keys, categorize=False)
+    user_hash = pd.util.hash_array(users, categorize=False) if len(users) else np.zeros(1, dtype=np.uint64)
+    pair = _mixed(key_hash[found.key_a[found.place]]) ^ _mixed(_mixed(key_hash[found.key_b[found.place]]))
+    mark = (_mixed(pair ^ user_hash[found.user]) >> np.uint64(33)).astype(np.int64)
+    order = np.lexsort((mark, found.place))
+    place, mark = found.place[order], mark[order]
+    rank, _ = _starts(place)
+    few = rank < number
+    place, mark = place[few], mark[few]
+    ends = np.searchsorted(place, np.arange(len(found.hour) + 1))
+    listed = mark.tolist()
+    return [listed[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): every bit of a value depends on all of it."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,157 @@
+"""Columns as they came → columns as they are counted: text, times and costs, without a loop over rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+BoolArray = npt.NDArray[np.bool_]
+
+_EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
+"""Epoch numbers below the first limit are seconds, then milliseconds, microseconds, nanoseconds; × to nanoseconds."""
+
+_EPOCH_TEXT = r"[+-]?\d{9,19}(?:\.\d+)?"
+_NANOSECONDS_LIMIT = 9.2e18
+
+
+@dataclass(frozen=True)
+class Text:
+    """A column as text, and where it had a value at all (neither missing nor blank); given but None is unreadable."""
+
+    values: pd.Series[str]
+    given: BoolArray
+
+
+def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
+    """The column as text: None where a value is missing, blank, no scalar, too long, or nothing that UTF-8 can write.
+
+    Whole numbers lose the ``.0`` that a column with gaps gives them, so that 5 and 5.0 are one name.
+    """
+    plain = column.reset_index(drop=True)
+    try:
+        codes, uniques = pd.factorize(plain, use_na_sentinel=True)
+    except TypeError:
+        codes, uniques = pd.factorize(plain.map(_scalar), use_na_sentinel=True)
+    names = [_text(value) for value in uniques.tolist()]
+    readable = [name if name is not None and _writable(name, maximum_bytes) else None for name in names]
+    made = np.array([*readable, None], dtype=object)
+    given = np.array([*(name is None or bool(name.strip()) for name in names), False], dtype=np.bool_)
+    return Text(pd.Series(made[codes], name=column.name, dtype=object), given[codes])
+
+
+def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """The column as aware UTC times, NaT where it can't be read as one.
+
+    Read are times (naive ones as UTC), ISO 8601 text, and seconds, milliseconds, microseconds or nanoseconds since 1970.
+    """
+    plain = column.reset_index(drop=True)
+    if pd.api.types.is_datetime64_any_dtype(plain.dtype):
+        return _coerce(plain)
+    if pd.api.types.is_bool_dtype(plain.dtype):
+        return pd.Series(pd.NaT, index=plain.index, dtype="datetime64[ns, UTC]")
+    if pd.api.types.is_numeric_dtype(plain.dtype):
+        return _from_epoch(plain)
+    return _from_objects(plain.astype(object))
+
+
+def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
+    """The column as numbers (NaN: not measured), and where it says something that is no finite number."""
+    plain = column.reset_index(drop=True)
+    if plain.dtype == object:
+        plain = plain.map(_scalar) if not _is_plain(plain) else plain
+    numbers = pd.to_numeric(plain, errors="coerce").astype("float64")
+    finite = np.isfinite(numbers.to_numpy())
+    unreadable = ~finite
+    unreadable[unreadable] = is_given(plain[unreadable])
+    return numbers.where(finite), unreadable
+
+
+def is_given(column: pd.Series[Any]) -> BoolArray:
+    """Where the column has a value at all: neither missing nor blank."""
+    return as_text(column).given
+
+
+def _is_plain(column: pd.Series[Any]) -> bool:
+    return pd.api.types.infer_dtype(column, skipna=True) in {"string", "integer", "floating", "mixed-integer-float", "empty"}
+
+
+def _scalar(value: Any) -> Any:
+    """``value``, or an empty tuple (which no reader takes for anything) where it is a list, an object, a set."""
+    return () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
+
+
+def _text(value: Any) -> str | None:
+    """What a value says ("" where blank), or None where it says nothing that can be a name."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, tuple):
+        return None
+    return value if isinstance(value, str) else str(value)
+
+
+def _writable(text: str, maximum_bytes: int | None) -> bool:
+    """Whether ``text`` is not blank, can be written as UTF-8, and fits."""
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        return False
+    return bool(text.strip()) and (maximum_bytes is None or size <= maximum_bytes)
+
+
+def _from_objects(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind == "string":
+        return _from_text(column)
+    if kind in {"datetime", "datetime64"}:
+        return _coerce(column)
+    is_text = column.map(lambda value: isinstance(value, str)).to_numpy(dtype=np.bool_)
+    is_number = column.map(_is_number).to_numpy(dtype=np.bool_)
+    others = column.where(~is_text & ~is_number & column.map(lambda value: hasattr(value, "year")).to_numpy(dtype=np.bool_))
+    times = _coerce(others)
+    times[is_text] = _from_text(column[is_text])
+    times[is_number] = _from_epoch(column[is_number].astype("float64"))
+    return times
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _from_text(column: pd.Series[str]) -> pd.Series[pd.Timestamp]:
+    stripped = column.str.strip()
+    number = stripped.str.fullmatch(_EPOCH_TEXT, na=False).to_numpy(dtype=np.bool_)
+    times = _coerce(stripped.where(~number), format="ISO8601")
+    if number.any():
+        exact = pd.to_numeric(stripped[number], errors="coerce")
+        times[number] = _from_epoch(exact)
+    return times
+
+
+def _coerce(column: pd.Series[Any], **options: Any) -> pd.Series[pd.Timestamp]:
+    return pd.to_datetime(column, utc=True, errors="coerce", **options).astype("datetime64[ns, UTC]")
+
+
+def _from_epoch(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    whole = column.to_numpy(dtype=np.int64) if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans else None
+    nanoseconds = np.full(len(values), np.iinfo(np.int64).min, dtype=np.int64)  # NaT
+    size, lower = np.abs(values), 0.0
+    for upper, factor in _EPOCH_UNITS:
+        here = (size >= lower) & (size < upper) & (size * factor < _NANOSECONDS_LIMIT)
+        if whole is not None:
+            nanoseconds[here] = whole[here] * factor
+        elif factor >= 1000:
+            nanoseconds[here] = np.round(values[here] * (factor // 1000)).astype(np.int64) * 1000
+        else:
+            nanoseconds[here] = values[here].astype(np.int64)
+        lower = upper
+    return pd.Series(nanoseconds.view("datetime64[ns]"), index=column.index).dt.tz_localize("UTC")
