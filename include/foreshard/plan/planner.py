@@ -1,0 +1,279 @@
+"""From a snapshot to the hour's plan; pure and deterministic: the same snapshot and policy give the same plan.
+
+1. **Relief.** Of the partitions whose LPS passes the high-water mark, the worst takes the option (a clump's move or a hot key's
+   shadow) that removes most expected overload hours for its price; again, until each is below the low-water mark, nothing pays
+   any more, or the hour's limits are used up.
+2. **Draining** partitions give up keys within what is left of the limits.
+3. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
+4. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, recomputed from
+   scratch, and nothing may raise the worst of all (where that is below the low-water mark, nothing may pass this mark);
+   otherwise the plan is empty and says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+from foreshard.load import IntArray, load_prediction_scores, partition_load
+from foreshard.model import FloatArray, Move, Plan, Refusal, ShadowCopy
+from foreshard.plan import reasons
+from foreshard.plan.clump import Allowance, MoveOption, best_move
+from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share, removal_reason, shadowable
+from foreshard.plan.snapshot import PlanPolicy, Snapshot
+
+MAXIMUM_ATTEMPTS = 8
+"""Options of one partition that turn out to push others over their mark before it is given up."""
+
+
+@dataclass
+class _Draft:
+    """A plan in the making."""
+
+    view: Outlook
+    ceiling: float
+    moves: list[Move] = field(default_factory=list)
+    shadows: list[ShadowCopy] = field(default_factory=list)
+    removals: list[ShadowCopy] = field(default_factory=list)
+    obstacles: dict[int, str] = field(default_factory=dict)
+    relieving: set[int] = field(default_factory=set)
+    size_bytes: float = 0.0
+
+    @property
+    def allowance(self) -> Allowance:
+        """What is left of the limits for moves."""
+        policy = self.view.policy
+        return Allowance(policy.maximum_moves - len(self.moves), policy.maximum_bytes - self.size_bytes)
+
+
+def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
+    """Make the plan for ``snapshot.hour``."""
+    before = _scores(snapshot, policy, snapshot.primary, [(s.key, s.partition) for s in snapshot.shadows])
+    ceiling = max(_worst(before), policy.low_water) + TOLERANCE
+    in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
+    draft = _Draft(Outlook(snapshot, policy), ceiling)
+    _relieve(draft)
+    if not _relief_helps(draft, before):
+        draft = _Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
+    _drain(draft)
+    _shorten_far_reads(draft)
+    _remove_shadows(draft)
+    after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))
+    if _worst(after) > ceiling:
+        draft, after = _Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain), before
+    return _finish(draft, before, after)
+
+
+def move_id(hour: datetime, key: str) -> str:
+    """The move of ``key`` in the plan for ``hour``."""
+    return f"{hour:%Y%m%dT%H}-{_digest(key)}"
+
+
+def shadow_id(hour: datetime, key: str, target: str) -> str:
+    """The shadow of ``key`` on ``target`` that the plan for ``hour`` makes."""
+    return f"{hour:%Y%m%dT%H}-{_digest(key, target)}"
+
+
+def _digest(*names: str) -> str:
+    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _scores(snapshot: Snapshot, policy: PlanPolicy, primary: IntArray, shadows: Sequence[tuple[int, int]]) -> FloatArray:
+    """LPS per partition, computed from scratch."""
+    profile, _ = partition_load(snapshot.demand, primary, shadows, snapshot.capacity, snapshot.distance_km, policy.serving)
+    return load_prediction_scores(profile, snapshot.capacity, policy.serving)
+
+
+def _worst(lps: FloatArray) -> float:
+    return float(lps.max(initial=0.0))
+
+
+def _overloaded(lps: FloatArray, policy: PlanPolicy) -> list[int]:
+    return np.flatnonzero(lps > policy.high_water + TOLERANCE).tolist()
+
+
+def _relieve(draft: _Draft) -> None:
+    """Relieve the overloaded partitions, always the worst next, each down to the low-water mark."""
+    view = draft.view
+    open_cases = set(_overloaded(view.lps(), view.policy))
+    banned: set[tuple[int, int]] = set()
+    attempts = dict.fromkeys(open_cases, 0)
+    while open_cases:
+        lps = view.lps()
+        worst = min(open_cases, key=lambda partition: (-lps[partition], partition))
+        if lps[worst] <= view.policy.low_water:
+            open_cases.discard(worst)
+            continue
+        obstacle = _relieve_once(draft, worst, banned)
+        attempts[worst] += obstacle == "pushed_over"
+        if obstacle and (obstacle != "pushed_over" or attempts[worst] > MAXIMUM_ATTEMPTS):
+            draft.obstacles[worst] = "no_target_fits" if obstacle == "pushed_over" else obstacle
+            open_cases.discard(worst)
+
+
+def _relieve_once(draft: _Draft, source: int, banned: set[tuple[int, int]]) -> str:
+    """Apply the best option for ``source``; return what stood in the way, or nothing."""
+    view = draft.view
+    on_source = _movable_on(view, source)
+    copyable = on_source[shadowable(view.snapshot, view.policy)[on_source]]
+    hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
+    may_shadow = len(draft.shadows) < view.policy.maximum_shadows
+    search = best_move(view, source, draft.allowance, np.setdiff1d(on_source, hot) if may_shadow else on_source, banned)
+    shadow = best_shadow(view, source, hot, draft.allowance.size_bytes, banned) if may_shadow else None
+    if search.best is None and shadow is None and may_shadow:
+        search = best_move(view, source, draft.allowance, on_source, banned)
+        if search.best is None and view.lps()[source] > view.policy.high_water:
+            shadow = best_shadow(view, source, copyable, draft.allowance.size_bytes, banned)
+    if shadow is not None and (search.best is None or shadow.value >= search.best.value):
+        _apply_shadow(draft, shadow)
+        draft.relieving |= {source, shadow.target}
+        return ""
+    if search.best is not None:
+        applied = _apply_move(draft, source, search.best, banned)
+        draft.relieving |= {source, search.best.target} if applied else set()
+        return "" if applied else "pushed_over"
+    return search.obstacle
+
+
+def _movable_on(view: Outlook, partition: int) -> IntArray:
+    """The keys on ``partition`` that may be moved: shadowed ones stay."""
+    here = (view.primary == partition) & view.snapshot.movable
+    here[sorted(view.shadowed)] = False
+    return np.flatnonzero(here).astype(np.int64)
+
+
+def _apply_move(draft: _Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
+    """Move the clump, unless it (or reads that overflow because of it) pushes a partition over its mark."""
+    view = draft.view
+    utilisation = view.utilisation()
+    was = reasons.Before.of(utilisation[source], view.policy.high_water)
+    view.move(option.keys, option.target)
+    if view.pushed_over(utilisation) or _worst(view.lps()) > draft.ceiling:
+        view.move(option.keys, source)
+        banned.add((option.keys[0], option.target))
+        return False
+    snapshot = view.snapshot
+    draft.size_bytes += option.size_bytes
+    draft.moves += [
+        Move(
+            move_id=move_id(snapshot.hour, snapshot.keys[key]),
+            key=snapshot.keys[key],
+            source=snapshot.partitions[source].partition_id,
+            target=snapshot.partitions[option.target].partition_id,
+            estimated_bytes=int(snapshot.key_bytes[key]),
+            clump=snapshot.keys[option.keys[0]],
+            reason=reasons.move_reason(view, source, option, key, was, draining),
+        )
+        for key in option.keys
+    ]
+    return True
+
+
+def _apply_shadow(draft: _Draft, option: ShadowOption) -> None:
+    view, snapshot = draft.view, draft.view.snapshot
+    source = int(view.primary[option.key])
+    was = reasons.Before.of(view.utilisation()[source], view.policy.high_water)
+    view.add_shadow(option.key, option.target)
+    key, target = snapshot.keys[option.key], snapshot.partitions[option.target].partition_id
+    draft.size_bytes += float(snapshot.key_bytes[option.key])
+    draft.shadows.append(
+        ShadowCopy(
+            shadow_id=shadow_id(snapshot.hour, key, target),
+            key=key,
+            source=snapshot.partitions[source].partition_id,
+            target=target,
+            reason=reasons.shadow_reason(view, option, was),
+        )
+    )
+
+
+def _relief_helps(draft: _Draft, before: FloatArray) -> bool:
+    """Whether the worst LPS among the touched partitions falls, recomputed from scratch (true where nothing was touched)."""
+    if not draft.relieving:
+        return True
+    view = draft.view
+    after = _scores(view.snapshot, view.policy, view.primary, sorted(view.shadows))
+    touched = sorted(draft.relieving)
+    return _worst(after[touched]) < _worst(before[touched]) - TOLERANCE and _worst(after) <= _worst(before) + TOLERANCE
+
+
+def _drain(draft: _Draft) -> None:
+    """Move keys off draining partitions, the fullest first."""
+    view = draft.view
+    banned: set[tuple[int, int]] = set()
+    draining = np.flatnonzero(~view.snapshot.active)
+    for source in draining[np.argsort(-view.lps()[draining], kind="stable")].tolist():
+        for _ in range(len(_movable_on(view, source)) + MAXIMUM_ATTEMPTS):
+            search = best_move(view, source, draft.allowance, _movable_on(view, source), banned, draining=True)
+            if search.best is None:
+                break
+            _apply_move(draft, source, search.best, banned, draining=True)
+
+
+def _shorten_far_reads(draft: _Draft) -> None:
+    """Copy keys that are read from far away to where they are read, while no partition gets too full by it."""
+    view = draft.view
+    candidates = np.flatnonzero(shadowable(view.snapshot, view.policy) & view.snapshot.active[view.primary])
+    moved = {move.key for move in draft.moves}
+    for option in far_shadows(view, np.setdiff1d(candidates, sorted(view.shadowed))):
+        if len(draft.shadows) >= view.policy.maximum_shadows:
+            return
+        size = float(view.snapshot.key_bytes[option.key])
+        if size > draft.allowance.size_bytes or view.snapshot.keys[option.key] in moved:
+            continue
+        before = view.utilisation()
+        view.add_shadow(option.key, option.target)
+        refused = (
+            view.pushed_over(before) or view.lps()[option.target] > view.policy.low_water or _worst(view.lps()) > draft.ceiling
+        )
+        view.remove_shadow(option.key, option.target)
+        if not refused:
+            _apply_shadow(draft, option)
+
+
+def _remove_shadows(draft: _Draft) -> None:
+    """Remove standing shadows whose reason has gone."""
+    view, snapshot = draft.view, draft.view.snapshot
+    for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
+        code = removal_reason(view, shadow)
+        if code is None:
+            continue
+        view.remove_shadow(shadow.key, shadow.partition)
+        if _worst(view.lps()) > draft.ceiling:
+            view.add_shadow(shadow.key, shadow.partition)
+            continue
+        draft.removals.append(
+            ShadowCopy(
+                shadow_id=shadow.shadow_id,
+                key=snapshot.keys[shadow.key],
+                source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
+                target=snapshot.partitions[shadow.partition].partition_id,
+                reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
+            )
+        )
+
+
+def _finish(draft: _Draft, before: FloatArray, after: FloatArray) -> Plan:
+    """Order the moves by urgency, refuse what stays over its mark, and name everything."""
+    view, snapshot = draft.view, draft.view.snapshot
+    limits = {"moves_left": draft.allowance.moves, "bytes_left": draft.allowance.size_bytes}
+    names = [partition.partition_id for partition in snapshot.partitions]
+    refusals = [
+        Refusal(names[p], reasons.refusal_reason(view, p, draft.obstacles.get(p, "gain_too_small"), limits))
+        for p in _overloaded(after, view.policy)
+    ]
+    return Plan(
+        hour=snapshot.hour,
+        table_version=snapshot.table_version,
+        moves=tuple(sorted(draft.moves, key=lambda move: str(move.reason.facts["needed_by"]))),
+        shadows=tuple(draft.shadows),
+        removals=tuple(draft.removals),
+        refusals=tuple(refusals),
+        lps_before={name: float(lps) for name, lps in zip(names, before, strict=True)},
+        lps_after={name: float(lps) for name, lps in zip(names, after, strict=True)},
+    )

@@ -1,0 +1,196 @@
+"""The plan's reasons: a code and figures for machines, one sentence for people. All hours are UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from foreshard.load import SECONDS_PER_HOUR
+from foreshard.model import ONE_HOUR, FloatArray, Reason
+from foreshard.plan.clump import MoveOption
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.shadowing import ShadowOption
+
+REMOVALS = {
+    "redundant": "{key} has its primary copy on {target} now, which makes the shadow there redundant",
+    "target_draining": "{target} is being drained, so it gives up its shadow of {key}",
+    "primary_draining": "{source} is being drained; {key} gives up its shadow on {target} so that it can be moved",
+    "write_heavy": "{key} is written too much by now: its shadow on {target} pays {write_share:.0%} of its cost again",
+    "no_longer_needed": "without its shadow on {target}, {key} leaves {source} at {lps_without:.2f} of its capacity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A partition before a decision: its LPS, its peak's horizon hour, and the first one over its mark (or the last of all)."""
+
+    lps: float
+    peak: int
+    needed_by: int
+
+    @classmethod
+    def of(cls, utilisation: FloatArray, high_water: float) -> Before:
+        """Read it from the partition's utilisation per hour."""
+        over = utilisation > high_water
+        return cls(float(utilisation.max()), int(utilisation.argmax()), int(over.argmax()) if over.any() else len(over) - 1)
+
+
+def reason(code: str, sentence: str, **facts: Any) -> Reason:
+    """Build a reason with read-only facts."""
+    return Reason(code, sentence, MappingProxyType(facts))
+
+
+def clock(hour: datetime, index: int) -> str:
+    """The start of horizon hour ``index``, as people read it."""
+    return f"{hour + (index + 1) * ONE_HOUR:%a %H:%M}"
+
+
+def horizon_time(hour: datetime, index: int) -> str:
+    """The start of horizon hour ``index`` in ISO 8601."""
+    return (hour + (index + 1) * ONE_HOUR).isoformat()
+
+
+def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: Before, draining: bool) -> Reason:
+    """Why ``key`` moves; ``view`` already has the move applied, ``was`` is the source before it."""
+    snapshot, names = view.snapshot, _names(view)
+    lps = view.lps()
+    here, there, hot = names[source], names[option.target], snapshot.keys[option.keys[0]]
+    after = f"which leaves {here} at {lps[source]:.2f} and {there} at {lps[option.target]:.2f}"
+    others, peak = len(option.keys) - 1, clock(snapshot.hour, was.peak)
+    if draining:
+        code, sentence = (
+            "draining",
+            f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which stays at {lps[option.target]:.2f}",
+        )
+    elif key == option.keys[0]:
+        code = "overload"
+        company = f" with the {others} {'key' if others == 1 else 'keys'} used with it" if others else ""
+        sentence = f"{here} would reach {was.lps:.2f} of its capacity at {peak}; its hot key moves{company}, {after}"
+    else:
+        code, sentence = (
+            "co_accessed",
+            f"used together with {hot}, which leaves {here} ({was.lps:.2f} at {peak}) for {there}",
+        )
+    return reason(
+        code,
+        sentence,
+        source_lps_before=round(was.lps, 4),
+        source_lps_after=round(float(lps[source]), 4),
+        target_lps_after=round(float(lps[option.target]), 4),
+        peak_hour=horizon_time(snapshot.hour, was.peak),
+        needed_by=horizon_time(snapshot.hour, was.needed_by),
+        gain_overload_hours=round(option.worth, 4) if not draining else None,
+        value_overload_hours=round(option.value, 4) if not draining else None,
+        clump_keys=len(option.keys),
+        crossing_uses_per_hour=round(option.crossing, 4),
+        distance_change_km=round(option.distance_km, 1),
+    )
+
+
+def shadow_reason(view: Outlook, option: ShadowOption, was: Before) -> Reason:
+    """Why a shadow is made; ``view`` already has it."""
+    snapshot, names, lps = view.snapshot, _names(view), view.lps()
+    source = int(view.primary[option.key])
+    key, here, there = snapshot.keys[option.key], names[source], names[option.target]
+    kilometres, peak = float(snapshot.partition_km[source, option.target]), clock(snapshot.hour, was.peak)
+    if option.code == "far_reads":
+        sentence = f"{key} is read from far away: a copy on {there} saves {option.saved_km:.0f} km per read on average"
+    else:
+        sentence = (
+            f"{here} would reach {was.lps:.2f} of its capacity at {peak}; a copy of its hot key {key} on {there},"
+            f" {kilometres:.0f} km away, takes reads over ({here} {lps[source]:.2f}, {there} {lps[option.target]:.2f})"
+        )
+    return reason(
+        option.code,
+        sentence,
+        source_lps_before=round(was.lps, 4),
+        source_lps_after=round(float(lps[source]), 4),
+        target_lps_after=round(float(lps[option.target]), 4),
+        peak_hour=horizon_time(snapshot.hour, was.peak),
+        read_share=round(float(snapshot.demand.read_share[option.key]), 4),
+        value=round(option.value, 4),
+        saved_km_per_read=round(option.saved_km, 1),
+        distance_km=round(kilometres, 1),
+    )
+
+
+def removal_reason(view: Outlook, code: str, key: int, target: int) -> Reason:
+    """Why a shadow goes; ``view`` no longer has it."""
+    snapshot, names = view.snapshot, _names(view)
+    source = int(view.primary[key])
+    facts = {
+        "write_share": round(1.0 - float(snapshot.demand.read_share[key]), 4),
+        "lps_without": round(float(view.lps()[source]), 4),
+    }
+    sentence = REMOVALS[code].format(key=snapshot.keys[key], source=names[source], target=names[target], **facts)
+    return reason(code, sentence, **facts)
+
+
+def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
+    """What is short where a partition stays over its high-water mark.
+
+    ``obstacle`` is the search's last word; it is sharpened to ``capacity_short`` or ``key_too_large`` where it can be.
+    """
+    snapshot, mark = view.snapshot, view.policy.high_water
+    upper = view.profile.upper(view.rule)
+    over = upper[partition] - mark * view.capacity[partition]
+    worst, first = int(over.argmax()), int((over > 0).argmax())
+    since, short = clock(snapshot.hour, first), float(over[worst])
+    room = np.maximum(mark * view.capacity - upper[:, worst], 0.0)
+    room[partition] = 0.0
+    elsewhere = float(room[snapshot.active].sum())
+    name, place = snapshot.partitions[partition].partition_id, snapshot.partitions[partition].geographic_location
+    alone = not any(
+        room[other] > 0
+        for other, p in enumerate(snapshot.partitions)
+        if p.geographic_location == place and snapshot.active[other]
+    )
+    largest, share = _largest_key(view, partition, worst)
+    facts: dict[str, Any] = {
+        "lps": round(float((upper[partition] / view.capacity[partition]).max()), 4),
+        "short": round(short, 4),
+        "from_hour": horizon_time(snapshot.hour, first),
+        "worst_hour": horizon_time(snapshot.hour, worst),
+        "room_elsewhere": round(elsewhere, 4),
+        "largest_key": largest,
+        "largest_key_share": round(share, 4),
+        **limits,
+    }
+    start = f"{name} stays {short:.3g} cost/s over its mark from {since}"
+    if obstacle == "limit_reached":
+        return reason(obstacle, f"{start}: this hour's limits are used up; the next hour goes on", **facts)
+    if share > mark and obstacle != "gain_too_small":
+        sentence = (
+            f"{start}: its key {largest} alone makes {share:.0%} of its capacity, and fits nowhere else nor can be shadowed"
+        )
+        return reason("key_too_large", sentence, **facts)
+    if elsewhere < short:
+        where = f"all of {place} and everywhere else" if alone else "all other partitions together"
+        return reason("capacity_short", f"capacity short by {short - elsewhere:.3g} cost/s in {where} from {since}", **facts)
+    return reason(obstacle, f"{start}: {OBSTACLES[obstacle]}", **facts)
+
+
+OBSTACLES = {
+    "nothing_movable": "none of its keys may be moved now (cooling down, under way, shadowed, or larger than the limit)",
+    "no_target_fits": "there is room elsewhere, but not in one partition for the whole horizon",
+    "gain_too_small": "no move or shadow removes more expected overload hours than it costs",
+    "would_not_help": "what could be moved would not lower the worst predicted LPS, so nothing is",
+}
+
+
+def _largest_key(view: Outlook, partition: int, hour: int) -> tuple[str | None, float]:
+    keys = np.flatnonzero(view.primary == partition)
+    if not len(keys):
+        return None, 0.0
+    demand = view.snapshot.demand
+    upper = demand.mean[keys, hour] + view.rule.z * demand.sigma[keys, hour]
+    largest = int(upper.argmax())
+    return view.snapshot.keys[keys[largest]], float(upper[largest] / SECONDS_PER_HOUR / view.capacity[partition])
+
+
+def _names(view: Outlook) -> list[str]:
+    return [partition.partition_id for partition in view.snapshot.partitions]

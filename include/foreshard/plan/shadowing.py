@@ -1,0 +1,168 @@
+"""Shadows: where a copy of a hot or far-read key takes load or distance away, and which standing ones lost their reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
+from foreshard.model import FloatArray
+from foreshard.plan.clump import GIBIBYTE
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.snapshot import PlanPolicy, Snapshot, StandingShadow
+
+KEYS_TRIED = 6
+TARGETS_TRIED = 6
+DIVERSITY_BONUS = 0.02
+"""What a copy one whole span away from the others is worth: enough to decide between equals."""
+STILL_NEEDED = 0.5
+"""A shadow is kept while its reason stands at this part of the level at which it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOption:
+    """A shadow of ``key`` on ``target``, worth ``value`` overload hours (a far-read one: the km that it saves per read)."""
+
+    key: int
+    target: int
+    code: str
+    value: float
+    saved_km: float = 0.0
+
+
+def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
+    """Which keys may have shadows: movable ones that are read, and not written too much (each shadow costs its writes)."""
+    read = snapshot.demand.read_share
+    return np.asarray(snapshot.movable & (read > 0) & (1.0 - read <= policy.maximum_write_share))
+
+
+def peak_share(view: Outlook, keys: IntArray) -> FloatArray:
+    """The peak of each key's own upper-quantile load ÷ the capacity of its primary partition."""
+    demand = view.snapshot.demand
+    upper = demand.mean[keys] + view.rule.z * demand.sigma[keys]
+    return np.asarray(upper.max(axis=1, initial=0.0) / SECONDS_PER_HOUR / view.capacity[view.primary[keys]])
+
+
+def best_shadow(
+    view: Outlook, source: int, candidates: IntArray, size_bytes: float, banned: set[tuple[int, int]]
+) -> ShadowOption | None:
+    """Find the shadow of one of ``candidates`` (keys on ``source``) that removes most overload risk, if any pays its price."""
+    demand = view.snapshot.demand
+    relief = (demand.mean[candidates] @ view.urgency(source)) * demand.read_share[candidates]
+    best: ShadowOption | None = None
+    for key in candidates[np.lexsort((candidates, -relief))[:KEYS_TRIED]].tolist():
+        if view.snapshot.key_bytes[key] > size_bytes:
+            continue
+        for target in _light_partitions(view, key)[:TARGETS_TRIED]:
+            option = None if (key, target) in banned else _try(view, key, target)
+            if option is not None and (best is None or option.value > best.value):
+                best = option
+    return best if best is not None and best.value > 0 else None
+
+
+def _light_partitions(view: Outlook, key: int) -> list[int]:
+    """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
+    held = view.copies(key)
+    lps = view.lps()
+    light = [p for p in np.flatnonzero(view.snapshot.active & (lps < view.policy.low_water)).tolist() if p not in held]
+    return sorted(light, key=lambda p: (lps[p] - _diversity(view, key, p), p))
+
+
+def _diversity(view: Outlook, key: int, target: int) -> float:
+    """How far ``target`` is from the nearest copy of ``key``, in spans (0 to 1)."""
+    return min(float(view.snapshot.partition_km[copy, target]) for copy in view.copies(key)) / view.snapshot.span_km
+
+
+def _try(view: Outlook, key: int, target: int) -> ShadowOption | None:
+    """Measure one shadow and take it back; None where it would push a partition over its mark."""
+    before, risk = view.utilisation(), view.total_risk()
+    diversity = _diversity(view, key, target)
+    view.add_shadow(key, target)
+    gain = None if view.pushed_over(before) else risk - view.total_risk()
+    view.remove_shadow(key, target)
+    if gain is None:
+        return None
+    price = view.policy.shadow_gain + view.policy.gigabyte_price * float(view.snapshot.key_bytes[key]) / GIBIBYTE
+    return ShadowOption(key, target, "hot_key", gain - price + (DIVERSITY_BONUS * diversity if gain > price else 0.0))
+
+
+def far_reads(view: Outlook) -> tuple[FloatArray, FloatArray]:
+    """Return, per key, the share of its reads from beyond ``far_km`` of its primary, and these reads' km (share × km)."""
+    origins, distance = view.snapshot.demand.origins, view.snapshot.distance_km
+    row = np.repeat(np.arange(len(view.primary)), np.diff(origins.indptr))
+    km = distance[origins.location, view.primary[row]]
+    far = km > view.policy.far_km
+    share = np.bincount(row, weights=origins.share * far, minlength=len(view.primary))
+    return share.astype(np.float64), np.bincount(row, weights=origins.share * far * km, minlength=len(view.primary)).astype(
+        float
+    )
+
+
+def far_load(view: Outlook, share: FloatArray) -> FloatArray:
+    """The mean far reads of each key over the horizon, as a share of its primary's capacity."""
+    demand = view.snapshot.demand
+    reads = demand.mean.mean(axis=1) * demand.read_share / SECONDS_PER_HOUR
+    return np.asarray(reads * share / view.capacity[view.primary])
+
+
+def far_shadows(view: Outlook, candidates: IntArray) -> list[ShadowOption]:
+    """Shadows near the far readers of ``candidates``, the most kilometres saved first; each at most once per key.
+
+    The target is the lightly loaded partition that shortens the far reads most, by at least half.
+    """
+    policy, snapshot = view.policy, view.snapshot
+    share, km = far_reads(view)
+    load = far_load(view, share)
+    chosen = candidates[(share[candidates] >= policy.far_share) & (load[candidates] >= policy.far_load)]
+    options = []
+    for key in chosen[np.lexsort((chosen, -(load * km)[chosen]))].tolist():
+        places, shares = snapshot.demand.origins.of(key)
+        here = snapshot.distance_km[places, view.primary[key]]
+        far = here > policy.far_km
+        saved = {
+            target: float((shares[far] * np.maximum(here[far] - snapshot.distance_km[places[far], target], 0.0)).sum())
+            for target in _light_partitions(view, key)
+        }
+        target = max(saved, key=lambda p: (saved[p], -p), default=None)
+        if target is not None and saved[target] >= 0.5 * km[key]:
+            options.append(ShadowOption(key, target, "far_reads", saved[target], saved[target]))
+    return options
+
+
+def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
+    """Say why a standing shadow should go: a reason code, or None to keep it.
+
+    Draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy would
+    pass the low-water mark without it, and while its key is read from far away at half of the level that makes a shadow.
+    """
+    snapshot, policy = view.snapshot, view.policy
+    key, primary = shadow.key, int(view.primary[shadow.key])
+    if primary == shadow.partition:
+        return "redundant"
+    if not snapshot.active[shadow.partition]:
+        return "target_draining"
+    if not snapshot.active[primary]:
+        return "primary_draining"
+    if not shadow.removable:
+        return None
+    write_heavy = 1.0 - snapshot.demand.read_share[key] > policy.maximum_write_share
+    if not write_heavy and _still_far(view, key):
+        return None
+    before, copies = view.utilisation(), sorted(view.copies(key))
+    view.remove_shadow(key, shadow.partition)
+    without = view.lps()[copies].max()
+    harmful = view.pushed_over(before) or (without > policy.low_water and not write_heavy)
+    view.add_shadow(key, shadow.partition)
+    if harmful:
+        return None
+    return "write_heavy" if write_heavy else "no_longer_needed"
+
+
+def _still_far(view: Outlook, key: int) -> bool:
+    places, shares = view.snapshot.demand.origins.of(key)
+    far = float(shares[view.snapshot.distance_km[places, view.primary[key]] > view.policy.far_km].sum())
+    demand = view.snapshot.demand
+    reads = float(demand.mean[key].mean()) * float(demand.read_share[key]) / SECONDS_PER_HOUR
+    load = reads * far / float(view.capacity[view.primary[key]])
+    return far >= STILL_NEEDED * view.policy.far_share and load >= STILL_NEEDED * view.policy.far_load

@@ -1,0 +1,137 @@
+"""What the planner sees, as arrays: one row per key, one per partition; nothing in it changes while a plan is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.model import FloatArray, Partition, PartitionState
+
+
+@dataclass(frozen=True)
+class CoAccessGraph:
+    """Which keys are used together, as compressed sparse rows; every pair stands in both rows.
+
+    The neighbours of key ``k`` are ``neighbour[indptr[k]:indptr[k+1]]``; ``weight`` is in common uses per hour.
+    """
+
+    indptr: IntArray
+    neighbour: IntArray
+    weight: FloatArray
+
+    @classmethod
+    def build(cls, key_a: npt.ArrayLike, key_b: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> CoAccessGraph:
+        """Build from unordered pairs of key indices; repeated pairs are summed, loops and weights ≤ 0 dropped."""
+        a, b, w = np.asarray(key_a, np.int64), np.asarray(key_b, np.int64), np.asarray(weight, np.float64)
+        kept = (a != b) & (w > 0)
+        a, b, w = a[kept], b[kept], w[kept]
+        pairs, inverse = np.unique(np.concatenate([a * keys + b, b * keys + a]), return_inverse=True)
+        summed = np.bincount(inverse, weights=np.concatenate([w, w]), minlength=len(pairs)).astype(np.float64)
+        row = pairs // max(keys, 1)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=keys))]).astype(np.int64)
+        return cls(indptr, pairs % max(keys, 1), summed)
+
+    @classmethod
+    def empty(cls, keys: int) -> CoAccessGraph:
+        """No two keys are used together."""
+        return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+
+    def of(self, key: int) -> tuple[IntArray, FloatArray]:
+        """Return (neighbours, weights) of one key."""
+        row = slice(int(self.indptr[key]), int(self.indptr[key + 1]))
+        return self.neighbour[row], self.weight[row]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingShadow:
+    """A shadow that exists (or is being made): indices into the snapshot, why it was made, whether it may go yet."""
+
+    shadow_id: str
+    key: int
+    partition: int
+    code: str = ""
+    removable: bool = True
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state that the plan for ``hour`` is made from; K keys (sorted), P partitions, L locations, H horizon hours.
+
+    ``primary``: each key's partition index (K). ``distance_km`` (L, P) without NaN; ``partition_km`` (P, P) likewise.
+    ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down, nor under way, nor pinned (K).
+    ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
+    """
+
+    hour: datetime
+    table_version: int
+    keys: tuple[str, ...]
+    partitions: tuple[Partition, ...]
+    demand: KeyDemand
+    primary: IntArray
+    distance_km: FloatArray
+    partition_km: FloatArray
+    key_bytes: FloatArray
+    co_access: CoAccessGraph
+    shadows: tuple[StandingShadow, ...] = ()
+    movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
+    last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Fill what was left out: every key movable, none moved lately."""
+        if not len(self.movable):
+            object.__setattr__(self, "movable", np.ones(len(self.keys), bool))
+        if not len(self.last_source):
+            object.__setattr__(self, "last_source", np.full(len(self.keys), -1, np.int64))
+
+    @cached_property
+    def capacity(self) -> FloatArray:
+        """Capacities (P) in cost/s."""
+        return np.array([partition.capacity for partition in self.partitions], np.float64)
+
+    @cached_property
+    def active(self) -> BoolArray:
+        """Which partitions may take keys (P)."""
+        return np.array([partition.state is PartitionState.ACTIVE for partition in self.partitions], bool)
+
+    @cached_property
+    def span_km(self) -> float:
+        """The longest distance between two partitions: the unit in which distances are weighed (≥ 1 km)."""
+        return max(1.0, float(self.partition_km.max(initial=0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPolicy:
+    """The planner's settings. Gains and prices are in expected overload hours over the horizon (see ``plan.risk``).
+
+    ``minimum_gain`` is the net gain that each moved key must bring, ``shadow_gain`` each shadow; ``gigabyte_price`` is what
+    copying a GiB costs; ``crossing_cost`` the extra cost units of a common use of two keys on different partitions;
+    ``distance_weight`` the share of an access' cost that serving it one whole span farther away is worth.
+    ``hot_share``: a key with that share of its partition's capacity is hot: moving it moves the hot spot, so it's shadowed.
+    ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
+    these reads make at least ``far_load`` of its partition's capacity.
+    """
+
+    high_water: float = 0.8
+    low_water: float = 0.65
+    maximum_moves: int = 20
+    maximum_shadows: int = 5
+    maximum_bytes: float = 10 * 2**30
+    maximum_write_share: float = 0.5
+    minimum_gain: float = 0.01
+    shadow_gain: float = 0.05
+    overload_mark: float | None = None
+    gigabyte_price: float = 0.01
+    crossing_cost: float = 1.0
+    distance_weight: float = 0.5
+    hot_share: float = 0.15
+    far_km: float = 1000.0
+    far_share: float = 0.3
+    far_load: float = 0.005
+    maximum_clump: int = 16
+    serving: ServingRule = field(default_factory=ServingRule)
