@@ -20,12 +20,16 @@ from airflow.sdk import Asset, Param, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
 if TYPE_CHECKING:
+    from foreshard.settings import Settings
     from foreshard.wiring import Wiring
 
 log = logging.getLogger("foreshard.airflow")
 
 PARTITION_KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
 ONE_HOUR = timedelta(hours=1)
+
+TAG = "foreshard"
+"""The tag of every DAG of ours."""
 
 PAGE = "/foreshard/"
 """Where the plugin's page stands below the API server's address."""
@@ -107,7 +111,8 @@ def hour_of(context: Mapping[str, Any], now: datetime | None = None) -> datetime
     key, asked = context.get("partition_key"), (context.get("params") or {}).get("hour")
     if key and asked and parse_hour(key) != parse_hour(asked):
         raise AirflowFailException(f"partition {key} and param hour {asked} contradict each other; give one")
-    hour = parse_hour(key or asked) if key or asked else _last_closed_hour(context)
+    named = key or asked
+    hour = parse_hour(named) if named else _last_closed_hour(context)
     if hour + ONE_HOUR > (now or datetime.now(UTC)):
         raise AirflowFailException(f"hour {hour:%Y-%m-%dT%H:%MZ} is not over yet; run it after {hour + ONE_HOUR:%H:%MZ}")
     return hour
@@ -173,18 +178,20 @@ def announce(asset: Asset) -> None:
 @contextmanager
 def task_wiring() -> Iterator[Wiring]:
     """The adapters for one task, closed afterwards; settings from the environment and from Airflow connections."""
-    from foreshard.settings import Settings
     from foreshard.wiring import Wiring
 
-    with Wiring(Settings.load(**connection_settings())) as wiring:
+    with Wiring(airflow_settings()) as wiring:
         yield wiring
 
 
-def connection_settings() -> dict[str, Any]:
-    """Settings from the connections ``foreshard_mongo`` (login, password), ``foreshard_kafka`` and ``foreshard_users``.
+def airflow_settings() -> Settings:
+    """Settings from the environment, with what the Airflow connections ``foreshard_…`` hold in its place.
 
-    ``foreshard_kafka`` gives the bootstrap server, ``foreshard_users`` (password) the key that pseudonymises users.
+    ``foreshard_mongo`` gives MongoDB's login and password, ``foreshard_kafka`` the bootstrap server, and the password of
+    ``foreshard_users`` is the key that pseudonymises users.
     """
+    from foreshard.settings import Settings
+
     mongo, kafka, users = (_connection(f"foreshard_{name}") for name in ("mongo", "kafka", "users"))
     found = {
         "mongo_username": mongo and mongo.login,
@@ -192,7 +199,7 @@ def connection_settings() -> dict[str, Any]:
         "kafka_bootstrap": kafka and kafka.host and f"{kafka.host}:{kafka.port or 9092}",
         "user_key": users and users.password,
     }
-    return {name: value for name, value in found.items() if value}
+    return Settings.load(**{name: value for name, value in found.items() if value})
 
 
 def as_xcom(value: Any) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from foreshard_airflow import PAGE, option
 
 
-class PlanApproval(ApprovalOperator):  # type: ignore[misc]
+class PlanApproval(ApprovalOperator):
     """Asks only where the param ``require_approval`` is on; a refusal fails the run, so that nothing downstream acts."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -24,14 +24,14 @@ class PlanApproval(ApprovalOperator):  # type: ignore[misc]
             **{"execution_timeout": None, **arguments},
         )
 
-    def execute(self, context: Mapping[str, Any]) -> Any:
+    def execute(self, context: Context) -> Any:
         """Pass at once where no approval is asked for; otherwise wait for one."""
         if not option("require_approval", context):
             self.log.info("no approval is required")
             return None
         return super().execute(context)
 
-    def execute_complete(self, context: Mapping[str, Any], event: dict[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when approved; fail at once when refused or when nobody answered in time."""
         if "error" in event:
             raise AirflowFailException(f"the plan was not approved: {event['error']}")

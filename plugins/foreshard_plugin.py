@@ -1,0 +1,101 @@
+"""Foreshard inside Airflow: its page in the navigation, and a listener that counts how its tasks end.
+
+Every Airflow process imports this file, so it imports nothing heavy; the page's application is built with its first request.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.listeners import hookimpl
+from airflow.sdk.configuration import conf
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+from foreshard_airflow import PAGE, TAG, airflow_settings
+
+log = logging.getLogger("foreshard.airflow")
+
+
+class LazyApp:
+    """An ASGI application that is imported with its first request."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass the request on."""
+        if self._app is None:
+            import importlib
+
+            self._app = getattr(importlib.import_module(self._module), self._name)
+        await self._app(scope, receive, send)
+
+
+class OutcomeListener:
+    """Counts per task how it ended (``task_outcomes`` in the control database); whatever goes wrong here stays here.
+
+    ``{_id: dag/task/state, dag_id, task_id, state, count, seconds, last_at, error}``: ``seconds`` is summed over the runs.
+    """
+
+    @hookimpl
+    def on_task_instance_success(self, task_instance: Any) -> None:
+        """A task succeeded."""
+        self.note(task_instance, "success")
+
+    @hookimpl
+    def on_task_instance_failed(self, task_instance: Any, error: Any) -> None:
+        """A try of a task failed."""
+        self.note(task_instance, "failed", error)
+
+    @hookimpl
+    def on_task_instance_skipped(self, task_instance: Any) -> None:
+        """A task skipped itself."""
+        self.note(task_instance, "skipped")
+
+    def note(self, task_instance: Any, state: str, error: Any = None) -> None:
+        """Add one outcome, unless the task is not ours; never raises."""
+        try:
+            if TAG in task_instance.task.dag.tags:
+                _save(outcome(task_instance, state, error, datetime.now(UTC)))
+        except Exception as problem:
+            log.warning("the outcome of a task was not counted: %s: %s", type(problem).__name__, problem)
+
+
+def outcome(task_instance: Any, state: str, error: Any, now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The filter and update that count one outcome."""
+    started = getattr(task_instance, "start_date", None)
+    seconds = (now - started).total_seconds() if started else 0.0
+    identity = {"_id": f"{task_instance.dag_id}/{task_instance.task_id}/{state}"}
+    fields = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id, "state": state, "last_at": now}
+    if error is not None:
+        fields["error"] = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return identity, {"$set": fields, "$inc": {"count": 1, "seconds": seconds}}
+
+
+def _save(update: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    import pymongo
+
+    from foreshard.wiring import Wiring
+
+    with Wiring(airflow_settings()) as wiring, pymongo.timeout(2):
+        wiring.mongo.control_database["task_outcomes"].update_one(*update, upsert=True)
+
+
+def page_address() -> str:
+    """Where the page stands, below the path of the API server's base URL."""
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + PAGE
+
+
+class ForeshardPlugin(AirflowPlugin):
+    """Registers the page and the listener."""
+
+    name = "foreshard"
+    fastapi_apps = [{"app": LazyApp("foreshard_ui.app", "app"), "url_prefix": PAGE.rstrip("/"), "name": "Foreshard"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {"name": "Foreshard", "href": page_address(), "destination": "nav", "url_route": "foreshard", "nav_top_level": True}
+    ]
+    listeners = [OutcomeListener()]  # noqa: RUF012

@@ -1,0 +1,95 @@
+"""The page's web application, mounted by the plugin below ``/foreshard``.
+
+A mounted app has no login of its own: each route here asks for a user who may read the DAG ``rebalance``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from foreshard_airflow import PAGE, airflow_settings
+from foreshard_ui.overview import OverviewReader
+from foreshard_ui.render import overview_page, trouble_page
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+DOCS_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline' https:; font-src 'self' https: data:; img-src 'self' https: data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+"""Data Docs are shown without their scripts: what they render comes from the log."""
+
+app = FastAPI(
+    title="Foreshard",
+    dependencies=[Depends(requires_access_dag("GET", param_dag_id="rebalance"))],
+    docs_url=None,
+    redoc_url=None,
+    openapi_url=None,
+)
+
+
+@cache
+def wiring() -> Wiring:
+    """One wiring for the API server's life."""
+    from foreshard.wiring import Wiring
+
+    return Wiring(airflow_settings())
+
+
+@cache
+def reader() -> OverviewReader:
+    """One reader, which remembers what is costly to count."""
+    return OverviewReader(wiring())
+
+
+@app.get("/", response_class=HTMLResponse)
+def overview() -> HTMLResponse:
+    """The page; one clear line where the control database does not answer."""
+    from pymongo.errors import PyMongoError
+
+    from foreshard.errors import ForeshardError
+
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
+    try:
+        return HTMLResponse(overview_page(reader().read()), headers=headers)
+    except ForeshardError as error:
+        return HTMLResponse(trouble_page(str(error)), status_code=503, headers=headers)
+    except PyMongoError as error:
+        line = f"the control database does not answer ({type(error).__name__}); the routing sidecars keep serving without it"
+        return HTMLResponse(trouble_page(line), status_code=503, headers=headers)
+
+
+@app.get("/docs")
+@app.get("/docs/")
+def docs() -> RedirectResponse:
+    """The index of Data Docs."""
+    return RedirectResponse(f"{PAGE}docs/index.html")
+
+
+@app.get("/docs/{path:path}")
+def data_docs(path: str) -> FileResponse:
+    """One file of the gates' Data Docs, and nothing outside their folder."""
+    file = inside(wiring().settings.data_dir / "data_docs", path)
+    if file is None:
+        raise HTTPException(404, "no such page of Data Docs")
+    return FileResponse(file, headers={"Content-Security-Policy": DOCS_POLICY, "X-Content-Type-Options": "nosniff"})
+
+
+def inside(folder: Path, path: str) -> Path | None:
+    """The file that ``path`` names below ``folder``, if it is one; symbolic links and ``..`` lead nowhere else."""
+    root = folder.resolve()
+    try:
+        file = (root / path).resolve()
+        return file if file.is_relative_to(root) and file.is_file() else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,181 @@
+"""What the page shows: partitions, the latest plan, what is under way, the gates; read from the control database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from foreshard.errors import MissingStageResult
+
+if TYPE_CHECKING:
+    from foreshard.model import GateResult, Plan
+    from foreshard.wiring import Wiring
+
+ENDED_MOVES = ("done", "reverted")
+ENDED_SHADOWS = ("retired",)
+SHOWN = 200
+COUNT_LIMIT_MS = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRow:
+    """One partition: its metadata, its load now (cost/s; None where nobody reports), its LPS and its keys."""
+
+    partition_id: str
+    geographic_location: str
+    state: str
+    capacity: float
+    load: float | None
+    reachable: bool
+    reported_at: datetime | None
+    lps: float | None
+    lps_after: float | None
+    peak_hour: datetime | None
+    keys: int | None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Load now ÷ capacity."""
+        return None if self.load is None else self.load / self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """A gate's latest result, with the Data Docs pages that show it (paths below ``docs/``)."""
+
+    gate: str
+    hour: datetime
+    passed: bool
+    failures: tuple[str, ...]
+    expectations: int
+    pages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything on the page, as of ``at``."""
+
+    at: datetime
+    version: int
+    published_at: datetime | None
+    cause: str
+    listed_keys: int | None
+    partitions: tuple[PartitionRow, ...]
+    plan: Plan | None
+    moves: tuple[Mapping[str, Any], ...]
+    shadows: tuple[Mapping[str, Any], ...]
+    gates: tuple[GateRow, ...]
+    sidecars: int
+    sidecars_behind: int
+    open_conflicts: int
+    high_water: float
+    has_docs: bool = False
+    outcomes: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+class OverviewReader:
+    """Reads the overview; keys per partition are counted once per table version."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._counted: tuple[int, dict[str, int] | None] = (-1, None)
+        self._lock = Lock()
+
+    def read(self) -> Overview:
+        """One overview; raises the driver's error where the control database does not answer."""
+        database = self._wiring.mongo.control_database
+        version = self._wiring.routing.version()
+        latest = database["routing_versions"].find_one({"_id": version}, {"cause": 1, "published_at": 1}) or {}
+        keys = self._keys_per_partition(version)
+        plan = self._latest_plan()
+        docs = self._wiring.settings.data_dir / "data_docs"
+        return Overview(
+            at=datetime.now(UTC),
+            version=version,
+            published_at=latest.get("published_at"),
+            cause=str(latest.get("cause", "")),
+            listed_keys=None if keys is None else sum(keys.values()),
+            partitions=self._partitions(plan, keys),
+            plan=plan,
+            moves=self._open("moves", ENDED_MOVES),
+            shadows=self._open("shadows", ENDED_SHADOWS),
+            gates=tuple(gate_row(result, docs) for result in self._wiring.gates.recent(12)),
+            sidecars=database["sidecars"].count_documents({}),
+            sidecars_behind=database["sidecars"].count_documents({"version": {"$lt": version}}),
+            open_conflicts=database["conflicts"].count_documents({"state": "open"}),
+            high_water=self._wiring.settings.plan.high_water,
+            has_docs=(docs / "index.html").is_file(),
+            outcomes=tuple(database["task_outcomes"].find({"state": "failed"}).sort("last_at", -1).limit(5)),
+        )
+
+    def _partitions(self, plan: Plan | None, keys: Mapping[str, int] | None) -> tuple[PartitionRow, ...]:
+        loads = {load.partition_id: load for load in self._wiring.loads.current()}
+        scores = {score.partition_id: score for score in self._latest_scores(plan)}
+        rows = []
+        for partition in self._wiring.registry.partitions():
+            load, score = loads.get(partition.partition_id), scores.get(partition.partition_id)
+            rows.append(
+                PartitionRow(
+                    partition.partition_id,
+                    partition.geographic_location,
+                    partition.state.value,
+                    partition.capacity,
+                    load.load if load else None,
+                    load.reachable if load else True,
+                    load.reported_at if load else None,
+                    score.lps if score else None,
+                    plan.lps_after.get(partition.partition_id) if plan else None,
+                    score.peak_hour if score else None,
+                    None if keys is None else keys.get(partition.partition_id, 0),
+                )
+            )
+        return tuple(rows)
+
+    def _latest_plan(self) -> Plan | None:
+        newest = self._wiring.mongo.control_database["plans"].find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        if newest is None:
+            return None
+        try:
+            return self._wiring.plans.load(newest["_id"])
+        except MissingStageResult:
+            return None
+
+    def _latest_scores(self, plan: Plan | None) -> Sequence[Any]:
+        hours = [plan.hour] if plan else [result.hour for result in self._wiring.gates.recent(4)]
+        for hour in sorted(set(hours), reverse=True):
+            try:
+                return self._wiring.scores.load(hour)
+            except MissingStageResult:
+                continue
+        return ()
+
+    def _open(self, journal: str, ended: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+        found = self._wiring.mongo.control_database[journal].find({"state": {"$nin": list(ended)}})
+        return tuple(found.sort("_id", -1).limit(SHOWN))
+
+    def _keys_per_partition(self, version: int) -> dict[str, int] | None:
+        """Listed keys per primary partition; None where counting takes too long."""
+        from pymongo.errors import ExecutionTimeout
+
+        with self._lock:
+            if self._counted[0] != version:
+                table = self._wiring.mongo.control_database["routing_table"]
+                pipeline = [{"$group": {"_id": "$primary", "keys": {"$sum": 1}}}]
+                try:
+                    counts = {str(d["_id"]): int(d["keys"]) for d in table.aggregate(pipeline, maxTimeMS=COUNT_LIMIT_MS)}
+                except ExecutionTimeout:
+                    return None
+                self._counted = (version, counts)
+            return self._counted[1]
+
+
+def gate_row(result: GateResult, docs: Path) -> GateRow:
+    """A gate's result with the Data Docs pages of its hour."""
+    folder = docs / "validations" / result.gate
+    found = sorted(folder.glob(f"*/{result.hour:%Y-%m-%d}/{result.hour:%H}/result.html"))
+    pages = tuple(page.relative_to(docs).as_posix() for page in found)
+    return GateRow(result.gate, result.hour, result.passed, result.failures, result.expectations, pages)

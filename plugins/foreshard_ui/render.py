@@ -1,0 +1,72 @@
+"""Fills the page's template; every value is escaped."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from foreshard_ui.overview import Overview
+
+REFRESH_SECONDS = 15
+
+
+def overview_page(overview: Overview) -> str:
+    """The whole page."""
+    return environment().get_template("overview.html").render(o=overview, refresh=REFRESH_SECONDS)
+
+
+def trouble_page(line: str) -> str:
+    """What stands in place of the page when it cannot be read."""
+    return environment().get_template("trouble.html").render(line=line, refresh=REFRESH_SECONDS)
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this folder, with autoescape for all of them."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters.update(percent=percent, moment=moment, ago=ago, amount=amount, size=size)
+    return jinja
+
+
+def percent(share: float | None) -> str:
+    """A share as whole percent."""
+    return "–" if share is None else f"{share * 100:.0f} %"
+
+
+def amount(number: float | None) -> str:
+    """A number with as many digits as people read."""
+    if number is None:
+        return "–"
+    return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
+
+
+def size(number: float | None) -> str:
+    """Bytes with a unit."""
+    value = float(number or 0)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def moment(at: datetime | None) -> str:
+    """A time in UTC, to the minute."""
+    return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long ago, in the largest whole unit."""
+    if at is None:
+        return "never"
+    seconds = max(int((now - at).total_seconds()), 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
