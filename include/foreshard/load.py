@@ -20,6 +20,7 @@ BoolArray = npt.NDArray[np.bool_]
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
 SECONDS_PER_HOUR = 3600.0
+_UNITS = (SECONDS_PER_HOUR, SECONDS_PER_HOUR**2, SECONDS_PER_HOUR)
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class OriginShares:
     @classmethod
     def build(cls, key: npt.ArrayLike, location: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> OriginShares:
         """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
-        k, place, w = np.asarray(key, np.int64), np.asarray(location, np.int64), np.asarray(weight, np.float64)
-        k, place, w = k[w > 0], place[w > 0], w[w > 0]
+        w = np.asarray(weight, np.float64)
+        k, place, w = np.asarray(key, np.int64)[w > 0], np.asarray(location, np.int64)[w > 0], w[w > 0]
         width = int(place.max(initial=-1)) + 1
         pairs, inverse = np.unique(k * max(width, 1) + place, return_inverse=True)
         summed = np.bincount(inverse, weights=w, minlength=len(pairs)).astype(np.float64)
@@ -49,19 +50,13 @@ class OriginShares:
 
     @classmethod
     def unknown(cls, keys: int) -> OriginShares:
-        """No key's origins are known."""
+        """Nothing is known of any key."""
         return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def of(self, key: int) -> tuple[IntArray, FloatArray]:
         """Return (location indices, shares) of one key."""
         row = slice(int(self.indptr[key]), int(self.indptr[key + 1]))
         return self.location[row], self.share[row]
-
-    def mean_distance(self, partition: IntArray, distance_km: FloatArray) -> FloatArray:
-        """Return each key's mean km from its readers to ``partition[key]``; 0 where its origins are unknown."""
-        row = np.repeat(np.arange(len(partition)), np.diff(self.indptr))
-        weighted = self.share * distance_km[self.location, partition[row]]
-        return np.bincount(row, weights=weighted, minlength=len(partition)).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class KeyDemand:
 
 @dataclass(frozen=True, slots=True)
 class ServingRule:
-    """How loads are judged: the room mark of the sidecar, the upper quantile's ``z``, and two cost factors.
+    """How loads are judged: the sidecar's room mark, the upper quantile's ``z``, and two factors.
 
     ``apply_cost``: what applying a write to a shadow costs, in units of the write's own cost. ``correlation``: the mean
     correlation of two keys' forecast errors (0: independent).
@@ -110,16 +105,18 @@ class LoadProfile:
         return cls(*(np.zeros((partitions, hours)) for _ in range(3)))
 
     def __add__(self, other: LoadProfile) -> LoadProfile:
-        return LoadProfile(self.mean + other.mean, self.variance + other.variance, self.spread + other.spread)
+        return LoadProfile(*(mine + its for mine, its in zip(self.parts(), other.parts(), strict=True)))
 
     def __sub__(self, other: LoadProfile) -> LoadProfile:
-        return LoadProfile(
-            self.mean - other.mean, np.maximum(self.variance - other.variance, 0.0), np.maximum(self.spread - other.spread, 0.0)
-        )
+        return LoadProfile(*(np.maximum(mine - its, 0.0) for mine, its in zip(self.parts(), other.parts(), strict=True)))
 
     def rows(self, index: Index) -> LoadProfile:
         """The same figures indexed along their first axis (or newly broadcast)."""
         return LoadProfile(self.mean[index], self.variance[index], self.spread[index])
+
+    def parts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``mean``, ``variance`` and ``spread``, all additive over keys."""
+        return self.mean, self.variance, self.spread
 
     def deviation(self, correlation: float) -> FloatArray:
         """The standard deviation of the load where any two keys' errors have this correlation (a common factor).
@@ -141,22 +138,21 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
 
 def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> FloatArray:
     """Sum rows (keys, hours) by their partition; shape (partitions, hours)."""
-    columns = [np.bincount(primary, weights=values[:, hour], minlength=partitions) for hour in range(values.shape[1])]
-    return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((partitions, 0))
+    summed = np.zeros((partitions, values.shape[1]))
+    for hour in range(values.shape[1]):
+        summed[:, hour] = np.bincount(primary, weights=values[:, hour], minlength=partitions)
+    return summed
 
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
     """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
-    mean, sigma, where = demand.mean, demand.sigma, primary
+    kept: BoolArray | slice = slice(None)
     if len(without):
         kept = np.ones(len(primary), bool)
         kept[np.asarray(without, np.int64)] = False
-        mean, sigma, where = mean[kept], sigma[kept], primary[kept]
-    return LoadProfile(
-        sum_by_partition(mean, where, partitions) / SECONDS_PER_HOUR,
-        sum_by_partition(sigma**2, where, partitions) / SECONDS_PER_HOUR**2,
-        sum_by_partition(sigma, where, partitions) / SECONDS_PER_HOUR,
-    )
+    mean, sigma, where = demand.mean[kept], demand.sigma[kept], primary[kept]
+    sums = (sum_by_partition(values, where, partitions) for values in (mean, sigma**2, sigma))
+    return LoadProfile(*(total / unit for total, unit in zip(sums, _UNITS, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -173,10 +169,8 @@ class CopyShares:
     def load(self, demand: KeyDemand, partitions: int) -> LoadProfile:
         """Return what these shares put on each partition. Variances scale with the share, as thinned counts do."""
         profile = LoadProfile.zeros(partitions, demand.hours)
-        sigma = demand.sigma[self.key] / SECONDS_PER_HOUR
-        np.add.at(profile.mean, self.partition, self.share * demand.mean[self.key] / SECONDS_PER_HOUR)
-        np.add.at(profile.variance, self.partition, self.share * sigma**2)
-        np.add.at(profile.spread, self.partition, self.share * sigma)
+        for total, part in zip(profile.parts(), key_profile(demand, self.key).parts(), strict=True):
+            np.add.at(total, self.partition, self.share * part)
         return profile
 
 
@@ -185,7 +179,7 @@ def shadow_copies(shadows: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ..
     grouped: dict[int, list[int]] = {}
     for key, partition in sorted(set(shadows)):
         grouped.setdefault(key, []).append(partition)
-    return {key: tuple(partitions) for key, partitions in grouped.items()}
+    return {key: tuple(held) for key, held in grouped.items()}
 
 
 def share_reads(
@@ -204,18 +198,20 @@ def share_reads(
     capacity. Room is judged at the upper quantile. ``distance_km`` has shape (locations, partitions), without NaN.
     """
     copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
-    keys = np.array(list(copies), np.int64)
-    width = 1 + max((len(c) for c in copies.values()), default=0)
+    keys, width = np.array(list(copies), np.int64), 1 + max(map(len, copies.values()), default=0)
     holders = np.full((len(keys), width), -1, np.int64)
-    for row, key in enumerate(keys):
-        holders[row, : 1 + len(copies[key])] = (primary[key], *copies[key])
-    share = np.zeros((len(keys), width, demand.hours))
-    held = holders >= 0
-    writes = 1.0 - demand.read_share[keys]
-    share += np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)[:, :, None]
+    for row, (key, held_by) in enumerate(copies.items()):
+        holders[row, : 1 + len(held_by)] = (primary[key], *held_by)
+    held, writes = holders >= 0, 1.0 - demand.read_share[keys]
+    written = np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)
+    share = np.repeat(written[:, :, None], demand.hours, axis=2)
     taken = base + _as_shares(keys, holders, share).load(demand, len(capacity))
     asks = _asks(keys, holders, demand, distance_km)
-    _serve(asks, taken, share, keys, holders, demand, capacity, rule)
+    _serve(asks, taken, share, holders, key_profile(demand, keys), capacity, rule)
+    even = np.where(held, capacity[holders], 0.0)
+    unserved = np.zeros((len(keys), demand.hours))
+    np.add.at(unserved, asks.row, asks.left)
+    share += (even / even.sum(axis=1, keepdims=True))[:, :, None] * unserved[:, None, :]
     return _as_shares(keys, holders, share)
 
 
@@ -231,9 +227,9 @@ class _Asks:
 def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray) -> _Asks:
     """The read shares to be served; a key of unknown origins asks its primary first."""
     rows, orders, weights = [], [], []
-    for row, key in enumerate(keys):
+    for row, key in enumerate(keys.tolist()):
         held = holders[row][holders[row] >= 0]
-        places, shares = demand.origins.of(int(key))
+        places, shares = demand.origins.of(key)
         for place, weight in zip(places, shares, strict=True) if len(places) else [(-1, 1.0)]:
             distance = distance_km[place, held] if place >= 0 else np.zeros(len(held))
             order = np.full(holders.shape[1], -1, np.int64)
@@ -249,38 +245,27 @@ def _serve(
     asks: _Asks,
     taken: LoadProfile,
     share: FloatArray,
-    keys: IntArray,
     holders: IntArray,
-    demand: KeyDemand,
+    loads: LoadProfile,
     capacity: FloatArray,
     rule: ServingRule,
 ) -> None:
-    """Give ``asks`` to copies in rounds, nearest first; ``share`` and ``taken`` grow in place."""
-    profile = key_profile(demand, keys)
+    """Give ``asks`` for keys of these ``loads`` to copies in rounds, nearest first; ``share`` and ``taken`` grow in place."""
     mark = (rule.room_mark * capacity)[:, None]
     for turn in range(holders.shape[1]):
         asking = np.flatnonzero(asks.order[:, turn] >= 0)
         row, copy = asks.row[asking], asks.order[asking, turn]
         target = holders[row, copy]
-        asked = LoadProfile.zeros(len(capacity), demand.hours)
-        for total, part in zip(_parts(asked), _parts(profile.rows(row)), strict=True):
+        asked = LoadProfile.zeros(len(capacity), share.shape[2])
+        for total, part in zip(asked.parts(), loads.rows(row).parts(), strict=True):
             np.add.at(total, target, asks.left[asking] * part)
         room = mark - LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
         with np.errstate(divide="ignore", invalid="ignore"):
             fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
-        for total, part in zip(_parts(taken), _parts(asked), strict=True):
+        for total, part in zip(taken.parts(), asked.parts(), strict=True):
             total += fraction * part
         np.add.at(share, (row, copy), asks.left[asking] * fraction[target])
         asks.left[asking] *= 1.0 - fraction[target]
-    width = np.where(holders >= 0, capacity[holders], 0.0)
-    even = width / width.sum(axis=1, keepdims=True) if len(keys) else width
-    unserved = np.zeros((len(keys), demand.hours))
-    np.add.at(unserved, asks.row, asks.left)
-    share += even[:, :, None] * unserved[:, None, :]
-
-
-def _parts(profile: LoadProfile) -> tuple[FloatArray, FloatArray, FloatArray]:
-    return profile.mean, profile.variance, profile.spread
 
 
 def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:
@@ -299,8 +284,7 @@ def partition_load(
 ) -> tuple[LoadProfile, CopyShares]:
     """Return the load of every partition and hour, and how the shadowed keys are shared out.
 
-    ``primary`` holds each key's partition index, ``shadows`` (key, partition) index pairs; without shadows the second result
-    has no rows.
+    ``primary`` holds each key's partition index, ``shadows`` (key, partition) index pairs.
     """
     base = whole_key_load(demand, primary, len(capacity), sorted({key for key, p in shadows if p != primary[key]}))
     shares = share_reads(base, demand, primary, shadows, capacity, distance_km, rule)

@@ -42,11 +42,6 @@ class TestOrigins:
     def test_pairs_without_weight_leave_the_key_unknown(self):
         assert OriginShares.build([0], [0], [0.0], keys=1).of(0)[0].size == 0
 
-    def test_mean_distance_weighs_origins_by_their_shares(self):
-        origins = OriginShares.build([0, 0], [0, 1], [3.0, 1.0], keys=2)
-        distance = np.array([[0.0, 10.0], [40.0, 0.0]])
-        assert origins.mean_distance(np.array([0, 1]), distance).tolist() == [10.0, 0.0]
-
 
 class TestWholeKeys:
     def test_a_key_without_shadows_is_served_whole_by_its_primary(self):
