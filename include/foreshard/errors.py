@@ -74,6 +74,22 @@ class UnknownEngine(ForeshardError):
         self.engine, self.known = engine, tuple(known)
 
 
+class UnsupportedModel(ForeshardError):
+    """A Prophet argument that the batched solver does not have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the batched engine has no {what}; use the engine 'prophet' for it")
+        self.what = what
+
+
+class RawUserId(ForeshardError):
+    """Records with raw user ids were about to be stored."""
+
+    def __init__(self, users: int) -> None:
+        super().__init__(f"{users} user ids are no pseudonyms; nothing was written: make pseudonyms of them first")
+        self.users = users
+
+
 class MissingStageResult(ForeshardError):
     """A stage was run before the one whose result it reads."""
 
@@ -264,6 +280,14 @@ class ShadowRefused(ForeshardError):
     def __init__(self, shadow_id: str, problem: str, remedy: str) -> None:
         super().__init__(f"shadow {shadow_id}: {problem}; {remedy}")
         self.shadow_id, self.problem, self.remedy = shadow_id, problem, remedy
+
+
+class ReplicaRefused(ForeshardError):
+    """A partition does not take a replicated document, whatever else is in the batch."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"a replicated document was refused: {problem}; correct the data on the shadow's partition")
+        self.problem = problem
 
 
 class ReplicatorSuperseded(ForeshardError):

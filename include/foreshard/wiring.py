@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from foreshard.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from pymongo import MongoClient
 
     from foreshard.adapters.mongo import MongoConnections
@@ -65,9 +68,18 @@ class Wiring:
 
     @cached_property
     def access_log(self) -> AccessLogSource:
+        if self.settings.observe.access_log_paths:
+            from foreshard.adapters.parquet_access_log import ParquetAccessLog
+
+            return ParquetAccessLog(self.settings.observe.access_log_paths)
         from foreshard.adapters.kafka_access_log import KafkaAccessLog
 
         return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
+
+    def read_access_log(self, path: Path) -> pd.DataFrame:
+        from foreshard.adapters.parquet_access_log import read_access_log
+
+        return read_access_log(path)
 
     @cached_property
     def raw_hours(self) -> RawHourStore:
@@ -79,7 +91,7 @@ class Wiring:
     def tallies(self) -> TallyStore:
         from foreshard.adapters.mongo_tally import MongoTallyStore
 
-        return MongoTallyStore(self.mongo.control_database)
+        return MongoTallyStore(self.mongo.control_database, self.settings.observe.minimum_distinct_users)
 
     @cached_property
     def gates(self) -> GateStore:

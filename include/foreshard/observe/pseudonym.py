@@ -1,7 +1,7 @@
 """Pseudonyms of users: HMAC-SHA256 under a secret key, made at the first hop, so that raw ids are never stored.
 
 A pseudonym is ``h1:`` and 128 bits in hex; ``h1`` names the scheme. Making a pseudonym of a pseudonym gives it back, so a
-record may pass through here more than once. This module imports neither numpy nor pandas until a column is given: apps import it.
+record may pass through here more than once. Apps import this module: it needs neither numpy nor pandas until a column is given.
 """
 
 from __future__ import annotations

@@ -50,6 +50,10 @@ class RawHourStore(Protocol):
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
 
+    def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
+        """Keep quarantined records that belong to no hour under ``label``, in place of what stood there."""
+        ...
+
     def load(self, hour: datetime) -> pd.DataFrame:
         """Return the accepted records; raise :class:`foreshard.errors.MissingStageResult` where there are none."""
         ...

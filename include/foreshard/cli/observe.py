@@ -1,0 +1,127 @@
+"""``foreshard observe``: import a log's history, observe an hour without Airflow, show what was counted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+_HOUR_FORMATS = ("%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%d", "%Y-%m-%dT%HZ", "%Y-%m-%dT%H:%M:%S%z")
+
+
+class _Hour(click.DateTime):
+    """An hour in UTC, like 2014-11-20T08."""
+
+    name = "hour"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        from foreshard.model import hour_floor
+
+        return hour_floor(super().convert(value, param, ctx))
+
+
+HOUR = _Hour(_HOUR_FORMATS)
+
+
+@click.group()
+def observe() -> None:
+    """Count accesses: import a log, observe an hour, show an hour."""
+
+
+@observe.command("import")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--since", type=HOUR, default=None, help="First hour (UTC); the log's first by default.")
+@click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); after the log's last by default.")
+def import_log(log: Path, since: datetime | None, until: datetime | None) -> None:
+    """Import LOG (Parquet, CSV or JSON Lines, standard columns) as history; users are pseudonymised on the way."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from foreshard.stages.observe import import_history
+    from foreshard.wiring import Wiring
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Wiring() as wiring, Progress(*columns, transient=True) as bar:
+        _require_control(wiring)
+        task = bar.add_task(f"reading {log.name}", total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, description="importing hours", completed=done, total=total)
+
+        found = import_history(wiring, log, since, until, report)
+    click.echo(
+        f"imported {found.accepted:,} accesses of {found.keys:,} keys in {found.hours:,} hours, "
+        f"{found.since:%Y-%m-%dT%HZ} to {found.until:%Y-%m-%dT%HZ}; {found.pairs:,} hourly co-access pairs"
+    )
+    if found.kept:
+        click.echo(f"{found.kept:,} hours without a record in this log were counted before and are kept")
+    if found.outside:
+        click.echo(f"{found.outside:,} records lie outside of these hours")
+    if found.quarantined:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(found.reasons.items()))
+        click.echo(f"{found.quarantined:,} records are quarantined: {reasons}")
+
+
+@observe.command("hour")
+@click.argument("hour", type=HOUR)
+@click.option("--gate/--no-gate", default=True, help="Check the hour's log before counting it.")
+def observe_hour(hour: datetime, gate: bool) -> None:
+    """Extract, check and count HOUR (UTC, closed; like 2014-11-20T08) without Airflow."""
+    from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        _require_control(wiring)
+        raw = extract_hour(wiring, hour)
+        click.echo(f"{hour:%Y-%m-%dT%HZ}: {raw.accepted:,} records accepted, {raw.quarantined:,} quarantined")
+        if gate:
+            gate_access_log(wiring, hour)
+        counted = tally_hour(wiring, hour)
+    click.echo(
+        f"counted {counted.accesses:,} accesses of {counted.keys:,} keys, cost {counted.cost:,.1f}, {counted.pairs:,} pairs"
+    )
+
+
+@observe.command("show")
+@click.argument("hour", type=HOUR)
+@click.option("--keys", default=20, show_default=True, type=click.IntRange(1), help="How many keys to show.")
+def show(hour: datetime, keys: int) -> None:
+    """Show the keys with the highest cost in HOUR (UTC), and what was quarantined."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from foreshard.errors import MissingStageResult
+    from foreshard.model import ONE_HOUR
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        _require_control(wiring)
+        counted = wiring.tallies.counts([hour])
+        if not counted:
+            raise MissingStageResult("tally", hour.isoformat(), "foreshard observe hour")
+        load = wiring.tallies.key_load(hour, hour + ONE_HOUR)
+    table = Table(title=f"{hour:%Y-%m-%dT%HZ}: {counted[0].accesses:,} accesses of {counted[0].keys:,} keys")
+    for name in ("key", "accesses", "cost", "cost/s", "request types", "from"):
+        table.add_column(name, justify="right" if name in {"accesses", "cost", "cost/s"} else "left", overflow="fold")
+    for key, rows in sorted(load.groupby("partitionable_key"), key=lambda item: (-item[1]["cost"].sum(), item[0]))[:keys]:
+        cost = float(rows["cost"].sum())
+        kinds = ", ".join(f"{kind} {number}" for kind, number in rows.groupby("request_type")["count"].sum().items())
+        places = rows.groupby("location")["count"].sum().sort_values(ascending=False).index[:3]
+        cells = (str(key), f"{rows['count'].sum():,}", f"{cost:,.1f}", f"{cost / 3600:.4f}", kinds, ", ".join(places))
+        table.add_row(*(_plain(cell) for cell in cells))
+    Console().print(table)
+
+
+def _plain(cell: str) -> str:
+    """Text as it is, not as rich's markup."""
+    from rich.markup import escape
+
+    return escape(cell)
+
+
+def _require_control(wiring: Wiring) -> None:
+    wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")

@@ -1,0 +1,38 @@
+"""Many hours' counts → one tally per hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foreshard.model import ONE_HOUR, HourTally
+
+
+def hours_between(since: datetime, until: datetime) -> tuple[datetime, ...]:
+    """The hours that start in [since, until)."""
+    return tuple(since + number * ONE_HOUR for number in range(max(0, -(-(until - since) // ONE_HOUR))))
+
+
+def by_hour(frame: pd.DataFrame, moments: pd.Series[pd.Timestamp], hours: Sequence[datetime]) -> Iterator[pd.DataFrame]:
+    """The rows of each of ``hours`` (ascending), for rows that are sorted by ``moments``."""
+    times = moments.dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]")
+    starts = np.searchsorted(times, _nanoseconds(hours))
+    ends = np.searchsorted(times, _nanoseconds([hour + ONE_HOUR for hour in hours]))
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield frame.iloc[start:end]
+
+
+def split(key_load: pd.DataFrame, pairs: pd.DataFrame, hours: Sequence[datetime]) -> Iterator[HourTally]:
+    """One tally for each of ``hours``, from counts of them all, sorted by hour."""
+    loads, together = by_hour(key_load, key_load["hour"], hours), by_hour(pairs, pairs["hour"], hours)
+    for hour, load, paired in zip(hours, loads, together, strict=True):
+        yield HourTally(hour, load, paired)
+
+
+def _nanoseconds(moments: Sequence[datetime]) -> npt.NDArray[Any]:
+    return pd.DatetimeIndex(list(moments)).tz_convert("UTC").to_numpy(dtype="datetime64[ns]")

@@ -1,0 +1,235 @@
+"""The observe stage: the log's records → raw hour → gate → tally, hour by hour; and a log's whole history in one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from foreshard.errors import CorruptLog, GateFailed, MissingStageResult
+from foreshard.model import ONE_HOUR, HourTally, hour_floor
+from foreshard.observe.clean import Cleaned, clean, column
+from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.observe.hours import by_hour, hours_between, split
+from foreshard.observe.pseudonym import pseudonymise
+from foreshard.observe.tally import tally
+from foreshard.observe.values import as_times
+from foreshard.ports.stages import RawHour
+from foreshard.stages.gates import docs_dir, record
+
+if TYPE_CHECKING:
+    from foreshard.settings import ObserveSettings
+    from foreshard.wiring import Wiring
+
+WEEKS_COMPARED = 4
+HOURS_PER_STEP = 24
+
+
+@dataclass(frozen=True, slots=True)
+class TallySummary:
+    """What was counted of an hour."""
+
+    hour: datetime
+    accesses: int
+    cost: float
+    keys: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSummary:
+    """What was imported of a log: the hours of [since, until), and why records were quarantined (reason → records).
+
+    ``outside`` records lie outside [since, until); ``kept`` hours were counted before and have no record in this log.
+    """
+
+    since: datetime
+    until: datetime
+    hours: int
+    kept: int
+    accepted: int
+    quarantined: int
+    outside: int
+    keys: int
+    pairs: int
+    reasons: dict[str, int]
+
+
+def extract_hour(wiring: Wiring, hour: datetime) -> RawHour:
+    """Read the hour from the log's source, set bad records aside with their reasons, and save both with pseudonyms.
+
+    Where the source gives fewer records than were saved before (the topic's retention has passed over them, or the hour was
+    imported), what stands is kept: extracting again never forgets.
+    """
+    types = wiring.settings.observe.request_types.keys()
+    batches = wiring.access_log.read_hour(hour)
+    cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types) for batch in batches], hour)
+    standing = _standing(wiring, hour)
+    if standing and standing.accepted + standing.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
+        return standing
+    hidden = _with_pseudonyms(wiring, cleaned)
+    return wiring.raw_hours.save(hour, hidden.accepted, hidden.quarantined)
+
+
+def gate_access_log(wiring: Wiring, hour: datetime) -> None:
+    """Ask the gate ``access_log`` about the raw hour, compared with the same hour of the weeks before."""
+    from foreshard.quality.gates import check_access_log
+
+    described = wiring.raw_hours.describe(hour)
+    weeks = [hour - timedelta(weeks=back) for back in range(1, WEEKS_COMPARED + 1)]
+    result = check_access_log(
+        wiring.raw_hours.load(hour),
+        hour,
+        quarantined=described.quarantined,
+        limits=wiring.settings.observe,
+        usual=wiring.tallies.counts(weeks),
+        docs_dir=docs_dir(wiring),
+    )
+    record(wiring, result)
+
+
+def tally_hour(wiring: Wiring, hour: datetime) -> TallySummary:
+    """Count the raw hour and save its tally; the hour before tells which keys a session had touched already."""
+    observe = wiring.settings.observe
+    accepted = wiring.raw_hours.load(hour)
+    seen = [wiring.raw_hours.load(hour - ONE_HOUR)] if _standing(wiring, hour - ONE_HOUR) else []
+    load = tally(accepted, _weights(observe))
+    pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), _rules(observe), since=hour)
+    wiring.tallies.save([HourTally(hour, load, pairs)])
+    keys = int(load["partitionable_key"].nunique())
+    return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(pairs))
+
+
+def import_history(
+    wiring: Wiring,
+    log: pd.DataFrame | Path,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportSummary:
+    """Import the closed hours of [since, until), by default all that the log has, as if each had been observed in its time.
+
+    ``progress(done, total)`` is told of the hours. Raise :class:`CorruptLog` where nothing can be counted, and
+    :class:`GateFailed` where more than the allowed share is bad: its quarantine is kept, and nothing is imported.
+    """
+    label = "given as a frame" if isinstance(log, pd.DataFrame) else str(log)
+    frame = log if isinstance(log, pd.DataFrame) else wiring.read_access_log(log)
+    times = as_times(column(frame, "timestamp"))
+    since, until = _span(times, since, until, label)
+    chosen = (times.isna() | ((times >= since) & (times < until))).to_numpy()
+    types = wiring.settings.observe.request_types.keys()
+    cleaned = _with_pseudonyms(wiring, clean(frame.reset_index(drop=True)[chosen], since, until, types))
+    reasons = dict(Counter(cleaned.quarantined["reason"]))
+    _require_good(wiring, cleaned, since, until, label, reasons)
+    hours, kept = _hours_to_save(wiring, cleaned.accepted, since, until)
+    observe = wiring.settings.observe
+    load, pairs = tally(cleaned.accepted, _weights(observe)), co_access(cleaned.accepted, _rules(observe))
+    raw = _raw_hours(wiring, cleaned, hours, f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}")
+    for start in range(0, len(hours), HOURS_PER_STEP):
+        step = hours[start : start + HOURS_PER_STEP]
+        for hour, (accepted, quarantined) in zip(step, raw, strict=False):
+            wiring.raw_hours.save(hour, accepted, quarantined)
+        wiring.tallies.save(list(split(load, pairs, step)))
+        if progress:
+            progress(start + len(step), len(hours))
+    keys = int(load["partitionable_key"].nunique())
+    bad, outside = len(cleaned.quarantined), len(frame) - int(chosen.sum())
+    return ImportSummary(since, until, len(hours), kept, len(cleaned.accepted), bad, outside, keys, len(pairs), reasons)
+
+
+def _joined(parts: list[Cleaned], hour: datetime) -> Cleaned:
+    if not parts:
+        return clean(pd.DataFrame(), hour, hour + ONE_HOUR, ())
+    if len(parts) == 1:
+        return parts[0]
+    return Cleaned(
+        pd.concat([part.accepted for part in parts], ignore_index=True),
+        pd.concat([part.quarantined for part in parts], ignore_index=True),
+    )
+
+
+def _with_pseudonyms(wiring: Wiring, cleaned: Cleaned) -> Cleaned:
+    key = wiring.settings.require_user_key
+    accepted, quarantined = (
+        frame.assign(user_id=pseudonymise(frame["user_id"], key)) for frame in (cleaned.accepted, cleaned.quarantined)
+    )
+    return Cleaned(accepted, quarantined)
+
+
+def _standing(wiring: Wiring, hour: datetime) -> RawHour | None:
+    try:
+        return wiring.raw_hours.describe(hour)
+    except MissingStageResult:
+        return None
+
+
+def _weights(observe: ObserveSettings) -> dict[str, float]:
+    return {name: setting.weight for name, setting in observe.request_types.items()}
+
+
+def _rules(observe: ObserveSettings) -> CoAccessRules:
+    return CoAccessRules(
+        observe.co_access_window,
+        observe.maximum_keys_per_session,
+        observe.maximum_pairs_per_hour,
+        max(CoAccessRules().marks, observe.minimum_distinct_users),
+    )
+
+
+def _span(
+    times: pd.Series[pd.Timestamp], since: datetime | None, until: datetime | None, label: str
+) -> tuple[datetime, datetime]:
+    """The whole hours to import; what the log has of hours that aren't over yet is left for later."""
+    if times.notna().any():
+        since = since or times.min().to_pydatetime()
+        until = until or min(hour_floor(times.max().to_pydatetime()) + ONE_HOUR, hour_floor(datetime.now(UTC)))
+    if since is None or until is None:
+        raise CorruptLog(label, f"none of its {len(times):,} records has a time that can be read")
+    since, until = hour_floor(since), hour_floor(until)
+    if since >= until:
+        raise CorruptLog(label, f"it has no closed hour from {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}")
+    return since, until
+
+
+def _require_good(
+    wiring: Wiring, cleaned: Cleaned, since: datetime, until: datetime, label: str, reasons: dict[str, int]
+) -> None:
+    """Refuse a log of which nothing, or too little, can be counted; keep what was wrong with it in the quarantine."""
+    accepted, bad = len(cleaned.accepted), len(cleaned.quarantined)
+    limit = wiring.settings.observe.maximum_quarantined_share
+    if accepted and bad <= limit * (accepted + bad):
+        return
+    path = wiring.raw_hours.set_aside(f"refused-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", cleaned.quarantined) if bad else None
+    found = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())) or "no records"
+    if not accepted:
+        raise CorruptLog(label, f"none of its {bad:,} records from {since:%Y-%m-%dT%HZ} on can be counted ({found})")
+    share = f"quarantined share {bad / (accepted + bad):.4g} > {limit:g} ({bad:,} of {accepted + bad:,} records: {found})"
+    raise GateFailed("access_log", f"{label}, {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}", (f"{share}; see {path}",))
+
+
+def _hours_to_save(wiring: Wiring, accepted: pd.DataFrame, since: datetime, until: datetime) -> tuple[list[datetime], int]:
+    """The hours to save, and how many are kept as they are: counted before, and without a record in this log."""
+    hours = hours_between(since, until)
+    present = {moment.to_pydatetime() for moment in accepted["timestamp"].dt.floor("h").unique()}
+    standing = set(wiring.tallies.hours(since, until)) - present
+    return [hour for hour in hours if hour not in standing], len(standing)
+
+
+def _raw_hours(
+    wiring: Wiring, cleaned: Cleaned, hours: Sequence[datetime], label: str
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Accepted and quarantined records of each hour; quarantined ones of no hour are set aside under ``label``."""
+    accepted = cleaned.accepted.sort_values("timestamp", kind="stable", ignore_index=True)
+    times = as_times(cleaned.quarantined["timestamp"])
+    timeless = times.isna().to_numpy()
+    if timeless.any():
+        wiring.raw_hours.set_aside(label, cleaned.quarantined[timeless])
+    bad = cleaned.quarantined.assign(at=times)[~timeless].sort_values("at", kind="stable", ignore_index=True)
+    yield from zip(
+        by_hour(accepted, accepted["timestamp"], hours), by_hour(bad.drop(columns="at"), bad["at"], hours), strict=True
+    )
