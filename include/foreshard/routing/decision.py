@@ -1,0 +1,72 @@
+"""What a decision is asked, what it knows, and what it answers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from foreshard.model import Partition, RequestKind
+from foreshard.routing.distance import Distances
+
+PRIMARY, SHADOW = "primary", "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """``location``: where the access comes from; ``max_staleness``: seconds that a read may be behind (None: the default).
+
+    ``explain`` asks for the copies that were weighed.
+    """
+
+    key: str
+    kind: RequestKind
+    location: str | None = None
+    max_staleness: float | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a decision knows of the world besides the table and the loads.
+
+    ``caught_up_at``: (key, partition) → the moment (seconds since 1970) until which a shadow holds all writes;
+    ``home_location``: what stands in for an unknown location (None: the primary's location).
+    """
+
+    partitions: Mapping[str, Partition]
+    distances: Distances
+    caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    default_staleness: float = 10.0
+    home_location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyView:
+    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it."""
+
+    partition: str
+    role: str
+    km: float
+    staleness: float | None
+    utilisation: float | None
+    reachable: bool
+    admission: float
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The copy that a request is sent to; ``code`` and ``sentence`` are the reason, ``copies`` what was weighed (where asked).
+
+    ``level``: the mean utilisation of the copies where all were overloaded; ``relieved``: the partition whose read found room
+    elsewhere.
+    """
+
+    partition: str
+    role: str
+    epoch: int
+    code: str
+    sentence: str
+    copies: tuple[CopyView, ...] = ()
+    level: float | None = None
+    relieved: str | None = None

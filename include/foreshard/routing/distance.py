@@ -1,0 +1,49 @@
+"""Distances between named locations, without numpy, so that a sidecar and an app's client stay light. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from foreshard.model import Location
+
+EARTH_RADIUS_KM = 6371.0088
+"""The mean Earth radius (IUGG), as in :mod:`foreshard.geography`."""
+
+
+class Distances:
+    """Great-circle kilometres between the locations that it was built from; each pair is computed once."""
+
+    def __init__(self, locations: Iterable[Location]) -> None:
+        self._places = {place.name: place for place in locations}
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every location's name."""
+        return tuple(self._places)
+
+    def km(self, origin: str, destination: str) -> float | None:
+        """The distance; 0 between equal names, None where a location is unknown."""
+        pair = (origin, destination)
+        if pair not in self._known:
+            if origin not in self._places and origin != destination:
+                return None
+            self._known[pair] = self._compute(origin, destination)
+        return self._known[pair]
+
+    def _compute(self, origin: str, destination: str) -> float | None:
+        if origin == destination:
+            return 0.0
+        a, b = self._places.get(origin), self._places.get(destination)
+        return great_circle_km(a, b) if a and b else None
+
+
+def great_circle_km(a: Location, b: Location) -> float:
+    """The haversine distance between two locations."""
+    lat_a, lon_a, lat_b, lon_b = map(math.radians, (a.latitude, a.longitude, b.latitude, b.longitude))
+    chord = math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin((lon_b - lon_a) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))

@@ -1,0 +1,240 @@
+"""The decision: writes, reads, staleness, overload, unknown places; each with its reason."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foreshard.geography import distance_km
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
+from foreshard.routing.decide import decide
+from foreshard.routing.decision import Decision, RouteRequest, Surroundings
+from foreshard.routing.distance import Distances, great_circle_km
+from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.routing.reads import cost_ms
+
+NOW = 1_700_000_000.0
+PLACES = (Location("sf", 37.789, -122.401), Location("sj", 37.336, -121.890), Location("ny", 40.713, -74.006))
+PARTITIONS = {
+    "sf-1": Partition("sf-1", "sf", 10.0),
+    "sf-2": Partition("sf-2", "sf", 10.0),
+    "sj-1": Partition("sj-1", "sj", 10.0),
+    "ny-1": Partition("ny-1", "ny", 20.0),
+    "lost": Partition("lost", "Atlantis", 10.0),
+}
+READ, WRITE = RequestKind.READ, RequestKind.WRITE
+
+
+def around(caught_up: dict[tuple[str, str], float] | None = None, home: str | None = None) -> Surroundings:
+    fresh = {("k", name): NOW - 1.0 for name in PARTITIONS}
+    return Surroundings(PARTITIONS, Distances(PLACES), fresh if caught_up is None else caught_up, 10.0, home)
+
+
+def book(*, unreachable: tuple[str, ...] = (), age: float = 1.0, **utilisation: float) -> LoadBook:
+    made = LoadBook(LoadRules())
+    made.register({name: p.capacity for name, p in PARTITIONS.items()})
+    at = datetime.fromtimestamp(NOW - age, UTC)
+    loads = {name.replace("_", "-"): u * PARTITIONS[name.replace("_", "-")].capacity for name, u in utilisation.items()}
+    made.report([PartitionLoad(name, load, True, at) for name, load in loads.items()], NOW - age)
+    made.report([PartitionLoad(name, 0.0, False, at) for name in unreachable], NOW - age)
+    return made
+
+
+def ask(placement: Placement, loads: LoadBook, kind=READ, origin="sf", seed=1, surroundings=None, **extra) -> Decision:
+    request = RouteRequest("k", kind, origin, **extra)
+    return decide(request, placement, surroundings or around(), loads, NOW, Random(seed))
+
+
+ONE = Placement("k", "sf-1", (), 3)
+TWO = Placement("k", "sf-1", ("ny-1",), 4)
+
+
+def test_a_write_goes_to_the_primary_even_when_a_shadow_is_nearer_and_idle():
+    made = ask(TWO, book(sf_1=2.0, ny_1=0.0), WRITE, origin="ny")
+    assert (made.partition, made.role, made.epoch) == ("sf-1", "primary", 4)
+    assert made.code == "write_primary_overloaded"
+    assert "200%" in made.sentence
+
+
+def test_a_write_to_an_unreachable_primary_says_so():
+    assert ask(TWO, book(unreachable=("sf-1",)), WRITE).code == "write_primary_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("loads", "code"),
+    [
+        ({"sf_1": 0.5}, "only_copy"),
+        ({}, "only_copy"),
+        ({"sf_1": 0.9}, "only_copy_overloaded"),
+        ({"unreachable": ("sf-1",)}, "only_copy_unreachable"),
+    ],
+)
+def test_a_key_with_one_copy_is_read_there_and_the_reason_shows_overload(loads, code):
+    made = ask(ONE, book(**loads))
+    assert (made.partition, made.code) == ("sf-1", code)
+
+
+def test_a_read_goes_to_the_nearest_copy_with_room():
+    made = ask(TWO, book(sf_1=0.2, ny_1=0.1), origin="ny")
+    assert (made.partition, made.role, made.code) == ("ny-1", "shadow", "nearest_with_room")
+    assert ask(TWO, book(sf_1=0.2, ny_1=0.1), origin="sf").partition == "sf-1"
+
+
+def test_reads_leave_an_overloaded_partition_for_a_copy_with_room_and_the_reason_says_why():
+    loads = book(sf_1=1.6, ny_1=0.1)
+    made = [ask(TWO, loads, seed=seed) for seed in range(200)]
+    left = [m for m in made if m.partition == "ny-1"]
+    assert 10 < len(left) < 100
+    assert {m.code for m in left} == {"nearer_overloaded"}
+    assert left[0].sentence.startswith("sf-1 is nearer, but at 160% of its capacity; ny-1 (shadow, ")
+    assert {m.code for m in made if m.partition == "sf-1"} == {"nearest_overloaded"}
+
+
+def test_the_reads_of_an_unreachable_partition_go_to_a_fresh_copy():
+    made = ask(TWO, book(ny_1=0.1, unreachable=("sf-1",)))
+    assert (made.partition, made.code) == ("ny-1", "nearer_unreachable")
+
+
+def test_a_copy_that_is_too_stale_for_the_request_is_left_out():
+    stale = around({("k", "ny-1"): NOW - 5.0})
+    loads = book(sf_1=0.1, ny_1=0.1)
+    assert ask(TWO, loads, origin="ny", surroundings=stale).partition == "ny-1"
+    made = ask(TWO, loads, origin="ny", surroundings=stale, max_staleness=4.9)
+    assert (made.partition, made.code) == ("sf-1", "nearer_stale")
+    assert "5.0 s behind" in made.sentence
+
+
+def test_a_shadow_of_unknown_age_is_not_fresh():
+    made = ask(TWO, book(sf_1=0.1, ny_1=0.1), origin="ny", surroundings=around({}))
+    assert (made.partition, made.code) == ("sf-1", "nearer_stale")
+
+
+def test_the_default_limit_gives_way_when_the_primary_does_not_answer_and_a_stated_limit_does_not():
+    loads, stale = book(unreachable=("sf-1",)), around({("k", "ny-1"): NOW - 60.0})
+    made = ask(TWO, loads, surroundings=stale)
+    assert (made.partition, made.code) == ("ny-1", "primary_unreachable_stale_shadow")
+    strict = ask(TWO, loads, surroundings=stale, max_staleness=10.0)
+    assert (strict.partition, strict.code) == ("sf-1", "no_fresh_copy_reachable")
+
+
+def test_when_no_copy_answers_the_primary_is_named():
+    made = ask(TWO, book(unreachable=("sf-1", "ny-1")))
+    assert (made.partition, made.code) == ("sf-1", "no_copy_reachable")
+
+
+def test_when_all_copies_are_overloaded_the_reason_says_so():
+    loads = book(sf_1=2.0, ny_1=2.0)
+    codes = {ask(TWO, loads, seed=seed).code for seed in range(300)}
+    assert "all_overloaded" in codes
+
+
+def test_an_old_report_counts_as_unknown_and_not_as_idle():
+    loads = book(sf_1=0.1, age=60.0)
+    made = ask(TWO, loads)
+    assert (made.partition, made.code) == ("sf-1", "nearest_load_unknown")
+    assert loads.pressure("sf-1", NOW).utilisation is None
+    near = Placement("k", "sf-1", ("sf-2",))
+    picks = [ask(near, book(sf_2=0.4), seed=seed).partition for seed in range(400)]
+    assert picks.count("sf-2") > 220
+
+
+def test_an_old_report_of_an_unreachable_partition_does_not_keep_reads_away():
+    assert ask(ONE, book(unreachable=("sf-1",), age=60.0)).code == "only_copy"
+
+
+@pytest.mark.parametrize(
+    ("origin", "home", "partition", "note"),
+    [
+        ("Mars", None, "sf-1", "location 'Mars' is unknown: taken as sf"),
+        (None, None, "sf-1", "no location given: taken as sf"),
+        (None, "ny", "ny-1", "no location given: taken as ny"),
+    ],
+)
+def test_an_unknown_location_is_replaced_and_the_reason_says_so(origin, home, partition, note):
+    made = ask(TWO, book(sf_1=0.1, ny_1=0.1), origin=origin, surroundings=around(home=home))
+    assert made.partition == partition
+    assert note in made.sentence
+
+
+def test_a_partition_at_an_unknown_place_is_taken_last():
+    made = ask(Placement("k", "lost", ("ny-1",)), book(lost=0.1, ny_1=0.1), origin="sf")
+    assert made.partition == "ny-1"
+
+
+def test_a_shadow_on_an_unregistered_partition_is_left_out():
+    made = ask(Placement("k", "sf-1", ("gone",)), book(sf_1=0.1), explain=True)
+    assert [c.partition for c in made.copies] == ["sf-1"]
+
+
+def test_an_explanation_names_every_copy_and_what_became_of_it():
+    made = ask(Placement("k", "sf-1", ("sj-1", "ny-1")), book(sf_1=0.1, sj_1=0.2, unreachable=("ny-1",)), explain=True)
+    assert {c.partition: c.verdict for c in made.copies} == {"sf-1": "taken", "sj-1": "not needed", "ny-1": "does not answer"}
+    assert ask(TWO, book()).copies == ()
+
+
+def test_of_equally_near_copies_the_less_loaded_is_taken_more_often_but_not_always():
+    near = Placement("k", "sf-1", ("sf-2",))
+    loads = book(sf_1=0.6, sf_2=0.2)
+    picks = [ask(near, loads, seed=seed).partition for seed in range(1000)]
+    assert 640 < picks.count("sf-2") < 760
+
+
+def test_the_diverted_read_takes_the_copy_of_least_cost():
+    three = Placement("k", "sf-1", ("sj-1", "ny-1"))
+    loads = book(sf_1=8.0, sj_1=0.1, ny_1=0.0)
+    assert {ask(three, loads, seed=s).partition for s in range(100)} == {"sf-1", "sj-1"}
+    busy = book(sf_1=8.0, sj_1=0.79, ny_1=0.0)
+    assert cost_ms(70, 0.79) < cost_ms(4130, 0.0)
+    assert {ask(three, busy, seed=s).partition for s in range(100)} == {"sf-1", "sj-1"}
+
+
+@given(
+    placement=st.lists(st.sampled_from(sorted(PARTITIONS)), min_size=1, max_size=4, unique=True),
+    utilisation=st.dictionaries(st.sampled_from(sorted(PARTITIONS)), st.floats(0, 3)),
+    dead=st.sets(st.sampled_from(sorted(PARTITIONS))),
+    ages=st.dictionaries(st.sampled_from(sorted(PARTITIONS)), st.floats(0, 100)),
+    origin=st.sampled_from(["sf", "sj", "ny", "Mars", None]),
+    limit=st.one_of(st.none(), st.floats(0, 100)),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=100)
+def test_a_read_is_answered_from_a_usable_copy_whenever_there_is_one(placement, utilisation, dead, ages, origin, limit, seed):
+    where = Placement("k", placement[0], tuple(placement[1:]), 2)
+    loads = book(unreachable=tuple(dead), **{n.replace("-", "_"): u for n, u in utilisation.items() if n not in dead})
+    fresh = around({("k", name): NOW - age for name, age in ages.items()})
+    made = ask(where, loads, origin=origin, seed=seed, surroundings=fresh, max_staleness=limit)
+    allowed = 10.0 if limit is None else limit
+    usable = {
+        name
+        for name in placement
+        if name not in dead and (name == placement[0] or (name in ages and NOW - (NOW - ages[name]) <= allowed))
+    }
+    assert made.partition in (usable or set(placement))
+    assert made.role == ("primary" if made.partition == placement[0] else "shadow")
+    assert made.sentence
+    if limit is not None and not usable:
+        assert made.partition == placement[0]
+    assert ask(where, loads, WRITE).partition == placement[0]
+
+
+def test_the_same_random_source_gives_the_same_decision():
+    loads = book(sf_1=1.2, ny_1=0.9)
+    assert [ask(TWO, loads, seed=s) for s in range(20)] == [ask(TWO, loads, seed=s) for s in range(20)]
+
+
+@given(*[st.builds(Location, st.just(n), st.floats(-90, 90), st.floats(-180, 180)) for n in ("a", "b")])
+@settings(max_examples=100)
+def test_distances_are_those_of_the_planner(a, b):
+    assert great_circle_km(a, b) == pytest.approx(distance_km(a, b), abs=1e-6)
+    assert Distances([a, b]).km("a", "b") == pytest.approx(distance_km(a, b), abs=1e-6)
+
+
+def test_unknown_places_have_no_distance_except_from_themselves():
+    distances = Distances(PLACES)
+    assert distances.km("Atlantis", "Atlantis") == 0.0
+    assert distances.km("sf", "Atlantis") is None
+    assert distances.km("Atlantis", "sf") is None
