@@ -38,16 +38,17 @@ ones in one version, check the table, **clean** the sources once the sidecars fo
 def rebalance() -> None:
     @task
     def plan() -> loop.Summary:
-        return loop.for_hour("plan.plan_hour", dry_run=not loop.may_act())
+        old = loop.option("act_on_old_hours")
+        return loop.for_hour("plan.plan_hour", dry_run=not loop.may_act(), act_on_old_hours=old)
 
     @task
     def gate() -> loop.Summary:
         return loop.for_hour("plan.gate_plan")
 
     @task.short_circuit
-    def act() -> bool:
+    def act(planned: loop.Summary) -> bool:
         """Go on only where this run may touch live data."""
-        return loop.may_act()
+        return loop.may_act() and not planned["dry_run"]
 
     @task
     def start_moves() -> loop.Summary:
@@ -83,8 +84,8 @@ def rebalance() -> None:
         loop.announce(loop.ROUTING_TABLE)
         return summary
 
-    move_ids, shadow_ids = start_moves(), start_shadows()
-    chain(plan(), gate(), act(), PlanApproval(task_id="approve"), move_ids)
+    planned, move_ids, shadow_ids = plan(), start_moves(), start_shadows()
+    chain(planned, gate(), act(planned), PlanApproval(task_id="approve"), move_ids)
     chain(migrate.expand(move_id=move_ids), shadow_ids)
     chain(shadow.expand(shadow_id=shadow_ids), publish(), gate_table(), clean(), verify())
 

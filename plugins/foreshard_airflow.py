@@ -46,8 +46,15 @@ NEVER_RETRIED = (
     "CorruptLog",
     "GateFailed",
     "MissingStageResult",
+    "MoveRefused",
+    "NoDefaultPartition",
+    "NoRoutingTable",
+    "RawUserId",
     "UnknownEngine",
+    "UnknownLocation",
     "UnknownPartition",
+    "UnsupportedModel",
+    "UnusableCapacity",
     "VerificationFailed",
 )
 """Errors of the library that another try cannot mend; a task that meets one fails at once."""

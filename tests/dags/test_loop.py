@@ -1,0 +1,246 @@
+"""The three DAGs with ``dag.test()`` against real databases and a real broker: the hours of a small log go through the loop.
+
+Three hours: a bad log (its gate stops it), nothing to relieve (an empty plan), and an overloaded partition.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from confluent_kafka import Producer
+
+from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable, hour_floor
+from foreshard.routing.table import locate
+from foreshard.settings import Settings
+from foreshard.stack.kafka import Kafka, create_topic
+from foreshard.stack.mongod import Mongod
+from foreshard.wiring import Wiring
+
+RUNNER = Path(__file__).with_name("run_dags.py")
+KEYS = tuple(f"station {number}" for number in range(10))
+ON_ALPHA = KEYS[:8]
+DOCUMENTS_PER_KEY = 5
+HISTORY_DAYS = 7
+LAST = hour_floor(datetime.now(UTC)) - timedelta(hours=1)
+QUIET, BAD = LAST - timedelta(hours=1), LAST - timedelta(hours=2)
+NO_HIGH_WATER = {"FORESHARD_PLAN__HIGH_WATER": "1000", "FORESHARD_PLAN__LOW_WATER": "900"}
+
+
+@dataclass(frozen=True)
+class World:
+    """The services' settings as environment variables, the wiring over them, and the runs that were made."""
+
+    wiring: Wiring
+    environment: dict[str, str]
+    runs: dict[str, dict[str, Any]]
+
+    def states(self, run: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for task in self.runs[run]["tasks"]:
+            found.setdefault(task["task"], []).append(task["state"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def world(
+    mongods: tuple[Mongod, ...], kafka: Kafka, airflow_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    name = "dagloop"
+    settings = {
+        "FORESHARD_CONTROL_URI": mongods[0].uri,
+        "FORESHARD_CONTROL_DATABASE": name,
+        "FORESHARD_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "FORESHARD_ACCESS_TOPIC": f"{name}.access",
+        "FORESHARD_REPLICATION_TOPIC": f"{name}.replication",
+        "FORESHARD_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "FORESHARD_USER_KEY": "a key for tests",
+        "FORESHARD_COLLECTIONS": json.dumps([{"database": name, "collection": "trips", "key_field": "station"}]),
+        "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
+        "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),
+        "FORESHARD_MIGRATE__GRACE_PERIOD": "0",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in settings.items():
+            patch.setenv(variable, value)
+        loaded = Settings.load()
+    for topic in (loaded.access_topic, loaded.replication_topic):
+        create_topic(kafka.bootstrap, topic)
+    with Wiring(loaded) as wiring:
+        fill(wiring, mongods)
+        environment = {**airflow_environment, **settings}
+        yield World(wiring, environment, run_the_loop(environment))
+        wiring.control.drop_database(name)
+        for partition in wiring.registry.partitions():
+            wiring.mongo.partition(partition).drop_database(name)
+
+
+def fill(wiring: Wiring, mongods: tuple[Mongod, ...]) -> None:
+    """Two partitions, of which the first is too small for its keys; their documents; a week of history and three live hours."""
+    from foreshard.stages.observe import import_history
+
+    alpha, beta = (Partition(mongods[n].name, "San Jose", capacity, mongods[n].uri) for n, capacity in ((1, 0.012), (2, 0.08)))
+    wiring.registry.register((alpha, beta), (Location("San Jose", 37.3, -121.9),))
+    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    placements = {key: Placement(key, "alpha" if key in ON_ALPHA else "beta") for key in KEYS}
+    wiring.routing.initialise(RoutingTable(1, placements, rule, LAST))
+    for partition in (alpha, beta):
+        database = wiring.mongo.partition(partition)[wiring.settings.collections[0].database]
+        database["trips"].insert_many(
+            {"_id": f"{key}/{number}", "station": key, "bikes": number}
+            for key, placement in placements.items()
+            if placement.primary == partition.partition_id
+            for number in range(DOCUMENTS_PER_KEY)
+        )
+    history = pd.concat([records(BAD - timedelta(hours=back)) for back in range(1, HISTORY_DAYS * 24 - 2)])
+    import_history(wiring, history, None, BAD)
+    produce(wiring, records(BAD).assign(request_type="steal"), BAD)
+    for hour in (QUIET, LAST):
+        produce(wiring, records(hour), hour)
+
+
+def records(hour: datetime) -> pd.DataFrame:
+    """One hour's accesses: each user rides from a station to the next; more by day than by night."""
+    rides = 4 + 4 * (8 <= hour.hour < 20)
+    rows = [
+        {
+            "timestamp": hour + timedelta(seconds=(60 * ride + 5 * step) % 3600),
+            "partitionable_key": KEYS[(number + step) % len(KEYS)],
+            "user_id": f"user {ride % 7}",
+            "request_type": "read",
+            "location": "San Jose",
+            "session_id": f"{hour:%d%H}-{number}-{ride}",
+        }
+        for number in range(len(KEYS))
+        for ride in range(rides)
+        for step in range(2)
+    ]
+    return pd.DataFrame(rows)
+
+
+def produce(wiring: Wiring, frame: pd.DataFrame, hour: datetime) -> None:
+    producer = Producer({"bootstrap.servers": wiring.settings.kafka_bootstrap})
+    for record in frame.to_dict("records"):
+        moment = record["timestamp"]
+        value = json.dumps({**record, "timestamp": moment.isoformat()})
+        producer.produce(wiring.settings.access_topic, value, timestamp=int(moment.timestamp() * 1000))
+    producer.flush(10)
+
+
+def run_the_loop(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Every run that the tests look at, in one process, since Airflow takes seconds to start."""
+
+    def step(name: str, dag: str, hour: datetime, more: dict[str, str] | None = None, **conf: Any) -> dict[str, Any]:
+        return {"name": name, "dag": dag, "conf": {"hour": hour.isoformat(), **conf}, "environment": more or {}}
+
+    steps = [
+        step("bad log", "access_log_hourly", BAD),
+        step("quiet log", "access_log_hourly", QUIET),
+        step("quiet forecast", "load_forecast", QUIET),
+        step("old rebalance", "rebalance", QUIET, hours_until_old=1),
+        step("quiet rebalance", "rebalance", QUIET, NO_HIGH_WATER),
+        step("log", "access_log_hourly", LAST, dry_run=True),
+        step("forecast", "load_forecast", LAST),
+        step("dry rebalance", "rebalance", LAST, dry_run=True),
+        step("rebalance", "rebalance", LAST),
+        step("rebalance again", "rebalance", LAST),
+    ]
+    command = (sys.executable, str(RUNNER), json.dumps(steps))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    answers = json.loads(done.stdout.strip().splitlines()[-1])
+    return {s["name"]: answer for s, answer in zip(steps, answers, strict=True)}
+
+
+def test_a_failed_gate_fails_at_once_and_nothing_downstream_acts(world: World) -> None:
+    assert world.runs["bad log"]["state"] == "failed"
+    states = world.states("bad log")
+    assert states == {"extract": ["success"], "gate": ["failed"], "tally": ["upstream_failed"]}
+    assert [task["tries"] for task in world.runs["bad log"]["tasks"] if task["task"] == "gate"] == [1]
+    assert world.runs["bad log"]["assets"] == []
+    assert not world.wiring.gates.load("access_log", BAD).passed
+    assert BAD not in world.wiring.tallies.hours(BAD, LAST)
+
+
+def test_a_good_hour_is_counted_and_announced_for_its_partition(world: World) -> None:
+    assert world.states("log") == {"extract": ["success"], "gate": ["success"], "tally": ["success"]}
+    assert world.wiring.gates.load("access_log", LAST).passed
+    counted = world.wiring.tallies.key_load(LAST, LAST + timedelta(hours=1))
+    assert set(counted["partitionable_key"]) == set(KEYS)
+    assert int(counted["count"].sum()) == len(records(LAST))
+    assert world.runs["log"]["assets"] == [
+        {"asset": "access_tally", "partition": f"{LAST:%Y-%m-%dT%H:00:00}", "extra": {"dry_run": True}}
+    ]
+
+
+def test_every_key_is_forecast_and_every_partition_scored(world: World) -> None:
+    assert all(state == "success" for states in world.states("forecast").values() for state in states)
+    assert set(world.wiring.forecasts.load(LAST).keys) == set(KEYS)
+    scores = {score.partition_id: score for score in world.wiring.scores.load(LAST)}
+    assert scores["alpha"].lps > 1 > scores["beta"].lps
+    assert [event["asset"] for event in world.runs["forecast"]["assets"]] == ["partition_scores"]
+
+
+def test_an_empty_plan_skips_migrate_and_shadow_and_the_run_succeeds(world: World) -> None:
+    assert world.runs["quiet rebalance"]["state"] == "success"
+    states = world.states("quiet rebalance")
+    assert states["migrate"] == states["shadow"] == ["skipped"]
+    assert states["publish"] == states["gate_table"] == states["verify"] == ["success"]
+    assert [event["asset"] for event in world.runs["quiet rebalance"]["assets"]] == ["routing_table"]
+
+
+@pytest.mark.parametrize("run", ["dry rebalance", "old rebalance"])
+def test_a_dry_run_and_an_old_hour_are_planned_and_never_acted_on(world: World, run: str) -> None:
+    assert world.runs[run]["state"] == "success"
+    states = world.states(run)
+    assert states["plan"] == states["gate"] == ["success"]
+    acting = ("approve", "start_moves", "migrate", "start_shadows", "shadow", "publish", "gate_table", "clean", "verify")
+    assert {state for task in acting for state in states[task]} == {"skipped"}
+    assert world.runs[run]["assets"] == []
+
+
+def test_an_overloaded_partition_is_relieved_and_the_table_says_so(world: World) -> None:
+    assert world.runs["rebalance"]["state"] == "success"
+    assert all(state in {"success", "skipped"} for states in world.states("rebalance").values() for state in states)
+    plan = world.wiring.plans.load(LAST)
+    assert plan.moves
+    assert not plan.dry_run
+    assert plan.lps_after["alpha"] < plan.lps_before["alpha"]
+    table = world.wiring.routing.current()
+    assert table.version > 1
+    assert all(locate(table, move.key).primary == move.target for move in plan.moves)
+
+
+def test_every_document_stands_once_on_the_partition_that_the_table_names(world: World) -> None:
+    table = world.wiring.routing.current()
+    found: dict[str, list[str]] = {}
+    for partition in world.wiring.registry.partitions():
+        trips = world.wiring.mongo.partition(partition)["dagloop"]["trips"]
+        for document in trips.find():
+            placement = locate(table, document["station"])
+            if partition.partition_id not in placement.shadows:
+                found.setdefault(document["_id"], []).append(partition.partition_id)
+                assert placement.primary == partition.partition_id
+    assert len(found) == len(KEYS) * DOCUMENTS_PER_KEY
+    assert {len(places) for places in found.values()} == {1}
+
+
+def test_running_the_same_hour_again_changes_nothing(world: World) -> None:
+    assert world.runs["rebalance again"]["state"] == "success"
+    assert world.wiring.plans.load(LAST).moves
+
+
+def test_how_the_tasks_ended_is_counted(world: World) -> None:
+    outcomes = {document["_id"]: document for document in world.wiring.mongo.control_database["task_outcomes"].find()}
+    assert outcomes["access_log_hourly/tally/success"]["count"] == 2
+    failed = outcomes["access_log_hourly/gate/failed"]
+    assert failed["count"] == 1
+    assert failed["error"].startswith("gate access_log failed for ")

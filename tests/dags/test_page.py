@@ -1,0 +1,197 @@
+"""The Foreshard page: what it shows, who may see it, and what it never serves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from pymongo import MongoClient
+
+from foreshard.model import (
+    DefaultRule,
+    GateResult,
+    Location,
+    Move,
+    Partition,
+    PartitionLoad,
+    PartitionScore,
+    Placement,
+    Plan,
+    Reason,
+    Refusal,
+    RoutingTable,
+    ShadowCopy,
+)
+from foreshard.settings import Settings
+from foreshard.stack.mongod import Mongod
+from foreshard.wiring import Wiring
+from foreshard_ui.overview import OverviewReader
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Airflow's own API server warns of its dependencies
+    from foreshard_ui import app as page
+
+HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
+NASTY = "<script>alert('k')</script>"
+
+
+class Browser:
+    """Sends requests straight to the application."""
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return asyncio.run(self._get(path, headers))
+
+    async def _get(self, path: str, headers: dict[str, str]) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(page.app), base_url="http://airflow") as client:
+            return await client.get(path, headers=headers)
+
+
+@pytest.fixture
+def wiring(mongods: tuple[Mongod, ...], control: MongoClient, unique_name: str, tmp_path: Path) -> Iterator[Wiring]:
+    settings = Settings.load(control_uri=mongods[0].uri, control_database=unique_name, data_dir=tmp_path / "data")
+    with Wiring(settings) as wiring:
+        yield wiring
+
+
+@pytest.fixture
+def browser(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """A logged-in browser: the routes' own dependency on a user is met, the rest is real."""
+    reader = OverviewReader(wiring)
+    monkeypatch.setattr(page, "wiring", lambda: wiring)
+    monkeypatch.setattr(page, "reader", lambda: reader)
+    guard = guards()[0]
+    page.app.dependency_overrides[guard] = lambda: None
+    yield Browser()
+    page.app.dependency_overrides.clear()
+
+
+def guards() -> list[object]:
+    return [dependency.dependency for dependency in page.app.router.dependencies]
+
+
+def fill(wiring: Wiring) -> None:
+    partitions = (Partition("alpha", "San Jose", 10.0, "mongodb://a"), Partition("beta", "San Jose", 20.0, "mongodb://b"))
+    wiring.registry.register(partitions, (Location("San Jose", 37.3, -121.9),))
+    wiring.loads.report([PartitionLoad("alpha", 9.5, True, HOUR), PartitionLoad("beta", 2.0, False, HOUR)])
+    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    placements = {name: Placement(name, where) for name, where in (("a", "alpha"), ("b", "alpha"), ("c", "beta"))}
+    wiring.routing.initialise(RoutingTable(1, placements, rule, HOUR))
+    why = Reason("relieve", f"keeps {NASTY} below the mark")
+    plan = Plan(
+        HOUR,
+        1,
+        moves=(Move("m1", NASTY, "alpha", "beta", 123_456, "clump", why),),
+        shadows=(ShadowCopy("s1", "b", "alpha", "beta", why),),
+        refusals=(Refusal("alpha", Reason("short", "capacity short by 3 cost/s in San Jose")),),
+        lps_before={"alpha": 1.1, "beta": 0.2},
+        lps_after={"alpha": 0.7, "beta": 0.5},
+    )
+    wiring.plans.save(plan)
+    wiring.scores.save(HOUR, [score("alpha", 1.1), score("beta", 0.2)])
+    wiring.gates.save(GateResult("plan", HOUR, False, (f"{NASTY} of 7 moves too many",), 9))
+    moves = wiring.mongo.control_database["moves"]
+    moves.insert_one({"_id": "m1", "move": {"key": NASTY, "source": "alpha", "target": "beta"}, "state": "copying"})
+
+
+def score(partition_id: str, lps: float) -> PartitionScore:
+    return PartitionScore(HOUR, partition_id, lps, HOUR, 8.0, 10.0, 1.0, 2.0, 2, (lps,))
+
+
+def test_every_route_asks_for_a_user_who_may_read_the_dags() -> None:
+    routes = [route for route in page.app.routes if isinstance(route, APIRoute)]
+    assert {route.path for route in routes} == {"/", "/docs", "/docs/", "/docs/{path:path}"}
+    assert len(routes) == len(page.app.routes)
+    for route in routes:
+        assert guards()[0] in {dependency.call for dependency in route.dependant.dependencies}, route.path
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/docs/index.html"])
+def test_nobody_sees_it_without_logging_in(path: str) -> None:
+    assert Browser().get(path).status_code == 401
+
+
+def test_a_new_installation_says_what_is_missing(browser: Browser) -> None:
+    answer = browser.get("/")
+    assert answer.status_code == 200
+    assert "No partition is registered yet" in answer.text
+    assert "No hour was planned yet" in answer.text
+
+
+def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Browser, wiring: Wiring) -> None:
+    fill(wiring)
+    text = browser.get("/").text
+    for wanted in (
+        "alpha",
+        "San Jose",
+        "95 %",
+        "110 %",
+        "70 %",
+        "unreachable",
+        "120.6 KiB",
+        "capacity short by 3 cost/s",
+        "copying",
+    ):
+        assert wanted in text, wanted
+    assert re.search(r"<b>1</b>routing table version", text)
+    assert re.search(r"<b>3</b>keys listed", text)
+
+
+def test_keys_are_shown_as_text_and_never_as_markup(browser: Browser, wiring: Wiring) -> None:
+    fill(wiring)
+    answer = browser.get("/")
+    assert "<script" not in answer.text
+    assert answer.text.count("&lt;script&gt;") >= 3
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_a_gate_links_to_its_data_docs(browser: Browser, wiring: Wiring) -> None:
+    fill(wiring)
+    docs = wiring.settings.data_dir / "data_docs"
+    written = docs / "validations" / "plan" / "moves" / "2026-03-01" / "08" / "result.html"
+    written.parent.mkdir(parents=True)
+    written.write_text("<h1>the moves</h1>")
+    (docs / "index.html").write_text("all of them")
+    links = re.findall(r'href="(docs/[^"]+)"', browser.get("/").text)
+    assert [browser.get(f"/{link}").text for link in links] == ["all of them", "<h1>the moves</h1>"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.txt",
+        "%2e%2e/secret.txt",
+        "..%2fsecret.txt",
+        "%2Fetc/passwd",
+        "/etc/passwd",
+        "link",
+        "folder",
+        "none.html",
+        "a%00b",
+    ],
+)
+def test_data_docs_serve_nothing_outside_their_folder(browser: Browser, wiring: Wiring, path: str) -> None:
+    docs = wiring.settings.data_dir / "data_docs"
+    (docs / "folder").mkdir(parents=True)
+    (docs.parent / "secret.txt").write_text("secret")
+    (docs / "link").symlink_to(docs.parent / "secret.txt")
+    answer = browser.get(f"/docs/{path}")
+    assert answer.status_code == 404
+    assert "secret" not in answer.text
+
+
+def test_a_control_database_that_is_gone_is_one_clear_line(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = "mongodb://127.0.0.1:1/?directConnection=true&serverSelectionTimeoutMS=50"
+    with Wiring(Settings.load(control_uri=gone)) as wiring:
+        monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 50)
+        monkeypatch.setattr(page, "reader", lambda: OverviewReader(wiring))
+        answer = browser.get("/")
+    assert answer.status_code == 503
+    assert "the control database does not answer" in answer.text
+    assert "Traceback" not in answer.text
