@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from foreshard.adapters.mongo import MongoConnections
+    from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
+    from foreshard.ports.planning import PlanningStore
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import (
         AccessLogSource,
@@ -128,6 +130,45 @@ class Wiring:
         from foreshard.adapters.mongo_plan import MongoPlanStore
 
         return MongoPlanStore(self.mongo.control_database)
+
+    @cached_property
+    def move_journal(self) -> MoveJournal:
+        from foreshard.adapters.mongo_journal import MongoMoveJournal
+
+        return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease)
+
+    def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy:
+        from foreshard.adapters.mongo_copy import CopyScope, MongoKeyCopy
+
+        limits = self.settings.migrate
+        scope = CopyScope(
+            move_id,
+            key,
+            self.settings.sharded_collections,
+            self.settings.control_database,
+            limits.batch_documents,
+            limits.fence_timeout,
+        )
+        return MongoKeyCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
+
+    def fences(self, partition_id: str) -> tuple[Fence, ...]:
+        from foreshard.adapters.mongo_fence import MongoFence
+
+        client = self.mongo.partition(self.registry.partition(partition_id))
+        timeout = self.settings.migrate.fence_timeout
+        return tuple(MongoFence(client, collection, timeout=timeout) for collection in self.settings.sharded_collections)
+
+    @cached_property
+    def shadow_absorber(self) -> ShadowAbsorber:
+        from foreshard.adapters.shadow_absorber import MongoShadowAbsorber
+
+        return MongoShadowAbsorber(self.mongo, self.registry, self.settings)
+
+    @cached_property
+    def planning(self) -> PlanningStore:
+        from foreshard.adapters.mongo_planning import MongoPlanningStore
+
+        return MongoPlanningStore(self.mongo)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -1,7 +1,7 @@
 """Bringing a key's documents on the target to what they are on the source: copy, follow, compare.
 
-``copy_absent`` inserts only what is absent. ``sync`` reads the latest state of the documents that a change stream named and makes
-the target equal, whatever happened to them meanwhile, so that it may run late and twice. ``compare`` compares byte by byte.
+``copy_absent`` inserts only what is absent. ``sync`` reads the latest state of the documents that a change stream named and
+makes the target equal, whatever happened to them meanwhile, so that it may run late and twice. ``compare`` compares bytes.
 """
 
 from __future__ import annotations
@@ -39,28 +39,29 @@ class Replication:
         except UniqueConflict as conflict:
             self.sync({namespace: {document.id for document in documents} | conflict.ids})
 
-    def sync(self, touched: Mapping[str, Collection[DocumentId]]) -> int:
-        """Make the target equal to the source for these documents; return how many had to be written or removed."""
-        return sum(
-            self._sync_some(namespace, set(some))
+    def sync(self, touched: Mapping[str, Collection[DocumentId]]) -> Suspects:
+        """Make the target equal to the source for these documents; return those that either side has or had."""
+        return {
+            namespace: set().union(*(self._sync_some(namespace, set(some)) for some in _portions(ids, self._batch)))
             for namespace, ids in touched.items()
-            for some in _portions(ids, self._batch)
-        )
+        }
 
-    def _sync_some(self, namespace: str, ids: set[DocumentId]) -> int:
+    def _sync_some(self, namespace: str, ids: set[DocumentId]) -> set[DocumentId]:
         for _ in range(MAXIMUM_CONFLICTS):
             now, there = self._source.fetch(namespace, ids), self._target.fetch(namespace, ids)
             put = [RawDocument(identity, raw) for identity, raw in now.items() if there.get(identity) != raw]
             remove = [identity for identity, raw in there.items() if now.get(identity) != raw]
             if not put and not remove:
-                return 0
+                return set(now)
             try:
                 self._target.write(namespace, remove, put)
             except UniqueConflict as conflict:
                 ids |= conflict.ids
                 continue
-            return len({document.id for document in put} | set(remove))
-        raise VerificationFailed(f"{namespace} on {self._target.partition_id}", ["a unique index refuses what the source holds"])
+            return set(now) | set(there)
+        raise VerificationFailed(
+            f"{namespace} on {self._target.partition_id}", ["a unique index refuses what the source holds"]
+        )
 
     def compare_all(self, noted: Callable[[], None]) -> Suspects:
         """Documents that differ, or stand on one side only; memory holds one batch and the differences."""
@@ -85,6 +86,11 @@ class Replication:
                 different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
         return different
 
+    def count_differences(self) -> list[str]:
+        """Collections in which the two sides differ in number, in words."""
+        here, there = self._source.count(), self._target.count()
+        return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
+
     def remove_all(self, side: KeyCopy, noted: Callable[[int], None]) -> None:
         """Remove every document of the key on ``side``; ``noted(documents)`` after each batch."""
         for namespace in side.namespaces:
@@ -93,20 +99,10 @@ class Replication:
                 noted(len(batch))
 
 
-def verify(replication: Replication, source: KeyCopy, target: KeyCopy, suspects: Suspects, what: str) -> int:
-    """Raise :class:`VerificationFailed` unless both copies are equal: the suspects by bytes, all by their number.
-
-    ``suspects`` are all documents that may have changed since they were last compared. What differs is brought up to date once
-    more (a TTL index may remove a document on one side first) and compared again; return how many that were.
-    """
-    different = replication.compare(suspects)
-    repaired = replication.sync(different)
-    persistent = [f"{name} _id {identity!r}" for name, ids in replication.compare(different).items() for identity in sorted(ids)]
-    here, there = source.count(), target.count()
-    persistent += [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
-    if persistent:
-        raise VerificationFailed(what, persistent)
-    return repaired
+def merge(into: Suspects, more: Mapping[str, Collection[DocumentId]]) -> None:
+    """Add ``more`` to ``into``."""
+    for namespace, ids in more.items():
+        into.setdefault(namespace, set()).update(ids)
 
 
 def size(suspects: Mapping[str, Collection[DocumentId]]) -> int:

@@ -273,3 +273,27 @@ class KeyCopy(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ShadowAbsorber(Protocol):
+    """What a move does about a shadow of its key on its own target."""
+
+    def absorb(self, key: str, partition_id: str) -> None:
+        """Retire a shadow of ``key`` there, if there is one, so that nobody commits a change to it any more."""
+        ...
+
+
+class Fence(Protocol):
+    """The fence of one sharded collection on one partition."""
+
+    def fenced(self) -> frozenset[str]:
+        """The keys whose writes the server refuses now."""
+        ...
+
+    def listed(self) -> frozenset[str]:
+        """The keys whose writes it should refuse."""
+        ...
+
+    def repair(self) -> object:
+        """Impose what is listed."""
+        ...

@@ -1,0 +1,200 @@
+"""Migrate: journal the plan's moves, run them up to their switch, clean their sources; stop, resume, revert, undo."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+
+from foreshard.errors import MoveRefused, MoveSuperseded
+from foreshard.migrate import mover
+from foreshard.migrate.cleaning import Cleaner
+from foreshard.migrate.ends import MoveEnds, MoveLimits, MoveSummary
+from foreshard.migrate.hold import Paused
+from foreshard.migrate.states import ENDED, UNDER_WAY
+from foreshard.model import Move, Placement, Reason
+from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.routing.table import locate
+from foreshard.wiring import Wiring
+
+LOG = logging.getLogger("foreshard.migrate")
+WATCH_SECONDS = 0.1
+Notify = Callable[[MoveRecord], None]
+
+
+def start_moves(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
+    """Journal the plan's moves and return the ids of those that are to be run; impose fences that apps have lifted.
+
+    A dry run has no moves. Running it again returns what has not ended yet.
+    """
+    repair_fences(wiring)
+    plan = wiring.plans.load(hour)
+    records = () if plan.dry_run else tuple(wiring.move_journal.plan(move, hour) for move in plan.moves)
+    for record in records:
+        if record.state in ENDED and record.error:
+            LOG.warning("move %s of %r: %s", record.move_id, record.move.key, record.error)
+    return tuple(record.move_id for record in records if record.state not in ENDED)
+
+
+def run_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
+    """Take one move until its target serves (or back); whoever had it before is superseded."""
+    with ExitStack() as stack:
+        record = mover.run_move(_ends(wiring, wiring.move_journal.get(move_id), stack, notify), move_id)
+    return _summary(record)
+
+
+def revert_move(wiring: Wiring, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
+    """Turn a move back; raise :class:`foreshard.errors.IllegalTransition` where it has been switched (undo it then)."""
+    with ExitStack() as stack:
+        record = mover.revert_move(_ends(wiring, wiring.move_journal.get(move_id), stack, notify), move_id, reason)
+    return _summary(record)
+
+
+def stop_move(wiring: Wiring, move_id: str) -> MoveSummary:
+    """Ask a move's mover to pause at its next batch; between fence and switch it goes on, because apps wait."""
+    return MoveSummary.of(wiring.move_journal.request_stop(move_id))
+
+
+def stop_moves(wiring: Wiring, hour: datetime | None = None) -> tuple[MoveSummary, ...]:
+    """Ask the movers of every move that has not ended (of ``hour``, where given) to pause."""
+    open_states = tuple(state for state in MoveState if state not in ENDED)
+    return tuple(stop_move(wiring, record.move_id) for record in wiring.move_journal.find(open_states, hour))
+
+
+def resume_moves(wiring: Wiring, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
+    """Carry on every begun move whose mover has gone silent and that nobody asked to stop; impose fences that apps lifted."""
+    repair_fences(wiring)
+    abandoned = wiring.move_journal.abandoned((*UNDER_WAY, MoveState.SWITCHED))
+    return tuple(run_move(wiring, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
+
+
+def clean_moves(
+    wiring: Wiring, hour: datetime | None = None, *, wait: bool = True, notify: Notify | None = None
+) -> tuple[MoveSummary, ...]:
+    """Clean up after every switched move of ``hour`` and before (of all hours where None); return those that have ended.
+
+    Each waits until the sidecars follow its switch or its grace period has passed, and forwards late changes meanwhile;
+    without ``wait``, only those that are ready are cleaned.
+    """
+    found = wiring.move_journal.find((MoveState.SWITCHED, MoveState.CLEANING))
+    due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
+    return _clean(wiring, [record.move_id for record in due], wait, notify)
+
+
+def undo_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
+    """Move a switched key back: finish the move's cleaning, then run a reverse move; return the reverse move's summary."""
+    record = wiring.move_journal.get(move_id)
+    if record.state in (MoveState.SWITCHED, MoveState.CLEANING):
+        _clean(wiring, [move_id], True, notify)
+        record = wiring.move_journal.get(move_id)
+    if record.state is not MoveState.DONE:
+        raise MoveRefused(move_id, f"it is {record.state}, so there is nothing to undo", "revert it instead")
+    sentence = f"undo of move {move_id}"
+    return move_key(wiring, record.move.key, record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
+
+
+def move_key(wiring: Wiring, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None) -> MoveSummary:
+    """Plan and run a move of ``key`` to ``target`` from wherever it lives now."""
+    source = owner_of(wiring, key).primary
+    wiring.registry.partition(target)
+    why = reason or Reason("manual", "asked for by a person")
+    move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
+    return run_move(wiring, wiring.move_journal.plan(move, None).move_id, notify)
+
+
+def owner_of(wiring: Wiring, key: str) -> Placement:
+    """Where ``key`` lives by the published table."""
+    return locate(wiring.routing.current(), key)
+
+
+def repair_fences(wiring: Wiring) -> tuple[str, ...]:
+    """Impose every fence again that an app's own ``collMod`` has lifted; return ``partition`` names where that was so."""
+    repaired = []
+    for partition in wiring.registry.partitions():
+        for fence in wiring.fences(partition.partition_id):
+            if fence.listed() - fence.fenced():
+                fence.repair()
+                LOG.warning(
+                    "partition %s: a fence had been lifted by another validator; it stands again", partition.partition_id
+                )
+                repaired.append(partition.partition_id)
+    return tuple(repaired)
+
+
+def _clean(wiring: Wiring, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
+    done: list[MoveSummary] = []
+    with ExitStack() as stack:
+        waiting: list[Cleaner] = []
+        for move_id in move_ids:
+            record = wiring.move_journal.get(move_id)
+            if not mover.is_serving(record) and record.state is MoveState.SWITCHED:
+                run_move(wiring, move_id, notify)
+            cleaner = Cleaner(_ends(wiring, record, stack, notify), move_id)
+            stack.callback(cleaner.close)
+            waiting.append(cleaner)
+        while waiting:
+            for cleaner in tuple(waiting):
+                if not _step(cleaner, done) or not (wait or cleaner.ready()):
+                    waiting.remove(cleaner)
+            time.sleep(WATCH_SECONDS if waiting else 0)
+    return tuple(done)
+
+
+def _step(cleaner: Cleaner, done: list[MoveSummary]) -> bool:
+    """Watch one move and clean up after it when it is ready; False when there is nothing left to do about it."""
+    try:
+        cleaner.watch()
+        if not cleaner.ready():
+            return True
+        done.append(_summary(cleaner.clean()))
+    except Paused:
+        cleaner.pause()
+    except MoveSuperseded as superseded:
+        LOG.warning("%s", superseded)
+    return False
+
+
+def _ends(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveEnds:
+    settings, move = wiring.settings.migrate, record.move
+    ends = MoveEnds(
+        journal=wiring.move_journal,
+        source=wiring.key_copy(move.source, move.move_id, move.key),
+        target=wiring.key_copy(move.target, move.move_id, move.key),
+        routing=wiring.routing,
+        owner=lambda key: owner_of(wiring, key),
+        shadows=wiring.shadow_absorber,
+        limits=MoveLimits(
+            settings.batch_documents,
+            settings.catch_up_lag,
+            settings.catch_up_timeout,
+            settings.fence_timeout,
+            settings.grace_period,
+        ),
+        notify=notify or _log_progress,
+    )
+    stack.callback(ends.close)
+    return ends
+
+
+def _log_progress(record: MoveRecord) -> None:
+    counters = record.counters
+    LOG.info(
+        "move %s of %r, %s to %s: %s, %d of %d documents",
+        record.move_id,
+        record.move.key,
+        record.move.source,
+        record.move.target,
+        record.state,
+        counters.get("documents", 0),
+        counters.get("total", 0),
+    )
+
+
+def _summary(record: MoveRecord) -> MoveSummary:
+    summary = MoveSummary.of(record)
+    if record.error:
+        LOG.warning("move %s of %r is %s: %s", summary.move_id, summary.key, summary.state, summary.error)
+    return summary
