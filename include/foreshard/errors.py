@@ -166,6 +166,14 @@ class TableGap(ForeshardError):
         self.version, self.publication = version, publication
 
 
+class CorruptRoutingFile(ForeshardError):
+    """A saved routing table that is not what was written; it is not used."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"routing file {path}: {problem}; refused, and the one before is used where there is one")
+        self.path, self.problem = path, problem
+
+
 class NoDefaultPartition(ForeshardError):
     """The default rule names no partition with a positive weight, so that unlisted keys live nowhere."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshard.errors import UnknownEngine
+from foreshard.forecast.batched_engine import BATCHED, fit_batched
 from foreshard.forecast.fallback import fallback_forecast
 from foreshard.forecast.prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
@@ -39,7 +40,10 @@ class EngineSettings(Protocol):
     def minimum_history_hours(self) -> int: ...  # noqa: D102
 
 
-ENGINES: dict[str, Fit] = {PROPHET: fit_prophet}
+BATCH_KEYS = 4096
+"""Keys per task for engines that fit them all at once: a few seconds of work, and 30 MB of series."""
+
+ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched}
 """Engine name → fit(costs, observed, numbers, ahead) → mean, sigma (keys, H) and which keys succeeded."""
 
 
@@ -70,8 +74,8 @@ def forecast_keys(
 
 
 def chunk_size(settings: EngineSettings) -> int:
-    """How many keys one task forecasts: ``chunk_keys`` for an engine that takes them one by one."""
-    return settings.chunk_keys
+    """How many keys one task forecasts: ``chunk_keys`` for the engine that takes them one by one, else ``BATCH_KEYS``."""
+    return settings.chunk_keys if settings.engine == PROPHET else BATCH_KEYS
 
 
 def _fittable(costs: FloatArray, observed: BoolArray, minimum_history_hours: int) -> BoolArray:

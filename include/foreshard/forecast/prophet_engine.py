@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
+from foreshard.forecast.configuration import plain
+from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray, stamps
 from foreshard.forecast.spread import hourly_sigma
 from foreshard.model import BoolArray, FloatArray
 
@@ -35,7 +36,6 @@ def fit_prophet(
     costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Mean and sigma (keys, H), and which keys succeeded (keys,); a key that fails is logged and never stops the others."""
-    silence()
     shape = (len(costs), len(ahead))
     mean, sigma, done = np.zeros(shape), np.zeros(shape), np.zeros(len(costs), dtype=np.bool_)
     for row in range(len(costs)):
@@ -46,22 +46,6 @@ def fit_prophet(
             continue
         done[row] = bool(np.isfinite(mean[row]).all() and np.isfinite(sigma[row]).all())
     return np.maximum(np.where(done[:, None], mean, 0.0), 0.0), np.where(done[:, None], sigma, 0.0), done
-
-
-def silence() -> None:
-    """Quiet cmdstanpy, its own way (a level set before its first fit is overwritten), and Prophet's hints."""
-    import cmdstanpy
-
-    cmdstanpy.disable_logging().__enter__()
-    logging.getLogger("prophet").setLevel(logging.CRITICAL)
-    import prophet  # noqa: F401  # sets its logger's level
-
-    logging.getLogger("prophet").setLevel(logging.CRITICAL)
-
-
-def stamps(numbers: IntArray) -> pd.DatetimeIndex:
-    """Hour numbers as naive UTC times, which is what Prophet takes."""
-    return pd.DatetimeIndex(numbers.astype("datetime64[h]").astype("datetime64[ns]"))
 
 
 def seasonality_mode(costs: FloatArray, observed: BoolArray) -> Literal["additive", "multiplicative"]:
@@ -91,9 +75,7 @@ def _forecast_one(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahe
 
 
 def _new_prophet(growth: str, mode: str) -> Prophet:
-    from prophet import Prophet
-
-    return Prophet(growth=growth, seasonality_mode=mode, uncertainty_samples=0)
+    return plain(growth, mode).new()
 
 
 def _evaluate(model: Prophet, moments: pd.Series[pd.Timestamp]) -> FloatArray:

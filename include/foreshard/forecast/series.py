@@ -37,6 +37,11 @@ def history_numbers(hour: datetime, history_hours: int) -> IntArray:
     return np.arange(last - history_hours + 1, last + 1, dtype=np.int64)
 
 
+def stamps(numbers: IntArray) -> pd.DatetimeIndex:
+    """Hour numbers as naive UTC times, which is what Prophet takes."""
+    return pd.DatetimeIndex(numbers.astype("datetime64[h]").astype("datetime64[ns]"))
+
+
 def horizon_numbers(hour: datetime, horizon_hours: int) -> IntArray:
     """The hour numbers of the horizon after ``hour``, shape (H,)."""
     return hour_number(hour) + 1 + np.arange(horizon_hours, dtype=np.int64)

@@ -8,7 +8,7 @@ import pytest
 
 from foreshard.errors import UnknownEngine
 from foreshard.forecast import prophet_engine
-from foreshard.forecast.engine import forecast_keys
+from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.prophet_engine import seasonality_mode
 from foreshard.model import ForecastBatch
 from foreshard.settings import ForecastSettings
@@ -39,7 +39,11 @@ def test_an_unknown_engine_is_refused_by_name() -> None:
         run(np.ones((1, 48)), settings=ForecastSettings(engine="arima"))
 
 
-def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_alone(daily_costs: np.ndarray) -> None:
+@pytest.mark.parametrize("engine", ["prophet", "batched"])
+def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_alone(
+    daily_costs: np.ndarray, engine: str
+) -> None:
+    settings = ForecastSettings(engine=engine)
     hostile = {
         "good": daily_costs[2],
         "zero": np.zeros(672),
@@ -50,16 +54,16 @@ def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_a
         "huge": daily_costs[1] * 1e15,
         "short": np.where(np.arange(672) < 640, np.nan, daily_costs[1]),
     }
-    batch = run(np.array(list(hostile.values())))
+    batch = run(np.array(list(hostile.values())), settings=settings)
     made = dict(zip(hostile, batch.models, strict=True))
-    assert made["good"] == made["infinite"] == made["huge"] == "prophet"
+    assert made["good"] == made["infinite"] == made["huge"] == engine
     assert made["zero"] == made["constant"] == "constant"
     assert made["nan"] == "no_history"
     assert made["short"] == "recent_mean"
     assert np.isfinite(batch.mean).all()
     assert np.isfinite(batch.upper).all()
     np.testing.assert_allclose(batch.mean[2], 7.0)
-    np.testing.assert_allclose(batch.mean[0], run(daily_costs[2]).mean[0])
+    np.testing.assert_allclose(batch.mean[0], run(daily_costs[2], settings=settings).mean[0], rtol=1e-6)
 
 
 def test_a_key_on_which_prophet_fails_is_served_by_a_fallback(
@@ -105,3 +109,16 @@ def test_no_keys_give_an_empty_batch() -> None:
     batch = run(np.zeros((0, 672)))
     assert batch.keys == ()
     assert batch.mean.shape == (0, 24)
+
+
+def test_the_batched_engine_says_what_prophet_says(daily_costs: np.ndarray) -> None:
+    slow, fast = run(daily_costs), run(daily_costs, settings=ForecastSettings(engine="batched"))
+    assert fast.models == ("batched",) * 4
+    scale = daily_costs.max(axis=1, keepdims=True)
+    assert (np.abs(fast.mean - slow.mean) / scale).max() < 0.02
+    np.testing.assert_allclose(fast.sigma, slow.sigma, rtol=0.05)
+
+
+def test_engines_that_fit_all_keys_at_once_get_larger_chunks() -> None:
+    assert chunk_size(ForecastSettings(engine="prophet", chunk_keys=40)) == 40
+    assert chunk_size(ForecastSettings(engine="batched", chunk_keys=40)) > 1000

@@ -1,0 +1,114 @@
+"""Many small lassos at once, solved exactly by an active-set method (feature-sign search; Lee, Battle, Raina, Ng 2006).
+
+Each problem is ``min ½ δᵀSδ − cᵀδ + λ|δ|₁`` with a Gram matrix, a linear term and a penalty of its own. Prophet's changepoints
+are sparse at the optimum (0 to 3 of 25 on most series), so that a few steps, each one small linear system on the active
+coordinates, end at the exact solution; a first-order method needs hundreds. Every step lowers the objective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.forecast.series import IntArray
+from foreshard.model import BoolArray, FloatArray
+
+MAXIMUM_STEPS = 400
+_TOLERANCE = 1e-9
+
+
+@dataclass
+class _State:
+    """Where each problem stands: its point, its active coordinates and their signs."""
+
+    point: FloatArray
+    active: BoolArray
+    sign: FloatArray
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The problems at work, their active coordinates (padded, ``real`` where not padding) and the point tried."""
+
+    rows: IntArray
+    index: IntArray
+    real: BoolArray
+    value: FloatArray
+    dropped: BoolArray
+
+
+def solve_lassos(gram: FloatArray, linear: FloatArray, penalty: FloatArray, start: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Solve K problems: ``gram`` (K, L, L), ``linear`` and ``start`` (K, L), ``penalty`` (K,) → solution and which are solved.
+
+    ``start`` may be any point, zero or a neighbouring solution. A problem that is singular on its active coordinates, or not
+    done after ``MAXIMUM_STEPS``, is reported as not solved.
+    """
+    state = _State(start.copy(), start != 0, np.sign(start))
+    solved = np.zeros(len(linear), dtype=np.bool_)
+    rows = np.arange(len(linear))
+    for _ in range(MAXIMUM_STEPS):
+        if not len(rows):
+            break
+        tried = _step(gram, linear, penalty, state, rows)
+        state.point[rows] = 0.0
+        state.point[rows[:, None], tried.index] = np.where(tried.real, tried.value, 0.0)
+        state.active[rows[:, None], tried.index] = tried.real & ~tried.dropped
+        settled = np.flatnonzero(~tried.dropped.any(axis=1))
+        excess = _activate_worst(gram, linear, penalty, state, tried, settled)
+        solved[rows[settled[excess <= 0]]] = True
+        rows = np.delete(rows, settled[~(excess > 0)])
+    return state.point, solved
+
+
+def _step(gram: FloatArray, linear: FloatArray, penalty: FloatArray, state: _State, rows: IntArray) -> _Candidate:
+    """Minimise on the active coordinates with their signs held; stop at the first coordinate that reaches zero, and drop it."""
+    active = state.active[rows]
+    width = max(1, int(active.sum(axis=1).max()))
+    index = np.argsort(~active, axis=1, kind="stable")[:, :width]
+    real = np.take_along_axis(active, index, axis=1)
+    system = np.where(real[:, :, None] & real[:, None, :], gram[rows[:, None, None], index[:, :, None], index[:, None, :]], 0.0)
+    diagonal = np.arange(width)
+    system[:, diagonal, diagonal] += ~real
+    sign = np.take_along_axis(state.sign[rows], index, axis=1)
+    wanted = np.where(real, np.take_along_axis(linear[rows], index, axis=1) - penalty[rows, None] * sign, 0.0)
+    best = _solve(system, wanted)
+    old = np.take_along_axis(state.point[rows], index, axis=1)
+    crossing = real & (best * sign < 0)
+    share = np.where(crossing, old / np.where(crossing, old - best, 1.0), 1.0)
+    first = share.min(axis=1, keepdims=True)
+    dropped = crossing & (share <= first)
+    value = np.where(dropped | ~real, 0.0, old + np.minimum(first, 1.0) * (best - old))
+    return _Candidate(rows, index, real, value, dropped)
+
+
+def _solve(system: FloatArray, wanted: FloatArray) -> FloatArray:
+    """Solve a stack of systems; NaN where one is singular."""
+    try:
+        return np.asarray(np.linalg.solve(system, wanted[:, :, None])[:, :, 0], dtype=np.float64)
+    except np.linalg.LinAlgError:
+        if len(system) == 1:
+            return np.full_like(wanted, np.nan)
+        return np.concatenate([_solve(system[row : row + 1], wanted[row : row + 1]) for row in range(len(system))])
+
+
+def _activate_worst(
+    gram: FloatArray, linear: FloatArray, penalty: FloatArray, state: _State, tried: _Candidate, settled: IntArray
+) -> FloatArray:
+    """Activate, for each settled problem, the coordinate that breaks optimality most.
+
+    Return by how much it does, beyond the tolerance: not above zero means solved, NaN that there is no solution to be had.
+    """
+    rows = tried.rows[settled]
+    columns = gram[rows[:, None], tried.index[settled]]
+    gradient = linear[rows] - np.einsum("kml,km->kl", columns, tried.value[settled])
+    tolerance = _TOLERANCE * (penalty[rows] + np.abs(linear[rows]).max(axis=1))
+    excess = np.abs(gradient) - (penalty[rows] + tolerance)[:, None]
+    excess[state.active[rows] & ~np.isnan(gradient)] = -np.inf
+    worst = excess.argmax(axis=1)
+    here = np.arange(len(rows))
+    most: FloatArray = excess[here, worst]
+    broken = most > 0
+    state.active[rows[broken], worst[broken]] = True
+    state.sign[rows[broken], worst[broken]] = np.sign(gradient[here, worst][broken])
+    return most

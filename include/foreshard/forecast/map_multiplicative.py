@@ -1,0 +1,131 @@
+"""The model with multiplicative terms, for all series of one design at once.
+
+``trend·(1 + X_m β) + X_a β`` is linear in (trend, β_a) for a given β_m, and in (β_m, β_a) for a given trend: the two are solved
+in turn, each exactly, with the noise in closed form, so that no round can raise the objective. Each series has a Gram matrix of
+its own then, but all of them come from one matrix product of the squared factors with the design's column pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.forecast.design import TREND_PRIOR_SCALE, Design
+from foreshard.forecast.lasso import solve_lassos
+from foreshard.forecast.map_problem import MapFit, from_squares, noise_variance, seasonal, trend
+from foreshard.model import BoolArray, FloatArray
+
+MAXIMUM_ROUNDS = 400
+DECREASE = 1e-6
+"""A series has converged once a whole round lowers its objective by less than this."""
+
+
+class MultiplicativeSolver:
+    """Holds one design's column pairs."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self._hinges = design.hinges(design.times)
+        self._base = design.base(design.times)
+        self._trend = np.hstack([self._hinges, self._base])
+        self._added = design.features[:, design.additive]
+        self._multiplied = design.features[:, design.multiplicative]
+        self._trend_pairs = _pairs(self._trend, self._trend)
+        self._trend_added = _pairs(self._trend, self._added)
+        self._multiplied_pairs = _pairs(self._multiplied, self._multiplied)
+        self._multiplied_added = _pairs(self._multiplied, self._added)
+        self._added_gram = self._added.T @ self._added
+
+    def fit(self, scaled: FloatArray, start: MapFit) -> MapFit:
+        """Solve all series (K, T) from ``start``, whose β_m may be zero."""
+        fit = MapFit(*(getattr(start, name).copy() for name in ("k", "m", "delta", "beta", "variance", "gap", "converged")))
+        fit.converged[:] = False
+        fit.gap[:] = np.inf
+        last = np.full(len(scaled), np.inf)
+        rows = np.arange(len(scaled))
+        for _ in range(MAXIMUM_ROUNDS):
+            part = fit.rows(rows)  # type: ignore[arg-type]
+            solved = self._trend_step(scaled[rows], part)
+            self._feature_step(scaled[rows], part)
+            squares = self._squares(scaled[rows], part)
+            part.variance[:] = noise_variance(squares, scaled.shape[1])
+            value = from_squares(self.design, part, squares, scaled.shape[1])
+            part.gap[:] = last[rows] - value
+            part.converged[:] = solved & (part.gap < DECREASE) & np.isfinite(value)
+            last[rows] = value
+            for name in ("k", "m", "delta", "beta", "variance", "gap", "converged"):
+                getattr(fit, name)[rows] = getattr(part, name)
+            rows = rows[solved & ~part.converged & np.isfinite(value)]
+            if not len(rows):
+                break
+        return fit
+
+    def _trend_step(self, scaled: FloatArray, fit: MapFit) -> BoolArray:
+        """Trend and additive coefficients for the present factor 1 + X_m β, in place; return which are solved."""
+        factor = 1.0 + seasonal(self.design, fit, self.design.features)[1]
+        hinges, bases, added = self._hinges.shape[1], self._base.shape[1], self._added.shape[1]
+        size = hinges + bases
+        gram = np.zeros((len(scaled), size + added, size + added))
+        gram[:, :size, :size] = ((factor**2) @ self._trend_pairs).reshape(len(scaled), size, size)
+        gram[:, :size, size:] = (factor @ self._trend_added).reshape(len(scaled), size, added)
+        gram[:, size:, :size] = gram[:, :size, size:].transpose(0, 2, 1)
+        gram[:, size:, size:] = self._added_gram
+        linear = np.hstack([(scaled * factor) @ self._trend, scaled @ self._added])
+        quadratic = np.arange(hinges, size + added)
+        scales = np.concatenate([np.full(bases, TREND_PRIOR_SCALE), self.design.prior_scales[self.design.additive]])
+        gram[:, quadratic, quadratic] += fit.variance[:, None] / scales**2
+        penalty = fit.variance / self.design.changepoint_prior_scale
+        coefficients, delta, solved = _eliminate(gram, linear, hinges, penalty, fit.delta)
+        fit.delta[:] = delta
+        fit.m[:] = coefficients[:, bases - 1]
+        if self.design.rate:
+            fit.k[:] = coefficients[:, 0]
+        fit.beta[:, self.design.additive] = coefficients[:, bases:]
+        return solved
+
+    def _feature_step(self, scaled: FloatArray, fit: MapFit) -> None:
+        """All seasonal coefficients for the present trend, in place."""
+        level = trend(self.design, fit, self.design.times)
+        multiplied, added = self._multiplied.shape[1], self._added.shape[1]
+        gram = np.zeros((len(scaled), multiplied + added, multiplied + added))
+        gram[:, :multiplied, :multiplied] = ((level**2) @ self._multiplied_pairs).reshape(len(scaled), multiplied, multiplied)
+        gram[:, :multiplied, multiplied:] = (level @ self._multiplied_added).reshape(len(scaled), multiplied, added)
+        gram[:, multiplied:, :multiplied] = gram[:, :multiplied, multiplied:].transpose(0, 2, 1)
+        gram[:, multiplied:, multiplied:] = self._added_gram
+        rest = scaled - level
+        linear = np.hstack([(rest * level) @ self._multiplied, rest @ self._added])
+        priors = self.design.prior_scales
+        scales = np.concatenate([priors[self.design.multiplicative], priors[self.design.additive]])
+        diagonal = np.arange(multiplied + added)
+        gram[:, diagonal, diagonal] += fit.variance[:, None] / scales**2
+        beta = np.linalg.solve(gram, linear[:, :, None])[:, :, 0]
+        fit.beta[:, self.design.multiplicative] = beta[:, :multiplied]
+        fit.beta[:, self.design.additive] = beta[:, multiplied:]
+
+    def _squares(self, scaled: FloatArray, fit: MapFit) -> FloatArray:
+        added, multiplied = seasonal(self.design, fit, self.design.features)
+        residuals = scaled - trend(self.design, fit, self.design.times) * (1.0 + multiplied) - added
+        squares: FloatArray = np.einsum("kt,kt->k", residuals, residuals)
+        return squares
+
+
+def _pairs(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Products of every column of ``left`` with every column of ``right``, (T, left × right)."""
+    pairs: FloatArray = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+    return pairs
+
+
+def _eliminate(
+    gram: FloatArray, linear: FloatArray, hinges: int, penalty: FloatArray, start: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Minimise over the coefficients behind the first ``hinges`` in closed form and over those by lasso."""
+    inner = gram[:, hinges:, hinges:]
+    right = np.concatenate([linear[:, hinges:, None], gram[:, hinges:, :hinges]], axis=2)
+    eliminated = np.linalg.solve(inner, right)
+    cross = gram[:, :hinges, hinges:]
+    reduced = gram[:, :hinges, :hinges] - cross @ eliminated[:, :, 1:]
+    target = linear[:, :hinges] - (cross @ eliminated[:, :, :1])[:, :, 0]
+    if hinges:
+        delta, solved = solve_lassos(reduced, target, penalty, start)
+    else:
+        delta, solved = np.zeros((len(linear), 0)), np.ones(len(linear), dtype=np.bool_)
+    return eliminated[:, :, 0] - (eliminated[:, :, 1:] @ delta[:, :, None])[:, :, 0], delta, solved
