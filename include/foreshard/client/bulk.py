@@ -1,0 +1,245 @@
+"""Writes of many documents: sent in runs to where their keys live, and of a run that a fence cut short only what was not
+applied.
+
+A run is a stretch of requests of one kind for one partition. Ordered: runs follow the requests' order and the first real
+error ends them. Unordered: each partition gets its requests, and every error is reported at the end. ``UpdateMany`` is taken
+apart into one ``UpdateOne`` per matching document, because the server does not say how far an update of many had come when a
+fence met it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import groupby, islice
+from typing import Any
+
+from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+
+from foreshard.client.fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line, unreachable
+from foreshard.client.routes import Operation, Route
+from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
+
+Request = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne | DeleteMany
+
+LONGEST_RUN = 1_000
+HOST_UNREACHABLE = 6
+COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
+
+
+class Kind(StrEnum):
+    """What the server does a run of at once."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    UPDATE_MANY = "update_many"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One request, already limited to ``key``; ``index`` is its place in the app's list."""
+
+    index: int
+    key: str
+    kind: Kind
+    request: Request
+
+
+@dataclass
+class Tally:
+    """What was done and what was not, as pymongo's ``bulk_api_result`` says it."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    upserted: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    concerns: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, raw: Mapping[str, Any], run: Sequence[Item]) -> None:
+        """Add what one run did."""
+        for name in COUNTS:
+            self.counts[name] += raw.get(name, 0)
+        self.upserted += [{**entry, "index": run[entry["index"]].index} for entry in raw.get("upserted", ())]
+        self.concerns += raw.get("writeConcernErrors", ())
+
+    def refuse(self, item: Item, error: Mapping[str, Any]) -> None:
+        """Note a request that was not applied."""
+        self.errors.append({**error, "index": item.index})
+
+    @property
+    def confirmed(self) -> int:
+        """How many documents were certainly written or matched."""
+        return sum(self.counts[name] for name in COUNTS if name != "nModified")
+
+    def as_result(self) -> dict[str, Any]:
+        """As pymongo has it."""
+        by_index = sorted(self.errors, key=lambda error: error["index"])
+        upserted = sorted(self.upserted, key=lambda entry: entry["index"])
+        return {**self.counts, "upserted": upserted, "writeErrors": by_index, "writeConcernErrors": self.concerns}
+
+
+class BulkWrite:
+    """One bulk operation; ``run`` returns the result or raises pymongo's ``BulkWriteError`` with the results so far."""
+
+    def __init__(
+        self, writer: FencedWriter, operation: str, *, ordered: bool, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._writer, self._operation, self._ordered = writer, operation, ordered
+        self._options = dict(options or {})
+        self._routes: dict[str, Route] = {}
+        self._tally = Tally()
+        self._unreachable: Unreachable | None = None
+
+    def run(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Write all items; raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
+        for item in items:
+            if item.key not in self._routes or item.kind is Kind.DELETE:
+                self._routes[item.key] = self._route(item.key, fresh=item.kind is Kind.DELETE)
+        pending = list(items)
+        wait = Wait(self._writer, items[0].key) if items else None
+        while pending and wait is not None:
+            before = self._tally.confirmed
+            pending, fenced = self._round(pending)
+            if self._tally.confirmed > before:
+                wait = Wait(self._writer, pending[0].key) if pending else wait
+            if fenced and not self._move_on(fenced, wait):
+                self._give_up(fenced, wait)
+                break
+        if self._unreachable and not self._tally.confirmed and all(e["code"] == HOST_UNREACHABLE for e in self._tally.errors):
+            raise self._unreachable  # nothing at all was done
+        result = self._tally.as_result()
+        if self._tally.errors or self._tally.concerns:
+            raise BulkWriteError(result)
+        return result
+
+    def _route(self, key: str, *, fresh: bool) -> Route:
+        return self._writer.router.route(key, Operation.WRITE, fresh=fresh)
+
+    def _round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+        """Send what can be sent; return what is left to do and, among it, what a fence refused."""
+        return self._ordered_round(pending) if self._ordered else self._unordered_round(pending)
+
+    def _ordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+        if pending[0].kind is Kind.UPDATE_MANY:
+            smaller = self._per_document(pending[0])
+            return ([], []) if self._tally.errors else ([*smaller, *pending[1:]], [])
+        first = pending[0]
+        partition = self._routes[first.key].partition
+        run: list[Item] = []
+        for item in islice(pending, LONGEST_RUN):
+            if item.kind is not first.kind or self._routes[item.key].partition != partition:
+                break
+            run.append(item)
+        failures = self._send(run, pending[len(run) :])
+        if not failures:
+            return pending[len(run) :], []
+        at, error = failures[0]
+        if self._retry(run[at], error):
+            return pending[at:], [run[at]]
+        self._tally.refuse(run[at], error)
+        return [], []
+
+    def _unordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+        ready = [small for item in pending for small in (self._per_document(item) if item.kind is Kind.UPDATE_MANY else [item])]
+        fenced: list[Item] = []
+        runs = list(self._runs(ready))
+        for number, run in enumerate(runs):
+            for at, error in self._send(run, [item for later in runs[number + 1 :] for item in later]):
+                if self._retry(run[at], error):
+                    fenced.append(run[at])
+                else:
+                    self._tally.refuse(run[at], error)
+        return fenced, fenced
+
+    def _runs(self, items: list[Item]) -> Iterator[list[Item]]:
+        """Requests by partition and kind, at most ``LONGEST_RUN`` at once, so that a lost answer leaves few in doubt."""
+        ranked = sorted(items, key=lambda item: (self._routes[item.key].partition, item.kind))
+        for _, group in groupby(ranked, key=lambda item: (self._routes[item.key].partition, item.kind)):
+            while run := list(islice(group, LONGEST_RUN)):
+                yield run
+
+    def _send(self, run: list[Item], later: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
+        """Send one run; return (place in the run, the server's error) of each request that was not applied."""
+        route = self._routes[run[0].key]
+        try:
+            done = self._writer.collection(route).bulk_write([i.request for i in run], ordered=self._ordered, **self._options)
+        except BulkWriteError as error:
+            details: Mapping[str, Any] = error.details
+            self._tally.add(details, run)
+            return [(entry["index"], entry) for entry in details.get("writeErrors", ())]
+        except PyMongoError as error:
+            return self._not_answered(error, run, later, route)
+        self._tally.add(done.bulk_api_result, run)
+        return []
+
+    def _not_answered(
+        self, error: PyMongoError, run: list[Item], later: Sequence[Item], route: Route
+    ) -> list[tuple[int, dict[str, Any]]]:
+        said = self._writer.lost(error, self._operation, run[0].key, route)
+        if isinstance(said, Unreachable):
+            self._unreachable = said
+            return [(at, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {said}"}) for at in range(len(run))]
+        if not isinstance(said, AmbiguousWrite):
+            raise error
+        raise AmbiguousWrite(
+            self._writer.sharded.namespace,
+            self._operation,
+            tuple(dict.fromkeys(item.key for item in run)),
+            route.partition,
+            one_line(error),
+            confirmed=self._tally.confirmed,
+            in_doubt=[item.index for item in run],
+            not_attempted=[item.index for item in later],
+        ) from error
+
+    def _retry(self, item: Item, error: Mapping[str, Any]) -> bool:
+        return error.get("code") == REFUSED_BY_VALIDATOR and self._writer.is_fence(error, self._routes[item.key], item.key)
+
+    def _move_on(self, fenced: Sequence[Item], wait: Wait) -> bool:
+        """Ask where the fenced keys live now, and wait where they are still on their way; False after the deadline."""
+        wait.refresh()
+        moved = False
+        for key in dict.fromkeys(item.key for item in fenced):
+            latest = self._route(key, fresh=True)
+            moved |= not latest.same_owner(self._routes[key])
+            self._routes[key] = latest
+        try:
+            if moved:
+                wait.check(self._routes[fenced[0].key])
+            else:
+                wait.pause(self._routes[fenced[0].key])
+        except KeyInTransit:
+            return False
+        return True
+
+    def _give_up(self, fenced: Sequence[Item], wait: Wait) -> None:
+        for item in fenced:
+            partition = self._routes[item.key].partition
+            said = KeyInTransit(self._writer.sharded.namespace, item.key, partition, wait.waited())
+            self._tally.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(said)})
+
+    def _per_document(self, item: Item) -> list[Item]:
+        """One request per document that matches now; an upsert that matches none stays one request."""
+        every: Any = item.request
+        route = self._routes[item.key]
+        found = self._writer.collection(route).find(every._filter, {"_id": 1})
+        if every._hint is not None:
+            found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
+        try:
+            ids = [document["_id"] for document in found]
+        except ConnectionFailure:
+            self._not_sent(item, unreachable(route.partition, self._writer.connections.address(route.uri)))
+            return []
+        options = {"array_filters": every._array_filters}
+        if not ids and every._upsert:
+            return [Item(item.index, item.key, Kind.UPDATE, UpdateOne(every._filter, every._doc, upsert=True, **options))]
+        return [
+            Item(item.index, item.key, Kind.UPDATE, UpdateOne({"$and": [{"_id": id_}, every._filter]}, every._doc, **options))
+            for id_ in ids
+        ]
+
+    def _not_sent(self, item: Item, said: Unreachable) -> None:
+        self._unreachable = said
+        self._tally.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {said}"})

@@ -1,0 +1,113 @@
+"""Access records of an app: who asked for which key, what kind of request it was, from where, and what it cost.
+
+``with recorder.request("checkout", user=…, session=…)`` names these for every operation inside, in the same thread or task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+
+from foreshard.model import AccessRecord
+from foreshard.observe.pseudonym import pseudonym
+from foreshard.ports.access_records import AccessEmitter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the app says about its operations; what is None comes from the request around it, or from the client."""
+
+    request_type: str | None = None
+    user: str | None = None
+    session: str | None = None
+    location: str | None = None
+    timestamp: datetime | None = None
+
+    def over(self, outer: Request) -> Request:
+        """This request, completed by the one around it."""
+        given = {f.name: value for f in fields(Request) if (value := getattr(self, f.name)) is not None}
+        return replace(outer, **given)
+
+
+_CURRENT: ContextVar[Request] = ContextVar("foreshard_request", default=Request())  # noqa: B039 (frozen)
+
+
+class Recorder:
+    """Makes the records of one client; users are pseudonymised here, before anything is kept.
+
+    ``emitter`` None: nothing is recorded. ``measure``: the cost is the milliseconds that the operation took, else it is left
+    open and the request type's weight counts.
+    """
+
+    def __init__(
+        self,
+        emitter: AccessEmitter | None,
+        user_key: bytes | None,
+        default: Request,
+        *,
+        measure: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._emitter, self._user_key, self._default = emitter, user_key, default
+        self._measure, self._clock = measure, clock
+        self._warned = False
+
+    @contextmanager
+    def request(self, request: Request) -> Iterator[Request]:
+        """Operations inside belong to ``request``."""
+        whole = request.over(_CURRENT.get())
+        token = _CURRENT.set(whole)
+        try:
+            yield whole
+        finally:
+            _CURRENT.reset(token)
+
+    def current(self, call: str | Request | None = None) -> Request:
+        """The request of an operation that was called with ``request=call``."""
+        around = _CURRENT.get().over(self._default)
+        if call is None:
+            return around
+        return (Request(call) if isinstance(call, str) else call).over(around)
+
+    def start(self) -> float:
+        """The moment from which a cost is measured."""
+        return time.perf_counter() if self._measure else 0.0
+
+    def record(self, request: Request, keys: Iterable[str], verb: str, started: float) -> None:
+        """Record one access of each key; ``verb`` is the request type where the app names none. Never raises."""
+        if self._emitter is None:
+            return
+        cost = (time.perf_counter() - started) * 1000 if self._measure else None
+        try:
+            moment = request.timestamp or self._clock()
+            user = pseudonym(self._user_key, request.user) if request.user is not None and self._user_key else None
+            kind = request.request_type or verb
+            listed = tuple(keys)
+            share = cost / len(listed) if cost is not None and listed else None
+            for key in listed:
+                self._emitter.emit(AccessRecord(moment, key, user, kind, request.location, request.session, share))
+        except Exception:  # the app's operation is done; its record must not undo that
+            if not self._warned:
+                self._warned = True
+                logger.exception("an access record could not be made; more of these are not reported")
+
+    def flush(self, timeout: float) -> int:
+        """Wait until the records are delivered; return how many are not."""
+        return self._emitter.flush(timeout) if self._emitter is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """Records that were lost."""
+        return self._emitter.dropped if self._emitter is not None else 0
+
+    def close(self, timeout: float) -> None:
+        """Flush and stop."""
+        if self._emitter is not None:
+            self._emitter.close(timeout)
