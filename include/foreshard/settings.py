@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from foreshard.errors import ConfigurationError, MissingSecret
@@ -29,12 +29,17 @@ class RequestTypeSetting(_Frozen):
 
 
 class CollectionSetting(_Frozen):
-    """A sharded collection: which field is its partitionable key, and how its conflicts are reconciled."""
+    """A sharded collection: which field is its partitionable key, and how its conflicts are reconciled.
+
+    ``merge`` names a function, ``module:function``, that resolves conflicts: it gets the concurrent documents (None for a
+    delete) and returns the one to keep.
+    """
 
     database: str
     collection: str
     key_field: str
     policy: ConflictPolicy = ConflictPolicy.LAST_WRITE_WINS
+    merge: str | None = None
 
 
 class ObserveSettings(_Frozen):
@@ -73,7 +78,12 @@ class ForecastSettings(_Frozen):
 
 
 class PlanSettings(_Frozen):
-    """When a partition is relieved, and how much may be done about it in one hour."""
+    """When a partition is relieved, and how much may be done about it in one hour.
+
+    Gains and prices are in expected overload hours over the horizon; what each means, and how they weigh, is said at
+    :class:`foreshard.plan.snapshot.PlanPolicy`. ``error_correlation``: None estimates it from the history.
+    ``no_return``: for so long a key isn't moved back to where it came from.
+    """
 
     high_water: float = Field(default=0.8, gt=0)
     low_water: float = Field(default=0.65, gt=0)
@@ -82,7 +92,26 @@ class PlanSettings(_Frozen):
     maximum_bytes: int = Field(default=10 * 2**30, ge=0)
     maximum_write_share: float = Field(default=0.5, ge=0, le=1)
     minimum_gain: float = Field(default=0.01, ge=0)
+    shadow_gain: float = Field(default=0.05, ge=0)
+    overload_mark: float | None = Field(default=None, gt=0)
+    gigabyte_price: float = Field(default=0.01, ge=0)
+    crossing_cost: float = Field(default=1.0, ge=0)
+    distance_weight: float = Field(default=0.5, ge=0)
+    hot_share: float = Field(default=0.15, gt=0)
+    far_km: float = Field(default=1000.0, gt=0)
+    far_share: float = Field(default=0.3, gt=0, le=1)
+    far_load: float = Field(default=0.005, ge=0)
+    maximum_clump: int = Field(default=16, ge=1)
+    shadow_apply_cost: float = Field(default=1.0, ge=0)
+    error_correlation: float | None = Field(default=None, ge=0, le=1)
     cooldown: timedelta = timedelta(hours=6)
+    no_return: timedelta = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _low_water_is_lower(self) -> PlanSettings:
+        if self.low_water > self.high_water:
+            raise ValueError(f"low_water {self.low_water} is above high_water {self.high_water}")
+        return self
 
 
 class MigrateSettings(_Frozen):
@@ -103,10 +132,18 @@ class ShadowSettings(_Frozen):
     maximum_staleness: timedelta = timedelta(seconds=10)
     batch_documents: int = Field(default=500, ge=1)
     apply_timeout: timedelta = timedelta(minutes=5)
+    lease: timedelta = timedelta(seconds=15)
+    grace_period: timedelta = timedelta(seconds=30)
+    tombstone_retention: timedelta = timedelta(days=14)
 
 
 class SidecarSettings(_Frozen):
-    """Where the sidecar listens and when it leaves a partition for another copy."""
+    """Where the sidecar listens, when it leaves a partition for another copy, and how partitions' loads are measured.
+
+    ``operation_weights``: cost units per operation that a partition counts (serverStatus.opcounters);
+    ``load_time_scale``: seconds of the loads' clock per second, for a log that is played faster than it happened;
+    ``home_location``: where accesses of no known location are taken to come from.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=7788, ge=0, le=65535)
@@ -114,6 +151,16 @@ class SidecarSettings(_Frozen):
     load_interval: timedelta = timedelta(seconds=2)
     load_expiry: timedelta = timedelta(seconds=15)
     load_time_scale: float = Field(default=1.0, gt=0)
+    load_smoothing: timedelta = timedelta(seconds=5)
+    operation_weights: dict[str, float] = {
+        "query": 1.0,
+        "getmore": 1.0,
+        "insert": 2.0,
+        "update": 2.0,
+        "delete": 2.0,
+        "command": 0.0,
+    }
+    home_location: str | None = None
     metrics_port: int = Field(default=7789, ge=0, le=65535)
 
 

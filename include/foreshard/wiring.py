@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymongo import MongoClient
 
+    from foreshard.adapters.load_reporter import LoadReporter
     from foreshard.adapters.mongo import MongoConnections
+    from foreshard.adapters.mongo_control_feed import ControlFeed
+    from foreshard.adapters.routing_file import RoutingFile
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
+    from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
+    from foreshard.ports.replication import CaptureStore, ChangeFeed, ReplicationLog, ReplicationReader, ShadowStore
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import (
         AccessLogSource,
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
         SeriesStore,
         TallyStore,
     )
+    from foreshard.ports.verification import Verifier
 
 
 class Wiring:
@@ -67,6 +73,24 @@ class Wiring:
         from foreshard.adapters.mongo_load import MongoLoadStore
 
         return MongoLoadStore(self.mongo.control_database)
+
+    @cached_property
+    def control_feed(self) -> ControlFeed:
+        from foreshard.adapters.mongo_control_feed import ControlFeed
+
+        return ControlFeed(self.mongo.control_database)
+
+    @cached_property
+    def routing_file(self) -> RoutingFile:
+        from foreshard.adapters.routing_file import RoutingFile
+
+        return RoutingFile(self.settings.data_dir / "routing")
+
+    @cached_property
+    def load_reporter(self) -> LoadReporter:
+        from foreshard.adapters.load_reporter import LoadReporter
+
+        return LoadReporter(self.registry, self.loads, self.mongo.partition, self.settings.sidecar)
 
     @cached_property
     def access_log(self) -> AccessLogSource:
@@ -169,6 +193,58 @@ class Wiring:
         from foreshard.adapters.mongo_planning import MongoPlanningStore
 
         return MongoPlanningStore(self.mongo)
+
+    @cached_property
+    def shadows(self) -> ShadowStore:
+        from foreshard.adapters.mongo_shadow import MongoShadowStore
+
+        return MongoShadowStore(self.mongo.control_database)
+
+    @cached_property
+    def captures(self) -> CaptureStore:
+        from foreshard.adapters.mongo_captures import MongoCaptureStore
+
+        return MongoCaptureStore(self.mongo.control_database)
+
+    @cached_property
+    def conflicts(self) -> ConflictStore:
+        from foreshard.adapters.mongo_conflicts import MongoConflictStore
+
+        return MongoConflictStore(self.mongo.control_database)
+
+    def documents(self, partition_id: str) -> DocumentReader:
+        from foreshard.adapters.mongo_documents import MongoDocumentReader
+
+        return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)))
+
+    def replica(self, partition_id: str) -> ReplicaStore:
+        from foreshard.adapters.mongo_versions import MongoReplicaStore
+
+        client, settings = self.mongo.partition(self.registry.partition(partition_id)), self.settings
+        database, timeout = settings.control_database, settings.migrate.fence_timeout
+        return MongoReplicaStore(client, settings.sharded_collections, database, timeout)
+
+    def change_feed(self, partition_id: str) -> ChangeFeed:
+        from foreshard.adapters.mongo_change_feed import MongoChangeFeed
+
+        client = self.mongo.partition(self.registry.partition(partition_id))
+        return MongoChangeFeed(client, partition_id, self.settings.sharded_collections)
+
+    def replication_log(self) -> ReplicationLog:
+        from foreshard.adapters.kafka_replication import KafkaReplicationLog
+
+        return KafkaReplicationLog(self.settings.kafka_bootstrap, self.settings.replication_topic)
+
+    def replication_reader(self) -> ReplicationReader:
+        from foreshard.adapters.kafka_replication import KafkaReplicationReader
+
+        return KafkaReplicationReader(self.settings.kafka_bootstrap, self.settings.replication_topic)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        from foreshard.adapters.mongo_verify import MongoVerifier
+
+        return MongoVerifier(self.mongo)
 
     def close(self) -> None:
         """Close what was opened."""

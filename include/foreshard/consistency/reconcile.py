@@ -1,6 +1,6 @@
 """What becomes of a replicated version where it meets what a replica holds. Pure; replicas converge in any order.
 
-``last_write_wins``: the highest stamp (epoch, hybrid time, origin) stands; a loser that was *concurrent* with the winner is kept
+``last_write_wins``: the highest stamp (epoch, hybrid time, origin) stands; a loser that was *concurrent* with it is kept
 as a conflict, an obsolete one is discarded. ``vector_clock``: all versions that no other covers stand as siblings until a merge
 function or a person writes one that covers them; the one with the highest stamp is shown meanwhile.
 """
@@ -13,6 +13,9 @@ from enum import StrEnum
 from foreshard.consistency.vectors import Order
 from foreshard.consistency.versions import Version
 from foreshard.model import ConflictPolicy
+
+UNREAD = b""
+"""The body of a shown copy that stands in its collection and was not read (no BSON document is empty)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The replica afterwards, what became of the incoming copy, and the concurrent copies to be kept as conflicts."""
+    """The replica afterwards, what became of the incoming copy, and the concurrent copies that are not shown (conflicts)."""
 
     action: Action
     replica: Replica
@@ -87,7 +90,7 @@ def _vector_clock(existing: Replica, incoming: Copy) -> Decision:
         return Decision(Action.DISCARD, existing)
     replica = _replica(_uncovered((*existing.copies, incoming)))
     action = Action.APPLY if replica.shown is incoming else Action.KEEP
-    return Decision(action, replica, replica.copies if replica.siblings else ())
+    return Decision(action, replica, replica.siblings)
 
 
 def _uncovered(copies: tuple[Copy, ...]) -> tuple[Copy, ...]:

@@ -1,17 +1,16 @@
-"""How shadow copies are fed: the control database's notes, the sources' changes, the replication topic, and the replicas."""
+"""How shadow copies are fed: the control database's notes, the sources' changes, and the replication topic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from foreshard.consistency.reconcile import Copy, Replica
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import Version
-from foreshard.model import ConflictPolicy, Placement, ShardedCollection
+from foreshard.model import Placement
 
 
 class ShadowState(StrEnum):
@@ -167,6 +166,7 @@ class Change:
 
     namespace: str
     document_id: Any
+    identity: bytes
     key: str | None
     document: bytes | None
     seconds: int
@@ -254,122 +254,8 @@ class ReplicationReader(Protocol):
         """Note that all read so far is applied."""
         ...
 
-    def gap(self) -> str | None:
-        """Why records may be missing between the committed position and the topic's oldest, if any may."""
+    def gap(self, positions_expected: bool) -> str | None:
+        """Why records may be missing after the committed positions, if any may (or where there should be positions)."""
         ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a replica has on record for a document; ``key`` None: a delete that came before anything else."""
-
-    key: str | None
-    replica: Replica
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaWrite:
-    """What a replica shall have on record; ``shown_changed``: the document itself is to be written (or deleted)."""
-
-    namespace: str
-    document_id: Any
-    identity: bytes
-    key: str | None
-    replica: Replica
-    shown_changed: bool
-
-
-Decide = Callable[[Mapping[bytes, Standing], Callable[[bytes], bytes | None]], Sequence[ReplicaWrite]]
-"""(standing per identity, body of a shown document by identity) → what to write; called anew for each attempt."""
-
-
-class GuardsMoved(Exception):
-    """A replica's guard is not at the round that the writer believes in; nothing was written."""
-
-    def __init__(self, keys: frozenset[str]) -> None:
-        super().__init__(", ".join(sorted(keys)))
-        self.keys = keys
-
-
-class ReplicaStore(Protocol):
-    """One partition as the target of shadows: documents, their versions (``foreshard_versions``) and guards."""
-
-    def prepare(self, key: str, round_: int) -> bool:
-        """Fence ``key`` against apps and open its guards for ``round_``; False where they stand at a later round or closed."""
-        ...
-
-    def revoke(self, key: str, round_: int) -> None:
-        """Close the guards: no writer of ``round_`` or before commits anything for ``key`` after this returns."""
-        ...
-
-    def write(self, role: str, rounds: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: Decide) -> int:
-        """Decide and write in one transaction, if the guards of ``rounds`` (key → round) stand; return documents written.
-
-        ``role`` is ``apply`` or ``copy`` (each has a guard of its own); ``identities`` are (namespace, id, identity).
-        Raise :class:`GuardsMoved`.
-        """
-        ...
-
-    def erase(self, key: str) -> int:
-        """Delete the documents of ``key`` and what is on record for them; return how many documents."""
-        ...
-
-    def purge_tombstones(self, before: datetime) -> int:
-        """Forget deletes applied before ``before``; return how many."""
-        ...
-
-
-class DocumentReader(Protocol):
-    """One partition's documents, as exact BSON."""
-
-    def cluster_time(self) -> tuple[int, int]:
-        """(seconds, increment): all acknowledged before the call is at or before it."""
-        ...
-
-    def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[dict[bytes, tuple[Any, bytes]]]:
-        """The documents of ``key`` in batches: identity → (id, BSON)."""
-        ...
-
-    def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> dict[bytes, tuple[Any, bytes]]:
-        """Those of ``ids`` that exist and carry ``key``."""
-        ...
-
-    def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
-        """Create the indexes that ``other`` has and this partition lacks."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A concurrent version that is not shown (``conflicts``): kept until a merge function or a person resolves it."""
-
-    conflict_id: str
-    namespace: str
-    document_id: Any
-    key: str
-    policy: ConflictPolicy
-    kept: Copy
-    shown: Version
-    state: str
-    detected_at: datetime
-    resolution: str | None = None
-
-
-class ConflictStore(Protocol):
-    """Conflicts in the control database."""
-
-    def keep(self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: Copy, shown: Version) -> None:
-        """Save one; saving it again, or from another replica, changes nothing."""
-        ...
-
-    def open(self, limit: int = 100) -> tuple[Conflict, ...]: ...
-
-    def get(self, conflict_id: str) -> Conflict:
-        """Raise :class:`foreshard.errors.UnknownConflict`."""
-        ...
-
-    def of_document(self, namespace: str, document_id: Any) -> tuple[Conflict, ...]: ...
-
-    def resolve(self, conflict_ids: Sequence[str], resolution: str) -> None: ...

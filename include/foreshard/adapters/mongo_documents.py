@@ -1,0 +1,73 @@
+"""One partition's documents as exact BSON, for copying and comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.errors import OperationFailure
+
+from foreshard.adapters.mongo import Document
+from foreshard.adapters.version_documents import exact, identity_of
+from foreshard.model import ShardedCollection
+
+Batch = dict[bytes, tuple[Any, bytes]]
+
+
+class MongoDocumentReader:
+    """Implements :class:`foreshard.ports.replicas.DocumentReader`; reads see at least the last ``cluster_time``."""
+
+    def __init__(self, client: MongoClient[Document]) -> None:
+        self._client = client
+        self._after: Timestamp | None = None
+
+    def cluster_time(self) -> tuple[int, int]:
+        """(seconds, increment): all acknowledged before the call is at or before it."""
+        time: Timestamp = self._client.admin.command("ping")["operationTime"]
+        self._after = time
+        return time.time, time.inc
+
+    def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[Batch]:
+        """The documents of ``key`` in batches: identity → (id, BSON). A delete or insert during the scan may be seen or not."""
+        with self._client.start_session() as session:
+            if self._after is not None:
+                session.advance_operation_time(self._after)
+            found: Batch = {}
+            for document in self._documents(collection).find({collection.key_field: key}, session=session, batch_size=batch):
+                found[identity_of(collection.namespace, document["_id"])] = (document["_id"], bytes(document.raw))
+                if len(found) >= batch:
+                    yield found
+                    found = {}
+            if found:
+                yield found
+
+    def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> Batch:
+        """Those of ``ids`` that exist and carry ``key``."""
+        with self._client.start_session() as session:
+            if self._after is not None:
+                session.advance_operation_time(self._after)
+            wanted = {"_id": {"$in": list(ids)}, collection.key_field: key}
+            found = self._documents(collection).find(wanted, session=session, batch_size=max(1, len(ids)))
+            return {identity_of(collection.namespace, d["_id"]): (d["_id"], bytes(d.raw)) for d in found}
+
+    def indexes(self, collection: ShardedCollection) -> list[Document]:
+        """The indexes' definitions, as ``createIndexes`` takes them."""
+        documents = self._client[collection.database][collection.collection]
+        return [{k: v for k, v in dict(index).items() if k not in ("v", "ns")} for index in documents.list_indexes()]
+
+    def copy_indexes_from(self, other: MongoDocumentReader, collection: ShardedCollection) -> None:
+        """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
+        here = {index["name"] for index in self.indexes(collection)}
+        for index in other.indexes(collection):
+            if index["name"] not in here and index["name"] != "_id_":
+                try:
+                    self._client[collection.database].command("createIndexes", collection.collection, indexes=[index])
+                except OperationFailure:  # the partition has an index of its own that stands against it
+                    continue
+
+    def _documents(self, collection: ShardedCollection) -> Collection[RawBSONDocument]:
+        return exact(self._client[collection.database][collection.collection])

@@ -1,0 +1,128 @@
+"""Copying: makes a replica equal to its source by comparison; used for the first copy, after a gap or a move, and for repair.
+
+The source is read after ``floor``'s cluster time, so what is read covers every change up to the floor; later changes come
+through the topic with later versions. What differs is written with the floor's version: a change that was applied meanwhile is
+newer and stands. Documents that the source lacks become tombstones of that version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foreshard.consistency.versions import Version
+from foreshard.model import ConflictPolicy, ShardedCollection
+from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
+from foreshard.ports.replication import ReplicationRecord, Shadow
+from foreshard.shadow.apply import Decider
+
+Documents = Mapping[bytes, tuple[Any, bytes | None]]
+"""Identity → (id, BSON or None)."""
+
+
+@dataclass
+class Compared:
+    """What a comparison has seen and written."""
+
+    documents: int = 0
+    copied: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Per namespace: documents (identity → id) that differ, are missing on the shadow, or are too many there."""
+
+    by_namespace: Mapping[str, Mapping[bytes, Any]]
+
+    def __len__(self) -> int:
+        return sum(len(ids) for ids in self.by_namespace.values())
+
+
+class Copier:
+    """Compares one shadow with its source, in batches of ``batch`` documents; ``proceed`` is asked before each batch."""
+
+    def __init__(
+        self,
+        shadow: Shadow,
+        source: DocumentReader,
+        target: DocumentReader,
+        replica: ReplicaStore,
+        collections: Sequence[ShardedCollection],
+        conflicts: ConflictStore,
+        batch: int = 500,
+    ) -> None:
+        self._shadow, self._source, self._target, self._replica = shadow, source, target, replica
+        self._collections, self._conflicts, self._batch = collections, conflicts, batch
+        self._policies: dict[str, ConflictPolicy] = {c.namespace: c.policy for c in collections}
+
+    def copy(self, floor: Version, proceed: Callable[[], bool]) -> Compared | None:
+        """Make the replica equal; None where ``proceed`` said no. Documents that are too many go first (unique indexes)."""
+        compared = Compared()
+        for collection in self._collections:
+            self._target.copy_indexes_from(self._source, collection)
+            for here in self._target.scan(collection, self._shadow.key, self._batch):
+                if not proceed():
+                    return None
+                there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
+                gone: Documents = {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
+                compared.removed += self._write(collection, floor, gone)
+            for there in self._source.scan(collection, self._shadow.key, self._batch):
+                if not proceed():
+                    return None
+                compared.documents += len(there)
+                here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
+                different: Documents = {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+                compared.copied += self._write(collection, floor, different)
+        return compared
+
+    def differences(self) -> Differences:
+        """What differs now; changes that are still on their way count as well."""
+        found: dict[str, dict[bytes, Any]] = {}
+        for collection in self._collections:
+            ids = found.setdefault(collection.namespace, {})
+            for here in self._target.scan(collection, self._shadow.key, self._batch):
+                there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
+                ids |= {identity: i for identity, (i, _) in here.items() if identity not in there}
+            for there in self._source.scan(collection, self._shadow.key, self._batch):
+                here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
+                ids |= {i: d for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+        return Differences(found)
+
+    def still_different(self, among: Differences) -> Differences:
+        """Those of ``among`` that differ now."""
+        found: dict[str, dict[bytes, Any]] = {}
+        for collection, documents in self._again(among):
+            found.setdefault(collection.namespace, {}).update({i: d for i, (d, _) in documents.items()})
+        return Differences(found)
+
+    def repair(self, floor: Version, among: Differences) -> int:
+        """Write the source's documents over those of ``among`` that differ now; return how many."""
+        return sum(self._write(collection, floor, documents) for collection, documents in self._again(among))
+
+    def _again(self, among: Differences) -> Iterator[tuple[ShardedCollection, Documents]]:
+        """Of ``among``, in batches, those that differ now, as they stand at the source (None: not there)."""
+        for collection in self._collections:
+            wanted = list(among.by_namespace.get(collection.namespace, {}).items())
+            for start in range(0, len(wanted), self._batch):
+                some = dict(wanted[start : start + self._batch])
+                there = self._source.fetch(collection, self._shadow.key, list(some.values()))
+                here = self._target.fetch(collection, self._shadow.key, list(some.values()))
+                yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
+
+    def _write(self, collection: ShardedCollection, floor: Version, documents: Documents) -> int:
+        if not documents:
+            return 0
+        shadow, namespace = self._shadow, collection.namespace
+        records = [
+            ReplicationRecord(namespace, document_id, identity, shadow.key, shadow.source, floor, body)
+            for identity, (document_id, body) in documents.items()
+        ]
+        decider = Decider(records, {shadow.key: shadow}, self._policies, self._conflicts, heed_floors=False)
+        identities = [(namespace, document_id, identity) for identity, (document_id, _) in documents.items()]
+        return self._replica.write("copy", {shadow.key: shadow.round}, identities, decider)
+
+
+def _body(documents: Documents, identity: bytes) -> bytes | None:
+    return documents[identity][1] if identity in documents else None

@@ -1,0 +1,299 @@
+"""The replicator: captures every source, applies to every replica and keeps shadows up, in the threads of one process.
+
+One process at a time replicates, by a lease in the control database; the others stand by. A crash anywhere loses nothing:
+capture goes on from its checkpoint, applying from the last committed position, copying by comparing anew.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from foreshard.consistency.clock import HybridClock
+from foreshard.errors import ClockDrift, ReplicatorSuperseded
+from foreshard.model import ShardedCollection
+from foreshard.ports.replicas import ConflictStore
+from foreshard.ports.replication import (
+    CaptureStore,
+    ChangeFeed,
+    Delivery,
+    ReplicationLog,
+    ReplicationReader,
+    Shadow,
+    ShadowState,
+    ShadowStore,
+)
+from foreshard.settings import ShadowSettings
+from foreshard.shadow.apply import Applier, ApplyCounts
+from foreshard.shadow.capture import Capture
+from foreshard.shadow.upkeep import Places, Upkeep, captured_keys
+
+PACE = 0.05
+"""Seconds between two readings of a stream that had no more waiting: changes come in batches."""
+LOOK_EVERY = 0.5
+COPIES_AT_ONCE = 2
+COPYING_NEXT = (ShadowState.REQUESTED, ShadowState.COPYING)
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What a replicator works with; the feeds, log and reader are opened only by the one that replicates."""
+
+    shadows: ShadowStore
+    captures: CaptureStore
+    conflicts: ConflictStore
+    places: Places
+    feed: Callable[[str], ChangeFeed]
+    log: Callable[[], ReplicationLog]
+    reader: Callable[[], ReplicationReader]
+    collections: Sequence[ShardedCollection]
+
+
+@dataclass
+class Status:
+    """What a replicator has done since its start; ``problem`` is the last trouble, None once it goes well again."""
+
+    active: bool = False
+    captured: int = 0
+    copied: int = 0
+    counts: ApplyCounts = field(default_factory=ApplyCounts)
+    unreadable: int = 0
+    drift: str | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    shadows: tuple[Shadow, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        if not self.active:
+            return "standing by: another process replicates" + self._troubles
+        lags = [shadow.lag_ms for shadow in self.shadows if shadow.lag_ms is not None]
+        lag = f"{max(lags)} ms" if lags else "unknown"
+        counts = self.counts
+        return (
+            f"{len(self.shadows)} shadows, lag at most {lag}; captured {self.captured}, applied {counts.applied}, "
+            f"discarded {counts.discarded}, conflicts {counts.conflicts}, copied {self.copied}{self._troubles}"
+        )
+
+    @property
+    def _troubles(self) -> str:
+        troubles = [*self.problems.values(), *([self.drift] if self.drift else [])]
+        return f"; trouble: {'; '.join(troubles)}" if troubles else ""
+
+
+class Replicator:
+    """Runs until ``stop`` is set; survives trouble with MongoDB and Kafka by going back to what is saved, with patience."""
+
+    def __init__(self, connections: Connections, settings: ShadowSettings, worker: str, stop: threading.Event) -> None:
+        self._with, self._settings, self._worker, self._stop = connections, settings, worker, stop
+        self._lease_seconds = settings.lease.total_seconds()
+        self._wanted: dict[str, dict[str, int]] = {}
+        self._captures: dict[str, threading.Thread] = {}
+        self._copies: dict[str, Future[object]] = {}
+        self._topic_partitions = 0
+        self._drift = HybridClock(worker, lambda: time.time_ns() // 1_000_000)
+        self.status = Status()
+
+    def run(self) -> None:
+        """Stand by until the lease is free, then replicate; after a lost lease, stand by again."""
+        try:
+            while not self._stop.is_set():
+                term = self._try("control database", lambda: self._with.captures.acquire(self._worker, self._lease_seconds))
+                if term is None:
+                    self._stop.wait(LOOK_EVERY)
+                    continue
+                over = threading.Event()
+                self.status.active = True
+                try:
+                    self._replicate(term, over)
+                finally:
+                    over.set()
+                    self.status.active = False
+                    for thread in [*self._captures.values()]:
+                        thread.join()
+                    self._captures, self._wanted = {}, {}
+        finally:
+            self._try("control database", lambda: self._with.captures.release(self._worker))
+
+    def _replicate(self, term: int, over: threading.Event) -> None:
+        """One term: upkeep and applying in threads, until the lease is lost or the stop is asked for."""
+        with ThreadPoolExecutor(COPIES_AT_ONCE, "foreshard-copy") as copiers:
+            threads = [
+                threading.Thread(target=self._loop, args=("upkeep", over, lambda: self._look(term, over, copiers), LOOK_EVERY)),
+                threading.Thread(target=self._apply_loop, args=(over,), name="foreshard-apply"),
+            ]
+            for thread in threads:
+                thread.start()
+            until = time.monotonic() + self._lease_seconds
+            while not (self._stop.is_set() or over.is_set()):
+                renewed = self._try("lease", lambda: self._with.captures.acquire(self._worker, self._lease_seconds))
+                if renewed is not None:
+                    until = time.monotonic() + self._lease_seconds
+                if (renewed is not None and renewed != term) or time.monotonic() > until:
+                    break
+                self._stop.wait(self._lease_seconds / 5)
+            over.set()
+            for thread in threads:
+                thread.join()
+
+    # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look(self, term: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
+        if not self._topic_partitions:
+            return  # the topic was not reached yet
+        upkeep = self._upkeep()
+        shadows = upkeep.look(self._topic_partitions, datetime.now(UTC))
+        self.status.shadows = shadows
+        self._wanted = captured_keys(shadows)
+        for origin in self._wanted:
+            if origin not in self._captures or not self._captures[origin].is_alive():
+                thread = threading.Thread(
+                    target=self._capture_loop, args=(origin, term, over), name=f"foreshard-capture-{origin}"
+                )
+                self._captures[origin] = thread
+                thread.start()
+        for shadow in shadows:
+            running = self._copies.get(shadow.shadow_id)
+            if shadow.state in COPYING_NEXT and (running is None or running.done()):
+                self._copies[shadow.shadow_id] = copiers.submit(self._copy, upkeep, shadow, over)
+
+    def _upkeep(self) -> Upkeep:
+        w = self._with
+        return Upkeep(
+            w.shadows, w.captures, w.conflicts, w.places, w.collections, self._worker, self._lease_seconds,
+            self._settings.batch_documents,
+        )  # fmt: skip
+
+    def _copy(self, upkeep: Upkeep, shadow: Shadow, over: threading.Event) -> None:
+        compared = self._try(
+            f"copy {shadow.shadow_id}", lambda: upkeep.work(shadow, lambda: not (over.is_set() or self._stop.is_set()))
+        )
+        if compared is not None:
+            self.status.copied += compared.copied
+
+    # ── capture ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _capture_loop(self, origin: str, term: int, over: threading.Event) -> None:
+        log: ReplicationLog | None = None
+        capture: Capture | None = None
+
+        def cycle() -> None:
+            nonlocal log, capture
+            epochs = self._wanted.get(origin, {})
+            if not epochs:
+                self._stop.wait(LOOK_EVERY)
+                return
+            try:
+                if log is None or capture is None:
+                    log = self._with.log()
+                    capture = Capture(
+                        origin, term, self._with.feed(origin), log, self._with.captures, lambda: datetime.now(UTC),
+                        self._settings.batch_documents,
+                    )  # fmt: skip
+                published, more = capture.cycle(epochs)
+            except ReplicatorSuperseded:
+                over.set()
+                return
+            except Exception:
+                if capture is not None:
+                    capture.reset()
+                raise
+            self.status.captured += published
+            if not more:
+                self._stop.wait(PACE)
+
+        self._loop(f"capture of {origin}", over, cycle, 0)
+        if capture is not None:
+            capture.reset()
+
+    # ── applying ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _apply_loop(self, over: threading.Event) -> None:
+        reader: ReplicationReader | None = None
+        applier = Applier(
+            self._with.shadows, self._with.places.replicas, {c.namespace: c.policy for c in self._with.collections},
+            self._with.conflicts,
+        )  # fmt: skip
+
+        def cycle() -> None:
+            nonlocal reader
+            try:
+                if reader is None:
+                    reader = self._with.reader()
+                    self._heed_gap(reader)
+                    self._topic_partitions = reader.topic_partitions
+                self._apply_some(reader, applier)
+            except Exception:
+                if reader is not None:
+                    reader.close()
+                    reader = None
+                raise
+
+        self._loop("applying", over, cycle, 0)
+        if reader is not None:
+            reader.close()
+
+    def _heed_gap(self, reader: ReplicationReader) -> None:
+        """Where records may be missing from the topic, every shadow is compared anew."""
+        problem = reader.gap(positions_expected=bool(self._with.captures.states()))
+        if problem is not None:
+            self._upkeep().recopy_all(problem)
+
+    def _apply_some(self, reader: ReplicationReader, applier: Applier) -> None:
+        delivery = reader.read(self._settings.batch_documents, 0.25)
+        if delivery.records:
+            self.status.counts.add(applier.apply(delivery.records))
+            self._watch_drift(delivery)
+        if delivery.heartbeats:
+            for (origin, incarnation), notes in _notes(delivery).items():
+                self._with.captures.save_applied(origin, incarnation, notes)
+        reader.commit()
+        self.status.unreadable += delivery.unreadable
+
+    def _watch_drift(self, delivery: Delivery) -> None:
+        try:
+            self._drift.receive(max(record.version.time for record in delivery.records))
+            self.status.drift = None
+        except ClockDrift as drift:
+            self.status.drift = str(drift)
+
+    # ── patience ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _loop(self, name: str, over: threading.Event, cycle: Callable[[], None], pause: float) -> None:
+        """Call ``cycle`` until the term is over; after trouble, wait longer each time (0.2 to 5 s)."""
+        patience = 0.2
+        while not (over.is_set() or self._stop.is_set()):
+            self._try(name, cycle)
+            if name in self.status.problems:
+                self._stop.wait(patience)
+                patience = min(5.0, patience * 2)
+            else:
+                patience = 0.2
+                if pause:
+                    self._stop.wait(pause)
+
+    def _try(self, name: str, act: Callable[[], Item]) -> Item | None:
+        """Act; trouble of any kind is noted under ``name`` and outlived: what is saved says where to go on."""
+        try:
+            result = act()
+        except Exception as trouble:
+            self.status.problems[name] = (
+                f"{name}: {str(trouble).splitlines()[0][:200] if str(trouble) else type(trouble).__name__}"
+            )
+            return None
+        self.status.problems.pop(name, None)
+        return result
+
+
+def _notes(delivery: Delivery) -> Mapping[tuple[str, str], dict[int, tuple[int, datetime]]]:
+    """(origin, incarnation) → partition of the topic → the last heartbeat there."""
+    notes: dict[tuple[str, str], dict[int, tuple[int, datetime]]] = {}
+    for beat in delivery.heartbeats:
+        notes.setdefault((beat.origin, beat.incarnation), {})[beat.topic_partition] = (beat.cycle, beat.seen_until)
+    return notes

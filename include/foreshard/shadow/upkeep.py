@@ -1,0 +1,193 @@
+"""Upkeep: what each shadow needs next, seen from the table, the captures and the progress of applying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from foreshard.consistency.versions import version_of_write
+from foreshard.errors import FenceRefused, FenceTimedOut, ReplicaRefused, UnknownPartition
+from foreshard.model import Placement, ShardedCollection
+from foreshard.ports.replicas import ConflictStore, DocumentReader, GuardsMoved, ReplicaStore
+from foreshard.ports.replication import CaptureState, CaptureStore, Progress, Shadow, ShadowState, ShadowStore
+from foreshard.shadow.copying import Compared, Copier
+from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, step
+
+MAXIMUM_ATTEMPTS = 5
+"""Comparisons in a row that fail before a shadow does."""
+
+FRESH = (ShadowState.READY, ShadowState.LIVE)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What shadows are judged by: published placements, captures and progress, per key or partition."""
+
+    placements: Mapping[str, Placement]
+    captures: Mapping[str, CaptureState]
+    progress: Mapping[str, Progress]
+
+
+def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
+    """Source → key → epoch, of what must be captured."""
+    wanted: dict[str, dict[str, int]] = {}
+    for shadow in shadows:
+        keys = wanted.setdefault(shadow.source, {})
+        keys[shadow.key] = max(shadow.epoch, keys.get(shadow.key, 0))
+    return wanted
+
+
+def judge(shadow: Shadow, around: Surroundings) -> tuple[str, dict[str, Any]] | None:
+    """The event that a shadow's surroundings call for, with its fields; None where all is as it should be."""
+    placement = around.placements.get(shadow.key)
+    if placement is not None and placement.primary == shadow.target:
+        return "absorb", {"problem": "its partition became the primary"}
+    if placement is not None and (placement.primary != shadow.source or placement.epoch > max(shadow.epoch, 1)):
+        return _again(shadow, "the primary moved", source=placement.primary, epoch=placement.epoch)
+    if shadow.state in APPLYING and shadow.incarnation is not None:
+        capture = around.captures.get(shadow.source)
+        if capture is not None and capture.incarnation != shadow.incarnation:
+            return _again(shadow, "changes of its source may have been missed")
+    if shadow.state is ShadowState.CATCHING_UP:
+        reached = around.progress.get(shadow.source)
+        if reached and reached.incarnation == shadow.incarnation and reached.cycle >= (shadow.wait_cycle or 0):
+            return "caught_up", {"caught_up_at": reached.seen_until, "problem": None, "attempts": 0}
+    if shadow.state is ShadowState.READY and placement is not None and shadow.target in placement.shadows:
+        return "publish", {}
+    return None
+
+
+def _again(shadow: Shadow, problem: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A new comparison; a shadow that has not started yet just takes the new fields."""
+    if shadow.state is ShadowState.REQUESTED:
+        return "start", {**fields, "round": shadow.round + 1}
+    return "recopy", {**fields, "round": shadow.round + 1, "floor": None, "incarnation": None, "problem": problem}
+
+
+@dataclass(frozen=True)
+class Places:
+    """The partitions as sources and targets."""
+
+    documents: Callable[[str], DocumentReader]
+    replicas: Callable[[str], ReplicaStore]
+
+
+class Upkeep:
+    """Takes every shadow through its states; several processes may do so at once (each step compares and sets)."""
+
+    def __init__(
+        self,
+        shadows: ShadowStore,
+        captures: CaptureStore,
+        conflicts: ConflictStore,
+        places: Places,
+        collections: Sequence[ShardedCollection],
+        worker: str,
+        lease_seconds: float,
+        batch: int,
+    ) -> None:
+        self._shadows, self._captures, self._conflicts = shadows, captures, conflicts
+        self._places, self._collections = places, collections
+        self._worker, self._lease_seconds, self._batch = worker, lease_seconds, batch
+
+    def look(self, topic_partitions: int, now: datetime) -> tuple[Shadow, ...]:
+        """Let every shadow react to its surroundings, and note how fresh each is; return those that are to be served."""
+        shadows = self._shadows.shadows(BEFORE_RETIRING)
+        around = Surroundings(
+            self._shadows.placements([s.key for s in shadows]),
+            self._captures.states(),
+            self._captures.progress(topic_partitions),
+        )
+        kept = tuple(after for shadow in shadows if (after := self._react(shadow, around)) is not None)
+        fresh = {
+            s.shadow_id: reached.seen_until
+            for s in kept
+            if s.state in FRESH and (reached := around.progress.get(s.source)) and reached.incarnation == s.incarnation
+        }
+        self._shadows.save_freshness(fresh, now)
+        return kept
+
+    def _react(self, shadow: Shadow, around: Surroundings) -> Shadow | None:
+        verdict = judge(shadow, around)
+        if verdict is None:
+            return shadow
+        event, fields = verdict
+        after = step(self._shadows, shadow, event, fields)
+        if event == "absorb" and after is not None:
+            self._places.replicas(shadow.target).revoke(shadow.key, shadow.round)
+            return None
+        return after or shadow
+
+    def recopy_all(self, problem: str) -> None:
+        """Compare every shadow with its source anew, because changes may be missing."""
+        for shadow in self._shadows.shadows(APPLYING):
+            step(self._shadows, shadow, *_again(shadow, problem))
+
+    def work(self, shadow: Shadow, proceed: Callable[[], bool]) -> Compared | None:
+        """Do the copying that ``shadow`` waits for, if nobody else does; None where there was none or it was interrupted."""
+        if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
+            return None
+        if not self._shadows.lease(shadow.shadow_id, self._worker, self._lease_seconds):
+            return None
+        try:
+            return self._copy(self._shadows.get(shadow.shadow_id), proceed)
+        finally:
+            self._shadows.release(shadow.shadow_id, self._worker)
+
+    def _copy(self, shadow: Shadow, proceed: Callable[[], bool]) -> Compared | None:
+        """Once the key is captured: fence and guard the target, compare and copy. Every attempt is a round of its own."""
+        if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
+            return None
+        capture = self._captures.states().get(shadow.source)
+        if capture is None or shadow.key not in capture.keys:
+            return None
+        fields = {"round": shadow.round + 1, "floor": None, "incarnation": None}
+        if shadow.state is ShadowState.REQUESTED:
+            started = step(self._shadows, shadow, "start", fields)
+        else:
+            started = self._shadows.change(shadow, shadow.state, fields)
+        if started is None:
+            return None
+        try:
+            return self._copy_once(started, capture.incarnation, proceed)
+        except GuardsMoved:
+            return None
+        except (ReplicaRefused, UnknownPartition, FenceRefused, FenceTimedOut) as error:
+            self._give_way(started, str(error))
+            return None
+
+    def _copy_once(self, shadow: Shadow, incarnation: str, proceed: Callable[[], bool]) -> Compared | None:
+        replica = self._places.replicas(shadow.target)
+        if not replica.prepare(shadow.key, shadow.round):
+            current = self._shadows.get(shadow.shadow_id)
+            if (current.state, current.round) == (shadow.state, shadow.round):
+                step(self._shadows, shadow, "fail", {"problem": f"its guards on {shadow.target} are closed: request it again"})
+            return None
+        source, target = self._places.documents(shadow.source), self._places.documents(shadow.target)
+        target.cluster_time()
+        floor = version_of_write(shadow.source, shadow.epoch, *source.cluster_time())
+        floored = self._shadows.change(shadow, shadow.state, {"floor": floor, "incarnation": incarnation})
+        if floored is None:
+            return None
+        copier = Copier(floored, source, target, replica, self._collections, self._conflicts, self._batch)
+        compared = copier.copy(floor, lambda: proceed() and self._renew(shadow))
+        if compared is None:
+            return None
+        cycle = self._captures.states()[shadow.source].cycle
+        step(self._shadows, floored, "copied", {"wait_cycle": cycle + 2})
+        return compared
+
+    def _renew(self, shadow: Shadow) -> bool:
+        return self._shadows.lease(shadow.shadow_id, self._worker, self._lease_seconds)
+
+    def _give_way(self, shadow: Shadow, problem: str) -> None:
+        """A comparison failed: try again later, and fail after some attempts."""
+        current = self._shadows.get(shadow.shadow_id)
+        if current.state is not ShadowState.COPYING:
+            return
+        if current.attempts + 1 >= MAXIMUM_ATTEMPTS:
+            step(self._shadows, current, "fail", {"problem": problem, "attempts": 0})
+        else:
+            self._shadows.change(current, current.state, {"problem": problem, "attempts": current.attempts + 1})
