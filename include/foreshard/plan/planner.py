@@ -71,16 +71,13 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
 
 def move_id(hour: datetime, key: str) -> str:
     """The move of ``key`` in the plan for ``hour``."""
-    return f"{hour:%Y%m%dT%H}-{_digest(key)}"
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{hour:%Y%m%dT%H}-{digest}"
 
 
-def shadow_id(hour: datetime, key: str, target: str) -> str:
-    """The shadow of ``key`` on ``target`` that the plan for ``hour`` makes."""
-    return f"{hour:%Y%m%dT%H}-{_digest(key, target)}"
-
-
-def _digest(*names: str) -> str:
-    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def shadow_id(key: str, target: str) -> str:
+    """The shadow of ``key`` on ``target``; the same in every hour, so that asking for it again names it again."""
+    return f"{key}|{target}"
 
 
 def _scores(snapshot: Snapshot, policy: PlanPolicy, primary: IntArray, shadows: Sequence[tuple[int, int]]) -> FloatArray:
@@ -183,7 +180,7 @@ def _apply_shadow(draft: _Draft, option: ShadowOption) -> None:
     draft.size_bytes += float(snapshot.key_bytes[option.key])
     draft.shadows.append(
         ShadowCopy(
-            shadow_id=shadow_id(snapshot.hour, key, target),
+            shadow_id=shadow_id(key, target),
             key=key,
             source=snapshot.partitions[source].partition_id,
             target=target,

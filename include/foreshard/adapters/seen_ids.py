@@ -1,0 +1,57 @@
+"""Which document ids were seen more than once, in bounded memory: 64-bit hashes in buckets that spill to disk."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from types import TracebackType
+
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+BUCKETS = 16
+BUFFERED = 65_536
+"""Hashes per bucket that are held before they are written out."""
+
+
+class SeenIds:
+    """Collects ids; ``repeated`` then reads one bucket at a time. Up to half a MiB per bucket waits to be written."""
+
+    def __init__(self) -> None:
+        self._buffers = [array("Q") for _ in range(BUCKETS)]
+        self._files = [tempfile.TemporaryFile() for _ in range(BUCKETS)]  # noqa: SIM115 - closed in __exit__
+
+    @staticmethod
+    def hash(identity: bytes) -> int:
+        """The hash that ``repeated`` speaks of."""
+        return xxh3_64_intdigest(identity)
+
+    def add(self, identity: bytes) -> None:
+        """Note one id."""
+        value = self.hash(identity)
+        buffer = self._buffers[value % BUCKETS]
+        buffer.append(value)
+        if len(buffer) >= BUFFERED:
+            self._spill(value % BUCKETS)
+
+    def repeated(self) -> frozenset[int]:
+        """The hashes that were added more than once."""
+        found: set[int] = set()
+        for bucket, file in enumerate(self._files):
+            self._spill(bucket)
+            file.seek(0)
+            values, counts = np.unique(np.frombuffer(file.read(), dtype=np.uint64), return_counts=True)
+            found.update(values[counts > 1].tolist())
+        return frozenset(found)
+
+    def _spill(self, bucket: int) -> None:
+        self._buffers[bucket].tofile(self._files[bucket])
+        self._files[bucket].flush()
+        self._buffers[bucket] = array("Q")
+
+    def __enter__(self) -> SeenIds:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for file in self._files:
+            file.close()

@@ -1,0 +1,133 @@
+"""``foreshard plan``: score and plan an hour without Airflow, show a plan, publish and verify its table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from foreshard.model import Plan
+
+_HOUR_FORMATS = ("%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%HZ", "%Y-%m-%dT%H:%M:%S%z")
+
+
+class _Hour(click.DateTime):
+    """An hour in UTC, like 2014-11-20T08."""
+
+    name = "hour"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        from foreshard.model import hour_floor
+
+        return hour_floor(super().convert(value, param, ctx))
+
+
+HOUR = _Hour(_HOUR_FORMATS)
+
+
+@click.group()
+def plan() -> None:
+    """Score partitions, plan moves and shadows, publish and verify."""
+
+
+@plan.command("hour")
+@click.argument("hour", type=HOUR)
+@click.option("--dry-run", is_flag=True, help="Plan without effect: the plan is only shown and kept for looking at.")
+@click.option("--act-on-old-hours", is_flag=True, help="Let the plan of an hour act though newer hours are counted.")
+def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
+    """Score the partitions for HOUR (UTC, closed and forecast), plan it, check the plan and show it."""
+    from foreshard.stages.plan import gate_plan, plan_hour
+    from foreshard.stages.score import score_partitions
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        score_partitions(wiring, hour)
+        plan_hour(wiring, hour, dry_run=dry_run, act_on_old_hours=act_on_old_hours)
+        gate_plan(wiring, hour)
+        _show(wiring.plans.load(hour))
+
+
+@plan.command("show")
+@click.argument("hour", type=HOUR)
+def show(hour: datetime) -> None:
+    """Show the plan of HOUR: each partition's LPS before and after, every move, shadow and refusal with its reason."""
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        _show(wiring.plans.load(hour))
+
+
+@plan.command("publish")
+@click.argument("hour", type=HOUR)
+def publish(hour: datetime) -> None:
+    """Publish the ready shadows and the removals of HOUR's plan in one version, and check the table."""
+    from foreshard.stages.publish import gate_table, publish_hour
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        summary = publish_hour(wiring, hour)
+        gate_table(wiring, hour)
+    click.echo(f"table version {summary.version}: {summary.note}")
+
+
+@plan.command("verify")
+@click.argument("hour", type=HOUR)
+def verify(hour: datetime) -> None:
+    """Check from the data itself that every document stands once where the table says, and shadows equal their primaries."""
+    from foreshard.stages.publish import verify_hour
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        for name, figures in verify_hour(wiring, hour).figures():
+            click.echo(f"{name}: {figures}")
+
+
+def _show(plan: Plan) -> None:
+    """Print the tables of a plan."""
+    from rich.console import Console
+
+    console = Console()
+    kind = "dry run, without effect" if plan.dry_run else "live"
+    console.print(
+        f"plan for {plan.hour:%Y-%m-%dT%H:%MZ} ({kind}), made from table version {plan.table_version}", highlight=False
+    )
+    console.print(_scores(plan))
+    if plan.moves or plan.shadows or plan.removals:
+        console.print(_changes(plan))
+    for refusal in plan.refusals:
+        console.print(
+            f"{refusal.partition_id} ({refusal.reason.code}): {refusal.reason.sentence}", highlight=False, markup=False
+        )
+    if not (plan.moves or plan.shadows or plan.removals or plan.refusals):
+        console.print("nothing to do: no partition passes its high-water mark")
+
+
+def _scores(plan: Plan) -> Table:
+    names = sorted({*plan.lps_before, *plan.lps_after})
+    rows = ((name, f"{plan.lps_before.get(name, 0.0):.3f}", f"{plan.lps_after.get(name, 0.0):.3f}") for name in names)
+    return _table("LPS", ("partition", "before", "after"), rows)
+
+
+def _changes(plan: Plan) -> Table:
+    rows = [("move", move.key, move.source, move.target, move.reason.sentence) for move in plan.moves]
+    rows += [("shadow", shadow.key, shadow.source, shadow.target, shadow.reason.sentence) for shadow in plan.shadows]
+    rows += [("remove shadow", gone.key, gone.source, gone.target, gone.reason.sentence) for gone in plan.removals]
+    return _table("Moves and shadows", ("what", "key", "from", "to", "why"), rows)
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table

@@ -1,0 +1,60 @@
+"""What a key's history says besides its forecast: how much of its cost is reads, where they come from, what an access costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from foreshard.load import OriginShares
+from foreshard.model import FloatArray, RequestKind
+
+_COUNTED = ["partitionable_key", "location", "request_type"]
+
+
+@dataclass(frozen=True)
+class KeyProfiles:
+    """Per key of the caller's list: ``read_share`` of cost (K), ``access_cost`` in cost units (K; 0 where never seen), and the
+    ``origins`` of its reads, as indices into ``locations`` (of all its accesses, where it has no reads).
+    """
+
+    read_share: FloatArray
+    access_cost: FloatArray
+    origins: OriginShares
+    locations: tuple[str, ...]
+
+
+def profile_keys(days: Iterable[pd.DataFrame], keys: Sequence[str], kinds: Mapping[str, RequestKind]) -> KeyProfiles:
+    """Sum ``days`` of key load (``KEY_LOAD_COLUMNS``), one at a time, into profiles of ``keys``.
+
+    Request types that ``kinds`` does not name count as writes: a key is not shadowed for what may change it. Accesses without a
+    location have none in ``origins``.
+    """
+    rows = _summed(days)
+    key = pd.Index(list(keys)).get_indexer(pd.Index(rows["partitionable_key"].tolist())).astype(np.int64)
+    rows, key = rows[key >= 0], key[key >= 0]
+    cost, count = rows["cost"].to_numpy(np.float64), rows["count"].to_numpy(np.float64)
+    reads = rows["request_type"].map(lambda name: kinds.get(name) is RequestKind.READ).to_numpy(bool)
+    spent = np.bincount(key, weights=cost, minlength=len(keys))
+    read = np.bincount(key, weights=cost * reads, minlength=len(keys))
+    accesses = np.bincount(key, weights=count, minlength=len(keys))
+    place, names = pd.factorize(rows["location"], sort=True)
+    placed = (place >= 0) & (reads | (read[key] == 0))
+    return KeyProfiles(
+        read_share=np.divide(read, spent, out=np.zeros(len(keys)), where=spent > 0),
+        access_cost=np.divide(spent, accesses, out=np.zeros(len(keys)), where=accesses > 0),
+        origins=OriginShares.build(key[placed], place[placed], cost[placed], len(keys)),
+        locations=tuple(str(name) for name in names),
+    )
+
+
+def _summed(days: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One row per key × location × request type; holds one day and the sums in memory, not the whole history."""
+    total = pd.DataFrame(columns=[*_COUNTED, "count", "cost"])
+    for day in days:
+        if len(day):
+            parts = [part for part in (total, day[[*_COUNTED, "count", "cost"]]) if len(part)]
+            total = pd.concat(parts).groupby(_COUNTED, as_index=False, dropna=False, sort=False, observed=True).sum()
+    return total

@@ -1,0 +1,91 @@
+"""The plan stage: forecasts, placement, co-access → the hour's plan → ``plans``; and its gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from foreshard.errors import MissingStageResult
+from foreshard.model import Plan
+from foreshard.plan.authority import may_act
+from foreshard.plan.planner import make_plan
+from foreshard.score.lps import require_capacities
+from foreshard.stages.snapshot import load_snapshot
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+LOOK_AHEAD = timedelta(days=366)
+"""How far behind an hour newer counted ones are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """The plan in figures: ids stand in ``plans`` under its hour."""
+
+    hour: datetime
+    moves: int
+    shadows: int
+    removals: int
+    refusals: tuple[str, ...]
+    estimated_bytes: int
+    worst_lps_before: float
+    worst_lps_after: float
+    dry_run: bool
+
+
+def plan_hour(wiring: Wiring, hour: datetime, dry_run: bool = False, act_on_old_hours: bool = False) -> PlanSummary:
+    """Make and save the plan for ``hour``.
+
+    It is a dry run where one is asked for, and for an hour older than the newest counted one unless ``act_on_old_hours``: a
+    dry run has no effect, and leaves a live plan of the hour alone. Once a move or shadow of the hour's live plan has been
+    taken up, the plan stands: running again returns it unchanged.
+    """
+    acts = may_act(hour, _newest_counted(wiring, hour), dry_run=dry_run, act_on_old_hours=act_on_old_hours)
+    standing = _standing_plan(wiring, hour) if acts else None
+    if standing is not None:
+        return _summary(standing)
+    snapshot, policy = load_snapshot(wiring, hour)
+    require_capacities(snapshot.partitions)
+    plan = replace(make_plan(snapshot, policy), dry_run=not acts)
+    wiring.plans.save(plan)
+    return _summary(plan)
+
+
+def gate_plan(wiring: Wiring, hour: datetime) -> None:
+    """Check the hour's plan against its rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
+    from foreshard.quality.gates import check_plan
+    from foreshard.stages.gates import docs_dir, record
+
+    plan = wiring.plans.load(hour)
+    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, docs_dir=docs_dir(wiring)))
+
+
+def _newest_counted(wiring: Wiring, hour: datetime) -> datetime | None:
+    return max(wiring.tallies.hours(hour, hour + LOOK_AHEAD), default=None)
+
+
+def _standing_plan(wiring: Wiring, hour: datetime) -> Plan | None:
+    """The hour's live plan where it has begun to be carried out."""
+    if not wiring.planning.started(hour):
+        return None
+    try:
+        plan = wiring.plans.load(hour)
+    except MissingStageResult:
+        return None
+    return None if plan.dry_run else plan
+
+
+def _summary(plan: Plan) -> PlanSummary:
+    return PlanSummary(
+        hour=plan.hour,
+        moves=len(plan.moves),
+        shadows=len(plan.shadows),
+        removals=len(plan.removals),
+        refusals=tuple(refusal.reason.sentence for refusal in plan.refusals),
+        estimated_bytes=sum(move.estimated_bytes for move in plan.moves),
+        worst_lps_before=round(max(plan.lps_before.values(), default=0.0), 4),
+        worst_lps_after=round(max(plan.lps_after.values(), default=0.0), 4),
+        dry_run=plan.dry_run,
+    )

@@ -1,0 +1,188 @@
+"""The last stages of an hour: publish ready shadows and removals, check the table, and verify from the data itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
+from foreshard.model import ONE_HOUR, PlacementChange, RoutingTable, ShadowCopy
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.ports.verification import Expectation, Verification
+from foreshard.routing.table import locate
+from foreshard.shadow.machine import BEFORE_RETIRING, next_state
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+ATTEMPTS = 5
+"""Publications that another one overtakes before this one gives up; each starts from the table as it is then."""
+
+REMEMBERED_PUBLICATIONS = 100
+"""The table's gate asks that no key which these listed has been lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSummary:
+    """What an hour's publication changed; ``published`` is False where there was nothing to publish."""
+
+    hour: datetime
+    version: int
+    published: bool
+    shadows: tuple[str, ...]
+    removals: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySummary:
+    """What :class:`foreshard.ports.verification.Verification` found for the table of ``version``."""
+
+    hour: datetime
+    version: int
+    documents: int
+    keys: int
+    misplaced: int
+    duplicated: int
+    missing: int
+    shadow_copies: int
+    shadow_documents: int
+    shadow_differences: int
+    in_transit: int
+    without_key: int
+
+    def figures(self) -> tuple[tuple[str, str], ...]:
+        """Each check by name with its figures, for people."""
+        return (
+            (f"documents once, as primary, where table {self.version} says", f"{self.documents:,} of {self.keys:,} keys"),
+            ("documents anywhere else", f"{self.misplaced:,} misplaced, {self.duplicated:,} doubled, {self.missing:,} missing"),
+            ("shadows compared with their primaries", f"{self.shadow_copies:,} with {self.shadow_documents:,} documents"),
+            ("documents that differ in a shadow", f"{self.shadow_differences:,}"),
+            ("copies of moves and shadows under way", f"{self.in_transit:,} documents"),
+            ("documents without a key", f"{self.without_key:,}"),
+        )
+
+
+def publish_hour(wiring: Wiring, hour: datetime) -> PublishSummary:
+    """Publish every ready shadow and the plan's removals in one transaction; moves were published by their own switches.
+
+    Shadows become ``live`` and removed ones ``retiring`` in the same transaction. Running it again finds nothing to publish. A
+    dry run publishes nothing. Raise :class:`StaleEpoch` where other publications keep overtaking this one.
+    """
+    plan = wiring.plans.load(hour)
+    if plan.dry_run:
+        return PublishSummary(hour, wiring.routing.version(), False, (), (), "dry run: nothing is published")
+    for attempt in range(ATTEMPTS):
+        try:
+            return _publish(wiring, hour, plan.removals)
+        except StaleEpoch:
+            if attempt + 1 == ATTEMPTS:
+                raise
+    raise AssertionError
+
+
+def gate_table(wiring: Wiring, hour: datetime) -> None:
+    """Check the published table; raise :class:`foreshard.errors.GateFailed` where it lost keys or makes no sense."""
+    from foreshard.quality.gates import check_table
+    from foreshard.stages.gates import docs_dir, record
+
+    table = wiring.routing.current()
+    accessed = wiring.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
+    result = check_table(
+        table,
+        wiring.registry.partitions(),
+        hour,
+        last_version=wiring.routing.version(),
+        previous_keys=_listed_before(wiring),
+        live_keys=[str(key) for key in accessed.unique()],
+        docs_dir=docs_dir(wiring),
+    )
+    record(wiring, result)
+
+
+def verify_hour(wiring: Wiring, hour: datetime) -> VerifySummary:
+    """Read every partition's documents and compare them with the published table.
+
+    Raise :class:`VerificationFailed`, with examples, where a document is misplaced, doubled or missing, or a shadow differs.
+    """
+    version = wiring.routing.version()
+    found = wiring.verifier.verify(
+        wiring.registry.partitions(), wiring.settings.sharded_collections, lambda: _expectation(wiring)
+    )
+    if not found.sound:
+        raise VerificationFailed(f"documents for {hour.isoformat()}, table {version}", _differences(found))
+    return VerifySummary(hour, version, **{name: getattr(found, name) for name in VerifySummary.__slots__[2:]})
+
+
+def _publish(wiring: Wiring, hour: datetime, removals: tuple[ShadowCopy, ...]) -> PublishSummary:
+    table = wiring.routing.current()
+    ready = [s for s in wiring.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
+    removed = [shadow for removal in removals if (shadow := _removable(wiring, removal)) is not None]
+    going = {(shadow.key, shadow.target) for shadow in removed}
+    ready = [shadow for shadow in ready if (shadow.key, shadow.target) not in going]
+    wanted: dict[str, list[str]] = {}
+    for shadow in (*ready, *removed):
+        wanted.setdefault(shadow.key, list(locate(table, shadow.key).shadows))
+    for shadow in ready:
+        wanted[shadow.key] += [shadow.target] if shadow.target not in wanted[shadow.key] else []
+    for shadow in removed:
+        wanted[shadow.key] = [target for target in wanted[shadow.key] if target != shadow.target]
+    changes = [change for key, shadows in sorted(wanted.items()) if (change := _change(table, key, tuple(shadows))) is not None]
+
+    def within(session: Any, _version: int) -> None:
+        for shadow, event in (*((s, "publish") for s in ready), *((s, "remove") for s in removed)):
+            changed = wiring.shadows.change(shadow, next_state(shadow.state, event), {}, session=session)
+            if changed is None:
+                raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
+
+    if changes:
+        version = wiring.routing.publish(changes, f"shadows of {hour.isoformat()}", within=within)
+    else:
+        within(None, version := table.version)
+    published = tuple(shadow.shadow_id for shadow in ready)
+    note = f"{len(published)} shadows and {len(removed)} removals" if changes else "nothing to publish"
+    return PublishSummary(hour, version, bool(changes), published, tuple(s.shadow_id for s in removed), note)
+
+
+def _may_serve(shadow: Shadow, table: RoutingTable) -> bool:
+    """Whether the shadow still copies from its key's primary, and isn't that itself."""
+    return locate(table, shadow.key).primary == shadow.source != shadow.target
+
+
+def _removable(wiring: Wiring, removal: ShadowCopy) -> Shadow | None:
+    """The shadow as it stands, where it hasn't gone already."""
+    try:
+        shadow = wiring.shadows.get(removal.shadow_id)
+    except UnknownShadow:
+        return None
+    return shadow if shadow.state in (*BEFORE_RETIRING, ShadowState.FAILED) else None
+
+
+def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> PlacementChange | None:
+    placement = locate(table, key)
+    if shadows == placement.shadows:
+        return None
+    return PlacementChange(key, placement.primary, shadows, placement.epoch, max(placement.epoch, 1))
+
+
+def _listed_before(wiring: Wiring) -> set[str]:
+    """The keys that the latest publications have listed."""
+    since = max(0, wiring.routing.version() - REMEMBERED_PUBLICATIONS)
+    return {change.key for publication in wiring.routing.since(since) for change in publication.changes}
+
+
+def _expectation(wiring: Wiring) -> Expectation:
+    """The published table and what is on its way; read in this order, so that a copy is explained by either."""
+    before = wiring.planning.copies_in_transit()
+    table = wiring.routing.current()
+    return Expectation(table, before | wiring.planning.copies_in_transit())
+
+
+def _differences(found: Verification) -> list[str]:
+    """The counts in one entry, then examples."""
+    counts = (
+        f"{found.misplaced} misplaced ({found.missing} of them not at their primary), {found.duplicated} doubled,"
+        f" {found.shadow_differences} different in shadows"
+    )
+    return [counts, *found.examples]

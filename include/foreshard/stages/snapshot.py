@@ -1,0 +1,233 @@
+"""Load what score and plan decide on: forecasts, profiles, placement and shadows, as arrays over the same keys."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from foreshard.errors import MissingStageResult, UnknownPartition
+from foreshard.geography import distance_matrix, fill_unknown
+from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
+from foreshard.plan.profile import KeyProfiles, profile_keys
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
+from foreshard.ports.planning import RecentMove
+from foreshard.routing.table import locate
+from foreshard.score.correlation import error_correlation, seasonal_residuals
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+    from foreshard.wiring import Wiring
+
+ONE_DAY = timedelta(days=1)
+CORRELATED_KEYS = 400
+"""The correlation of forecast errors is estimated from this many keys, those with the most load."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What score and plan both stand on: K keys (sorted), the partitions, the published table, and each key's demand."""
+
+    hour: datetime
+    keys: tuple[str, ...]
+    partitions: tuple[Partition, ...]
+    table: RoutingTable
+    demand: KeyDemand
+    profiles: KeyProfiles
+    primary: IntArray
+    distance_km: FloatArray
+    rule: ServingRule
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Partition id → index."""
+        return {partition.partition_id: index for index, partition in enumerate(self.partitions)}
+
+    def published_shadows(self) -> list[tuple[int, int]]:
+        """(key, partition) indices of the shadows that the table lists."""
+        places = self.places
+        return [
+            (index, places[shadow])
+            for index, key in enumerate(self.keys)
+            if (placement := self.table.placements.get(key))
+            for shadow in placement.shadows
+            if shadow in places
+        ]
+
+
+def load_ground(wiring: Wiring, hour: datetime) -> Ground:
+    """Load forecasts, profiles and placement for ``hour``.
+
+    Every forecast key and every key that the table lists is in it. Raise :class:`MissingStageResult` without forecasts,
+    :class:`UnknownPartition` where the table names a partition that isn't registered.
+    """
+    forecasts = wiring.forecasts.load(hour)
+    partitions, table = wiring.registry.partitions(), wiring.routing.current()
+    keys = tuple(sorted({*forecasts.keys, *table.placements}))
+    profiles = profile_keys(_days(wiring, hour), keys, _kinds(wiring.settings))
+    locations = {location.name: location for location in wiring.registry.locations()}
+    homes = [partition.geographic_location for partition in partitions]
+    mean, sigma = _spread(forecasts, keys)
+    return Ground(
+        hour=hour,
+        keys=keys,
+        partitions=partitions,
+        table=table,
+        demand=KeyDemand(mean, sigma, profiles.read_share, profiles.origins),
+        profiles=profiles,
+        primary=_primaries(table, keys, partitions),
+        distance_km=fill_unknown(distance_matrix(profiles.locations, homes, locations)),
+        rule=serving_rule(wiring, forecasts),
+    )
+
+
+def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]:
+    """Load everything that the planner sees, and its policy from the settings."""
+    ground = load_ground(wiring, hour)
+    settings, places = wiring.settings, ground.places
+    index = {key: row for row, key in enumerate(ground.keys)}
+    locations = {location.name: location for location in wiring.registry.locations()}
+    homes = [partition.geographic_location for partition in ground.partitions]
+    now = hour + ONE_HOUR
+    moves = wiring.planning.recent_moves(now - max(settings.plan.cooldown, settings.plan.no_return))
+    primary, movable, last_source = ground.primary.copy(), np.ones(len(index), bool), np.full(len(index), -1, np.int64)
+    for move in moves:
+        if move.key in index:
+            _note_move(move, index[move.key], places, now, settings, primary, movable, last_source)
+    sizes = wiring.planning.key_sizes(ground.partitions, settings.sharded_collections)
+    snapshot = Snapshot(
+        hour=hour,
+        table_version=ground.table.version,
+        keys=ground.keys,
+        partitions=ground.partitions,
+        demand=ground.demand,
+        primary=primary,
+        distance_km=ground.distance_km,
+        partition_km=fill_unknown(distance_matrix(homes, homes, locations)),
+        key_bytes=np.array([sizes.of(key) for key in ground.keys], np.float64),
+        co_access=_co_access(wiring, hour, ground.keys),
+        shadows=_standing(wiring, ground, index, now),
+        movable=movable,
+        last_source=last_source,
+    )
+    return snapshot, plan_policy(settings, ground.rule)
+
+
+def serving_rule(wiring: Wiring, forecasts: ForecastBatch) -> ServingRule:
+    """How loads are judged: the sidecar's room mark, the forecasts' quantile, and the correlation of their errors."""
+    plan = wiring.settings.plan
+    correlation = plan.error_correlation
+    return ServingRule(
+        room_mark=wiring.settings.sidecar.room_mark,
+        z=float(ndtri(forecasts.quantile)),
+        apply_cost=plan.shadow_apply_cost,
+        correlation=_estimate_correlation(wiring, forecasts.hour) if correlation is None else correlation,
+    )
+
+
+def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
+    """The planner's policy as the settings have it."""
+    shared = set(PlanPolicy.__dataclass_fields__) & set(type(settings.plan).model_fields)
+    return PlanPolicy(**{name: getattr(settings.plan, name) for name in sorted(shared)}, serving=rule)
+
+
+def _days(wiring: Wiring, hour: datetime) -> Iterator[pd.DataFrame]:
+    """Key load of the history that ends with ``hour``, a day at a time."""
+    until = hour + ONE_HOUR
+    for day in range(wiring.settings.forecast.history_days, 0, -1):
+        yield wiring.tallies.key_load(until - day * ONE_DAY, until - (day - 1) * ONE_DAY)
+
+
+def _kinds(settings: Settings) -> dict[str, RequestKind]:
+    return {name: setting.kind for name, setting in settings.observe.request_types.items()}
+
+
+def _spread(forecasts: ForecastBatch, keys: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Means and sigmas in the order of ``keys``; keys without a forecast are expected to stay idle."""
+    mean = np.zeros((len(keys), forecasts.mean.shape[1]))
+    sigma = np.zeros_like(mean)
+    row = {key: index for index, key in enumerate(keys)}
+    order = np.array([row[key] for key in forecasts.keys], np.int64)
+    mean[order], sigma[order] = np.maximum(forecasts.mean, 0.0), np.maximum(forecasts.sigma, 0.0)
+    return mean, sigma
+
+
+def _primaries(table: RoutingTable, keys: Sequence[str], partitions: Sequence[Partition]) -> IntArray:
+    places = {partition.partition_id: index for index, partition in enumerate(partitions)}
+    owners = [locate(table, key).primary for key in keys]
+    unknown = next((owner for owner in owners if owner not in places), None)
+    if unknown is not None:
+        raise UnknownPartition(unknown, list(places))
+    return np.array([places[owner] for owner in owners], np.int64)
+
+
+def _note_move(
+    move: RecentMove,
+    key: int,
+    places: dict[str, int],
+    now: datetime,
+    settings: Settings,
+    primary: IntArray,
+    movable: BoolArray,
+    last_source: IntArray,
+) -> None:
+    """Count a pending move as carried out, and let a moved key cool down."""
+    if move.pending:
+        primary[key] = places.get(move.target, primary[key])
+        movable[key] = False
+    else:
+        movable[key] &= move.at < now - settings.plan.cooldown
+        if move.at >= now - settings.plan.no_return:
+            last_source[key] = places.get(move.source, -1)
+
+
+def _standing(wiring: Wiring, ground: Ground, index: dict[str, int], now: datetime) -> tuple[StandingShadow, ...]:
+    """The shadows that are wanted, and those that the table lists; young ones may not go yet."""
+    places, cooldown = ground.places, wiring.settings.plan.cooldown
+    found = {
+        (index[copy.key], places[copy.target]): StandingShadow(
+            copy.shadow_id,
+            index[copy.key],
+            places[copy.target],
+            copy.code,
+            copy.hour is None or now - copy.hour >= cooldown,
+        )
+        for copy in wiring.planning.standing_copies()
+        if copy.key in index and copy.target in places
+    }
+    for key, partition in ground.published_shadows():
+        name = f"{ground.keys[key]}|{ground.partitions[partition].partition_id}"
+        found.setdefault((key, partition), StandingShadow(name, key, partition))
+    return tuple(found[pair] for pair in sorted(found))
+
+
+def _co_access(wiring: Wiring, hour: datetime, keys: Sequence[str]) -> CoAccessGraph:
+    """Co-access of the history, in common uses per hour."""
+    since, until = hour + ONE_HOUR - wiring.settings.forecast.history_days * ONE_DAY, hour + ONE_HOUR
+    pairs, hours = wiring.tallies.co_access(since, until), max(1, len(wiring.tallies.hours(since, until)))
+    order = pd.Index(list(keys))
+    a, b = (order.get_indexer(pd.Index(pairs[name].tolist())) for name in ("key_a", "key_b"))
+    known = (a >= 0) & (b >= 0)
+    weight = pairs["weight"].to_numpy(np.float64)[known] / hours
+    return CoAccessGraph.build(a[known], b[known], weight, len(keys))
+
+
+def _estimate_correlation(wiring: Wiring, hour: datetime) -> float:
+    """From the residuals of the busiest keys in the hour's series; 0 where its series are no longer kept."""
+    busiest: list[tuple[float, str, FloatArray]] = []
+    try:
+        for series in wiring.series.load(hour):
+            costs = np.where(series.missing, np.nan, series.costs)
+            totals = np.nansum(costs, axis=1)
+            busiest += zip(totals.tolist(), series.keys, costs, strict=True)
+            busiest = heapq.nlargest(CORRELATED_KEYS, busiest, key=lambda row: row[:2])
+    except MissingStageResult:
+        return 0.0
+    return error_correlation(seasonal_residuals(np.stack([row[2] for row in busiest]))) if busiest else 0.0
