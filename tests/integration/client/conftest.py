@@ -1,0 +1,171 @@
+"""A sidecar's protocol in thirty lines, over a table that the test changes; and routed clients of it on real partitions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from pymongo import MongoClient
+
+from foreshard.adapters.mongo_fence import MongoFence
+from foreshard.client.connections import Connections
+from foreshard.client.routed_client import ClientOptions, RoutedClient
+from foreshard.client.sidecar_routes import SidecarRoutes
+from foreshard.model import ShardedCollection
+
+
+@dataclass
+class Answerer:
+    """Answers from ``answered``, which ``POST /v1/refresh`` sets to what was ``published``."""
+
+    uris: dict[str, str]
+    default: str = "alpha"
+    published: dict[str, tuple[str, int]] = field(default_factory=dict)
+    answered: dict[str, tuple[str, int]] = field(default_factory=dict)
+    reads: dict[str, str] = field(default_factory=dict)
+    version: int = 1
+    refreshes: int = 0
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def place(self, key: str, partition: str) -> None:
+        """Publish a key's place and answer it at once."""
+        self.publish(key, partition)
+        self.answered = dict(self.published)
+
+    def publish(self, key: str, partition: str) -> None:
+        """Publish a key's place; it is answered after a refresh."""
+        epoch = self.published.get(key, ("", 0))[1] + 1
+        self.version += 1
+        self.published[key] = (partition, epoch)
+
+    def route(self, key: str, operation: str) -> dict[str, object]:
+        partition, epoch = self.answered.get(key, (self.default, 0))
+        role = "primary"
+        if operation == "read" and key in self.reads:
+            partition, role = self.reads[key], "shadow"
+        return {
+            "key": key, "partition": partition, "location": partition, "role": role, "epoch": epoch,
+            "table_version": self.version, "reason": "test", "uri": self.uris[partition],
+        }  # fmt: skip
+
+
+def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            answerer.asked.append(self.path)
+            if parts.path == "/v1/partitions":
+                rows = [{"partition": name, "location": name, "uri": uri} for name, uri in answerer.uris.items()]
+                self.answer(200, {"partitions": rows})
+            else:
+                key = unquote(parts.path.removeprefix("/v1/route/"))
+                self.answer(200, answerer.route(key, parse_qs(parts.query)["op"][0]))
+
+        def do_POST(self) -> None:
+            answerer.refreshes += 1
+            answerer.answered = dict(answerer.published)
+            self.answer(200, {"version": answerer.version})
+
+        def answer(self, status: int, document: object) -> None:
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def answerer(partition_clients: dict[str, MongoClient]) -> Iterator[Answerer]:
+    uris = {name: f"mongodb://{c.address[0]}:{c.address[1]}/?directConnection=true" for name, c in partition_clients.items()}
+    made = Answerer(uris)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(made))
+    server.daemon_threads = True
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def sharded(unique_name: str) -> ShardedCollection:
+    return ShardedCollection(unique_name, "things", "station")
+
+
+@pytest.fixture
+def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Callable[..., RoutedClient]]:
+    """Builds routed clients of the answerer; ``uris`` in it lead to real mongods."""
+    made: list[RoutedClient] = []
+
+    def make(options: ClientOptions = ClientOptions(), **parts: object) -> RoutedClient:
+        opened: list[MongoClient] = []
+
+        def connect(uri: str) -> MongoClient:
+            opened.append(MongoClient(uri, tz_aware=True, w="majority", serverSelectionTimeoutMS=600))
+            return opened[-1]
+
+        connections = Connections(connect, lambda: [client.close() for client in opened])
+        made.append(RoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options, **parts))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client: Callable[..., RoutedClient]) -> RoutedClient:
+    return make_client()
+
+
+@pytest.fixture
+def things(client: RoutedClient, sharded: ShardedCollection):
+    """The routed collection."""
+    return client[sharded.database][sharded.collection]
+
+
+@pytest.fixture
+def stand(partition_clients: dict[str, MongoClient], sharded: ShardedCollection):
+    """What really stands on a partition: the plain collection there."""
+    return {name: c[sharded.database][sharded.collection] for name, c in partition_clients.items()}
+
+
+@pytest.fixture
+def fences(partition_clients: dict[str, MongoClient], sharded: ShardedCollection) -> Iterator[dict[str, MongoFence]]:
+    made = {name: MongoFence(c, sharded) for name, c in partition_clients.items()}
+    yield made
+    for name, c in partition_clients.items():
+        c["foreshard"]["fences"].delete_one({"_id": sharded.namespace})
+
+
+@pytest.fixture
+def move(answerer: Answerer, stand, fences) -> Callable[[str, str, str], None]:
+    """A whole move in short: fence the source, copy, take the target's fence off, publish. Late deletes are not followed."""
+
+    def run(key: str, source: str, target: str) -> None:
+        fences[source].fence([key])
+        stand[target].with_options().delete_many({"station": key})
+        documents = list(stand[source].find({"station": key}))
+        if documents:
+            stand[target].insert_many(documents, bypass_document_validation=True)
+        fences[target].unfence([key])
+        answerer.publish(key, target)
+
+    return run
