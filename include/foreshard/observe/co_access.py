@@ -16,8 +16,9 @@ can't be linked to each other. A session without a user gives weight, and no use
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,27 +126,28 @@ def _touches(frame: pd.DataFrame, keys: IntArray, users: IntArray, rules: CoAcce
     slot = hour * halves + (time % _HOUR_NS) // half
     base = np.where(by_session, sessions, len(names) + users)
     unit = np.where(by_session, hour, slot)
-    user = np.where(by_session, _users_of_sessions(sessions, users, time)[sessions], users) if len(names) else users
     counted = by_session | (users >= 0)
     base, unit, hours_of = base[counted], unit[counted], np.where(by_session, 1, halves)[counted]
     first = int(unit.min()) if len(unit) else 0
     width = int(unit.max(initial=first)) - first + 2
     group = base * width + (unit - first)
-    now = _Touches(group, keys[counted], time[counted], unit // hours_of, user[counted], np.ones(len(group), dtype=np.bool_))
-    before = _Touches(
-        group + 1, now.key, now.time, (unit + 1) // hours_of, now.user, np.zeros(len(group), dtype=np.bool_)
-    ).take(np.isin(group + 1, group))
-    return _distinct(now, before)
+    new = np.ones(len(group), dtype=np.bool_)
+    now = _Touches(group, keys[counted], time[counted], unit // hours_of, users[counted], new)
+    before = _Touches(group + 1, now.key, now.time, (unit + 1) // hours_of, now.user, ~new).take(np.isin(group + 1, group))
+    return _with_user_of_group(_distinct(now, before), now, before)
 
 
-def _users_of_sessions(sessions: npt.NDArray[Any], users: IntArray, time: IntArray) -> IntArray:
-    """Session → the user first seen in it (−1 where none is)."""
-    found = np.full(int(sessions.max(initial=-1)) + 1, -1, dtype=np.int64)
-    known = np.flatnonzero((sessions >= 0) & (users >= 0))
-    known = known[np.argsort(time[known], kind="stable")]
-    named, first = np.unique(sessions[known], return_index=True)
-    found[named] = users[known[first]]
-    return found
+def _with_user_of_group(touches: _Touches, now: _Touches, before: _Touches) -> _Touches:
+    """Give each group one user: the first known one in it, else the first known one of what came before (−1: none)."""
+    both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
+    both = both.take(np.flatnonzero(both.user >= 0))
+    both = both.take(np.lexsort((both.time, ~both.new, both.group)))
+    groups, first = np.unique(both.group, return_index=True)
+    if not len(groups):
+        return touches
+    place = np.minimum(np.searchsorted(groups, touches.group), len(groups) - 1)
+    user = np.where(groups[place] == touches.group, both.user[first][place], -1)
+    return replace(touches, user=user)
 
 
 def _distinct(now: _Touches, before: _Touches) -> _Touches:
@@ -185,13 +187,13 @@ def _pairs(touches: _Touches, keys: int, first_hour: int) -> _Pairs:
     """Pair each row with the rows of its group behind it, ``PAIRS_AT_ONCE`` at a time so that memory stays bounded."""
     rank, size = _starts(touches.group)
     behind = size - 1 - rank
-    base_hour = int(touches.hour.min(initial=first_hour))
+    base_hour = int(touches.hour.min()) if len(touches.hour) else 0
     users = int(touches.user.max(initial=0)) + 1
     ends = np.cumsum(behind)
     total = int(ends[-1]) if len(ends) else 0
-    cuts = np.searchsorted(ends, np.arange(0, total, PAIRS_AT_ONCE), side="right")
+    cuts = [*np.searchsorted(ends, np.arange(0, total, PAIRS_AT_ONCE), side="right").tolist(), len(ends)]
     codes, weights, seen = [], [], []
-    for start, stop in zip(cuts.tolist(), [*cuts[1:].tolist(), len(ends)], strict=True):
+    for start, stop in pairwise(cuts):
         number = behind[start:stop]
         left = np.repeat(np.arange(start, stop), number)
         right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(number) - number, number)

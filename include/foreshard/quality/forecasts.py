@@ -40,15 +40,15 @@ def suites(
 
 def _keys(batch: ForecastBatch) -> Suite:
     finite = np.isfinite(batch.mean) & np.isfinite(batch.sigma) & np.isfinite(batch.upper)
-    room = np.where(finite, batch.upper - batch.mean + _ROUNDING * np.abs(batch.mean), 0.0)
+    mean, sigma, upper = (np.where(finite, values, 0.0) for values in (batch.mean, batch.sigma, batch.upper))
     frame = pd.DataFrame(
         {
             "key": list(batch.keys),
             "model": [model or None for model in batch.models],
             "hours_without_a_number": (~finite).sum(axis=1),
-            "lowest_mean": _lowest(np.where(finite, batch.mean, 0.0)),
-            "lowest_sigma": _lowest(np.where(finite, batch.sigma, 0.0)),
-            "lowest_upper_minus_mean": _lowest(room),
+            "lowest_mean": _lowest(mean),
+            "lowest_sigma": _lowest(sigma),
+            "lowest_upper_minus_mean": _lowest(upper - mean + _ROUNDING * np.abs(mean)),
         }
     )
     return Suite(

@@ -62,9 +62,10 @@ def below(column: str, high: float, claim: str, failure: str) -> Expectation:
 
 
 def figure(value: float) -> str:
-    """A figure for people: four significant digits, thousands apart, no exponent for what can be read without one."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
+    """A figure for people: whole from a thousand on, else four significant digits."""
+    readable = math.isfinite(value) and abs(value) < 1e15
+    if readable and (abs(value) >= 1000 or value == int(value)):
+        return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
