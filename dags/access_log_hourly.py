@@ -30,7 +30,7 @@ Expectations, **tally** cost per key, location and request type, and which keys 
     max_active_runs=4,
     dagrun_timeout=timedelta(hours=1),
     default_args=loop.DEFAULT_ARGS,
-    params=loop.PARAMS,
+    params=loop.loop_params(),
     tags=["foreshard", "observe"],
     doc_md=DOC,
 )

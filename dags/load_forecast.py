@@ -28,7 +28,7 @@ forecast load at the upper quantile ÷ its capacity).
     max_active_runs=2,
     dagrun_timeout=timedelta(hours=2),
     default_args=loop.DEFAULT_ARGS,
-    params=loop.PARAMS,
+    params=loop.loop_params(),
     tags=["foreshard", "forecast"],
     doc_md=DOC,
 )

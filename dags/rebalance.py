@@ -31,7 +31,7 @@ ones in one version, check the table, **clean** the sources once the sidecars fo
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
     default_args=loop.DEFAULT_ARGS,
-    params={**loop.PARAMS, "hours_until_old": loop.AGE_PARAM, "require_approval": loop.APPROVAL_PARAM},
+    params=loop.acting_params(),
     tags=["foreshard", "plan", "actuate"],
     doc_md=DOC,
 )

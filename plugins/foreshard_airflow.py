@@ -68,34 +68,44 @@ DEFAULT_ARGS: Mapping[str, Any] = {
     "execution_timeout": timedelta(minutes=20),
 }
 
-HOUR_PARAM = Param(
-    None,
-    type=["null", "string"],
-    title="Hour",
-    description="Start of the closed hour, ISO 8601 (2026-03-01T08:00:00Z; UTC where it says no zone). Empty: the run's "
-    "partition, or else the last closed hour.",
-)
-DRY_RUN_PARAM = Param(False, type="boolean", title="Dry run", description="Plan and check, but touch no data and no table.")
-OLD_HOURS_PARAM = Param(
-    False,
-    type="boolean",
-    title="Act on old hours",
-    description="Let a plan for an hour that is long over move live data (a backfill never does, unless asked).",
-)
-AGE_PARAM = Param(
-    3, type="integer", minimum=1, title="Hours until old", description="How old an hour may be and still be acted on."
-)
-APPROVAL_PARAM = Param(
-    os.environ.get("FORESHARD_REQUIRE_APPROVAL", "").lower() in {"1", "true", "yes"},
-    type="boolean",
-    title="Require approval",
-    description="Wait until a person approves the plan (default: FORESHARD_REQUIRE_APPROVAL).",
-)
-PARAMS = {"hour": HOUR_PARAM, "dry_run": DRY_RUN_PARAM, "act_on_old_hours": OLD_HOURS_PARAM}
-"""The params that every DAG of the loop has."""
-
 PASSED_ON = ("dry_run", "act_on_old_hours")
 """Params that travel with the asset event, so that a dry run of the first DAG is one of the whole loop."""
+
+
+def loop_params() -> dict[str, Param]:
+    """The params that every DAG of the loop has; made anew for each, because Airflow writes a run's values into them."""
+    return {
+        "hour": Param(
+            None,
+            type=["null", "string"],
+            title="Hour",
+            description="Start of a closed hour, ISO 8601 (2026-03-01T08:00:00Z; UTC where it says no zone). "
+            "Empty: the run's partition, or else the last closed hour.",
+        ),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Plan and check, but touch no data and no table."),
+        "act_on_old_hours": Param(
+            False,
+            type="boolean",
+            title="Act on old hours",
+            description="Let the plan of an hour that is long over move live data (a backfill never does, unless asked).",
+        ),
+    }
+
+
+def acting_params() -> dict[str, Param]:
+    """The params of a DAG that moves data: those of the loop, and when a plan may be acted on."""
+    return {
+        **loop_params(),
+        "hours_until_old": Param(
+            3, type="integer", minimum=1, title="Hours until old", description="How long after its end an hour is acted on."
+        ),
+        "require_approval": Param(
+            os.environ.get("FORESHARD_REQUIRE_APPROVAL", "").lower() in {"1", "true", "yes"},
+            type="boolean",
+            title="Require approval",
+            description="Wait until a person approves the plan (default: FORESHARD_REQUIRE_APPROVAL).",
+        ),
+    }
 
 
 def parse_hour(text: str) -> datetime:

@@ -12,13 +12,19 @@ from typing import Any
 
 
 def main(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.db import initdb
 
     initdb()
+    return [run(parse(step["dag"]), step) for step in steps]
+
+
+def parse(dag_id: str) -> Any:
+    """The DAG, parsed anew: Airflow writes a run's params into the object."""
+    from airflow.dag_processing.dagbag import DagBag
+
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], bundle_name="dags-folder")
     assert bag.import_errors == {}
-    return [run(bag.dags[step["dag"]], step) for step in steps]
+    return bag.dags[dag_id]
 
 
 def run(dag: Any, step: dict[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def world(
         "FORESHARD_COLLECTIONS": json.dumps([{"database": name, "collection": "trips", "key_field": "station"}]),
         "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
         "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),
-        "FORESHARD_MIGRATE__GRACE_PERIOD": "0",
+        "FORESHARD_MIGRATE__GRACE_PERIOD": "PT0S",
     }
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in settings.items():
