@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 from foreshard.adapters.mongo import Document
 from foreshard.adapters.version_documents import exact, identity_of
 from foreshard.model import ShardedCollection
+from foreshard.ports.replicas import DocumentReader
 
 Batch = dict[bytes, tuple[Any, bytes]]
 
@@ -59,7 +60,7 @@ class MongoDocumentReader:
         documents = self._client[collection.database][collection.collection]
         return [{k: v for k, v in dict(index).items() if k not in ("v", "ns")} for index in documents.list_indexes()]
 
-    def copy_indexes_from(self, other: MongoDocumentReader, collection: ShardedCollection) -> None:
+    def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
         """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
         here = {index["name"] for index in self.indexes(collection)}
         for index in other.indexes(collection):

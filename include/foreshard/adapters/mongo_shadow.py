@@ -127,6 +127,17 @@ class MongoShadowStore:
         found = rows.find({"_id": {"$in": list(keys)}})
         return {row["_id"]: Placement(row["_id"], row["primary"], tuple(row["shadows"]), int(row["epoch"])) for row in found}
 
+    def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
+        """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
+        stayed: set[int] = set()
+        for name in ("routing_versions", "routing_changes"):
+            versions = self._database.get_collection(name, read_concern=ReadConcern("majority"))
+            for version in versions.find({"changes.key": key}, {"changes": {"$elemMatch": {"key": key}}}):
+                change = version["changes"][0]
+                if change["primary"] == primary:
+                    stayed.add(int(change["new_epoch"]))
+        return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
+
     def incoming_moves(self, partition_id: str) -> frozenset[str]:
         """The keys that a move under way brings to a partition."""
         moves = self._database["moves"].find({"target": partition_id, "state": {"$nin": list(MOVE_PAST)}}, {"key": 1})

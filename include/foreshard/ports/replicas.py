@@ -87,8 +87,27 @@ class DocumentReader(Protocol):
         """Those of ``ids`` that exist and carry ``key``."""
         ...
 
+    def indexes(self, collection: ShardedCollection) -> list[dict[str, Any]]: ...
+
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
-        """Create the indexes that ``other`` has and this partition lacks."""
+        """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
+        ...
+
+
+class PrimaryStore(Protocol):
+    """One partition as the primary of a document whose conflict is being resolved."""
+
+    def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
+        """The document as it stands."""
+        ...
+
+    def settle(
+        self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
+    ) -> tuple[int, int]:
+        """Write ``body`` (None: delete) and note what it covers, in one transaction; return its cluster time.
+
+        Raise :class:`foreshard.errors.ReplicaRefused` where the partition isn't the key's primary (any more).
+        """
         ...
 
 

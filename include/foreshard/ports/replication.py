@@ -95,6 +95,10 @@ class ShadowStore(Protocol):
         """The published rows of these keys (unlisted ones are left out)."""
         ...
 
+    def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
+        """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
+        ...
+
     def incoming_moves(self, partition_id: str) -> frozenset[str]:
         """The keys that a move under way brings to a partition."""
         ...

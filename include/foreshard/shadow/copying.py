@@ -32,9 +32,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Differences:
-    """Per namespace: documents (identity → id) that differ, are missing on the shadow, or are too many there."""
+    """Per namespace: documents that differ, are missing on the shadow, or are too many there, as they are at the source."""
 
-    by_namespace: Mapping[str, Mapping[bytes, Any]]
+    by_namespace: Mapping[str, Documents]
 
     def __len__(self) -> int:
         return sum(len(ids) for ids in self.by_namespace.values())
@@ -79,23 +79,28 @@ class Copier:
 
     def differences(self) -> Differences:
         """What differs now; changes that are still on their way count as well."""
-        found: dict[str, dict[bytes, Any]] = {}
+        found: dict[str, Documents] = {}
         for collection in self._collections:
-            ids = found.setdefault(collection.namespace, {})
+            ids: dict[bytes, tuple[Any, bytes | None]] = {}
             for here in self._target.scan(collection, self._shadow.key, self._batch):
                 there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
-                ids |= {identity: i for identity, (i, _) in here.items() if identity not in there}
+                ids |= {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
             for there in self._source.scan(collection, self._shadow.key, self._batch):
                 here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
-                ids |= {i: d for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+                ids |= {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+            found[collection.namespace] = ids
         return Differences(found)
 
-    def still_different(self, among: Differences) -> Differences:
-        """Those of ``among`` that differ now."""
-        found: dict[str, dict[bytes, Any]] = {}
+    def sort_out(self, among: Differences) -> tuple[Differences, Differences]:
+        """Of differences found before the shadow caught up: (those that last, those whose source has changed since)."""
+        lasting: dict[str, dict[bytes, tuple[Any, bytes | None]]] = {}
+        moving: dict[str, dict[bytes, tuple[Any, bytes | None]]] = {}
         for collection, documents in self._again(among):
-            found.setdefault(collection.namespace, {}).update({i: d for i, (d, _) in documents.items()})
-        return Differences(found)
+            before = among.by_namespace[collection.namespace]
+            for identity, (document_id, body) in documents.items():
+                kind = lasting if body == before[identity][1] else moving
+                kind.setdefault(collection.namespace, {})[identity] = (document_id, body)
+        return Differences(lasting), Differences(moving)
 
     def repair(self, floor: Version, among: Differences) -> int:
         """Write the source's documents over those of ``among`` that differ now; return how many."""
@@ -106,9 +111,9 @@ class Copier:
         for collection in self._collections:
             wanted = list(among.by_namespace.get(collection.namespace, {}).items())
             for start in range(0, len(wanted), self._batch):
-                some = dict(wanted[start : start + self._batch])
-                there = self._source.fetch(collection, self._shadow.key, list(some.values()))
+                some = {identity: document_id for identity, (document_id, _) in wanted[start : start + self._batch]}
                 here = self._target.fetch(collection, self._shadow.key, list(some.values()))
+                there = self._source.fetch(collection, self._shadow.key, list(some.values()))
                 yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
 
     def _write(self, collection: ShardedCollection, floor: Version, documents: Documents) -> int:

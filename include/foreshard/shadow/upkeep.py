@@ -40,11 +40,14 @@ def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
 
 
 def judge(shadow: Shadow, around: Surroundings) -> tuple[str, dict[str, Any]] | None:
-    """The event that a shadow's surroundings call for, with its fields; None where all is as it should be."""
+    """The event that a shadow's surroundings call for, with its fields; None where all is as it should be.
+
+    A higher epoch on the same primary is none of its business here: the key may have left and come back, or not.
+    """
     placement = around.placements.get(shadow.key)
     if placement is not None and placement.primary == shadow.target:
         return "absorb", {"problem": "its partition became the primary"}
-    if placement is not None and (placement.primary != shadow.source or placement.epoch > max(shadow.epoch, 1)):
+    if placement is not None and placement.primary != shadow.source:
         return _again(shadow, "the primary moved", source=placement.primary, epoch=placement.epoch)
     if shadow.state in APPLYING and shadow.incarnation is not None:
         capture = around.captures.get(shadow.source)
@@ -111,6 +114,12 @@ class Upkeep:
 
     def _react(self, shadow: Shadow, around: Surroundings) -> Shadow | None:
         verdict = judge(shadow, around)
+        placement = around.placements.get(shadow.key)
+        if verdict is None and placement is not None and placement.epoch > shadow.epoch:
+            if self._shadows.left(shadow.key, shadow.source, max(shadow.epoch, 1), placement.epoch):
+                verdict = _again(shadow, "the primary moved away and back", epoch=placement.epoch)
+            else:
+                return self._shadows.change(shadow, shadow.state, {"epoch": placement.epoch}) or shadow
         if verdict is None:
             return shadow
         event, fields = verdict

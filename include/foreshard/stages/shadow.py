@@ -1,0 +1,245 @@
+"""Shadow: the plan's shadows are made, kept fresh, repaired and taken away. What runs for long is the applier's process.
+
+Every function works whether or not an applier runs: where none does, a replicator runs here for as long as it takes, and stands
+by where another has the lease.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from foreshard.consistency.versions import version_of_write
+from foreshard.errors import ShadowRefused, VerificationFailed
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.routing.table import locate
+from foreshard.shadow.copying import Copier, Differences, Documents
+from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, shadow_id, step
+from foreshard.shadow.replicator import Connections, Replicator, Status
+from foreshard.shadow.upkeep import Places
+from foreshard.stages.shadow_removal import RetireSummary, remove_shadow, retire_shadows
+from foreshard.wiring import Wiring
+
+__all__ = [
+    "ApplySummary", "RepairSummary", "RetireSummary", "ShadowSummary", "apply_bounded", "connections", "make_replicator",
+    "remove_shadow", "repair_shadow", "replicating", "request_shadow", "retire_shadows", "run_shadow", "shadow_differences",
+    "start_shadows",
+]  # fmt: skip
+
+POLL = 0.1
+LOOKS = 5
+"""How often a document that keeps changing is looked at before it counts as being on its way."""
+
+FRESH = (ShadowState.READY, ShadowState.LIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSummary:
+    """A shadow that is ready (or live already)."""
+
+    shadow_id: str
+    key: str
+    source: str
+    target: str
+    state: str
+    lag_ms: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApplySummary:
+    """What bounded replication did: ``active`` says whether it was this process that replicated."""
+
+    active: bool
+    captured: int
+    applied: int
+    discarded: int
+    conflicts: int
+    copied: int
+    fresh: int
+    stale: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSummary:
+    """A shadow compared with its source: how many documents differed for good, and were copied anew."""
+
+    shadow_id: str
+    different: int
+    repaired: int
+
+
+# ── making ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_shadows(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
+    """Request the plan's shadows and begin to take its removals away; the ids of the shadows to be run."""
+    plan = wiring.plans.load(hour)
+    if plan.dry_run:
+        return ()
+    for removal in plan.removals:
+        remove_shadow(wiring, removal.key, removal.target)
+    started = []
+    for copy in plan.shadows:
+        placement = wiring.shadows.placements([copy.key]).get(copy.key)
+        if placement is None or placement.primary != copy.target:
+            requested = request_shadow(wiring, copy.key, copy.target, copy.source, copy.reason.sentence, hour)
+            started.append(requested.shadow_id)
+    return tuple(started)
+
+
+def request_shadow(
+    wiring: Wiring, key: str, target: str, source: str | None, reason: str, hour: datetime | None = None
+) -> Shadow:
+    """Ask for a shadow of ``key`` on ``target``; one that is there already stays as it is.
+
+    ``source`` is used where the table does not list the key (None: where the default rule puts it).
+    """
+    wiring.registry.partition(target)
+    placement = wiring.shadows.placements([key]).get(key)
+    primary = placement.primary if placement else source or locate(wiring.routing.current(), key).primary
+    name = shadow_id(key, target)
+    if primary == target:
+        raise ShadowRefused(name, f"{target} holds the primary copy", "choose another partition")
+    epoch, round_ = placement.epoch if placement else 0, time.time_ns() // 1_000_000
+    wanted = Shadow(name, key, primary, target, ShadowState.REQUESTED, epoch, round_, reason, hour)
+    while not wiring.shadows.create(wanted):
+        standing = wiring.shadows.get(name)
+        if standing.state in BEFORE_RETIRING:
+            return standing
+        if standing.state is ShadowState.RETIRING:
+            raise ShadowRefused(name, "it is being taken away", "retire it first (foreshard shadows remove)")
+        fields = {
+            "source": primary, "epoch": epoch, "reason": reason, "hour": hour, "round": max(round_, standing.round + 1),
+            "floor": None, "incarnation": None, "wait_cycle": None, "lag_ms": None, "caught_up_at": None, "problem": None,
+            "attempts": 0,
+        }  # fmt: skip
+        requested = step(wiring.shadows, standing, "request", fields)
+        if requested is not None:
+            return requested
+    return wanted
+
+
+def run_shadow(wiring: Wiring, shadow_id: str) -> ShadowSummary:
+    """Wait until the shadow is ready, doing the work here where nobody else does; raise :class:`ShadowRefused`."""
+    begun = time.monotonic()
+    deadline = begun + wiring.settings.shadow.apply_timeout.total_seconds()
+    with replicating(wiring) as status:
+        while (shadow := wiring.shadows.get(shadow_id)).state not in FRESH:
+            if shadow.state not in BEFORE_RETIRING:
+                raise ShadowRefused(shadow_id, shadow.problem or f"it is {shadow.state}", "request it again")
+            if time.monotonic() > deadline:
+                trouble = "; ".join(status.problems.values()) or shadow.problem or "no trouble noted"
+                raise ShadowRefused(shadow_id, f"still {shadow.state} ({trouble})", "run it again: it goes on where it stands")
+            time.sleep(POLL)
+    seconds = round(time.monotonic() - begun, 3)
+    return ShadowSummary(shadow.shadow_id, shadow.key, shadow.source, shadow.target, shadow.state.value, shadow.lag_ms, seconds)
+
+
+# ── feeding ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def connections(wiring: Wiring) -> Connections:
+    """What a replicator works with."""
+    places = Places(wiring.documents, wiring.replica)
+    return Connections(
+        wiring.shadows, wiring.captures, wiring.conflicts, places, wiring.change_feed, wiring.replication_log,
+        wiring.replication_reader, wiring.settings.sharded_collections,
+    )  # fmt: skip
+
+
+def make_replicator(wiring: Wiring, stop: threading.Event) -> Replicator:
+    """A replicator of this process."""
+    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    return Replicator(connections(wiring), wiring.settings.shadow, worker, stop)
+
+
+@contextmanager
+def replicating(wiring: Wiring) -> Iterator[Status]:
+    """Replicate in the background, or stand by where another process does; what it has done is in the status."""
+    stop = threading.Event()
+    replicator = make_replicator(wiring, stop)
+    thread = threading.Thread(target=replicator.run, name="foreshard-replicator")
+    thread.start()
+    try:
+        yield replicator.status
+    finally:
+        stop.set()
+        thread.join()
+
+
+def apply_bounded(wiring: Wiring, seconds: float) -> ApplySummary:
+    """Bring every shadow up to the moment of the call, for ``seconds`` at most; returns early once all are."""
+    called_at, deadline = datetime.now(UTC), time.monotonic() + seconds
+    with replicating(wiring) as status:
+        was_active = False
+        while True:
+            was_active = was_active or status.active
+            serving = wiring.shadows.shadows(APPLYING)
+            stale = [s for s in serving if s.state not in FRESH or s.caught_up_at is None or s.caught_up_at < called_at]
+            if not stale or time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+    counts = status.counts
+    return ApplySummary(
+        was_active, status.captured, counts.applied, counts.discarded, counts.conflicts, status.copied,
+        len(serving) - len(stale), len(stale), tuple(status.problems.values()),
+    )  # fmt: skip
+
+
+# ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def repair_shadow(wiring: Wiring, shadow_id: str, write: bool = True) -> RepairSummary:
+    """Anti-entropy: compare all documents with the source, wait for what is on its way, copy anew what still differs."""
+    with replicating(wiring):
+        shadow, copier, remaining = _lasting_differences(wiring, shadow_id)
+        repaired = 0
+        if write and len(remaining):
+            floor = version_of_write(shadow.source, shadow.epoch, *wiring.documents(shadow.source).cluster_time())
+            repaired = copier.repair(floor, remaining)
+    return RepairSummary(shadow_id, len(remaining), repaired)
+
+
+def shadow_differences(wiring: Wiring, shadow_id: str) -> tuple[str, ...]:
+    """What differs between a shadow and its primary and isn't on its way: ``namespace: id``."""
+    with replicating(wiring):
+        _, _, remaining = _lasting_differences(wiring, shadow_id)
+    return tuple(f"{namespace}: {i!r}" for namespace, found in remaining.by_namespace.items() for i, _ in found.values())
+
+
+def _lasting_differences(wiring: Wiring, shadow_id: str) -> tuple[Shadow, Copier, Differences]:
+    shadow = _wait_fresh(wiring, shadow_id, datetime.now(UTC))
+    copier = Copier(
+        shadow, wiring.documents(shadow.source), wiring.documents(shadow.target), wiring.replica(shadow.target),
+        wiring.settings.sharded_collections, wiring.conflicts, wiring.settings.shadow.batch_documents,
+    )  # fmt: skip
+    lasting: dict[str, Documents] = {}
+    moving = copier.differences()
+    for _ in range(LOOKS):
+        if not len(moving):
+            break
+        _wait_fresh(wiring, shadow_id, datetime.now(UTC))
+        stayed, moving = copier.sort_out(moving)
+        for namespace, documents in stayed.by_namespace.items():
+            lasting[namespace] = {**lasting.get(namespace, {}), **documents}
+    return shadow, copier, Differences(lasting)
+
+
+def _wait_fresh(wiring: Wiring, shadow_id: str, moment: datetime) -> Shadow:
+    deadline = time.monotonic() + wiring.settings.shadow.apply_timeout.total_seconds()
+    while True:
+        shadow = wiring.shadows.get(shadow_id)
+        if shadow.state in FRESH and shadow.caught_up_at is not None and shadow.caught_up_at >= moment:
+            return shadow
+        if shadow.state not in BEFORE_RETIRING or time.monotonic() > deadline:
+            raise VerificationFailed(f"shadow {shadow_id}", [shadow.problem or f"it is {shadow.state} and does not catch up"])
+        time.sleep(POLL)

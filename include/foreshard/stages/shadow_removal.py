@@ -1,0 +1,91 @@
+"""Taking shadows away: out of the table first, then, once no sidecar sends reads there, their documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from foreshard.errors import StaleEpoch
+from foreshard.model import PlacementChange
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.shadow.machine import shadow_id, step
+from foreshard.wiring import Wiring
+
+HEARD_WITHIN = timedelta(minutes=2)
+"""A sidecar that was silent for longer is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetireSummary:
+    """Shadows taken away, those that still wait for sidecars or moves, and how many documents were deleted."""
+
+    retired: tuple[str, ...]
+    waiting: tuple[str, ...]
+    documents: int
+
+
+def remove_shadow(wiring: Wiring, key: str, target: str) -> Shadow:
+    """Begin to take a shadow away: it gets no more changes, and leaves the table with the next publication."""
+    name = shadow_id(key, target)
+    while True:
+        shadow = wiring.shadows.get(name)
+        if shadow.state in (ShadowState.RETIRING, ShadowState.RETIRED):
+            return shadow
+        after = step(wiring.shadows, shadow, "remove", {"caught_up_at": None, "lag_ms": None})
+        if after is not None:
+            return after
+
+
+def retire_shadows(wiring: Wiring, hour: datetime | None = None) -> RetireSummary:  # noqa: ARG001 - every stage has it
+    """Delete the copies of all retiring shadows that nobody reads any more; the others wait for the next call.
+
+    ``hour`` makes no difference: whatever is retiring is looked at. Run it again until nothing waits.
+    """
+    retired: list[str] = []
+    waiting: list[str] = []
+    documents = 0
+    for shadow in wiring.shadows.shadows((ShadowState.RETIRING,)):
+        deleted = _retire(wiring, shadow)
+        (waiting if deleted is None else retired).append(shadow.shadow_id)
+        documents += deleted or 0
+    return RetireSummary(tuple(retired), tuple(waiting), documents)
+
+
+def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
+    """Take one away; how many documents were deleted, or None where it must wait."""
+    placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
+    replica = wiring.replica(shadow.target)
+    if placement is not None and placement.primary == shadow.target:
+        replica.revoke(shadow.key, shadow.round)
+        step(wiring.shadows, shadow, "absorb", {"problem": "its partition became the primary"})
+        return 0
+    if placement is not None and shadow.target in placement.shadows:
+        _unlist(wiring, shadow)
+        return None
+    if shadow.key in wiring.shadows.incoming_moves(shadow.target) or not _unread(wiring, shadow):
+        return None
+    replica.revoke(shadow.key, shadow.round)
+    deleted = replica.erase(shadow.key)
+    replica.purge_tombstones(datetime.now(UTC) - wiring.settings.shadow.tombstone_retention)
+    return deleted if step(wiring.shadows, shadow, "cleaned") is not None else None
+
+
+def _unlist(wiring: Wiring, shadow: Shadow) -> None:
+    """Publish the table without it, where the hour's publication has not done so."""
+    placement = wiring.shadows.placements([shadow.key])[shadow.key]
+    others = tuple(partition for partition in placement.shadows if partition != shadow.target)
+    change = PlacementChange(shadow.key, placement.primary, others, placement.epoch, placement.epoch)
+    try:
+        wiring.routing.publish([change], f"remove shadow {shadow.shadow_id}")
+        wiring.shadows.change(shadow, shadow.state)  # the grace period begins now
+    except StaleEpoch:
+        return  # the key has moved: the next call reads its row again
+
+
+def _unread(wiring: Wiring, shadow: Shadow) -> bool:
+    """Whether every sidecar answers from a table without it, or the grace period has passed."""
+    now = datetime.now(UTC)
+    acknowledged, heard = wiring.routing.acknowledged(wiring.routing.version(), heard_since=now - HEARD_WITHIN)
+    if heard and acknowledged == heard:
+        return True
+    return shadow.updated_at is not None and now - shadow.updated_at > wiring.settings.shadow.grace_period

@@ -1,0 +1,101 @@
+"""Shadow copies against real mongods and a real Kafka: they equal their primaries, whoever writes and whatever dies."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import WriteError
+
+from foreshard.ports.replication import ShadowState
+from foreshard.stack.kafka import Kafka
+from foreshard.stack.mongod import Mongod
+from foreshard.stages.shadow import apply_bounded, replicating, run_shadow, shadow_differences
+from foreshard.wiring import Wiring
+from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
+
+
+@pytest.fixture
+def wiring(
+    mongods: tuple[Mongod, ...], kafka: Kafka, unique_name: str, control: MongoClient, partition_clients: dict[str, MongoClient]
+) -> Iterator[Wiring]:
+    with make_wiring(mongods, kafka, unique_name) as made:
+        lay_out(made, mongods, {"hot": "alpha", "cold": "alpha"})
+        yield made
+
+
+def write_at_random(client: MongoClient[Any], database: str, stop: threading.Event, seed: int) -> None:
+    """Inserts, updates, replacements and deletes of a hot and a cold key, single and in transactions."""
+    random_ = random.Random(seed)
+    collection = client[database]["last"]
+    while not stop.is_set():
+        number = random_.randrange(60)
+        where = {"_id": f"{seed}-{number}", "key": random_.choice(("hot", "hot", "cold"))}
+        match random_.randrange(6):
+            case 0 | 1:
+                collection.update_one({"_id": where["_id"]}, {"$inc": {"n": 1}, "$setOnInsert": where}, upsert=True)
+            case 2:
+                collection.delete_one({"_id": where["_id"]})
+            case 3:
+                collection.replace_one({"_id": where["_id"]}, {**where, "text": "x" * random_.randrange(200)}, upsert=True)
+            case 4:
+                collection.update_one({"_id": where["_id"]}, {"$set": {"key": where["key"]}})
+            case _:
+                with client.start_session() as session, session.start_transaction():
+                    collection.delete_one({"_id": where["_id"]}, session=session)
+                    collection.insert_one({**where, "in": "transaction"}, session=session)
+                    collection.update_one({"_id": where["_id"]}, {"$set": {"step": 2}}, session=session)
+
+
+def test_a_shadow_equals_its_primary_after_concurrent_writes_of_every_kind(
+    wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str
+) -> None:
+    alpha, beta = partition_clients["alpha"], partition_clients["beta"]
+    alpha[unique_name]["last"].insert_many([{"_id": f"old-{n}", "key": "hot", "n": n} for n in range(1200)])
+    stop = threading.Event()
+    writers = [threading.Thread(target=write_at_random, args=(alpha, unique_name, stop, seed)) for seed in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        summary = run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+        apply_bounded(wiring, 2)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert summary.state == ShadowState.READY
+    assert shadow_differences(wiring, "hot|beta") == ()
+    assert documents(beta, unique_name, "hot") == documents(alpha, unique_name, "hot")
+    assert documents(beta, unique_name, "cold") == []
+
+
+def test_an_app_cannot_write_to_a_shadow(wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str) -> None:
+    partition_clients["alpha"][unique_name]["last"].insert_one({"_id": 1, "key": "hot"})
+    run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+    with pytest.raises(WriteError) as refused:
+        partition_clients["beta"][unique_name]["last"].insert_one({"_id": 2, "key": "hot"})
+    assert refused.value.code == 121
+
+
+def test_an_idle_key_is_fresh(wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str) -> None:
+    partition_clients["alpha"][unique_name]["last"].insert_one({"_id": 1, "key": "hot"})
+    run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+    summary = apply_bounded(wiring, 20)
+    shadow = wiring.shadows.get("hot|beta")
+    assert (summary.fresh, summary.stale) == (1, 0)
+    assert shadow.lag_ms is not None
+    assert shadow.lag_ms < 10_000
+
+
+def test_two_replicators_share_the_work_by_lease(wiring: Wiring) -> None:
+    with replicating(wiring) as first:
+        while not first.active:
+            pass
+        with replicating(wiring) as second:
+            run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+            assert first.active
+            assert not second.active
