@@ -32,7 +32,7 @@ def move(key: str, to: str, epoch: int, shadows: tuple[str, ...] = ()) -> Placem
 
 
 def test_nothing_published_is_version_0_and_has_no_table(store):
-    assert (store.version(), store.identity(), store.since(0)) == (0, "", ())
+    assert (store.version(), store.head(), store.since(0)) == (0, (0, ""), ())
     with pytest.raises(NoRoutingTable, match="initialise one first"):
         store.current()
     with pytest.raises(NoRoutingTable):
@@ -49,11 +49,10 @@ def test_the_first_table_is_read_back_as_it_was_published(store):
 
 def test_initialising_again_changes_nothing(store):
     store.initialise(first(3))
-    identity = store.identity()
+    version, identity = store.head()
     store.publish([move("k1", "beta", 1)], "move")
     store.initialise(first(3))
-    assert store.version() == 2
-    assert store.identity() == identity
+    assert (version, store.head()) == (1, (2, identity))
     assert store.current().placements["k1"] == Placement("k1", "beta", (), 2)
     with pytest.raises(RoutingTableStands, match="version 2; version 5"):
         store.initialise(first(3, version=5))

@@ -59,13 +59,12 @@ class MongoRoutingStore:
 
     def version(self) -> int:
         """The current version; 0 where nothing is published."""
-        head = self._state.find_one({"_id": HEAD}, {"version": 1})
-        return int(head["version"]) if head else 0
+        return self.head()[0]
 
-    def identity(self) -> str:
-        """The table's name through its versions; empty where nothing is published."""
-        head = self._state.find_one({"_id": HEAD}, {"identity": 1})
-        return str(head["identity"]) if head else ""
+    def head(self) -> tuple[int, str]:
+        """The current version and the table's name through its versions; (0, "") where nothing is published."""
+        head = self._state.find_one({"_id": HEAD}, {"version": 1, "identity": 1})
+        return (int(head["version"]), str(head["identity"])) if head else (0, "")
 
     def current(self) -> RoutingTable:
         """The whole table as of one moment (a snapshot read); raise :class:`NoRoutingTable` where there is none."""

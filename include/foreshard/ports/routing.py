@@ -32,8 +32,8 @@ class RoutingStore(Protocol):
         """The current version (0 where nothing is published)."""
         ...
 
-    def identity(self) -> str:
-        """A name that a table keeps through its versions and no other table has (empty where nothing is published)."""
+    def head(self) -> tuple[int, str]:
+        """(version, a name that a table keeps through its versions and no other table has); (0, "") without a table."""
         ...
 
     def current(self) -> RoutingTable:

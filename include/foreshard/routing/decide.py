@@ -5,6 +5,7 @@ Writes go to the primary copy, always; :mod:`foreshard.routing.reads` chooses am
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from foreshard.model import Placement, RequestKind
@@ -17,11 +18,12 @@ def decide(
     request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
 ) -> Decision:
     """Return where ``request`` goes; ``placement`` is what the table says of its key."""
-    if request.kind is RequestKind.WRITE:
-        return _write(placement, book, now)
-    if not placement.shadows:
-        return _only_copy(placement, book, now)
-    return ReadChoice(request, placement, around, book, now, random).decide()
+    if request.kind is RequestKind.READ and placement.shadows:
+        return ReadChoice(request, placement, around, book, now, random).decide()
+    made = _only_copy(placement, book, now) if request.kind is RequestKind.READ else _write(placement, book, now)
+    if not request.explain:
+        return made
+    return replace(made, copies=ReadChoice(request, placement, around, book, now, random).primary_taken())
 
 
 def _write(placement: Placement, book: LoadBook, now: float) -> Decision:

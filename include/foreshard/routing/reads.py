@@ -80,6 +80,12 @@ class ReadChoice:
             others.remove(copy)
         return self._drawn(first, usable)
 
+    def primary_taken(self) -> tuple[CopyView, ...]:
+        """The copies of a request that had no choice."""
+        return tuple(
+            replace(c, verdict="taken" if c.role == PRIMARY else "a shadow takes no writes") for c in self._copies.values()
+        )
+
     def _place(self) -> tuple[str, str]:
         """The location to measure from, and what to say where it is not the request's."""
         asked = self._request.location

@@ -1,0 +1,24 @@
+"""What of a partition's address may be shown: everything but its secrets. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode
+
+SECRET_OPTIONS = frozenset({"tlscertificatekeyfilepassword", "ssl_pem_passphrase", "authmechanismproperties", "proxypassword"})
+
+
+def public_uri(uri: str) -> str:
+    """Return ``uri`` without user, password, and options that hold secrets; clients bring their own credentials."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri.rpartition("@")[2]
+    authority, slash, path = rest.partition("/")
+    if not slash and "?" in authority:
+        authority, _, query = authority.partition("?")
+        path = "?" + query
+    address = f"{scheme}://{authority.rpartition('@')[2]}{slash}"
+    database, question, query = path.partition("?")
+    if not question:
+        return address + database
+    shown = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() not in SECRET_OPTIONS]
+    return address + database + ("?" + urlencode(shown, safe=":,/") if shown else "")

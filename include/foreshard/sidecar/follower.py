@@ -1,0 +1,233 @@
+"""Keeps the sidecar's service in step with the control database, in a thread of its own.
+
+It opens a change stream, then reads everything, then takes in each fact as it comes, so that nothing falls between; where the
+database goes away it comes back with growing pauses while the service answers from what it has. It acknowledges its version as
+soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, and keeps the saved copy up to date.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pymongo.errors import PyMongoError
+
+from foreshard.adapters.mongo_control_feed import (
+    Fact,
+    LoadReported,
+    RegistryChanged,
+    ShadowFreshness,
+    TableChanged,
+    Unclear,
+)
+from foreshard.adapters.routing_file import SavedRouting
+from foreshard.errors import ForeshardError, TableGap
+from foreshard.routing.table import apply_changes
+from foreshard.sidecar.service import DATABASE, FILE, Installed, RouteService
+
+if TYPE_CHECKING:
+    from foreshard.adapters.mongo_control_feed import ControlFeed
+    from foreshard.adapters.routing_file import RoutingFile
+    from foreshard.ports.routing import RoutingStore
+    from foreshard.ports.stages import LoadStore, PartitionRegistry
+    from foreshard.wiring import Wiring
+
+ACKNOWLEDGE_EVERY = 1.0
+CONFIRM_EVERY = 5.0
+SAVE_EVERY = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+MOST_PUBLICATIONS = 1_000
+"""Farther behind than this, the whole table is read instead."""
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """One per sidecar process; ``start`` loads the saved copy and begins to follow."""
+
+    def __init__(
+        self,
+        service: RouteService,
+        routing: RoutingStore,
+        registry: PartitionRegistry,
+        loads: LoadStore,
+        feed: ControlFeed,
+        file: RoutingFile,
+        sidecar_id: str,
+    ) -> None:
+        self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
+        self._feed, self._file, self._id = feed, file, sidecar_id
+        self._syncing = threading.Lock()
+        self._stop = threading.Event()
+        self.first_try = threading.Event()
+        self._was_connected = False
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._acknowledged = (0, 0.0)
+        self._saved: tuple[object, ...] = ()
+        self._saved_at = self._confirmed_at = 0.0
+
+    @classmethod
+    def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str) -> Follower:
+        """The follower of the wiring's control database."""
+        return cls(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, wiring.routing_file, sidecar_id)
+
+    def load_saved(self) -> bool:
+        """Answer from the saved copy, where there is a whole one."""
+        saved = self._file.load()
+        if saved is None:
+            return False
+        self._service.install_registry(saved.partitions, saved.locations)
+        self._service.install_table(saved.table, saved.identity, FILE, saved.confirmed_at)
+        self._saved = self._state()
+        log.info("answering from the saved table, version %d, %d keys", saved.table.version, len(saved.table.placements))
+        return True
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and withdraw from the sidecars that are waited for."""
+        self._stop.set()
+        self._thread.join(3.0)
+        installed = self._service.installed
+        if installed is not None and not self._thread.is_alive() and self._state() != self._saved:
+            self._save(installed, self._state())
+        if self._was_connected:
+            try:
+                self._routing.withdraw(self._id)
+            except PyMongoError as error:
+                log.warning("could not withdraw: %s", error)
+
+    def sync(self) -> int:
+        """Make the table as new as the control database's at this moment; return its version. Raises PyMongoError."""
+        with self._syncing:
+            moment = self._service.clock()
+            version, identity = self._routing.head()
+            installed = self._service.installed
+            if not identity:
+                return self._without_published_table()
+            if installed is None or installed.identity != identity:
+                return self._read_whole(moment)
+            behind = version - installed.table.version
+            if behind and not (0 < behind <= MOST_PUBLICATIONS and self._catch_up(identity, moment)):
+                return self._read_whole(moment)
+            self._service.confirm(moment)
+            return self._service.table().version
+
+    def _without_published_table(self) -> int:
+        installed = self._service.installed
+        if installed is None:
+            return 0
+        log.warning("the control database holds no table; still answering from version %d", installed.table.version)
+        return installed.table.version
+
+    def _catch_up(self, identity: str, moment: float) -> bool:
+        """Apply the publications since the installed version; False where one is missing."""
+        table = self._service.table()
+        try:
+            for p in self._routing.since(table.version):
+                table = apply_changes(table, p.changes, p.version, p.published_at, p.default_rule)
+        except TableGap as gap:
+            log.warning("%s", gap)
+            return False
+        self._service.install_table(table, identity, DATABASE, moment)
+        return True
+
+    def _read_whole(self, moment: float) -> int:
+        _, identity = self._routing.head()
+        table = self._routing.current()
+        self._service.install_table(table, identity, DATABASE, moment)
+        log.info("read the whole table, version %d, %d keys", table.version, len(table.placements))
+        return table.version
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stop.is_set():
+            try:
+                with self._feed.follow() as facts:
+                    self._read_everything()
+                    self._service.connected = self._was_connected = True
+                    self.first_try.set()
+                    pause = FIRST_PAUSE
+                    self._take_in(facts)
+            except (PyMongoError, ForeshardError) as error:
+                self._was_connected = False
+                log.warning("not following the control database: %s", str(error).split(", Timeout:")[0])
+            except Exception:
+                log.exception("the follower failed; it starts again")
+            finally:
+                self._service.connected = False
+                self.first_try.set()
+            self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the sidecars' returns
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _read_everything(self) -> None:
+        self._read_registry()
+        self._service.install_freshness(self._feed.freshness())
+        self._service.install_loads(self._loads.current())
+        self.sync()
+        self._upkeep()
+
+    def _read_registry(self) -> None:
+        self._service.install_registry(self._registry.partitions(), self._registry.locations())
+
+    def _take_in(self, facts: Iterator[Fact | None]) -> None:
+        for fact in facts:
+            if self._stop.is_set():
+                return
+            match fact:
+                case TableChanged():
+                    self.sync()
+                case RegistryChanged():
+                    self._read_registry()
+                case LoadReported(load):
+                    self._service.install_loads([load])
+                case ShadowFreshness(key, partition, caught_up_at):
+                    self._service.freshen(key, partition, caught_up_at)
+                case Unclear():
+                    self._read_everything()
+                case None if self._service.installed is None:
+                    self.sync()
+            self._upkeep()
+
+    def _upkeep(self) -> None:
+        """Acknowledge the version and keep the saved copy, where it is time."""
+        installed = self._service.installed
+        if installed is None:
+            return
+        now = time.monotonic()
+        version, at = self._acknowledged
+        if version != installed.table.version or now - at >= ACKNOWLEDGE_EVERY:
+            self._routing.acknowledge(self._id, installed.table.version)
+            self._service.confirm(self._service.clock())
+            self._acknowledged = (installed.table.version, now)
+        state = self._state()
+        if state != self._saved and now - self._saved_at >= SAVE_EVERY:
+            self._save(installed, state)
+        elif now - self._confirmed_at >= CONFIRM_EVERY:
+            self._file.confirm(installed.confirmed_at)
+            self._confirmed_at = now
+
+    def _save(self, installed: Installed, state: tuple[object, ...]) -> None:
+        self._saved_at = time.monotonic()
+        copy = SavedRouting(
+            installed.identity, installed.table, self._service.partitions, self._service.locations, installed.confirmed_at
+        )
+        try:
+            self._file.save(copy)
+        except OSError as error:
+            text = "the table can't be saved in %s (%s); without it, a restart needs the control database"
+            log.warning(text, self._file.path.parent, error.strerror)
+        else:
+            self._saved = state
+
+    def _state(self) -> tuple[object, ...]:
+        """What the saved copy holds; another state is another copy."""
+        installed = self._service.installed
+        where = (installed.identity, installed.table.version) if installed else ()
+        return (*where, self._service.partitions, self._service.locations)

@@ -1,0 +1,36 @@
+"""What a sidecar answers instead of a route: problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foreshard.errors import ForeshardError
+
+PROBLEM_TYPE = "urn:foreshard:problem:"
+
+
+class Problem(ForeshardError):
+    """A request that is not answered with a route; ``code`` is for machines, ``detail`` says what to do."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}")
+        self.status, self.code, self.title, self.detail = status, code, title, detail
+
+    def document(self) -> dict[str, Any]:
+        """The problem document."""
+        return {"type": PROBLEM_TYPE + self.code, "title": self.title, "status": self.status, "detail": self.detail}
+
+
+class BadRequest(Problem):
+    """A request that makes no sense."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(400, code, "the request makes no sense", detail)
+
+
+class NoTableYet(Problem):
+    """Neither was a table saved, nor was the control database reached."""
+
+    def __init__(self) -> None:
+        detail = "no table was saved here and the control database has not given one yet; start it or publish a first table"
+        super().__init__(503, "no-table", "no routing table yet", detail)
