@@ -55,7 +55,7 @@ class VerifySummary:
     def figures(self) -> tuple[tuple[str, str], ...]:
         """Each check by name with its figures, for people."""
         return (
-            (f"documents once, as primary, where table {self.version} says", f"{self.documents:,} of {self.keys:,} keys"),
+            (f"documents once, as primary, where table {self.version} says", f"{self.documents:,} documents, {self.keys:,} keys"),
             ("documents anywhere else", f"{self.misplaced:,} misplaced, {self.duplicated:,} doubled, {self.missing:,} missing"),
             ("shadows compared with their primaries", f"{self.shadow_copies:,} with {self.shadow_documents:,} documents"),
             ("documents that differ in a shadow", f"{self.shadow_differences:,}"),

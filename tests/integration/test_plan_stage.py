@@ -1,0 +1,243 @@
+"""Score and plan against a real control database and real partitions, from tallies to a saved plan."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from foreshard.cli.plan import plan as plan_command
+from foreshard.errors import GateFailed, MissingStageResult, UnknownPartition, Unreachable
+from foreshard.model import (
+    CO_ACCESS_COLUMNS,
+    KEY_LOAD_COLUMNS,
+    DefaultRule,
+    ForecastBatch,
+    HourTally,
+    Location,
+    Move,
+    Partition,
+    PartitionState,
+    Placement,
+    Plan,
+    Reason,
+    RoutingTable,
+    SeriesMatrix,
+)
+from foreshard.settings import CollectionSetting, ForecastSettings, PlanSettings, Settings
+from foreshard.stages.migrate import start_moves
+from foreshard.stages.plan import gate_plan, plan_hour
+from foreshard.stages.score import score_partitions
+from foreshard.wiring import Wiring
+
+HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
+KEYS = tuple(f"station {n}" for n in range(8))
+PLACES = {"alpha": "San Francisco", "beta": "San Francisco", "gamma": "San Jose"}
+LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))
+
+
+def settings_for(mongods, name, folder, **more):
+    return Settings.load(
+        control_uri=mongods[0].uri,
+        control_database=name,
+        data_dir=folder,
+        collections=(CollectionSetting(database=name, collection="stations", key_field="station"),),
+        forecast=ForecastSettings(history_days=2, horizon_hours=3),
+        plan=PlanSettings(error_correlation=0.0, **more),
+    )
+
+
+@pytest.fixture
+def wiring(mongods, unique_name, work_folder, control, partition_clients):
+    """Three partitions; all keys on alpha, which will be overloaded; documents of 1 kB for each key."""
+    with Wiring(settings_for(mongods, unique_name, work_folder)) as built:
+        uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
+        built.registry.register([Partition(n, PLACES[n], 10.0, uris[n]) for n in PLACES], LOCATIONS)
+        rule = DefaultRule(tuple(PLACES), (1.0, 1.0, 1.0))
+        built.routing.initialise(RoutingTable(1, {key: Placement(key, "alpha") for key in KEYS}, rule, HOUR))
+        stations = partition_clients["alpha"][unique_name]["stations"]
+        stations.insert_many([{"_id": f"{key}-{n}", "station": key, "pad": "x" * 1000} for key in KEYS for n in range(3)])
+        observe(built, HOUR)
+        forecast(built, HOUR, [1.0] * 8 + [0.5])
+        yield built
+
+
+def observe(wiring, hour, pairs=((KEYS[0], KEYS[1]),)):
+    load = pd.DataFrame(
+        [(hour, key, PLACES["alpha"], kind, 10, cost, 9) for key in KEYS for kind, cost in (("read", 10.0), ("write", 20.0))],
+        columns=list(KEY_LOAD_COLUMNS),
+    )
+    co_access = pd.DataFrame([(hour, a, b, 500, 9, list(range(9))) for a, b in pairs], columns=list(CO_ACCESS_COLUMNS))
+    wiring.tallies.save([HourTally(hour, load, co_access)])
+
+
+def forecast(wiring, hour, rates, keys=(*KEYS, "newcomer"), sigma=0.05):
+    """Constant forecasts in cost/s for three hours."""
+    mean = np.repeat(np.array(rates)[:, None] * 3600, 3, axis=1)
+    spread = np.full_like(mean, sigma * 3600)
+    wiring.forecasts.begin(hour, 1)
+    wiring.forecasts.save_chunk(0, ForecastBatch(hour, 0.9, keys, mean, spread, mean + 1.28 * spread, ("prophet",) * len(keys)))
+
+
+class TestScore:
+    def test_scores_are_saved_and_the_registry_knows_the_predicted_load(self, wiring):
+        summary = score_partitions(wiring, HOUR)
+        scores = {score.partition_id: score for score in wiring.scores.load(HOUR)}
+        assert summary.worst == "alpha"
+        assert summary.over_high_water == ("alpha",)
+        assert scores["alpha"].lps == pytest.approx(0.8 + 1.2816 * 0.05 * np.sqrt(8) / 10, abs=0.06)
+        assert scores["alpha"].complexity == pytest.approx(1.5, abs=0.05)
+        assert sum(score.keys for score in scores.values()) == 9
+        predicted = {partition.partition_id: partition.predicted_load for partition in wiring.registry.partitions()}
+        assert predicted == {name: pytest.approx(score.predicted_load) for name, score in scores.items()}
+
+    def test_scoring_again_replaces_the_hours_scores(self, wiring, control, unique_name):
+        score_partitions(wiring, HOUR)
+        score_partitions(wiring, HOUR)
+        assert control[unique_name]["scores"].count_documents({}) == 3
+
+    def test_without_forecasts_the_missing_result_is_named(self, wiring):
+        with pytest.raises(MissingStageResult, match="forecasts"):
+            score_partitions(wiring, HOUR + timedelta(hours=1))
+        with pytest.raises(MissingStageResult, match="scores"):
+            wiring.scores.load(HOUR)
+
+    def test_errors_that_move_together_raise_the_score(self, wiring, mongods, unique_name, work_folder):
+        common = np.random.default_rng(0).normal(size=48)
+        costs = (100 + 30 * common + np.zeros((8, 1))).astype(np.float32)
+        wiring.series.save(SeriesMatrix(HOUR, KEYS, costs, np.ones(48, bool)), 3)
+        before = score_partitions(wiring, HOUR)
+        estimating = wiring.settings.model_copy(update={"plan": PlanSettings()})
+        with Wiring(estimating) as other:
+            after = score_partitions(other, HOUR)
+        assert after.error_correlation > 0.9
+        assert after.worst_lps > before.worst_lps
+
+    def test_a_table_that_names_an_unknown_partition_is_refused_in_one_line(self, wiring, control, unique_name):
+        control[unique_name]["routing_table"].update_one({"_id": KEYS[0]}, {"$set": {"primary": "atlantis"}})
+        with pytest.raises(UnknownPartition, match="atlantis"):
+            score_partitions(wiring, HOUR)
+
+
+class TestPlan:
+    def test_the_overloaded_partition_is_relieved_and_the_plan_is_saved_with_its_reasons(self, wiring):
+        summary = plan_hour(wiring, HOUR)
+        plan = wiring.plans.load(HOUR)
+        assert not summary.dry_run
+        assert summary.moves == len(plan.moves) > 0
+        assert summary.worst_lps_after < summary.worst_lps_before
+        assert {move.source for move in plan.moves} == {"alpha"}
+        assert all(3000 < move.estimated_bytes < 4000 for move in plan.moves)
+        assert all(move.reason.sentence and move.reason.facts["needed_by"] for move in plan.moves)
+        gate_plan(wiring, HOUR)
+
+    def test_keys_used_together_stay_together(self, wiring):
+        plan_hour(wiring, HOUR)
+        keys = {move.key for move in wiring.plans.load(HOUR).moves}
+        assert len(keys & {KEYS[0], KEYS[1]}) in (0, 2)
+
+    def test_a_saved_plan_is_read_back_as_it_was(self, wiring):
+        plan_hour(wiring, HOUR)
+        plan = wiring.plans.load(HOUR)
+        wiring.plans.save(plan)
+        assert wiring.plans.load(HOUR) == plan
+
+    def test_a_dry_run_is_marked_and_never_replaces_a_live_plan(self, wiring):
+        assert plan_hour(wiring, HOUR, dry_run=True).dry_run
+        assert wiring.plans.load(HOUR).dry_run
+        assert start_moves(wiring, HOUR) == ()
+        plan_hour(wiring, HOUR)
+        plan_hour(wiring, HOUR, dry_run=True)
+        assert not wiring.plans.load(HOUR).dry_run
+
+    def test_an_old_hour_is_planned_without_effect_unless_asked(self, wiring):
+        observe(wiring, HOUR + timedelta(hours=1))
+        assert plan_hour(wiring, HOUR).dry_run
+        assert not plan_hour(wiring, HOUR, act_on_old_hours=True).dry_run
+
+    def test_once_its_moves_have_begun_the_plan_stands(self, wiring):
+        first = plan_hour(wiring, HOUR)
+        before = wiring.plans.load(HOUR)
+        assert start_moves(wiring, HOUR)
+        forecast(wiring, HOUR, [0.1] * 9)
+        assert plan_hour(wiring, HOUR) == first
+        assert wiring.plans.load(HOUR) == before
+
+    def test_a_pending_move_counts_as_carried_out_and_its_key_stays(self, wiring):
+        plan_hour(wiring, HOUR)
+        moved = {move.key for move in wiring.plans.load(HOUR).moves}
+        start_moves(wiring, HOUR)
+        later = HOUR + timedelta(hours=1)
+        observe(wiring, later)
+        forecast(wiring, later, [1.0] * 8 + [0.5])
+        summary = plan_hour(wiring, later)
+        assert summary.worst_lps_before <= wiring.settings.plan.high_water
+        assert not {move.key for move in wiring.plans.load(later).moves} & moved
+
+    def test_a_key_that_was_moved_lately_cools_down(self, wiring, control, unique_name):
+        for key in KEYS[:7]:
+            wiring.move_journal.plan(
+                Move(f"m-{key}", key, "beta", "alpha", 0, key, Reason("x", "x")), HOUR - timedelta(hours=1)
+            )
+        control[unique_name]["moves"].update_many(
+            {},
+            {
+                "$set": {"state": "done"},
+                "$unset": {"active": 1},
+                "$push": {"history": {"state": "switched", "event": "switch", "at": HOUR - timedelta(hours=2), "lease": 1}},
+            },
+        )
+        plan_hour(wiring, HOUR)
+        assert {move.key for move in wiring.plans.load(HOUR).moves} <= {KEYS[7], "newcomer"}
+
+    def test_draining_partitions_take_nothing(self, wiring):
+        wiring.registry.set_state("beta", PartitionState.DRAINING)
+        plan_hour(wiring, HOUR)
+        assert {move.target for move in wiring.plans.load(HOUR).moves} == {"gamma"}
+
+    def test_the_gate_refuses_a_plan_beyond_its_limits(self, wiring):
+        plan_hour(wiring, HOUR)
+        plan = wiring.plans.load(HOUR)
+        worse = Plan(HOUR, plan.table_version, plan.moves, lps_before={"alpha": 0.5}, lps_after={"alpha": 0.9})
+        wiring.plans.save(worse)
+        with pytest.raises(GateFailed, match="plan"):
+            gate_plan(wiring, HOUR)
+        assert not wiring.gates.load("plan", HOUR).passed
+
+    def test_a_partition_that_does_not_answer_is_named(self, wiring, monkeypatch):
+        monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 300)
+        uri = "mongodb://127.0.0.1:9/?directConnection=true"
+        wiring.registry.register([Partition("gamma", "San Jose", 10.0, uri)], LOCATIONS)
+        with pytest.raises(Unreachable, match="gamma"):
+            plan_hour(wiring, HOUR)
+
+
+class TestKeySizes:
+    def test_large_collections_are_sampled_and_scaled(self, wiring, partition_clients, unique_name):
+        from foreshard.adapters.mongo_planning import MongoPlanningStore
+
+        stations = partition_clients["alpha"][unique_name]["stations"]
+        stations.insert_many([{"station": "huge", "pad": "y" * 1000} for _ in range(2000)])
+        sampling = MongoPlanningStore(wiring.mongo, sample=400)
+        sizes = sampling.key_sizes(wiring.registry.partitions(), wiring.settings.sharded_collections)
+        exact = MongoPlanningStore(wiring.mongo).key_sizes(wiring.registry.partitions(), wiring.settings.sharded_collections)
+        assert exact.typical == 0.0
+        assert exact.of("huge") == pytest.approx(2000 * 1050, rel=0.02)
+        assert sizes.of("huge") == pytest.approx(exact.of("huge"), rel=0.1)
+        assert sizes.of("never seen") == sizes.typical > 0
+
+
+class TestCommand:
+    def test_plan_hour_shows_scores_moves_and_reasons(self, wiring, mongods, unique_name, work_folder, monkeypatch):
+        settings = wiring.settings
+        monkeypatch.setattr(Settings, "load", classmethod(lambda cls, **_: settings))
+        result = CliRunner().invoke(plan_command, ["hour", "2024-03-05T07", "--dry-run"], env={"COLUMNS": "200"})
+        assert result.exit_code == 0, result.output
+        assert "dry run, without effect" in result.output
+        assert "alpha" in result.output
+        assert "would reach" in result.output
+        shown = CliRunner().invoke(plan_command, ["show", "2024-03-05T07"], env={"COLUMNS": "200"})
+        assert "would reach" in shown.output
+        missing = CliRunner().invoke(plan_command, ["show", "2024-03-06T07"])
+        assert isinstance(missing.exception, MissingStageResult)

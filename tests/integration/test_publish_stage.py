@@ -1,0 +1,153 @@
+"""Publishing an hour's shadows and removals in one transaction, and the gate of the table."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from foreshard.errors import GateFailed, StaleEpoch
+from foreshard.model import (
+    DefaultRule,
+    Location,
+    Partition,
+    Placement,
+    PlacementChange,
+    Plan,
+    Reason,
+    RoutingTable,
+    ShadowCopy,
+)
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.settings import Settings
+from foreshard.stages.publish import gate_table, publish_hour
+from foreshard.wiring import Wiring
+
+HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
+WHY = Reason("no_longer_needed", "its reason has gone")
+
+
+@pytest.fixture
+def wiring(mongods, unique_name, work_folder, control):
+    settings = Settings.load(control_uri=mongods[0].uri, control_database=unique_name, data_dir=work_folder)
+    with Wiring(settings) as built:
+        places = [Partition(name, "here", 10.0, "mongodb://127.0.0.1:1") for name in ("alpha", "beta", "gamma")]
+        built.registry.register(places, [Location("here", 0.0, 0.0)])
+        rows = {"a": Placement("a", "alpha", (), 4), "b": Placement("b", "beta", ("gamma",), 2)}
+        built.routing.initialise(RoutingTable(1, rows, DefaultRule(("gamma",), (1.0,)), HOUR))
+        built.plans.save(Plan(HOUR, 1))
+        yield built
+
+
+def shadow(key, source, target, state=ShadowState.READY, epoch=1):
+    return Shadow(f"{key}|{target}", key, source, target, state, epoch, 1, "hot_key", HOUR)
+
+
+def state_of(wiring, shadow_id):
+    return wiring.shadows.get(shadow_id).state
+
+
+def test_ready_shadows_are_published_in_one_version_and_go_live_with_it(wiring):
+    wiring.shadows.create(shadow("a", "alpha", "beta", epoch=4))
+    wiring.shadows.create(shadow("unlisted", "gamma", "alpha"))
+    summary = publish_hour(wiring, HOUR)
+    table = wiring.routing.current()
+    assert (summary.version, summary.published) == (2, True)
+    assert table.placements["a"] == Placement("a", "alpha", ("beta",), 4)
+    assert table.placements["unlisted"] == Placement("unlisted", "gamma", ("alpha",), 1)
+    assert {state_of(wiring, "a|beta"), state_of(wiring, "unlisted|alpha")} == {ShadowState.LIVE}
+
+
+def test_publishing_again_finds_nothing_to_publish(wiring):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    publish_hour(wiring, HOUR)
+    again = publish_hour(wiring, HOUR)
+    assert (again.version, again.published, again.shadows, again.note) == (2, False, (), "nothing to publish")
+
+
+@pytest.mark.parametrize("state", [ShadowState.REQUESTED, ShadowState.COPYING, ShadowState.CATCHING_UP, ShadowState.FAILED])
+def test_a_shadow_that_is_not_ready_is_not_published(wiring, state):
+    wiring.shadows.create(shadow("a", "alpha", "beta", state))
+    assert not publish_hour(wiring, HOUR).published
+
+
+def test_a_shadow_whose_primary_has_moved_is_not_published(wiring):
+    wiring.shadows.create(shadow("a", "gamma", "beta"))
+    assert not publish_hour(wiring, HOUR).published
+    assert state_of(wiring, "a|beta") is ShadowState.READY
+
+
+def test_removals_leave_the_table_and_retire_in_the_same_version_as_new_shadows(wiring):
+    wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.LIVE))
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("b|gamma", "b", "beta", "gamma", WHY),)))
+    summary = publish_hour(wiring, HOUR)
+    table = wiring.routing.current()
+    assert (summary.version, summary.shadows, summary.removals) == (2, ("a|beta",), ("b|gamma",))
+    assert table.placements["b"] == Placement("b", "beta", (), 2)
+    assert state_of(wiring, "b|gamma") is ShadowState.RETIRING
+
+
+def test_a_removal_of_an_unpublished_shadow_only_retires_it(wiring):
+    wiring.shadows.create(shadow("a", "alpha", "beta", ShadowState.COPYING))
+    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("a|beta", "a", "alpha", "beta", WHY),)))
+    assert not publish_hour(wiring, HOUR).published
+    assert state_of(wiring, "a|beta") is ShadowState.RETIRING
+
+
+def test_a_removal_that_has_happened_already_is_passed_over(wiring):
+    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("a|beta", "a", "alpha", "beta", WHY),)))
+    assert not publish_hour(wiring, HOUR).published
+
+
+def test_a_dry_run_publishes_nothing(wiring):
+    later = HOUR + timedelta(hours=1)
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    wiring.plans.save(Plan(later, 1, dry_run=True))
+    assert "dry run" in publish_hour(wiring, later).note
+    assert wiring.routing.version() == 1
+
+
+def test_a_publication_that_another_overtakes_starts_again_from_the_new_table(wiring, monkeypatch):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    publish, overtaken = wiring.routing.publish, []
+
+    def overtake(changes, cause, *, within=None):
+        if not overtaken:
+            overtaken.append(publish([PlacementChange("a", "alpha", ("gamma",), 4, 5)], "another"))
+        return publish(changes, cause, within=within)
+
+    monkeypatch.setattr(wiring.routing, "publish", overtake)
+    assert publish_hour(wiring, HOUR).version == 3
+    assert wiring.routing.current().placements["a"] == Placement("a", "alpha", ("gamma", "beta"), 5)
+
+
+def test_a_publication_that_is_always_overtaken_gives_up_and_changes_nothing(wiring, monkeypatch):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+
+    def overtaken(changes, cause, *, within=None):
+        raise StaleEpoch("a", 4, 5)
+
+    monkeypatch.setattr(wiring.routing, "publish", overtaken)
+    with pytest.raises(StaleEpoch):
+        publish_hour(wiring, HOUR)
+    assert state_of(wiring, "a|beta") is ShadowState.READY
+
+
+def test_the_gate_passes_the_published_table_and_keeps_its_result(wiring):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    publish_hour(wiring, HOUR)
+    gate_table(wiring, HOUR)
+    assert wiring.gates.load("table", HOUR).passed
+
+
+def test_the_gate_stops_a_table_that_names_an_unknown_partition(wiring, control, unique_name):
+    control[unique_name]["routing_table"].update_one({"_id": "a"}, {"$set": {"primary": "atlantis"}})
+    with pytest.raises(GateFailed, match="atlantis"):
+        gate_table(wiring, HOUR)
+
+
+def test_the_gate_stops_a_table_that_has_lost_a_key(wiring, control, unique_name):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    publish_hour(wiring, HOUR)
+    control[unique_name]["routing_table"].delete_one({"_id": "a"})
+    with pytest.raises(GateFailed, match="gone"):
+        gate_table(wiring, HOUR)

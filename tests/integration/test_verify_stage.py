@@ -1,0 +1,166 @@
+"""Verification from the data itself, on real partitions: every fault that it must see, and what it must bear."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from foreshard.adapters.mongo_verify import MongoVerifier
+from foreshard.adapters.seen_ids import SeenIds
+from foreshard.errors import Unreachable, VerificationFailed
+from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.ports.verification import Expectation
+from foreshard.settings import CollectionSetting, Settings
+from foreshard.stages.publish import verify_hour
+from foreshard.wiring import Wiring
+
+HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
+
+
+@pytest.fixture
+def wiring(mongods, unique_name, work_folder, control, partition_clients):
+    """Keys a and b on alpha (b with a shadow on beta), c on beta; unlisted keys live on gamma."""
+    collections = tuple(
+        CollectionSetting(database=unique_name, collection=name, key_field=field)
+        for name, field in (("stations", "station"), ("trips", "at.station"))
+    )
+    settings = Settings.load(
+        control_uri=mongods[0].uri, control_database=unique_name, data_dir=work_folder, collections=collections
+    )
+    with Wiring(settings) as built:
+        uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
+        built.registry.register([Partition(name, "here", 10.0, uri) for name, uri in uris.items()], [Location("here", 0, 0)])
+        rows = {"a": Placement("a", "alpha"), "b": Placement("b", "alpha", ("beta",)), "c": Placement("c", "beta")}
+        built.routing.initialise(RoutingTable(1, rows, DefaultRule(("gamma",), (1.0,)), HOUR))
+        for partition, keys in {"alpha": "ab", "beta": "bc", "gamma": "z"}.items():
+            database = partition_clients[partition][unique_name]
+            database["stations"].insert_many([{"_id": key, "station": key, "bikes": 3} for key in keys])
+            database["trips"].insert_many([{"_id": f"{key}{n}", "at": {"station": key}} for key in keys for n in range(4)])
+        built.verifier = MongoVerifier(built.mongo, looks=2, pause=0.01)
+        yield built
+
+
+@pytest.fixture
+def data(partition_clients, unique_name):
+    return {name: client[unique_name] for name, client in partition_clients.items()}
+
+
+def test_documents_that_all_stand_once_where_the_table_says_are_counted(wiring):
+    summary = verify_hour(wiring, HOUR)
+    assert (summary.version, summary.documents, summary.keys) == (1, 20, 4)
+    assert (summary.misplaced, summary.duplicated, summary.missing, summary.in_transit) == (0, 0, 0, 0)
+    assert (summary.shadow_copies, summary.shadow_documents, summary.shadow_differences) == (1, 5, 0)
+    assert summary.figures()[0][1] == "20 documents, 4 keys"
+
+
+def test_a_document_on_a_wrong_partition_is_misplaced_and_missing_at_its_primary(wiring, data):
+    data["gamma"]["trips"].insert_one({"_id": "lost", "at": {"station": "a"}})
+    with pytest.raises(
+        VerificationFailed, match=r"1 misplaced \(1 of them not at their primary\), 0 doubled.*'lost' \(key 'a'\) on gamma"
+    ):
+        verify_hour(wiring, HOUR)
+
+
+def test_a_document_that_also_stands_at_its_primary_is_doubled(wiring, data):
+    data["gamma"]["stations"].insert_one({"_id": "a", "station": "a", "bikes": 3})
+    with pytest.raises(VerificationFailed, match=r"1 misplaced \(0 of them not at their primary\), 1 doubled"):
+        verify_hour(wiring, HOUR)
+
+
+def test_one_id_that_is_a_primary_of_two_keys_on_two_partitions_is_doubled(wiring, data):
+    data["beta"]["trips"].insert_one({"_id": "a1", "at": {"station": "c"}})
+    with pytest.raises(VerificationFailed, match="'a1' is a primary on alpha and beta"):
+        verify_hour(wiring, HOUR)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda trips: trips.delete_one({"_id": "b2"}), "lacks"),
+        (lambda trips: trips.update_one({"_id": "b2"}, {"$set": {"paid": True}}), "differs in"),
+        (lambda trips: trips.insert_one({"_id": "b9", "at": {"station": "b"}}), "still has"),
+    ],
+    ids=["lacking", "different", "surplus"],
+)
+def test_a_shadow_that_is_not_as_its_primary_is_named_by_document(wiring, data, change, said):
+    change(data["beta"]["trips"])
+    with pytest.raises(VerificationFailed, match=f"shadow of 'b' on beta {said}"):
+        verify_hour(wiring, HOUR)
+
+
+def test_a_difference_in_field_order_or_type_is_a_difference(wiring, data):
+    data["beta"]["stations"].replace_one({"_id": "b"}, {"_id": "b", "bikes": 3, "station": "b"})
+    data["beta"]["trips"].update_one({"_id": "b0"}, {"$set": {"n": 1}})
+    data["alpha"]["trips"].update_one({"_id": "b0"}, {"$set": {"n": 1.0}})
+    with pytest.raises(VerificationFailed, match="2 different in shadows"):
+        verify_hour(wiring, HOUR)
+
+
+@pytest.mark.parametrize("state", ["copying", "verified", "switched", "cleaning"])
+def test_both_ends_of_a_move_under_way_may_hold_the_key(wiring, data, control, unique_name, state):
+    wiring.move_journal.plan(Move("m1", "a", "alpha", "gamma", 0, "a", Reason("x", "x")), HOUR)
+    control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": state}})
+    data["gamma"]["trips"].insert_many([{"_id": f"a{n}", "at": {"station": "a"}} for n in range(4)])
+    summary = verify_hour(wiring, HOUR)
+    assert (summary.in_transit, summary.documents) == (4, 20)
+
+
+def test_what_an_ended_move_left_behind_is_a_fault(wiring, data, control, unique_name):
+    wiring.move_journal.plan(Move("m1", "a", "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
+    control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": "done"}})
+    data["gamma"]["trips"].insert_one({"_id": "a1", "at": {"station": "a"}})
+    with pytest.raises(VerificationFailed, match="1 doubled"):
+        verify_hour(wiring, HOUR)
+
+
+@pytest.mark.parametrize("state", [ShadowState.COPYING, ShadowState.READY, ShadowState.RETIRING])
+def test_a_shadow_in_the_making_or_retiring_may_hold_the_key(wiring, data, state):
+    wiring.shadows.create(Shadow("c|gamma", "c", "beta", "gamma", state, 1, 1, "hot_key", HOUR))
+    data["gamma"]["stations"].insert_one({"_id": "c", "station": "c"})
+    assert verify_hour(wiring, HOUR).in_transit == 1
+
+
+def test_a_key_that_is_switched_while_documents_are_read_is_no_fault(wiring, data):
+    tables = [wiring.routing.current()]
+    moved = RoutingTable(2, {**tables[0].placements, "a": Placement("a", "gamma", (), 2)}, tables[0].default_rule, HOUR)
+    for name in ("stations", "trips"):
+        documents = list(data["alpha"][name].find({"station" if name == "stations" else "at.station": "a"}))
+        data["gamma"][name].insert_many(documents)
+        data["alpha"][name].delete_many({"_id": {"$in": [document["_id"] for document in documents]}})
+    answers = iter([*tables])
+    found = wiring.verifier.verify(
+        wiring.registry.partitions(),
+        wiring.settings.sharded_collections,
+        lambda: Expectation(next(answers, moved)),
+    )
+    assert found.sound
+
+
+def test_documents_without_a_key_are_counted_apart_and_odd_keys_are_borne(wiring, data):
+    data["gamma"]["stations"].insert_many([{"_id": "nobody"}, {"_id": "none", "station": None}])
+    data["gamma"]["stations"].insert_many([{"station": key} for key in ("", "a\0b", "ключ 🚲", "x" * 10_000, "a.b$c")])
+    summary = verify_hour(wiring, HOUR)
+    assert (summary.without_key, summary.documents) == (2, 25)
+
+
+def test_collections_and_partitions_without_documents_are_in_order(wiring, data):
+    for database in data.values():
+        database.client.drop_database(database.name)
+    summary = verify_hour(wiring, HOUR)
+    assert (summary.documents, summary.keys) == (0, 0)
+
+
+def test_a_partition_that_does_not_answer_is_named(wiring, monkeypatch):
+    monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 300)
+    wiring.registry.register([Partition("gamma", "here", 1.0, "mongodb://127.0.0.1:9/?directConnection=true")], [])
+    with pytest.raises(Unreachable, match="partition gamma"):
+        verify_hour(wiring, HOUR)
+
+
+def test_ids_seen_more_than_once_are_found_beyond_what_memory_holds(monkeypatch):
+    monkeypatch.setattr("foreshard.adapters.seen_ids.BUFFERED", 10)
+    with SeenIds() as seen:
+        for n in [*range(1000), 5, 700]:
+            seen.add(b"%d" % n)
+        assert seen.repeated() == {SeenIds.hash(b"5"), SeenIds.hash(b"700")}
+        assert seen.repeated() == {SeenIds.hash(b"5"), SeenIds.hash(b"700")}
