@@ -1,0 +1,91 @@
+"""Moves back and forth under four writers, with the mover killed at every state and between: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from foreshard.stages import migrate
+
+POINTS_BEFORE_SWITCH = (
+    "claimed", "copying", "prepared", "batch@copying", "catching_up", "fenced", "fence-set@fenced", "drained", "verified",
+    "switched",
+)  # fmt: skip
+POINTS_BEHIND_SWITCH = ("published", "fence-lifted@switched")
+POINTS_WHILE_CLEANING = ("cleaning", "removed@cleaning")
+
+
+def test_keys_move_back_and_forth_under_writers_and_no_acknowledged_write_is_lost(world, writers, settled):
+    world.fill(300)
+    here, there = "alpha", "beta"
+    for _ in range(4):
+        summary = world.move(here, there)
+        assert summary.state == "switched", summary
+        assert world.owner() == there
+        migrate.clean_moves(world.wiring)
+        here, there = there, here
+    settled(writers)
+    assert all(writer.acknowledged for writer in writers)
+    assert sum(writer.refusals for writer in writers) > 0
+    assert len([i for i in world.copies()["alpha"] if not i.startswith("w")]) == 300
+    assert world.stations("alpha").count_documents({"name": world.key}) == 1
+
+
+def test_a_mover_killed_anywhere_is_resumed_by_a_new_process_and_nothing_is_lost(world, writers, settled):
+    world.fill(300)
+    here, there = "alpha", "beta"
+    for point in (*POINTS_BEFORE_SWITCH, *POINTS_BEHIND_SWITCH):
+        move_id = world.plan(here, there)
+        killed = world.process("run", move_id, point)
+        assert killed.returncode == -signal.SIGKILL, (point, killed)
+        resumed = world.process("run", move_id)
+        assert resumed.returncode == 0, (point, resumed.stderr)
+        assert (world.state(move_id), world.owner()) == ("switched", there), (point, resumed)
+        migrate.clean_moves(world.wiring)
+        assert world.state(move_id) == "done", point
+        here, there = there, here
+    settled(writers)
+
+
+def test_a_cleaner_killed_anywhere_is_resumed_and_nothing_is_lost(world, writers, settled):
+    world.fill(300)
+    here, there = "alpha", "beta"
+    for point in POINTS_WHILE_CLEANING:
+        move_id = world.plan(here, there)
+        assert migrate.run_move(world.wiring, move_id).state == "switched"
+        assert world.process("clean", move_id, point).returncode == -signal.SIGKILL
+        assert world.state(move_id) == "cleaning"
+        migrate.clean_moves(world.wiring)
+        assert world.state(move_id) == "done"
+        here, there = there, here
+    settled(writers)
+
+
+def test_a_move_killed_at_any_state_before_its_switch_is_reverted_and_the_source_serves(world, writers, settled):
+    world.fill(300)
+    for point in (*POINTS_BEFORE_SWITCH, "reverting", "fence-lifted@reverting", "batch@reverting"):
+        move_id = world.plan("alpha", "beta")
+        if "reverting" in point:
+            assert world.process("run", move_id, "verified").returncode == -signal.SIGKILL
+            assert world.process("revert", move_id, point).returncode == -signal.SIGKILL
+        else:
+            assert world.process("run", move_id, point).returncode == -signal.SIGKILL
+        summary = migrate.revert_move(world.wiring, move_id)
+        assert (summary.state, world.owner()) == ("reverted", "alpha"), point
+        assert not world.refused("alpha"), point
+        assert world.copies()["beta"] == {}, point
+    settled(writers)
+
+
+def test_a_switched_move_cannot_be_reverted_but_is_undone_by_a_reverse_move(world, writers, settled):
+    from foreshard.errors import IllegalTransition
+
+    world.fill(100)
+    move_id = world.plan("alpha", "beta")
+    migrate.run_move(world.wiring, move_id)
+    with pytest.raises(IllegalTransition, match="switched"):
+        migrate.revert_move(world.wiring, move_id)
+    assert migrate.undo_move(world.wiring, move_id).state == "switched"
+    assert world.owner() == "alpha"
+    settled(writers)
