@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from foreshard.adapters.routing_file import RoutingFile
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
-    from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
+    from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureStore, ChangeFeed, ReplicationLog, ReplicationReader, ShadowStore
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import (
@@ -216,6 +216,11 @@ class Wiring:
         from foreshard.adapters.mongo_documents import MongoDocumentReader
 
         return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)))
+
+    def primary(self, partition_id: str) -> PrimaryStore:
+        from foreshard.adapters.mongo_primary import MongoPrimaryStore
+
+        return MongoPrimaryStore(self.mongo.partition(self.registry.partition(partition_id)))
 
     def replica(self, partition_id: str) -> ReplicaStore:
         from foreshard.adapters.mongo_versions import MongoReplicaStore

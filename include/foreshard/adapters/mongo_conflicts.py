@@ -84,6 +84,7 @@ def _conflict(found: Mapping[str, Any]) -> Conflict:
         found["_id"],
         found["namespace"],
         found["document_id"],
+        identity_of(found["namespace"], found["document_id"]),
         found["key"],
         ConflictPolicy(found["policy"]),
         read_copy(found["kept"]),

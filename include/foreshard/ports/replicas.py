@@ -118,6 +118,7 @@ class Conflict:
     conflict_id: str
     namespace: str
     document_id: Any
+    identity: bytes
     key: str
     policy: ConflictPolicy
     kept: Copy

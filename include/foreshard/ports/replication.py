@@ -72,6 +72,10 @@ class ShadowStore(Protocol):
 
     def of_key(self, key: str) -> tuple[Shadow, ...]: ...
 
+    def history(self, shadow_id: str) -> list[dict[str, Any]]:
+        """The last changes of state: ``{state, at, problem}``, oldest first."""
+        ...
+
     def change(
         self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
     ) -> Shadow | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -29,8 +29,9 @@ from foreshard.ports.replication import (
     ShadowStore,
 )
 from foreshard.settings import ShadowSettings
-from foreshard.shadow.apply import Applier, ApplyCounts
+from foreshard.shadow.apply import Applier
 from foreshard.shadow.capture import Capture
+from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import Places, Upkeep, captured_keys
 
 PACE = 0.05
@@ -53,38 +54,6 @@ class Connections:
     log: Callable[[], ReplicationLog]
     reader: Callable[[], ReplicationReader]
     collections: Sequence[ShardedCollection]
-
-
-@dataclass
-class Status:
-    """What a replicator has done since its start; ``problem`` is the last trouble, None once it goes well again."""
-
-    active: bool = False
-    captured: int = 0
-    copied: int = 0
-    counts: ApplyCounts = field(default_factory=ApplyCounts)
-    unreadable: int = 0
-    drift: str | None = None
-    problems: dict[str, str] = field(default_factory=dict)
-    shadows: tuple[Shadow, ...] = ()
-
-    @property
-    def line(self) -> str:
-        """One line for people."""
-        if not self.active:
-            return "standing by: another process replicates" + self._troubles
-        lags = [shadow.lag_ms for shadow in self.shadows if shadow.lag_ms is not None]
-        lag = f"{max(lags)} ms" if lags else "unknown"
-        counts = self.counts
-        return (
-            f"{len(self.shadows)} shadows, lag at most {lag}; captured {self.captured}, applied {counts.applied}, "
-            f"discarded {counts.discarded}, conflicts {counts.conflicts}, copied {self.copied}{self._troubles}"
-        )
-
-    @property
-    def _troubles(self) -> str:
-        troubles = [*self.problems.values(), *([self.drift] if self.drift else [])]
-        return f"; trouble: {'; '.join(troubles)}" if troubles else ""
 
 
 class Replicator:

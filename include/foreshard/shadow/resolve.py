@@ -30,7 +30,6 @@ def version_of_resolution(primary: str, epoch: int, time: tuple[int, int], confl
 
 def resolve(
     conflicts: tuple[Conflict, ...],
-    identity: bytes,
     body: bytes | None,
     collection: ShardedCollection,
     primary: tuple[str, int, PrimaryStore],
@@ -47,5 +46,5 @@ def resolve(
     seen = Version(epoch, HybridTime(0, 0, partition), covering(conflicts))
     time = documents.settle(collection, one.key, one.document_id, body, seen)
     version = version_of_resolution(partition, epoch, time, conflicts)
-    log.publish([ReplicationRecord(one.namespace, one.document_id, identity, one.key, partition, version, body)])
+    log.publish([ReplicationRecord(one.namespace, one.document_id, one.identity, one.key, partition, version, body)])
     store.resolve([conflict.conflict_id for conflict in conflicts], resolution)

@@ -24,11 +24,11 @@ from foreshard.shadow.copying import Copier, Differences, Documents
 from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, shadow_id, step
 from foreshard.shadow.replicator import Connections, Replicator, Status
 from foreshard.shadow.upkeep import Places
-from foreshard.stages.shadow_removal import RetireSummary, remove_shadow, retire_shadows
+from foreshard.stages.shadow_listing import RetireSummary, publish_shadow, remove_shadow, retire_shadows
 from foreshard.wiring import Wiring
 
 __all__ = [
-    "ApplySummary", "RepairSummary", "RetireSummary", "ShadowSummary", "apply_bounded", "connections", "make_replicator",
+    "ApplySummary", "RepairSummary", "RetireSummary", "ShadowSummary", "apply_bounded", "connections", "make_replicator", "publish_shadow",
     "remove_shadow", "repair_shadow", "replicating", "request_shadow", "retire_shadows", "run_shadow", "shadow_differences",
     "start_shadows",
 ]  # fmt: skip

@@ -1,11 +1,12 @@
-"""Taking shadows away: out of the table first, then, once no sidecar sends reads there, their documents."""
+"""Listing shadows in the routing table and taking them away: out of the table first, then, once no sidecar sends reads there,
+their documents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from foreshard.errors import StaleEpoch
+from foreshard.errors import ShadowRefused, StaleEpoch
 from foreshard.model import PlacementChange
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.shadow.machine import shadow_id, step
@@ -68,6 +69,28 @@ def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
     deleted = replica.erase(shadow.key)
     replica.purge_tombstones(datetime.now(UTC) - wiring.settings.shadow.tombstone_retention)
     return deleted if step(wiring.shadows, shadow, "cleaned") is not None else None
+
+
+def publish_shadow(wiring: Wiring, shadow_id: str) -> int:
+    """List a ready shadow in the routing table at once, and call it live; return the table's version."""
+    shadow = wiring.shadows.get(shadow_id)
+    placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
+    if shadow.state not in (ShadowState.READY, ShadowState.LIVE):
+        raise ShadowRefused(shadow_id, f"it is {shadow.state}, not ready", "run it first")
+    if placement is not None and shadow.target in placement.shadows:
+        return wiring.routing.version()
+    others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)
+    change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), epoch, max(epoch, 1))
+    return wiring.routing.publish(
+        [change],
+        f"shadow {shadow_id}",
+        within=lambda session, _: _go_live(wiring, shadow, session),
+    )
+
+
+def _go_live(wiring: Wiring, shadow: Shadow, session: object) -> None:
+    if wiring.shadows.change(shadow, ShadowState.LIVE, session=session) is None:
+        raise ShadowRefused(shadow.shadow_id, "it has changed meanwhile", "retry")
 
 
 def _unlist(wiring: Wiring, shadow: Shadow) -> None:
