@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ def station_documents(sample: Sample, until: pd.Timestamp) -> list[Document]:
     """One document per station of the log, with its counters as they stood at ``until``."""
     before = sample.accesses[sample.accesses["timestamp"] < until]
     counts = Counter(zip(before["partitionable_key"], before["request_type"], strict=True))
-    described = sample.stations.drop_duplicates("name").set_index("name").to_dict("index")
+    described = {row["name"]: row for row in sample.stations.drop_duplicates("name").to_dict("records")}
     return [_station(name, described.get(name, {}), counts) for name in sorted(sample.accesses["partitionable_key"].unique())]
 
 
@@ -71,7 +71,7 @@ def create_indexes(clients: dict[str, MongoClient[Document]]) -> None:
             client[DATABASE][collection].create_index("station")
 
 
-def _station(name: str, described: Document, counts: Counter[tuple[str, str]]) -> Document:
+def _station(name: str, described: Mapping[Any, Any], counts: Counter[tuple[str, str]]) -> Document:
     return {
         "_id": name,
         "station": name,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
@@ -57,8 +58,9 @@ def make_layout(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, 
 
     ``weights`` gives each request type's cost; ``uris`` each partition's address.
     """
-    homes = log.drop_duplicates("partitionable_key", keep="last").set_index("partitionable_key")["location"].to_dict()
-    placement = {key: home_partition(key, city) for key, city in homes.items()}
+    homes = log.drop_duplicates("partitionable_key", keep="last")
+    cities = zip(homes["partitionable_key"], homes["location"], strict=True)
+    placement = {str(key): home_partition(str(key), str(city)) for key, city in cities}
     peak = coming_peak(log, weights, end, {key for key, partition in placement.items() if partition == "sf-1"})
     partitions = tuple(
         Partition(name, location, round(max(peak, 0.01) * HEADROOM[name], 4), uris[name])
@@ -83,5 +85,4 @@ def coming_peak(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, 
     weeks = [
         hourly.reindex(pd.date_range(end - timedelta(weeks=n), periods=24, freq="h"), fill_value=0.0) for n in (1, 2, 3, 4)
     ]
-    mean = sum(week.to_numpy() for week in weeks) / len(weeks)
-    return float(mean.max()) / 3600
+    return float(np.mean([week.to_numpy() for week in weeks], axis=0).max()) / 3600

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from foreshard.client import RoutedClient
@@ -85,7 +86,7 @@ def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> De
     with wiring:
         client = make_client(wiring, stack)
         app = RidersApp(client, options.lookups)
-        initial = {d["_id"]: d for d in station_documents(parts.sample, parts.live_from)}
+        initial = {d["_id"]: d for d in station_documents(parts.sample, pd.Timestamp(parts.live_from))}
         play_live(wiring, app, client, parts, options, steps)
         before = report.routes(stack.sidecar_url, sorted(layout.table.placements))
         times = _loop(stack, app, parts, steps)
