@@ -2,7 +2,8 @@
 
 Source: MongoDB manual, "Comparison/Sort Order" (MinKey, null, numbers, strings, objects, arrays, binary data, ObjectId,
 booleans, dates, timestamps, regular expressions, code, MaxKey). Strings compare by their UTF-8 bytes; a collation's
-comparison key is no valid UTF-8, its bytes are kept by ``surrogateescape``.
+comparison key is no valid UTF-8, its bytes are kept by ``surrogateescape``. Not told apart: null and an empty array, whose
+sort key (undefined) pymongo reads as None.
 """
 
 from __future__ import annotations

@@ -94,9 +94,8 @@ class BulkWrite:
 
     def run(self, items: Sequence[Item]) -> dict[str, Any]:
         """Write all items; raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
-        for item in items:
-            if item.key not in self._routes or item.kind is Kind.DELETE:
-                self._routes[item.key] = self._route(item.key, fresh=item.kind is Kind.DELETE)
+        deleting = any(item.kind is Kind.DELETE for item in items)
+        self._routes = self._ask([item.key for item in items], fresh=deleting)
         pending = list(items)
         wait = Wait(self._writer, items[0].key) if items else None
         while pending and wait is not None:
@@ -114,8 +113,8 @@ class BulkWrite:
             raise BulkWriteError(result)
         return result
 
-    def _route(self, key: str, *, fresh: bool) -> Route:
-        return self._writer.router.route(key, Operation.WRITE, fresh=fresh)
+    def _ask(self, keys: Sequence[str], *, fresh: bool) -> dict[str, Route]:
+        return self._writer.router.routes(tuple(dict.fromkeys(keys)), Operation.WRITE, fresh=fresh)
 
     def _round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
         """Send what can be sent; return what is left to do and, among it, what a fence refused."""
@@ -200,11 +199,9 @@ class BulkWrite:
     def _move_on(self, fenced: Sequence[Item], wait: Wait) -> bool:
         """Ask where the fenced keys live now, and wait where they are still on their way; False after the deadline."""
         wait.refresh()
-        moved = False
-        for key in dict.fromkeys(item.key for item in fenced):
-            latest = self._route(key, fresh=True)
-            moved |= not latest.same_owner(self._routes[key])
-            self._routes[key] = latest
+        latest = self._ask([item.key for item in fenced], fresh=True)
+        moved = any(not route.same_owner(self._routes[key]) for key, route in latest.items())
+        self._routes |= latest
         try:
             if moved:
                 wait.check(self._routes[fenced[0].key])

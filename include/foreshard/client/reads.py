@@ -68,7 +68,7 @@ class Reader:
         if keys is None:
             return self._scatter(filter)
         operation = Operation.WRITE if self.primary_only else Operation.READ
-        routes = {key: self.router.route(key, operation, location) for key in keys}
+        routes = self.router.routes(keys, operation, location)
         if len(keys) == 1:
             (route,) = routes.values()
             return ReadPlan((Part(route.partition, route.uri),), keys)
@@ -121,7 +121,7 @@ class Reader:
         """From each partition the keys that it owns; documents without a usable key are never moved and read where they
         stand."""
         keys = sorted({key for _, found in standing.values() for key in found if isinstance(key, str) and key})
-        owners = self.router.owners(keys)
+        owners = self.router.routes(keys, Operation.WRITE)
         placed: dict[Any, tuple[str, str]] = {key: (route.partition, route.uri) for key, route in owners.items()}
         parts = list(_grouped(placed))
         for partition, (uri, found) in standing.items():

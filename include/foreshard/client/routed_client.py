@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreshard.client.collection import RoutedCollection
@@ -82,11 +83,14 @@ class RoutedClient:
         user: str | None = None,
         collections: Sequence[ShardedCollection] | None = None,
         access_records: bool = True,
+        routing_folder: Path | None = None,
         options: ClientOptions = ClientOptions(),
     ) -> RoutedClient:
         """A client of the sidecar at ``sidecar_url`` (else the settings' own) for the settings' collections, unless others
         are given.
 
+        ``routing_folder``: where the sidecar keeps its last-known-good table, to route from in process while the sidecar is
+        down (without it, operations fail with :class:`foreshard.errors.Unreachable`).
         Raise :class:`foreshard.errors.MissingSecret` where access records are on and the key that pseudonymises users is not
         set.
         """
@@ -108,7 +112,7 @@ class RoutedClient:
             emitter = KafkaAccessEmitter(settings.kafka_bootstrap, settings.access_topic)
         url = sidecar_url or f"http://{settings.sidecar.host}:{settings.sidecar.port}"
         return cls(
-            SidecarRoutes(url),
+            _routes(url, routing_folder),
             Connections(mongo.client, mongo.close),
             sharded,
             request=Request(user=user, location=location),
@@ -172,3 +176,12 @@ class RoutedDatabase:
             problem = f"{self.name}.{collection} is no sharded collection (known: {known})"
             raise ConfigurationError("FORESHARD_COLLECTIONS", problem, "add it with its key field, or use pymongo for it")
         return found
+
+
+def _routes(url: str, folder: Path | None) -> RouteSource:
+    sidecar = SidecarRoutes(url)
+    if folder is None:
+        return sidecar
+    from foreshard.client.file_routes import FallbackRoutes, FileRoutes
+
+    return FallbackRoutes(sidecar, FileRoutes(folder))

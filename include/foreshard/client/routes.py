@@ -59,6 +59,10 @@ class RouteSource(Protocol):
         """Raise :class:`Unreachable` where nobody answers, :class:`foreshard.errors.RouteRefused` where the key is refused."""
         ...
 
+    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
+        """The routes of many keys, as of one table; raises like ``route``."""
+        ...
+
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every registered partition."""
         ...
@@ -98,13 +102,28 @@ class Router:
         if kept is not None and now - kept[0] < self._keep:
             return kept[1]
         answer = self._source.route(key, operation, location)
-        if self._keep > 0:
-            self._remember(asked, answer, now)
+        self._remember(asked, answer, now)
         return answer
 
-    def owners(self, keys: Sequence[str]) -> dict[str, Route]:
-        """The primary of each key."""
-        return {key: self.route(key, Operation.WRITE) for key in keys}
+    def routes(
+        self, keys: Sequence[str], operation: Operation, location: str | None = None, *, fresh: bool = False
+    ) -> dict[str, Route]:
+        """Where many keys live; those that no kept answer tells are asked for at once."""
+        now = self._clock()
+        place = location if operation is Operation.READ else None
+        known: dict[str, Route] = {}
+        if not fresh:
+            kept = {key: self._kept.get((key, operation, place)) for key in keys}
+            known = {key: one[1] for key, one in kept.items() if one is not None and now - one[0] < self._keep}
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if len(missing) == 1:
+            known[missing[0]] = self.route(missing[0], operation, location, fresh=fresh)
+        elif missing:
+            answers = self._source.routes(missing, operation, location)
+            for key, answer in answers.items():
+                self._remember((key, operation, place), answer, now)
+            known.update(answers)
+        return {key: known[key] for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every partition that may hold documents."""
@@ -141,6 +160,8 @@ class Router:
         self._source.close()
 
     def _remember(self, asked: tuple[str, Operation, str | None], answer: Route, asked_at: float) -> None:
+        if self._keep <= 0:
+            return
         with self._lock:
             if answer.table_version < self._version:
                 return

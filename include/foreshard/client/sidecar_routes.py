@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +14,7 @@ from foreshard.client.routes import Operation, PartitionAddress, Route
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
+KEYS_AT_ONCE = 5_000
 _BROKEN = (http.client.HTTPException, OSError)
 
 
@@ -42,11 +43,24 @@ class SidecarRoutes:
         if location:
             path += f"&from={quote(location, safe='')}"
         status, answer = self._ask("GET", path)
-        if status >= 500:
-            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
-        if status != 200:
-            raise RouteRefused(key, status, _problem(answer))
+        self._check(status, answer, key)
         return self._as_route(key, answer)
+
+    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
+        """Ask for many keys, ``KEYS_AT_ONCE`` per request."""
+        found: dict[str, Route] = {}
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = keys[start : start + KEYS_AT_ONCE]
+            question: dict[str, Any] = {"keys": list(some), "op": operation.value}
+            if location:
+                question["from"] = location
+            status, answer = self._ask("POST", "/v1/routes", json.dumps(question).encode())
+            self._check(status, answer, some[0])
+            answers = answer.get("routes", ()) if isinstance(answer, Mapping) else ()
+            if len(answers) != len(some):
+                raise Unreachable("sidecar", self._address, "its answer lacks keys; check its version")
+            found.update((key, self._as_route(key, one)) for key, one in zip(some, answers, strict=True))
+        return found
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every registered partition."""
@@ -71,6 +85,12 @@ class SidecarRoutes:
     def _address(self) -> str:
         return f"http://{self._host}:{self._port}"
 
+    def _check(self, status: int, answer: Any, key: str) -> None:
+        if status >= 500:
+            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+        if status != 200:
+            raise RouteRefused(key, status, _problem(answer))
+
     def _as_route(self, key: str, answer: Any) -> Route:
         try:
             if answer["key"] != key:
@@ -88,31 +108,31 @@ class SidecarRoutes:
         except (KeyError, TypeError, ValueError) as error:
             raise Unreachable("sidecar", self._address, f"its answer makes no sense ({error!r}); check its version") from error
 
-    def _ask(self, method: str, path: str) -> tuple[int, Any]:
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
         connection, reused = self._take()
         try:
-            return self._exchange(connection, method, path)
+            return self._exchange(connection, method, path, body)
         except _BROKEN as error:
             connection.close()
             if not reused or isinstance(error, TimeoutError):
                 raise Unreachable("sidecar", self._address, START_IT) from error
         connection = self._connect()
         try:
-            return self._exchange(connection, method, path)
+            return self._exchange(connection, method, path, body)
         except _BROKEN as error:
             connection.close()
             raise Unreachable("sidecar", self._address, START_IT) from error
 
-    def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str) -> tuple[int, Any]:
-        connection.request(method, self._prefix + path, headers={"Accept": "application/json"})
+    def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+        connection.request(method, self._prefix + path, body, {"Accept": "application/json"})
         response = connection.getresponse()
-        body = response.read()
+        content = response.read()
         if response.will_close:
             connection.close()
         else:
             self._idle.append(connection)
         try:
-            return response.status, json.loads(body) if body else None
+            return response.status, json.loads(content) if content else None
         except ValueError as error:
             if response.status >= 400:
                 return response.status, {"detail": response.reason}

@@ -18,6 +18,8 @@ from foreshard.client.routed_client import ClientOptions, RoutedClient
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 
+DEFAULTS = ClientOptions()
+
 
 @dataclass
 class Answerer:
@@ -71,6 +73,12 @@ def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, answerer.route(key, parse_qs(parts.query)["op"][0]))
 
         def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.path == "/v1/routes":
+                answerer.asked.append(self.path)
+                question = json.loads(body)
+                self.answer(200, {"routes": [answerer.route(key, question["op"]) for key in question["keys"]]})
+                return
             answerer.refreshes += 1
             answerer.answered = dict(answerer.published)
             self.answer(200, {"version": answerer.version})
@@ -114,7 +122,7 @@ def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Call
     """Builds routed clients of the answerer; ``uris`` in it lead to real mongods."""
     made: list[RoutedClient] = []
 
-    def make(options: ClientOptions = ClientOptions(), **parts: object) -> RoutedClient:
+    def make(options: ClientOptions = DEFAULTS, **parts: object) -> RoutedClient:
         opened: list[MongoClient] = []
 
         def connect(uri: str) -> MongoClient:
@@ -151,7 +159,7 @@ def stand(partition_clients: dict[str, MongoClient], sharded: ShardedCollection)
 def fences(partition_clients: dict[str, MongoClient], sharded: ShardedCollection) -> Iterator[dict[str, MongoFence]]:
     made = {name: MongoFence(c, sharded) for name, c in partition_clients.items()}
     yield made
-    for name, c in partition_clients.items():
+    for c in partition_clients.values():
         c["foreshard"]["fences"].delete_one({"_id": sharded.namespace})
 
 

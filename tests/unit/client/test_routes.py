@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from foreshard.client.file_routes import FallbackRoutes, FileRoutes
+from foreshard.client.routes import Operation, PartitionAddress, Route, Router
+from foreshard.errors import Unreachable
+
+READ, WRITE = Operation.READ, Operation.WRITE
+
+
+class FakeSource:
+    def __init__(self) -> None:
+        self.version, self.asked, self.refreshed, self.down = 1, [], 0, False
+
+    def route(self, key: str, operation: Operation, location: str | None) -> Route:
+        if self.down:
+            raise Unreachable("sidecar", "here", "start it")
+        self.asked.append((key, operation, location))
+        return Route(key, "alpha", "", "primary", 1, self.version, "", "mongodb://alpha")
+
+    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
+        return {key: self.route(key, operation, location) for key in keys}
+
+    def partitions(self) -> tuple[PartitionAddress, ...]:
+        return ()
+
+    def refresh(self) -> None:
+        if self.down:
+            raise Unreachable("sidecar", "here", "start it")
+        self.refreshed += 1
+
+    def close(self) -> None: ...
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+@pytest.fixture
+def router(source, clock) -> Router:
+    return Router(source, keep=0.5, size=3, clock=clock)
+
+
+def test_an_answer_is_used_again_for_a_while_and_then_asked_anew(router, source, clock) -> None:
+    for moment in (100.0, 100.4, 100.6):
+        clock.now = moment
+        router.route("a", READ, "x")
+    assert len(source.asked) == 2
+
+
+def test_answers_are_kept_by_operation_and_place_and_writes_regardless_of_place(router, source) -> None:
+    for operation, place in ((READ, "x"), (READ, "y"), (WRITE, "x"), (WRITE, "y"), (READ, "x")):
+        router.route("a", operation, place)
+    assert source.asked == [("a", READ, "x"), ("a", READ, "y"), ("a", WRITE, "x")]
+
+
+def test_a_fresh_question_is_always_asked(router, source) -> None:
+    router.route("a", WRITE)
+    router.route("a", WRITE, fresh=True)
+    router.routes(["a"], WRITE, fresh=True)
+    assert len(source.asked) == 3
+
+
+def test_an_answer_from_a_newer_table_drops_all_older_ones(router, source) -> None:
+    router.route("a", READ)
+    source.version = 2
+    router.route("b", READ)
+    router.route("a", READ)
+    assert [key for key, _, _ in source.asked] == ["a", "b", "a"]
+
+
+def test_an_answer_from_an_older_table_is_not_kept(router, source) -> None:
+    source.version = 5
+    router.route("a", READ)
+    source.version = 4
+    router.route("b", READ)
+    router.route("b", READ)
+    assert [key for key, _, _ in source.asked] == ["a", "b", "b"]
+
+
+def test_what_is_kept_stays_bounded(router, source) -> None:
+    for number in range(50):
+        router.route(str(number), READ)
+    assert len(router._kept) <= 3
+
+
+def test_many_keys_are_asked_for_at_once_and_kept_ones_are_not(router, source) -> None:
+    router.route("b", READ)
+    found = router.routes(["a", "b", "c"], READ)
+    assert list(found) == ["a", "b", "c"]
+    assert [key for key, _, _ in source.asked] == ["b", "a", "c"]
+
+
+def test_threads_that_wait_for_the_same_news_share_one_refresh(router, source, clock) -> None:
+    clock.now = 101.0
+    for since in (100.5, 100.7, 100.9):
+        router.refresh(since)
+    assert source.refreshed == 1
+    router.refresh(101.0)
+    assert source.refreshed == 2
+
+
+def test_a_refresh_that_fails_is_tried_again_and_kept_answers_are_dropped_all_the_same(router, source, clock) -> None:
+    router.route("a", WRITE)
+    source.down = True
+    router.refresh(99.0)
+    source.down = False
+    router.refresh(99.0)
+    router.route("a", WRITE)
+    assert source.refreshed == 1
+    assert len(source.asked) == 2
+
+
+def test_no_answer_is_kept_where_the_app_wants_none(source) -> None:
+    router = Router(source, keep=0)
+    router.route("a", READ)
+    router.route("a", READ)
+    assert len(source.asked) == 2
+
+
+def test_a_representation_shows_no_address() -> None:
+    route = Route("k", "alpha", "", "primary", 1, 1, "", "mongodb://user:secret@host")
+    assert "secret" not in repr(route)
+    assert "secret" not in repr(PartitionAddress("alpha", "", "mongodb://user:secret@host"))
+
+
+def test_while_the_sidecar_is_down_routes_come_from_elsewhere_and_it_is_tried_again_later(source, clock) -> None:
+    other = FakeSource()
+    routes = FallbackRoutes(source, other, patience=1.0, clock=clock)
+    source.down = True
+    routes.route("a", READ, None)
+    routes.route("b", READ, None)
+    assert len(other.asked) == 2
+    source.down = False
+    routes.route("c", READ, None)
+    assert source.asked == []
+    clock.now += 1.5
+    routes.route("d", READ, None)
+    assert [key for key, _, _ in source.asked] == ["d"]
+
+
+def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source, tmp_path: Path) -> None:
+    source.down = True
+    with pytest.raises(Unreachable, match="sidecar at here"):
+        FallbackRoutes(source, FileRoutes(tmp_path)).route("a", READ, None)
