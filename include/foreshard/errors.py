@@ -166,6 +166,14 @@ class TableGap(ForeshardError):
         self.version, self.publication = version, publication
 
 
+class UnknownVersion(ForeshardError):
+    """A version of the routing table that was never published."""
+
+    def __init__(self, version: int, first: int, current: int) -> None:
+        super().__init__(f"routing table version {version} is not known; choose one from {first} to {current}")
+        self.version, self.first, self.current = version, first, current
+
+
 class CorruptRoutingFile(ForeshardError):
     """A saved routing table that is not what was written; it is not used."""
 

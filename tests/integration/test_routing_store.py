@@ -107,6 +107,7 @@ def test_a_publication_is_one_version_with_all_its_changes(store):
     (publication,) = store.since(1)
     assert (publication.version, publication.cause) == (2, "rebalance 2025-01-01T00:00Z")
     assert publication.changes == (move("k0", "beta", 1, ("alpha",)), move(ODD, "beta", 0))
+    assert publication.before == (Placement("k0", "alpha"), None)
     table = store.current()
     assert table.version == 2
     assert table.placements["k0"] == Placement("k0", "beta", ("alpha",), 2)

@@ -4,9 +4,9 @@
 ``routing_state {_id: "table", version, identity, default_rule: {partitions, weights}, published_at}``: the version document.
 Every publication raises it first, inside its transaction, so that publications follow each other without gaps. A table exists
 from the moment when this document does (``mongo_first_table``).
-``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch}], chunks,
-default_rule}``: one publication; many changes stand in ``routing_changes {_id: {version, chunk}, changes}`` instead.
-The first version lists no changes: followers read the table.
+``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch,
+before: {primary, shadows, epoch}}], chunks, default_rule}``: one publication; many changes stand in ``routing_changes
+{_id: {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
 ``sidecars {_id, version, reported_at}``: who answers from which version, by the database's clock.
 """
 
@@ -25,6 +25,7 @@ from pymongo.read_concern import ReadConcern
 from foreshard.adapters.mongo import Document
 from foreshard.adapters.mongo_first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
 from foreshard.adapters.mongo_routing_documents import (
+    before_of,
     change_document,
     change_of,
     chunk_id,
@@ -95,6 +96,7 @@ class MongoRoutingStore:
             str(document["cause"]),
             document["published_at"],
             rule_of(rule) if rule else None,
+            tuple(before_of(change) for change in changes),
         )
 
     def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Within | None = None) -> int:
@@ -109,8 +111,8 @@ class MongoRoutingStore:
 
         def transact(session: ClientSession) -> int:
             version, now = self._raise_version(session)
-            self._change_rows(session, changes, version)
-            self._record(session, version, changes, cause, now)
+            before = self._change_rows(session, changes, version)
+            self._record(session, version, changes, cause, now, before)
             if within is not None:
                 within(session, version)
             return version
@@ -122,7 +124,7 @@ class MongoRoutingStore:
 
         def transact(session: ClientSession) -> int:
             version, now = self._raise_version(session, {"default_rule": rule_document(rule)})
-            self._record(session, version, (), "default rule", now, rule)
+            self._record(session, version, (), "default rule", now, {}, rule)
             return version
 
         return in_transaction(self._database, transact)
@@ -153,14 +155,16 @@ class MongoRoutingStore:
             raise NoRoutingTable(self._database.name)
         return int(head["version"]), now
 
-    def _change_rows(self, session: ClientSession, changes: Sequence[PlacementChange], version: int) -> None:
+    def _change_rows(self, session: ClientSession, changes: Sequence[PlacementChange], version: int) -> dict[str, Placement]:
+        before: dict[str, Placement] = {}
         for some in chunked(changes):
             found = self._rows.find({"_id": {"$in": [c.key for c in some]}}, session=session)
-            standing = {row["_id"]: placement_of(row) for row in found}
+            before |= {row["_id"]: placement_of(row) for row in found}
             for change in some:
-                _compare(change, standing.get(change.key))
+                _compare(change, before.get(change.key))
             rows = [row_document(Placement(c.key, c.primary, c.shadows, c.new_epoch), version) for c in some]
             self._rows.bulk_write([ReplaceOne({"_id": r["_id"]}, r, upsert=True) for r in rows], ordered=False, session=session)
+        return before
 
     def _record(
         self,
@@ -169,18 +173,19 @@ class MongoRoutingStore:
         changes: Sequence[PlacementChange],
         cause: str,
         now: datetime,
+        before: Mapping[str, Placement],
         rule: DefaultRule | None = None,
     ) -> None:
         chunks = list(chunked(changes))
         apart = len(chunks) > 1
         for number, some in enumerate(chunks if apart else ()):
-            chunk = {"_id": chunk_id(version, number), "changes": [change_document(c) for c in some]}
+            chunk = {"_id": chunk_id(version, number), "changes": [change_document(c, before.get(c.key)) for c in some]}
             self._database["routing_changes"].insert_one(chunk, session=session)
         document: Document = {
             "_id": version,
             "cause": cause,
             "published_at": now,
-            "changes": [] if apart else [change_document(c) for c in changes],
+            "changes": [] if apart else [change_document(c, before.get(c.key)) for c in changes],
             "chunks": len(chunks) if apart else 0,
         }
         if rule is not None:

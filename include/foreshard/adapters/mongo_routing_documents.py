@@ -11,7 +11,7 @@ from foreshard.model import DefaultRule, Placement, PlacementChange
 CHUNK_BYTES = 4_000_000
 """The most bytes of keys and ids in one document of changes (MongoDB's limit is 16 MB of BSON)."""
 CHUNK_CHANGES = 10_000
-CHANGE_OVERHEAD = 150
+CHANGE_OVERHEAD = 400
 
 
 def row_document(placement: Placement, version: int) -> Document:
@@ -40,15 +40,24 @@ def rule_of(document: Mapping[str, Any]) -> DefaultRule:
     return DefaultRule(tuple(document["partitions"]), tuple(float(w) for w in document["weights"]))
 
 
-def change_document(change: PlacementChange) -> Document:
-    """One change of a publication."""
-    return {
+def change_document(change: PlacementChange, before: Placement | None) -> Document:
+    """One change of a publication, and what stood ``before`` it (nothing for a key that was not listed)."""
+    document: Document = {
         "key": change.key,
         "primary": change.primary,
         "shadows": list(change.shadows),
         "expected_epoch": change.expected_epoch,
         "new_epoch": change.new_epoch,
     }
+    if before is not None:
+        document["before"] = {"primary": before.primary, "shadows": list(before.shadows), "epoch": before.epoch}
+    return document
+
+
+def before_of(document: Mapping[str, Any]) -> Placement | None:
+    """Read what stood before a change."""
+    before = document.get("before")
+    return Placement(document["key"], before["primary"], tuple(before["shadows"]), int(before["epoch"])) if before else None
 
 
 def change_of(document: Mapping[str, Any]) -> PlacementChange:

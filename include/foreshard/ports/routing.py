@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from foreshard.model import DefaultRule, PlacementChange, RoutingTable
+from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One version of the routing table: what changed, why, and when; ``default_rule`` where this version set it."""
+    """One version of the routing table: what changed, why, and when; ``default_rule`` where this version set it.
+
+    ``before``: what stood for each change's key, in the order of the changes (None: it was not listed).
+    """
 
     version: int
     changes: tuple[PlacementChange, ...]
     cause: str
     published_at: datetime
     default_rule: DefaultRule | None = None
+    before: tuple[Placement | None, ...] = ()
 
 
 class RoutingStore(Protocol):

@@ -1,0 +1,97 @@
+"""``foreshard route``: ask the sidecar where a key lives, and explain its decision step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.argument("key")
+@click.option("--op", type=click.Choice(["read", "write"]), default="read", show_default=True)
+@click.option("--from", "location", help="Where the access comes from (a registered location).")
+@click.option("--max-staleness-ms", type=click.FloatRange(min=0), help="How far behind a shadow may be.")
+@click.option("--url", help="The sidecar's address (default: from the settings).")
+@click.option("--json", "as_json", is_flag=True, help="Print the sidecar's answer as it is.")
+def route(key: str, op: str, location: str | None, max_staleness_ms: float | None, url: str | None, as_json: bool) -> None:
+    """Say where KEY lives, for an access from a location, and why."""
+    import json
+
+    from rich.console import Console
+
+    asked = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
+    answer = ask_sidecar(url or _default_url(), key, {name: str(value) for name, value in asked.items() if value is not None})
+    if as_json:
+        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    for number, step in enumerate(steps(answer, op), 1):
+        console.print(f"{number}. {step}", markup=False, soft_wrap=True)
+    if answer["considered"]:
+        console.print(copies_table(answer["considered"]))
+
+
+def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """Ask a sidecar for one route; raise :class:`Unreachable` or :class:`RouteRefused`."""
+    from urllib.parse import quote
+
+    import httpx
+
+    from foreshard.errors import RouteRefused, Unreachable
+
+    try:
+        quoted = quote(key, safe="")
+    except UnicodeEncodeError:
+        raise RouteRefused(key, 400, "a key must be valid Unicode") from None
+    try:
+        response = httpx.get(f"{url.rstrip('/')}/v1/route/{quoted}", params=dict(query), timeout=5)
+        answer: dict[str, Any] = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise Unreachable("sidecar", url, "start it (foreshard sidecar) or name its address with --url") from error
+    if response.status_code != 200:
+        raise RouteRefused(key, response.status_code, str(answer.get("detail", answer)))
+    return answer
+
+
+def steps(answer: Mapping[str, Any], op: str) -> list[str]:
+    """The decision, step by step, as sentences."""
+    epoch, version = answer["epoch"], answer["table_version"]
+    listed = f"listed at epoch {epoch}" if epoch else "not listed: the default rule places it (rendezvous hashing)"
+    primary = next((c["partition"] for c in answer["considered"] if c["role"] == "primary"), answer["partition"])
+    shadows = [c["partition"] for c in answer["considered"] if c["role"] == "shadow"]
+    copies = f"primary copy on {primary}" + (f", shadows on {', '.join(shadows)}" if shadows else ", no shadows")
+    found = [f"table version {version}: {answer['key']!r} is {listed}", copies]
+    if op == "write":
+        found.append("a write goes to the primary copy, whatever its load")
+    found.append(f"{answer['reason']} [{answer['reason_code']}]")
+    place = f"{answer['partition']} ({answer['role']}, {answer['location']})"
+    return [*found, f"send the {op} to {place} at {answer['uri']}"]
+
+
+def copies_table(considered: list[dict[str, Any]]) -> Table:
+    """Every copy that was weighed, and what became of it."""
+    from rich.table import Table
+
+    table = Table("copy", "role")
+    for name in ("km", "behind (s)", "load", "given"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for copy in considered:
+        load = "unknown" if copy["utilisation"] is None else f"{copy['utilisation']:.0%}"
+        behind = "unknown" if copy["staleness_s"] is None else f"{copy['staleness_s']:.1f}"
+        far = "unknown" if copy["km"] is None else f"{copy['km']:.0f}"
+        load = load if copy["reachable"] else "no answer"
+        table.add_row(copy["partition"], copy["role"], far, behind, load, f"{copy['admission']:.0%}", copy["verdict"])
+    return table
+
+
+def _default_url() -> str:
+    from foreshard.settings import Settings
+
+    settings = Settings.load().sidecar
+    return f"http://{settings.host}:{settings.port}"

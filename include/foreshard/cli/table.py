@@ -1,0 +1,147 @@
+"""``foreshard table``: the routing table and its versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from foreshard.model import Placement, RoutingTable
+    from foreshard.routing.history import Difference
+    from foreshard.wiring import Wiring
+
+MOST_ROWS = 50
+
+
+@click.group()
+def table() -> None:
+    """Show the routing table, its versions, and what going back would take."""
+
+
+@table.command()
+@click.option("--key", "keys", multiple=True, help="Only this key (may be given several times; unlisted keys too).")
+@click.option("--limit", type=click.IntRange(1), default=MOST_ROWS, show_default=True, help="Rows to show.")
+def show(keys: tuple[str, ...], limit: int) -> None:
+    """Show the current table."""
+    from collections import Counter
+    from itertools import islice
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from foreshard.routing.table import locate
+
+    with _wiring() as wiring:
+        current = wiring.routing.current()
+    owners = Counter(placement.primary for placement in current.placements.values())
+    console = Console(highlight=False)
+    listed = len(current.placements)
+    console.print(f"version {current.version}, published {current.published_at:%Y-%m-%d %H:%M:%S} UTC, {listed:,} keys")
+    console.print("keys per partition: " + (", ".join(f"{n} {owners[n]:,}" for n in sorted(owners)) or "none"))
+    weights = zip(current.default_rule.partitions, current.default_rule.weights, strict=True)
+    console.print("unlisted keys by weight: " + ", ".join(f"{name} {weight:g}" for name, weight in weights))
+    rows = Table("key", "primary", "shadows", "epoch")
+    for key in keys or islice(sorted(current.placements), limit):
+        found = locate(current, key)
+        rows.add_row(key, found.primary, ", ".join(found.shadows), str(found.epoch) if found.epoch else "unlisted")
+    console.print(rows)
+    if not keys and listed > limit:
+        console.print(f"… and {listed - limit:,} more (--limit)")
+
+
+@table.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Versions to show, newest first.")
+def versions(limit: int) -> None:
+    """Show the latest versions and their causes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = Table("version", "published (UTC)", "changes", "cause")
+    with _wiring() as wiring:
+        for p in reversed(wiring.routing.since(max(0, wiring.routing.version() - limit))):
+            rows.add_row(str(p.version), f"{p.published_at:%Y-%m-%d %H:%M:%S}", str(len(p.changes)), p.cause)
+    Console().print(rows)
+
+
+@table.command()
+@click.argument("old", type=click.IntRange(1))
+@click.argument("new", type=click.IntRange(1), required=False)
+def diff(old: int, new: int | None) -> None:
+    """Show which keys stand elsewhere in version NEW (default: the current one) than in version OLD."""
+    from rich.console import Console
+    from rich.table import Table
+
+    with _wiring() as wiring:
+        past = PastTables(wiring)
+        found = past.differences(old, new or past.current.version)
+        newer = new or past.current.version
+    rows = Table("key", f"version {old}", f"version {newer}")
+    for one in found:
+        rows.add_row(one.key, _copies(one.before), _copies(one.after))
+    Console().print(rows if found else f"no key stands elsewhere in version {newer} than in version {old}")
+
+
+@table.command()
+@click.argument("version", type=click.IntRange(1))
+@click.option("--dry-run", is_flag=True, help="Only say what it would take; for now, this is all that it can do.")
+def rollback(version: int, dry_run: bool) -> None:
+    """Say which moves and shadow changes would bring the placement of VERSION back.
+
+    A table alone can't go back: the data has to move with it, by reverse moves.
+    """
+    from foreshard.routing.history import reverse_steps
+
+    if not dry_run:
+        raise click.UsageError("going back moves data: see what it takes with --dry-run, and start those moves")
+    with _wiring() as wiring:
+        past = PastTables(wiring)
+        steps = reverse_steps(past.differences(version, past.current.version))
+        now = past.current.version
+    for step in steps:
+        click.echo(str(step))
+    click.echo(f"{len(steps)} steps from version {now} back to the placement of version {version}; nothing was changed")
+
+
+class PastTables:
+    """The tables of earlier versions, rebuilt from what each publication replaced."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.current = wiring.routing.current()
+        self._publications = [p for p in wiring.routing.since(0) if p.version <= self.current.version]
+
+    def at(self, version: int) -> RoutingTable:
+        """The table of ``version``; raise :class:`UnknownVersion`."""
+        from foreshard.errors import UnknownVersion
+        from foreshard.routing.history import table_before
+
+        known = {p.version: p for p in self._publications}
+        if version not in known:
+            raise UnknownVersion(version, min(known), self.current.version)
+        rule = next(p.default_rule for p in reversed(self._publications) if p.version <= version and p.default_rule)
+        return table_before(self.current, self._undone(version), version, rule, known[version].published_at)
+
+    def differences(self, old: int, new: int) -> tuple[Difference, ...]:
+        """The keys that stand elsewhere in ``new`` than in ``old``."""
+        from foreshard.routing.history import differences
+
+        keys = [key for key, _ in self._undone(min(old, new))]
+        return differences(self.at(old), self.at(new), keys)
+
+    def _undone(self, version: int) -> list[tuple[str, Placement | None]]:
+        later = [p for p in reversed(self._publications) if p.version > version]
+        return [(change.key, before) for p in later for change, before in zip(p.changes, p.before, strict=True)]
+
+
+def _copies(placement: Placement) -> str:
+    shadows = f" + {', '.join(placement.shadows)}" if placement.shadows else ""
+    return f"{placement.primary}{shadows} (epoch {placement.epoch})" if placement.epoch else f"{placement.primary} (unlisted)"
+
+
+def _wiring() -> Wiring:
+    """The wiring, once the control database answers."""
+    from foreshard.wiring import Wiring
+
+    wiring = Wiring()
+    wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
+    return wiring
