@@ -48,7 +48,7 @@ def next_state(state: ShadowState, event: str) -> ShadowState:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise IllegalTransition("shadow", state, event) from None
+        raise IllegalTransition("shadow", state.value, event) from None
 
 
 def step(store: ShadowStore, shadow: Shadow, event: str, fields: Mapping[str, Any] | None = None) -> Shadow | None:

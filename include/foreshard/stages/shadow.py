@@ -22,16 +22,30 @@ from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.routing.table import locate
 from foreshard.shadow.copying import Copier, Differences, Documents
 from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, shadow_id, step
-from foreshard.shadow.replicator import Connections, Replicator, Status
+from foreshard.shadow.replicator import Connections, Replicator
+from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import Places
 from foreshard.stages.shadow_listing import RetireSummary, publish_shadow, remove_shadow, retire_shadows
 from foreshard.wiring import Wiring
 
 __all__ = [
-    "ApplySummary", "RepairSummary", "RetireSummary", "ShadowSummary", "apply_bounded", "connections", "make_replicator", "publish_shadow",
-    "remove_shadow", "repair_shadow", "replicating", "request_shadow", "retire_shadows", "run_shadow", "shadow_differences",
+    "ApplySummary",
+    "RepairSummary",
+    "RetireSummary",
+    "ShadowSummary",
+    "apply_bounded",
+    "connections",
+    "make_replicator",
+    "publish_shadow",
+    "remove_shadow",
+    "repair_shadow",
+    "replicating",
+    "request_shadow",
+    "retire_shadows",
+    "run_shadow",
+    "shadow_differences",
     "start_shadows",
-]  # fmt: skip
+]
 
 POLL = 0.1
 LOOKS = 5

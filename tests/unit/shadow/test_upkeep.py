@@ -1,0 +1,75 @@
+from datetime import UTC, datetime
+
+import pytest
+from tests.unit.shadow.fakes import shadow
+
+from foreshard.model import Placement
+from foreshard.ports.replication import CaptureState, Change, Progress, ShadowState
+from foreshard.shadow.capture import to_records
+from foreshard.shadow.upkeep import Surroundings, captured_keys, judge
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def around(primary="alpha", shadows=(), epoch=1, incarnation="one", cycle=0):
+    return Surroundings(
+        {"k": Placement("k", primary, shadows, epoch)},
+        {"alpha": CaptureState("alpha", incarnation, b"", frozenset("k"), cycle)},
+        {"alpha": Progress(incarnation, cycle, NOW)},
+    )
+
+
+def test_all_is_well_with_a_live_shadow_of_an_unmoved_key():
+    assert judge(shadow(incarnation="one"), around(shadows=("beta",))) is None
+
+
+def test_a_moved_primary_calls_for_a_new_comparison_with_the_new_one():
+    event, fields = judge(shadow(incarnation="one"), around(primary="gamma", epoch=2))
+    assert event == "recopy"
+    assert (fields["source"], fields["epoch"], fields["round"], fields["floor"]) == ("gamma", 2, 8, None)
+
+
+def test_a_shadow_on_the_partition_that_becomes_the_primary_is_absorbed():
+    event, _ = judge(shadow(), around(primary="beta", epoch=2))
+    assert event == "absorb"
+
+
+def test_a_gap_in_the_capture_calls_for_a_new_comparison():
+    event, fields = judge(shadow(incarnation="one"), around(incarnation="two"))
+    assert (event, fields["incarnation"]) == ("recopy", None)
+
+
+@pytest.mark.parametrize(("cycle", "verdict"), [(4, None), (5, "caught_up")])
+def test_a_copy_has_caught_up_when_the_awaited_cycle_is_applied(cycle, verdict):
+    catching = shadow(state=ShadowState.CATCHING_UP, incarnation="one", wait_cycle=5)
+    found = judge(catching, around(cycle=cycle))
+    assert (found and found[0]) == verdict
+
+
+def test_progress_of_another_incarnation_does_not_count():
+    catching = shadow(state=ShadowState.CATCHING_UP, incarnation="one", wait_cycle=5)
+    surroundings = Surroundings({}, {}, {"alpha": Progress("older", 99, NOW)})
+    assert judge(catching, surroundings) is None
+
+
+def test_a_ready_shadow_that_the_table_lists_is_live():
+    assert judge(shadow(state=ShadowState.READY, incarnation="one"), around(shadows=("beta",))) == ("publish", {})
+
+
+def test_each_source_is_captured_for_the_keys_of_its_shadows():
+    wanted = captured_keys([shadow("k"), shadow("k", target="gamma", epoch=3), shadow("x", source="beta", target="alpha")])
+    assert wanted == {"alpha": {"k": 3}, "beta": {"x": 1}}
+
+
+def test_the_same_change_makes_the_same_record_however_often_it_is_captured():
+    changes = [
+        Change("app.documents", 1, b"1", "k", b"body", 1_700_000_000, 4),
+        Change("app.documents", 2, b"2", None, None, 1_700_000_000, 5),
+        Change("app.documents", 3, b"3", "not captured any more", b"body", 1_700_000_000, 6),
+    ]
+    first, again = to_records(changes, "alpha", {"k": 3}), to_records(changes, "alpha", {"k": 3})
+    assert first == again
+    assert [(r.key, r.version.epoch, r.version.time.physical, r.version.time.counter) for r in first] == [
+        ("k", 3, 1_700_000_000_000, 4),
+        (None, 0, 1_700_000_000_000, 5),
+    ]
