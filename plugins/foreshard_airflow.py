@@ -144,6 +144,11 @@ def option(name: str, context: Mapping[str, Any] | None = None) -> bool:
     return any((event.extra or {}).get(name) for of_asset in events.values() for event in of_asset)
 
 
+def param(name: str) -> Any:
+    """One of this run's params."""
+    return get_current_context()["params"][name]
+
+
 def may_act(context: Mapping[str, Any] | None = None, now: datetime | None = None) -> bool:
     """Whether this run may move data and publish: never in a dry run, and for an old hour only when asked.
 

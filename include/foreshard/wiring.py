@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         PartitionRegistry,
         PlanStore,
         RawHourStore,
+        Retention,
         ScoreStore,
         SeriesStore,
         TallyStore,
@@ -47,9 +48,9 @@ class Wiring:
     @cached_property
     def mongo(self) -> MongoConnections:
         """Clients of the control database and of each partition, shared by every adapter."""
-        from foreshard.adapters.mongo import MongoConnections
+        from foreshard.adapters.mongo import LOOP, MongoConnections
 
-        return MongoConnections(self.settings)
+        return MongoConnections(self.settings, LOOP)
 
     @property
     def control(self) -> MongoClient[dict[str, Any]]:
@@ -250,6 +251,12 @@ class Wiring:
         from foreshard.adapters.mongo_verify import MongoVerifier
 
         return MongoVerifier(self.mongo)
+
+    @cached_property
+    def retention(self) -> Retention:
+        from foreshard.adapters.retention import Retention
+
+        return Retention(self.mongo.control_database, self.settings.data_dir)
 
     def close(self) -> None:
         """Close what was opened."""

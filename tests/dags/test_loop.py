@@ -135,12 +135,13 @@ def produce(wiring: Wiring, frame: pd.DataFrame, hour: datetime) -> None:
     producer.flush(10)
 
 
+def step(name: str, dag: str, hour: datetime | None, more: dict[str, str] | None = None, **conf: Any) -> dict[str, Any]:
+    of_hour = {"hour": hour.isoformat()} if hour else {}
+    return {"name": name, "dag": dag, "conf": {**of_hour, **conf}, "environment": more or {}}
+
+
 def run_the_loop(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Every run that the tests look at, in one process, since Airflow takes seconds to start."""
-
-    def step(name: str, dag: str, hour: datetime, more: dict[str, str] | None = None, **conf: Any) -> dict[str, Any]:
-        return {"name": name, "dag": dag, "conf": {"hour": hour.isoformat(), **conf}, "environment": more or {}}
-
     steps = [
         step("bad log", "access_log_hourly", BAD),
         step("quiet log", "access_log_hourly", QUIET),
@@ -152,7 +153,14 @@ def run_the_loop(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
         step("dry rebalance", "rebalance", LAST, dry_run=True),
         step("rebalance", "rebalance", LAST),
         step("rebalance again", "rebalance", LAST),
+        step("upkeep", "shadow_upkeep", None),
+        step("dry rollback", "rollback_routing", LAST, dry_run=True),
+        step("dry retention", "retention", None, dry_run=True),
     ]
+    return run(steps, environment)
+
+
+def run(steps: list[dict[str, Any]], environment: dict[str, str]) -> dict[str, dict[str, Any]]:
     command = (sys.executable, str(RUNNER), json.dumps(steps))
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
@@ -244,3 +252,30 @@ def test_how_the_tasks_ended_is_counted(world: World) -> None:
     failed = outcomes["access_log_hourly/gate/failed"]
     assert failed["count"] == 1
     assert failed["error"].startswith("gate access_log failed for ")
+
+
+def test_upkeep_finds_everything_in_order_and_compares_every_shadow(world: World) -> None:
+    assert world.runs["upkeep"]["state"] == "success"
+    assert all(state == "success" for states in world.states("upkeep").values() for state in states)
+    shadows = world.wiring.mongo.control_database["shadows"].count_documents({"state": "live"})
+    assert len(world.states("upkeep")["compare"]) == shadows > 0
+
+
+def test_a_dry_rollback_and_a_dry_retention_touch_nothing(world: World) -> None:
+    assert world.states("dry rollback")["undo"] == ["skipped"]
+    assert world.states("dry rollback")["find"] == ["success"]
+    assert world.runs["dry retention"]["state"] == "success"
+    assert len(world.wiring.tallies.hours(QUIET, LAST + timedelta(hours=1))) == 2
+
+
+def test_a_rollback_moves_the_keys_of_the_hour_back_and_a_drain_is_noted(world: World) -> None:
+    moved = {move.key for move in world.wiring.plans.load(LAST).moves}
+    steps = [step("rollback", "rollback_routing", LAST), step("drain", "drain_partition", None, partition_id="beta")]
+    runs = run(steps, world.environment)
+    assert [ran["state"] for ran in runs.values()] == ["success", "success"]
+    table = world.wiring.routing.current()
+    assert moved
+    assert {locate(table, key).primary for key in moved} == {"alpha"}
+    assert world.wiring.registry.partition("beta").state == "draining"
+    trips = world.wiring.mongo.partition(world.wiring.registry.partition("alpha"))["dagloop"]["trips"]
+    assert trips.count_documents({"station": {"$in": sorted(moved)}}) == len(moved) * DOCUMENTS_PER_KEY

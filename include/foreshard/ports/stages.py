@@ -201,3 +201,11 @@ class LoadStore(Protocol):
     def report(self, loads: Sequence[PartitionLoad]) -> None: ...
 
     def current(self) -> tuple[PartitionLoad, ...]: ...
+
+
+class Retention(Protocol):
+    """Forgets what is old."""
+
+    def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
+        """Delete files, tallies and forecasts of hours before these; return how many files and documents of each kind."""
+        ...

@@ -1,0 +1,54 @@
+"""Every night: forget raw hours, tallies and forecasts that nobody needs any more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
+
+import foreshard_airflow as loop
+
+DOC = """
+### Retention
+
+Deletes what is older than so many days:
+
+* `file_days`: raw hours, their quarantine, and the series that forecasts were made from (Parquet files);
+* `tally_days`: key load and co-access per hour. It must cover what forecasts and gates read, or the run fails at once;
+* `forecast_days`: forecasts and partition scores.
+
+Plans, moves, gate results and the routing table's versions are small and are kept, so that every decision can be looked up.
+**Dry run** counts and deletes nothing.
+"""
+
+
+def days(default: int, what: str) -> Param:
+    return Param(default, type="integer", minimum=1, description=f"{what} are kept for so many days.")
+
+
+@dag(
+    schedule=CronTriggerTimetable("30 3 * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
+    default_args=loop.DEFAULT_ARGS,
+    params={
+        "file_days": days(35, "Files"),
+        "tally_days": days(120, "Tallies"),
+        "forecast_days": days(60, "Forecasts and scores"),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Count, delete nothing."),
+    },
+    tags=["foreshard", "observe", "upkeep"],
+    doc_md=DOC,
+)
+def retention() -> None:
+    @task
+    def forget() -> loop.Summary:
+        limits = (int(loop.param(f"{kind}_days")) for kind in ("file", "tally", "forecast"))
+        return loop.run("retention.forget_old", *limits, dry_run=loop.option("dry_run"))
+
+    forget()
+
+
+retention()

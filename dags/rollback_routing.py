@@ -1,0 +1,68 @@
+"""By hand: undo what an hour's plan has moved."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import Param, chain, dag, task
+
+import foreshard_airflow as loop
+
+DOC = """
+### Undo an hour's moves
+
+Give the `hour` (start of the hour that the plan was made for, such as `2026-03-01T08:00:00`).
+
+* Moves that are under way turn back. Keys that still live where the hour's plan put them move back, one by one, with the same
+  care as any move: copied, fenced, verified, switched; no write is lost, and apps need not stop.
+* Keys that have moved on since are left alone. Shadows stay; remove them with `foreshard shadows remove` where unwanted.
+* **Dry run** lists the moves and touches nothing.
+* `rebalance` may plan the same again for a later hour: pause it first, or raise the planner's marks.
+"""
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args=loop.DEFAULT_ARGS,
+    params={
+        "hour": Param(type="string", minLength=13, title="Hour", description="Start of the hour whose moves are undone."),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="List the moves, touch nothing."),
+    },
+    tags=["foreshard", "actuate", "manual"],
+    doc_md=DOC,
+)
+def rollback_routing() -> None:
+    @task
+    def find() -> loop.Summary:
+        """The hour's moves that still have an effect."""
+        return loop.for_hour("undo.moves_to_undo")
+
+    @task.short_circuit
+    def act() -> bool:
+        return not loop.option("dry_run")
+
+    @task(map_index_template="{{ move_id }}", max_active_tis_per_dagrun=2)
+    def undo(move_id: str) -> loop.Summary:
+        return loop.run("undo.take_back", move_id)
+
+    @task(trigger_rule="none_failed")
+    def gate_table() -> loop.Summary:
+        return loop.for_hour("publish.gate_table")
+
+    @task
+    def clean() -> loop.Summary:
+        return loop.run("migrate.clean_moves")
+
+    @task
+    def verify() -> loop.Summary:
+        return loop.for_hour("publish.verify_hour")
+
+    move_ids = find()
+    chain(move_ids, act(), undo.expand(move_id=move_ids), gate_table(), clean(), verify())
+
+
+rollback_routing()

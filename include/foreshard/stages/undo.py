@@ -1,0 +1,39 @@
+"""Undo an hour's moves: those that serve from their target move back, those under way turn back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from foreshard.migrate.ends import MoveSummary
+from foreshard.migrate.states import BEFORE_SWITCH
+from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.routing.table import locate
+from foreshard.stages.migrate import revert_move, undo_move
+from foreshard.wiring import Wiring
+
+SERVING = (MoveState.SWITCHED, MoveState.CLEANING, MoveState.DONE)
+
+
+def moves_to_undo(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
+    """The hour's moves that still have an effect, the latest first: under way, or the key still lives where they put it."""
+    table = wiring.routing.current()
+    found = wiring.move_journal.find((*BEFORE_SWITCH, MoveState.REVERTING, *SERVING), hour)
+    return tuple(
+        record.move_id
+        for record in reversed(found)
+        if record.state not in SERVING or locate(table, record.move.key).primary == record.move.target
+    )
+
+
+def take_back(wiring: Wiring, move_id: str) -> MoveSummary:
+    """Revert one move that has not switched, or move its key back by a reverse move; twice is no harm."""
+    record = wiring.move_journal.get(move_id)
+    if record.state not in SERVING:
+        return revert_move(wiring, move_id, "an hour's moves are undone")
+    if not _has_effect(wiring, record):
+        return MoveSummary.of(record)
+    return undo_move(wiring, move_id)
+
+
+def _has_effect(wiring: Wiring, record: MoveRecord) -> bool:
+    return locate(wiring.routing.current(), record.move.key).primary == record.move.target

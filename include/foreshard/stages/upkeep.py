@@ -1,0 +1,97 @@
+"""Upkeep between the hours: which shadows to compare next, how far everything is behind, and draining a partition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from foreshard.model import PartitionState
+from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.ports.replication import Shadow, ShadowState
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+OPEN_MOVES = tuple(state for state in MoveState if state not in (MoveState.DONE, MoveState.REVERTED))
+"""Moves that somebody has yet to bring to an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LagReport:
+    """How far the copies are behind: shadows by state, the stalest live one, moves that nothing happens to, open conflicts.
+
+    ``stale`` live shadows are behind by more than ``shadow.maximum_staleness``; ``stuck`` moves have not changed their state
+    for ``migrate.stuck_after``.
+    """
+
+    shadows: dict[str, int]
+    stale: tuple[str, ...]
+    stalest_seconds: float | None
+    open_moves: int
+    stuck: tuple[str, ...]
+    open_conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSummary:
+    """A partition's state, and what still lives on it by the published table (listed keys and shadow copies)."""
+
+    partition_id: str
+    state: str
+    listed_keys: int
+    shadow_copies: int
+
+
+def shadows_to_compare(wiring: Wiring, limit: int, turn: int) -> tuple[str, ...]:
+    """At most ``limit`` live shadows; consecutive ``turn`` numbers go round all of them."""
+    live = sorted(shadow.shadow_id for shadow in wiring.shadows.shadows((ShadowState.LIVE,)))
+    if len(live) <= limit:
+        return tuple(live)
+    start = turn * limit % len(live)
+    return tuple((live + live)[start : start + limit])
+
+
+def lag_report(wiring: Wiring, now: datetime | None = None) -> LagReport:
+    """Say what is behind. It changes nothing."""
+    moment = now or datetime.now(UTC)
+    shadows = wiring.shadows.shadows()
+    live = [shadow for shadow in shadows if shadow.state is ShadowState.LIVE]
+    behind = {shadow.shadow_id: _seconds_behind(shadow, moment) for shadow in live}
+    limit = wiring.settings.shadow.maximum_staleness.total_seconds()
+    moves = wiring.move_journal.find(OPEN_MOVES)
+    known = [seconds for seconds in behind.values() if seconds is not None]
+    return LagReport(
+        shadows=dict(Counter(shadow.state.value for shadow in shadows)),
+        stale=tuple(name for name, seconds in behind.items() if seconds is None or seconds > limit),
+        stalest_seconds=round(max(known), 3) if known else None,
+        open_moves=len(moves),
+        stuck=tuple(move.move_id for move in moves if _stuck(move, moment, wiring.settings.migrate.stuck_after)),
+        open_conflicts=len(wiring.conflicts.open()),
+    )
+
+
+def drain_partition(wiring: Wiring, partition_id: str, active: bool = False) -> DrainSummary:
+    """Drain a partition (or make it active again) and say what still lives there.
+
+    The next hours' plans move its keys away and put none on it. Raise :class:`foreshard.errors.UnknownPartition`.
+    """
+    state = PartitionState.ACTIVE if active else PartitionState.DRAINING
+    wiring.registry.set_state(partition_id, state)
+    placements = wiring.routing.current().placements.values()
+    return DrainSummary(
+        partition_id,
+        state.value,
+        sum(placement.primary == partition_id for placement in placements),
+        sum(partition_id in placement.shadows for placement in placements),
+    )
+
+
+def _seconds_behind(shadow: Shadow, now: datetime) -> float | None:
+    return (now - shadow.caught_up_at).total_seconds() if shadow.caught_up_at else None
+
+
+def _stuck(move: MoveRecord, now: datetime, limit: timedelta) -> bool:
+    since = move.history[-1].at if move.history else None
+    return since is not None and now - since > limit
