@@ -1,0 +1,116 @@
+"""Access records of routed operations, on a real broker, as the observe stage reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
+from foreshard.adapters.kafka_access_log import KafkaAccessLog
+from foreshard.client.records import Request
+from foreshard.client.routed_client import ClientOptions, RoutedClient
+from foreshard.errors import ConfigurationError, MissingSecret
+from foreshard.model import AccessRecord
+from foreshard.observe.pseudonym import pseudonym
+from foreshard.settings import CollectionSetting, Settings
+from foreshard.stack.kafka import Kafka, create_topic
+from foreshard.stack.process import free_port
+
+HOUR = datetime(2024, 3, 1, 7, tzinfo=UTC)
+SECRET = b"k" * 32
+
+
+@pytest.fixture
+def emitter(kafka: Kafka, unique_name: str) -> Iterator[KafkaAccessEmitter]:
+    create_topic(kafka.bootstrap, unique_name)
+    made = KafkaAccessEmitter(kafka.bootstrap, unique_name)
+    yield made
+    made.close()
+
+
+def records(kafka: Kafka, topic: str, hour: datetime) -> list[dict[str, object]]:
+    log = KafkaAccessLog(kafka.bootstrap, topic, timedelta(minutes=5))
+    return [row for frame in log.read_hour(hour) for row in frame.to_dict("records")]
+
+
+def test_each_operation_leaves_a_record_in_the_hour_when_it_happened(
+    kafka, unique_name, make_client, sharded, answerer, emitter
+) -> None:
+    moment = HOUR + timedelta(minutes=5)
+    client = make_client(
+        ClientOptions(clock=lambda: moment), emitter=emitter, user_key=SECRET, request=Request(location="San Jose")
+    )
+    things = client[sharded.database][sharded.collection]
+    with client.request("checkout", user="rider 17", session="s1"):
+        things.insert_one({"station": "a/ü"})
+    with client.request(user="rider 18", location="Palo Alto", timestamp=moment + timedelta(hours=1)):
+        things.find_one({"station": "b"})
+    things.insert_many([{"station": "c"}, {"station": "d"}])
+    things.update_many({"station": {"$in": ["c", "d"]}}, {"$set": {"n": 1}})
+    things.delete_one({"station": "c"}, request="return")
+    list(things.find({"station": {"$in": ["c", "d"]}}))
+    assert things.count_documents({}) == 2
+    assert client.flush(20) == 0
+    assert client.dropped_records == 0
+    seen = records(kafka, unique_name, HOUR)
+    checkout = next(r for r in seen if r["request_type"] == "checkout")
+    assert checkout["user_id"] == pseudonym(SECRET, "rider 17")
+    assert (checkout["partitionable_key"], checkout["location"], checkout["session_id"]) == ("a/ü", "San Jose", "s1")
+    assert datetime.fromisoformat(str(checkout["timestamp"])) == moment
+    found = sorted((str(r["request_type"]), str(r["partitionable_key"])) for r in seen)
+    assert found == [
+        ("checkout", "a/ü"), ("insert", "c"), ("insert", "d"), ("read", "c"), ("read", "d"), ("return", "c"),
+        ("scan", "a/ü"), ("scan", "d"), ("update", "c"), ("update", "d"),
+    ]  # fmt: skip
+    (later,) = records(kafka, unique_name, HOUR + timedelta(hours=1))
+    assert (later["request_type"], later["location"]) == ("read", "Palo Alto")
+
+
+def test_an_operation_that_failed_leaves_no_record(kafka, unique_name, make_client, sharded, answerer, emitter) -> None:
+    client = make_client(emitter=emitter, user_key=SECRET)
+    answerer.uris["alpha"] = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
+    with pytest.raises(Exception, match="partition alpha"):
+        client[sharded.database][sharded.collection].insert_one({"station": "a"})
+    things = client[sharded.database][sharded.collection]
+    answerer.place("b", "beta")
+    with client.request(timestamp=HOUR):
+        things.insert_one({"station": "b"})
+    client.flush(20)
+    assert [r["partitionable_key"] for r in records(kafka, unique_name, HOUR)] == ["b"]
+
+
+def test_a_broker_that_is_down_costs_the_app_nothing_and_what_is_lost_is_counted() -> None:
+    emitter = KafkaAccessEmitter(f"127.0.0.1:{free_port()}", "nowhere", buffer=10, give_up=1.0)
+    for number in range(25):
+        emitter.emit(AccessRecord(HOUR, f"k{number}", None, "read"))
+    assert emitter.dropped == 15
+    assert emitter.flush(0.1) == 10
+    emitter.close(timeout=0.1)
+    assert emitter.dropped == 25
+    emitter.close()
+
+
+def test_a_forked_process_has_a_producer_of_its_own(kafka, unique_name, emitter) -> None:
+    emitter.emit(AccessRecord(HOUR, "parent", None, "read"))
+    child = os.fork()
+    if child == 0:
+        emitter.emit(AccessRecord(HOUR, "child", None, "read"))
+        os._exit(min(255, emitter.flush(20)))
+    assert os.waitpid(child, 0)[1] == 0
+    assert emitter.flush(20) == 0
+    assert sorted(str(r["partitionable_key"]) for r in records(kafka, unique_name, HOUR)) == ["child", "parent"]
+
+
+def test_a_client_from_settings_wants_its_secret_and_its_collections_at_once() -> None:
+    collection = CollectionSetting(database="app", collection="things", key_field="k")
+    with pytest.raises(MissingSecret, match="FORESHARD_USER_KEY"):
+        RoutedClient.from_settings(Settings(collections=(collection,)))
+    with pytest.raises(ConfigurationError, match="FORESHARD_COLLECTIONS"):
+        RoutedClient.from_settings(Settings(), access_records=False)
+    with RoutedClient.from_settings(Settings(collections=(collection,)), access_records=False) as client:
+        assert client["app"]["things"].name == "things"
+        with pytest.raises(ConfigurationError, match=r"app\.other is no sharded collection \(known: app\.things\)"):
+            client["app"]["other"]

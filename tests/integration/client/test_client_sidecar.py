@@ -1,0 +1,144 @@
+"""The routed client with the real sidecar as a process of its own, and without it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from foreshard.adapters.mongo_fence import MongoFence
+from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+from foreshard.adapters.mongo_routing import MongoRoutingStore
+from foreshard.client import RoutedClient
+from foreshard.errors import Unreachable
+from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
+from foreshard.settings import CollectionSetting, Settings
+from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+
+
+@pytest.fixture
+def settings(mongods, unique_name, tmp_path: Path) -> Settings:
+    collection = CollectionSetting(database=unique_name, collection="things", key_field="station")
+    return Settings(
+        control_uri=mongods[0].uri,
+        control_database=unique_name,
+        collections=(collection,),
+        data_dir=tmp_path / "data",
+        user_key="s" * 32,
+    )
+
+
+@pytest.fixture
+def store(control, unique_name, mongods) -> MongoRoutingStore:
+    """A table with key k on alpha, and its partitions."""
+    partitions = tuple(Partition(m.name, "Home", 100.0, m.uri) for m in mongods[1:])
+    MongoPartitionRegistry(control[unique_name]).register(partitions, [Location("Home", 37.0, -122.0)])
+    made = MongoRoutingStore(control[unique_name])
+    rule = DefaultRule(("alpha",), (1.0,))
+    made.initialise(RoutingTable(1, {"k": Placement("k", "alpha")}, rule, datetime.now(UTC)))
+    return made
+
+
+@pytest.fixture
+def sidecar(settings, store, tmp_path: Path) -> Iterator[tuple[str, ProcessSpec]]:
+    port = free_port()
+    environment = {
+        **os.environ,
+        "FORESHARD_CONTROL_URI": settings.control_uri.get_secret_value(),
+        "FORESHARD_CONTROL_DATABASE": settings.control_database,
+        "FORESHARD_DATA_DIR": str(settings.data_dir),
+        "FORESHARD_COLLECTIONS": json.dumps([c.model_dump(mode="json") for c in settings.collections]),
+    }
+    command = (str(Path(sys.executable).parent / "foreshard"), "sidecar", "--port", str(port))
+    spec = ProcessSpec("sidecar", command, tmp_path / "sidecar", environment)
+    start(spec)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready("sidecar", url, lambda: ready(url), spec, patience=60)
+        yield url, spec
+    finally:
+        stop(spec.pid_path)
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def switch(store: MongoRoutingStore, key: str, target: str) -> None:
+    table = store.current()
+    epoch = table.placements[key].epoch
+    store.publish([PlacementChange(key, target, (), epoch, epoch + 1)], "test")
+
+
+def test_a_key_switched_under_writers_is_followed_and_loses_nothing(
+    settings, store, sidecar, partition_clients, unique_name
+) -> None:
+    sharded = settings.sharded_collections[0]
+    stand = {name: c[unique_name]["things"] for name, c in partition_clients.items()}
+    with RoutedClient.from_settings(settings, sidecar_url=sidecar[0], access_records=False) as client:
+        things = client[unique_name]["things"]
+        things.insert_one({"_id": 1, "station": "k", "n": 0})
+        stop_writing, counts = threading.Event(), []
+
+        def write() -> None:
+            count = 0
+            while not stop_writing.is_set():
+                assert things.update_one({"station": "k"}, {"$inc": {"n": 1}}).modified_count == 1
+                count += 1
+            counts.append(count)
+
+        writers = [threading.Thread(target=write) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        places = ["alpha", "beta", "gamma", "alpha"]
+        for source, target in itertools.pairwise(places):
+            before = stand[source].find_one({"_id": 1})["n"]
+            while stand[source].find_one({"_id": 1})["n"] < before + 20:
+                stop_writing.wait(0.005)
+            MongoFence(partition_clients[source], sharded).fence(["k"])
+            stand[target].delete_many({})
+            stand[target].insert_many(list(stand[source].find()), bypass_document_validation=True)
+            MongoFence(partition_clients[target], sharded).unfence(["k"])
+            switch(store, "k", target)
+        stop_writing.set()
+        for writer in writers:
+            writer.join()
+        assert len(counts) == 3
+        assert stand["alpha"].find_one({"_id": 1})["n"] == sum(counts)
+        assert things.count_documents({}) == 1
+        assert things.find_one({"station": "k"})["n"] == sum(counts)
+    for partition_client in partition_clients.values():
+        partition_client["foreshard"]["fences"].delete_one({"_id": sharded.namespace})
+
+
+def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_is_missing(
+    settings, store, sidecar, unique_name, partition_clients
+) -> None:
+    url, spec = sidecar
+    folder = settings.data_dir / "routing"
+    with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as client:
+        client[unique_name]["things"].insert_many([{"_id": 1, "station": "k"}, {"_id": 2, "station": "unlisted"}])
+    waiting = threading.Event()
+    while not (folder / "table.jsonl").exists():
+        waiting.wait(0.05)
+    stop(spec.pid_path)
+    with (
+        RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as alone,
+        pytest.raises(Unreachable, match="sidecar at http"),
+    ):
+        alone[unique_name]["things"].find_one({"station": "k"})
+    with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False, routing_folder=folder) as client:
+        things = client[unique_name]["things"]
+        assert things.update_one({"station": "k"}, {"$set": {"n": 1}}).modified_count == 1
+        assert sorted(d["_id"] for d in things.find()) == [1, 2]

@@ -1,0 +1,142 @@
+"""The sidecar's protocol over a real socket: keep-alive, replaced connections, and answers that make no sense."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from foreshard.client.routes import Operation
+from foreshard.client.sidecar_routes import SidecarRoutes
+from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
+
+GOOD = {
+    "key": "k", "partition": "alpha", "location": "Here", "role": "primary", "epoch": 3, "table_version": 9,
+    "reason": "only_copy", "uri": "mongodb://alpha",
+}  # fmt: skip
+
+
+class Script:
+    def __init__(self) -> None:
+        self.status, self.body, self.close, self.requests, self.connections = 200, json.dumps(GOOD).encode(), False, [], 0
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def url(script) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            script.connections += 1
+            super().setup()
+
+        def do_GET(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            script.requests.append((self.command, self.path, content))
+            self.send_response(script.status)
+            self.send_header("Content-Length", str(len(script.body)))
+            self.end_headers()
+            self.wfile.write(script.body)
+            self.close_connection = script.close  # without saying so
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def routes(url) -> Iterator[SidecarRoutes]:
+    made = SidecarRoutes(url, timeout=2.0)
+    yield made
+    made.close()
+
+
+def test_one_connection_serves_many_questions(routes, script) -> None:
+    for _ in range(5):
+        assert routes.route("k", Operation.READ, "San José").partition == "alpha"
+    assert script.connections == 1
+    assert script.requests[0][:2] == ("GET", "/v1/route/k?op=read&from=San%20Jos%C3%A9")
+
+
+def test_a_connection_that_the_sidecar_closed_is_replaced(routes, script) -> None:
+    script.close = True
+    for _ in range(3):
+        routes.route("k", Operation.WRITE, None)
+    assert script.connections == 3
+
+
+def test_keys_are_quoted_whole(routes, script) -> None:
+    script.body = json.dumps({**GOOD, "key": "a/b?c=d&é"}).encode()
+    routes.route("a/b?c=d&é", Operation.WRITE, None)
+    assert script.requests[0][1] == "/v1/route/a%2Fb%3Fc%3Dd%26%C3%A9?op=write"
+
+
+def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
+    script.body = json.dumps({"routes": [GOOD, {**GOOD, "key": "m"}]}).encode()
+    found = routes.routes(["k", "m"], Operation.READ, "Here")
+    assert list(found) == ["k", "m"]
+    assert json.loads(script.requests[0][2]) == {"keys": ["k", "m"], "op": "read", "from": "Here"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"no json", b"[]", b"{}", json.dumps({**GOOD, "epoch": "x"}).encode(), json.dumps({**GOOD, "key": "x"}).encode()]
+)
+def test_an_answer_that_makes_no_sense_is_an_error_not_a_route(routes, script, body) -> None:
+    script.body = body
+    with pytest.raises(Unreachable):
+        routes.route("k", Operation.READ, None)
+
+
+def test_a_refused_key_is_told_apart_from_a_sidecar_that_can_not_answer(routes, script) -> None:
+    script.status, script.body = 400, json.dumps({"title": "bad", "detail": "the key is too long"}).encode()
+    with pytest.raises(RouteRefused, match="the key is too long"):
+        routes.route("k", Operation.READ, None)
+    script.status, script.body = 503, json.dumps({"detail": "no table yet"}).encode()
+    with pytest.raises(Unreachable, match="no table yet"):
+        routes.route("k", Operation.READ, None)
+    with pytest.raises(Unreachable, match="could not refresh"):
+        routes.refresh()
+    with pytest.raises(Unreachable):
+        routes.partitions()
+
+
+def test_partitions_are_read_with_their_addresses(routes, script) -> None:
+    script.body = json.dumps({"partitions": [{"partition": "alpha", "location": "Here", "uri": "mongodb://alpha"}]}).encode()
+    assert [(p.partition, p.uri) for p in routes.partitions()] == [("alpha", "mongodb://alpha")]
+
+
+def test_a_sidecar_that_is_down_is_named_with_what_to_do() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(Unreachable, match=f"sidecar at http://127.0.0.1:{port} does not answer; start it"):
+        SidecarRoutes(f"http://127.0.0.1:{port}").route("k", Operation.READ, None)
+
+
+def test_a_key_that_is_no_valid_unicode_is_refused_here() -> None:
+    with pytest.raises(RouteRefused, match="valid Unicode"):
+        SidecarRoutes("http://127.0.0.1:1").route("\ud800", Operation.READ, None)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:7788", "https://x", "http://"])
+def test_an_address_that_is_none_is_refused_at_once(url) -> None:
+    with pytest.raises(ConfigurationError, match="sidecar_url"):
+        SidecarRoutes(url)
