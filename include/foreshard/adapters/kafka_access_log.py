@@ -8,9 +8,11 @@ whose clock runs ahead doesn't cut an hour short. Nothing is committed: reading 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pandas as pd
 from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,7 +23,10 @@ from foreshard.model import ONE_HOUR
 
 SETTLED = 1_000
 BATCH_RECORDS = 50_000
+FETCHED_AT_ONCE = 5_000
 PATIENCE_SECONDS = 15.0
+_LEADERLESS = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
+_Answer = TypeVar("_Answer")
 
 
 class KafkaAccessLog:
@@ -65,9 +70,10 @@ class KafkaAccessLog:
         consumer.assign([TopicPartition(self._topic, span.partition, span.position) for span in spans.values()])
         first, last = _milliseconds(hour), _milliseconds(hour + ONE_HOUR)
         while any(not span.done for span in spans.values()):
-            messages = consumer.consume(num_messages=5_000, timeout=PATIENCE_SECONDS)
-            if not messages:
+            first_come = consumer.poll(PATIENCE_SECONDS)
+            if first_come is None:
                 raise self._unreachable(f"nothing came for {PATIENCE_SECONDS:.0f} s; see that the broker runs, then try again")
+            messages = [first_come, *consumer.consume(num_messages=FETCHED_AT_ONCE, timeout=0)]
             for message in messages:
                 error = message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -78,10 +84,10 @@ class KafkaAccessLog:
                 if error is not None:
                     span.done = True
                     continue
-                kind, time = message.timestamp()
+                kind, at = message.timestamp()
                 timeless = kind == TIMESTAMP_NOT_AVAILABLE
-                span.passed(message.offset(), not timeless and time >= last)
-                if timeless or first <= time < last:
+                span.passed(message.offset(), not timeless and at >= last)
+                if timeless or first <= at < last:
                     yield message
             self._rest(consumer, spans)
 
@@ -95,12 +101,12 @@ class KafkaAccessLog:
 
     def _spans(self, consumer: Consumer, hour: datetime) -> list[_Span]:
         start, settled = _milliseconds(hour), _milliseconds(hour + ONE_HOUR + self._lateness)
-        starts = self._offsets(consumer, start)
-        ends = self._offsets(consumer, settled)
+        starts = _patiently(lambda: self._offsets(consumer, start))
+        ends = _patiently(lambda: self._offsets(consumer, settled))
         spans = []
         for partition, offset in starts.items():
             place = TopicPartition(self._topic, partition)
-            lowest, highest = consumer.get_watermark_offsets(place, timeout=PATIENCE_SECONDS)
+            lowest, highest = _patiently(partial(consumer.get_watermark_offsets, place, timeout=PATIENCE_SECONDS))
             begin = highest if offset == OFFSET_END else max(offset, lowest)
             settles = highest if ends[partition] == OFFSET_END else ends[partition]
             spans.append(_Span(partition, begin, settles, highest))
@@ -136,6 +142,18 @@ class _Span:
         """Note one message; the span is done at the log's end, or once the hour has settled."""
         self.later = self.later + 1 if belongs_later else 0
         self.done = offset + 1 >= self.end or (offset >= self.settles and self.later >= SETTLED)
+
+
+def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """Ask again for a while where a partition has just no leader: its topic is new, or its broker is being replaced."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _milliseconds(moment: datetime) -> int:

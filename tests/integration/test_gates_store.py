@@ -1,0 +1,42 @@
+"""Gate results in a real control database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+
+from foreshard.adapters.mongo_gates import MongoGateStore
+from foreshard.errors import GateFailed, MissingStageResult
+from foreshard.model import GateResult
+from foreshard.settings import Settings
+from foreshard.stack.mongod import Mongod
+from foreshard.stages.gates import record
+from foreshard.wiring import Wiring
+
+HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
+
+
+def test_the_latest_result_per_gate_and_hour_is_kept(control: MongoClient, unique_name: str) -> None:
+    store = MongoGateStore(control[unique_name])
+    store.save(GateResult("plan", HOUR, False, ("3 moves > 2",), 18))
+    store.save(GateResult("plan", HOUR, True, (), 18))
+    store.save(GateResult("table", HOUR + timedelta(hours=1), True, (), 17))
+    assert store.load("plan", HOUR) == GateResult("plan", HOUR, True, (), 18)
+    assert [result.gate for result in store.recent(5)] == ["table", "plan"]
+    assert len(store.recent(1)) == 1
+    with pytest.raises(MissingStageResult, match="result of gate table"):
+        store.load("table", HOUR)
+
+
+def test_a_failed_result_is_kept_and_stops_the_stage(mongods: tuple[Mongod, ...], unique_name: str, tmp_path: Path) -> None:
+    settings = Settings.load(control_uri=mongods[0].uri, control_database=unique_name, data_dir=tmp_path)
+    with Wiring(settings) as wiring:
+        record(wiring, GateResult("plan", HOUR, True, (), 18))
+        with pytest.raises(GateFailed) as raised:
+            record(wiring, GateResult("plan", HOUR, False, ("3 moves > 2", "worst LPS after 1.2 > 1.1 before"), 18))
+        assert str(raised.value) == (
+            "gate plan failed for 2014-11-20T08:00:00+00:00: 3 moves > 2; worst LPS after 1.2 > 1.1 before"
+        )
+        assert not wiring.gates.load("plan", HOUR).passed
+        wiring.control.drop_database(unique_name)
