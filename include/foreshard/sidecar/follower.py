@@ -93,6 +93,8 @@ class Follower:
     def stop(self) -> None:
         """Stop following and withdraw from the sidecars that are waited for."""
         self._stop.set()
+        if self._thread.ident is None:
+            return
         self._thread.join(3.0)
         installed = self._service.installed
         if installed is not None and not self._thread.is_alive() and self._state() != self._saved:
@@ -129,18 +131,24 @@ class Follower:
     def _catch_up(self, identity: str, moment: float) -> bool:
         """Apply the publications since the installed version; False where one is missing."""
         table = self._service.table()
+        named: set[str] = set()
         try:
             for p in self._routing.since(table.version):
                 table = apply_changes(table, p.changes, p.version, p.published_at, p.default_rule)
+                named.update(name for c in p.changes for name in (c.primary, *c.shadows))
+                named.update(p.default_rule.partitions if p.default_rule else ())
         except TableGap as gap:
             log.warning("%s", gap)
             return False
+        if not {p.partition_id for p in self._service.partitions} >= named:
+            self._read_registry()
         self._service.install_table(table, identity, DATABASE, moment)
         return True
 
     def _read_whole(self, moment: float) -> int:
         _, identity = self._routing.head()
         table = self._routing.current()
+        self._read_registry()
         self._service.install_table(table, identity, DATABASE, moment)
         log.info("read the whole table, version %d, %d keys", table.version, len(table.placements))
         return table.version

@@ -1,0 +1,48 @@
+"""A sidecar's service and application without any database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+
+from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.sidecar.service import RouteService
+
+NOW = 1_700_000_000.0
+PARTITIONS = (
+    Partition("sf-1", "San Francisco", 10.0, "mongodb://user:secret@one:1,two:2/?replicaSet=sf-1&appName=x"),
+    Partition("sj-1", "San Jose", 10.0, "mongodb://three:3/"),
+)
+LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))
+RULE = DefaultRule(("sf-1", "sj-1"), (1.0, 1.0))
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """The moment, which a test may change."""
+    return [NOW]
+
+
+@pytest.fixture
+def table() -> RoutingTable:
+    placements = (Placement("plain", "sf-1", (), 2), Placement("hot", "sf-1", ("sj-1",), 3), Placement("lost", "gone", (), 1))
+    return RoutingTable(7, {p.key: p for p in placements}, RULE, datetime(2025, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def empty_service(clock) -> RouteService:
+    """A service that knows nothing yet."""
+    return RouteService(random=Random(1), clock=lambda: clock[0])
+
+
+@pytest.fixture
+def service(empty_service, table) -> RouteService:
+    """A service with a table, two partitions, their loads and a fresh shadow."""
+    empty_service.install_registry(PARTITIONS, LOCATIONS)
+    empty_service.install_table(table, "one", "control database", NOW)
+    at = datetime.fromtimestamp(NOW - 1, UTC)
+    empty_service.install_loads([PartitionLoad("sf-1", 2.0, True, at), PartitionLoad("sj-1", 1.0, True, at)])
+    empty_service.install_freshness({("hot", "sj-1"): NOW - 0.5})
+    return empty_service
