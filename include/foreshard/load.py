@@ -1,8 +1,8 @@
 """Which copy of each key serves which share of its cost, and the load that makes: the shared ground of score and plan.
 
-Writes go to the primary and, as apply cost, to each shadow. Reads go to the nearest copy with room, as the sidecar sends
-them: a partition above its room mark passes the reads of shadowed keys on to the next nearest copy. The allocation is fluid
-(shares, not requests) and made per hour. Loads are cost units per second; forecasts are cost units per hour.
+Writes go to the primary and, as apply cost, to each shadow. Reads go to the nearest copy with room, as the sidecar sends them:
+copies that are about as near share them evenly, and a partition above its room mark passes the reads of shadowed keys on to the
+next nearest copy. The allocation is fluid (shares, not requests), per hour. Loads are cost/s, forecasts cost per hour.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OriginShares:
 
     @classmethod
     def unknown(cls, keys: int) -> OriginShares:
-        """Nothing is known of any key."""
+        """Nothing known of any key."""
         return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def of(self, key: int) -> tuple[IntArray, FloatArray]:
@@ -81,14 +81,15 @@ class KeyDemand:
 class ServingRule:
     """How loads are judged: the sidecar's room mark, the upper quantile's ``z``, and two factors.
 
-    ``apply_cost``: what applying a write to a shadow costs, in units of the write's own cost. ``correlation``: the mean
-    correlation of two keys' forecast errors (0: independent).
+    ``apply_cost``: what applying a write to a shadow costs, as a share of the write's own cost. ``correlation``: of two keys'
+    forecast errors, on average. ``near_km``: copies at most this much farther than the nearest count as equally near.
     """
 
     room_mark: float = 0.8
     z: float = 1.2815515655446004
     apply_cost: float = 1.0
     correlation: float = 0.0
+    near_km: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,8 @@ def share_reads(
 ) -> CopyShares:
     """Allocate the cost of the shadowed keys over their copies, on top of the ``base`` load of all other keys.
 
-    Each (key, origin) asks its nearest copy first. Where a partition's asked load would pass its room mark, it takes the
-    same fraction of each and the rest asks the next nearest copy. What finds no room anywhere is spread over the copies by
+    Each (key, origin) asks its nearest copies first, in equal parts. Where a partition's asked load would pass its room mark,
+    it takes the same fraction of each and the rest asks the next nearest copy. What finds no room anywhere is spread by
     capacity. Room is judged at the upper quantile. ``distance_km`` has shape (locations, partitions), without NaN.
     """
     copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
@@ -206,7 +207,7 @@ def share_reads(
     written = np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)
     share = np.repeat(written[:, :, None], demand.hours, axis=2)
     taken = base + _as_shares(keys, holders, share).load(demand, len(capacity))
-    asks = _asks(keys, holders, demand, distance_km)
+    asks = _asks(keys, holders, demand, distance_km, rule.near_km)
     _serve(asks, taken, share, holders, key_profile(demand, keys), capacity, rule)
     even = np.where(held, capacity[holders], 0.0)
     unserved = np.zeros((len(keys), demand.hours))
@@ -217,26 +218,28 @@ def share_reads(
 
 @dataclass
 class _Asks:
-    """One row per (shadowed key, origin): which key row asks, in what order of copies, and the share still unserved."""
+    """One row per (shadowed key, origin, nearest copy): which key row asks, in what order of copies, and what is unserved."""
 
     row: IntArray
     order: IntArray
     left: FloatArray
 
 
-def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray) -> _Asks:
+def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _Asks:
     """The read shares to be served; a key of unknown origins asks its primary first."""
     rows, orders, weights = [], [], []
     for row, key in enumerate(keys.tolist()):
-        held = holders[row][holders[row] >= 0]
-        places, shares = demand.origins.of(key)
+        held, (places, shares) = holders[row][holders[row] >= 0], demand.origins.of(key)
         for place, weight in zip(places, shares, strict=True) if len(places) else [(-1, 1.0)]:
-            distance = distance_km[place, held] if place >= 0 else np.zeros(len(held))
-            order = np.full(holders.shape[1], -1, np.int64)
-            order[: len(held)] = np.argsort(distance, kind="stable")
-            rows.append(row)
-            orders.append(order)
-            weights.append(weight * demand.read_share[key])
+            distance = distance_km[place, held] if place >= 0 else np.where(held == held[0], 0.0, np.inf)
+            nearest_first = np.argsort(distance, kind="stable")
+            near = nearest_first[: int((distance <= distance.min() + near_km).sum())]
+            for first in near:
+                order = np.full(holders.shape[1], -1, np.int64)
+                order[: len(held)] = [first, *nearest_first[nearest_first != first]]
+                rows.append(row)
+                orders.append(order)
+                weights.append(weight * demand.read_share[key] / len(near))
     left = np.repeat(np.array(weights, np.float64)[:, None], demand.hours, axis=1)
     return _Asks(np.array(rows, np.int64), np.array(orders, np.int64).reshape(len(rows), holders.shape[1]), left)
 

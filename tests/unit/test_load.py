@@ -114,6 +114,21 @@ class TestShadowedKeys:
         profile, _ = partition_load(demand, np.array([1]), [(0, 0)], np.array([10.0, 10.0]), np.zeros((0, 2)), MEAN_ONLY)
         assert profile.mean[:, 0].tolist() == [0.0, 4.0]
 
+    def test_copies_that_are_about_as_near_share_the_reads_evenly(self):
+        origins = OriginShares.build([0], [0], [1.0], keys=1)
+        demand = demand_of([[6.0]], [1.0], origins)
+        distance = np.array([[3.0, 10.0, 400.0]])
+        profile, _ = partition_load(demand, np.array([0]), [(0, 1), (0, 2)], np.full(3, 10.0), distance, MEAN_ONLY)
+        assert profile.mean[:, 0] == pytest.approx([3.0, 3.0, 0.0])
+
+    def test_what_one_of_two_near_copies_has_no_room_for_the_other_takes(self):
+        origins = OriginShares.build([0], [0], [1.0], keys=1)
+        demand = demand_of([[6.0]], [1.0], origins)
+        distance = np.array([[3.0, 10.0, 400.0]])
+        capacity = np.array([10.0, 1.0, 10.0])
+        profile, _ = partition_load(demand, np.array([0]), [(0, 1), (0, 2)], capacity, distance, MEAN_ONLY)
+        assert profile.mean[:, 0] == pytest.approx([5.2, 0.8, 0.0])
+
     def test_uncertain_load_leaves_less_room(self):
         origins = OriginShares.build([0], [0], [1.0], keys=1)
         demand = demand_of([[7.0]], [1.0], origins, sigma=1.0)

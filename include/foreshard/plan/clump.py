@@ -32,12 +32,13 @@ DRAIN_BONUS = 1_000.0
 class MoveOption:
     """Moving ``keys`` (the hot key first) to ``target``.
 
-    ``worth`` is the risk removed less the price of moves and bytes; ``value`` also counts ``crossing``, the change in common
-    uses per hour that cross partitions, and ``distance_km``, the change of the mean distance to the readers.
+    ``worth`` is the risk removed less the ``price`` of moves and bytes; ``value`` also counts ``crossing``, the change in
+    common uses per hour that cross partitions, and ``distance_km``, the change of the mean distance to the readers.
     """
 
     keys: tuple[int, ...]
     target: int
+    price: float
     worth: float
     value: float
     crossing: float
@@ -96,28 +97,58 @@ def best_move(
     candidates = candidates[size <= allowance.size_bytes]
     if not len(candidates):
         return MoveSearch(None, "limit_reached")
-    seeds = _seeds(view, source, candidates, draining)
+    overloaded = draining or view.lps()[source] > view.policy.high_water
+    search = MoveSearch(None, "no_target_fits")
+    for mark in _marks(view, overloaded):
+        search = _search(view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining))
+        if search.best is not None:
+            break
+    return search
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What a search is for: the mark under which targets must stay, and whether relief is urgent or a partition is drained."""
+
+    mark: float
+    overloaded: bool
+    draining: bool
+
+
+def _marks(view: Outlook, overloaded: bool) -> tuple[float, ...]:
+    """The marks under which targets must stay, the best first.
+
+    A partition that is only being brought down to its low-water mark lifts no other above it. An overloaded one fills targets
+    half-way up to the high-water mark, and up to it where nothing else helps: a target at its brink is the next to be relieved.
+    """
+    high, low = view.policy.high_water, view.policy.low_water
+    return ((high + low) / 2, high) if overloaded else (low,)
+
+
+def _search(
+    view: Outlook, source: int, allowance: Allowance, candidates: IntArray, banned: set[tuple[int, int]], aim: _Aim
+) -> MoveSearch:
+    seeds = _seeds(view, source, candidates, aim.draining)
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
-    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets)
+    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark)
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
     allowed = np.zeros(len(view.primary), bool)
     allowed[candidates] = True
     options: list[MoveOption] = []
-    for seed in _most_valuable(view, source, seeds, targets, fits, draining):
+    for seed in _most_valuable(view, source, seeds, targets, fits, aim.draining):
         sizes: list[MoveOption] = []
         for clump in _grow(view, source, seed, allowed, allowance):
-            option = _best_target(view, source, clump, targets, banned, draining)
+            option = _best_target(view, source, clump, targets, banned, aim)
             if option is None or _stagnant([*sizes, option]):
                 break
             sizes.append(option)
         options += sizes
     if not options:
         return MoveSearch(None, "no_target_fits")
-    overloaded = draining or view.lps()[source] > view.policy.high_water
-    paying = [option for option in options if (option.worth if overloaded else min(option.worth, option.value)) > 0]
+    paying = [option for option in options if (option.worth if aim.overloaded else min(option.worth, option.value)) > 0]
     if not paying:
         return MoveSearch(None, "gain_too_small")
     return MoveSearch(max(paying, key=lambda option: (option.value, -len(option.keys))))
@@ -158,11 +189,11 @@ def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
     return np.array(sorted(chosen), np.int64)
 
 
-def _fit(view: Outlook, loads: LoadProfile, targets: IntArray) -> BoolArray:
-    """Whether each load (S, H) leaves each target under the high-water mark in every hour, shape (S, T)."""
+def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:
+    """Whether each load (S, H) leaves each target under the mark in every hour, shape (S, T)."""
     after = loads.rows((slice(None), None)) + view.profile.rows(targets).rows((None,))
-    mark = view.policy.high_water * view.capacity[targets][None, :, None]
-    return np.asarray((after.upper(view.rule) <= mark + TOLERANCE).all(axis=-1))
+    limit = mark * view.capacity[targets][None, :, None]
+    return np.asarray((after.upper(view.rule) <= limit + TOLERANCE).all(axis=-1))
 
 
 def _most_valuable(
@@ -231,11 +262,11 @@ def _add(view: Outlook, source: int, clump: _Clump, key: int, allowed: BoolArray
 
 
 def _best_target(
-    view: Outlook, source: int, clump: _Clump, targets: IntArray, banned: set[tuple[int, int]], draining: bool
+    view: Outlook, source: int, clump: _Clump, targets: IntArray, banned: set[tuple[int, int]], aim: _Aim
 ) -> MoveOption | None:
     """The target where the clump fits with the highest value, the lower index on a tie."""
     snapshot, policy = view.snapshot, view.policy
-    fits = _fit(view, clump.load, targets)[0]
+    fits = _fit(view, clump.load, targets, aim.mark)[0]
     fits &= ~np.isin(targets, snapshot.last_source[clump.keys])
     fits &= np.array([(clump.keys[0], int(target)) not in banned for target in targets], bool)
     if not fits.any():
@@ -245,13 +276,14 @@ def _best_target(
     torn = policy.crossing_cost * crossing * snapshot.demand.hours / SECONDS_PER_HOUR / view.capacity[source]
     farther = (clump.distance[targets] - clump.distance[source]) / SECONDS_PER_HOUR / view.capacity[source] / snapshot.span_km
     price = policy.minimum_gain * len(clump.keys) + policy.gigabyte_price * clump.size_bytes / GIBIBYTE
-    worth = gain - price + (DRAIN_BONUS * len(clump.keys) if draining else 0.0)
+    worth = gain - price + (DRAIN_BONUS * len(clump.keys) if aim.draining else 0.0)
     value = worth - torn - policy.distance_weight * farther
     best = int(np.where(fits, value, -np.inf).argmax())
     kilometres = (clump.distance[targets[best]] - clump.distance[source]) / clump.work if clump.work > 0 else 0.0
     return MoveOption(
         keys=tuple(clump.keys),
         target=int(targets[best]),
+        price=price,
         worth=float(worth[best]),
         value=float(value[best]),
         crossing=float(crossing[best]),

@@ -31,6 +31,10 @@ MAXIMUM_ATTEMPTS = 8
 """Options of one partition that turn out to push others over their mark before it is given up."""
 
 
+LOWERED_PEAK = 0.01
+"""How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
+
+
 @dataclass
 class _Draft:
     """A plan in the making."""
@@ -114,27 +118,38 @@ def _relieve(draft: _Draft) -> None:
 
 
 def _relieve_once(draft: _Draft, source: int, banned: set[tuple[int, int]]) -> str:
-    """Apply the best option for ``source``; return what stood in the way, or nothing."""
+    """Apply the next option for ``source``; return what stood in the way, or nothing.
+
+    While it is overloaded, its hot keys are shadowed first, as far as that pays, and not moved; other keys are shadowed where
+    no move helps. A shadow takes load over only above the high-water mark, so below it keys are only moved.
+    """
     view = draft.view
     on_source = _movable_on(view, source)
-    copyable = on_source[shadowable(view.snapshot, view.policy)[on_source]]
-    hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
-    may_shadow = len(draft.shadows) < view.policy.maximum_shadows
-    search = best_move(view, source, draft.allowance, np.setdiff1d(on_source, hot) if may_shadow else on_source, banned)
-    shadow = best_shadow(view, source, hot, draft.allowance.size_bytes, banned) if may_shadow else None
-    if search.best is None and shadow is None and may_shadow:
-        search = best_move(view, source, draft.allowance, on_source, banned)
-        if search.best is None and view.lps()[source] > view.policy.high_water:
-            shadow = best_shadow(view, source, copyable, draft.allowance.size_bytes, banned)
-    if shadow is not None and (search.best is None or shadow.value >= search.best.value):
-        _apply_shadow(draft, shadow)
-        draft.relieving |= {source, shadow.target}
+    copyable = hot = on_source[:0]
+    if view.lps()[source] > view.policy.high_water and len(draft.shadows) < view.policy.maximum_shadows:
+        copyable = on_source[shadowable(view.snapshot, view.policy)[on_source]]
+        hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
+    if _shadow_once(draft, source, hot, banned):
         return ""
-    if search.best is not None:
-        applied = _apply_move(draft, source, search.best, banned)
-        draft.relieving |= {source, search.best.target} if applied else set()
-        return "" if applied else "pushed_over"
-    return search.obstacle
+    search = best_move(view, source, draft.allowance, np.setdiff1d(on_source, hot), banned)
+    if search.best is None and len(hot):
+        search = best_move(view, source, draft.allowance, on_source, banned)
+    if search.best is None:
+        return "" if _shadow_once(draft, source, copyable, banned) else search.obstacle
+    if not _apply_move(draft, source, search.best, banned):
+        return "pushed_over"
+    draft.relieving |= {source, search.best.target}
+    return ""
+
+
+def _shadow_once(draft: _Draft, source: int, keys: IntArray, banned: set[tuple[int, int]]) -> bool:
+    """Shadow the one of ``keys`` whose copy removes most risk, if any pays."""
+    shadow = best_shadow(draft.view, source, keys, draft.allowance.size_bytes, banned) if len(keys) else None
+    if shadow is None:
+        return False
+    _apply_shadow(draft, shadow)
+    draft.relieving |= {source, shadow.target}
+    return True
 
 
 def _movable_on(view: Outlook, partition: int) -> IntArray:
@@ -145,12 +160,13 @@ def _movable_on(view: Outlook, partition: int) -> IntArray:
 
 
 def _apply_move(draft: _Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
-    """Move the clump, unless it (or reads that overflow because of it) pushes a partition over its mark."""
+    """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
-    utilisation = view.utilisation()
+    utilisation, risk = view.utilisation(), view.total_risk()
     was = reasons.Before.of(utilisation[source], view.policy.high_water)
     view.move(option.keys, option.target)
-    if view.pushed_over(utilisation) or _worst(view.lps()) > draft.ceiling:
+    pays = draining or _pays(view, source, option, was, risk)
+    if not pays or view.pushed_over(utilisation) or _worst(view.lps()) > draft.ceiling:
         view.move(option.keys, source)
         banned.add((option.keys[0], option.target))
         return False
@@ -169,6 +185,12 @@ def _apply_move(draft: _Draft, source: int, option: MoveOption, banned: set[tupl
         for key in option.keys
     ]
     return True
+
+
+def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:
+    """Whether the move, once applied, removes more risk than it costs; below the high-water mark it must lower the peak."""
+    lowers = was.lps > view.policy.high_water or float(view.lps()[source]) <= was.lps - LOWERED_PEAK
+    return lowers and risk - view.total_risk() > option.price
 
 
 def _apply_shadow(draft: _Draft, option: ShadowOption) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,13 @@ class KeyProfiles:
     locations: tuple[str, ...]
 
 
-def profile_keys(days: Iterable[pd.DataFrame], keys: Sequence[str], kinds: Mapping[str, RequestKind]) -> KeyProfiles:
+def profile_keys(
+    days: Iterable[pd.DataFrame], keys: Sequence[str], kinds: Mapping[str, RequestKind], places: Collection[str] | None = None
+) -> KeyProfiles:
     """Sum ``days`` of key load (``KEY_LOAD_COLUMNS``), one at a time, into profiles of ``keys``.
 
     Request types that ``kinds`` does not name count as writes: a key is not shadowed for what may change it. Accesses without a
-    location have none in ``origins``.
+    location, or with one that isn't among ``places`` (None: all are known), have none in ``origins``.
     """
     rows = _summed(days)
     key = pd.Index(list(keys)).get_indexer(pd.Index(rows["partitionable_key"].tolist())).astype(np.int64)
@@ -41,7 +43,8 @@ def profile_keys(days: Iterable[pd.DataFrame], keys: Sequence[str], kinds: Mappi
     read = np.bincount(key, weights=cost * reads, minlength=len(keys))
     accesses = np.bincount(key, weights=count, minlength=len(keys))
     place, names = pd.factorize(rows["location"], sort=True)
-    placed = (place >= 0) & (reads | (read[key] == 0))
+    located = place >= 0 if places is None else rows["location"].isin(list(places)).to_numpy(bool)
+    placed = located & (reads | (read[key] == 0))
     return KeyProfiles(
         read_share=np.divide(read, spent, out=np.zeros(len(keys)), where=spent > 0),
         access_cost=np.divide(spent, accesses, out=np.zeros(len(keys)), where=accesses > 0),

@@ -38,10 +38,9 @@ def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
 
 
 def peak_share(view: Outlook, keys: IntArray) -> FloatArray:
-    """The peak of each key's own upper-quantile load ÷ the capacity of its primary partition."""
-    demand = view.snapshot.demand
-    upper = demand.mean[keys] + view.rule.z * demand.sigma[keys]
-    return np.asarray(upper.max(axis=1, initial=0.0) / SECONDS_PER_HOUR / view.capacity[view.primary[keys]])
+    """The peak of each key's own mean load ÷ the capacity of its primary partition."""
+    peak = view.snapshot.demand.mean[keys].max(axis=1, initial=0.0) / SECONDS_PER_HOUR
+    return np.asarray(peak / view.capacity[view.primary[keys]])
 
 
 def best_shadow(

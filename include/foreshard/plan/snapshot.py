@@ -112,7 +112,8 @@ class PlanPolicy:
     ``minimum_gain`` is the net gain that each moved key must bring, ``shadow_gain`` each shadow; ``gigabyte_price`` is what
     copying a GiB costs; ``crossing_cost`` the extra cost units of a common use of two keys on different partitions;
     ``distance_weight`` the share of an access' cost that serving it one whole span farther away is worth.
-    ``hot_share``: a key with that share of its partition's capacity is hot: moving it moves the hot spot, so it's shadowed.
+    ``hot_share``: a key whose mean peak takes that share of its partition's capacity is hot: moving it would move the hot
+    spot, so it's shadowed.
     ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
     these reads make at least ``far_load`` of its partition's capacity.
     """
@@ -123,8 +124,8 @@ class PlanPolicy:
     maximum_shadows: int = 5
     maximum_bytes: float = 10 * 2**30
     maximum_write_share: float = 0.5
-    minimum_gain: float = 0.01
-    shadow_gain: float = 0.05
+    minimum_gain: float = 0.02
+    shadow_gain: float = 0.2
     overload_mark: float | None = None
     gigabyte_price: float = 0.01
     crossing_cost: float = 1.0

@@ -71,8 +71,8 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
     forecasts = wiring.forecasts.load(hour)
     partitions, table = wiring.registry.partitions(), wiring.routing.current()
     keys = tuple(sorted({*forecasts.keys, *table.placements}))
-    profiles = profile_keys(_days(wiring, hour), keys, _kinds(wiring.settings))
     locations = {location.name: location for location in wiring.registry.locations()}
+    profiles = profile_keys(_days(wiring, hour), keys, _kinds(wiring.settings), locations)
     homes = [partition.geographic_location for partition in partitions]
     mean, sigma = _spread(forecasts, keys)
     return Ground(

@@ -184,6 +184,23 @@ class TestRefusals:
         assert not plan.refusals
 
 
+class TestShadowedSources:
+    def test_moves_whose_gain_the_shadows_reads_would_fill_up_again_are_not_made(self, world):
+        standing = tuple(StandingShadow(f"s-{k}", k, 1, "hot_key", removable=False) for k in range(3))
+        origins = OriginShares.build(range(3), [0, 0, 0], [1, 1, 1], 6)
+        snapshot = world(
+            [6, 6, 6, 0.4, 0.4, 1],
+            [0, 0, 0, 0, 0, 1],
+            [10, 40],
+            read_share=[0.9] * 3 + [0.0] * 3,
+            origins=origins,
+            shadows=standing,
+        )
+        plan = make_plan(snapshot, POLICY)
+        assert plan.lps_before["p0"] == pytest.approx(0.8)
+        assert not plan.moves
+
+
 class TestDraining:
     def test_draining_partitions_take_nothing_and_give_up_their_keys(self, world):
         states = [PartitionState.ACTIVE, PartitionState.DRAINING, PartitionState.ACTIVE]

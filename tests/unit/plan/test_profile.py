@@ -52,3 +52,10 @@ def test_keys_that_were_not_asked_for_are_left_out_and_unseen_ones_are_zero():
 def test_no_history_at_all_gives_empty_profiles():
     assert profile_keys([], ["a", "b"], KINDS).read_share.tolist() == [0.0, 0.0]
     assert profile_keys([day()], [], KINDS).access_cost.shape == (0,)
+
+
+def test_locations_that_nobody_knows_count_as_missing():
+    rows = day(("a", "x", "read", 1, 1.0), ("a", "atlantis", "read", 3, 3.0))
+    profiles = profile_keys([rows], ["a"], KINDS, places={"x", "y"})
+    places, shares = profiles.origins.of(0)
+    assert ([profiles.locations[p] for p in places], shares.tolist()) == (["x"], [1.0])
