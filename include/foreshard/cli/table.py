@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -138,10 +140,11 @@ def _copies(placement: Placement) -> str:
     return f"{placement.primary}{shadows} (epoch {placement.epoch})" if placement.epoch else f"{placement.primary} (unlisted)"
 
 
-def _wiring() -> Wiring:
+@contextmanager
+def _wiring() -> Iterator[Wiring]:
     """The wiring, once the control database answers."""
     from foreshard.wiring import Wiring
 
-    wiring = Wiring()
-    wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
-    return wiring
+    with Wiring() as wiring:
+        wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
+        yield wiring

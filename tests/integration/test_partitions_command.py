@@ -1,0 +1,88 @@
+"""``foreshard partitions`` on a real control database."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+from foreshard.cli.main import cli
+from foreshard.model import PartitionState
+
+GOOD = """
+[[location]]
+name = "San Francisco"
+latitude = 37.789
+longitude = -122
+
+[[partition]]
+id = "sf-1"
+location = "San Francisco"
+capacity = 250
+uri = "mongodb://me:pa55@host:27017/?replicaSet=sf-1"
+"""
+
+
+@pytest.fixture
+def registry(control, unique_name) -> MongoPartitionRegistry:
+    return MongoPartitionRegistry(control[unique_name])
+
+
+@pytest.fixture
+def run(mongods, unique_name, work_folder):
+    environment = {"FORESHARD_CONTROL_URI": mongods[0].uri, "FORESHARD_CONTROL_DATABASE": unique_name, "COLUMNS": "200"}
+
+    def invoke(*arguments: str, file: str | None = None):
+        if file is not None:
+            path = work_folder / "partitions.toml"
+            path.write_text(file)
+            arguments = (*arguments, str(path))
+        return CliRunner().invoke(cli, ["partitions", *arguments], env=environment)
+
+    return invoke
+
+
+def test_a_file_is_applied_listed_and_drained(run, registry):
+    assert run("apply", file=GOOD).output == "1 partitions and 1 locations registered\n"
+    assert registry.partition("sf-1").capacity == 250.0
+    listed = run("list").output
+    assert "mongodb://host:27017/?replicaSet=sf-1" in listed
+    assert "pa55" not in listed
+    assert run("drain", "sf-1").output == "sf-1 is draining\n"
+    run("apply", file=GOOD)
+    assert registry.partition("sf-1").state is PartitionState.DRAINING
+    run("apply", file=GOOD + 'state = "active"\n')
+    assert registry.partition("sf-1").state is PartitionState.ACTIVE
+    run("drain", "sf-1")
+    run("drain", "--undo", "sf-1")
+    assert registry.partition("sf-1").state is PartitionState.ACTIVE
+    assert "unknown partition 'sf-9'; known: sf-1" in str(run("drain", "sf-9").exception)
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        (GOOD.replace("250", "0"), "partition 'sf-1' has capacity 0.0"),
+        (GOOD.replace("250", "-3.5"), "capacity -3.5"),
+        (GOOD.replace("250", '"much"'), "partition 1: capacity is 'much'; make it a number"),
+        (GOOD.replace("250", "true"), "capacity is True"),
+        (
+            GOOD.replace('location = "San Francisco"', 'location = "Atlantis"'),
+            "unknown location 'Atlantis'; known: San Francisco",
+        ),
+        (GOOD + GOOD[GOOD.index("[[partition]]") :], "'sf-1' is named twice"),
+        (GOOD.replace("capacity", "capcity"), "unknown field 'capcity'"),
+        (GOOD.replace("uri =", "# uri ="), "uri is missing"),
+        (GOOD.replace('"sf-1"\n', '""\n', 1), "id is ''"),
+        (GOOD.replace("[[partition]]", "[partition]"), "write [[partition]] with two brackets"),
+        (GOOD.replace("[[partition]]", "[[shard]]"), "unknown table 'shard'"),
+        (GOOD + 'state = "gone"\n', "state 'gone' is not known; use active or draining"),
+        ("partition = [1]", "partition 1: is no table"),
+        ("[[partition", "can't be read as TOML"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_one_clear_line_and_registers_nothing(run, registry, file, problem):
+    error = run("apply", file=file).exception
+    assert problem in str(error)
+    assert "\n" not in str(error)
+    assert registry.partitions() == ()

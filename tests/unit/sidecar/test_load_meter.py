@@ -1,0 +1,42 @@
+"""From a partition's running counters to its load."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from foreshard.adapters.load_reporter import LoadMeter
+
+WEIGHTS = {"query": 1.0, "insert": 2.0, "command": 0.0}
+
+
+def test_the_first_reading_says_nothing_and_the_second_is_the_load():
+    meter = LoadMeter(WEIGHTS, smoothing=5.0)
+    assert meter.measure({"query": 1000, "insert": 1000, "command": 5}, 10, 100.0) is None
+    assert meter.measure({"query": 1010, "insert": 1005, "command": 99}, 12, 102.0) == pytest.approx((10 + 2 * 5) / 2)
+
+
+def test_the_load_follows_slowly_and_settles():
+    meter = LoadMeter(WEIGHTS, smoothing=4.0)
+    meter.measure({"query": 0}, 1, 0.0)
+    meter.measure({"query": 0}, 3, 2.0)
+    assert meter.measure({"query": 200}, 5, 4.0) == pytest.approx(100 * (1 - math.exp(-0.5)))
+    for step in range(1, 20):
+        load = meter.measure({"query": 200 + 200 * step}, 5 + 2 * step, 4.0 + 2 * step)
+    assert load == pytest.approx(100, rel=0.01)
+
+
+def test_simulated_time_divides_the_load():
+    meter = LoadMeter(WEIGHTS, smoothing=0.0, time_scale=240.0)
+    meter.measure({"query": 0}, 1, 0.0)
+    assert meter.measure({"query": 480}, 2, 1.0) == pytest.approx(2.0)
+
+
+def test_a_restarted_partition_is_measured_anew_without_a_negative_load():
+    meter = LoadMeter(WEIGHTS, smoothing=0.0)
+    meter.measure({"query": 1000}, 100, 0.0)
+    assert meter.measure({"query": 1100}, 102, 2.0) == pytest.approx(50)
+    assert meter.measure({"query": 3}, 1, 4.0) == pytest.approx(50)
+    assert meter.measure({"query": 13}, 3, 6.0) == pytest.approx(5)
+    assert meter.measure({"query": 13}, 3, 6.0) == pytest.approx(5)
