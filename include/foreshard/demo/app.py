@@ -10,17 +10,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from foreshard.demo.layout import DATABASE
+from foreshard.demo.sample import lookup_city
 from foreshard.errors import AmbiguousWrite, ForeshardError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foreshard.client import RoutedClient
+    from foreshard.client import Request, RoutedClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class RidersApp:
 
     def _look_up(self, ride: Ride) -> None:
         stations = self._client[DATABASE]["stations"]
-        with self._request(ride, "read"):
-            for _ in range(self._lookups):
+        for number in range(self._lookups):
+            with self._request(ride, "read", lookup_city(ride.station, ride.city, number)):
                 stations.find_one({"station": ride.station})
         with self._lock:
             self.acknowledged.reads += self._lookups
@@ -94,8 +96,10 @@ class RidersApp:
             with self._lock:
                 self.acknowledged.trips.add(ride.session)
 
-    def _request(self, ride: Ride, request_type: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        return self._client.request(request_type, user=ride.rider, session=ride.session, location=ride.city, timestamp=ride.at)
+    def _request(self, ride: Ride, request_type: str, city: str | None = None) -> AbstractContextManager[Request]:
+        return self._client.request(
+            request_type, user=ride.rider, session=ride.session, location=city or ride.city, timestamp=ride.at
+        )
 
     def _note(self, notes: list[str], note: str) -> None:
         with self._lock:
@@ -161,8 +165,6 @@ class BackgroundRiders:
             self._thread.join()
 
     def _run(self) -> None:
-        from datetime import UTC
-
         while not self._stop.wait(self._pause):
             template = self._rides[self.count % len(self._rides)]
             session = f"{self._prefix}-{self.count}"

@@ -37,7 +37,7 @@ class LoopTimes:
 def wait_for_dags(api: AirflowApi, note: Callable[[str], None], patience: float = 120) -> None:
     """Wait until the loop's DAGs are parsed; raise :class:`LoopFailed` with the import error where there is one."""
     deadline = time.monotonic() + patience
-    while missing := [dag for dag in LOOP if dag not in api.dag_ids()]:
+    while missing := [dag for dag in (*LOOP, UPKEEP) if dag not in api.dag_ids()]:
         note(f"parsing {', '.join(missing)}")
         if time.monotonic() > deadline:
             errors = "; ".join(api.import_errors()) or "not parsed in time"
@@ -48,7 +48,7 @@ def wait_for_dags(api: AirflowApi, note: Callable[[str], None], patience: float 
 def run_loop(api: AirflowApi, hour: datetime, note: Callable[[str], None], patience: float = 600) -> LoopTimes:
     """Start the first DAG for ``hour`` and follow the assets' runs to the end of the last; raise where one fails."""
     begun = time.monotonic()
-    for dag in (*LOOP, UPKEEP):
+    for dag in (UPKEEP, *LOOP):
         api.set_paused(dag, paused=dag == UPKEEP)
     if api.run_for(LOOP[0], hour) is None:
         api.trigger(LOOP[0], hour)

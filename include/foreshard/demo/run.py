@@ -32,6 +32,8 @@ from foreshard.stages.publish import VerifySummary, verify_hour
 from foreshard.wiring import Wiring
 
 BACKGROUND_RIDES_PER_SECOND = 5.0
+FAR_KM = 30.0
+"""Beyond this, a read counts as far: the Bay is small, so the default of 1,000 km would never apply."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
     """The demo's stack; the load reporter divides by the pace, since the riders' hours pass that much faster."""
     extra = {
         "FORESHARD_SIDECAR__LOAD_TIME_SCALE": str(options.pace),
-        "FORESHARD_MIGRATE__GRACE_PERIOD": "5",
+        "FORESHARD_MIGRATE__GRACE_PERIOD": "PT5S",
+        "FORESHARD_PLAN__FAR_KM": str(FAR_KM),
     }
     return EmbeddedStack(folder.resolve(), project_root(), ports, tuple(PARTITION_LOCATIONS), COLLECTIONS, extra)
 

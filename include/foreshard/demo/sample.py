@@ -2,13 +2,15 @@
 
 The shift keeps weekdays and hours, and puts the end into the last full week of 2014 without a public holiday before it
 (14 to 21 November). The original log has check-outs and returns only; the example app also looks stations up before each of
-them, so the log that the loop sees has simulated ``read`` records (``lookups`` per access) and the trip's ``insert``.
+them, so the log that the loop sees has simulated ``read`` records (``lookups`` per access) and the trip's ``insert``. Every
+second lookup of a San Francisco railway station comes from a traveller further down the line (simulated too).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 
 import numpy as np
@@ -17,6 +19,8 @@ import pandas as pd
 LATEST_END = datetime(2014, 11, 21, tzinfo=UTC)
 ONE_WEEK = timedelta(weeks=1)
 SEED = 20141121
+RAILWAY_STATIONS = frozenset({"San Francisco Caltrain (Townsend at 4th)", "San Francisco Caltrain 2 (330 Townsend)"})
+DOWN_THE_LINE = ("Redwood City", "San Jose")
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,26 @@ def with_lookups(accesses: pd.DataFrame, lookups: int) -> pd.DataFrame:
     Lookups fall in the same hour as their access, so that hours stay as they are.
     """
     hour = accesses["timestamp"].dt.floor("h")
+    travelled_to = accesses["partitionable_key"].isin(RAILWAY_STATIONS)
     reads = [
         accesses.assign(
             timestamp=np.maximum(accesses["timestamp"] - pd.Timedelta(seconds=5 * (n + 1)), hour),
             request_type="read",
+            location=accesses["location"].mask(travelled_to, accesses["location"].map(partial(_from, number=n))),
         )
         for n in range(lookups)
     ]
     inserts = accesses[accesses["request_type"] == "checkout"].assign(request_type="insert")
     return pd.concat([*reads, accesses, inserts]).sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def lookup_city(station: str, city: str, number: int) -> str:
+    """Where a ride's lookup ``number`` of ``station`` comes from: the ride's own city, or one down the line."""
+    return _from(city, number) if station in RAILWAY_STATIONS else city
+
+
+def _from(city: str, number: int) -> str:
+    return DOWN_THE_LINE[number // 2 % len(DOWN_THE_LINE)] if number % 2 else city
 
 
 def _multiply(original: pd.DataFrame, riders: int) -> pd.DataFrame:
