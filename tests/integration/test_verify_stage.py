@@ -1,5 +1,7 @@
 """Verification from the data itself, on real partitions: every fault that it must see, and what it must bear."""
 
+import itertools
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -134,6 +136,31 @@ def test_a_key_that_is_switched_while_documents_are_read_is_no_fault(wiring, dat
         lambda: Expectation(next(answers, moved)),
     )
     assert found.sound
+
+
+def test_a_shadow_that_follows_while_apps_write_is_no_fault(wiring, data):
+    stop = threading.Event()
+
+    def write_and_follow():
+        for n in itertools.count():
+            if stop.is_set():
+                return
+            name = f"b{n % 4}"
+            data["alpha"]["trips"].update_one({"_id": name}, {"$set": {"n": n}})
+            stop.wait(0.02)
+            data["beta"]["trips"].update_one({"_id": name}, {"$set": {"n": n}})
+
+    for database in (data["alpha"], data["beta"]):
+        database["trips"].update_many({"at.station": "b"}, {"$set": {"n": -1}})
+    wiring.verifier = MongoVerifier(wiring.mongo, looks=50, pause=0.02)
+    writer = threading.Thread(target=write_and_follow)
+    writer.start()
+    try:
+        summaries = [verify_hour(wiring, HOUR) for _ in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    assert {summary.shadow_differences for summary in summaries} == {0}
 
 
 def test_documents_without_a_key_are_counted_apart_and_odd_keys_are_borne(wiring, data):
