@@ -216,7 +216,7 @@ class Wiring:
     def documents(self, partition_id: str) -> DocumentReader:
         from foreshard.adapters.mongo_documents import MongoDocumentReader
 
-        return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)))
+        return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)), self.settings.control_database)
 
     def primary(self, partition_id: str) -> PrimaryStore:
         from foreshard.adapters.mongo_primary import MongoPrimaryStore

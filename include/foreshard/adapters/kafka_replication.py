@@ -66,6 +66,7 @@ class KafkaReplicationLog:
                 **QUIET,
             }
         )
+        _find_brokers(self._producer, topic, bootstrap)
 
     def publish(self, records: Sequence[ReplicationRecord]) -> None:
         """Return when all are acknowledged; raise :class:`Unreachable` where any is not (then publish all of them again)."""
@@ -120,7 +121,8 @@ class KafkaReplicationReader:
                 **QUIET,
             }
         )
-        self._consumer.assign([TopicPartition(topic, number, OFFSET_STORED) for number in range(self._count)])
+        self._assigned = False
+        _find_brokers(self._consumer, topic, bootstrap)
 
     @property
     def topic_partitions(self) -> int:
@@ -132,11 +134,16 @@ class KafkaReplicationReader:
         records: list[ReplicationRecord] = []
         heartbeats: list[Heartbeat] = []
         unreadable = taken = size = 0
-        deadline = time.monotonic() + wait_seconds
-        while taken < limit and size < BATCH_BYTES:
-            patience = 0.002 if taken else max(0.0, deadline - time.monotonic())
-            messages = [m for m in self._consumer.consume(min(100, limit - taken), patience) if m.error() is None]
+        if not self._assigned:
+            self._consumer.assign([TopicPartition(self._topic, number, OFFSET_STORED) for number in range(self._count)])
+            self._assigned = True
+        waiting = self._consumer.poll(wait_seconds)
+        while waiting is not None and taken < limit and size < BATCH_BYTES:
+            # consume() waits until it has as many as it's asked for: it is asked for what is there already
+            messages = [waiting, *self._consumer.consume(min(100, limit - taken), 0.001)]
             for message in messages:
+                if message.error() is not None:
+                    continue
                 taken, size = taken + 1, size + len(message.value() or b"")
                 self._positions[message.partition()] = message.offset() + 1
                 read = decode(message)
@@ -146,8 +153,7 @@ class KafkaReplicationReader:
                     heartbeats.append(read)
                 else:
                     unreadable += 1
-            if not messages and (taken or time.monotonic() >= deadline):
-                break
+            waiting = self._consumer.poll(0)
         return Delivery(tuple(records), tuple(heartbeats), unreadable)
 
     def commit(self) -> None:
@@ -176,6 +182,14 @@ class KafkaReplicationReader:
     def close(self) -> None:
         """Give the connection back."""
         self._consumer.close()
+
+
+def _find_brokers(client: Producer | Consumer, topic: str, bootstrap: str) -> None:
+    """Ask for the topic's brokers now, which takes milliseconds; left to itself the client does so after half a second."""
+    try:
+        client.list_topics(topic, timeout=10)
+    except KafkaException as error:
+        raise Unreachable("kafka", bootstrap, REMEDY) from error
 
 
 def encode_record(record: ReplicationRecord) -> bytes:

@@ -122,7 +122,7 @@ class MongoCaptureStore:
                 min(note["seen_until"] for note in document["notes"].values()),
             )
             for origin, document in found.items()
-            if len(document["notes"]) >= topic_partitions
+            if len(document["notes"]) >= topic_partitions > 0
         }
 
 

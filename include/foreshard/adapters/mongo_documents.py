@@ -10,9 +10,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
+from pymongo.write_concern import WriteConcern
 
 from foreshard.adapters.mongo import Document
 from foreshard.adapters.version_documents import exact, identity_of
+from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import DocumentReader
 
@@ -22,13 +24,27 @@ Batch = dict[bytes, tuple[Any, bytes]]
 class MongoDocumentReader:
     """Implements :class:`foreshard.ports.replicas.DocumentReader`; reads see at least the last ``cluster_time``."""
 
-    def __init__(self, client: MongoClient[Document]) -> None:
+    def __init__(self, client: MongoClient[Document], bookkeeping_database: str) -> None:
         self._client = client
+        self._clock = client[bookkeeping_database].get_collection("shadow_clock", write_concern=WriteConcern("majority"))
         self._after: Timestamp | None = None
 
     def cluster_time(self) -> tuple[int, int]:
         """(seconds, increment): all acknowledged before the call is at or before it."""
         time: Timestamp = self._client.admin.command("ping")["operationTime"]
+        self._after = time
+        return time.time, time.inc
+
+    def tick(self) -> tuple[int, int]:
+        """A cluster time that is later than any write acknowledged before the call, and earlier than any after it.
+
+        It is that of a write to a document of our own, since an idle partition's clock stands still.
+        """
+        with self._client.start_session() as session:
+            self._clock.update_one({"_id": "tick"}, {"$inc": {"ticks": 1}}, upsert=True, session=session)
+            time = session.operation_time
+        if time is None:
+            raise ReplicaRefused("the server gave no time for a write")
         self._after = time
         return time.time, time.inc
 

@@ -79,6 +79,10 @@ class DocumentReader(Protocol):
         """(seconds, increment): all acknowledged before the call is at or before it."""
         ...
 
+    def tick(self) -> tuple[int, int]:
+        """A cluster time that is later than any write acknowledged before the call, and earlier than any after it."""
+        ...
+
     def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[dict[bytes, tuple[Any, bytes]]]:
         """The documents of ``key`` in batches: identity → (id, BSON)."""
         ...

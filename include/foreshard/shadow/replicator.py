@@ -114,8 +114,6 @@ class Replicator:
     # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self, term: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
-        if not self._topic_partitions:
-            return  # the topic was not reached yet
         upkeep = self._upkeep()
         shadows = upkeep.look(self._topic_partitions, datetime.now(UTC))
         self.status.shadows = shadows

@@ -176,7 +176,7 @@ class Upkeep:
             return None
         source, target = self._places.documents(shadow.source), self._places.documents(shadow.target)
         target.cluster_time()
-        floor = version_of_write(shadow.source, shadow.epoch, *source.cluster_time())
+        floor = version_of_write(shadow.source, shadow.epoch, *source.tick())
         floored = self._shadows.change(shadow, shadow.state, {"floor": floor, "incarnation": incarnation})
         if floored is None:
             return None

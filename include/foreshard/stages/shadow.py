@@ -218,7 +218,7 @@ def repair_shadow(wiring: Wiring, shadow_id: str, write: bool = True) -> RepairS
         shadow, copier, remaining = _lasting_differences(wiring, shadow_id)
         repaired = 0
         if write and len(remaining):
-            floor = version_of_write(shadow.source, shadow.epoch, *wiring.documents(shadow.source).cluster_time())
+            floor = version_of_write(shadow.source, shadow.epoch, *wiring.documents(shadow.source).tick())
             repaired = copier.repair(floor, remaining)
     return RepairSummary(shadow_id, len(remaining), repaired)
 
