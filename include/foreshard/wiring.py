@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymongo import MongoClient
 
+    from foreshard.adapters.data_docs import DataDocsFolder
     from foreshard.adapters.load_reporter import LoadReporter
     from foreshard.adapters.mongo import MongoConnections
     from foreshard.adapters.mongo_control_feed import ControlFeed
@@ -119,6 +120,12 @@ class Wiring:
         from foreshard.adapters.mongo_tally import MongoTallyStore
 
         return MongoTallyStore(self.mongo.control_database, self.settings.observe.minimum_distinct_users)
+
+    @cached_property
+    def data_docs(self) -> DataDocsFolder:
+        from foreshard.adapters.data_docs import DataDocsFolder
+
+        return DataDocsFolder(self.settings.data_dir / "data_docs")
 
     @cached_property
     def gates(self) -> GateStore:

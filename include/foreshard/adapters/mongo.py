@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from pymongo import MongoClient
@@ -17,32 +18,40 @@ Document = dict[str, Any]
 
 SERVER_SELECTION_MS = 5_000
 
+LOOP = "foreshard loop"
+"""The name of the loop's own connections (not of an app's routed client) in a server's list of operations."""
+
 
 class MongoConnections:
-    """Keeps one client per replica set. Dates are read as aware UTC; writes are acknowledged by the majority."""
+    """Keeps one client per replica set, named ``name`` on the server.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    Dates are read as aware UTC; writes are acknowledged by the majority.
+    """
+
+    def __init__(self, settings: Settings, name: str = "foreshard") -> None:
+        self._settings, self._name = settings, name
         self._clients: dict[str, MongoClient[Document]] = {}
+        self._opening = threading.Lock()
 
     def client(self, uri: str) -> MongoClient[Document]:
         """The client for ``uri``, with the credentials from the environment where the URI has none."""
-        if uri not in self._clients:
-            credentials: dict[str, Any] = {}
-            if self._settings.mongo_username and self._settings.mongo_password:
-                credentials = {
-                    "username": self._settings.mongo_username,
-                    "password": self._settings.mongo_password.get_secret_value(),
-                }
-            self._clients[uri] = MongoClient(
-                uri,
-                tz_aware=True,
-                w="majority",
-                serverSelectionTimeoutMS=SERVER_SELECTION_MS,
-                appname="foreshard",
-                **credentials,
-            )
-        return self._clients[uri]
+        with self._opening:
+            if uri not in self._clients:
+                credentials: dict[str, Any] = {}
+                if self._settings.mongo_username and self._settings.mongo_password:
+                    credentials = {
+                        "username": self._settings.mongo_username,
+                        "password": self._settings.mongo_password.get_secret_value(),
+                    }
+                self._clients[uri] = MongoClient(
+                    uri,
+                    tz_aware=True,
+                    w="majority",
+                    serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+                    appname=self._name,
+                    **credentials,
+                )
+            return self._clients[uri]
 
     @property
     def control(self) -> MongoClient[Document]:

@@ -31,6 +31,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from foreshard.adapters.dead_transactions import IDLE, end_dead_transactions
 from foreshard.adapters.fence_validator import FenceInForce, compose, read_options
 from foreshard.adapters.mongo import Document
 from foreshard.errors import FenceRefused, FenceTimedOut
@@ -138,10 +139,17 @@ class MongoFence:
         self, holder: str, add: Collection[str] = (), remove: Collection[str] = (), guard: Guard | None = None
     ) -> tuple[Document, frozenset[str]]:
         """Take the lock and change the list in one transaction; return the new entry and the keys listed before."""
-        patience = time.monotonic() + 4 * self._timeout.total_seconds()
+        started = time.monotonic()
+        patience = started + 4 * self._timeout.total_seconds()
+
+        def attempt(session: ClientSession) -> tuple[Document, frozenset[str]] | None:
+            if time.monotonic() - started > IDLE.total_seconds():
+                end_dead_transactions(self._client)
+            return self._try_take(session, holder, add, remove, guard)
+
         while True:
             with self._client.start_session() as session:
-                taken = session.with_transaction(lambda s: self._try_take(s, holder, add, remove, guard))
+                taken = session.with_transaction(attempt)
             if taken is not None:
                 return taken
             if time.monotonic() > patience:

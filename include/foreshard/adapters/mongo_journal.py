@@ -18,6 +18,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from foreshard.adapters.dead_transactions import past_dead_transactions
 from foreshard.adapters.mongo import Document
 from foreshard.errors import MoveSuperseded, UnknownMove
 from foreshard.model import Move, Reason
@@ -33,6 +34,7 @@ class MongoMoveJournal:
         self._moves = database.get_collection(
             "moves", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
         )
+        self._client = database.client
         self._lease_ms = int(lease.total_seconds() * 1000)
         self._indexed = False
 
@@ -73,10 +75,12 @@ class MongoMoveJournal:
 
     def take(self, move_id: str) -> MoveRecord:
         """Take (over) a move under a new lease number."""
-        taken = self._moves.find_one_and_update(
-            {"_id": move_id},
-            [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}],
-            return_document=ReturnDocument.AFTER,
+        change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
+        taken = past_dead_transactions(
+            self._client,
+            lambda limit: self._moves.find_one_and_update(
+                {"_id": move_id}, change, return_document=ReturnDocument.AFTER, maxTimeMS=limit
+            ),
         )
         if taken is None:
             raise UnknownMove(move_id)

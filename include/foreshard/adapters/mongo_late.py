@@ -12,7 +12,7 @@ from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure
 
 from foreshard.adapters.mongo import Document
-from foreshard.adapters.mongo_stream import LOST, start_at, transaction_of
+from foreshard.adapters.mongo_stream import LOST, mark_of_event, start_at, transaction_of
 from foreshard.adapters.move_lease import MoveLease
 from foreshard.adapters.raw_bson import id_bytes, id_value
 from foreshard.errors import Unreachable
@@ -37,11 +37,7 @@ def last_writes(
     wanted = {**place, "documentKey._id": {"$in": [id_value(i) for i in ids]}}
     pipeline: list[dict[str, Any]] = [
         {"$match": {"$or": [wanted, lease.events()]}},
-        {
-            "$set": {
-                "mark": {"$cond": [{"$eq": ["$ns.coll", lease.namespace[1]]}, "$updateDescription.updatedFields.batches", None]}
-            }
-        },
+        {"$set": {"mark": mark_of_event(lease)}},
         {"$unset": ["fullDocument", "updateDescription"]},
     ]
     try:

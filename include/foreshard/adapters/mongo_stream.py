@@ -187,6 +187,12 @@ def start_at(position: Position, session: ClientSession) -> dict[str, Any]:
     return {"start_at_operation_time": position["at"]}
 
 
+def mark_of_event(lease: MoveLease) -> dict[str, Any]:
+    """The number of a mark, as an expression on its change event (an update, or the first one's insert)."""
+    number = {"$ifNull": ["$updateDescription.updatedFields.batches", "$fullDocument.batches"]}
+    return {"$cond": [{"$eq": ["$ns.coll", lease.namespace[1]]}, number, None]}
+
+
 def _pipeline(collections: Sequence[ShardedCollection], key: str, lease: MoveLease) -> list[dict[str, Any]]:
     ours: list[dict[str, Any]] = []
     for each in collections:
@@ -194,11 +200,10 @@ def _pipeline(collections: Sequence[ShardedCollection], key: str, lease: MoveLea
         wanted = [{"operationType": {"$ne": "insert"}}, {f"fullDocument.{each.key_field}": key}]
         ours += [{**place, "$or": wanted}, {"to.db": each.database, "to.coll": each.collection}]
     ours += [{"ns.db": name, "operationType": "dropDatabase"} for name in sorted({c.database for c in collections})]
-    count = {"$ifNull": ["$updateDescription.updatedFields.batches", "$fullDocument.batches"]}
     kinds = [*PUTS, *BREAKS, "delete", "modify"]
     return [
         {"$match": {"operationType": {"$in": kinds}, "$or": [*ours, lease.events()]}},
-        {"$set": {"mark": {"$cond": [{"$eq": ["$ns.coll", lease.namespace[1]]}, count, None]}}},
+        {"$set": {"mark": mark_of_event(lease)}},
         {"$unset": ["fullDocument", "updateDescription", "stateBeforeChange"]},
     ]
 

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from foreshard.adapters.dead_transactions import past_dead_transactions
 from foreshard.adapters.mongo import Document
 from foreshard.errors import MoveSuperseded
 
@@ -35,7 +36,12 @@ class MoveLease:
         """Write ``number`` down; raise :class:`MoveSuperseded` where a higher one stands."""
         change = {"$set": {"lease": number}, "$inc": {"batches": 1}}
         try:
-            self._leases.update_one({"_id": self.move_id, "lease": {"$lte": number}}, change, upsert=True)
+            past_dead_transactions(
+                self._client,
+                lambda limit: self._leases.find_one_and_update(
+                    {"_id": self.move_id, "lease": {"$lte": number}}, change, upsert=True, maxTimeMS=limit
+                ),
+            )
         except DuplicateKeyError as error:
             raise MoveSuperseded(self.move_id, number) from error
         self._number = number

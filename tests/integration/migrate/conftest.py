@@ -1,4 +1,4 @@
-"""A small world for moves: two collections on three partitions, a published table, routed writers, and movers that are killed."""
+"""A small world for moves: two collections on three partitions, a published table, routed writers, movers that are killed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import WriteError
 
+from foreshard.adapters.mongo_journal import MongoMoveJournal
 from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.routing.table import locate
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
@@ -70,6 +71,11 @@ class World:
         """Move a key up to its switch."""
         return migrate.run_move(self.wiring, self.plan(source, target, key))
 
+    def run_until_cut_off(self, move_id: str) -> None:
+        """Run a move that is cut off (see ``cut_off``)."""
+        with pytest.raises(CutOff):
+            migrate.run_move(self.wiring, move_id)
+
     def state(self, move_id: str) -> str:
         return str(self.wiring.move_journal.get(move_id).state)
 
@@ -116,9 +122,7 @@ def world(mongods, partition_clients, unique_name, control) -> Iterator[World]:
         places = [Location("here", 37.8, -122.4)]
         wiring.registry.register([Partition(m.name, "here", 100.0, m.uri) for m in mongods[1:]], places)
         made = World(wiring, partition_clients, unique_name, environment)
-        table = RoutingTable(
-            1, {made.key: Placement(made.key, "alpha")}, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC)
-        )
+        table = RoutingTable(1, {made.key: Placement(made.key, "alpha")}, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC))
         wiring.routing.initialise(table)
         yield made
 
@@ -186,6 +190,31 @@ class Writer(threading.Thread):
                 self._stopping.wait(0.002)
 
 
+class CutOff(BaseException):
+    """A mover ends here as if it were killed: nothing catches this."""
+
+
+@pytest.fixture
+def cut_off(monkeypatch) -> Callable[[str], None]:
+    """``cut_off(state)``: the next mover of this process ends, by ``CutOff``, when it has entered ``state``."""
+    advance, wanted = MongoMoveJournal.advance, [""]
+
+    def advance_and_end(self, record, to, *rest, **more):
+        entered = advance(self, record, to, *rest, **more)
+        if wanted[0] == str(to):
+            wanted[0] = ""
+            raise CutOff
+        return entered
+
+    monkeypatch.setattr(MongoMoveJournal, "advance", advance_and_end)
+
+    def arrange(state: str) -> None:
+        wanted[0] = state
+
+    arrange.error = CutOff
+    return arrange
+
+
 @pytest.fixture
 def writers(world: World) -> Iterator[list[Writer]]:
     """Four writers at work on the world's key until the test asks them to stop, or ends."""
@@ -223,6 +252,8 @@ def settled(world: World) -> Callable[[list[Writer]], None]:
         found = {identity: d["n"] for identity, d in copies[owner].items() if identity.startswith("w")}
         assert found == expected
         assert not found.keys() & set().union(*(writer.removed for writer in writers))
-        assert {name: len(held) for name, held in copies.items() if name != owner} == dict.fromkeys(set(PARTITIONS) - {owner}, 0)
+        assert {name: len(held) for name, held in copies.items() if name != owner} == dict.fromkeys(
+            set(PARTITIONS) - {owner}, 0
+        )
 
     return check

@@ -15,12 +15,14 @@ from typing import Any
 from foreshard.adapters.mongo_copy import MongoKeyCopy
 from foreshard.adapters.mongo_journal import MongoMoveJournal
 from foreshard.adapters.mongo_routing import MongoRoutingStore
+from foreshard.adapters.move_lease import MoveLease
 from foreshard.stages import migrate
 from foreshard.wiring import Wiring
 
 PLACES = {
     "claimed": (MongoKeyCopy, "claim", "before"),
     "prepared": (MongoKeyCopy, "prepare", "after"),
+    "transaction": (MoveLease, "bump", "after"),
     "batch": (MongoKeyCopy, "write", "after"),
     "fence-set": (MongoKeyCopy, "fence", "after"),
     "fence-lifted": (MongoKeyCopy, "unfence", "after"),

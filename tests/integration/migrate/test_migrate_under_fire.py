@@ -6,11 +6,12 @@ import signal
 
 import pytest
 
+from foreshard.errors import IllegalTransition
 from foreshard.stages import migrate
 
 POINTS_BEFORE_SWITCH = (
-    "claimed", "copying", "prepared", "batch@copying", "catching_up", "fenced", "fence-set@fenced", "drained", "verified",
-    "switched",
+    "claimed", "copying", "prepared", "batch@copying", "transaction@copying", "catching_up", "fenced", "fence-set@fenced",
+    "drained", "verified", "switched",
 )  # fmt: skip
 POINTS_BEHIND_SWITCH = ("published", "fence-lifted@switched")
 POINTS_WHILE_CLEANING = ("cleaning", "removed@cleaning")
@@ -62,25 +63,36 @@ def test_a_cleaner_killed_anywhere_is_resumed_and_nothing_is_lost(world, writers
     settled(writers)
 
 
-def test_a_move_killed_at_any_state_before_its_switch_is_reverted_and_the_source_serves(world, writers, settled):
+def test_a_move_cut_off_at_any_state_before_its_switch_is_reverted_and_the_source_serves(world, writers, settled, cut_off):
     world.fill(300)
-    for point in (*POINTS_BEFORE_SWITCH, "reverting", "fence-lifted@reverting", "batch@reverting"):
+    for state in ("copying", "catching_up", "fenced", "drained", "verified", "switched"):
         move_id = world.plan("alpha", "beta")
-        if "reverting" in point:
-            assert world.process("run", move_id, "verified").returncode == -signal.SIGKILL
-            assert world.process("revert", move_id, point).returncode == -signal.SIGKILL
-        else:
-            assert world.process("run", move_id, point).returncode == -signal.SIGKILL
+        cut_off(state)
+        world.run_until_cut_off(move_id)
+        cut_off("reverting")
+        with pytest.raises(cut_off.error):
+            migrate.revert_move(world.wiring, move_id)
         summary = migrate.revert_move(world.wiring, move_id)
-        assert (summary.state, world.owner()) == ("reverted", "alpha"), point
-        assert not world.refused("alpha"), point
-        assert world.copies()["beta"] == {}, point
+        assert (summary.state, world.owner()) == ("reverted", "alpha"), state
+        assert not world.refused("alpha"), state
+        assert world.copies()["beta"] == {}, state
+        assert not world.refused("beta"), state
+    settled(writers)
+
+
+def test_a_revert_killed_half_way_is_carried_on_by_a_new_process(world, writers, settled):
+    world.fill(300)
+    for point in ("fence-lifted@reverting", "batch@reverting"):
+        move_id = world.plan("alpha", "beta")
+        assert world.process("run", move_id, "verified").returncode == -signal.SIGKILL
+        assert world.process("revert", move_id, point).returncode == -signal.SIGKILL
+        assert world.process("run", move_id).returncode == 0
+        assert (world.state(move_id), world.owner()) == ("reverted", "alpha")
+        assert world.copies()["beta"] == {}
     settled(writers)
 
 
 def test_a_switched_move_cannot_be_reverted_but_is_undone_by_a_reverse_move(world, writers, settled):
-    from foreshard.errors import IllegalTransition
-
     world.fill(100)
     move_id = world.plan("alpha", "beta")
     migrate.run_move(world.wiring, move_id)
