@@ -1,65 +1,78 @@
-"""Data Docs: one Great Expectations page per gate, suite and hour, and an index of the latest, all plain files.
+"""Data Docs pages, made by Great Expectations' own renderers: one per gate, suite and hour, and an index of the latest.
 
-``validations/GATE/SUITE/DATE/HH/result.html`` (with ``result.json`` beside it), ``expectations/GATE/SUITE.html`` and
-``index.html``. Pages are made by Great Expectations' own renderers. Its site builder isn't used: it renders every page again
-each time, and two gates that end together would delete each other's. Here each page is written once, in one step, and the
-pages of the latest ``KEPT_DAYS`` dates are kept.
+Its site builder isn't used: it renders every page again each time, and two gates that end together would delete each other's
+pages. Here a page is made once; where it is kept is the business of the :class:`DataDocs` that a gate is given.
 """
 
 from __future__ import annotations
 
 import html
-import json
-import shutil
-import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-KEPT_DAYS = 14
-_STATIC = "static"
+from typing import Any, Protocol
 
 
-def write_page(docs_dir: Path, gate: str, suite: str, hour: datetime, validation: Any) -> Path:
-    """Write the page of one validation (a GX ``ExpectationSuiteValidationResult``) and return its path."""
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """Which validation a page shows, and whether it passed."""
+
+    gate: str
+    suite: str
+    hour: datetime
+    success: bool
+
+    @property
+    def path(self) -> str:
+        """Where the page stands in the site; its links to the index count on so many folders."""
+        return f"validations/{self.gate}/{self.suite}/{self.hour:%Y-%m-%d}/{self.hour:%H}/result.html"
+
+
+class DataDocs(Protocol):
+    """Keeps pages."""
+
+    def save_page(self, facts: PageFacts, page: str) -> None:
+        """Keep a page, in place of the one for the same gate, suite and hour."""
+        ...
+
+    def save_index(self) -> None:
+        """Make the index over the pages that stand."""
+        ...
+
+
+def render_page(facts: PageFacts, validation: Any) -> str:
+    """The page of one validation (a GX ``ExpectationSuiteValidationResult``, whose texts are escaped by this)."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
 
-    validation.meta["run_id"] = {"run_name": hour.isoformat(), "run_time": hour}
-    folder = docs_dir / "validations" / gate / suite / f"{hour:%Y-%m-%d}" / f"{hour:%H}"
-    page = folder / "result.html"
+    validation.meta["run_id"] = {"run_name": facts.hour.isoformat(), "run_time": facts.hour}
     _escape(validation)
-    _write(page, _html(ValidationResultsPageRenderer().render(validation)))
-    facts = {"suite": f"{gate}.{suite}", "hour": hour.isoformat(), "success": bool(validation.success)}
-    _write(folder / "result.json", json.dumps(facts))
-    _prune(folder.parent.parent)
+    content = ValidationResultsPageRenderer().render(validation)
+    page: str = DefaultJinjaPageView().render(content, show_how_to_buttons=False)
     return page
 
 
-def write_index(docs_dir: Path) -> Path:
-    """Write ``index.html`` over the pages that stand there, newest hour first, and the style files they use."""
+def render_index(pages: Sequence[PageFacts]) -> str:
+    """The page that links ``pages``."""
     from great_expectations.render.renderer import SiteIndexPageRenderer
     from great_expectations.render.view import DefaultJinjaIndexPageView
 
-    _copy_static(docs_dir)
-    links = []
-    for file in sorted(docs_dir.glob("validations/*/*/*/*/result.json"), key=lambda path: path.parts[-3:], reverse=True):
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        links.append(
-            {
-                "expectation_suite_name": facts["suite"],
-                "expectation_suite_filepath": None,
-                "filepath": file.with_suffix(".html").relative_to(docs_dir).as_posix(),
-                "batch_identifier": facts["suite"],
-                "validation_success": facts["success"],
-                "run_time": datetime.fromisoformat(facts["hour"]).astimezone(UTC),
-                "run_name": facts["hour"],
-                "asset_name": facts["suite"].partition(".")[0],
-            }
-        )
+    links = [
+        {
+            "expectation_suite_name": f"{facts.gate}.{facts.suite}",
+            "expectation_suite_filepath": None,
+            "filepath": facts.path,
+            "batch_identifier": facts.suite,
+            "validation_success": facts.success,
+            "run_time": facts.hour.astimezone(UTC),
+            "run_name": facts.hour.isoformat(),
+            "asset_name": facts.gate,
+        }
+        for facts in pages
+    ]
     content = SiteIndexPageRenderer.render({"site_name": "Foreshard's gates", "validations_links": links})
-    index = docs_dir / "index.html"
-    _write(index, DefaultJinjaIndexPageView().render(content, show_how_to_buttons=False))
-    return index
+    page: str = DefaultJinjaIndexPageView().render(content, show_how_to_buttons=False)
+    return page
 
 
 def _escape(validation: Any) -> None:
@@ -75,32 +88,3 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_escaped(item) for item in value]
     return {key: _escaped(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _html(content: Any) -> str:
-    from great_expectations.render.view import DefaultJinjaPageView
-
-    page: str = DefaultJinjaPageView().render(content, show_how_to_buttons=False)
-    return page
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False) as file:
-        file.write(text)
-    part = Path(file.name)
-    part.chmod(0o644)
-    part.replace(path)
-
-
-def _prune(dates: Path) -> None:
-    for old in sorted(folder for folder in dates.iterdir() if folder.is_dir())[:-KEPT_DAYS]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _copy_static(docs_dir: Path) -> None:
-    import great_expectations.render.view as view
-
-    if not (docs_dir / _STATIC).exists():
-        styles = Path(view.__file__).parent / _STATIC / "styles"
-        shutil.copytree(styles, docs_dir / _STATIC / "styles", dirs_exist_ok=True)

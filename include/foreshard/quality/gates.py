@@ -1,14 +1,13 @@
 """The four gates: each validates a stage's result with a real Great Expectations suite and says in one line what failed.
 
 The demands of each gate stand in the module of its name, as data; here they are put to Great Expectations (imported when a
-gate is asked, not before). ``docs_dir`` is where Data Docs are built; None builds none.
+gate is asked, not before). ``docs`` keeps the Data Docs pages; None makes none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from foreshard.model import ForecastBatch, GateResult, HourCounts, Partition, Plan, RoutingTable
 from foreshard.quality import access_log, forecasts, plans, tables
+from foreshard.quality.data_docs import DataDocs
 from foreshard.quality.runner import run
 from foreshard.settings import ObserveSettings, PlanSettings
 
@@ -27,13 +27,13 @@ def check_access_log(
     quarantined: int,
     limits: ObserveSettings,
     usual: Sequence[HourCounts] = (),
-    docs_dir: Path | None = None,
+    docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and how many were quarantined.
 
     ``usual`` are the counts of the same hour of the weeks before: an hour without records is in order where they had few.
     """
-    return run("access_log", hour, access_log.suites(frame, hour, quarantined, limits, usual), docs_dir)
+    return run("access_log", hour, access_log.suites(frame, hour, quarantined, limits, usual), docs)
 
 
 def check_forecasts(
@@ -44,7 +44,7 @@ def check_forecasts(
     history_totals: ArrayLike = (),
     fallback_models: Collection[str] = (),
     minimum_history_hours: int = 48,
-    docs_dir: Path | None = None,
+    docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``forecasts``: all keys of the hour's forecast (``mean``, ``sigma``, ``upper``: keys × ``horizon`` hours).
 
@@ -53,14 +53,14 @@ def check_forecasts(
     """
     totals = np.asarray(history_totals, dtype=np.float64)
     suites = forecasts.suites(batch, expected_keys, horizon, totals, fallback_models, minimum_history_hours)
-    return run("forecasts", batch.hour, suites, docs_dir)
+    return run("forecasts", batch.hour, suites, docs)
 
 
 def check_plan(
-    plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, *, docs_dir: Path | None = None
+    plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, *, docs: DataDocs | None = None
 ) -> GateResult:
     """Gate ``plan``: its moves, shadows and removals keep the rules and ``limits``, and make no partition's LPS worse."""
-    return run("plan", plan.hour, plans.suites(plan, partitions, limits), docs_dir)
+    return run("plan", plan.hour, plans.suites(plan, partitions, limits), docs)
 
 
 def check_table(
@@ -71,11 +71,11 @@ def check_table(
     last_version: int,
     previous_keys: Collection[str] = (),
     live_keys: Collection[str] = (),
-    docs_dir: Path | None = None,
+    docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``table``: the published table is whole, names known partitions, and lost no key.
 
     ``last_version`` is the newest of ``routing_versions``; ``previous_keys`` were listed by the version before;
     ``live_keys`` are the keys of the log, each of which must be listed or fall under the default rule.
     """
-    return run("table", hour, tables.suites(table, partitions, last_version, previous_keys, live_keys), docs_dir)
+    return run("table", hour, tables.suites(table, partitions, last_version, previous_keys, live_keys), docs)

@@ -9,19 +9,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from foreshard.model import GateResult
+from foreshard.quality.data_docs import DataDocs, PageFacts, render_page
 from foreshard.quality.suite import Expectation, Suite
 
 EXAMPLES = 5
 _POSITION = "position"
 
 
-def run(gate: str, hour: datetime, suites: Sequence[Suite], docs_dir: Path | None = None) -> GateResult:
-    """Validate every suite, build its Data Docs page under ``docs_dir``, and return what failed."""
+def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | None = None) -> GateResult:
+    """Validate every suite, give its Data Docs page to ``docs``, and return what failed."""
     gx = load_great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -29,14 +29,11 @@ def run(gate: str, hour: datetime, suites: Sequence[Suite], docs_dir: Path | Non
     for suite in suites:
         validation = _validate(gx, context, gate, suite)
         failures += _failures(suite.expectations, validation.results)
-        if docs_dir is not None:
-            from foreshard.quality.data_docs import write_page
-
-            write_page(docs_dir, gate, suite.name, hour, validation)
-    if docs_dir is not None:
-        from foreshard.quality.data_docs import write_index
-
-        write_index(docs_dir)
+        if docs is not None:
+            facts = PageFacts(gate, suite.name, hour, bool(validation.success))
+            docs.save_page(facts, render_page(facts, validation))
+    if docs is not None:
+        docs.save_index()
     return GateResult(gate, hour, not failures, tuple(failures), sum(len(suite.expectations) for suite in suites))
 
 

@@ -67,7 +67,7 @@ def fit_chunk(wiring: Wiring, hour: datetime, chunk: int) -> FitSummary:
 def gate_forecasts(wiring: Wiring, hour: datetime) -> None:
     """Check all forecasts of ``hour``; raise :class:`foreshard.errors.GateFailed` where they must not be used."""
     from foreshard.quality.gates import check_forecasts
-    from foreshard.stages.gates import docs_dir, record
+    from foreshard.stages.gates import record
 
     settings = wiring.settings.forecast
     keys: list[str] = []
@@ -84,6 +84,6 @@ def gate_forecasts(wiring: Wiring, hour: datetime) -> None:
         history_totals=totals[counted],
         fallback_models=DOUBTFUL,
         minimum_history_hours=settings.minimum_history_hours,
-        docs_dir=docs_dir(wiring),
+        docs=wiring.data_docs,
     )
     record(wiring, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreshard.errors import GateFailed
@@ -10,11 +9,6 @@ from foreshard.model import GateResult
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
-
-
-def docs_dir(wiring: Wiring) -> Path:
-    """Where the gates' Data Docs are built."""
-    return wiring.settings.data_dir / "data_docs"
 
 
 def record(wiring: Wiring, result: GateResult) -> None:

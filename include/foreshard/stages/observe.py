@@ -20,7 +20,7 @@ from foreshard.observe.pseudonym import pseudonymise
 from foreshard.observe.tally import tally
 from foreshard.observe.values import as_times
 from foreshard.ports.stages import RawHour
-from foreshard.stages.gates import docs_dir, record
+from foreshard.stages.gates import record
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -88,7 +88,7 @@ def gate_access_log(wiring: Wiring, hour: datetime) -> None:
         quarantined=described.quarantined,
         limits=wiring.settings.observe,
         usual=wiring.tallies.counts(weeks),
-        docs_dir=docs_dir(wiring),
+        docs=wiring.data_docs,
     )
     record(wiring, result)
 

@@ -56,10 +56,10 @@ def plan_hour(wiring: Wiring, hour: datetime, dry_run: bool = False, act_on_old_
 def gate_plan(wiring: Wiring, hour: datetime) -> None:
     """Check the hour's plan against its rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
     from foreshard.quality.gates import check_plan
-    from foreshard.stages.gates import docs_dir, record
+    from foreshard.stages.gates import record
 
     plan = wiring.plans.load(hour)
-    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, docs_dir=docs_dir(wiring)))
+    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, docs=wiring.data_docs))
 
 
 def _newest_counted(wiring: Wiring, hour: datetime) -> datetime | None:

@@ -55,7 +55,10 @@ class VerifySummary:
     def figures(self) -> tuple[tuple[str, str], ...]:
         """Each check by name with its figures, for people."""
         return (
-            (f"documents once, as primary, where table {self.version} says", f"{self.documents:,} documents, {self.keys:,} keys"),
+            (
+                f"documents once, as primary, where table {self.version} says",
+                f"{self.documents:,} documents, {self.keys:,} keys",
+            ),
             ("documents anywhere else", f"{self.misplaced:,} misplaced, {self.duplicated:,} doubled, {self.missing:,} missing"),
             ("shadows compared with their primaries", f"{self.shadow_copies:,} with {self.shadow_documents:,} documents"),
             ("documents that differ in a shadow", f"{self.shadow_differences:,}"),
@@ -65,9 +68,10 @@ class VerifySummary:
 
 
 def publish_hour(wiring: Wiring, hour: datetime) -> PublishSummary:
-    """Publish every ready shadow and the plan's removals in one transaction; moves were published by their own switches.
+    """Publish every ready shadow and every removal in one transaction; moves were published by their own switches.
 
-    Shadows become ``live`` and removed ones ``retiring`` in the same transaction. Running it again finds nothing to publish. A
+    Shadows become ``live`` and removed ones ``retiring`` in the same transaction; retiring ones that the table still lists
+    leave it as well. Running it again finds nothing to publish. A
     dry run publishes nothing. Raise :class:`StaleEpoch` where other publications keep overtaking this one.
     """
     plan = wiring.plans.load(hour)
@@ -85,7 +89,7 @@ def publish_hour(wiring: Wiring, hour: datetime) -> PublishSummary:
 def gate_table(wiring: Wiring, hour: datetime) -> None:
     """Check the published table; raise :class:`foreshard.errors.GateFailed` where it lost keys or makes no sense."""
     from foreshard.quality.gates import check_table
-    from foreshard.stages.gates import docs_dir, record
+    from foreshard.stages.gates import record
 
     table = wiring.routing.current()
     accessed = wiring.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
@@ -96,7 +100,7 @@ def gate_table(wiring: Wiring, hour: datetime) -> None:
         last_version=wiring.routing.version(),
         previous_keys=_listed_before(wiring),
         live_keys=[str(key) for key in accessed.unique()],
-        docs_dir=docs_dir(wiring),
+        docs=wiring.data_docs,
     )
     record(wiring, result)
 
@@ -119,6 +123,7 @@ def _publish(wiring: Wiring, hour: datetime, removals: tuple[ShadowCopy, ...]) -
     table = wiring.routing.current()
     ready = [s for s in wiring.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
     removed = [shadow for removal in removals if (shadow := _removable(wiring, removal)) is not None]
+    removed += [s for s in wiring.shadows.shadows((ShadowState.RETIRING,)) if s.target in locate(table, s.key).shadows]
     going = {(shadow.key, shadow.target) for shadow in removed}
     ready = [shadow for shadow in ready if (shadow.key, shadow.target) not in going]
     wanted: dict[str, list[str]] = {}
@@ -132,8 +137,9 @@ def _publish(wiring: Wiring, hour: datetime, removals: tuple[ShadowCopy, ...]) -
 
     def within(session: Any, _version: int) -> None:
         for shadow, event in (*((s, "publish") for s in ready), *((s, "remove") for s in removed)):
-            changed = wiring.shadows.change(shadow, next_state(shadow.state, event), {}, session=session)
-            if changed is None:
+            leaves = shadow.state is ShadowState.RETIRING
+            state = shadow.state if leaves else next_state(shadow.state, event)
+            if wiring.shadows.change(shadow, state, {}, session=session) is None:
                 raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
 
     if changes:
