@@ -20,7 +20,7 @@ LIBRARY = PROJECT / "include" / "foreshard"
 
 FOUNDATION = {"model", "errors"}
 SHARED_PURE = {"load", "geography"}
-PURE = {"observe", "quality", "forecast", "score", "plan", "consistency", "routing", "replay"}
+PURE = {"observe", "quality", "forecast", "score", "plan", "consistency", "routing", "replay", "watch"}
 STATE_MACHINES = {"migrate", "shadow"}
 EDGES = {"cli", "sidecar", "demo", "client", "stack"}
 

@@ -13,6 +13,7 @@ from foreshard.errors import ForeshardError
 COMMANDS = {
     "applier": "foreshard.cli.applier:applier",
     "demo": "foreshard.cli.demo:demo",
+    "exporter": "foreshard.cli.exporter:exporter",
     "forecast": "foreshard.cli.forecast:forecast",
     "load": "foreshard.cli.load:load",
     "moves": "foreshard.cli.moves:moves",

@@ -1,0 +1,189 @@
+"""From what was read to figures: names, help, labels and values. Pure; labels are partitions, states, gates, never keys or
+users.
+
+Moments are exported as seconds since 1970 (``…_timestamp_seconds``), so that their age grows between two scrapes as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from foreshard.watch.state import (
+    ControlState,
+    ForecastStatus,
+    GateStatus,
+    LoopStatus,
+    MoveStatus,
+    PartitionStatus,
+    PlanStatus,
+    ShadowStatus,
+    TableStatus,
+    TaskOutcome,
+)
+
+MOVE_STATES = (
+    "planned", "copying", "catching_up", "fenced", "drained", "verified", "switched", "cleaning", "done", "reverting",
+    "reverted",
+)  # fmt: skip
+SHADOW_STATES = ("requested", "copying", "catching_up", "ready", "live", "retiring", "retired", "failed")
+
+
+class Kind(StrEnum):
+    """What Prometheus may do with a figure."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric family: ``samples`` are (label values, value) in the order of ``labels``."""
+
+    name: str
+    text: str
+    samples: tuple[tuple[tuple[str, ...], float], ...]
+    labels: tuple[str, ...] = ()
+    kind: Kind = Kind.GAUGE
+
+
+def figures(state: ControlState, now: datetime) -> Iterator[Figure]:
+    """All figures of ``state``; a family without samples is left out."""
+    yield from (figure for figure in _all(state, now) if figure.samples)
+
+
+def _all(state: ControlState, now: datetime) -> Iterator[Figure]:
+    yield one("foreshard_high_water", "LPS above which a partition is relieved", state.limits.high_water)
+    limit = state.limits.maximum_staleness.total_seconds()
+    yield one("foreshard_shadow_maximum_staleness_seconds", "How far a shadow may be behind and still serve reads", limit)
+    stuck = state.limits.stuck_after.total_seconds()
+    yield one("foreshard_move_stuck_after_seconds", "Time in one state after which a move counts as stuck", stuck)
+    if state.partitions is not None:
+        yield from _partitions(state.partitions)
+    if state.moves is not None:
+        yield from _moves(state.moves, now)
+    if state.shadows is not None:
+        yield from _shadows(state.shadows, now)
+    if state.gates is not None:
+        yield from _gates(state.gates)
+    if state.table is not None:
+        yield from _table(state.table, now)
+    if state.forecast is not None:
+        yield from _forecast(state.forecast)
+    if state.plan is not None:
+        yield from _plan(state.plan)
+    if state.loop is not None:
+        yield from _loop(state.loop)
+    if state.open_conflicts is not None:
+        yield one("foreshard_conflicts_open", "Concurrent versions that nobody has resolved", state.open_conflicts)
+    if state.outcomes is not None:
+        yield from _outcomes(state.outcomes)
+
+
+def one(name: str, text: str, value: float | None) -> Figure:
+    """A figure without labels; no sample where the value is unknown."""
+    return Figure(name, text, () if value is None else (((), float(value)),))
+
+
+def _by(name: str, text: str, label: str, values: Iterable[tuple[str, float | None]]) -> Figure:
+    return Figure(name, text, tuple(((which,), float(value)) for which, value in values if value is not None), (label,))
+
+
+def _partitions(found: tuple[PartitionStatus, ...]) -> Iterator[Figure]:
+    def each(name: str, text: str, values: Iterable[float | None]) -> Figure:
+        ids = (p.partition_id for p in found)
+        return _by(f"foreshard_partition_{name}", text, "partition", zip(ids, values, strict=True))
+
+    places = tuple(((p.partition_id, p.geographic_location), 1.0) for p in found)
+    yield Figure("foreshard_partition_info", "Partitions and where they stand", places, ("partition", "location"))
+    yield each("capacity", "Cost units per second that the partition can take", (p.capacity for p in found))
+    yield each("load", "Cost units per second now, as last reported", (p.current_load for p in found))
+    yield each("predicted_load", "Cost units per second at the forecast's peak", (p.predicted_load for p in found))
+    yield each("lps", "Load Prediction Score: forecast peak at the upper quantile by capacity", (p.lps for p in found))
+    yield each("keys", "Keys whose primary copy the table lists on the partition", (p.keys for p in found))
+    yield each("draining", "1 while the planner puts nothing there", (float(p.draining) for p in found))
+    reachable = (None if p.reachable is None else float(p.reachable) for p in found)
+    yield each("reachable", "1 where the partition answered its load reporter", reachable)
+    yield each("load_timestamp_seconds", "When the load was reported", (_moment(p.reported_at) for p in found))
+
+
+def _moves(found: MoveStatus, now: datetime) -> Iterator[Figure]:
+    yield _by("foreshard_moves", "Moves by state", "state", _complete(found.by_state, MOVE_STATES))
+    yield one("foreshard_move_oldest_seconds", "Age of the oldest unfinished move", _age(found.oldest_planned_at, now))
+    text = "Longest time that an unfinished move has been in its state"
+    yield one("foreshard_move_longest_in_state_seconds", text, _age(found.waiting_since, now))
+    moment = _moment(found.last_transition_at)
+    yield one("foreshard_move_last_transition_timestamp_seconds", "When a move last changed its state", moment)
+    if found.pauses:
+        yield one("foreshard_move_last_pause_seconds", "Cutover pause of the latest move", found.pauses[0])
+        yield one("foreshard_move_largest_pause_seconds", "Longest cutover pause of the latest moves", max(found.pauses))
+
+
+def _shadows(found: ShadowStatus, now: datetime) -> Iterator[Figure]:
+    yield _by("foreshard_shadows", "Shadow copies by state", "state", _complete(found.by_state, SHADOW_STATES))
+    lags = ((partition, _age(moment, now)) for partition, moment in sorted(found.caught_up_at.items()))
+    text = "How far the least fresh live shadow copy on a partition is behind"
+    yield _by("foreshard_shadow_lag_seconds", text, "partition", lags)
+    yield one("foreshard_shadows_unknown_lag", "Live shadow copies whose freshness is unknown", found.unknown)
+
+
+def _gates(found: tuple[GateStatus, ...]) -> Iterator[Figure]:
+    def each(name: str, text: str, values: Iterable[float | None]) -> Figure:
+        return _by(f"foreshard_gate_{name}", text, "gate", zip((g.gate for g in found), values, strict=True))
+
+    yield each("passed", "1 where the gate's latest result let the hour through", (float(g.passed) for g in found))
+    yield each("failures", "Failed expectations of the gate's latest result", (g.failures for g in found))
+    yield each("hour_timestamp_seconds", "The hour of the gate's latest result", (_moment(g.hour) for g in found))
+    yield each("timestamp_seconds", "When the gate was last asked", (_moment(g.asked_at) for g in found))
+
+
+def _table(found: TableStatus, now: datetime) -> Iterator[Figure]:
+    yield one("foreshard_routing_table_version", "Version of the published routing table", found.version)
+    yield one("foreshard_routing_table_age_seconds", "Time since the last publication", _age(found.published_at, now))
+    yield one("foreshard_routing_table_keys", "Keys that the published table lists", found.listed_keys)
+    yield one("foreshard_sidecars", "Sidecars that were heard of lately", found.sidecars)
+    yield one("foreshard_sidecars_behind", "Of these, sidecars that answer from an older version", found.sidecars_behind)
+
+
+def _forecast(found: ForecastStatus) -> Iterator[Figure]:
+    yield _by("foreshard_forecast_keys", "Keys of the latest forecasts by model", "model", sorted(found.models.items()))
+    text = "Share of the latest forecasts that no real model made"
+    yield one("foreshard_forecast_fallback_share", text, found.fallback_share if found.models else None)
+
+
+def _plan(found: PlanStatus) -> Iterator[Figure]:
+    for name, value in (("moves", found.moves), ("shadows", found.shadows), ("removals", found.removals)):
+        yield one(f"foreshard_plan_{name}", f"{name.capitalize()} in the latest plan", value)
+    text = "Partitions over the threshold that the latest plan could not relieve"
+    yield one("foreshard_plan_refusals", text, found.refusals)
+
+
+def _loop(found: LoopStatus) -> Iterator[Figure]:
+    hours = ((stage, _moment(hour)) for stage, hour in sorted(found.hours.items()))
+    text = "Start of the latest hour that a stage has done"
+    yield _by("foreshard_last_hour_timestamp_seconds", text, "stage", hours)
+    yield one("foreshard_last_hour_accesses", "Accesses of the latest counted hour", found.accesses)
+    yield one("foreshard_last_hour_keys", "Keys that were accessed in the latest counted hour", found.keys)
+
+
+def _outcomes(found: tuple[TaskOutcome, ...]) -> Iterator[Figure]:
+    labels = ("dag", "task", "state")
+    counts = tuple(((o.dag, o.task, o.state), float(o.count)) for o in found)
+    yield Figure("foreshard_task_outcomes", "How the tasks of the DAGs ended", counts, labels, Kind.COUNTER)
+    seconds = tuple(((o.dag, o.task, o.state), o.seconds) for o in found)
+    yield Figure("foreshard_task_seconds", "Time that the tasks of the DAGs took", seconds, labels, Kind.COUNTER)
+
+
+def _complete(counts: Mapping[str, int], states: tuple[str, ...]) -> list[tuple[str, float | None]]:
+    """Every known state, also the empty ones, so that a series does not end when its last member leaves it."""
+    return [(state, counts.get(state, 0)) for state in (*states, *sorted(set(counts) - set(states)))]
+
+
+def _moment(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _age(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else max(0.0, (now - moment).total_seconds())
