@@ -29,6 +29,7 @@ from foreshard.settings import CollectionSetting, ForecastSettings, PlanSettings
 from foreshard.stages.migrate import start_moves
 from foreshard.stages.plan import gate_plan, plan_hour
 from foreshard.stages.score import score_partitions
+from foreshard.stages.shadow import start_shadows
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
@@ -211,6 +212,57 @@ class TestPlan:
         wiring.registry.register([Partition("gamma", "San Jose", 10.0, uri)], LOCATIONS)
         with pytest.raises(Unreachable, match="gamma"):
             plan_hour(wiring, HOUR)
+
+
+class TestShadows:
+    """A key too hot for its partition, read four times as often as it is written."""
+
+    @pytest.fixture
+    def hot(self, wiring):
+        load = pd.DataFrame(
+            [(HOUR, KEYS[0], "San Jose", kind, 10, cost, 9) for kind, cost in (("read", 40.0), ("write", 10.0))],
+            columns=list(KEY_LOAD_COLUMNS),
+        )
+        wiring.tallies.save([HourTally(HOUR, load, pd.DataFrame(columns=list(CO_ACCESS_COLUMNS)))])
+        forecast(wiring, HOUR, [12.0] + [0.1] * 8)
+        return wiring
+
+    def test_it_is_shadowed_and_the_shadow_stage_takes_it_up(self, hot):
+        summary = plan_hour(hot, HOUR)
+        plan = hot.plans.load(HOUR)
+        assert summary.shadows == 1
+        (shadow,) = plan.shadows
+        assert (shadow.key, shadow.source, shadow.target) == (KEYS[0], "alpha", "gamma")
+        gate_plan(hot, HOUR)
+        assert start_shadows(hot, HOUR) == (shadow.shadow_id,)
+        assert plan_hour(hot, HOUR) == summary
+
+    def test_a_shadow_that_is_being_made_is_not_planned_again(self, hot):
+        plan_hour(hot, HOUR)
+        start_shadows(hot, HOUR)
+        observe(hot, HOUR + timedelta(hours=1))
+        forecast(hot, HOUR + timedelta(hours=1), [12.0] + [0.1] * 8)
+        plan_hour(hot, HOUR + timedelta(hours=1))
+        again = hot.plans.load(HOUR + timedelta(hours=1))
+        assert "gamma" not in {shadow.target for shadow in again.shadows}
+        assert again.lps_before["alpha"] < 1.0
+
+    def test_a_shadow_that_is_being_taken_away_is_not_asked_for(self, hot, control, unique_name):
+        plan_hour(hot, HOUR)
+        (name,) = start_shadows(hot, HOUR)
+        control[unique_name]["shadows"].update_one({"_id": name}, {"$set": {"state": "retiring", "hour": None}})
+        plan_hour(hot, HOUR)
+        assert "gamma" not in {shadow.target for shadow in hot.plans.load(HOUR).shadows}
+
+    def test_it_goes_once_its_reason_and_its_minimum_time_have_gone(self, hot):
+        plan_hour(hot, HOUR)
+        (name,) = start_shadows(hot, HOUR)
+        for hours, expected in ((1, 0), (7, 1)):
+            later = HOUR + timedelta(hours=hours)
+            observe(hot, later)
+            forecast(hot, later, [0.1] * 9)
+            assert plan_hour(hot, later).removals == expected
+        assert hot.plans.load(later).removals[0].shadow_id == name
 
 
 class TestKeySizes:

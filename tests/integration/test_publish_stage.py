@@ -93,6 +93,15 @@ def test_a_removal_of_an_unpublished_shadow_only_retires_it(wiring):
     assert state_of(wiring, "a|beta") is ShadowState.RETIRING
 
 
+def test_a_shadow_that_is_retiring_already_leaves_the_table(wiring):
+    wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.RETIRING))
+    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("b|gamma", "b", "beta", "gamma", WHY),)))
+    assert publish_hour(wiring, HOUR).removals == ("b|gamma",)
+    assert wiring.routing.current().placements["b"].shadows == ()
+    assert state_of(wiring, "b|gamma") is ShadowState.RETIRING
+    assert not publish_hour(wiring, HOUR).published
+
+
 def test_a_removal_that_has_happened_already_is_passed_over(wiring):
     wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("a|beta", "a", "alpha", "beta", WHY),)))
     assert not publish_hour(wiring, HOUR).published

@@ -57,13 +57,18 @@ class MongoPlanningStore:
         return tuple(sorted((_recent_move(document) for document in found), key=lambda move: (move.at, move.key)))
 
     def standing_copies(self) -> tuple[StandingCopy, ...]:
-        """The shadows that are being made or serve, by id."""
-        found = self._shadows.find({"state": {"$in": [state.value for state in STANDING]}}).sort("_id", 1)
+        """The shadows that are being made, serve, or are being taken away, by id."""
+        states = [state.value for state in (*STANDING, ShadowState.RETIRING)]
         return tuple(
             StandingCopy(
-                document["_id"], document["key"], document["target"], str(document.get("reason") or ""), document.get("hour")
+                document["_id"],
+                document["key"],
+                document["target"],
+                str(document.get("reason") or ""),
+                document.get("hour"),
+                document["state"] == ShadowState.RETIRING.value,
             )
-            for document in found
+            for document in self._shadows.find({"state": {"$in": states}}).sort("_id", 1)
         )
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:

@@ -62,7 +62,7 @@ def best_shadow(
 
 def _light_partitions(view: Outlook, key: int) -> list[int]:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
-    held = view.copies(key)
+    held = view.copies(key) | {partition for k, partition in view.snapshot.leaving if k == key}
     lps = view.lps()
     light = [p for p in np.flatnonzero(view.snapshot.active & (lps < view.policy.low_water)).tolist() if p not in held]
     return sorted(light, key=lambda p: (lps[p] - _diversity(view, key, p), p))

@@ -54,7 +54,7 @@ class StandingShadow:
     shadow_id: str
     key: int
     partition: int
-    code: str = ""
+    why: str = ""
     removable: bool = True
 
 
@@ -64,6 +64,7 @@ class Snapshot:
 
     ``primary``: each key's partition index (K). ``distance_km`` (L, P) without NaN; ``partition_km`` (P, P) likewise.
     ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down, nor under way, nor pinned (K).
+    ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
     """
 
@@ -78,6 +79,7 @@ class Snapshot:
     key_bytes: FloatArray
     co_access: CoAccessGraph
     shadows: tuple[StandingShadow, ...] = ()
+    leaving: frozenset[tuple[int, int]] = frozenset()
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     correlation: float = 0.0

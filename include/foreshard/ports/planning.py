@@ -23,13 +23,17 @@ class RecentMove:
 
 @dataclass(frozen=True, slots=True)
 class StandingCopy:
-    """A shadow that is wanted: being made, or serving. ``hour`` is that of the plan which asked for it, if one did."""
+    """A shadow that is wanted (being made, or serving), or that is ``leaving``: it can't be asked for until it has gone.
+
+    ``hour`` is that of the plan which asked for it, if one did; ``why`` the reason that was given.
+    """
 
     shadow_id: str
     key: str
     target: str
-    code: str
+    why: str
     hour: datetime | None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from foreshard.errors import MissingStageResult, UnknownPartition
 from foreshard.geography import distance_matrix, fill_unknown
 from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
+from foreshard.plan.planner import shadow_id
 from foreshard.plan.profile import KeyProfiles, profile_keys
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
-from foreshard.ports.planning import RecentMove
+from foreshard.ports.planning import RecentMove, StandingCopy
 from foreshard.routing.table import locate
 from foreshard.score.correlation import error_correlation, seasonal_residuals
 
@@ -101,6 +102,7 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
     for move in moves:
         if move.key in index:
             _note_move(move, index[move.key], places, now, settings, primary, movable, last_source)
+    copies = wiring.planning.standing_copies()
     sizes = wiring.planning.key_sizes(ground.partitions, settings.sharded_collections)
     snapshot = Snapshot(
         hour=hour,
@@ -113,7 +115,10 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
         partition_km=fill_unknown(distance_matrix(homes, homes, locations)),
         key_bytes=np.array([sizes.of(key) for key in ground.keys], np.float64),
         co_access=_co_access(wiring, hour, ground.keys),
-        shadows=_standing(wiring, ground, index, now),
+        shadows=_standing(copies, ground, index, now - settings.plan.cooldown),
+        leaving=frozenset(
+            (index[c.key], places[c.target]) for c in copies if c.leaving and c.key in index and c.target in places
+        ),
         movable=movable,
         last_source=last_source,
     )
@@ -188,23 +193,22 @@ def _note_move(
             last_source[key] = places.get(move.source, -1)
 
 
-def _standing(wiring: Wiring, ground: Ground, index: dict[str, int], now: datetime) -> tuple[StandingShadow, ...]:
-    """The shadows that are wanted, and those that the table lists; young ones may not go yet."""
-    places, cooldown = ground.places, wiring.settings.plan.cooldown
-    found = {
-        (index[copy.key], places[copy.target]): StandingShadow(
-            copy.shadow_id,
-            index[copy.key],
-            places[copy.target],
-            copy.code,
-            copy.hour is None or now - copy.hour >= cooldown,
-        )
-        for copy in wiring.planning.standing_copies()
-        if copy.key in index and copy.target in places
-    }
+def _standing(
+    copies: Sequence[StandingCopy], ground: Ground, index: dict[str, int], oldest_to_keep: datetime
+) -> tuple[StandingShadow, ...]:
+    """The shadows that are wanted, and those that the table lists; those asked for since ``oldest_to_keep`` may not go yet."""
+    places = ground.places
+    leaving = {(copy.key, copy.target) for copy in copies if copy.leaving}
+    found = {}
+    for copy in copies:
+        if not copy.leaving and copy.key in index and copy.target in places:
+            removable = copy.hour is None or copy.hour <= oldest_to_keep
+            pair = (index[copy.key], places[copy.target])
+            found[pair] = StandingShadow(copy.shadow_id, *pair, copy.why, removable)
     for key, partition in ground.published_shadows():
-        name = f"{ground.keys[key]}|{ground.partitions[partition].partition_id}"
-        found.setdefault((key, partition), StandingShadow(name, key, partition))
+        name = (ground.keys[key], ground.partitions[partition].partition_id)
+        if name not in leaving:
+            found.setdefault((key, partition), StandingShadow(shadow_id(*name), key, partition))
     return tuple(found[pair] for pair in sorted(found))
 
 

@@ -239,6 +239,10 @@ class TestShadows:
         snapshot = world([12, 1], [0, 1], [10, 10], read_share=[0.4, 0.5])
         assert not make_plan(snapshot, POLICY).shadows
 
+    def test_no_shadow_is_asked_for_where_one_is_being_taken_away(self, world):
+        plan = make_plan(self.hot(world, leaving=frozenset({(0, 2)})), POLICY)
+        assert {shadow.target for shadow in plan.shadows} == {"p1"}
+
     def test_no_more_shadows_than_the_limit(self, world):
         assert not make_plan(self.hot(world), PlanPolicy(maximum_shadows=0, serving=ServingRule(z=0.0))).shadows
 
