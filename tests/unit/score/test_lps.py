@@ -63,6 +63,6 @@ def test_volume_divides_each_keys_cost_by_the_cost_of_its_accesses():
 def test_the_volume_of_a_shadowed_key_is_shared_like_its_cost():
     demand = KeyDemand(np.array([[7200.0]]), np.zeros((1, 1)), np.array([0.5]), OriginShares.build([0], [0], [1.0], 1))
     primary, capacity = np.array([0]), np.array([10.0, 10.0])
-    _, shares = partition_load(demand, primary, [(0, 1)], capacity, np.array([[5.0, 0.0]]), ServingRule())
+    _, shares = partition_load(demand, primary, [(0, 1)], capacity, np.array([[500.0, 0.0]]), ServingRule())
     volume = access_volume(demand, np.array([2.0]), primary, shares, 2)
     assert volume[:, 0].tolist() == [0.5, 1.0]
