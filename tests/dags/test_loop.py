@@ -67,6 +67,7 @@ def world(
         "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
         "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),
         "FORESHARD_MIGRATE__GRACE_PERIOD": "PT0S",
+        "FORESHARD_SHADOW__APPLY_TIMEOUT": "PT30S",
     }
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in settings.items():
