@@ -24,11 +24,13 @@ from pymongo.errors import OperationFailure
 from pymongo.read_preferences import ReadPreference
 
 from foreshard.adapters.mongo import Document
-from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, HourCounts, HourTally
-from foreshard.observe.co_access import empty_co_access, sum_hours
+from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
+from foreshard.observe.co_access import empty_co_access, sum_hours, unite
+from foreshard.observe.hours import hours_between
 from foreshard.observe.tally import empty_key_load
 
 CHUNK_ROWS = 5_000
+HOURS_AT_ONCE = 24
 ROWS_PER_TRANSACTION = 200_000
 _SNAPSHOT_UNAVAILABLE = 246
 _Result = TypeVar("_Result")
@@ -65,8 +67,12 @@ class MongoTallyStore:
         return self._snapshot(lambda session: self._read(session, "key_load", since, until, KEY_LOAD_COLUMNS, empty_key_load()))
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Pairs summed over [since, until), heaviest first."""
-        return sum_hours(self.hourly_co_access(since, until), self._minimum_distinct_users)
+        """Pairs summed over [since, until), heaviest first; read a day at a time, so that hours need not fit in memory."""
+        united = unite(empty_co_access())
+        for start in hours_between(since, until)[::HOURS_AT_ONCE]:
+            hourly = self.hourly_co_access(start, min(start + HOURS_AT_ONCE * ONE_HOUR, until))
+            united = unite(pd.concat([united, hourly], ignore_index=True)) if len(hourly) else united
+        return sum_hours(united, self._minimum_distinct_users)
 
     def hourly_co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Rows with ``CO_ACCESS_COLUMNS``; also pairs of few users: not for showing."""

@@ -30,6 +30,7 @@ from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR
 IntArray = npt.NDArray[np.int64]
 
 PAIRS_AT_ONCE = 4_000_000
+_MARK_LIMIT = 2**31
 _HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
 
 
@@ -60,33 +61,41 @@ def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None 
     return _frame(found, np.asarray(key_names, dtype=object), np.asarray(user_names, dtype=object), rules)
 
 
-def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
-    """Unite hourly pairs: ``key_a, key_b, weight, distinct_users``, heaviest first, without those of too few users.
+def unite(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Unite pairs of several hours: ``key_a, key_b, weight, distinct_users, user_marks``; what was united can be again.
 
     ``distinct_users`` counts over all hours together; where an hour had more users than it has marks, at least that many.
     """
-    columns = ["key_a", "key_b", "weight", "distinct_users"]
     if pairs.empty:
-        return pd.DataFrame({name: pd.Series(dtype="object" if "key" in name else "int64") for name in columns})
+        return empty_co_access().drop(columns="hour")
     keys, names = pd.factorize(pd.concat([pairs["key_a"], pairs["key_b"]], ignore_index=True), sort=True)
     codes = keys[: len(pairs)].astype(np.int64) * len(names) + keys[len(pairs) :]
     distinct, group = np.unique(codes, return_inverse=True)
     marks_of = pairs["user_marks"].map(len).to_numpy(dtype=np.int64)
     marks = np.fromiter((mark for row in pairs["user_marks"] for mark in row), dtype=np.int64, count=int(marks_of.sum()))
-    united = np.unique(np.repeat(group, marks_of) * 2**31 + marks)
-    users = np.bincount(united // 2**31, minlength=len(distinct))
+    united = np.unique(np.repeat(group, marks_of) * _MARK_LIMIT + marks)
+    users = np.bincount(united // _MARK_LIMIT, minlength=len(distinct))
     np.maximum.at(users, group, pairs["distinct_users"].to_numpy(dtype=np.int64))
-    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(distinct)).astype(np.int64)
+    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(distinct))
     texts = np.asarray(names, dtype=object)
-    summed = pd.DataFrame(
+    return pd.DataFrame(
         {
             "key_a": texts[distinct // len(names)],
             "key_b": texts[distinct % len(names)],
-            "weight": weight,
+            "weight": weight.astype(np.int64),
             "distinct_users": users.astype(np.int64),
+            "user_marks": pd.Series(_listed(united // _MARK_LIMIT, united % _MARK_LIMIT, len(distinct)), dtype=object),
         }
     )
-    kept = summed[summed["distinct_users"] >= minimum_distinct_users]
+
+
+def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
+    """What may be used of hourly or united pairs: ``key_a, key_b, weight, distinct_users``, heaviest first.
+
+    Pairs of fewer than ``minimum_distinct_users`` over all hours together are left out, and so are all marks.
+    """
+    united = unite(pairs).drop(columns="user_marks")
+    kept = united[united["distinct_users"] >= minimum_distinct_users]
     return kept.sort_values(["weight", "key_a", "key_b"], ascending=[False, True, True], ignore_index=True)
 
 
@@ -255,9 +264,14 @@ def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], numbe
     rank, _ = _starts(place)
     few = rank < number
     place, mark = place[few], mark[few]
-    ends = np.searchsorted(place, np.arange(len(found.hour) + 1))
-    listed = mark.tolist()
-    return [listed[start:end] for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    return _listed(place, mark, len(found.hour))
+
+
+def _listed(place: IntArray, values: IntArray, places: int) -> list[list[int]]:
+    """The values of each place as a list, for values that are sorted by place."""
+    ends = np.searchsorted(place, np.arange(places + 1)).tolist()
+    listed = values.tolist()
+    return [listed[start:end] for start, end in pairwise(ends)]
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS
 from foreshard.observe import co_access as room
-from foreshard.observe.co_access import CoAccessRules, co_access, sum_hours
+from foreshard.observe.co_access import CoAccessRules, co_access, sum_hours, unite
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 LOOSE = CoAccessRules(maximum_keys=1000)
@@ -135,6 +135,15 @@ def test_a_pair_of_too_few_users_over_all_hours_is_dropped_and_of_enough_is_kept
 def test_the_same_users_in_many_hours_stay_the_same_users() -> None:
     hourly = co_access(frame_of([access for hour in range(40) for access in visits(["u1", "u2"], hour)]), LOOSE)
     assert sum_hours(hourly, 1).values.tolist() == [["a", "b", 80, 2]]
+
+
+def test_uniting_day_by_day_gives_what_uniting_all_at_once_gives() -> None:
+    hourly = co_access(frame_of([access for hour in range(6) for access in visits([f"u{hour}", "v"], hour)]), LOOSE)
+    pieces = unite(hourly.iloc[:0])
+    for number in range(len(hourly)):
+        pieces = unite(pd.concat([pieces, hourly.iloc[[number]]], ignore_index=True))
+    pd.testing.assert_frame_equal(pieces, unite(hourly))
+    assert sum_hours(pieces, 7).values.tolist() == [["a", "b", 12, 7]]
 
 
 def test_a_pair_with_more_users_than_marks_counts_at_least_the_busiest_hours_users() -> None:
