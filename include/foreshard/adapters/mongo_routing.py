@@ -22,6 +22,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
+from foreshard.adapters.collector_pause import collector_paused
 from foreshard.adapters.mongo import Document
 from foreshard.adapters.mongo_first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
 from foreshard.adapters.mongo_routing_documents import (
@@ -73,8 +74,9 @@ class MongoRoutingStore:
             head = self._database["routing_state"].find_one({"_id": HEAD}, session=session)
             if head is None:
                 raise NoRoutingTable(self._database.name)
-            rows = self._rows.find({}, session=session, batch_size=LOAD_ROWS)
-            placements = {row["_id"]: placement_of(row) for row in rows}
+            with collector_paused():
+                rows = self._rows.find({}, session=session, batch_size=LOAD_ROWS)
+                placements = {row["_id"]: placement_of(row) for row in rows}
         return RoutingTable(int(head["version"]), placements, rule_of(head["default_rule"]), head["published_at"])
 
     def since(self, version: int) -> tuple[Publication, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from xxhash import xxh3_128
 
+from foreshard.adapters.collector_pause import collector_paused
 from foreshard.errors import CorruptRoutingFile
 from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, RoutingTable
 from foreshard.routing.address import public_uri
@@ -54,7 +55,8 @@ class RoutingFile:
         """Return the newest copy that is whole, None where there is none; what is refused is logged and set aside."""
         for path in (self.path, self.previous):
             try:
-                return read_routing(path)
+                with collector_paused():
+                    return read_routing(path)
             except FileNotFoundError:
                 continue
             except CorruptRoutingFile as error:
@@ -66,7 +68,7 @@ class RoutingFile:
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f".table.{os.getpid()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file, collector_paused():
             for part in with_checksum(routing_lines(saved)):
                 file.write(part)
             file.flush()

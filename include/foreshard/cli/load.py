@@ -58,5 +58,6 @@ def show() -> None:
         size = capacity.get(one.partition_id)
         age = (datetime.now(UTC) - one.reported_at).total_seconds()
         of_capacity = f"{one.load / size:.0%}" if size else "not registered"
-        table.add_row(one.partition_id, "yes" if one.reachable else "[red]no", f"{one.load:.3f}", of_capacity, f"{age:.1f}")
+        figures = (f"{one.load:.3f}", of_capacity) if one.reachable else ("unknown", "unknown")
+        table.add_row(one.partition_id, "yes" if one.reachable else "[red]no", *figures, f"{age:.1f}")
     Console().print(table)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode
-
 SECRET_OPTIONS = frozenset({"tlscertificatekeyfilepassword", "ssl_pem_passphrase", "authmechanismproperties", "proxypassword"})
 
 
@@ -20,5 +18,5 @@ def public_uri(uri: str) -> str:
     database, question, query = path.partition("?")
     if not question:
         return address + database
-    shown = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() not in SECRET_OPTIONS]
-    return address + database + ("?" + urlencode(shown, safe=":,/") if shown else "")
+    shown = [option for option in query.split("&") if option.partition("=")[0].lower() not in SECRET_OPTIONS]
+    return address + database + ("?" + "&".join(shown) if any(shown) else "")

@@ -7,6 +7,7 @@ soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, and keeps the saved 
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -150,6 +151,7 @@ class Follower:
         table = self._routing.current()
         self._read_registry()
         self._service.install_table(table, identity, DATABASE, moment)
+        gc.freeze()  # a table stays: the collector need not look at it again and again
         log.info("read the whole table, version %d, %d keys", table.version, len(table.placements))
         return table.version
 

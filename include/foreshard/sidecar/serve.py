@@ -45,7 +45,6 @@ def build(wiring: Wiring, sidecar_id: str) -> tuple[SidecarApp, RouteService, Fo
         follower.start()
         if not loaded:
             await asyncio.to_thread(follower.first_try.wait, PATIENCE_SECONDS)
-        gc.collect()
         gc.freeze()
         yield
         await asyncio.to_thread(follower.stop)

@@ -34,6 +34,10 @@ print([name for name in {HEAVY!r} if name in sys.modules])
         ("mongodb://u:p%40@h:1,i:2/db?replicaSet=r", "mongodb://h:1,i:2/db?replicaSet=r"),
         ("mongodb+srv://u:p@h", "mongodb+srv://h"),
         ("mongodb://u:p@h:1?tls=true", "mongodb://h:1?tls=true"),
+        (
+            "mongodb://h/?appName=a%20b&readPreferenceTags=dc:ny,rack:1",
+            "mongodb://h/?appName=a%20b&readPreferenceTags=dc:ny,rack:1",
+        ),
         ("mongodb://h/?tlsCertificateKeyFilePassword=s&tls=true", "mongodb://h/?tls=true"),
         ("mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:s", "mongodb://h/"),
         ("", ""),
