@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 
 from foreshard.errors import MoveRefused, MoveSuperseded
@@ -103,6 +104,32 @@ def move_key(wiring: Wiring, key: str, target: str, reason: Reason | None = None
     why = reason or Reason("manual", "asked for by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
     return run_move(wiring, wiring.move_journal.plan(move, None).move_id, notify)
+
+
+@dataclass(frozen=True, slots=True)
+class MovePreview:
+    """What a move by hand would take along, and what would refuse it."""
+
+    owner: str
+    epoch: int
+    documents: dict[str, int]
+    problem: str | None
+
+
+def describe_move(wiring: Wiring, key: str, target: str) -> MovePreview:
+    """Say what ``move_key`` would do; change nothing."""
+    wiring.registry.partition(target)
+    owner = owner_of(wiring, key)
+    source = wiring.key_copy(owner.primary, f"preview of {key}", key)
+    problem = f"it is on {target} already" if owner.primary == target else None
+    try:
+        source.shape()
+        documents = dict(source.count())
+    except MoveRefused as refused:
+        documents, problem = {}, refused.problem
+    finally:
+        source.close()
+    return MovePreview(owner.primary, owner.epoch, documents, problem)
 
 
 def owner_of(wiring: Wiring, key: str) -> Placement:

@@ -1,0 +1,185 @@
+"""``foreshard moves``: see what moves, run, stop, resume, turn back or undo a move, and move a key by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from foreshard.cli.observe import HOUR
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from foreshard.migrate.ends import MoveSummary
+    from foreshard.ports.migration import MoveRecord
+    from foreshard.wiring import Wiring
+
+
+@click.group()
+def moves() -> None:
+    """See and steer the migration of keys."""
+
+
+@moves.command("list")
+@click.option("--hour", type=HOUR, default=None, help="Only the moves of this hour's plan (UTC).")
+@click.option("--all", "every", is_flag=True, help="Also those that have ended.")
+def list_moves(hour: datetime | None, every: bool) -> None:
+    """List moves, oldest first."""
+    from foreshard.migrate.states import ENDED
+    from foreshard.ports.migration import MoveState
+
+    with _wiring() as wiring:
+        states = () if every or hour is not None else tuple(state for state in MoveState if state not in ENDED)
+        records = wiring.move_journal.find(states, hour)
+    if not records:
+        click.echo("no moves" if every or hour else "no moves under way; --all lists those that have ended")
+    for record in records:
+        move = record.move
+        click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.key!r}  {_progress(record)}")
+
+
+@moves.command()
+@click.argument("move_id")
+def show(move_id: str) -> None:
+    """Show one move: why, how far, when."""
+    with _wiring() as wiring:
+        record = wiring.move_journal.get(move_id)
+    move = record.move
+    click.echo(f"{move.move_id}: {move.key!r} from {move.source} to {move.target}, {record.state}")
+    click.echo(f"why: {move.reason.sentence} ({move.reason.code})")
+    if record.error:
+        click.echo(f"note: {record.error}")
+    for entry in record.history:
+        click.echo(f"  {entry.at:%Y-%m-%d %H:%M:%S.%f}  {entry.state:<11}  by {entry.event} (lease {entry.lease})")
+    for name, value in sorted(record.counters.items()):
+        click.echo(f"  {name.replace('_', ' ')}: {value:,}")
+
+
+@moves.command()
+@click.argument("move_id")
+def run(move_id: str) -> None:
+    """Run MOVE_ID up to its switch; a mover that has it now is superseded."""
+    _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify))
+
+
+@moves.command()
+@click.argument("move_id", required=False)
+@click.option("--all", "every", is_flag=True, help="Every move that has not ended.")
+def stop(move_id: str | None, every: bool) -> None:
+    """Ask the mover of MOVE_ID to pause at its next batch (not between fence and switch: apps wait there)."""
+    from foreshard.stages import migrate
+
+    if (move_id is None) is not every:
+        raise click.UsageError("name one move, or say --all")
+    with _wiring() as wiring:
+        asked = migrate.stop_moves(wiring) if move_id is None else (migrate.stop_move(wiring, move_id),)
+    for summary in asked:
+        click.echo(f"{summary.move_id}: asked to pause in {summary.state}; foreshard moves resume {summary.move_id}")
+
+
+@moves.command()
+@click.argument("move_id", required=False)
+def resume(move_id: str | None) -> None:
+    """Carry on MOVE_ID; without it, every begun move whose mover has gone silent."""
+    if move_id is None:
+        _watched(lambda stage, wiring, notify: stage.resume_moves(wiring, notify))
+    else:
+        _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify))
+
+
+@moves.command()
+@click.argument("move_id")
+@click.option("--reason", default="asked for", help="Stands in the journal.")
+def revert(move_id: str, reason: str) -> None:
+    """Turn MOVE_ID back before its switch: the source serves on, the target is cleared."""
+    _watched(lambda stage, wiring, notify: stage.revert_move(wiring, move_id, reason, notify))
+
+
+@moves.command()
+@click.argument("move_id")
+def undo(move_id: str) -> None:
+    """Move a switched key back where it was, by a reverse move."""
+    _watched(lambda stage, wiring, notify: stage.undo_move(wiring, move_id, notify))
+
+
+@moves.command()
+@click.option("--wait/--no-wait", default=True, help="Wait for the sidecars or the grace period.")
+def clean(wait: bool) -> None:
+    """Remove the source's copy of every switched move that nobody reads any more."""
+    _watched(lambda stage, wiring, notify: stage.clean_moves(wiring, wait=wait, notify=notify))
+
+
+@moves.command()
+@click.argument("key")
+@click.argument("target")
+@click.option("--dry-run", is_flag=True, help="Say what would be moved, and move nothing.")
+def move(key: str, target: str, dry_run: bool) -> None:
+    """Move KEY to the partition TARGET now, whatever the plan says."""
+    if not dry_run:
+        _watched(lambda stage, wiring, notify: stage.move_key(wiring, key, target, None, notify))
+        return
+    from foreshard.stages import migrate
+
+    with _wiring() as wiring:
+        found = migrate.describe_move(wiring, key, target)
+    total = sum(found.documents.values())
+    click.echo(f"{key!r} is on {found.owner} (epoch {found.epoch}); {total:,} documents would move to {target}:")
+    for namespace, number in found.documents.items():
+        click.echo(f"  {namespace}: {number:,}")
+    if found.problem:
+        click.echo(f"it would be refused: {found.problem}")
+
+
+def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any]) -> None:
+    """Run a stage function with a progress bar per move, and say what became of each."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from foreshard.stages import migrate
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _wiring() as wiring, Progress(*columns, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def notify(record: MoveRecord) -> None:
+            if record.move_id not in tasks:
+                tasks[record.move_id] = bar.add_task("", total=None)
+            counters = record.counters
+            bar.update(
+                tasks[record.move_id],
+                description=f"{record.move.key!r} {record.state}",
+                completed=counters.get("documents", 0),
+                total=counters.get("total"),
+            )
+
+        done = action(migrate, wiring, notify)
+    summaries: tuple[MoveSummary, ...] = done if isinstance(done, tuple) else (done,)
+    for summary in summaries:
+        click.echo(_sentence(summary))
+    if not summaries:
+        click.echo("nothing to do")
+
+
+def _sentence(summary: MoveSummary) -> str:
+    pause = f", writes paused {summary.pause_ms:.0f} ms" if summary.pause_ms is not None else ""
+    why = f": {summary.error}" if summary.error else ""
+    return (
+        f"{summary.move_id}: {summary.key!r} {summary.source} → {summary.target} is {summary.state}{why} "
+        f"({summary.documents:,} documents, {summary.bytes:,} bytes{pause})"
+    )
+
+
+def _progress(record: MoveRecord) -> str:
+    total = record.counters.get("total")
+    return f"{record.counters.get('documents', 0):,}/{total:,}" if total is not None else ""
+
+
+@contextmanager
+def _wiring() -> Iterator[Wiring]:
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
+        yield wiring
