@@ -69,7 +69,7 @@ class ObserveSettings(_Frozen):
 class ForecastSettings(_Frozen):
     """How each key is forecast."""
 
-    engine: str = "prophet"
+    engine: str = "blended"
     history_days: int = Field(default=28, ge=1)
     horizon_hours: int = Field(default=24, ge=1, le=168)
     quantile: float = Field(default=0.9, gt=0.5, lt=1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,6 +89,42 @@ def test_forecast_fit_writes_a_row_per_key_and_hour_ahead(work_folder: Path) -> 
     first = table[table["partitionable_key"] == "a"]
     np.testing.assert_allclose(first["mean"], 12 - np.abs(12 - np.arange(24)), atol=1.0)
     assert set(table["model"]) == {"prophet"}
+
+
+def test_forecast_backtest_scores_every_method_at_both_levels_and_writes_json(work_folder: Path) -> None:
+    random = np.random.default_rng(3)
+    hours = np.arange(24 * 24)
+    rows = []
+    for number in range(6):
+        rates = np.maximum(3.0 * (1 + np.sin((hours - number) / 24 * 2 * np.pi)), 0.05)
+        for hour, count in zip(hours.tolist(), random.poisson(rates).tolist(), strict=True):
+            moment = START + timedelta(hours=hour)
+            rows += [(moment + timedelta(seconds=s), f"k{number}", "read", f"place {number % 2}") for s in range(count)]
+    log = pd.DataFrame(rows, columns=["timestamp", "partitionable_key", "request_type", "location"])
+    log.to_parquet(work_folder / "log.parquet")
+    figures = work_folder / "figures" / "backtest.json"
+    options = ["--origins", "3", "--history-days", "14", "--prophet-fits", "4", "--engine", "blended"]
+    result = CliRunner().invoke(forecast, ["backtest", str(work_folder / "log.parquet"), *options, "--json", str(figures)])
+    assert result.exit_code == 0, result.output
+    assert "partition level" in result.output
+    written = json.loads(figures.read_text())
+    baselines = {"seasonal_naive", "four_week_mean", "last_hour"}
+    assert set(written["levels"]["key"]) >= {"foreshard", "prophet", "prophet_batched", *baselines}
+    assert set(written["levels"]["partition"]) >= {"foreshard", *baselines}
+    assert written["about"]["partitions"] == ["place 0", "place 1"]
+    for methods in written["levels"].values():
+        for method in methods.values():
+            assert set(method) >= {"wape", "mase", "pinball", "coverage", "seconds"}
+        assert methods["foreshard"]["wape"] < min(methods[name]["wape"] for name in baselines)
+    by_hash = CliRunner().invoke(forecast, ["backtest", str(work_folder / "log.parquet"), *options, "--partitions", "3"])
+    assert by_hash.exit_code == 0, by_hash.output
+
+
+def test_a_log_too_short_to_backtest_is_refused(work_folder: Path) -> None:
+    records(1).to_parquet(work_folder / "log.parquet")
+    result = CliRunner().invoke(forecast, ["backtest", str(work_folder / "log.parquet")])
+    assert isinstance(result.exception, CorruptLog)
+    assert "too few for a day of history" in str(result.exception)
 
 
 def test_an_output_of_an_unknown_kind_is_refused_before_any_work(work_folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from foreshard.stages.backtest import BacktestSummary
     from foreshard.stages.forecast_log import Progress
 
 
@@ -66,6 +67,57 @@ def fit(
     click.echo(
         f"forecast {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z into {summary.output}: {_counts(summary.models)}"
     )
+
+
+@forecast.command("backtest")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--horizon", default=24, show_default=True, type=click.IntRange(1, 168), help="Hours ahead.")
+@click.option("--history-days", default=28, show_default=True, type=click.IntRange(1, 730))
+@click.option("--origins", default=14, show_default=True, type=click.IntRange(1), help="How many, evenly over the log.")
+@click.option("--partitions", default=None, type=click.IntRange(1), help="So many by hash; by location without this.")
+@click.option("--engine", default=None, help="What `foreshard` stands for; the engine of the settings by default.")
+@click.option("--prophet-fits", default=400, show_default=True, type=click.IntRange(0), help="Limit for plain Prophet.fit.")
+@click.option("--json", "output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+def backtest(
+    log: Path,
+    horizon: int,
+    history_days: int,
+    origins: int,
+    partitions: int | None,
+    engine: str | None,
+    prophet_fits: int,
+    output: Path | None,
+) -> None:
+    """Backtest the forecasts on LOG from many origins, per key and per partition, against simpler methods."""
+    import json
+
+    from foreshard.settings import Settings
+    from foreshard.stages.backtest import BacktestOptions, backtest_log
+    from foreshard.wiring import Wiring
+
+    settings = Settings.load()
+    changes = {"horizon_hours": horizon, "history_days": history_days, "engine": engine or settings.forecast.engine}
+    settings = settings.model_copy(update={"forecast": settings.forecast.model_copy(update=changes)})
+    options = BacktestOptions(origins, partitions, prophet_fits)
+    with Wiring(settings) as wiring, _progress("backtesting, origins") as report:
+        summary = backtest_log(wiring, log, options, report)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps({"levels": summary.levels, "about": summary.about}, indent=2) + "\n")
+    _print_backtest(summary)
+
+
+def _print_backtest(summary: BacktestSummary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    figures = ("wape", "mase", "pinball", "coverage", "bias", "seconds")
+    for level, methods in summary.levels.items():
+        table = Table("method", *figures, title=f"{summary.about['log']}: {level} level")
+        for name, values in sorted(methods.items(), key=lambda item: item[1]["wape"] or 0.0):
+            shown = ["–" if values[figure] is None else f"{values[figure]:.4g}" for figure in figures]
+            table.add_row(name, *shown)
+        Console().print(table)
 
 
 def _utc_hour(moment: datetime) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.forecast.configuration import plain
+from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.map_batch import fit_batch
 from foreshard.forecast.prophet_engine import EFFECTIVE_PARAMETERS, seasonality_mode
 from foreshard.forecast.series import HOURS_PER_WEEK, IntArray
@@ -18,10 +19,9 @@ from foreshard.model import BoolArray, FloatArray
 BATCHED = "batched"
 
 
-def fit_batched(
-    costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Mean and sigma (keys, H), and which keys succeeded (keys,)."""
+def fit_batched(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float) -> EngineForecast:
+    """Forecast all keys at once."""
+    del quantile
     shape = (len(costs), len(ahead))
     mean, sigma, done = np.zeros(shape), np.zeros(shape), np.zeros(len(costs), dtype=np.bool_)
     for growth, mode, rows in _kinds(costs, observed, numbers):
@@ -30,7 +30,7 @@ def fit_batched(
         residuals = np.where(observed[rows], costs[rows] - batch.fitted(), 0.0)
         sigma[rows] = hourly_sigma(residuals, observed[rows], numbers, ahead, EFFECTIVE_PARAMETERS)
         done[rows] = ~batch.failed & np.isfinite(mean[rows]).all(axis=1) & np.isfinite(sigma[rows]).all(axis=1)
-    return np.where(done[:, None], mean, 0.0), np.where(done[:, None], sigma, 0.0), done
+    return EngineForecast(mean, sigma, done)
 
 
 def _kinds(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> list[tuple[str, str, IntArray]]:

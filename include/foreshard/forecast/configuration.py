@@ -37,7 +37,19 @@ class Configuration:
         silence()
         from prophet import Prophet
 
-        model = Prophet(**{"uncertainty_samples": 0, **self.arguments})
+        return self._complete(Prophet(**self._arguments()))
+
+    def outline(self) -> Prophet:
+        """As :meth:`new`, without the optimiser behind it (loading that starts a process): for designs and for predicting."""
+        silence()
+        from foreshard.forecast.outline import Outline
+
+        return self._complete(Outline(**self._arguments()))
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"uncertainty_samples": 0, **self.arguments}
+
+    def _complete(self, model: Prophet) -> Prophet:
         for seasonality in self.seasonalities:
             model.add_seasonality(**seasonality)
         for regressor in self.regressors:

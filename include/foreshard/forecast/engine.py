@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from foreshard.errors import UnknownEngine
 from foreshard.forecast.batched_engine import BATCHED, fit_batched
+from foreshard.forecast.blended_engine import BLENDED, fit_blended
+from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.fallback import fallback_forecast
 from foreshard.forecast.prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
@@ -18,7 +20,7 @@ from foreshard.forecast.spread import normal_upper
 from foreshard.model import BoolArray, FloatArray, ForecastBatch
 
 CostArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
-Fit = Callable[[FloatArray, BoolArray, IntArray, IntArray], tuple[FloatArray, FloatArray, BoolArray]]
+Fit = Callable[[FloatArray, BoolArray, IntArray, IntArray, float], EngineForecast]
 
 
 class EngineSettings(Protocol):
@@ -43,8 +45,8 @@ class EngineSettings(Protocol):
 BATCH_KEYS = 4096
 """Keys per task for engines that fit them all at once: a few seconds of work, and 30 MB of series."""
 
-ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched}
-"""Engine name → fit(costs, observed, numbers, ahead) → mean, sigma (keys, H) and which keys succeeded."""
+ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched, BLENDED: fit_blended}
+"""Engine name → fit(costs, observed, numbers, ahead, quantile)."""
 
 
 def forecast_keys(
@@ -60,17 +62,24 @@ def forecast_keys(
     observed = ~missing & np.isfinite(costs)
     known: FloatArray = np.where(observed, costs, 0.0).astype(np.float64)
     numbers, ahead = history_numbers(hour, costs.shape[1]), horizon_numbers(hour, settings.horizon_hours)
-    fit = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
-    mean, sigma, done = ENGINES[settings.engine](known[fit], observed[fit], numbers, ahead)
+    shape = (len(keys), len(ahead))
+    mean, sigma, upper = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     models = np.full(len(keys), settings.engine, dtype=object)
-    all_mean, all_sigma = np.zeros((len(keys), len(ahead))), np.zeros((len(keys), len(ahead)))
-    all_mean[fit[done]], all_sigma[fit[done]] = mean[done], sigma[done]
-    rest = np.setdiff1d(np.arange(len(keys)), fit[done])
+    rows = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
+    if len(rows):
+        made = ENGINES[settings.engine](known[rows], observed[rows], numbers, ahead, settings.quantile)
+        mean[rows], sigma[rows] = made.mean, made.sigma
+        upper[rows] = normal_upper(made.mean, made.sigma, settings.quantile) if made.upper is None else made.upper
+        if made.labels is not None:
+            models[rows] = made.labels
+        rows = rows[made.done]
+    rest = np.setdiff1d(np.arange(len(keys)), rows)
     if len(rest):
         fallback = fallback_forecast(known[rest], observed[rest], numbers, ahead)
-        all_mean[rest], all_sigma[rest], models[rest] = fallback.mean, fallback.sigma, np.array(fallback.names, dtype=object)
-    upper = normal_upper(all_mean, all_sigma, settings.quantile)
-    return ForecastBatch(hour, settings.quantile, tuple(keys), all_mean, all_sigma, upper, tuple(models))
+        mean[rest], sigma[rest] = fallback.mean, fallback.sigma
+        upper[rest] = normal_upper(fallback.mean, fallback.sigma, settings.quantile)
+        models[rest] = np.array(fallback.names, dtype=object)
+    return ForecastBatch(hour, settings.quantile, tuple(keys), mean, sigma, upper, tuple(models))
 
 
 def chunk_size(settings: EngineSettings) -> int:

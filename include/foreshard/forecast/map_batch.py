@@ -94,7 +94,7 @@ def fit_batch(
     for rows, seen in _same_hours(observed):
         design = _design(configuration, numbers[seen], ahead)
         series = costs[rows][:, seen] if not seen.all() else costs[rows]
-        model: Any = configuration.new()
+        model: Any = configuration.outline()
         floor = series.min(axis=1) if model.scaling == "minmax" else np.zeros(len(rows))
         scale = np.abs(series - floor[:, None]).max(axis=1)
         scale = np.where(scale > 0, scale, 1.0)
@@ -132,7 +132,7 @@ def _same_hours(observed: BoolArray) -> Iterator[tuple[IntArray, BoolArray]]:
 
 
 def _design(configuration: Configuration, numbers: IntArray, ahead: IntArray) -> Design:
-    return build_design(configuration.new, configuration.frame(stamps(numbers)), configuration.frame(stamps(ahead)))
+    return build_design(configuration.outline, configuration.frame(stamps(numbers)), configuration.frame(stamps(ahead)))
 
 
 def _blocks(series: FloatArray, floor: FloatArray, scale: FloatArray) -> Iterator[FloatArray]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from foreshard.forecast.configuration import plain
+from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray, stamps
 from foreshard.forecast.spread import hourly_sigma
 from foreshard.model import BoolArray, FloatArray
@@ -32,10 +33,9 @@ EFFECTIVE_PARAMETERS = 20.0
 _log = logging.getLogger(__name__)
 
 
-def fit_prophet(
-    costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Mean and sigma (keys, H), and which keys succeeded (keys,); a key that fails is logged and never stops the others."""
+def fit_prophet(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float) -> EngineForecast:
+    """Forecast key by key; a key that fails is logged and never stops the others."""
+    del quantile
     shape = (len(costs), len(ahead))
     mean, sigma, done = np.zeros(shape), np.zeros(shape), np.zeros(len(costs), dtype=np.bool_)
     for row in range(len(costs)):
@@ -45,7 +45,7 @@ def fit_prophet(
             _log.warning("prophet failed on series %d of the batch (%s); a fallback serves it", row, type(error).__name__)
             continue
         done[row] = bool(np.isfinite(mean[row]).all() and np.isfinite(sigma[row]).all())
-    return np.maximum(np.where(done[:, None], mean, 0.0), 0.0), np.where(done[:, None], sigma, 0.0), done
+    return EngineForecast(np.maximum(mean, 0.0), sigma, done)
 
 
 def seasonality_mode(costs: FloatArray, observed: BoolArray) -> Literal["additive", "multiplicative"]:

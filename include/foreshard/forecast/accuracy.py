@@ -1,0 +1,72 @@
+"""How good forecasts were: the figures of a backtest, and of yesterday's forecast against what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from foreshard.forecast.quantiles import pinball
+from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK
+from foreshard.model import FloatArray
+
+_SUMS = ("error", "actual", "pinball", "covered", "hours", "scaled", "series", "bias")
+
+
+def naive_scale(costs: FloatArray) -> FloatArray:
+    """Mean absolute error (K,) of the seasonal naive forecast within the history: what MASE divides by."""
+    period = HOURS_PER_WEEK if costs.shape[1] >= 2 * HOURS_PER_WEEK else HOURS_PER_DAY
+    if costs.shape[1] <= period:
+        return np.zeros(len(costs))
+    scale: FloatArray = np.abs(costs[:, period:] - costs[:, :-period]).mean(axis=1)
+    return scale
+
+
+@dataclass
+class Accuracy:
+    """Adds up forecasts and what came; ``figures`` are
+
+    ``wape``      Σ|error| ÷ Σ actual
+    ``mase``      the mean over series and origins of: mean |error| ÷ that of the seasonal naive forecast in the history
+    ``pinball``   Σ pinball loss at the quantile ÷ Σ actual
+    ``coverage``  the share of hours at or below the upper quantile
+    ``bias``      Σ(forecast − actual) ÷ Σ actual
+    """
+
+    quantile: float
+    seconds: float = 0.0
+    _sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
+
+    def add(self, mean: FloatArray, upper: FloatArray, actual: FloatArray, scale: FloatArray) -> None:
+        """Add one origin: ``mean``, ``upper``, ``actual`` (K, H) and ``scale`` (K,), the naive error of each history."""
+        errors = np.abs(mean - actual)
+        scaled = errors.mean(axis=1)[scale > 0] / scale[scale > 0]
+        new = {
+            "error": errors.sum(),
+            "actual": actual.sum(),
+            "pinball": pinball(actual, upper, self.quantile).sum(),
+            "covered": (actual <= upper).sum(),
+            "hours": actual.size,
+            "scaled": scaled.sum(),
+            "series": len(scaled),
+            "bias": (mean - actual).sum(),
+        }
+        for name, value in new.items():
+            self._sums[name] += float(value)
+
+    def figures(self) -> Mapping[str, float | None]:
+        """The figures by name; None where nothing was there to divide by."""
+        sums = self._sums
+
+        def ratio(part: str, whole: str) -> float | None:
+            return sums[part] / sums[whole] if sums[whole] > 0 else None
+
+        return {
+            "wape": ratio("error", "actual"),
+            "mase": ratio("scaled", "series"),
+            "pinball": ratio("pinball", "actual"),
+            "coverage": ratio("covered", "hours"),
+            "bias": ratio("bias", "actual"),
+            "seconds": round(self.seconds, 3),
+        }

@@ -1,0 +1,126 @@
+"""A seasonal mean that borrows from similar days, key by key.
+
+The mean of the same hour of the week has few observations, the mean of the same hour of the day mixes days that differ. Each
+weekday's mean of the wanted hour is an estimate of it with a variance (noise ÷ observations) and a squared bias (how far that
+weekday differs from the wanted one around that hour, beyond what noise explains); they are averaged by 1/(variance + bias²).
+A key without weekends uses all its days, one with weekends keeps them apart, a sparse one smooths; no calendar is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
+from foreshard.model import BoolArray, FloatArray
+
+DAYS = 7
+NEIGHBOURS = 2
+"""Hours on each side over which bias and noise are averaged."""
+
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class WeeklyProfile:
+    """What the history says of each hour of the week, (K, 7, 24): ``mean``, and the ``seen`` observations that it is worth.
+
+    ``noise`` (K, 24) is the variance of one observation around its slot's mean, by hour of the day. Day 0 is a Thursday, as
+    1970-01-01 was. ``seen`` has one row, (1, 7, 24), where all keys were observed in the same hours.
+    """
+
+    mean: FloatArray
+    seen: FloatArray
+    noise: FloatArray
+
+
+def weekly_profiles(
+    costs: FloatArray, observed: BoolArray, numbers: IntArray, decays: Sequence[float]
+) -> tuple[WeeklyProfile, ...]:
+    """One profile per decay, of ``costs`` (K, T) at contiguous hours; a week counts ``decay`` times the one after it."""
+    lead = int(numbers[0] % HOURS_PER_WEEK)
+    tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
+    rows = observed[:1] if len(observed) and (observed == observed[:1]).all() else observed
+    seen = np.pad(rows, ((0, 0), (lead, tail))).reshape(len(rows), -1, HOURS_PER_WEEK).astype(np.float64)
+    values = np.pad(np.where(observed, costs, 0.0), ((0, 0), (lead, tail))).reshape(len(costs), -1, HOURS_PER_WEEK)
+    noise = _noise(values, seen)
+    profiles = []
+    for decay in decays:
+        weights = decay ** np.arange(values.shape[1], dtype=np.float64)[::-1]
+        total = np.einsum("w,kws->ks", weights, seen)
+        mean = np.einsum("w,kws->ks", weights, values) / np.where(total > 0, total, 1.0)
+        worth = total**2 / np.maximum(np.einsum("w,kws->ks", weights**2, seen), _LEAST)
+        profiles.append(WeeklyProfile(_by_day(mean), _by_day(worth), noise))
+    return tuple(profiles)
+
+
+def similar_days(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
+    """Mean (K, H) for the hour numbers ``ahead``. A key without any observation gets zero."""
+    day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
+    result: FloatArray = np.empty((len(profile.mean), len(ahead)))
+    variance = profile.noise[:, None, :] / np.maximum(profile.seen, _LEAST)
+    for wanted in np.unique(day):
+        trust = np.where(profile.seen > 0, 1.0 / (variance + _squared_bias(profile, int(wanted)) + _LEAST), 0.0)
+        total = trust.sum(axis=1)
+        mean = (trust * profile.mean).sum(axis=1) / np.where(total > 0, total, 1.0)
+        result[:, day == wanted] = mean[:, hour[day == wanted]]
+    return result
+
+
+def same_hour_of_week(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
+    """The plain mean (K, H) of the same hour of the week; of the same hour of the day where that was never seen."""
+    day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
+    total = profile.seen.sum(axis=1)
+    any_day = (profile.seen * profile.mean).sum(axis=1) / np.where(total > 0, total, 1.0)
+    seen = np.broadcast_to(profile.seen[:, day, hour], (len(profile.mean), len(ahead)))
+    mean: FloatArray = np.where(seen > 0, profile.mean[:, day, hour], any_day[:, hour])
+    return mean
+
+
+def _squared_bias(profile: WeeklyProfile, wanted: int) -> FloatArray:
+    """How far each weekday's mean is off the wanted one's around each hour, squared, beyond what noise explains; (K, 7, 24)."""
+    both = (profile.seen > 0) & (profile.seen[:, wanted : wanted + 1] > 0)
+    parts = np.where(both, 1.0 / np.maximum(profile.seen, _LEAST) + 1.0 / np.maximum(profile.seen[:, [wanted]], _LEAST), 0.0)
+    excess = (profile.mean - profile.mean[:, [wanted]]) ** 2 - profile.noise[:, None, :] * parts
+    bias = _around(np.where(both, excess, 0.0)) / np.maximum(_around(both.astype(np.float64)), 1.0)
+    np.maximum(bias, 0.0, out=bias)
+    bias[:, wanted] = 0.0
+    return bias
+
+
+def _noise(values: FloatArray, seen: FloatArray) -> FloatArray:
+    """Variance of one observation by hour of the day (K, 24), its neighbours included.
+
+    From the weeks' differences; where no hour of the week was seen twice, from the days' (as if days were alike).
+    """
+    weekly, weekly_freedom = _scatter(
+        _by_day(values.sum(axis=1)), _by_day(np.einsum("kws,kws->ks", values, values)), _by_day(seen.sum(axis=1))
+    )
+    spread, freedom = _around(weekly.sum(axis=1)), _around(weekly_freedom.sum(axis=1))
+    if not (freedom > 0).all():
+        days = values.reshape(len(values), -1, HOURS_PER_DAY)
+        daily, daily_freedom = _scatter(
+            days.sum(axis=1), np.einsum("kdh,kdh->kh", days, days), seen.reshape(len(seen), -1, HOURS_PER_DAY).sum(axis=1)
+        )
+        spread = np.where(freedom > 0, spread, _around(daily))
+        freedom = np.where(freedom > 0, freedom, _around(daily_freedom))
+    noise: FloatArray = np.maximum(spread / np.maximum(freedom, 1.0), _LEAST)
+    return noise
+
+
+def _scatter(sums: FloatArray, squares: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Squared deviations from the mean, and their degrees of freedom."""
+    return np.maximum(squares - sums**2 / np.maximum(counts, 1.0), 0.0), np.maximum(counts - 1.0, 0.0)
+
+
+def _by_day(slots: FloatArray) -> FloatArray:
+    return slots.reshape(len(slots), DAYS, HOURS_PER_DAY)
+
+
+def _around(values: FloatArray) -> FloatArray:
+    """Sums over each hour of the day (last axis) and its neighbours, around midnight."""
+    wrapped = np.concatenate([values[..., -NEIGHBOURS:], values, values[..., :NEIGHBOURS]], axis=-1)
+    total: FloatArray = np.sum([wrapped[..., shift : shift + HOURS_PER_DAY] for shift in range(2 * NEIGHBOURS + 1)], axis=0)
+    return total

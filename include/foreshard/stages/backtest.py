@@ -1,0 +1,224 @@
+"""Rolling-origin backtest of a log file: what the DAG would have forecast, and simpler methods, against what came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xxhash
+
+from foreshard.errors import CorruptLog
+from foreshard.forecast.accuracy import Accuracy, naive_scale
+from foreshard.forecast.baselines import BASELINES, with_spread
+from foreshard.forecast.engine import forecast_keys
+from foreshard.forecast.series import HOURS_PER_DAY, IntArray, build_series, history_numbers, horizon_numbers
+from foreshard.forecast.spread import normal_quantile
+from foreshard.load import LoadProfile
+from foreshard.model import ONE_HOUR, BoolArray, FloatArray
+from foreshard.ports.stages import CountedLog
+from foreshard.score.correlation import error_correlation, seasonal_residuals
+
+if TYPE_CHECKING:
+    from foreshard.settings import ForecastSettings
+    from foreshard.wiring import Wiring
+
+Progress = Callable[[int, int], None]
+
+FORESHARD, PROPHET, BATCHED = "foreshard", "prophet", "prophet_batched"
+PROPHET_SAMPLE = "foreshard_on_prophets_sample"
+CORRELATED_KEYS = 256
+"""Keys with the most load from which the correlation of errors is estimated, as the score stage does."""
+
+
+@dataclass(frozen=True)
+class BacktestOptions:
+    """``origins`` origins, evenly over the log; ``partitions`` by hash (None: by location); at most ``prophet_fits`` fits."""
+
+    origins: int = 14
+    partitions: int | None = None
+    prophet_fits: int = 400
+
+
+@dataclass(frozen=True)
+class BacktestSummary:
+    """Figures by level (``key``, ``partition``) and method, and what was tested."""
+
+    levels: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One origin: the history (K, T) and what came (K, H), for every key seen in either; ``known`` keys have a history."""
+
+    hour: datetime
+    keys: tuple[str, ...]
+    costs: FloatArray
+    observed: BoolArray
+    actual: FloatArray
+    partition: IntArray
+    known: BoolArray
+
+
+def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: Progress) -> BacktestSummary:
+    """Forecast ``log`` from many origins and score every method at key and at partition level.
+
+    Raise :class:`foreshard.errors.CorruptLog` where the log is shorter than a day of history and the horizon.
+    """
+    settings = wiring.settings.forecast
+    counted = wiring.log_files.count(log)
+    origins = _origins(counted, settings, options.origins, log)
+    partition_of, names = _partitions(counted.load, options.partitions)
+    tables: dict[str, dict[str, Accuracy]] = {"key": {}, "partition": {}}
+    sampled = _prophet_origins(counted, len(origins), options.prophet_fits)
+    for done, hour in enumerate(origins):
+        window = _window(counted, hour, settings, partition_of)
+        for name, mean, sigma, upper, seconds, rows in _forecasts(window, settings, sampled(done), options.prophet_fits):
+            _score(tables, name, window, settings.quantile, mean, sigma, upper, rows, seconds, len(names))
+        progress(done + 1, len(origins))
+    levels = {level: {name: table.figures() for name, table in sorted(methods.items())} for level, methods in tables.items()}
+    about = {
+        "log": log.name,
+        "origins": [hour.isoformat() for hour in origins],
+        "horizon_hours": settings.horizon_hours,
+        "history_days": settings.history_days,
+        "quantile": settings.quantile,
+        "engine": settings.engine,
+        "keys": int(counted.load["partitionable_key"].nunique()),
+        "partitions": list(names),
+        "left_out": dict(counted.left_out),
+    }
+    return BacktestSummary(levels, about)
+
+
+def _origins(counted: CountedLog, settings: ForecastSettings, count: int, log: Path) -> list[datetime]:
+    """Last hours of history, evenly spread; full histories where the log is long enough for one, else what there is."""
+    length = int((counted.last - counted.first) / ONE_HOUR) + 1
+    history = min(settings.history_days * HOURS_PER_DAY, max(HOURS_PER_DAY, (length - settings.horizon_hours) // 2))
+    first = counted.first + (history - 1) * ONE_HOUR
+    last = counted.last - settings.horizon_hours * ONE_HOUR
+    if last < first:
+        raise CorruptLog(str(log), f"its {length} hours are too few for a day of history and {settings.horizon_hours} h ahead")
+    places = np.unique(np.linspace(0, (last - first) / ONE_HOUR, count).round().astype(int))
+    return [first + int(place) * ONE_HOUR for place in places]
+
+
+def _partitions(load: pd.DataFrame, count: int | None) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Each key's partition: its busiest location, or a hash where a count is given or the log has no two locations."""
+    totals = load.groupby(["partitionable_key", "location"])["cost"].sum().reset_index()
+    busiest = totals.sort_values(["cost", "location"]).drop_duplicates("partitionable_key", keep="last")
+    places = sorted(busiest["location"].unique())
+    if count is None and len(places) >= 2:
+        number = {place: index for index, place in enumerate(places)}
+        return dict(zip(busiest["partitionable_key"], busiest["location"].map(number), strict=True)), tuple(places)
+    parts = count or 4
+    return (
+        {key: xxhash.xxh3_64_intdigest(key.encode()) % parts for key in busiest["partitionable_key"]},
+        tuple(f"hash {index}" for index in range(parts)),
+    )
+
+
+def _prophet_origins(counted: CountedLog, origins: int, fits: int) -> Callable[[int], bool]:
+    """Which origins the plain Prophet is run at: evenly, as many as its fits allow, one at least (none without fits)."""
+    keys = max(1, int(counted.load["partitionable_key"].nunique()))
+    many = min(origins, max(1, fits // keys)) if fits else 0
+    chosen = set(np.linspace(0, origins - 1, many).round().astype(int).tolist()) if many else set()
+    return lambda place: place in chosen
+
+
+def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, partition_of: dict[str, int]) -> _Window:
+    history = settings.history_days * HOURS_PER_DAY
+    ahead_days = -(-settings.horizon_hours // HOURS_PER_DAY)
+    end = hour + timedelta(days=ahead_days)
+    start = hour - (history - 1) * ONE_HOUR
+    moments = counted.load["hour"]
+    rows = counted.load.iloc[moments.searchsorted(pd.Timestamp(start)) : moments.searchsorted(pd.Timestamp(end), side="right")]
+    hours = [moment for moment in counted.hours() if start <= moment <= end]
+    series = build_series(rows, hours, end, settings.history_days + ahead_days)
+    costs = series.costs[:, :history].astype(np.float64)
+    return _Window(
+        hour,
+        series.keys,
+        costs,
+        np.broadcast_to(series.counted[:history], costs.shape),
+        series.costs[:, history : history + settings.horizon_hours].astype(np.float64),
+        np.array([partition_of[key] for key in series.keys], dtype=np.int64),
+        np.asarray(costs.any(axis=1)),
+    )
+
+
+_Forecast = tuple[str, FloatArray, FloatArray | None, FloatArray, float, IntArray]
+
+
+def _forecasts(window: _Window, settings: ForecastSettings, with_prophet: bool, fits: int) -> Iterator[_Forecast]:
+    """Every method's forecast: name, mean, sigma (None: it has none), upper, seconds, and the rows that it is for."""
+    rows = np.flatnonzero(window.known)
+    ours = _by_engine(FORESHARD, settings.engine, window, settings, rows)
+    yield ours
+    yield _by_engine(BATCHED, "batched", window, settings, rows)
+    if with_prophet:
+        sample = np.sort(np.random.default_rng(0).permutation(rows)[:fits])
+        place = np.searchsorted(rows, sample)
+        yield _by_engine(PROPHET, "prophet", window, settings, sample)
+        assert ours[2] is not None  # noqa: S101
+        yield PROPHET_SAMPLE, ours[1][place], ours[2][place], ours[3][place], 0.0, sample
+    numbers = history_numbers(window.hour, window.costs.shape[1])
+    ahead = horizon_numbers(window.hour, settings.horizon_hours)
+    for name, baseline in BASELINES.items():
+        started = time.perf_counter()
+        mean, upper = with_spread(baseline, window.costs[rows], window.observed[rows], numbers, ahead, settings.quantile)
+        yield name, mean, None, upper, time.perf_counter() - started, rows
+
+
+def _by_engine(name: str, engine: str, window: _Window, settings: ForecastSettings, rows: IntArray) -> _Forecast:
+    started = time.perf_counter()
+    keys = [window.keys[row] for row in rows]
+    chosen = settings.model_copy(update={"engine": engine})
+    batch = forecast_keys(keys, window.costs[rows], ~window.observed[rows], window.hour, chosen)
+    return name, batch.mean, batch.sigma, batch.upper, time.perf_counter() - started, rows
+
+
+def _score(
+    tables: dict[str, dict[str, Accuracy]],
+    name: str,
+    window: _Window,
+    quantile: float,
+    mean: FloatArray,
+    sigma: FloatArray | None,
+    upper: FloatArray,
+    rows: IntArray,
+    seconds: float,
+    partitions: int,
+) -> None:
+    """Add one method's forecast of one origin at both levels; a sample of the keys has no partition level."""
+    for level in tables:
+        tables[level].setdefault(name, Accuracy(quantile)).seconds += seconds
+    tables["key"][name].add(mean, upper, window.actual[rows], naive_scale(window.costs[rows]))
+    if len(rows) < int(window.known.sum()):
+        tables["partition"].pop(name)
+        return
+    into = np.zeros((partitions, len(window.keys)))
+    into[window.partition, np.arange(len(window.keys))] = 1.0
+    used = into.any(axis=1)
+    costs, actual, total = (into @ window.costs)[used], (into @ window.actual)[used], (into[:, rows] @ mean)[used]
+    if sigma is None:
+        numbers = history_numbers(window.hour, window.costs.shape[1])
+        ahead = horizon_numbers(window.hour, mean.shape[1])
+        observed = np.broadcast_to(window.observed[0], costs.shape)
+        total, top = with_spread(BASELINES[name], costs, observed, numbers, ahead, quantile)
+    else:
+        profile = LoadProfile(total, (into[:, rows] @ sigma**2)[used], (into[:, rows] @ sigma)[used])
+        top = total + normal_quantile(quantile) * profile.deviation(_correlation(window))
+    tables["partition"][name].add(total, top, actual, naive_scale(costs))
+
+
+def _correlation(window: _Window) -> float:
+    """The correlation of the keys' errors as the score stage estimates it."""
+    busiest = np.argsort(-window.costs.sum(axis=1), kind="stable")[:CORRELATED_KEYS]
+    return error_correlation(seasonal_residuals(np.where(window.observed[busiest], window.costs[busiest], np.nan)))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foreshard.forecast.similar_days import same_hour_of_week, similar_days, weekly_profiles
+
+NUMBERS = np.arange(480_000, 480_000 + 672)
+AHEAD = np.arange(NUMBERS[-1] + 1, NUMBERS[-1] + 25)
+
+
+def both(costs: np.ndarray, observed: np.ndarray | None = None, decay: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    costs = np.atleast_2d(costs).astype(float)
+    observed = np.ones(costs.shape, bool) if observed is None else observed
+    (profile,) = weekly_profiles(costs, observed, NUMBERS[: costs.shape[1]], (decay,))
+    ahead = AHEAD - 672 + costs.shape[1]
+    return similar_days(profile, ahead), same_hour_of_week(profile, ahead)
+
+
+def test_the_plain_mean_is_that_of_the_same_hour_of_the_week() -> None:
+    costs = np.random.default_rng(0).poisson(9.0, (3, 672)).astype(float)
+    expected = costs.reshape(3, 4, 168).mean(axis=1)[:, :24]
+    np.testing.assert_allclose(both(costs)[1], expected)
+
+
+def test_a_key_whose_days_are_alike_is_forecast_better_than_by_its_weekdays_alone() -> None:
+    random = np.random.default_rng(1)
+    truth = 5.0 + 4.0 * np.sin(np.arange(24) / 24 * 2 * np.pi)
+    costs = random.poisson(np.tile(truth, (200, 28)))
+    pooled, alone = both(costs)
+    shifted = truth[(np.arange(24) + 672) % 24]
+    assert np.abs(pooled - shifted).mean() < 0.6 * np.abs(alone - shifted).mean()
+
+
+def test_a_key_with_a_day_of_its_own_keeps_that_day_apart() -> None:
+    random = np.random.default_rng(2)
+    level = np.where(np.arange(672) // 24 % 7 == 0, 100.0, 5.0)
+    pooled, _ = both(random.poisson(np.tile(level, (20, 1))))
+    assert (pooled.mean(axis=1) > 90).all()
+
+
+def test_missing_hours_count_for_nothing() -> None:
+    costs = np.random.default_rng(3).poisson(9.0, (2, 672)).astype(float)
+    observed = np.ones((2, 672), bool)
+    observed[:, 168:336] = False
+    observed[1, 5::9] = False
+    spoiled = np.where(observed, costs, 1e9)
+    for made, expected in zip(both(spoiled, observed), both(np.where(observed, costs, 0.0), observed), strict=True):
+        np.testing.assert_allclose(made, expected)
+        assert made.max() < 20
+
+
+def test_a_recent_week_counts_more_where_old_ones_decay() -> None:
+    costs = np.repeat([1.0, 1.0, 1.0, 9.0], 168)[None]
+    assert both(costs, decay=0.2)[1].mean() > both(costs, decay=1.0)[1].mean() + 3.0
+
+
+def test_an_hour_of_the_week_that_was_never_seen_is_taken_from_the_other_days() -> None:
+    pooled, plain = both(np.tile(np.arange(24.0), 3)[None])
+    np.testing.assert_allclose(pooled[0], np.arange(24.0), atol=1e-6)
+    np.testing.assert_allclose(plain[0], np.arange(24.0), atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(24, 672), st.floats(0.1, 1.0))
+def test_a_forecast_lies_within_what_was_seen(seed: int, length: int, decay: float) -> None:
+    random = np.random.default_rng(seed)
+    costs = random.gamma(0.5, 10.0, (3, length))
+    observed = random.random((3, length)) < 0.8
+    observed[:, 0] = True
+    for made in both(costs, observed, decay):
+        high = np.where(observed, costs, 0.0).max(axis=1, keepdims=True)
+        assert np.isfinite(made).all()
+        assert (made >= 0).all()
+        assert (made <= high * (1 + 1e-9)).all()
