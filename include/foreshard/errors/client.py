@@ -1,0 +1,56 @@
+"""What the routed client tells its app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from foreshard.errors.foundation import ForeshardError
+
+
+class AmbiguousWrite(ForeshardError):
+    """The answer to a write was lost: it may have been applied or not, and it was not sent again.
+
+    For writes of many documents ``confirmed`` counts what was certainly done, ``in_doubt`` and ``not_attempted`` are indexes
+    into the requests.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        operation: str,
+        keys: Sequence[str],
+        partition_id: str,
+        cause: str,
+        *,
+        confirmed: int = 0,
+        in_doubt: Sequence[int] = (0,),
+        not_attempted: Sequence[int] = (),
+    ) -> None:
+        shown = ", ".join(repr(key) for key in keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        super().__init__(
+            f"{operation} on {namespace} for key {shown}: the answer of partition {partition_id} was lost ({cause}); "
+            "read the documents back before writing again"
+        )
+        self.namespace, self.operation, self.keys, self.partition_id = namespace, operation, tuple(keys), partition_id
+        self.cause, self.confirmed = cause, confirmed
+        self.in_doubt, self.not_attempted = tuple(in_doubt), tuple(not_attempted)
+
+
+class KeyInTransit(ForeshardError):
+    """A key's fence refused a write until the client's deadline; the write was not applied."""
+
+    def __init__(self, namespace: str, key: str, partition_id: str, waited: timedelta) -> None:
+        super().__init__(
+            f"write for key {key!r} in {namespace}: refused by its fence on partition {partition_id} for "
+            f"{waited.total_seconds():.1f} s, not applied; retry, or see foreshard moves for a stuck move"
+        )
+        self.namespace, self.key, self.partition_id, self.waited = namespace, key, partition_id, waited
+
+
+class UnroutableOperation(ForeshardError):
+    """An operation that the routed client cannot send to the right partitions; nothing was sent."""
+
+    def __init__(self, namespace: str, operation: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{operation} on {namespace}: {problem}; {remedy}")
+        self.namespace, self.operation, self.problem, self.remedy = namespace, operation, problem, remedy

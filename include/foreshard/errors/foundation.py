@@ -1,0 +1,108 @@
+"""The root of the error tree, and what can be wrong with settings, services, partitions and input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ForeshardError(Exception):
+    """Root of every error that Foreshard raises on purpose; ``str()`` is one line for people."""
+
+
+class ConfigurationError(ForeshardError):
+    """A setting is absent or makes no sense."""
+
+    def __init__(self, setting: str, problem: str, remedy: str) -> None:
+        super().__init__(f"setting {setting}: {problem}; {remedy}")
+        self.setting, self.problem, self.remedy = setting, problem, remedy
+
+
+class MissingSecret(ConfigurationError):
+    """A secret that must come from the environment or an Airflow connection is not there."""
+
+    def __init__(self, setting: str, purpose: str) -> None:
+        super().__init__(setting, f"missing secret ({purpose})", f"set it in the environment, e.g. export {setting}=…")
+        self.purpose = purpose
+
+
+class UnknownPartition(ForeshardError):
+    """A partition id that the registry does not list."""
+
+    def __init__(self, partition_id: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown partition {partition_id!r}; known: {', '.join(sorted(known)) or 'none'}; register it first")
+        self.partition_id, self.known = partition_id, tuple(known)
+
+
+class UnusableCapacity(ForeshardError):
+    """A registered partition whose capacity is not a positive number, so that it cannot be scored."""
+
+    def __init__(self, partition_id: str, capacity: float) -> None:
+        super().__init__(f"partition {partition_id!r} has capacity {capacity}; register it with cost units per second above 0")
+        self.partition_id, self.capacity = partition_id, capacity
+
+
+class DuplicatePartition(ForeshardError):
+    """One registration names a partition twice."""
+
+    def __init__(self, partition_id: str) -> None:
+        super().__init__(f"partition {partition_id!r} is named twice; give each partition an id of its own")
+        self.partition_id = partition_id
+
+
+class UnknownLocation(ForeshardError):
+    """A partition stands at a location whose coordinates nobody registered."""
+
+    def __init__(self, partition_id: str, location: str, known: Sequence[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"partition {partition_id!r} is at unknown location {location!r}; known: {names}; register the location"
+        )
+        self.partition_id, self.location, self.known = partition_id, location, tuple(known)
+
+
+class Unreachable(ForeshardError):
+    """A service did not answer."""
+
+    def __init__(self, service: str, address: str, remedy: str) -> None:
+        super().__init__(f"{service} at {address} does not answer; {remedy}")
+        self.service, self.address, self.remedy = service, address, remedy
+
+
+class PortInUse(ForeshardError):
+    """A port that a process of the stack needs is taken."""
+
+    def __init__(self, service: str, port: int) -> None:
+        super().__init__(f"port {port} for {service} is in use; stop what listens there or choose another port")
+        self.service, self.port = service, port
+
+
+class CorruptLog(ForeshardError):
+    """An access-log file that cannot be read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"access log {path}: {problem}; nothing was imported from it")
+        self.path, self.problem = path, problem
+
+
+class UnknownEngine(ForeshardError):
+    """A forecast engine that does not exist."""
+
+    def __init__(self, engine: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown forecast engine {engine!r}; known: {', '.join(known)}; set FORESHARD_FORECAST__ENGINE")
+        self.engine, self.known = engine, tuple(known)
+
+
+class UnsupportedModel(ForeshardError):
+    """A Prophet argument that the batched solver does not have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the batched engine has no {what}; use the engine 'prophet' for it")
+        self.what = what
+
+
+class RawUserId(ForeshardError):
+    """Records with raw user ids were about to be stored."""
+
+    def __init__(self, users: int) -> None:
+        super().__init__(f"{users} user ids are no pseudonyms; nothing was written: make pseudonyms of them first")
+        self.users = users

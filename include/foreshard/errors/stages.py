@@ -1,0 +1,40 @@
+"""What goes wrong between the stages: missing results, failed gates, differing copies, illegal steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foreshard.errors.foundation import ForeshardError
+
+
+class MissingStageResult(ForeshardError):
+    """A stage was run before the one whose result it reads."""
+
+    def __init__(self, result: str, hour: str, producer: str) -> None:
+        super().__init__(f"no {result} for {hour}; run {producer} for that hour first")
+        self.result, self.hour, self.producer = result, hour, producer
+
+
+class GateFailed(ForeshardError):
+    """A data-quality gate refused a stage's result; nothing downstream may act on it."""
+
+    def __init__(self, gate: str, hour: str, failures: Sequence[str]) -> None:
+        super().__init__(f"gate {gate} failed for {hour}: {'; '.join(failures)}")
+        self.gate, self.hour, self.failures = gate, hour, tuple(failures)
+
+
+class VerificationFailed(ForeshardError):
+    """Copies that must be equal are not."""
+
+    def __init__(self, what: str, differences: Sequence[str]) -> None:
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        super().__init__(f"{what}: {len(differences)} differences: {shown}")
+        self.what, self.differences = what, tuple(differences)
+
+
+class IllegalTransition(ForeshardError):
+    """A state machine was asked for a step that its transition table does not have."""
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"{machine} in state {state!r} cannot {event!r}")
+        self.machine, self.state, self.event = machine, state, event
