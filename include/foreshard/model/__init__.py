@@ -1,0 +1,94 @@
+"""The words of Foreshard as types: what passes between rooms.
+
+Every ``hour`` is the aware UTC start of a *closed* hour; the horizon of a forecast made for it starts one hour later. A *cost*
+is what an access costs its partition; *load* is cost units per second.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from foreshard.model.arrays import BoolArray, FloatArray
+from foreshard.model.cluster import (
+    ConflictPolicy,
+    Location,
+    Partition,
+    PartitionLoad,
+    PartitionState,
+    RequestKind,
+    ShardedCollection,
+)
+from foreshard.model.decided import (
+    ForecastBatch,
+    Move,
+    PartitionScore,
+    Plan,
+    Reason,
+    Refusal,
+    ShadowCopy,
+)
+from foreshard.model.observed import (
+    AccessRecord,
+    GateResult,
+    HourCounts,
+    HourTally,
+    SeriesMatrix,
+)
+from foreshard.model.placed import (
+    DefaultRule,
+    Placement,
+    PlacementChange,
+    RoutingTable,
+)
+
+__all__ = [
+    "ACCESS_LOG_COLUMNS",
+    "AccessRecord",
+    "BoolArray",
+    "CO_ACCESS_COLUMNS",
+    "ConflictPolicy",
+    "DefaultRule",
+    "FloatArray",
+    "ForecastBatch",
+    "GateResult",
+    "HourCounts",
+    "HourTally",
+    "KEY_LOAD_COLUMNS",
+    "Location",
+    "Move",
+    "ONE_HOUR",
+    "Partition",
+    "PartitionLoad",
+    "PartitionScore",
+    "PartitionState",
+    "Placement",
+    "PlacementChange",
+    "Plan",
+    "Reason",
+    "Refusal",
+    "RequestKind",
+    "RoutingTable",
+    "SeriesMatrix",
+    "ShadowCopy",
+    "ShardedCollection",
+    "hour_floor",,
+]
+
+ONE_HOUR = timedelta(hours=1)
+
+ACCESS_LOG_COLUMNS = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
+"""The standard access-log columns; ``session_id`` and ``cost`` may be absent."""
+
+KEY_LOAD_COLUMNS = ("hour", "partitionable_key", "location", "request_type", "count", "cost", "distinct_users")
+"""One row per hour × key × location × request type; ``cost`` is summed over the hour."""
+
+CO_ACCESS_COLUMNS = ("hour", "key_a", "key_b", "weight", "distinct_users", "user_marks")
+"""One row per hour × unordered key pair (``key_a < key_b``); ``weight`` counts the sessions or windows that touched both.
+
+``user_marks`` are hashes of the pair's users, by which distinct users are counted over several hours (observe.co_access)."""
+
+
+def hour_floor(moment: datetime) -> datetime:
+    """Return the aware UTC hour that contains ``moment`` (naive moments are taken as UTC)."""
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.replace(minute=0, second=0, microsecond=0)

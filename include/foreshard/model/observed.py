@@ -1,0 +1,80 @@
+"""What the access log says: records, hourly tallies, series, gate results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from foreshard.model.arrays import BoolArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRecord:
+    """Access Log entry; ``user_id`` is a pseudonym (HMAC-SHA256), never a raw id."""
+
+    timestamp: datetime
+    partitionable_key: str
+    user_id: str | None
+    request_type: str
+    location: str | None = None
+    session_id: str | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class HourTally:
+    """What one closed hour's log says: key load (``KEY_LOAD_COLUMNS``) and co-access (``CO_ACCESS_COLUMNS``)."""
+
+    hour: datetime
+    key_load: pd.DataFrame
+    co_access: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class SeriesMatrix:
+    """Cost per key and hour for the ``T`` hours that end with ``hour`` (inclusive).
+
+    ``costs`` is (keys, T) in cost units per hour, zero where an hour is missing; ``counted`` (T,) says which were counted.
+    """
+
+    hour: datetime
+    keys: tuple[str, ...]
+    costs: npt.NDArray[np.float32]
+    counted: BoolArray
+
+    @property
+    def missing(self) -> BoolArray:
+        """(keys, T): True where the cost is unknown. A read-only view."""
+        import numpy as np
+
+        return np.broadcast_to(~self.counted, self.costs.shape)
+
+    def rows(self, start: int, stop: int) -> SeriesMatrix:
+        """The keys ``start:stop``."""
+        return SeriesMatrix(self.hour, self.keys[start:stop], self.costs[start:stop], self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class HourCounts:
+    """How many accesses a counted hour had, and of how many distinct keys."""
+
+    hour: datetime
+    accesses: int
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a quality gate found for an hour: each failure is one line that says what failed and by how much."""
+
+    gate: str
+    hour: datetime
+    passed: bool
+    failures: tuple[str, ...] = ()
+    expectations: int = 0
