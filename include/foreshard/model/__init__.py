@@ -71,7 +71,7 @@ __all__ = [
     "SeriesMatrix",
     "ShadowCopy",
     "ShardedCollection",
-    "hour_floor",,
+    "hour_floor",
 ]
 
 ONE_HOUR = timedelta(hours=1)
