@@ -46,11 +46,14 @@ class KafkaAccessEmitter:
         return self._dropped
 
     def emit(self, record: AccessRecord) -> None:
-        """Queue one record."""
+        """Queue one record; after ``close`` it is dropped."""
         if self._process != os.getpid():
             with self._lock:
                 if self._process != os.getpid():
                     self._start()
+        if self._stopped.is_set():
+            self._drop()
+            return
         moment = record.timestamp.replace(tzinfo=UTC) if record.timestamp.tzinfo is None else record.timestamp
         try:
             self._producer.produce(

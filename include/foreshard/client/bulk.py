@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import groupby, islice
 from typing import Any
 
-from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import DeleteMany, DeleteOne, InsertOne, ReadPreference, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from foreshard.client.fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line, unreachable
@@ -221,7 +221,8 @@ class BulkWrite:
         """One request per document that matches now; an upsert that matches none stays one request."""
         every: Any = item.request
         route = self._routes[item.key]
-        found = self._writer.collection(route).find(every._filter, {"_id": 1})
+        primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
+        found = primary.find(every._filter, {"_id": 1})
         if every._hint is not None:
             found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,8 @@ from pymongo.errors import ConnectionFailure
 from foreshard.client.connections import Connections
 from foreshard.client.fences import unreachable
 from foreshard.client.keys import keys_of_filter, narrowed
-from foreshard.client.routes import Operation, Router
+from foreshard.client.routes import Operation, Route, Router
+from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
@@ -121,14 +123,25 @@ class Reader:
         """From each partition the keys that it owns; documents without a usable key are never moved and read where they
         stand."""
         keys = sorted({key for _, found in standing.values() for key in found if isinstance(key, str) and key})
-        owners = self.router.routes(keys, Operation.WRITE)
+        owners = self._owners(keys)
         placed: dict[Any, tuple[str, str]] = {key: (route.partition, route.uri) for key, route in owners.items()}
         parts = list(_grouped(placed))
         for partition, (uri, found) in standing.items():
-            keyless = tuple(key for key in found if not (isinstance(key, str) and key))
+            keyless = tuple(key for key in found if key not in owners)
             if keyless:
                 parts.append(Part(partition, uri, keyless))
-        return ReadPlan(tuple(parts), tuple(keys), scattered=True)
+        return ReadPlan(tuple(parts), tuple(owners), scattered=True)
+
+    def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
+        """The primary of each key; a key that the sidecar refuses (one that is too long, say) has none."""
+        try:
+            return self.router.routes(keys, Operation.WRITE)
+        except RouteRefused:
+            found = {}
+            for key in keys:
+                with suppress(RouteRefused):
+                    found[key] = self.router.route(key, Operation.WRITE)
+            return found
 
 
 def _grouped(placed: Mapping[Any, tuple[str, str]]) -> tuple[Part, ...]:

@@ -70,6 +70,9 @@ def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, {"partitions": rows})
             else:
                 key = unquote(parts.path.removeprefix("/v1/route/"))
+                if key == "refused":
+                    self.answer(400, {"detail": "a key that no table can hold"})
+                    return
                 self.answer(200, answerer.route(key, parse_qs(parts.query)["op"][0]))
 
         def do_POST(self) -> None:
@@ -77,6 +80,9 @@ def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
             if self.path == "/v1/routes":
                 answerer.asked.append(self.path)
                 question = json.loads(body)
+                if "refused" in question["keys"]:
+                    self.answer(400, {"detail": "a key that no table can hold"})
+                    return
                 self.answer(200, {"routes": [answerer.route(key, question["op"]) for key in question["keys"]]})
                 return
             answerer.refreshes += 1

@@ -91,8 +91,11 @@ def test_a_broker_that_is_down_costs_the_app_nothing_and_what_is_lost_is_counted
     emitter.close(timeout=0.1)
     assert emitter.dropped == 25
     emitter.close()
+    emitter.emit(AccessRecord(HOUR, "late", None, "read"))
+    assert emitter.dropped == 26
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_a_producer_of_its_own(kafka, unique_name, emitter) -> None:
     emitter.emit(AccessRecord(HOUR, "parent", None, "read"))
     child = os.fork()

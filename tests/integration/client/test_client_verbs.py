@@ -103,6 +103,8 @@ def test_reads_over_all_partitions_see_each_document_once_whatever_copies_stand_
     assert things.count_documents({"n": {"$lt": 0}}) == 0
     assert things.find_one({"_id": 2})["n"] == 2
     assert things.distinct("station") == ["a", "b", "c", "d", "e"]
+    stand["beta"].insert_one({"_id": "bad key", "station": "refused"})  # by another client; read where it stands
+    assert things.count_documents({}) == 22
 
 
 def test_a_sorted_read_over_all_partitions_is_sorted_skipped_and_limited_as_one(things, placed) -> None:
