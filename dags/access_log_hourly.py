@@ -11,9 +11,9 @@ import foreshard_airflow as loop
 DOC = """
 ### Access log → tally
 
-For each closed hour (UTC), a minute after it closes so that what the apps still buffer arrives: **extract** the hour's records
-from Kafka by their offsets into Parquet (bad records go to a quarantine file with the reason), **gate** them with Great
-Expectations, **tally** cost per key, location and request type, and which keys are co-accessed.
+For each closed hour (UTC): **extract** the hour's records from Kafka by their offsets into Parquet, a few seconds after the
+hour closes so that what the apps still buffer arrives (bad records go to a quarantine file with the reason); **gate** them with
+Great Expectations; **tally** cost per key, location and request type, and which keys are co-accessed.
 
 * Produces the asset `access_tally`, partitioned by hour, which starts `load_forecast` for the same hour.
 * Every task may run again: it replaces what stood for its hour.
@@ -24,7 +24,7 @@ Expectations, **tally** cost per key, location and request type, and which keys 
 
 
 @dag(
-    schedule=CronPartitionTimetable("1 * * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%dT%H:00:00"),
+    schedule=CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=4,
@@ -38,6 +38,7 @@ def access_log_hourly() -> None:
     @task
     def extract() -> loop.Summary:
         """Copy the hour's records from the access log into Parquet, pseudonymised."""
+        loop.wait_until_settled()
         return loop.for_hour("observe.extract_hour")
 
     @task

@@ -80,6 +80,7 @@ def rebalance() -> None:
 
     @task(outlets=[loop.ROUTING_TABLE])
     def verify() -> loop.Summary:
+        loop.for_hour("score.refresh_predicted_load")
         summary = loop.for_hour("publish.verify_hour")
         loop.announce(loop.ROUTING_TABLE)
         return summary

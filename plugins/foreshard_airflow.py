@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +28,9 @@ log = logging.getLogger("foreshard.airflow")
 
 PARTITION_KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
 ONE_HOUR = timedelta(hours=1)
+
+SETTLING = timedelta(seconds=15)
+"""How long after an hour its log is read."""
 
 TAG = "foreshard"
 """The tag of every DAG of ours."""
@@ -180,6 +184,12 @@ def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
         raise AirflowFailException(str(error)) from None
     log.info("%s(%s) done: %s", stage, what, summary)
     return summary
+
+
+def wait_until_settled() -> None:
+    """Wait until the hour has been over for ``SETTLING``; apps send their last access records a moment late."""
+    remaining = hour_of(get_current_context()) + ONE_HOUR + SETTLING - datetime.now(UTC)
+    time.sleep(max(remaining.total_seconds(), 0))
 
 
 def stage_function(stage: str) -> Callable[..., Any]:
