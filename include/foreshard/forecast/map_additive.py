@@ -8,18 +8,17 @@ closed form, and again until it stands still. The data enter through one product
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from foreshard.forecast.design import TREND_PRIOR_SCALE, Design
 from foreshard.forecast.lasso import solve_lassos
 from foreshard.forecast.map_problem import GAP_TOLERANCE, MapFit, noise_variance
+from foreshard.forecast.moments import Moments
 from foreshard.forecast.series import IntArray
 from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 50
-_STANDSTILL = 1e-6
+_STANDSTILL = 1e-5
 
 
 class AdditiveSolver:
@@ -49,6 +48,11 @@ class AdditiveSolver:
     def moments(self, scaled: FloatArray) -> Moments:
         """What the fit needs of the scaled series (K, T): the one product with the data."""
         return Moments(scaled @ self.columns, np.einsum("kt,kt->k", scaled, scaled), scaled.shape[1])
+
+    def from_raw(self, hinged: FloatArray, based: FloatArray, featured: FloatArray) -> FloatArray:
+        """The products (K, P) from those with the design's own hinges (K, S), base (K, 1 or 2) and features (K, B)."""
+        quadratic = np.hstack([based, featured[:, self._used]]) * self._scales
+        return np.hstack([hinged, quadratic @ self._vectors])
 
     def fit(self, moments: Moments, start: MapFit | None = None) -> MapFit:
         """Solve all series; ``start`` (yesterday's fit) saves steps where it is near."""
@@ -137,20 +141,3 @@ class AdditiveSolver:
         offset = quadratic[:, self._bases - 1]
         rate = quadratic[:, 0] if self.design.rate else np.zeros(len(delta))
         return MapFit(rate, offset, delta, beta, variance, gap, converged)
-
-
-@dataclass(frozen=True)
-class Moments:
-    """The series' products with the solver's columns (K, P), their sums of squares (K,), and their number of observations."""
-
-    products: FloatArray
-    squares: FloatArray
-    count: int
-
-    def hinged(self, hinges: int) -> FloatArray:
-        """The products with the changepoints' hinges."""
-        return self.products[:, :hinges]
-
-    def rotated(self, hinges: int) -> FloatArray:
-        """The products with the rotated quadratic columns."""
-        return self.products[:, hinges:]

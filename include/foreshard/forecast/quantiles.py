@@ -24,6 +24,9 @@ FLOOR_SHARE = 0.1
 SMALL_COUNTS = (1.0, 8.0)
 """Bounds, in typical accesses per hour, between keys whose family is chosen together."""
 
+ASKED_KEYS = 128
+"""How many keys of a class are asked which family suits them."""
+
 COUNTED_BELOW = 50.0
 """Accesses per hour from which a count is so nearly continuous that its quantile is taken from the gamma."""
 
@@ -143,8 +146,8 @@ def _best(
     quantile: float,
     rows: IntArray,
 ) -> tuple[float, str]:
-    """The power and family with the least pinball loss at past hours; at most some hundred keys are asked."""
-    asked = rows[:: max(1, len(rows) // 256)]
+    """The power and family with the least pinball loss at past hours; some keys are asked."""
+    asked = rows[:: max(1, len(rows) // ASKED_KEYS)]
     scale = np.maximum(typical[asked], _LEAST)[:, None]
     losses = {}
     for power, (_, before) in variances.items():
