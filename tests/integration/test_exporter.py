@@ -57,7 +57,9 @@ def filled(control: MongoClient, unique_name: str):
         Partition("alpha", "Here", 10.0, "mongodb://secret@alpha"),
         Partition("beta", "There", 20.0, "mongodb://beta"),
     ]
-    MongoPartitionRegistry(database).register(partitions, [Location("Here", 0, 0), Location("There", 1, 1)])
+    registry = MongoPartitionRegistry(database)
+    registry.register(partitions, [Location("Here", 0, 0), Location("There", 1, 1)])
+    registry.set_predicted_load({"alpha": 12.0, "beta": 6.0})
     MongoLoadStore(database).report(
         [PartitionLoad("alpha", 9.0, True, NOW - timedelta(seconds=3)), PartitionLoad("beta", 0.0, False, NOW)]
     )
