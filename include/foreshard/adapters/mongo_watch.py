@@ -87,7 +87,7 @@ class ControlReader:
 
     def _partitions(self) -> tuple[PartitionStatus, ...]:
         reports = {found["_id"]: found for found in self._database["partition_load"].find()}
-        scores = self._latest_scores()
+        scored = self._scored()
         keys = self._keys_by_partition()
         return tuple(
             PartitionStatus(
@@ -97,7 +97,7 @@ class ControlReader:
                 current_load=found.get("current_load", 0.0),
                 predicted_load=found.get("predicted_load", 0.0),
                 draining=found.get("state") == "draining",
-                lps=scores.get(found["_id"]),
+                lps=found["predicted_load"] / found["capacity"] if found["_id"] in scored else None,
                 keys=keys.get(found["_id"], 0),
                 reachable=reports.get(found["_id"], {}).get("reachable"),
                 reported_at=reports.get(found["_id"], {}).get("reported_at"),
@@ -105,12 +105,10 @@ class ControlReader:
             for found in self._database["partitions"].find({}, {"uri": 0}).sort("_id")
         )
 
-    def _latest_scores(self) -> dict[str, float]:
+    def _scored(self) -> set[str]:
+        """The partitions of the latest hour's scores; their LPS now is that of the table as published since."""
         latest = self._database["scores"].find_one({}, {"hour": 1}, sort=[("hour", -1)])
-        if latest is None:
-            return {}
-        found = self._database["scores"].find({"hour": latest["hour"]}, {"partition_id": 1, "lps": 1})
-        return {score["partition_id"]: score["lps"] for score in found}
+        return set(self._database["scores"].distinct("partition_id", {"hour": latest["hour"]})) if latest else set()
 
     def _keys_by_partition(self) -> dict[str, int]:
         """Counted once per table version: it walks over the whole table."""

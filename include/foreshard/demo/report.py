@@ -18,6 +18,7 @@ from foreshard.demo.loop import LoopTimes
 from foreshard.model import Plan, RoutingTable
 from foreshard.routing.table import locate
 from foreshard.stages.publish import VerifySummary
+from foreshard.stages.score import refresh_predicted_load
 from foreshard.wiring import Wiring
 
 Answers = dict[str, dict[str, Any]]
@@ -55,7 +56,8 @@ def show(
     plan = wiring.plans.load(hour)
     table = wiring.routing.current()
     console.print()
-    console.print(partition_table(wiring, hour, plan, layout.table, table))
+    lps_after = refresh_predicted_load(wiring, hour)
+    console.print(partition_table(wiring, hour, lps_after, layout.table, table))
     console.print(plan_table(plan))
     for refusal in plan.refusals:
         console.print(f"  {refusal.partition_id}: {refusal.reason.sentence}")
@@ -64,8 +66,11 @@ def show(
     console.print(route_table(before, after, chosen_requests(plan, table)))
 
 
-def partition_table(wiring: Wiring, hour: datetime, plan: Plan, first: RoutingTable, now: RoutingTable) -> Table:
-    """Per partition: load in the closing hour, LPS before and after, and keys before and after."""
+def partition_table(
+    wiring: Wiring, hour: datetime, lps_after: Mapping[str, float], first: RoutingTable, now: RoutingTable
+) -> Table:
+    """Per partition: load in the closing hour, LPS under the first table and under the published one, keys in both."""
+    lps_before = {score.partition_id: score.lps for score in wiring.scores.load(hour)}
     loads = hour_loads(wiring, hour, first)
     keys_before, keys_after = _keys(first), _keys(now)
     table = Table(title=f"Partitions, hour {hour:%Y-%m-%d %H:00} UTC", title_justify="left")
@@ -80,11 +85,11 @@ def partition_table(wiring: Wiring, hour: datetime, plan: Plan, first: RoutingTa
             partition.geographic_location,
             f"{partition.capacity:.3f}",
             f"{loads.get(name, 0.0):.3f}",
-            f"{plan.lps_before.get(name, 0.0):.2f}",
-            f"{plan.lps_after.get(name, 0.0):.2f}",
+            f"{lps_before[name]:.2f}",
+            f"{lps_after[name]:.2f}",
             f"{keys_before[name]} → {keys_after[name]}",
         )
-    table.caption = "load and capacity in cost units per second; LPS: forecast peak of the next 24 h ÷ capacity"
+    table.caption = "load, capacity: cost units/s; LPS: forecast peak of the next 24 h at the upper quantile ÷ capacity"
     return table
 
 

@@ -13,6 +13,7 @@ from foreshard.score.lps import access_volume, require_capacities, score_profile
 from foreshard.stages.snapshot import load_ground
 
 if TYPE_CHECKING:
+    from foreshard.model import PartitionScore
     from foreshard.wiring import Wiring
 
 
@@ -34,6 +35,32 @@ def score_partitions(wiring: Wiring, hour: datetime) -> ScoreSummary:
     Raise :class:`foreshard.errors.MissingStageResult` without forecasts, :class:`foreshard.errors.UnusableCapacity` for a
     partition that cannot be scored.
     """
+    scores, correlation = scores_now(wiring, hour)
+    wiring.scores.save(hour, scores)
+    wiring.registry.set_predicted_load({score.partition_id: score.predicted_load for score in scores})
+    worst = max(scores, key=lambda score: score.lps)
+    return ScoreSummary(
+        hour=hour,
+        partitions=len(scores),
+        worst=worst.partition_id,
+        worst_lps=round(worst.lps, 4),
+        over_high_water=tuple(score.partition_id for score in scores if score.lps > wiring.settings.plan.high_water),
+        error_correlation=round(correlation, 4),
+    )
+
+
+def refresh_predicted_load(wiring: Wiring, hour: datetime) -> dict[str, float]:
+    """Set each partition's predicted load to what it is under the table as published now; return LPS per partition.
+
+    The hour's saved scores stay as they are: they are what its plan was made from.
+    """
+    scores, _ = scores_now(wiring, hour)
+    wiring.registry.set_predicted_load({score.partition_id: score.predicted_load for score in scores})
+    return {score.partition_id: score.lps for score in scores}
+
+
+def scores_now(wiring: Wiring, hour: datetime) -> tuple[tuple[PartitionScore, ...], float]:
+    """The scores under the table as it is published now, from the forecasts of ``hour``, and the errors' correlation."""
     ground = load_ground(wiring, hour)
     capacity = require_capacities(ground.partitions)
     count = len(ground.partitions)
@@ -42,14 +69,4 @@ def score_partitions(wiring: Wiring, hour: datetime) -> ScoreSummary:
     volume = access_volume(ground.demand, ground.profiles.access_cost, ground.primary, shares, count)
     keys = np.bincount(ground.primary, minlength=count).tolist()
     scores = score_profile(hour, ground.partitions, profile, volume, keys, ground.rule)
-    wiring.scores.save(hour, scores)
-    wiring.registry.set_predicted_load({score.partition_id: score.predicted_load for score in scores})
-    worst = max(scores, key=lambda score: score.lps)
-    return ScoreSummary(
-        hour=hour,
-        partitions=count,
-        worst=worst.partition_id,
-        worst_lps=round(worst.lps, 4),
-        over_high_water=tuple(score.partition_id for score in scores if score.lps > wiring.settings.plan.high_water),
-        error_correlation=round(ground.rule.correlation, 4),
-    )
+    return scores, ground.rule.correlation
