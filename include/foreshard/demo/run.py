@@ -93,8 +93,10 @@ def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> De
         play_live(wiring, app, client, parts, options, steps)
         before = report.routes(stack.sidecar_url, sorted(layout.table.placements))
         times = _loop(stack, app, parts, steps)
-        report.show(console, wiring, stack.sidecar_url, parts.hour, layout, before)
         verified, checked = _verify(wiring, app, initial, parts.hour, steps)
+        with steps.step("wait until the load of the copying has left the load reports"):
+            wait_until_settled(wiring)
+        report.show(console, wiring, stack.sidecar_url, parts.hour, layout, before)
         client.close()
     report.show_checks(console, verified, checked, times)
     _refuse_failures(checked)
@@ -135,6 +137,16 @@ def _verify(
         verified = verify_hour(wiring, hour)
         clients = {p.partition_id: wiring.mongo.partition(p) for p in wiring.registry.partitions()}
         return verified, check_app(app.acknowledged, initial, wiring.routing.current(), clients)
+
+
+def wait_until_settled(wiring: Wiring, patience: float = 30.0) -> None:
+    """Wait until no partition reports more load than its capacity, so that the routed requests show the usual case."""
+    deadline = time.monotonic() + patience
+    capacity = {p.partition_id: p.capacity for p in wiring.registry.partitions()}
+    while any(report.load > capacity[report.partition_id] for report in wiring.loads.current()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.5)
 
 
 def _refuse_failures(checked: AppCheck) -> None:

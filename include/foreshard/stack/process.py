@@ -83,6 +83,7 @@ def stop(pid_path: Path, patience: float = 20.0) -> bool:
         if not _wait_until(lambda: not session_members(pid), patience):
             _signal(session_members(pid), signal.SIGKILL)
             _wait_until(lambda: not session_members(pid), patience)
+        _reap(pid)
     pid_path.unlink(missing_ok=True)
     return pid is not None
 
