@@ -8,6 +8,7 @@ coordinates, end at the exact solution; a first-order method needs hundreds. Eve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,55 @@ from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_STEPS = 400
 _TOLERANCE = 1e-9
+
+
+class Gram(Protocol):
+    """The Gram matrices of K problems, of which only parts are ever needed."""
+
+    def block(self, rows: IntArray, index: IntArray) -> FloatArray:
+        """The matrices of problems ``rows`` (R,) on their coordinates ``index`` (R, M): (R, M, M)."""
+        ...
+
+    def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
+        """The matrices of problems ``rows`` times the vectors that are ``value`` (R, M) at ``index``, else zero: (R, L)."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseGram:
+    """A matrix of its own for each problem, ``values`` (K, L, L)."""
+
+    values: FloatArray
+
+    def block(self, rows: IntArray, index: IntArray) -> FloatArray:
+        """See :class:`Gram`."""
+        return self.values[rows[:, None, None], index[:, :, None], index[:, None, :]]
+
+    def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
+        """See :class:`Gram`."""
+        product: FloatArray = np.einsum("kml,km->kl", self.values[rows[:, None], index], value)
+        return product
+
+
+@dataclass(frozen=True)
+class ReducedGram:
+    """``own − cross·diag(inverse)·crossᵀ``: ``own`` (L, L) and ``cross`` (L, Q) are shared, ``inverse`` (K, Q) is not."""
+
+    own: FloatArray
+    cross: FloatArray
+    inverse: FloatArray
+
+    def block(self, rows: IntArray, index: IntArray) -> FloatArray:
+        """See :class:`Gram`."""
+        cross = self.cross[index]
+        block: FloatArray = self.own[index[:, :, None], index[:, None, :]]
+        return block - (cross * self.inverse[rows][:, None, :]) @ cross.transpose(0, 2, 1)
+
+    def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
+        """See :class:`Gram`."""
+        point = np.zeros((len(rows), len(self.own)))
+        point[np.arange(len(rows))[:, None], index] = value
+        return point @ self.own - ((point @ self.cross) * self.inverse[rows]) @ self.cross.T
 
 
 @dataclass
@@ -38,8 +88,8 @@ class _Candidate:
     dropped: BoolArray
 
 
-def solve_lassos(gram: FloatArray, linear: FloatArray, penalty: FloatArray, start: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Solve K problems: ``gram`` (K, L, L), ``linear`` and ``start`` (K, L), ``penalty`` (K,) → solution and which are solved.
+def solve_lassos(gram: Gram, linear: FloatArray, penalty: FloatArray, start: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Solve K problems: ``gram`` (K × L × L), ``linear`` and ``start`` (K, L), ``penalty`` (K,) → solution, which are solved.
 
     ``start`` may be any point, zero or a neighbouring solution. A problem that is singular on its active coordinates, or not
     done after ``MAXIMUM_STEPS``, is reported as not solved.
@@ -61,13 +111,13 @@ def solve_lassos(gram: FloatArray, linear: FloatArray, penalty: FloatArray, star
     return state.point, solved
 
 
-def _step(gram: FloatArray, linear: FloatArray, penalty: FloatArray, state: _State, rows: IntArray) -> _Candidate:
+def _step(gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, rows: IntArray) -> _Candidate:
     """Minimise on the active coordinates with their signs held; stop at the first coordinate that reaches zero, and drop it."""
     active = state.active[rows]
     width = max(1, int(active.sum(axis=1).max()))
     index = np.argsort(~active, axis=1, kind="stable")[:, :width]
     real = np.take_along_axis(active, index, axis=1)
-    system = np.where(real[:, :, None] & real[:, None, :], gram[rows[:, None, None], index[:, :, None], index[:, None, :]], 0.0)
+    system = np.where(real[:, :, None] & real[:, None, :], gram.block(rows, index), 0.0)
     diagonal = np.arange(width)
     system[:, diagonal, diagonal] += ~real
     sign = np.take_along_axis(state.sign[rows], index, axis=1)
@@ -93,15 +143,14 @@ def _solve(system: FloatArray, wanted: FloatArray) -> FloatArray:
 
 
 def _activate_worst(
-    gram: FloatArray, linear: FloatArray, penalty: FloatArray, state: _State, tried: _Candidate, settled: IntArray
+    gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, tried: _Candidate, settled: IntArray
 ) -> FloatArray:
     """Activate, for each settled problem, the coordinate that breaks optimality most.
 
     Return by how much it does, beyond the tolerance: not above zero means solved, NaN that there is no solution to be had.
     """
     rows = tried.rows[settled]
-    columns = gram[rows[:, None], tried.index[settled]]
-    gradient = linear[rows] - np.einsum("kml,km->kl", columns, tried.value[settled])
+    gradient = linear[rows] - gram.times(rows, tried.index[settled], tried.value[settled])
     tolerance = _TOLERANCE * (penalty[rows] + np.abs(linear[rows]).max(axis=1))
     excess = np.abs(gradient) - (penalty[rows] + tolerance)[:, None]
     excess[state.active[rows] & ~np.isnan(gradient)] = -np.inf

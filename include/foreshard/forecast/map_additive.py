@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.forecast.design import TREND_PRIOR_SCALE, Design
-from foreshard.forecast.lasso import solve_lassos
+from foreshard.forecast.lasso import ReducedGram, solve_lassos
 from foreshard.forecast.map_problem import GAP_TOLERANCE, MapFit, noise_variance
 from foreshard.forecast.moments import Moments
 from foreshard.forecast.series import IntArray
@@ -90,7 +90,7 @@ class AdditiveSolver:
         solved = np.ones(len(rows), dtype=np.bool_)
         bent = np.flatnonzero((np.abs(linear) > penalty[:, None]).any(axis=1))
         if len(bent):
-            gram = self._own - (self._cross * inverse[bent][:, None, :]) @ self._cross.T
+            gram = ReducedGram(self._own, self._cross, inverse[bent])
             best[bent], solved[bent] = solve_lassos(gram, linear[bent], penalty[bent], delta[bent])
         return best, (right - best @ self._cross) * inverse, solved
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.forecast.design import TREND_PRIOR_SCALE, Design
-from foreshard.forecast.lasso import solve_lassos
+from foreshard.forecast.lasso import DenseGram, solve_lassos
 from foreshard.forecast.map_problem import MapFit, from_squares, noise_variance, seasonal, trend
 from foreshard.model import BoolArray, FloatArray
 
@@ -125,7 +125,7 @@ def _eliminate(
     reduced = gram[:, :hinges, :hinges] - cross @ eliminated[:, :, 1:]
     target = linear[:, :hinges] - (cross @ eliminated[:, :, :1])[:, :, 0]
     if hinges:
-        delta, solved = solve_lassos(reduced, target, penalty, start)
+        delta, solved = solve_lassos(DenseGram(reduced), target, penalty, start)
     else:
         delta, solved = np.zeros((len(linear), 0)), np.ones(len(linear), dtype=np.bool_)
     return eliminated[:, :, 0] - (eliminated[:, :, 1:] @ delta[:, :, None])[:, :, 0], delta, solved

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.forecast.lasso import solve_lassos
+from foreshard.forecast.lasso import DenseGram, ReducedGram, solve_lassos
 
 
 def problems(seed: int, count: int, size: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def excess(gram: np.ndarray, linear: np.ndarray, penalty: np.ndarray, point: np.
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(2, 30))
 def test_solutions_meet_the_optimality_conditions(seed: int, size: int, rank: int) -> None:
     gram, linear, penalty = problems(seed, 6, size, rank)
-    point, solved = solve_lassos(gram, linear, penalty, np.zeros((6, size)))
+    point, solved = solve_lassos(DenseGram(gram), linear, penalty, np.zeros((6, size)))
     assert solved.all()
     assert excess(gram, linear, penalty, point).max() < 1e-5
 
@@ -41,17 +41,17 @@ def test_any_start_ends_at_the_same_objective(seed: int) -> None:
         squares = 0.5 * np.einsum("ki,kij,kj->k", point, gram, point)
         return squares - (linear * point).sum(axis=1) + penalty * np.abs(point).sum(axis=1)
 
-    cold, _ = solve_lassos(gram, linear, penalty, np.zeros((4, 8)))
-    warm, solved = solve_lassos(gram, linear, penalty, random.normal(size=(4, 8)) * (random.random((4, 8)) < 0.5))
+    cold, _ = solve_lassos(DenseGram(gram), linear, penalty, np.zeros((4, 8)))
+    warm, solved = solve_lassos(DenseGram(gram), linear, penalty, random.normal(size=(4, 8)) * (random.random((4, 8)) < 0.5))
     assert solved.all()
     np.testing.assert_allclose(value(warm), value(cold), rtol=1e-7, atol=1e-8)
 
 
 def test_a_large_penalty_leaves_nothing_and_none_leaves_least_squares() -> None:
     gram, linear, _ = problems(1, 3, 5, 30)
-    nothing, _ = solve_lassos(gram, linear, np.full(3, 1e6), np.ones((3, 5)))
+    nothing, _ = solve_lassos(DenseGram(gram), linear, np.full(3, 1e6), np.ones((3, 5)))
     assert not nothing.any()
-    plain, solved = solve_lassos(gram, linear, np.zeros(3), np.zeros((3, 5)))
+    plain, solved = solve_lassos(DenseGram(gram), linear, np.zeros(3), np.zeros((3, 5)))
     assert solved.all()
     np.testing.assert_allclose((gram @ plain[:, :, None])[:, :, 0], linear, atol=1e-6)
 
@@ -59,7 +59,7 @@ def test_a_large_penalty_leaves_nothing_and_none_leaves_least_squares() -> None:
 def test_a_singular_problem_is_reported_and_does_not_stop_the_others() -> None:
     gram, linear, penalty = problems(2, 3, 4, 30)
     gram[1], linear[1], penalty[1] = 0.0, 5.0, 0.1
-    point, solved = solve_lassos(gram, linear, penalty, np.zeros((3, 4)))
+    point, solved = solve_lassos(DenseGram(gram), linear, penalty, np.zeros((3, 4)))
     assert solved.tolist() == [True, False, True]
     assert excess(gram[[0, 2]], linear[[0, 2]], penalty[[0, 2]], point[[0, 2]]).max() < 1e-8
 
@@ -67,5 +67,16 @@ def test_a_singular_problem_is_reported_and_does_not_stop_the_others() -> None:
 def test_not_a_number_is_reported() -> None:
     gram, linear, penalty = problems(3, 2, 4, 30)
     linear[0, 0] = np.nan
-    _, solved = solve_lassos(gram, linear, penalty, np.zeros((2, 4)))
+    _, solved = solve_lassos(DenseGram(gram), linear, penalty, np.zeros((2, 4)))
     assert solved.tolist() == [False, True]
+
+
+def test_a_reduced_gram_is_the_dense_one_in_parts() -> None:
+    random = np.random.default_rng(4)
+    columns, cross = random.normal(size=(50, 6)), random.normal(size=(6, 3))
+    own, inverse = columns.T @ columns, random.uniform(0.1, 1.0, (5, 3))
+    reduced = ReducedGram(own, cross, inverse)
+    dense = DenseGram(own - (cross * inverse[:, None, :]) @ cross.T)
+    rows, index, value = np.array([0, 3]), np.array([[1, 4], [5, 0]]), random.normal(size=(2, 2))
+    np.testing.assert_allclose(reduced.block(rows, index), dense.block(rows, index))
+    np.testing.assert_allclose(reduced.times(rows, index, value), dense.times(rows, index, value))
