@@ -29,6 +29,9 @@ log = logging.getLogger("foreshard.airflow")
 PARTITION_KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
 ONE_HOUR = timedelta(hours=1)
 
+CHATTY = ("great_expectations", "cmdstanpy", "prophet")
+"""Libraries whose every step is no news in a task's log."""
+
 SETTLING = timedelta(seconds=15)
 """How long after an hour its log is read."""
 
@@ -175,6 +178,8 @@ def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
     """Call a stage with a wiring and ``arguments``; an error that another try cannot mend fails the task at once."""
     from foreshard import errors
 
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     what = ", ".join(str(argument) for argument in arguments)
     log.info("%s(%s)", stage, what)
     try:

@@ -72,8 +72,15 @@ def outcome(task_instance: Any, state: str, error: Any, now: datetime) -> tuple[
     identity = {"_id": f"{task_instance.dag_id}/{task_instance.task_id}/{state}"}
     fields = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id, "state": state, "last_at": now}
     if error is not None:
-        fields["error"] = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        fields["error"] = one_line(error)
     return identity, {"$set": fields, "$inc": {"count": 1, "seconds": seconds}}
+
+
+def one_line(error: Any) -> str:
+    """An error's first line, with its type where that says more."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    ours = not isinstance(error, BaseException) or type(error).__name__.startswith("Airflow")
+    return (line if ours and line else f"{type(error).__name__}: {line}".rstrip(": "))[:300]
 
 
 def _save(update: tuple[dict[str, Any], dict[str, Any]]) -> None:

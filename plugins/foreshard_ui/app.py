@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
-from foreshard_airflow import PAGE, airflow_settings
+from foreshard_airflow import airflow_settings
 from foreshard_ui.overview import OverviewReader
 from foreshard_ui.render import overview_page, trouble_page
 
@@ -67,13 +67,6 @@ def overview() -> HTMLResponse:
     except PyMongoError as error:
         line = f"the control database does not answer ({type(error).__name__}); the routing sidecars keep serving without it"
         return HTMLResponse(trouble_page(line), status_code=503, headers=headers)
-
-
-@app.get("/docs")
-@app.get("/docs/")
-def docs() -> RedirectResponse:
-    """The index of Data Docs."""
-    return RedirectResponse(f"{PAGE}docs/index.html")
 
 
 @app.get("/docs/{path:path}")
