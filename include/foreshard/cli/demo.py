@@ -24,8 +24,6 @@ def slice_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--riders", type=click.IntRange(1, 50), default=1, show_default=True, help="Multiply every rider."),
         click.option("--lookups", type=click.IntRange(0, 20), default=5, show_default=True, help="Reads before each ride."),
         click.option("--weeks", type=click.IntRange(1, 40), default=5, show_default=True, help="Weeks of history."),
-        click.option("--live-hours", type=click.IntRange(1, 24), default=2, show_default=True, help="Hours to play live."),
-        click.option("--pace", type=click.FloatRange(1), default=240.0, show_default=True, help="Play × real time."),
     ):
         command = option(command)
     return command
@@ -38,6 +36,8 @@ def demo() -> None:
 
 @demo.command()
 @slice_options
+@click.option("--live-hours", type=click.IntRange(1, 24), default=2, show_default=True, help="Hours to play live.")
+@click.option("--pace", type=click.FloatRange(1), default=240.0, show_default=True, help="Play × real time.")
 @click.option("--keep-going", is_flag=True, help="Leave the stack running at the end (stop it with `foreshard stack down`).")
 @click.option("--folder", type=click.Path(path_type=Path), default=DEMO_FOLDER, show_default=True)
 def run(folder: Path, keep_going: bool, **chosen: Any) -> None:
@@ -69,7 +69,7 @@ def run(folder: Path, keep_going: bool, **chosen: Any) -> None:
 @slice_options
 @click.option("--folder", type=click.Path(path_type=Path), default=STACK_FOLDER, show_default=True)
 def up(folder: Path, **chosen: Any) -> None:
-    """Start the stack on its documented ports with the sample loaded and the hourly DAGs on, and leave it running."""
+    """Start the stack on its documented ports, with the sample loaded, riders riding in real time and the DAGs on."""
     from rich.console import Console
 
     from foreshard.demo.console import Steps
@@ -77,18 +77,27 @@ def up(folder: Path, **chosen: Any) -> None:
     from foreshard.stack.ports import documented_ports
 
     console = Console(width=None if os.isatty(1) else 150)
-    options = _options(chosen)
+    options = _options({**chosen, "live_hours": 0, "pace": 1.0})
     stack = _fresh_stack(folder, options, documented_ports)
     started = False
     try:
         wiring, _, _ = prepare(stack, options, Steps(console))
         wiring.close()
+        stack.up_app("riders")
         switch_on(stack)
         started = True
     finally:
         if not started:
             stack.down(lambda _name: None)
     _show_addresses(stack)
+
+
+@demo.command()
+def ride() -> None:
+    """Ride the sample's coming weeks in real time, through the routed client (a process of `foreshard demo up`)."""
+    from foreshard.demo.run import ride as ride_on
+
+    ride_on()
 
 
 def _options(chosen: dict[str, Any]) -> DemoOptions:

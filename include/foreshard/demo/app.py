@@ -145,6 +145,15 @@ def _work(app: RidersApp, work: queue.SimpleQueue[Ride | None], progress: Callab
         progress(1)
 
 
+def ride_in_real_time(app: RidersApp, rides: list[Ride], threads: int) -> None:
+    """Play rides at the times that they carry, each when its time comes; those of the past are left out."""
+    now = datetime.now(UTC)
+    coming = [ride for ride in rides if ride.at >= now]
+    if coming:
+        time.sleep((coming[0].at - now).total_seconds())
+        play(app, coming, 1.0, threads, lambda _count: None)
+
+
 class BackgroundRiders:
     """Riders who keep riding in real time while the table changes, a few rides a second; a context manager."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from foreshard.client import RoutedClient
 from foreshard.demo import report
-from foreshard.demo.app import BackgroundRiders, RidersApp, rides_of
+from foreshard.demo.app import BackgroundRiders, RidersApp, ride_in_real_time, rides_of
 from foreshard.demo.check import AppCheck, check_app
 from foreshard.demo.console import Steps
 from foreshard.demo.documents import station_documents
@@ -32,6 +32,7 @@ from foreshard.stages.publish import VerifySummary, verify_hour
 from foreshard.wiring import Wiring
 
 BACKGROUND_RIDES_PER_SECOND = 5.0
+WEEKS_AHEAD = timedelta(weeks=6)
 FAR_KM = 30.0
 """Beyond this, a read counts as far: the Bay is small, so the default of 1,000 km would never apply."""
 
@@ -51,6 +52,8 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
     """The demo's stack; the load reporter divides by the pace, since the riders' hours pass that much faster."""
     extra = {
         "FORESHARD_SIDECAR__LOAD_TIME_SCALE": str(options.pace),
+        "FORESHARD_DEMO_RIDERS": str(options.riders),
+        "FORESHARD_DEMO_LOOKUPS": str(options.lookups),
         "FORESHARD_MIGRATE__GRACE_PERIOD": "PT5S",
         "FORESHARD_PLAN__FAR_KM": str(FAR_KM),
     }
@@ -111,6 +114,14 @@ def switch_on(stack: EmbeddedStack) -> None:
     for dag in (*LOOP, UPKEEP):
         api.set_paused(dag, paused=False)
     api.close()
+
+
+def ride() -> None:
+    """Ride in real time what the sample holds of the coming weeks, with the settings of the stack's environment."""
+    riders, lookups = int(os.environ["FORESHARD_DEMO_RIDERS"]), int(os.environ["FORESHARD_DEMO_LOOKUPS"])
+    sample = load_sample(hour_floor(datetime.now(UTC)), riders, WEEKS_AHEAD)
+    with RoutedClient.from_settings() as client:
+        ride_in_real_time(RidersApp(client, lookups), rides_of(sample.accesses), DemoOptions().threads)
 
 
 def make_client(wiring: Wiring, stack: EmbeddedStack) -> RoutedClient:

@@ -38,16 +38,17 @@ def whole_weeks(end: datetime) -> timedelta:
     return -((LATEST_END - end) // ONE_WEEK) * ONE_WEEK
 
 
-def load_sample(end: datetime, riders: int = 1) -> Sample:
+def load_sample(end: datetime, riders: int = 1, ahead: timedelta = timedelta(0)) -> Sample:
     """Return the sample as if it ended at ``end``; each rider counts ``riders`` times, under names of their own.
 
-    Accesses have the standard columns; their times are spread over the minute that the original log gives.
+    With ``ahead``, what happens after ``end`` is there too, for so long. Accesses have the standard columns; their times are
+    spread over the minute that the original log gives.
     """
     folder = files("foreshard.demo") / "data"
     original = pd.read_parquet(str(folder / "bikeshare-2014.parquet"))
     shift = whole_weeks(end)
     original["timestamp"] = original["timestamp"] + shift
-    original = original[original["timestamp"] < end]
+    original = original[original["timestamp"] < end + ahead]
     accesses = _multiply(original, riders)
     random = np.random.default_rng(SEED)
     accesses["timestamp"] += pd.to_timedelta(random.integers(0, 59_000, len(accesses)), unit="ms")

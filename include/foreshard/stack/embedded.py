@@ -25,11 +25,17 @@ from foreshard.stack.process import ProcessSpec, running_pid, start, stop, wait_
 
 Announce = Callable[[str], None]
 SERVICES = ("sidecar", "reporter", "applier", "exporter")
+"""Foreshard's own processes, which every stack runs."""
+
+APPS = ("riders",)
+"""The example app, which only a stack that stays runs."""
+
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "sidecar": ("sidecar",),
     "reporter": ("load", "report"),
     "applier": ("applier",),
     "exporter": ("exporter",),
+    "riders": ("demo", "ride"),
 }
 
 
@@ -115,6 +121,10 @@ class EmbeddedStack:
         for name, url in (("sidecar", f"{self.sidecar_url}/healthz"), ("exporter", self.exporter_url)):
             wait_until_ready(name, url, lambda url=url: _answers(url), self.service(name), patience=60)  # type: ignore[misc]
 
+    def up_app(self, name: str) -> None:
+        """Start the example app, which goes on until the stack is stopped."""
+        start(self.service(name))
+
     @property
     def exporter_url(self) -> str:
         """Where the exporter's metrics stand."""
@@ -131,7 +141,7 @@ class EmbeddedStack:
         if self.airflow.stop():
             announce("Airflow")
             stopped += 1
-        for name in SERVICES:
+        for name in (*APPS, *SERVICES):
             if stop(self.service(name).pid_path):
                 announce(name)
                 stopped += 1
@@ -151,7 +161,7 @@ class EmbeddedStack:
         yield "Kafka", running_pid(self.kafka.folder / "kafka.pid"), self.kafka.bootstrap
         yield "Airflow", running_pid(self.airflow.spec.pid_path), self.airflow.url
         addresses = {"sidecar": self.sidecar_url, "exporter": self.exporter_url}
-        for name in SERVICES:
+        for name in (*SERVICES, *APPS):
             yield name, running_pid(self.service(name).pid_path), addresses.get(name, "")
 
     def _save(self) -> None:
