@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from foreshard.cli.hours import HOUR
 
 if TYPE_CHECKING:
     from foreshard.stages.backtest import BacktestSummary
@@ -21,14 +23,13 @@ def forecast() -> None:
 
 
 @forecast.command("hour")
-@click.argument("hour", type=click.DateTime(["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%z"]))
+@click.argument("hour", type=HOUR)
 @click.option("--gate/--no-gate", default=True, help="Check the forecasts before saying that they may be used.")
 def forecast_hour(hour: datetime, gate: bool) -> None:
     """Forecast the hours after HOUR (UTC, closed and counted) from the control database's key load."""
     from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
     from foreshard.wiring import Wiring
 
-    hour = _utc_hour(hour)
     with Wiring() as wiring:
         chunks = prepare_chunks(wiring, hour)
         models: dict[str, int] = {}
@@ -46,7 +47,7 @@ def forecast_hour(hour: datetime, gate: bool) -> None:
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--engine", default=None, help="The forecast engine; the settings' by default.")
 @click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .parquet or .csv file.")
-@click.option("--hour", default=None, type=click.DateTime(["%Y-%m-%dT%H"]), help="Last hour of history (UTC); the log's last.")
+@click.option("--hour", default=None, type=HOUR, help="Last hour of history (UTC); the log's last.")
 @click.option("--history-days", default=None, type=click.IntRange(1, 730))
 @click.option("--horizon", default=None, type=click.IntRange(1, 168), help="Hours ahead.")
 def fit(
@@ -61,7 +62,7 @@ def fit(
     settings = Settings.load()
     chosen = settings.forecast.model_copy(update={name: value for name, value in changes.items() if value is not None})
     with Wiring(settings.model_copy(update={"forecast": chosen})) as wiring, _progress("forecasting, keys") as report:
-        summary = fit_log(wiring, log, output, _utc_hour(hour) if hour else None, report)
+        summary = fit_log(wiring, log, output, hour, report)
     for reason, count in summary.left_out.items():
         click.echo(f"left out {count} records: {reason}", err=True)
     click.echo(
@@ -118,12 +119,6 @@ def _print_backtest(summary: BacktestSummary) -> None:
             shown = ["–" if values[figure] is None else f"{values[figure]:.4g}" for figure in figures]
             table.add_row(name, *shown)
         Console().print(table)
-
-
-def _utc_hour(moment: datetime) -> datetime:
-    from foreshard.model import hour_floor
-
-    return hour_floor(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def _counts(models: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foreshard.cli.observe import HOUR
+from foreshard.cli.hours import HOUR
 
 if TYPE_CHECKING:
     from datetime import datetime

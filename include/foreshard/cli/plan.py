@@ -7,28 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.hours import HOUR
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.table import Table
 
     from foreshard.model import Plan
-
-_HOUR_FORMATS = ("%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%HZ", "%Y-%m-%dT%H:%M:%S%z")
-
-
-class _Hour(click.DateTime):
-    """An hour in UTC, like 2014-11-20T08."""
-
-    name = "hour"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from foreshard.model import hour_floor
-
-        return hour_floor(super().convert(value, param, ctx))
-
-
-HOUR = _Hour(_HOUR_FORMATS)
 
 
 @click.group()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from foreshard.demo.layout import DATABASE
 from foreshard.demo.sample import lookup_city
 from foreshard.errors import AmbiguousWrite, ForeshardError
+from foreshard.model import hour_floor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,14 +116,24 @@ def rides_of(accesses: pd.DataFrame) -> list[Ride]:
     ]
 
 
-def play(app: RidersApp, rides: list[Ride], pace: float, threads: int, progress: Callable[[int], None]) -> float:
-    """Play rides ``pace`` times faster than they happened, and later where the app can't keep up; return the seconds."""
+def play(
+    app: RidersApp,
+    rides: list[Ride],
+    pace: float,
+    threads: int,
+    progress: Callable[[int], None],
+    start_at: datetime | None = None,
+) -> float:
+    """Play rides ``pace`` times faster than they happened, and later where the app can't keep up; return the seconds.
+
+    The log's time starts with the first ride, or at ``start_at``; rides before it are played at once.
+    """
     work: queue.SimpleQueue[Ride | None] = queue.SimpleQueue()
     workers = [threading.Thread(target=_work, args=(app, work, progress), daemon=True) for _ in range(threads)]
     begun = time.monotonic()
     for worker in workers:
         worker.start()
-    for ride in _paced(rides, pace):
+    for ride in _paced(rides, pace, start_at):
         work.put(ride)
     for _ in workers:
         work.put(None)
@@ -131,10 +142,10 @@ def play(app: RidersApp, rides: list[Ride], pace: float, threads: int, progress:
     return time.monotonic() - begun
 
 
-def _paced(rides: list[Ride], pace: float) -> Iterator[Ride]:
+def _paced(rides: list[Ride], pace: float, start_at: datetime | None) -> Iterator[Ride]:
     begun = time.monotonic()
     for ride in rides:
-        due = begun + (ride.at - rides[0].at).total_seconds() / pace
+        due = begun + (ride.at - (start_at or rides[0].at)).total_seconds() / pace
         time.sleep(max(0.0, due - time.monotonic()))
         yield ride
 
@@ -146,12 +157,9 @@ def _work(app: RidersApp, work: queue.SimpleQueue[Ride | None], progress: Callab
 
 
 def ride_in_real_time(app: RidersApp, rides: list[Ride], threads: int) -> None:
-    """Play rides at the times that they carry, each when its time comes; those of the past are left out."""
+    """Play rides at the times that they carry; first, at once, those of the running hour, so that its log is whole."""
     now = datetime.now(UTC)
-    coming = [ride for ride in rides if ride.at >= now]
-    if coming:
-        time.sleep((coming[0].at - now).total_seconds())
-        play(app, coming, 1.0, threads, lambda _count: None)
+    play(app, [ride for ride in rides if ride.at >= hour_floor(now)], 1.0, threads, lambda _count: None, now)
 
 
 class BackgroundRiders:

@@ -1,0 +1,29 @@
+"""How the commands take an hour."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+
+class HourType(click.ParamType):
+    """A UTC hour in ISO 8601, as Airflow's partition keys and people write it: 2014-11-20T08, 2014-11-20T08:00:00Z."""
+
+    name = "hour"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read the hour; refuse what is no time, and a time within an hour."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no hour; write it as 2014-11-20T08", param, ctx)
+        aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if (aware.minute, aware.second, aware.microsecond) != (0, 0, 0):
+            self.fail(f"{value!r} is within an hour; name its start, {aware:%Y-%m-%dT%H}", param, ctx)
+        return aware
+
+
+HOUR = HourType()
