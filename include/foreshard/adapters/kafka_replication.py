@@ -138,7 +138,7 @@ class KafkaReplicationReader:
             self._consumer.assign([TopicPartition(self._topic, number, OFFSET_STORED) for number in range(self._count)])
             self._assigned = True
         waiting = self._consumer.poll(wait_seconds)
-        while waiting is not None and taken < limit and size < BATCH_BYTES:
+        while waiting is not None:
             # consume() waits until it has as many as it's asked for: it is asked for what is there already
             messages = [waiting, *self._consumer.consume(min(100, limit - taken), 0.001)]
             for message in messages:
@@ -153,7 +153,7 @@ class KafkaReplicationReader:
                     heartbeats.append(read)
                 else:
                     unreadable += 1
-            waiting = self._consumer.poll(0)
+            waiting = self._consumer.poll(0) if taken < limit and size < BATCH_BYTES else None
         return Delivery(tuple(records), tuple(heartbeats), unreadable)
 
     def commit(self) -> None:

@@ -1,8 +1,9 @@
 """Checkpoints of capture and of applying, in the control database.
 
 ``captures {_id: partition_id, term, incarnation, token, keys, cycle, at}``: how far a partition's changes were published.
-``applied {_id: "partition_id", incarnation, notes: {"<topic partition>": {cycle, seen_until}}}``: what was applied of them.
-``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the database's clock.
+``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until}}}``: what was
+applied of them. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the
+database's clock.
 """
 
 from __future__ import annotations
@@ -100,29 +101,31 @@ class MongoCaptureStore:
         """Every partition's checkpoint."""
         return {found["_id"]: _state(found) for found in self._captures.find({})}
 
-    def save_applied(self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]]) -> None:
-        """Note (cycle, seen until) per partition of the topic; notes of another incarnation give way."""
+    def save_applied(
+        self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
+    ) -> None:
+        """Note (cycle, seen until) per partition of the topic, which has so many; another incarnation's notes give way."""
         rises = {
             f"notes.{partition}.{name}": value
             for partition, (cycle, seen_until) in applied.items()
             for name, value in (("cycle", cycle), ("seen_until", seen_until))
         }
-        if self._applied.update_one({"_id": origin, "incarnation": incarnation}, {"$max": rises}).matched_count:
+        known = {"_id": origin, "incarnation": incarnation, "topic_partitions": topic_partitions}
+        if self._applied.update_one(known, {"$max": rises}).matched_count:
             return
         fresh = {str(p): {"cycle": cycle, "seen_until": seen} for p, (cycle, seen) in applied.items()}
-        self._applied.replace_one({"_id": origin}, {"incarnation": incarnation, "notes": fresh}, upsert=True)
+        self._applied.replace_one({"_id": origin}, {**known, "notes": fresh}, upsert=True)
 
-    def progress(self, topic_partitions: int) -> dict[str, Progress]:
+    def progress(self) -> dict[str, Progress]:
         """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
-        found = {document["_id"]: document for document in self._applied.find({})}
         return {
-            origin: Progress(
-                document["incarnation"],
-                min(int(note["cycle"]) for note in document["notes"].values()),
-                min(note["seen_until"] for note in document["notes"].values()),
+            found["_id"]: Progress(
+                found["incarnation"],
+                min(int(note["cycle"]) for note in found["notes"].values()),
+                min(note["seen_until"] for note in found["notes"].values()),
             )
-            for origin, document in found.items()
-            if len(document["notes"]) >= topic_partitions > 0
+            for found in self._applied.find({})
+            if len(found["notes"]) >= found["topic_partitions"]
         }
 
 

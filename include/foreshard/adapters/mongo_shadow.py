@@ -30,7 +30,8 @@ HISTORY = 50
 """The last changes of state that are kept."""
 
 FIELDS = tuple(field.name for field in fields(Shadow) if field.name != "shadow_id")
-MOVE_PAST = ("done", "reverted", "cleaning", "switched")
+MOVE_ENDED = ("done", "reverted")
+MOVE_PAST = (*MOVE_ENDED, "cleaning", "switched")
 
 
 class MongoShadowStore:
@@ -138,10 +139,12 @@ class MongoShadowStore:
                     stayed.add(int(change["new_epoch"]))
         return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
 
-    def incoming_moves(self, partition_id: str) -> frozenset[str]:
-        """The keys that a move under way brings to a partition."""
-        moves = self._database["moves"].find({"target": partition_id, "state": {"$nin": list(MOVE_PAST)}}, {"key": 1})
-        return frozenset(move["key"] for move in moves)
+    def busy_keys(self, partition_id: str) -> frozenset[str]:
+        """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
+        incoming = {"target": partition_id, "state": {"$nin": list(MOVE_PAST)}}
+        outgoing = {"source": partition_id, "state": {"$nin": list(MOVE_ENDED)}}
+        moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
+        return frozenset(move["key"] for move in moves.find({"$or": [incoming, outgoing]}, {"key": 1}))
 
 
 def _encode(fields: Mapping[str, Any]) -> Document:

@@ -2,8 +2,8 @@
 
 In each app database: ``foreshard_versions {_id: {ns, id}, key, version, deleted, siblings: [{version, body}], at}``, written in
 the same transaction as the document that it speaks of; a tombstone has ``deleted: true``, and ``key: null`` where a delete came
-before anything else. In the partition's bookkeeping database: ``shadow_guards {_id: {key, role}, round, open, beat}``; every
-writing transaction bumps the guards of its keys, so that closing or raising a guard aborts or precedes it, never less.
+before anything else. In the partition's bookkeeping database: ``shadow_guards {_id: {key, role}, round, open, eraser, beat}``;
+every writing transaction bumps the guards of its keys, so that closing or raising a guard aborts or precedes it, never less.
 
 Documents are written past the validator that fences the key against apps. ``_id`` is taken to be unique over all partitions:
 a document that carries another key than the replica's is never overwritten or deleted (the write fails instead).
@@ -11,6 +11,7 @@ a document that carries another key than the replica's is never overwritten or d
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from foreshard.ports.replicas import Decide, GuardsMoved, ReplicaWrite, Standing
 
 VERSIONS, GUARDS = "foreshard_versions", "shadow_guards"
 ROLES = ("apply", "copy")
+ERASED_AT_ONCE = 1000
 
 Operation = InsertOne[Any] | ReplaceOne[Any] | DeleteOne
 
@@ -70,14 +72,16 @@ class MongoReplicaStore:
     def _open(self, key: str, role: str, round_: int) -> bool:
         guard = {"_id": {"key": key, "role": role}}
         with suppress(DuplicateKeyError):
-            self._guards.update_one({**guard, "round": {"$lt": round_}}, {"$set": {"round": round_, "open": True}}, upsert=True)
+            opened = {"$set": {"round": round_, "open": True, "eraser": None}}
+            self._guards.update_one({**guard, "round": {"$lt": round_}}, opened, upsert=True)
         return self._guards.find_one({**guard, "round": round_, "open": True}) is not None
 
     def revoke(self, key: str, round_: int) -> None:
         """Close the guards: no writer of ``round_`` or before commits anything for ``key`` after this returns."""
         for role in ROLES:
             guard = {"_id": {"key": key, "role": role}}
-            self._guards.update_one(guard, {"$set": {"open": False}, "$max": {"round": round_}}, upsert=True)
+            change = {"$set": {"open": False, "eraser": None}, "$max": {"round": round_}}
+            self._guards.update_one(guard, change, upsert=True)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,15 +162,36 @@ class MongoReplicaStore:
 
     # ── removal ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def erase(self, key: str) -> int:
-        """Delete the documents of ``key`` and what is on record for them; return how many documents."""
+    def erase(self, key: str, round_: int) -> int:
+        """Close the guards, then delete the documents of ``key`` and what is on record for them; return how many documents."""
+        self.revoke(key, round_)
+        guard = {"_id": {"key": key, "role": "apply"}, "open": False, "round": round_}
+        mine = {**guard, "eraser": uuid.uuid4().hex}
+        self._guards.update_one(guard, {"$set": {"eraser": mine["eraser"]}})
         deleted = 0
         for collection in self._collections.values():
-            database = self._client[collection.database]
-            deleted += database[collection.collection].delete_many({collection.key_field: key}).deleted_count
-        for database_name in {collection.database for collection in self._collections.values()}:
-            self._client[database_name][VERSIONS].delete_many({"key": key})
+            deleted += self._erase(key, mine, collection.database, collection.collection, collection.key_field)
+        for database in {collection.database for collection in self._collections.values()}:
+            self._erase(key, mine, database, VERSIONS, "key")
+        self._guards.update_one(mine, {"$set": {"eraser": None}})
         return deleted
+
+    def _erase(self, key: str, guard: Document, database: str, name: str, field: str) -> int:
+        """In batches, each of which bumps the guard, so that an eraser that was left behind deletes nothing."""
+        collection, total = self._client[database][name], 0
+
+        def attempt(session: ClientSession) -> int:
+            if self._guards.update_one(guard, {"$inc": {"beat": 1}}, session=session).matched_count != 1:
+                raise GuardsMoved(frozenset([key]))
+            ids = [found["_id"] for found in collection.find({field: key}, {"_id": 1}, session=session).limit(ERASED_AT_ONCE)]
+            return collection.delete_many({"_id": {"$in": ids}, field: key}, session=session).deleted_count if ids else 0
+
+        with self._client.start_session() as session:
+            while some := session.with_transaction(
+                attempt, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+            ):
+                total += some
+        return total
 
     def purge_tombstones(self, before: datetime) -> int:
         """Forget deletes applied before ``before``; return how many."""

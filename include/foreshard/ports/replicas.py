@@ -63,8 +63,11 @@ class ReplicaStore(Protocol):
         """
         ...
 
-    def erase(self, key: str) -> int:
-        """Delete the documents of ``key`` and what is on record for them; return how many documents."""
+    def erase(self, key: str, round_: int) -> int:
+        """Close the guards, then delete the documents of ``key`` and what is on record for them; return how many documents.
+
+        Whoever closes or opens the guards meanwhile stops it: raise :class:`GuardsMoved`.
+        """
         ...
 
     def purge_tombstones(self, before: datetime) -> int:

@@ -103,8 +103,8 @@ class ShadowStore(Protocol):
         """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
         ...
 
-    def incoming_moves(self, partition_id: str) -> frozenset[str]:
-        """The keys that a move under way brings to a partition."""
+    def busy_keys(self, partition_id: str) -> frozenset[str]:
+        """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
         ...
 
 
@@ -155,11 +155,13 @@ class CaptureStore(Protocol):
 
     def states(self) -> dict[str, CaptureState]: ...
 
-    def save_applied(self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]]) -> None:
-        """Note (cycle, seen until) per partition of the topic; notes only ever rise."""
+    def save_applied(
+        self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
+    ) -> None:
+        """Note (cycle, seen until) per partition of the topic, which has so many; notes only ever rise."""
         ...
 
-    def progress(self, topic_partitions: int) -> dict[str, Progress]:
+    def progress(self) -> dict[str, Progress]:
         """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
         ...
 

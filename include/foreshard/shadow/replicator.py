@@ -37,6 +37,7 @@ from foreshard.shadow.upkeep import Places, Upkeep, captured_keys
 PACE = 0.05
 """Seconds between two readings of a stream that had no more waiting: changes come in batches."""
 LOOK_EVERY = 0.5
+NOTE_EVERY = 1.0
 COPIES_AT_ONCE = 2
 COPYING_NEXT = (ShadowState.REQUESTED, ShadowState.COPYING)
 Item = TypeVar("Item")
@@ -65,7 +66,7 @@ class Replicator:
         self._wanted: dict[str, dict[str, int]] = {}
         self._captures: dict[str, threading.Thread] = {}
         self._copies: dict[str, Future[object]] = {}
-        self._topic_partitions = 0
+        self._noted_at = 0.0
         self._drift = HybridClock(worker, lambda: time.time_ns() // 1_000_000)
         self.status = Status()
 
@@ -115,7 +116,7 @@ class Replicator:
 
     def _look(self, term: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
         upkeep = self._upkeep()
-        shadows = upkeep.look(self._topic_partitions, datetime.now(UTC))
+        shadows = upkeep.look(datetime.now(UTC), note_freshness=self._is_due())
         self.status.shadows = shadows
         self._wanted = captured_keys(shadows)
         for origin in self._wanted:
@@ -129,6 +130,13 @@ class Replicator:
             running = self._copies.get(shadow.shadow_id)
             if shadow.state in COPYING_NEXT and (running is None or running.done()):
                 self._copies[shadow.shadow_id] = copiers.submit(self._copy, upkeep, shadow, over)
+
+    def _is_due(self) -> bool:
+        """Whether it is time to note how fresh the shadows are; sidecars follow these notes, so they are not too frequent."""
+        due = time.monotonic() - self._noted_at >= NOTE_EVERY
+        if due:
+            self._noted_at = time.monotonic()
+        return due
 
     def _upkeep(self) -> Upkeep:
         w = self._with
@@ -194,7 +202,6 @@ class Replicator:
                 if reader is None:
                     reader = self._with.reader()
                     self._heed_gap(reader)
-                    self._topic_partitions = reader.topic_partitions
                 self._apply_some(reader, applier)
             except Exception:
                 if reader is not None:
@@ -219,7 +226,7 @@ class Replicator:
             self._watch_drift(delivery)
         if delivery.heartbeats:
             for (origin, incarnation), notes in _notes(delivery).items():
-                self._with.captures.save_applied(origin, incarnation, notes)
+                self._with.captures.save_applied(origin, incarnation, notes, reader.topic_partitions)
         reader.commit()
         self.status.unreadable += delivery.unreadable
 

@@ -95,13 +95,13 @@ class Upkeep:
         self._places, self._collections = places, collections
         self._worker, self._lease_seconds, self._batch = worker, lease_seconds, batch
 
-    def look(self, topic_partitions: int, now: datetime) -> tuple[Shadow, ...]:
+    def look(self, now: datetime, *, note_freshness: bool = True) -> tuple[Shadow, ...]:
         """Let every shadow react to its surroundings, and note how fresh each is; return those that are to be served."""
         shadows = self._shadows.shadows(BEFORE_RETIRING)
         around = Surroundings(
             self._shadows.placements([s.key for s in shadows]),
             self._captures.states(),
-            self._captures.progress(topic_partitions),
+            self._captures.progress(),
         )
         kept = tuple(after for shadow in shadows if (after := self._react(shadow, around)) is not None)
         fresh = {
@@ -109,7 +109,8 @@ class Upkeep:
             for s in kept
             if s.state in FRESH and (reached := around.progress.get(s.source)) and reached.incarnation == s.incarnation
         }
-        self._shadows.save_freshness(fresh, now)
+        if note_freshness:
+            self._shadows.save_freshness(fresh, now)
         return kept
 
     def _react(self, shadow: Shadow, around: Surroundings) -> Shadow | None:
@@ -146,11 +147,14 @@ class Upkeep:
             self._shadows.release(shadow.shadow_id, self._worker)
 
     def _copy(self, shadow: Shadow, proceed: Callable[[], bool]) -> Compared | None:
-        """Once the key is captured: fence and guard the target, compare and copy. Every attempt is a round of its own."""
+        """Once the key is captured and no move is busy with it there: fence and guard the target, compare and copy.
+
+        Every attempt is a round of its own.
+        """
         if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
             return None
         capture = self._captures.states().get(shadow.source)
-        if capture is None or shadow.key not in capture.keys:
+        if capture is None or shadow.key not in capture.keys or shadow.key in self._shadows.busy_keys(shadow.target):
             return None
         fields = {"round": shadow.round + 1, "floor": None, "incarnation": None}
         if shadow.state is ShadowState.REQUESTED:

@@ -11,17 +11,17 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import ShadowRefused, VerificationFailed
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.routing.table import locate
 from foreshard.shadow.copying import Copier, Differences, Documents
-from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, shadow_id, step
+from foreshard.shadow.machine import BEFORE_RETIRING, shadow_id, step
 from foreshard.shadow.replicator import Connections, Replicator
 from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import Places
@@ -52,6 +52,9 @@ LOOKS = 5
 """How often a document that keeps changing is looked at before it counts as being on its way."""
 
 FRESH = (ShadowState.READY, ShadowState.LIVE)
+
+Marks = dict[tuple[str, str], int]
+"""(source, incarnation of its capture) → the cycle that is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +195,43 @@ def replicating(wiring: Wiring) -> Iterator[Status]:
 
 def apply_bounded(wiring: Wiring, seconds: float) -> ApplySummary:
     """Bring every shadow up to the moment of the call, for ``seconds`` at most; returns early once all are."""
-    called_at, deadline = datetime.now(UTC), time.monotonic() + seconds
+    deadline, was_active = time.monotonic() + seconds, False
+    marks: Marks = {}
     with replicating(wiring) as status:
-        was_active = False
         while True:
             was_active = was_active or status.active
-            serving = wiring.shadows.shadows(APPLYING)
-            stale = [s for s in serving if s.state not in FRESH or s.caught_up_at is None or s.caught_up_at < called_at]
-            if not stale or time.monotonic() > deadline:
+            serving = wiring.shadows.shadows(BEFORE_RETIRING)
+            fresh = _caught_up(wiring, serving, marks)
+            if len(fresh) == len(serving) or time.monotonic() > deadline:
                 break
             time.sleep(POLL)
     counts = status.counts
     return ApplySummary(
         was_active, status.captured, counts.applied, counts.discarded, counts.conflicts, status.copied,
-        len(serving) - len(stale), len(stale), tuple(status.problems.values()),
+        len(fresh), len(serving) - len(fresh), tuple(status.problems.values()),
     )  # fmt: skip
+
+
+def _caught_up(wiring: Wiring, shadows: Sequence[Shadow], marks: Marks) -> list[Shadow]:
+    """Those that hold all that their primaries had acknowledged when their mark was set, which the first call does.
+
+    A mark is two cycles of the source's capture ahead: the next one may have begun before. No clock is involved.
+    """
+    captures, progress = wiring.captures.states(), wiring.captures.progress()
+    placements = wiring.shadows.placements([shadow.key for shadow in shadows])
+    fresh = []
+    for shadow in shadows:
+        placement = placements.get(shadow.key)
+        if placement is not None and placement.primary != shadow.source:
+            continue
+        capture, reached = captures.get(shadow.source), progress.get(shadow.source)
+        if capture is None:
+            continue
+        mark = marks.setdefault((shadow.source, capture.incarnation), capture.cycle + 2)
+        applied = reached is not None and reached.incarnation == capture.incarnation and reached.cycle >= mark
+        if applied and shadow.state in FRESH and shadow.incarnation == capture.incarnation:
+            fresh.append(shadow)
+    return fresh
 
 
 # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,7 +256,7 @@ def shadow_differences(wiring: Wiring, shadow_id: str) -> tuple[str, ...]:
 
 
 def _lasting_differences(wiring: Wiring, shadow_id: str) -> tuple[Shadow, Copier, Differences]:
-    shadow = _wait_fresh(wiring, shadow_id, datetime.now(UTC))
+    shadow = _wait_fresh(wiring, shadow_id)
     copier = Copier(
         shadow, wiring.documents(shadow.source), wiring.documents(shadow.target), wiring.replica(shadow.target),
         wiring.settings.sharded_collections, wiring.conflicts, wiring.settings.shadow.batch_documents,
@@ -241,18 +266,20 @@ def _lasting_differences(wiring: Wiring, shadow_id: str) -> tuple[Shadow, Copier
     for _ in range(LOOKS):
         if not len(moving):
             break
-        _wait_fresh(wiring, shadow_id, datetime.now(UTC))
+        _wait_fresh(wiring, shadow_id)
         stayed, moving = copier.sort_out(moving)
         for namespace, documents in stayed.by_namespace.items():
             lasting[namespace] = {**lasting.get(namespace, {}), **documents}
     return shadow, copier, Differences(lasting)
 
 
-def _wait_fresh(wiring: Wiring, shadow_id: str, moment: datetime) -> Shadow:
+def _wait_fresh(wiring: Wiring, shadow_id: str) -> Shadow:
+    """Wait until the shadow holds all that its primary has acknowledged by now."""
     deadline = time.monotonic() + wiring.settings.shadow.apply_timeout.total_seconds()
+    marks: Marks = {}
     while True:
         shadow = wiring.shadows.get(shadow_id)
-        if shadow.state in FRESH and shadow.caught_up_at is not None and shadow.caught_up_at >= moment:
+        if _caught_up(wiring, [shadow], marks):
             return shadow
         if shadow.state not in BEFORE_RETIRING or time.monotonic() > deadline:
             raise VerificationFailed(f"shadow {shadow_id}", [shadow.problem or f"it is {shadow.state} and does not catch up"])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from foreshard.errors import ShadowRefused, StaleEpoch
 from foreshard.model import PlacementChange
+from foreshard.ports.replicas import GuardsMoved
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.shadow.machine import shadow_id, step
 from foreshard.wiring import Wiring
@@ -63,10 +64,12 @@ def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
     if placement is not None and shadow.target in placement.shadows:
         _unlist(wiring, shadow)
         return None
-    if shadow.key in wiring.shadows.incoming_moves(shadow.target) or not _unread(wiring, shadow):
+    if shadow.key in wiring.shadows.busy_keys(shadow.target) or not _unread(wiring, shadow):
         return None
-    replica.revoke(shadow.key, shadow.round)
-    deleted = replica.erase(shadow.key)
+    try:
+        deleted = replica.erase(shadow.key, shadow.round)
+    except GuardsMoved:
+        return None  # a move or another process has taken it over
     replica.purge_tombstones(datetime.now(UTC) - wiring.settings.shadow.tombstone_retention)
     return deleted if step(wiring.shadows, shadow, "cleaned") is not None else None
 

@@ -15,7 +15,7 @@ def ticking(wall: list[int], origin: str = "a", **limits: int) -> HybridClock:
     return HybridClock(origin, lambda: next(remaining, wall[-1]), **limits)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(walls, st.data())
 def test_times_rise_however_the_wall_clock_jumps_and_whatever_is_received(wall, data):
     clock = ticking(wall)
@@ -27,7 +27,7 @@ def test_times_rise_however_the_wall_clock_jumps_and_whatever_is_received(wall, 
     assert all(earlier < later for earlier, later in pairwise(given_times))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(walls)
 def test_the_time_stays_at_the_highest_wall_clock_seen(wall):
     clock = ticking(wall)

@@ -47,7 +47,7 @@ def newest(copies):
     return {c for c in copies if not any(c.version.compare(other.version) is Order.BEFORE for other in copies)}
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(policies, histories(), st.data())
 def test_replicas_converge_whatever_the_order_and_repetition(policy, copies, data):
     one = data.draw(st.permutations(copies))
@@ -55,7 +55,7 @@ def test_replicas_converge_whatever_the_order_and_repetition(policy, copies, dat
     assert deliver(policy, one)[0] == deliver(policy, other)[0]
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(histories(), st.data())
 def test_no_sibling_and_no_tombstone_is_lost(copies, data):
     replica, _ = deliver(VECTOR, data.draw(st.permutations(copies)))
@@ -63,7 +63,7 @@ def test_no_sibling_and_no_tombstone_is_lost(copies, data):
     assert replica.shown == max(newest(copies), key=lambda copy: copy.version.stamp)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(histories(), st.data())
 def test_the_last_write_wins_and_every_concurrent_loser_is_kept(copies, data):
     replica, kept = deliver(LAST, data.draw(st.permutations(copies)))
@@ -72,7 +72,7 @@ def test_the_last_write_wins_and_every_concurrent_loser_is_kept(copies, data):
     assert not any(k.version.compare(replica.shown.version) is Order.AFTER for k in kept)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(policies, histories(), st.data())
 def test_joining_replicas_is_associative_commutative_and_idempotent(policy, copies, data):
     some = st.lists(st.sampled_from(copies), min_size=1).map(lambda chosen: deliver(policy, chosen)[0])
@@ -82,7 +82,7 @@ def test_joining_replicas_is_associative_commutative_and_idempotent(policy, copi
     assert join(policy, one, one) == one
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(policies, histories(), st.data())
 def test_joining_two_replicas_gives_what_receiving_all_gives(policy, copies, data):
     cut = data.draw(st.integers(1, len(copies)))
@@ -90,7 +90,7 @@ def test_joining_two_replicas_gives_what_receiving_all_gives(policy, copies, dat
     assert join(policy, deliver(policy, one)[0], deliver(policy, two)[0]) == deliver(policy, copies)[0]
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(policies, histories())
 def test_a_repeated_delivery_changes_nothing(policy, copies):
     replica, _ = deliver(policy, copies)

@@ -11,21 +11,21 @@ def at_most(one, other):
     return one.compare(other) in (Order.BEFORE, Order.EQUAL)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(vectors, vectors)
 def test_the_order_is_antisymmetric(one, other):
     assert one.compare(other) is MIRRORED[other.compare(one)]
     assert (one.compare(other) is Order.EQUAL) == (one == other)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(vectors, vectors, vectors)
 def test_the_order_is_transitive(one, two, three):
     if at_most(one, two) and at_most(two, three):
         assert at_most(one, three)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(vectors, vectors, vectors)
 def test_merge_is_the_least_upper_bound(one, two, three):
     merged = one.merge(two)
@@ -35,7 +35,7 @@ def test_merge_is_the_least_upper_bound(one, two, three):
         assert at_most(merged, three)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(vectors, vectors, vectors)
 def test_merge_is_associative_commutative_and_idempotent(one, two, three):
     assert one.merge(two).merge(three) == one.merge(two.merge(three))

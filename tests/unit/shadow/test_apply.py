@@ -27,7 +27,7 @@ def outcome(history):
     return documents
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(histories(), st.data(), st.sampled_from(ConflictPolicy))
 def test_a_replica_equals_its_primary_however_changes_are_ordered_repeated_and_batched(history, data, policy):
     deliveries = data.draw(st.permutations(history + data.draw(st.lists(st.sampled_from(history), max_size=4))))
@@ -40,7 +40,7 @@ def test_a_replica_equals_its_primary_however_changes_are_ordered_repeated_and_b
     assert replica.conflicts.copies == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 8), st.data())
 def test_what_a_comparison_has_covered_is_not_applied_again(history, floor, data):
     replica = MemoryReplica()
