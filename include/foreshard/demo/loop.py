@@ -14,6 +14,8 @@ from foreshard.stack.airflow_api import AirflowApi, RunState
 LOOP = ("access_log_hourly", "load_forecast", "rebalance")
 UPKEEP = "shadow_upkeep"
 FINISHED = ("success", "failed")
+SCHEDULER_PATIENCE = 15.0
+"""Seconds that the scheduler has to start the last closed hour's run by itself."""
 
 
 class LoopFailed(ForeshardError):
@@ -50,7 +52,7 @@ def run_loop(api: AirflowApi, hour: datetime, note: Callable[[str], None], patie
     begun = time.monotonic()
     for dag in (UPKEEP, *LOOP):
         api.set_paused(dag, paused=dag == UPKEEP)
-    if api.run_for(LOOP[0], hour) is None:
+    if not _scheduled(api, hour, note):
         api.trigger(LOOP[0], hour)
     runs = {dag: _follow(api, dag, hour, note, begun + patience) for dag in LOOP}
     published = next(t.ended for t in api.tasks("rebalance", runs["rebalance"].run_id) if t.task_id == "publish")
@@ -62,6 +64,17 @@ def run_loop(api: AirflowApi, hour: datetime, note: Callable[[str], None], patie
         (last - first).total_seconds(),
         {dag: (run.ended - run.started).total_seconds() for dag, run in runs.items() if run.ended and run.started},
     )
+
+
+def _scheduled(api: AirflowApi, hour: datetime, note: Callable[[str], None]) -> bool:
+    """Whether Airflow itself starts the run for ``hour`` (as it does for the last closed hour when a DAG is unpaused)."""
+    deadline = time.monotonic() + SCHEDULER_PATIENCE
+    while time.monotonic() < deadline:
+        note(f"{LOOP[0]}: waiting for the scheduler")
+        if api.run_for(LOOP[0], hour) is not None:
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def _follow(api: AirflowApi, dag: str, hour: datetime, note: Callable[[str], None], deadline: float) -> RunState:
