@@ -82,4 +82,4 @@ def next_state(state: MoveState, event: MoveEvent) -> MoveState:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise IllegalTransition("move", state, event) from None
+        raise IllegalTransition("move", str(state), str(event)) from None
