@@ -1,33 +1,40 @@
-"""The last-known-good copy of the routing table on disk, from which a sidecar (or a client) answers without MongoDB.
+"""The last-known-good copy of the routing table on disk, mapped into the memory of every process that answers from it.
 
-``folder/table.jsonl``: a line of JSON with what the table says besides its rows, lines of rows
-``[key, primary, epoch, shadows]`` (partitions by their number in ``names``), and a last line with the xxh3_128 of all bytes
-before it. The file is written beside, flushed to disk and renamed; the one before stays as ``previous.jsonl``. A file that is
-cut off, changed or unreadable is refused: it is set aside as ``refused.jsonl``, and the one before is used. The file's time of
-change is the last moment when the control database confirmed it. Addresses are written without credentials.
+``folder/table.frt`` is an image (:mod:`foreshard.routing.image`): the packed table, its keys, and a description of everything
+else (version, default rule, partitions, locations). Beside it, ``overlay-NAME.jsonl`` holds what has changed since the image
+called NAME was written, in the same terms: a description, rows, and a checksum (:mod:`foreshard.adapters.routing_overlay`).
+Either is written beside, flushed to disk and renamed, so that a process that has mapped the old one keeps it; the image
+before stays as ``previous.frt``. An image that is cut off, changed or unreadable is refused: it is set aside as
+``refused.frt``, and the one before is used. The image's time of change is the last moment when the control database confirmed
+it. Addresses are written without credentials.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
 import logging
+import mmap
 import os
-from collections.abc import Iterable, Iterator
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xxhash import xxh3_128
-
-from foreshard.adapters.collector_pause import collector_paused
+from foreshard.adapters.routing_overlay import Overlay, read_overlay, write_overlay
 from foreshard.errors import CorruptRoutingFile
 from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, RoutingTable
 from foreshard.routing.address import public_uri
+from foreshard.routing.image import HEADER, Image, ImageDamaged, image_name, image_parts, open_image
+from foreshard.routing.packed import PackedPlacements, PackedTable, pack
 
-FORMAT = "foreshard-routing-1"
-ROWS_PER_LINE = 2_000
+FILES = ("table.frt", "previous.frt")
+"""The image and the one before it, in the folder."""
+
+Part = bytes | memoryview
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +51,18 @@ class SavedRouting:
 
 
 class RoutingFile:
-    """The file and the one before it, in ``folder``; one process writes, any may read."""
+    """The image, the one before it and their overlays, in ``folder``; any process may read, and who writes takes ``locked``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.path, self.previous = folder / "table.jsonl", folder / "previous.jsonl"
+        self.path, self.previous = (folder / name for name in FILES)
         self.refused: tuple[str, ...] = ()
 
     def load(self) -> SavedRouting | None:
         """Return the newest copy that is whole, None where there is none; what is refused is logged and set aside."""
         for path in (self.path, self.previous):
             try:
-                with collector_paused():
-                    return read_routing(path)
+                return read_routing(path)
             except FileNotFoundError:
                 continue
             except CorruptRoutingFile as error:
@@ -64,124 +70,185 @@ class RoutingFile:
         return None
 
     def save(self, saved: SavedRouting) -> None:
-        """Replace the file; the one that stood becomes the one before."""
+        """Pack all of ``saved`` into a new image; the one that stood becomes the one before."""
+        names = [partition.partition_id for partition in saved.partitions]
+        packed = pack(saved.table.placements.values(), random_seeds(), names)
+        self.keep(self.write(image_parts(packed, description_of(saved))), saved.confirmed_at)
+
+    def write(self, parts: Iterable[Part]) -> Path:
+        """Write an image beside the one that stands; return its path, from which it can be read already."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f".table.{os.getpid()}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "wb") as file, collector_paused():
-            for part in with_checksum(routing_lines(saved)):
+        fresh.unlink(missing_ok=True)
+        with fresh.open("wb") as file:
+            for part in parts:
                 file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.path.exists():
-            keep = self._folder / f".previous.{os.getpid()}"
-            keep.unlink(missing_ok=True)
-            os.link(self.path, keep)
-            keep.replace(self.previous)
+        return fresh
+
+    def keep(self, fresh: Path, confirmed_at: float) -> None:
+        """Flush an image that ``write`` has written, and put it in the place of the one that stands."""
+        _flush(fresh)
+        if self.path.is_file():
+            kept = self._folder / f".previous.{os.getpid()}"
+            kept.unlink(missing_ok=True)
+            os.link(self.path, kept)
+            kept.replace(self.previous)
         fresh.replace(self.path)
+        self.confirm(confirmed_at)
+        self._folder_changed()
+        self._drop_overlays()
+
+    def save_changes(self, saved: SavedRouting) -> None:
+        """Write what ``saved`` has over its image beside it, where that image stands; otherwise pack all of it."""
+        placements = saved.table.placements
+        name = self.image()
+        if not isinstance(placements, PackedPlacements) or not name or name != name_of(placements.base):
+            self.save(saved)
+            return
+        write_overlay(self._overlay(name), Overlay(description_of(saved), placements.changed))
         self.confirm(saved.confirmed_at)
-        directory = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        self._folder_changed()
+
+    def image(self) -> str:
+        """The name of the image that stands, "" where there is none."""
+        return _image_at(self.path)
 
     def confirm(self, moment: float) -> None:
         """Note that the control database still agreed at ``moment``."""
         if self.path.exists():
             os.utime(self.path, (moment, moment))
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold off other processes that write here."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _folder_changed(self) -> None:
+        """Flush the folder, and give it a time that :func:`stamp` has not seen (renaming sets it to the last tick's)."""
+        _flush(self._folder)
+        now = time.time_ns()
+        os.utime(self._folder, ns=(now, now))
+
+    def _overlay(self, name: str) -> Path:
+        return overlay_of(self._folder, name)
+
+    def _drop_overlays(self) -> None:
+        needed = {self._overlay(_image_at(path)) for path in (self.path, self.previous)}
+        for path in self._folder.glob("overlay-*.jsonl"):
+            if path not in needed:
+                path.unlink(missing_ok=True)
+
     def _refuse(self, path: Path, error: CorruptRoutingFile) -> None:
         log.error("%s", error)
         self.refused = (*self.refused, str(error))
         try:
-            path.replace(self._folder / "refused.jsonl")
+            path.replace(self._folder / "refused.frt")
         except OSError as problem:
             log.warning("routing file %s: can't be set aside (%s)", path, problem)
 
 
 def read_routing(path: Path) -> SavedRouting:
-    """Read one file; raise :class:`CorruptRoutingFile` where its checksum or its form is wrong."""
+    """Map one image, with its overlay; raise :class:`CorruptRoutingFile` where a checksum or the form is wrong.
+
+    An overlay that is damaged is left out, loudly: the table is then as old as its image.
+    """
     try:
-        content = path.read_bytes()
-        confirmed_at = path.stat().st_mtime
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b"")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise CorruptRoutingFile(str(path), f"can't be read ({error.strerror})") from error
-    end = content.rfind(b"\n", 0, max(0, len(content) - 1)) + 1
-    if not end or not content.endswith(b"\n"):
-        raise CorruptRoutingFile(str(path), f"cut off after {len(content)} bytes")
-    if content[end:] != checksum_line(xxh3_128(memoryview(content)[:end]).hexdigest()):
-        raise CorruptRoutingFile(str(path), "its checksum is wrong")
     try:
-        return replace(_parse(content[:end].split(b"\n")), confirmed_at=confirmed_at)
+        image = open_image(content)
+        found = _saved(image.description, PackedPlacements(image.table), status.st_mtime)
+    except ImageDamaged as error:
+        raise CorruptRoutingFile(str(path), str(error)) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CorruptRoutingFile(str(path), f"written by another version ({error!r})") from error
+    return _with_overlay(path, image, found)
 
 
-def with_checksum(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines, and the checksum's line behind them."""
-    digest = xxh3_128()
-    for line in lines:
-        digest.update(line)
-        yield line
-    yield checksum_line(digest.hexdigest())
+def _with_overlay(path: Path, image: Image, found: SavedRouting) -> SavedRouting:
+    beside = overlay_of(path.parent, image.name)
+    try:
+        overlay = read_overlay(beside)
+        return _saved(overlay.description, PackedPlacements(image.table, overlay.changed), found.confirmed_at)
+    except FileNotFoundError:
+        return found
+    except CorruptRoutingFile as error:
+        log.error("%s; the table is as old as its image, version %d", error, found.table.version)  # noqa: TRY400
+        return found
 
 
-def checksum_line(digest: str) -> bytes:
-    """The last line of a file."""
-    return b'{"xxh3_128":"' + digest.encode() + b'"}\n'
+def stamp(folder: Path) -> int:
+    """A number that changes whenever ``folder`` holds another table, 0 without a folder; one call to ``stat``."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
-def routing_lines(saved: SavedRouting) -> Iterator[bytes]:
-    """The lines of a file, without its checksum."""
+def random_seeds() -> Iterator[int]:
+    """Seeds that nobody can know beforehand."""
+    while True:
+        yield secrets.randbits(64)
+
+
+def name_of(table: PackedTable) -> str:
+    """The name of the image that a table was opened from; "" for one that stands in memory only."""
+    owner = table.slots.obj
+    return image_name(owner[: HEADER.size]) if isinstance(owner, mmap.mmap) else ""
+
+
+def overlay_of(folder: Path, name: str) -> Path:
+    """Where the changes since an image stand."""
+    return folder / f"overlay-{name}.jsonl"
+
+
+def description_of(saved: SavedRouting) -> dict[str, Any]:
+    """Everything of ``saved`` but its rows, as JSON."""
     table = saved.table
-    names: dict[str, int] = {}
-    for partition in saved.partitions:
-        names.setdefault(partition.partition_id, len(names))
-    for placement in table.placements.values():
-        for name in (placement.primary, *placement.shadows):
-            names.setdefault(name, len(names))
-    yield _line(
-        {
-            "format": FORMAT,
-            "identity": saved.identity,
-            "version": table.version,
-            "published_at": table.published_at.isoformat(),
-            "default_rule": [list(table.default_rule.partitions), list(table.default_rule.weights)],
-            "partitions": [
-                [p.partition_id, p.geographic_location, p.capacity, public_uri(p.uri), p.state.value] for p in saved.partitions
-            ],
-            "locations": [[place.name, place.latitude, place.longitude] for place in saved.locations],
-            "names": list(names),
-            "rows": len(table.placements),
-        }
-    )
-    rows = ([p.key, names[p.primary], p.epoch, [names[s] for s in p.shadows]] for p in table.placements.values())
-    while some := list(islice(rows, ROWS_PER_LINE)):
-        yield _line(some)
+    return {
+        "identity": saved.identity,
+        "version": table.version,
+        "published_at": table.published_at.isoformat(),
+        "default_rule": [list(table.default_rule.partitions), list(table.default_rule.weights)],
+        "partitions": [
+            [p.partition_id, p.geographic_location, p.capacity, public_uri(p.uri), p.state.value] for p in saved.partitions
+        ],
+        "locations": [[place.name, place.latitude, place.longitude] for place in saved.locations],
+    }
 
 
-def _line(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-def _parse(lines: list[bytes]) -> SavedRouting:
-    head: dict[str, Any] = json.loads(lines[0])
-    if head["format"] != FORMAT:
-        raise ValueError(head["format"])
-    names: list[str] = head["names"]
-    placements: dict[str, Placement] = {}
-    for line in lines[1:]:
-        for key, primary, epoch, shadows in json.loads(line) if line else ():
-            placements[key] = Placement(key, names[primary], tuple([names[s] for s in shadows]) if shadows else (), epoch)
-    if len(placements) != head["rows"]:
-        raise ValueError(f"{len(placements)} rows instead of {head['rows']}")
-    rule = DefaultRule(tuple(head["default_rule"][0]), tuple(head["default_rule"][1]))
-    table = RoutingTable(head["version"], placements, rule, datetime.fromisoformat(head["published_at"]))
+def _saved(description: Mapping[str, Any], placements: Mapping[str, Placement], confirmed_at: float) -> SavedRouting:
+    about = description
+    rule = DefaultRule(tuple(about["default_rule"][0]), tuple(about["default_rule"][1]))
+    table = RoutingTable(about["version"], placements, rule, datetime.fromisoformat(about["published_at"]))
     partitions = tuple(
         Partition(name, place, capacity, uri, state=PartitionState(state))
-        for name, place, capacity, uri, state in head["partitions"]
+        for name, place, capacity, uri, state in about["partitions"]
     )
-    return SavedRouting(head["identity"], table, partitions, tuple(Location(*place) for place in head["locations"]))
+    locations = tuple(Location(*place) for place in about["locations"])
+    return replace(SavedRouting(about["identity"], table, partitions, locations), confirmed_at=confirmed_at)
+
+
+def _image_at(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEADER.size)
+    except OSError:
+        return ""
+    return image_name(head) if len(head) == HEADER.size else ""
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

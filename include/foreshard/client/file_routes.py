@@ -12,12 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from foreshard.adapters.routing_file import SavedRouting, read_routing
+from foreshard.adapters.routing_file import FILES, SavedRouting, read_routing, stamp
 from foreshard.client.routes import Operation, PartitionAddress, Route, RouteSource
 from foreshard.errors import CorruptRoutingFile, UnknownPartition, Unreachable
 from foreshard.routing.table import locate
-
-FILES = ("table.jsonl", "previous.jsonl")
 
 Result = TypeVar("Result")
 
@@ -28,7 +26,7 @@ class FileRoutes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._read: tuple[tuple[int, int], SavedRouting] | None = None
+        self._read: tuple[int, SavedRouting] | None = None
 
     def route(self, key: str, operation: Operation, location: str | None) -> Route:  # noqa: ARG002 (the sidecar's protocol)
         """The key's primary copy."""
@@ -58,13 +56,14 @@ class FileRoutes:
         self._read = None
 
     def _saved(self) -> SavedRouting:
+        found = stamp(self._folder)
+        read = self._read
+        if read is not None and read[0] == found:
+            return read[1]
         for path in (self._folder / name for name in FILES):
             try:
-                found = path.stat()
-                if self._read is not None and self._read[0] == (found.st_ino, found.st_size):
-                    return self._read[1]
                 with self._lock:
-                    self._read = ((found.st_ino, found.st_size), read_routing(path))
+                    self._read = (found, read_routing(path))
                     return self._read[1]
             except (OSError, CorruptRoutingFile):
                 continue

@@ -46,6 +46,7 @@ from foreshard.errors.routing import (
     StaleEpoch,
     TableGap,
     TableLoadSuperseded,
+    TableNotPackable,
     UnknownVersion,
 )
 from foreshard.errors.stages import (
@@ -88,6 +89,7 @@ __all__ = [
     "StaleEpoch",
     "TableGap",
     "TableLoadSuperseded",
+    "TableNotPackable",
     "UnknownConflict",
     "UnknownEngine",
     "UnknownLocation",

@@ -75,6 +75,14 @@ class CorruptRoutingFile(ForeshardError):
         self.path, self.problem = path, problem
 
 
+class TableNotPackable(ForeshardError):
+    """A table that its packed form can't hold."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the routing table can't be packed: {problem}; correct it and publish again")
+        self.problem = problem
+
+
 class NoDefaultPartition(ForeshardError):
     """The default rule names no partition with a positive weight, so that unlisted keys live nowhere."""
 

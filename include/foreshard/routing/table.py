@@ -12,6 +12,7 @@ from xxhash import xxh3_64_intdigest
 
 from foreshard.errors import NoDefaultPartition, TableGap
 from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.routing.packed import PackedPlacements
 
 UNLISTED_EPOCH = 0
 """The epoch of every key that the table does not list."""
@@ -73,8 +74,15 @@ def apply_changes(
     if version != table.version + 1:
         raise TableGap(table.version, version)
     changed = {c.key: Placement(c.key, c.primary, c.shadows, c.new_epoch) for c in changes}
-    placements = LayeredPlacements.over(table.placements, changed) if changed else table.placements
+    placements = laid_over(table.placements, changed) if changed else table.placements
     return RoutingTable(version, placements, default_rule or table.default_rule, published_at)
+
+
+def laid_over(placements: Mapping[str, Placement], changed: Mapping[str, Placement]) -> Mapping[str, Placement]:
+    """Return ``placements`` with ``changed`` over them, without copying them."""
+    if isinstance(placements, PackedPlacements):
+        return placements.laid_over(changed)
+    return LayeredPlacements.over(placements, changed)
 
 
 class LayeredPlacements(Mapping[str, Placement]):

@@ -25,10 +25,10 @@ from foreshard.adapters.mongo_control_feed import (
     TableChanged,
     Unclear,
 )
-from foreshard.adapters.routing_file import SavedRouting
 from foreshard.errors import ForeshardError, TableGap
 from foreshard.routing.table import apply_changes
-from foreshard.sidecar.service import DATABASE, FILE, Installed, RouteService
+from foreshard.sidecar.saved_copy import SavedCopy
+from foreshard.sidecar.service import DATABASE, RouteService
 
 if TYPE_CHECKING:
     from foreshard.adapters.mongo_control_feed import ControlFeed
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 ACKNOWLEDGE_EVERY = 1.0
-CONFIRM_EVERY = 5.0
-SAVE_EVERY = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 MOST_PUBLICATIONS = 1_000
 """Farther behind than this, the whole table is read instead."""
@@ -61,15 +59,14 @@ class Follower:
         sidecar_id: str,
     ) -> None:
         self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
-        self._feed, self._file, self._id = feed, file, sidecar_id
+        self._feed, self._id = feed, sidecar_id
+        self._saved = SavedCopy(service, file)
         self._syncing = threading.Lock()
         self._stop = threading.Event()
         self.first_try = threading.Event()
         self._was_connected = False
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._acknowledged = (0, 0.0)
-        self._saved: tuple[object, ...] = ()
-        self._saved_at = self._confirmed_at = 0.0
 
     @classmethod
     def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str) -> Follower:
@@ -78,14 +75,7 @@ class Follower:
 
     def load_saved(self) -> bool:
         """Answer from the saved copy, where there is a whole one."""
-        saved = self._file.load()
-        if saved is None:
-            return False
-        self._service.install_registry(saved.partitions, saved.locations)
-        self._service.install_table(saved.table, saved.identity, FILE, saved.confirmed_at)
-        self._saved = self._state()
-        log.info("answering from the saved table, version %d, %d keys", saved.table.version, len(saved.table.placements))
-        return True
+        return self._saved.load()
 
     def start(self) -> None:
         """Begin to follow."""
@@ -97,9 +87,8 @@ class Follower:
         if self._thread.ident is None:
             return
         self._thread.join(3.0)
-        installed = self._service.installed
-        if installed is not None and not self._thread.is_alive() and self._state() != self._saved:
-            self._save(installed, self._state())
+        if not self._thread.is_alive():
+            self._saved.close()
         if self._was_connected:
             try:
                 self._routing.withdraw(self._id)
@@ -216,28 +205,4 @@ class Follower:
             self._routing.acknowledge(self._id, installed.table.version)
             self._service.confirm(self._service.clock())
             self._acknowledged = (installed.table.version, now)
-        state = self._state()
-        if state != self._saved and now - self._saved_at >= SAVE_EVERY:
-            self._save(installed, state)
-        elif now - self._confirmed_at >= CONFIRM_EVERY:
-            self._file.confirm(installed.confirmed_at)
-            self._confirmed_at = now
-
-    def _save(self, installed: Installed, state: tuple[object, ...]) -> None:
-        self._saved_at = time.monotonic()
-        copy = SavedRouting(
-            installed.identity, installed.table, self._service.partitions, self._service.locations, installed.confirmed_at
-        )
-        try:
-            self._file.save(copy)
-        except OSError as error:
-            text = "the table can't be saved in %s (%s); without it, a restart needs the control database"
-            log.warning(text, self._file.path.parent, error.strerror)
-        else:
-            self._saved = state
-
-    def _state(self) -> tuple[object, ...]:
-        """What the saved copy holds; another state is another copy."""
-        installed = self._service.installed
-        where = (installed.identity, installed.table.version) if installed else ()
-        return (*where, self._service.partitions, self._service.locations)
+        self._saved.keep(now)

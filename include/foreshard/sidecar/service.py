@@ -83,6 +83,11 @@ class RouteService:
         """Answer from ``table`` from now on."""
         self.installed = Installed(table, identity, source, confirmed_at)
 
+    def replace_table(self, table: RoutingTable, by: RoutingTable) -> None:
+        """Answer from ``by``, which says the same as ``table`` in another form; do nothing where another one is installed."""
+        if self.installed is not None and self.installed.table is table:
+            self.installed = replace(self.installed, table=by)
+
     def confirm(self, moment: float) -> None:
         """Note that the control database agreed with the installed table at ``moment``."""
         if self.installed is not None:

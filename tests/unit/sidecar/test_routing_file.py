@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.adapters.routing_file import RoutingFile, SavedRouting, read_routing, routing_lines, with_checksum
+from foreshard.adapters.routing_compaction import compact
+from foreshard.adapters.routing_file import RoutingFile, SavedRouting, description_of, random_seeds, read_routing, stamp
 from foreshard.errors import CorruptRoutingFile
-from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, RoutingTable
+from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, PlacementChange, RoutingTable
+from foreshard.routing.image import image_parts
+from foreshard.routing.packed import pack
+from foreshard.routing.table import apply_changes
 
 RULE = DefaultRule(("a", "b"), (1.0, 2.5))
 
@@ -80,7 +84,7 @@ def test_a_damaged_file_is_refused_loudly_and_the_one_before_is_used(file, damag
     elif damage == "empty":
         file.path.write_bytes(b"")
     elif damage == "no checksum":
-        file.path.write_bytes(content[: content.rindex(b"\n", 0, -1) + 1])
+        file.path.write_bytes(content[:96] + bytes(8) + content[104:])
     elif damage == "appended":
         file.path.write_bytes(content + b"[]\n")
     else:
@@ -106,18 +110,93 @@ def test_when_both_are_damaged_nothing_is_answered_from(file):
 
 def test_a_file_of_another_version_is_refused_even_with_a_right_checksum(tmp_path):
     path = tmp_path / "table"
-    path.write_bytes(b"".join(with_checksum([b'{"format":"foreshard-routing-2"}\n'])))
+    path.write_bytes(b"".join(image_parts(pack((), [1]), {"version": 1})))
     with pytest.raises(CorruptRoutingFile, match="another version"):
         read_routing(path)
 
 
-SMALL = b"".join(with_checksum(routing_lines(saved(keys=3))))
+SMALL = b"".join(image_parts(pack(saved(keys=3).table.placements.values(), random_seeds()), description_of(saved(keys=3))))
 
 
 @given(st.integers(0, len(SMALL) - 1), st.integers(0, 7))
 @settings(max_examples=100)
 def test_no_flipped_bit_goes_unnoticed(tmp_path_factory, place, bit):
     path = tmp_path_factory.mktemp("bits") / "table"
+    assert len(SMALL) > 300
     path.write_bytes(SMALL[:place] + bytes([SMALL[place] ^ (1 << bit)]) + SMALL[place + 1 :])
     with pytest.raises(CorruptRoutingFile):
         read_routing(path)
+
+
+def moved(before: SavedRouting, *changes: PlacementChange) -> SavedRouting:
+    return replace(before, table=apply_changes(before.table, changes, before.table.version + 1, before.table.published_at))
+
+
+def test_changes_are_written_beside_the_image_and_read_back_over_it(file):
+    file.save(saved(1))
+    image = file.path.read_bytes()
+    changed = moved(file.load(), PlacementChange("k1", "a", ("b",), 2, 3), PlacementChange("new", "b", (), 0, 1))
+    file.save_changes(changed)
+    assert file.path.read_bytes() == image
+    assert file.load() == changed
+    assert file.load().table.version == 2
+
+
+def test_changes_to_a_table_that_was_not_read_from_the_image_are_packed_into_a_new_one(file):
+    file.save(saved(1))
+    file.save_changes(saved(2))
+    assert file.load() == saved(2)
+    assert read_routing(file.previous).table.version == 1
+
+
+def test_the_changes_since_an_image_go_with_it(file):
+    file.save(saved(1))
+    file.save_changes(moved(file.load(), PlacementChange("k1", "a", (), 2, 3)))
+    file.save(saved(5))
+    file.path.write_bytes(b"damaged")
+    assert file.load().table.placements["k1"].epoch == 3
+    file.save(saved(6))
+    file.save(saved(7))
+    assert not list(file.path.parent.glob("overlay-*"))
+
+
+def test_damaged_changes_are_left_out_loudly_and_the_image_serves(file, caplog):
+    file.save(saved(1))
+    file.save_changes(moved(file.load(), PlacementChange("k1", "a", (), 2, 3)))
+    (overlay,) = file.path.parent.glob("overlay-*")
+    overlay.write_bytes(overlay.read_bytes().replace(b'"k1"', b'"k2"'))
+    assert file.load() == saved(1)
+    assert "checksum is wrong" in caplog.text
+    assert "as old as its image, version 1" in caplog.text
+
+
+def test_a_process_that_has_mapped_an_image_keeps_it_while_others_replace_it(file):
+    file.save(saved(1))
+    mapped = file.load()
+    for version in (2, 3, 4):
+        file.save(saved(version, keys=10))
+    assert mapped == saved(1)
+
+
+def test_every_writing_is_seen_by_its_stamp(file):
+    folder = file.path.parent
+    seen = [stamp(folder)]
+    file.save(saved(1))
+    seen.append(stamp(folder))
+    for version in range(3):
+        file.save_changes(moved(file.load(), PlacementChange(f"k{version}", "a", (), version + 1, version + 9)))
+        seen.append(stamp(folder))
+    file.confirm(5.0)
+    assert stamp(folder) == seen[-1]
+    assert len(set(seen)) == 5
+
+
+def test_compaction_packs_the_changes_into_a_new_image(file):
+    file.save(saved(1))
+    changed = moved(file.load(), PlacementChange("k1", "a", ("b",), 2, 3), PlacementChange("new", "b", (), 0, 1))
+    file.save_changes(changed)
+    assert compact(file.path.parent)
+    packed = file.load()
+    assert packed == changed
+    assert not packed.table.placements.changed
+    assert read_routing(file.previous) == changed

@@ -1,0 +1,120 @@
+"""The saved form of a packed table: header, slots, keys, and a description in JSON. Pure: buffers in and out.
+
+The header (``HEADER``, little-endian) holds the lengths and the xxh3_64 of each part, and of itself; the parts follow each
+other, each padded to 8 bytes. Opening reads the header and the description; the slots are used where they stand, in a mapped
+file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
+
+from foreshard.routing.packed import SLOT_BYTES, PackedTable
+
+MAGIC = b"FSHARD02"
+HEADER = struct.Struct("<8s11Q8s")
+"""Magic; homes, seed, count; lengths of slots, keys, description; xxh3_64 of each; length in all; 0; the header's xxh3_64."""
+
+
+class ImageDamaged(ValueError):
+    """Bytes that are no whole image; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An opened image; ``name`` tells it from every other one."""
+
+    table: PackedTable
+    description: Mapping[str, Any]
+    name: str
+
+
+def image_parts(table: PackedTable, description: Mapping[str, Any]) -> tuple[bytes | memoryview, ...]:
+    """The parts of an image, in the order in which they are written; ``description`` is anything that JSON can hold."""
+    if sys.byteorder != "little":
+        raise ImageDamaged("images are little-endian; this machine is not")
+    slots = table.slots.cast("B")
+    keys = b"".join(table.keys)
+    inner = {
+        "names": table.names,
+        "shadow_sets": table.shadow_sets,
+        "key_blocks": [len(block) for block in table.keys],
+        "about": description,
+    }
+    text = json.dumps(inner, separators=(",", ":")).encode()
+    sums = [xxh3_64_intdigest(part) for part in (slots, keys, text)]
+    parts = (slots, keys, _pad(keys), text, _pad(text))
+    length = HEADER.size + sum(len(part) for part in parts)
+    head = HEADER.pack(
+        MAGIC, table.homes, table.seed, table.count, len(slots), len(keys), len(text), *sums, length, 0, bytes(8)
+    )
+    head = head[:-8] + xxh3_64_digest(head[:-8])
+    return (head, *parts)
+
+
+def image_name(head: bytes | memoryview) -> str:
+    """The name of the image that begins so: its header's checksum, which covers the checksums of all parts."""
+    return bytes(head[HEADER.size - 8 : HEADER.size]).hex()
+
+
+def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
+    """Open the image that ``buffer`` holds; raise :class:`ImageDamaged` unless all of it is as it was written.
+
+    ``check_keys=False`` leaves out the keys' own bytes, which lookups don't need.
+    """
+    if len(buffer) < HEADER.size:
+        raise ImageDamaged(f"cut off after {len(buffer)} bytes")
+    magic, homes, seed, count, *numbers, length, _, own = HEADER.unpack_from(buffer)
+    if magic != MAGIC:
+        raise ImageDamaged("written by another version")
+    if xxh3_64_digest(buffer[: HEADER.size - 8]) != own:
+        raise ImageDamaged("the checksum of its header is wrong")
+    if length != len(buffer):
+        raise ImageDamaged(f"{len(buffer)} bytes instead of {length}: cut off or added to")
+    places = _places(numbers[:3])
+    for name, (start, end), wanted in zip(("slots", "keys", "description"), places, numbers[3:], strict=True):
+        if (check_keys or name != "keys") and xxh3_64_intdigest(buffer[start:end]) != wanted:
+            raise ImageDamaged(f"the checksum of its {name} is wrong")
+        if any(buffer[end : _padded(end)]):
+            raise ImageDamaged(f"bytes behind its {name}")
+    slots, keys, text = (buffer[start:end] for start, end in places)
+    inner = json.loads(bytes(text))
+    shadow_sets = tuple(tuple(names) for names in inner["shadow_sets"])
+    blocks = _blocks(keys, inner["key_blocks"])
+    table = PackedTable(slots.cast("Q"), homes, seed, count, tuple(inner["names"]), shadow_sets, blocks)
+    if len(slots) % SLOT_BYTES or len(table.slots) < table.words:
+        raise ImageDamaged("fewer slots than it says")
+    return Image(table, inner["about"], image_name(buffer))
+
+
+def _places(lengths: Iterable[int]) -> list[tuple[int, int]]:
+    places = []
+    start = HEADER.size
+    for length in lengths:
+        places.append((start, start + length))
+        start = _padded(start + length)
+    return places
+
+
+def _blocks(keys: memoryview, lengths: Iterable[int]) -> tuple[memoryview, ...]:
+    blocks = []
+    start = 0
+    for length in lengths:
+        blocks.append(keys[start : start + length])
+        start += length
+    return tuple(blocks)
+
+
+def _padded(length: int) -> int:
+    return -(-length // 8) * 8
+
+
+def _pad(part: bytes) -> bytes:
+    return bytes(_padded(len(part)) - len(part))

@@ -1,0 +1,198 @@
+"""Listed placements in 16 bytes per slot: an open-addressing table over the 64-bit xxh3 of each key. Pure: buffers in and out.
+
+A slot is (hash, value), two unsigned 64-bit numbers; an empty one has the highest hash and the value 0. A key's home is
+``hash × homes ÷ 2⁶⁴``, so that hashes stand in ascending order with gaps between them: a lookup goes from the home upwards and
+ends at the first hash that is not below the key's, whether the key is listed or not. Behind the last home stand as many slots
+as the last keys need, and an empty one that ends every lookup. A value is the number of the primary partition (16 bits), of the
+set of shadows (20 bits; 0: none) and the epoch (28 bits).
+
+Two keys of one hash are found when the table is packed, and another seed is taken. A key that is *not* listed is taken for a
+listed one with a chance of (listed keys) ÷ 2⁶⁴: 5 in 10¹⁴ for a million keys; the seed is random, so that nobody can aim at it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_64_intdigest
+
+from foreshard.errors import TableNotPackable
+from foreshard.model import Placement
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SLOT_BYTES = 16
+LOAD = 0.8
+"""Listed keys by homes: 20 bytes per key."""
+EMPTY = 2**64 - 1
+PRIMARY_BITS, SHADOW_BITS, EPOCH_BITS = 16, 20, 28
+PRIMARY_MASK, SHADOW_MASK = 2**PRIMARY_BITS - 1, 2**SHADOW_BITS - 1
+SHADOWED = SHADOW_MASK << PRIMARY_BITS
+"""The bits of a value that are 0 where a key has one copy."""
+EPOCH_SHIFT = PRIMARY_BITS + SHADOW_BITS
+KEYS_PER_BLOCK = 4096
+SEEDS_TRIED = 8
+
+
+def encoded(key: str) -> bytes:
+    """The bytes of a key that are hashed."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTable:
+    """Slots (a buffer of unsigned 64-bit numbers), the names that their values number, and the keys as JSON lists, in order."""
+
+    slots: memoryview
+    homes: int
+    seed: int
+    count: int
+    names: tuple[str, ...]
+    shadow_sets: tuple[tuple[str, ...], ...]
+    keys: tuple[memoryview, ...]
+
+    def value(self, key: str) -> int:
+        """The value of a key; 0 where it is not listed."""
+        try:
+            digest = xxh3_64_intdigest(key.encode(), self.seed)
+        except UnicodeEncodeError:
+            digest = xxh3_64_intdigest(encoded(key), self.seed)
+        slots = self.slots
+        at = (digest * self.homes >> 64) * 2
+        found = slots[at]
+        while found < digest:
+            at += 2
+            found = slots[at]
+        return slots[at + 1] if found == digest else 0
+
+    def placement(self, key: str, value: int) -> Placement:
+        """The placement that a value stands for."""
+        shadows = self.shadow_sets[value >> PRIMARY_BITS & SHADOW_MASK]
+        return Placement(key, self.names[value & PRIMARY_MASK], shadows, value >> EPOCH_SHIFT)
+
+    def listed(self) -> Iterator[tuple[str, int]]:
+        """Every key and its value, in the order of their hashes."""
+        slots = self.slots
+        values = (slots[at] for at in range(1, len(slots), 2) if slots[at])
+        for block in self.keys:
+            yield from zip(json.loads(str(block, "utf-8", "surrogatepass")), values, strict=False)
+
+    @property
+    def words(self) -> int:
+        """The 64-bit words that the slots should have at least."""
+        return 2 * (self.homes + 1)
+
+
+class PackedPlacements(Mapping[str, Placement]):
+    """The placements of a packed table, with a few changed ones laid over them; reads like any other mapping."""
+
+    __slots__ = ("_added", "base", "changed")
+
+    def __init__(self, base: PackedTable, changed: Mapping[str, Placement] | None = None) -> None:
+        self.base, self.changed = base, dict(changed or {})
+        self._added = sum(not base.value(key) for key in self.changed)
+
+    def laid_over(self, changed: Mapping[str, Placement]) -> PackedPlacements:
+        """These placements with ``changed`` over them, in time proportional to all changes since the base."""
+        return PackedPlacements(self.base, {**self.changed, **changed})
+
+    def rebased(self, base: PackedTable) -> PackedPlacements:
+        """The same placements over a newer base: what it says already need not be laid over it."""
+        return PackedPlacements(base, {k: p for k, p in self.changed.items() if _placed(base, k) != p})
+
+    def __getitem__(self, key: str) -> Placement:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: str, default: Placement | None = None) -> Placement | None:  # type: ignore[override]
+        """The placement of a key, ``default`` where it is not listed."""
+        changed = self.changed.get(key)
+        if changed is not None:
+            return changed
+        return _placed(self.base, key) or default
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and (key in self.changed or bool(self.base.value(key)))
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (key for key, _ in self.base.listed())
+        yield from (key for key in self.changed if not self.base.value(key))
+
+    def __len__(self) -> int:
+        return self.base.count + self._added
+
+
+def _placed(base: PackedTable, key: str) -> Placement | None:
+    value = base.value(key)
+    return base.placement(key, value) if value else None
+
+
+def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequence[str] = ()) -> PackedTable:
+    """Pack placements under the first of ``seeds`` that gives every key a hash of its own; ``names`` come first.
+
+    Raise :class:`TableNotPackable` for a key named twice, or for more partitions, sets of shadows or epochs than fit.
+    """
+    import numpy as np
+
+    keys = [p.key for p in placements]
+    if len(set(keys)) < len(keys):
+        raise TableNotPackable("a key is listed twice")
+    values, names, shadow_sets = _values(placements, names)
+    for seed, _ in zip(seeds, range(SEEDS_TRIED), strict=False):
+        hashes = np.fromiter((xxh3_64_intdigest(encoded(key), seed) for key in keys), np.uint64, len(keys))
+        order = np.argsort(hashes)
+        ordered = hashes[order]
+        if not len(keys) or (ordered[-1] < EMPTY and bool((ordered[1:] > ordered[:-1]).all())):
+            slots, homes = _slots(ordered, np.fromiter((values[n] for n in order), np.uint64, len(keys)))
+            return PackedTable(slots, homes, seed, len(keys), names, shadow_sets, _key_blocks(keys, order))
+    raise TableNotPackable("two keys have the same hash under every seed")
+
+
+def _values(
+    placements: Collection[Placement], first: Sequence[str]
+) -> tuple[list[int], tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    names = {name: number for number, name in enumerate(dict.fromkeys(first))}
+    sets: dict[tuple[str, ...], int] = {(): 0}
+    values = []
+    highest = 1
+    for p in placements:
+        number = names.setdefault(p.primary, len(names))
+        shadows = sets.setdefault(p.shadows, len(sets))
+        highest = max(highest, p.epoch)
+        values.append(number | shadows << PRIMARY_BITS | p.epoch << EPOCH_SHIFT)
+    if len(names) > PRIMARY_MASK or len(sets) > SHADOW_MASK or highest >= 2**EPOCH_BITS:
+        problem = f"{len(names)} partitions, {len(sets)} sets of shadows, epochs up to {highest}: one is too large"
+        raise TableNotPackable(problem)
+    if 0 in values:
+        raise TableNotPackable("a listed key at epoch 0; listed keys begin at epoch 1")
+    return values, tuple(names), tuple(sets)
+
+
+def _slots(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tuple[memoryview, int]:
+    """Each hash at its home or, where that is taken, right behind the one before it."""
+    import numpy as np
+
+    homes = max(1, int(len(hashes) / LOAD))
+    upper, lower = hashes >> np.uint64(32), hashes & np.uint64(2**32 - 1)
+    home = (upper * np.uint64(homes) + (lower * np.uint64(homes) >> np.uint64(32))) >> np.uint64(32)
+    rank = np.arange(len(hashes), dtype=np.int64)
+    at = np.maximum.accumulate(home.astype(np.int64) - rank) + rank
+    size = max(homes, int(at[-1]) + 1 if len(at) else 0) + 1
+    slots = np.zeros((size, 2), np.dtype("<u8"))
+    slots[:, 0] = EMPTY
+    slots[at, 0], slots[at, 1] = hashes, values
+    return memoryview(slots.tobytes()).cast("Q"), homes
+
+
+def _key_blocks(keys: Sequence[str], order: npt.NDArray[np.int64]) -> tuple[memoryview, ...]:
+    ordered = [keys[n] for n in order]
+    blocks = (ordered[at : at + KEYS_PER_BLOCK] for at in range(0, len(ordered), KEYS_PER_BLOCK))
+    texts = (json.dumps(block, separators=(",", ":"), ensure_ascii=False) for block in blocks)
+    return tuple(memoryview(encoded(text)) for text in texts)
