@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import (
         AccessLogSource,
+        AccuracyStore,
         ForecastStore,
         GateStore,
         LoadStore,
@@ -150,6 +151,12 @@ class Wiring:
         from foreshard.adapters.mongo_forecast import MongoForecastStore
 
         return MongoForecastStore(self.mongo.control_database)
+
+    @cached_property
+    def accuracy(self) -> AccuracyStore:
+        from foreshard.adapters.mongo_accuracy import MongoAccuracyStore
+
+        return MongoAccuracyStore(self.mongo.control_database)
 
     @cached_property
     def scores(self) -> ScoreStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,18 @@ def make_wiring(mongods: tuple[Mongod, ...], kafka: Kafka, name: str, **override
         **overrides,
     )
     return Wiring(settings)
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """The environment that makes a process of its own use the same settings."""
+    return {
+        "FORESHARD_CONTROL_URI": settings.control_uri.get_secret_value(),
+        "FORESHARD_CONTROL_DATABASE": settings.control_database,
+        "FORESHARD_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "FORESHARD_REPLICATION_TOPIC": settings.replication_topic,
+        "FORESHARD_COLLECTIONS": json.dumps([collection.model_dump(mode="json") for collection in settings.collections]),
+        "FORESHARD_SHADOW__GRACE_PERIOD": "PT0S",
+    }
 
 
 def lay_out(wiring: Wiring, mongods: tuple[Mongod, ...], placements: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import bson
 import pytest
 from pymongo import MongoClient
-from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring, wait_until
+from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring, settings_environment, wait_until
 
 from foreshard.adapters.kafka_replication import KafkaReplicationLog
 from foreshard.adapters.version_documents import identity_of
@@ -49,22 +49,7 @@ def wiring(
 
 def start_applier(wiring: Wiring, folder: Path) -> subprocess.Popen[bytes]:
     """The real process, configured as ``wiring`` is."""
-    settings = wiring.settings
-    collections = "[{},{}]".format(
-        *(
-            f'{{"database":"{c.database}","collection":"{c.collection}","key_field":"key","policy":"{c.policy.value}"}}'
-            for c in settings.collections
-        )
-    )
-    environment = {
-        **os.environ,
-        "FORESHARD_CONTROL_URI": settings.control_uri.get_secret_value(),
-        "FORESHARD_CONTROL_DATABASE": settings.control_database,
-        "FORESHARD_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-        "FORESHARD_REPLICATION_TOPIC": settings.replication_topic,
-        "FORESHARD_COLLECTIONS": collections,
-        "FORESHARD_SHADOW__LEASE": "PT1S",
-    }
+    environment = {**os.environ, **settings_environment(wiring.settings), "FORESHARD_SHADOW__LEASE": "PT1S"}
     command = [str(Path(sys.executable).parent / "foreshard"), "applier", "--every", "1"]
     with (folder / "applier.log").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -161,6 +146,21 @@ def test_shadows_survive_frozen_servers_and_lost_cursors(
                 os.kill(pid, signal.SIGCONT)
             wait_until(lambda: beta.count_documents({}) == alpha.count_documents({}), f"it goes on after {pid_path.stem}", 60)
         assert shadow_differences(wiring, "hot|beta") == ()
+
+
+def test_a_transaction_that_a_killed_writer_left_open_does_not_hold_the_next_one_up(
+    wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str
+) -> None:
+    alpha, beta = (partition_clients[name] for name in ("alpha", "beta"))
+    run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+    with beta.start_session() as left_behind:
+        beta[unique_name]["shadow_writers"].insert_one({"_id": left_behind.session_id["id"]})
+        left_behind.start_transaction()
+        guard = {"_id": {"key": "hot", "role": "apply"}}
+        beta[unique_name]["shadow_guards"].update_one(guard, {"$inc": {"beat": 1}}, session=left_behind)
+        alpha[unique_name]["last"].insert_one({"_id": 1, "key": "hot"})
+        assert apply_bounded(wiring, 20).stale == 0
+        assert len(documents(beta, unique_name, "hot")) == 1
 
 
 def test_a_concurrent_loser_is_kept_as_a_conflict(

@@ -28,6 +28,7 @@ from pymongo.write_concern import WriteConcern
 from foreshard.adapters.mongo import Document
 from foreshard.adapters.mongo_fence import MongoFence
 from foreshard.adapters.version_documents import RAW, copy_document, read_copy, read_version, version_document
+from foreshard.adapters.writer_sessions import WriterSessions
 from foreshard.consistency.reconcile import UNREAD, Copy, Replica
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
@@ -52,6 +53,7 @@ class MongoReplicaStore:
     ) -> None:
         self._client = client
         self._collections = {collection.namespace: collection for collection in collections}
+        self._sessions = WriterSessions(client, bookkeeping_database)
         self._guards = client[bookkeeping_database].get_collection(GUARDS, write_concern=WriteConcern("majority"))
         self._fence_timeout = fence_timeout
 
@@ -98,7 +100,7 @@ class MongoReplicaStore:
                 self._save(session, namespace, [w for w in writes if w.namespace == namespace], standing)
             return len(writes)
 
-        with self._client.start_session() as session:
+        with self._sessions.session() as session:
             try:
                 return session.with_transaction(
                     attempt, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
@@ -186,12 +188,16 @@ class MongoReplicaStore:
             ids = [found["_id"] for found in collection.find({field: key}, {"_id": 1}, session=session).limit(ERASED_AT_ONCE)]
             return collection.delete_many({"_id": {"$in": ids}, field: key}, session=session).deleted_count if ids else 0
 
-        with self._client.start_session() as session:
+        with self._sessions.session() as session:
             while some := session.with_transaction(
                 attempt, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
             ):
                 total += some
         return total
+
+    def take_over(self) -> int:
+        """End the transactions that other writers have left open (one that lives repeats its own); return how many sessions."""
+        return self._sessions.end_others()
 
     def purge_tombstones(self, before: datetime) -> int:
         """Forget deletes applied before ``before``; return how many."""

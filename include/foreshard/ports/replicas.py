@@ -70,6 +70,10 @@ class ReplicaStore(Protocol):
         """
         ...
 
+    def take_over(self) -> int:
+        """End the transactions that other writers have left open (one that lives repeats its own); return how many sessions."""
+        ...
+
     def purge_tombstones(self, before: datetime) -> int:
         """Forget deletes applied before ``before``; return how many."""
         ...

@@ -17,7 +17,7 @@ from typing import TypeVar
 from foreshard.consistency.clock import HybridClock
 from foreshard.errors import ClockDrift, ReplicatorSuperseded
 from foreshard.model import ShardedCollection
-from foreshard.ports.replicas import ConflictStore
+from foreshard.ports.replicas import ConflictStore, ReplicaStore
 from foreshard.ports.replication import (
     CaptureStore,
     ChangeFeed,
@@ -67,6 +67,7 @@ class Replicator:
         self._captures: dict[str, threading.Thread] = {}
         self._copies: dict[str, Future[object]] = {}
         self._noted_at = 0.0
+        self._taken_over: set[str] = set()
         self._drift = HybridClock(worker, lambda: time.time_ns() // 1_000_000)
         self.status = Status()
 
@@ -93,6 +94,7 @@ class Replicator:
 
     def _replicate(self, term: int, over: threading.Event) -> None:
         """One term: upkeep and applying in threads, until the lease is lost or the stop is asked for."""
+        self._taken_over = set()
         with ThreadPoolExecutor(COPIES_AT_ONCE, "foreshard-copy") as copiers:
             threads = [
                 threading.Thread(target=self._loop, args=("upkeep", over, lambda: self._look(term, over, copiers), LOOK_EVERY)),
@@ -131,6 +133,14 @@ class Replicator:
             if shadow.state in COPYING_NEXT and (running is None or running.done()):
                 self._copies[shadow.shadow_id] = copiers.submit(self._copy, upkeep, shadow, over)
 
+    def _replica(self, target: str) -> ReplicaStore:
+        """The target's store; in each term what a killed writer has left open there is ended first."""
+        replica = self._with.places.replicas(target)
+        if target not in self._taken_over:
+            replica.take_over()
+            self._taken_over.add(target)
+        return replica
+
     def _is_due(self) -> bool:
         """Whether it is time to note how fresh the shadows are; sidecars follow these notes, so they are not too frequent."""
         due = time.monotonic() - self._noted_at >= NOTE_EVERY
@@ -140,10 +150,9 @@ class Replicator:
 
     def _upkeep(self) -> Upkeep:
         w = self._with
-        return Upkeep(
-            w.shadows, w.captures, w.conflicts, w.places, w.collections, self._worker, self._lease_seconds,
-            self._settings.batch_documents,
-        )  # fmt: skip
+        places = Places(w.places.documents, self._replica)
+        batch = self._settings.batch_documents
+        return Upkeep(w.shadows, w.captures, w.conflicts, places, w.collections, self._worker, self._lease_seconds, batch)
 
     def _copy(self, upkeep: Upkeep, shadow: Shadow, over: threading.Event) -> None:
         compared = self._try(
@@ -192,7 +201,7 @@ class Replicator:
     def _apply_loop(self, over: threading.Event) -> None:
         reader: ReplicationReader | None = None
         applier = Applier(
-            self._with.shadows, self._with.places.replicas, {c.namespace: c.policy for c in self._with.collections},
+            self._with.shadows, self._replica, {c.namespace: c.policy for c in self._with.collections},
             self._with.conflicts,
         )  # fmt: skip
 
