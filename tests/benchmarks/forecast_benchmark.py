@@ -140,9 +140,8 @@ def converged_difference(count: int) -> Figures:
 def _synthetic(seed: int, count: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     at = np.arange(HOURS)
-    rates = np.exp(random.normal(0.5, 1.5, (count, 1))) * (
-        1.02 + np.sin((at - random.uniform(0, 24, (count, 1))) / 24 * 2 * np.pi)
-    )
+    phase = random.uniform(0, 24, (count, 1))
+    rates = np.exp(random.normal(0.5, 1.5, (count, 1))) * (1.02 + np.sin((at - phase) / 24 * 2 * np.pi))
     return random.poisson(rates, (count, HOURS)).astype(np.float64)
 
 
@@ -179,7 +178,7 @@ def at_scale(engine: str, keys: int, processes: int = 2, chunk: int = 8192) -> F
     }
 
 
-def refresh(count: int = 16_384) -> Figures:
+def refresh(count: int = 65_536) -> Figures:
     """An hour's refresh from yesterday's state against fitting from scratch, both with the next day's mean."""
     series = np.tile(real_series(1000), (count // 1000 + 1, 1))[:count]
     scratch = best_of(3, lambda: fit(series).forecast()) / count

@@ -1,8 +1,8 @@
 """Synthetic access logs of which the truth is known: thousands of keys of two unlike kinds. Deterministic for a seed.
 
-``web``: heavy-tailed levels, a day's wave by time zone, weekends by group, groups that move together from day to day, launches,
-decays, slow growth, bursts; counts, half of them overdispersed. ``jobs``: machines without weekends: constant rates, jobs at fixed
-hours of the day, every few hours, once a week; levels that change; a cost per access of its own.
+``web``: heavy-tailed levels, a day's wave by time zone, weekends by group, groups that move together from day to day,
+launches, decays, slow growth, bursts; counts, half of them overdispersed. ``jobs``: machines without weekends: constant rates,
+jobs at fixed hours of the day, every few hours, once a week; levels that change; a cost per access of its own.
 """
 
 from __future__ import annotations
@@ -82,3 +82,10 @@ def write_log(kind: str, path: Path, keys: int = 2000, days: int = 70) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path, index=False)
     return path
+
+
+if __name__ == "__main__":
+    import sys
+
+    for name in sys.argv[2:] or ("web", "jobs"):
+        print(write_log(name, Path(sys.argv[1]) / f"{name}.parquet"))

@@ -14,6 +14,7 @@ from foreshard.errors import GateFailed, MissingStageResult
 from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR
 from foreshard.settings import ForecastSettings, Settings
 from foreshard.stack.mongod import Mongod
+from foreshard.stages.accuracy import measure_accuracy
 from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
 from foreshard.wiring import Wiring
 
@@ -79,6 +80,32 @@ def test_running_a_stage_twice_changes_nothing(wiring: Wiring) -> None:
     again = wiring.forecasts.load(HOUR)
     assert again.keys == first.keys
     np.testing.assert_array_equal(again.mean, first.mean)
+
+
+def test_yesterdays_forecast_is_scored_by_model_against_what_came(wiring: Wiring) -> None:
+    made_for = HOUR - 24 * ONE_HOUR
+    for chunk in prepare_chunks(wiring, made_for):
+        fit_chunk(wiring, made_for, chunk)
+    summary = measure_accuracy(wiring, HOUR)
+    assert summary.made_for == made_for
+    assert set(summary.models) == {"all", "prophet"}
+    assert summary.models["all"]["keys"] == 3
+    wape = summary.models["all"]["wape"]
+    assert wape is not None
+    assert 0.05 < wape < 0.4
+    ((hour, figures),) = wiring.accuracy.latest()
+    assert hour == HOUR
+    assert figures == summary.models
+    assert measure_accuracy(wiring, HOUR) == summary
+    assert len(wiring.accuracy.latest(5)) == 1
+
+
+def test_without_a_forecast_or_all_its_hours_nothing_is_scored(wiring: Wiring) -> None:
+    assert measure_accuracy(wiring, HOUR).models == {}
+    for chunk in prepare_chunks(wiring, HOUR):
+        fit_chunk(wiring, HOUR, chunk)
+    assert measure_accuracy(wiring, HOUR + 24 * ONE_HOUR).models == {}
+    assert wiring.accuracy.latest() == []
 
 
 def test_an_hour_that_was_not_counted_cannot_be_forecast(wiring: Wiring) -> None:

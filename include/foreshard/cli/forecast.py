@@ -43,6 +43,22 @@ def forecast_hour(hour: datetime, gate: bool) -> None:
     click.echo(f"forecasts for {hour:%Y-%m-%dT%H}Z: {_counts(models)}")
 
 
+@forecast.command("accuracy")
+@click.argument("hour", type=HOUR)
+def forecast_accuracy(hour: datetime) -> None:
+    """Score the forecast whose horizon ends with HOUR (UTC) against what came, and save the figures."""
+    from foreshard.stages.accuracy import measure_accuracy
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        summary = measure_accuracy(wiring, hour)
+    if not summary.models:
+        click.echo(f"no forecast was made for {summary.made_for:%Y-%m-%dT%H}Z, or not all its hours were counted")
+    for model, figures in summary.models.items():
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
+        click.echo(f"{model}: {shown}")
+
+
 @forecast.command("fit")
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--engine", default=None, help="The forecast engine; the settings' by default.")

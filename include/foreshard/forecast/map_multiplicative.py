@@ -15,7 +15,7 @@ from foreshard.forecast.map_problem import MapFit, from_squares, noise_variance,
 from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 400
-DECREASE = 1e-6
+DECREASE = 1e-5
 """A series has converged once a whole round lowers its objective by less than this."""
 
 

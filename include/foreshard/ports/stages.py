@@ -157,6 +157,18 @@ class ForecastStore(Protocol):
         ...
 
 
+class AccuracyStore(Protocol):
+    """How good past forecasts were, by model (``forecast_accuracy``)."""
+
+    def save(self, hour: datetime, made_for: datetime, models: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Replace the figures of the forecast made for ``made_for``, whose horizon ended with ``hour``."""
+        ...
+
+    def latest(self, count: int = 1) -> list[tuple[datetime, Mapping[str, Mapping[str, float | None]]]]:
+        """The newest hours and their figures by model, newest first."""
+        ...
+
+
 class ScoreStore(Protocol):
     """Partition scores (``scores``)."""
 
