@@ -88,8 +88,10 @@ class MongoKeyCopy:
         return shape(self._client, self._scope.collections, self._scope.move_id)
 
     def prepare(self, wanted: Shape) -> None:
-        """Have every collection, as on the source where it is new, and an index on its key field."""
+        """Have every collection, as on the source where it is new, an index on its key field, and its fence's list."""
         prepare(self._client, self._scope.collections, wanted)
+        for fence in self._fences.values():
+            fence.prepare()
 
     def now(self) -> Position:
         """The partition's cluster time."""

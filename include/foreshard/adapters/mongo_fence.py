@@ -10,6 +10,8 @@ keys *should* be fenced. ``collMod`` has no compare-and-set, therefore:
 3. it gives the lock back; where the lock was lost meanwhile, it imposes the document's list again, so that a late ``collMod``
    of an old list is repaired by the one who sent it.
 
+Of these writes only ``collMod`` waits for a majority: in one oplog, whatever came before it then has it as well.
+
 The caller's second line is the source's change stream, in which every ``collMod`` shows as a ``modify`` event. An app's own
 ``collMod`` in the milliseconds between our reading of its validator and our ``collMod`` is overwritten.
 """
@@ -75,9 +77,10 @@ class MongoFence:
         self._sharded = collection
         self._timeout = timeout
         self._guard = guard
+        self._prepared = False
         self._database = client[collection.database]
         self._lists = client[BOOKKEEPING_DATABASE].get_collection(
-            "fences", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+            "fences", write_concern=WriteConcern(1), read_concern=ReadConcern("local")
         )
 
     def fence(self, keys: Collection[str]) -> FenceMark:
@@ -107,7 +110,8 @@ class MongoFence:
 
     def _change(self, add: Collection[str] = (), remove: Collection[str] = ()) -> FenceMark:
         """Change the list and impose it; once more for as long as the lock was lost on the way."""
-        self._prepare()
+        if not self._prepared:
+            self.prepare()
         holder = uuid.uuid4().hex
         entry, before = self._take(holder, add, remove, self._guard)
         added = frozenset(add) - before
@@ -121,8 +125,8 @@ class MongoFence:
                 return FenceMark(self._sharded.namespace, entry["revision"])
             entry, _ = self._take(holder)
 
-    def _prepare(self) -> None:
-        """Have the collection and its list; a list that is lost starts from what the validator says."""
+    def prepare(self) -> None:
+        """Have the collection and its list, ahead of time; a list that is lost starts from what the validator says."""
         if self._options() is None:
             try:
                 self._database.create_collection(self._sharded.collection, check_exists=False)
@@ -134,6 +138,7 @@ class MongoFence:
             entry = {"_id": self._sharded.namespace, "keys": sorted(now.keys), "revision": now.revision, "holder": None}
             with suppress(DuplicateKeyError):
                 self._lists.insert_one(entry)
+        self._prepared = True
 
     def _take(
         self, holder: str, add: Collection[str] = (), remove: Collection[str] = (), guard: Guard | None = None
@@ -149,9 +154,10 @@ class MongoFence:
 
         while True:
             with self._client.start_session() as session:
-                taken = session.with_transaction(attempt)
+                taken = session.with_transaction(attempt, write_concern=WriteConcern(1))
             if taken is not None:
                 return taken
+            self.prepare()
             if time.monotonic() > patience:
                 raise FenceTimedOut(self._sharded.namespace, "another process holds its fence list", 4 * self._timeout)
             time.sleep(random.uniform(0.002, 0.012))  # noqa: S311
@@ -205,7 +211,7 @@ class MongoFence:
                 if error.code != NAMESPACE_NOT_FOUND:
                     problem = str(error).split(", full error")[0]
                     raise FenceRefused(namespace, problem, "correct the collection or move its keys by hand") from error
-                self._prepare()
+                self.prepare()
         raise FenceTimedOut(namespace, "open transactions kept its lock", self._timeout)
 
     def _release(self, holder: str, withdraw: Collection[str] = ()) -> bool:

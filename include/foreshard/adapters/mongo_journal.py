@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
+from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
@@ -25,6 +26,9 @@ from foreshard.model import Move, Reason
 from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
 
 ENDED = (MoveState.DONE, MoveState.REVERTED)
+QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
+"""Entered while apps wait, without waiting for a majority: the switch behind them in the same oplog does; if they are lost, the
+move stands at ``fenced`` and goes on from there."""
 
 
 class MongoMoveJournal:
@@ -34,6 +38,7 @@ class MongoMoveJournal:
         self._moves = database.get_collection(
             "moves", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
         )
+        self._quick = self._moves.with_options(write_concern=WriteConcern(1))
         self._client = database.client
         self._lease_ms = int(lease.total_seconds() * 1000)
         self._indexed = False
@@ -92,7 +97,8 @@ class MongoMoveJournal:
         """Enter ``to`` from the record's state under the record's lease."""
         entry = {"state": str(to), "event": str(event), "at": datetime.now(UTC), "lease": record.lease}
         fields: Document = {**(changes or {}), "state": str(to), "history": {"$concatArrays": ["$history", [entry]]}}
-        return self._change(record, fields, session, unset=["active"] if to in ENDED else [])
+        moves = self._quick if to in QUICK and session is None else self._moves
+        return self._change(record, fields, session, unset=["active"] if to in ENDED else [], moves=moves)
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
         """Prolong the lease and note progress."""
@@ -118,13 +124,18 @@ class MongoMoveJournal:
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def _change(
-        self, record: MoveRecord, fields: Mapping[str, Any], session: Any = None, unset: Collection[str] = ()
+        self,
+        record: MoveRecord,
+        fields: Mapping[str, Any],
+        session: Any = None,
+        unset: Collection[str] = (),
+        moves: MongoCollection[Document] | None = None,
     ) -> MoveRecord:
         """Set ``fields`` (dotted names reach inside) if state and lease are the record's; raise where they are not."""
         values = {name: value if name == "history" else {"$literal": value} for name, value in fields.items()}
         values.setdefault("lease_until", self._until())
         stages: list[Document] = [{"$set": values}, *([{"$unset": list(unset)}] if unset else [])]
-        changed = self._moves.find_one_and_update(
+        changed = (self._moves if moves is None else moves).find_one_and_update(
             {"_id": record.move_id, "state": str(record.state), "lease": record.lease},
             stages,
             return_document=ReturnDocument.AFTER,

@@ -37,8 +37,10 @@ def copy(hold: Hold) -> None:
     source.prepare({})
     target.prepare(shape)
     target.fence()
-    if "swept" not in hold.record.notes:
+    swept_before = "swept" in hold.record.notes
+    if not swept_before:
         _sweep(hold)
+    empty = not swept_before and target.partition_id not in hold.ends.owner(hold.record.move.key).shadows
     documents = copied = 0
 
     def noted(some: int, read: int) -> None:
@@ -46,7 +48,7 @@ def copy(hold: Hold) -> None:
         documents, copied = documents + some, copied + read
         hold.beat(counters__documents=documents, counters__bytes=copied)
 
-    hold.replication.copy_absent(noted)
+    hold.replication.copy_absent(noted, target_is_empty=empty)
     hold.advance(MoveEvent.COPIED, counters__documents=documents, counters__bytes=copied)
 
 
@@ -81,5 +83,5 @@ def catch_up(hold: Hold) -> None:
             merge(hold.suspects, hold.replication.sync(hold.suspects))
         else:
             break
-    hold.owner = hold.ends.owner(hold.record.move.key)
+    hold.owner = hold.read_owner()
     hold.advance(MoveEvent.FENCE, position=hold.feed.position, counters__rounds=rounds)

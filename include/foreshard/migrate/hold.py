@@ -24,7 +24,8 @@ class Hold:
     """What the steps of a move share; one thread only.
 
     ``suspects`` are the documents not known to be equal on both sides (None: none was compared yet); ``fenced_at`` is set
-    (monotonic seconds) where this very mover has fenced the source; ``owner`` is the placement read before that.
+    (monotonic seconds) where this very mover has fenced the source; ``owner`` is the table's version and the key's
+    placement, read before that.
     """
 
     def __init__(self, ends: MoveEnds, record: MoveRecord) -> None:
@@ -32,7 +33,7 @@ class Hold:
         self.replication = Replication(ends.source, ends.target, ends.limits.batch_documents)
         self.suspects: Suspects | None = None
         self.fenced_at: float | None = None
-        self.owner: Placement | None = None
+        self.owner: tuple[int, Placement] | None = None
         self._feed: ChangeFeed | None = None
         self._beaten = time.monotonic()
 
@@ -75,6 +76,10 @@ class Hold:
         if self._feed is not None:
             self._feed.close()
         self._feed = None
+
+    def read_owner(self) -> tuple[int, Placement]:
+        """The key's placement, and a version of the table that it is at least as new as."""
+        return self.ends.routing.version(), self.ends.owner(self.record.move.key)
 
     def follow(self, until_fences: Mapping[str, int] | None = None) -> Changes:
         """Read the source's changes and make the target equal for every document that they name.

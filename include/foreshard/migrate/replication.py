@@ -23,11 +23,14 @@ class Replication:
     def __init__(self, source: KeyCopy, target: KeyCopy, batch: int) -> None:
         self._source, self._target, self._batch = source, target, batch
 
-    def copy_absent(self, noted: Callable[[int, int], None]) -> None:
-        """Insert on the target what is absent there; ``noted(documents, bytes)`` after each batch."""
+    def copy_absent(self, noted: Callable[[int, int], None], *, target_is_empty: bool) -> None:
+        """Insert on the target what is absent there; ``noted(documents, bytes)`` after each batch.
+
+        ``target_is_empty`` saves the look whether something stands there already (an insert finds it out as well).
+        """
         for namespace in self._source.namespaces:
             for batch in self._source.scan(namespace):
-                there = self._target.fetch(namespace, [document.id for document in batch])
+                there = {} if target_is_empty else self._target.fetch(namespace, [document.id for document in batch])
                 absent = [document for document in batch if document.id not in there]
                 if absent:
                     self._insert(namespace, absent)

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
-from foreshard.errors import MoveRefused, MoveSuperseded
+from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded
 from foreshard.migrate import mover
 from foreshard.migrate.cleaning import Cleaner
 from foreshard.migrate.ends import MoveEnds, MoveLimits, MoveSummary
 from foreshard.migrate.hold import Paused
-from foreshard.migrate.states import ENDED, UNDER_WAY
+from foreshard.migrate.states import ENDED, UNDER_WAY, MoveEvent, next_state
 from foreshard.model import Move, Placement, Reason
 from foreshard.ports.migration import MoveRecord, MoveState
 from foreshard.routing.table import locate
@@ -29,9 +29,11 @@ Notify = Callable[[MoveRecord], None]
 def start_moves(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
     """Journal the plan's moves and return the ids of those that are to be run; impose fences that apps have lifted.
 
-    A dry run has no moves. Running it again returns what has not ended yet.
+    A dry run has no moves. Running it again returns what has not ended yet. Moves of earlier hours that nobody has begun are
+    skipped: this plan stands for them.
     """
     repair_fences(wiring)
+    _retire_planned(wiring, hour)
     plan = wiring.plans.load(hour)
     records = () if plan.dry_run else tuple(wiring.move_journal.plan(move, hour) for move in plan.moves)
     for record in records:
@@ -149,6 +151,19 @@ def repair_fences(wiring: Wiring) -> tuple[str, ...]:
                 )
                 repaired.append(partition.partition_id)
     return tuple(repaired)
+
+
+def _retire_planned(wiring: Wiring, hour: datetime) -> None:
+    for record in wiring.move_journal.find((MoveState.PLANNED,)):
+        if record.hour is None or record.hour >= hour:
+            continue
+        try:
+            taken = wiring.move_journal.take(record.move_id)
+            to = next_state(taken.state, MoveEvent.SKIP)
+            why = f"skipped: the plan of {hour:%Y-%m-%dT%HZ} replaces it"
+            wiring.move_journal.advance(taken, to, MoveEvent.SKIP, {"error": why})
+        except (IllegalTransition, MoveSuperseded):
+            LOG.info("move %s has been begun meanwhile", record.move_id)
 
 
 def _clean(wiring: Wiring, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:

@@ -261,3 +261,15 @@ def test_a_dry_run_starts_nothing(world):
     world.wiring.plans.save(Plan(HOUR, 1, (Move("m", world.key, "alpha", "beta", 1, "c", Reason("r", "s", {})),), dry_run=True))
     assert migrate.start_moves(world.wiring, HOUR) == ()
     assert world.wiring.move_journal.find() == ()
+
+
+def test_a_move_that_nobody_began_gives_way_to_the_next_hours_plan(world):
+    old = Move("old", world.key, "alpha", "gamma", 1, "c", Reason("r", "s", {}))
+    world.wiring.plans.save(Plan(HOUR, 1, (old,)))
+    assert migrate.start_moves(world.wiring, HOUR) == ("old",)
+    later = HOUR + timedelta(hours=1)
+    world.wiring.plans.save(Plan(later, 1, (Move("new", world.key, "alpha", "beta", 1, "c", Reason("r", "s", {})),)))
+    assert migrate.start_moves(world.wiring, later) == ("new",)
+    assert world.wiring.move_journal.get("old").error == "skipped: the plan of 2026-01-05T09Z replaces it"
+    assert migrate.run_move(world.wiring, "old").state == "reverted"
+    assert migrate.run_move(world.wiring, "new").state == "switched"

@@ -6,8 +6,10 @@ granularity can happen. Apps route by tables that may be stale, as real clients 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,47 +17,20 @@ import pytest
 
 from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.migrate.ends import MoveEnds, MoveLimits
-from foreshard.model import Move, Placement, Reason
-from foreshard.ports.migration import (
-    ChangeKind,
-    Changes,
-    HistoryEntry,
-    LateChange,
-    MoveRecord,
-    MoveState,
-    RawDocument,
-    Touch,
-)
+from foreshard.model import Move, Placement, PlacementChange, Reason
+from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
+from foreshard.ports.routing import Publication
 
-NAMESPACE, KEY = "db.trips", "k"
-START = datetime(2026, 1, 5, tzinfo=UTC)
+sys.path.insert(0, str(Path(__file__).parent))
+
+from simulated_partition import START, Event, KeyCopy, Partition
+
+KEY = "k"
 ENDED = (MoveState.DONE, MoveState.REVERTED)
 
 
 class CutOff(BaseException):
     """The mover dies here."""
-
-
-@dataclass
-class Event:
-    kind: str
-    identity: bytes = b""
-    at: int = 0
-    mine: bool = False
-    revision: int = 0
-    mark: int = 0
-
-
-@dataclass
-class Partition:
-    """Documents of the key, the change log, the fence, and the leases written down here."""
-
-    documents: dict[bytes, bytes] = field(default_factory=dict)
-    log: list[Event] = field(default_factory=list)
-    fenced: bool = False
-    revision: int = 0
-    marks: int = 0
-    leases: dict[str, int] = field(default_factory=dict)
 
 
 class World:
@@ -72,6 +47,7 @@ class World:
         self.partitions = {"a": Partition(), "b": Partition()}
         self.table = Placement(KEY, "a", (), 1)
         self.old_table = self.table
+        self.table_version, self.publications = 1, [Publication(1, (), "first", START)]
         self.expected: dict[bytes, bytes | None] = {}
         self.refusals = 0
         self.record: MoveRecord | None = None
@@ -154,20 +130,38 @@ class World:
         self.tick()
         return self.table
 
+    def version(self) -> int:
+        return self.table_version
+
+    def since(self, version: int) -> tuple:
+        return tuple(self.publications[version - 1 :])
+
+    def shadow_comes_or_goes(self) -> None:
+        """Another publication about the key, which does not raise its epoch."""
+        self.table = replace(self.table, shadows=() if self.table.shadows else ("c",))
+        change = PlacementChange(KEY, self.table.primary, self.table.shadows, self.table.epoch, self.table.epoch)
+        self.table_version += 1
+        self.publications.append(Publication(self.table_version, (change,), "shadow", START))
+
     def publish(self, changes: Any, cause: str, *, within: Any = None) -> int:
         self.tick()
+        if self.random.random() < 0.3:
+            self.shadow_comes_or_goes()
         (change,) = changes
         if change.expected_epoch != self.table.epoch:
             raise StaleEpoch(change.key, change.expected_epoch, self.table.epoch)
         before = self.record
         try:
-            within(None, change.new_epoch)
+            within(None, self.table_version + 1)
         except BaseException:
             self.record = before
             raise
+        self.shadows_before_switch = self.table.shadows
         self.old_table, self.table = self.table, Placement(KEY, change.primary, change.shadows, change.new_epoch)
+        self.table_version += 1
+        self.publications.append(Publication(self.table_version, tuple(changes), cause, START))
         self.tick()
-        return change.new_epoch
+        return self.table_version
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
         return (1, 1)
@@ -224,157 +218,6 @@ class World:
             batch_documents=3, grace_period=timedelta(), beat_every=timedelta(), fence_timeout=timedelta(hours=1)
         )
         return MoveEnds(self, KeyCopy(self, "a"), KeyCopy(self, "b"), self, self.owner, self, limits)  # type: ignore[arg-type]
-
-
-class KeyCopy:
-    """:class:`foreshard.ports.migration.KeyCopy` over a partition of the world."""
-
-    namespaces = (NAMESPACE,)
-
-    def __init__(self, world: World, partition_id: str) -> None:
-        self.partition_id, self._world = partition_id, world
-        self.partition = world.partitions[partition_id]
-        self._lease = 0
-
-    def _under_lease(self) -> None:
-        self._world.tick()
-        if self.partition.leases.get("m") != self._lease:
-            raise MoveSuperseded("m", self._lease)
-
-    def claim(self, lease: int) -> None:
-        self._world.tick()
-        if self.partition.leases.get("m", 0) > lease:
-            raise MoveSuperseded("m", lease)
-        self.partition.leases["m"] = self._lease = lease
-
-    def shape(self) -> dict:
-        return {}
-
-    def prepare(self, shape: Any) -> None:
-        self._world.tick()
-
-    def now(self) -> dict:
-        self._world.tick()
-        return {"at": len(self.partition.log)}
-
-    def feed(self, position: Any) -> Feed:
-        self._world.tick()
-        return Feed(self._world, self.partition, position["at"])
-
-    def count(self) -> dict:
-        self._world.tick()
-        return {NAMESPACE: len(self.partition.documents)}
-
-    def scan(self, namespace: str):
-        ids = sorted(self.partition.documents)
-        for start in range(0, len(ids), 3):
-            self._world.tick()
-            there = self.partition.documents
-            yield tuple(RawDocument(i, there[i]) for i in ids[start : start + 3] if i in there)
-
-    def fetch(self, namespace: str, ids: Any) -> dict:
-        self._world.tick()
-        return {i: self.partition.documents[i] for i in ids if i in self.partition.documents}
-
-    def strayed(self, namespace: str, ids: Any) -> frozenset:
-        return frozenset()
-
-    def write(self, namespace: str, remove: Any, put: Any) -> None:
-        self._under_lease()
-        for identity in remove:
-            if identity in self.partition.documents:
-                self._world.remove(self.partition_id, identity, mine=True)
-        for document in put:
-            assert document.id not in self.partition.documents, "an insert found its id taken"
-            self._world.put(self.partition_id, document.id, document.raw, mine=True)
-
-    def remove_unchanged(self, namespace: str, documents: Any) -> int:
-        self._under_lease()
-        same = [d.id for d in documents if self.partition.documents.get(d.id) == d.raw]
-        for identity in same:
-            self._world.remove(self.partition_id, identity, mine=True)
-        return len(same)
-
-    def forward(self, namespace: str, changes: dict[bytes, LateChange], since: Any) -> frozenset:
-        self._under_lease()
-        written = {e.identity: e.at for e in self.partition.log[since["at"] :] if not e.mine and e.kind in ("put", "remove")}
-        kept = frozenset(i for i, c in changes.items() if written.get(i, -1) >= (c.at - START).total_seconds())
-        for identity, change in changes.items():
-            if identity in kept or self.partition.documents.get(identity) == change.raw:
-                continue
-            if change.raw is None:
-                self._world.remove(self.partition_id, identity, mine=True)
-            else:
-                self._world.put(self.partition_id, identity, change.raw, mine=True)
-        return kept
-
-    def mark(self) -> int:
-        self._world.tick()
-        self.partition.marks += 1
-        self.partition.log.append(Event("mark", mark=self.partition.marks))
-        return self.partition.marks
-
-    def fence(self) -> dict:
-        self._under_lease()
-        return self._set_fence(True)
-
-    def unfence(self) -> None:
-        self._under_lease()
-        self._set_fence(False)
-
-    def _set_fence(self, fenced: bool) -> dict:
-        self.partition.fenced = fenced
-        self.partition.revision += 1
-        self.partition.log.append(Event("fence" if fenced else "unfence", revision=self.partition.revision))
-        return {NAMESPACE: self.partition.revision}
-
-    def is_fenced(self) -> bool:
-        self._world.tick()
-        return self.partition.fenced
-
-    def close(self) -> None:
-        pass
-
-
-class Feed:
-    """:class:`foreshard.ports.migration.ChangeFeed` over a partition's log."""
-
-    def __init__(self, world: World, partition: Partition, at: int) -> None:
-        self._world, self._partition, self._at = world, partition, at
-        self.fences_seen: dict[str, int] = {}
-        self.mark_seen = -1
-
-    @property
-    def position(self) -> dict:
-        return {"at": self._at}
-
-    def poll(self, limit: int, *, until_fences: Any = None, until_mark: int | None = None) -> Changes:
-        self._world.tick()
-        touched: dict[bytes, Touch] = {}
-        unfenced: set[str] = set()
-        wanted = self._world.random.randint(1, 20)
-        while self._at < len(self._partition.log) and wanted:
-            event = self._partition.log[self._at]
-            self._at += 1
-            wanted -= 1
-            at = START + timedelta(seconds=event.at)
-            if event.kind == "put":
-                touched[event.identity] = Touch(ChangeKind.PUT, at)
-            elif event.kind == "remove" and not event.mine:
-                touched[event.identity] = Touch(ChangeKind.REMOVE, at)
-            elif event.kind == "fence":
-                self.fences_seen[NAMESPACE] = event.revision
-                unfenced.discard(NAMESPACE)
-            elif event.kind == "unfence":
-                self.fences_seen.pop(NAMESPACE, None)
-                unfenced.add(NAMESPACE)
-            elif event.kind == "mark":
-                self.mark_seen = max(self.mark_seen, event.mark)
-        at_end = self._at >= len(self._partition.log)
-        return Changes({NAMESPACE: touched}, frozenset(unfenced), None, at_end, timedelta())
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_every_acknowledged_write_is_at_the_owner_whatever_is_cut_off(simulate, 
     for _ in range(10):
         world.act()
     assert clean(world).state is MoveState.DONE
-    assert world.table.primary == "b"
+    assert (world.table.primary, world.table.shadows) == ("b", world.shadows_before_switch)
     assert world.partitions["b"].documents == expected(world)
     assert world.partitions["a"].documents == {}
     assert world.partitions["a"].fenced
