@@ -65,13 +65,16 @@ class KafkaAccessEmitter:
             )
         except (BufferError, KafkaException):
             self._drop()
+        else:
+            with self._lock:
+                self._queued += 1
 
     def flush(self, timeout: float) -> int:
         """Wait for the deliveries; return how many records still wait."""
         deadline = time.monotonic() + timeout
-        left: int = self._producer.flush(timeout)
-        while left and time.monotonic() < deadline:
-            left = self._producer.flush(max(0.0, deadline - time.monotonic()))
+        self._producer.flush(timeout)
+        while (left := self._waiting()) and time.monotonic() < deadline:
+            self._producer.flush(max(0.0, deadline - time.monotonic()))
         return left
 
     def close(self, timeout: float = 5.0) -> None:
@@ -85,7 +88,13 @@ class KafkaAccessEmitter:
             self._producer.purge()
             self._producer.flush(1.0)
 
+    def _waiting(self) -> int:
+        """Records that are neither delivered nor given up (librdkafka's own count has its requests in it as well)."""
+        with self._lock:
+            return self._queued - self._settled
+
     def _start(self) -> None:
+        self._queued = self._settled = 0
         self._producer = Producer({**self._config, "error_cb": lambda _error: None})
         self._stopped = threading.Event()
         self._thread = threading.Thread(
@@ -95,6 +104,8 @@ class KafkaAccessEmitter:
         self._process = os.getpid()
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        with self._lock:
+            self._settled += 1
         if error is not None:
             self._drop()
 
