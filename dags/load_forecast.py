@@ -55,6 +55,12 @@ def load_forecast() -> None:
         loop.announce(loop.PARTITION_SCORES)
         return summary
 
+    @task
+    def accuracy() -> loop.Summary:
+        """Score yesterday's forecast of this hour against what came."""
+        return loop.for_hour("accuracy.measure_accuracy")
+
+    accuracy()
     fit.expand(chunk=prepare()) >> gate() >> score()
 
 
