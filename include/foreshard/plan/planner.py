@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -22,9 +21,11 @@ import numpy as np
 from foreshard.load import IntArray, load_prediction_scores, partition_load
 from foreshard.model import FloatArray, Move, Plan, Refusal, ShadowCopy
 from foreshard.plan import reasons
-from foreshard.plan.clump import Allowance, MoveOption, best_move
+from foreshard.plan.clump import MoveOption, best_move
+from foreshard.plan.draft import Draft
 from foreshard.plan.outlook import TOLERANCE, Outlook
-from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share, removal_reason, shadowable
+from foreshard.plan.removals import remove_shadows
+from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share, shadowable
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
 MAXIMUM_ATTEMPTS = 8
@@ -35,41 +36,21 @@ LOWERED_PEAK = 0.01
 """How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
 
 
-@dataclass
-class _Draft:
-    """A plan in the making."""
-
-    view: Outlook
-    ceiling: float
-    moves: list[Move] = field(default_factory=list)
-    shadows: list[ShadowCopy] = field(default_factory=list)
-    removals: list[ShadowCopy] = field(default_factory=list)
-    obstacles: dict[int, str] = field(default_factory=dict)
-    relieving: set[int] = field(default_factory=set)
-    size_bytes: float = 0.0
-
-    @property
-    def allowance(self) -> Allowance:
-        """What is left of the limits for moves."""
-        policy = self.view.policy
-        return Allowance(policy.maximum_moves - len(self.moves), policy.maximum_bytes - self.size_bytes)
-
-
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     """Make the plan for ``snapshot.hour``."""
     before = _scores(snapshot, policy, snapshot.primary, [(s.key, s.partition) for s in snapshot.shadows])
     ceiling = max(_worst(before), policy.low_water) + TOLERANCE
     in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
-    draft = _Draft(Outlook(snapshot, policy), ceiling)
+    draft = Draft(Outlook(snapshot, policy), ceiling)
     _relieve(draft)
     if not _relief_helps(draft, before):
-        draft = _Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
+        draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
     _drain(draft)
     _shorten_far_reads(draft)
-    _remove_shadows(draft)
+    remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))
     if _worst(after) > ceiling:
-        draft, after = _Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain), before
+        draft, after = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain), before
     return _finish(draft, before, after)
 
 
@@ -98,7 +79,7 @@ def _overloaded(lps: FloatArray, policy: PlanPolicy) -> list[int]:
     return np.flatnonzero(lps > policy.high_water + TOLERANCE).tolist()
 
 
-def _relieve(draft: _Draft) -> None:
+def _relieve(draft: Draft) -> None:
     """Relieve the overloaded partitions, always the worst next, each down to the low-water mark."""
     view = draft.view
     open_cases = set(_overloaded(view.lps(), view.policy))
@@ -117,7 +98,7 @@ def _relieve(draft: _Draft) -> None:
             open_cases.discard(worst)
 
 
-def _relieve_once(draft: _Draft, source: int, banned: set[tuple[int, int]]) -> str:
+def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> str:
     """Apply the next option for ``source``; return what stood in the way, or nothing.
 
     While it is overloaded, its hot keys are shadowed first, as far as that pays, and not moved; other keys are shadowed where
@@ -142,7 +123,7 @@ def _relieve_once(draft: _Draft, source: int, banned: set[tuple[int, int]]) -> s
     return ""
 
 
-def _shadow_once(draft: _Draft, source: int, keys: IntArray, banned: set[tuple[int, int]]) -> bool:
+def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[int, int]]) -> bool:
     """Shadow the one of ``keys`` whose copy removes most risk, if any pays."""
     shadow = best_shadow(draft.view, source, keys, draft.allowance.size_bytes, banned) if len(keys) else None
     if shadow is None:
@@ -159,7 +140,7 @@ def _movable_on(view: Outlook, partition: int) -> IntArray:
     return np.flatnonzero(here).astype(np.int64)
 
 
-def _apply_move(draft: _Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
+def _apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
     """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
     utilisation, risk = view.utilisation(), view.total_risk()
@@ -193,7 +174,7 @@ def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, r
     return lowers and risk - view.total_risk() > option.price
 
 
-def _apply_shadow(draft: _Draft, option: ShadowOption) -> None:
+def _apply_shadow(draft: Draft, option: ShadowOption) -> None:
     view, snapshot = draft.view, draft.view.snapshot
     source = int(view.primary[option.key])
     was = reasons.Before.of(view.utilisation()[source], view.policy.high_water)
@@ -211,7 +192,7 @@ def _apply_shadow(draft: _Draft, option: ShadowOption) -> None:
     )
 
 
-def _relief_helps(draft: _Draft, before: FloatArray) -> bool:
+def _relief_helps(draft: Draft, before: FloatArray) -> bool:
     """Whether the worst LPS among the touched partitions falls, recomputed from scratch (true where nothing was touched)."""
     if not draft.relieving:
         return True
@@ -221,7 +202,7 @@ def _relief_helps(draft: _Draft, before: FloatArray) -> bool:
     return _worst(after[touched]) < _worst(before[touched]) - TOLERANCE and _worst(after) <= _worst(before) + TOLERANCE
 
 
-def _drain(draft: _Draft) -> None:
+def _drain(draft: Draft) -> None:
     """Move keys off draining partitions, the fullest first."""
     view = draft.view
     banned: set[tuple[int, int]] = set()
@@ -234,7 +215,7 @@ def _drain(draft: _Draft) -> None:
             _apply_move(draft, source, search.best, banned, draining=True)
 
 
-def _shorten_far_reads(draft: _Draft) -> None:
+def _shorten_far_reads(draft: Draft) -> None:
     """Copy keys that are read from far away to where they are read, while no partition gets too full by it."""
     view = draft.view
     candidates = np.flatnonzero(shadowable(view.snapshot, view.policy) & view.snapshot.active[view.primary])
@@ -255,29 +236,7 @@ def _shorten_far_reads(draft: _Draft) -> None:
             _apply_shadow(draft, option)
 
 
-def _remove_shadows(draft: _Draft) -> None:
-    """Remove standing shadows whose reason has gone."""
-    view, snapshot = draft.view, draft.view.snapshot
-    for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
-        code = removal_reason(view, shadow)
-        if code is None:
-            continue
-        view.remove_shadow(shadow.key, shadow.partition)
-        if _worst(view.lps()) > draft.ceiling:
-            view.add_shadow(shadow.key, shadow.partition)
-            continue
-        draft.removals.append(
-            ShadowCopy(
-                shadow_id=shadow.shadow_id,
-                key=snapshot.keys[shadow.key],
-                source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
-                target=snapshot.partitions[shadow.partition].partition_id,
-                reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
-            )
-        )
-
-
-def _finish(draft: _Draft, before: FloatArray, after: FloatArray) -> Plan:
+def _finish(draft: Draft, before: FloatArray, after: FloatArray) -> Plan:
     """Order the moves by urgency, refuse what stays over its mark, and name everything."""
     view, snapshot = draft.view, draft.view.snapshot
     limits = {"moves_left": draft.allowance.moves, "bytes_left": draft.allowance.size_bytes}

@@ -1,0 +1,29 @@
+"""A plan in the making: what has been chosen so far, and what is left of the hour's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from foreshard.model import Move, ShadowCopy
+from foreshard.plan.clump import Allowance
+from foreshard.plan.outlook import Outlook
+
+
+@dataclass
+class Draft:
+    """A plan in the making."""
+
+    view: Outlook
+    ceiling: float
+    moves: list[Move] = field(default_factory=list)
+    shadows: list[ShadowCopy] = field(default_factory=list)
+    removals: list[ShadowCopy] = field(default_factory=list)
+    obstacles: dict[int, str] = field(default_factory=dict)
+    relieving: set[int] = field(default_factory=set)
+    size_bytes: float = 0.0
+
+    @property
+    def allowance(self) -> Allowance:
+        """What is left of the limits for moves."""
+        policy = self.view.policy
+        return Allowance(policy.maximum_moves - len(self.moves), policy.maximum_bytes - self.size_bytes)

@@ -1,0 +1,40 @@
+"""Which standing shadows a plan takes away, and which must stay."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.model import FloatArray, ShadowCopy
+from foreshard.plan import reasons
+from foreshard.plan.draft import Draft
+from foreshard.plan.shadowing import removal_reason
+
+
+def remove_shadows(draft: Draft, before: FloatArray) -> None:
+    """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
+    view, snapshot = draft.view, draft.view.snapshot
+    for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
+        code = removal_reason(view, shadow)
+        if code is None:
+            continue
+        view.remove_shadow(shadow.key, shadow.partition)
+        if float(view.lps().max(initial=0.0)) > draft.ceiling or _target_over_its_mark(draft, before):
+            view.add_shadow(shadow.key, shadow.partition)
+            continue
+        draft.removals.append(
+            ShadowCopy(
+                shadow_id=shadow.shadow_id,
+                key=snapshot.keys[shadow.key],
+                source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
+                target=snapshot.partitions[shadow.partition].partition_id,
+                reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
+            )
+        )
+
+
+def _target_over_its_mark(draft: Draft, before: FloatArray) -> bool:
+    """Whether a partition that this plan gives something to is over the high-water mark, and farther than it was."""
+    chosen = {change.target for change in (*draft.moves, *draft.shadows)}
+    targets = [p for p, partition in enumerate(draft.view.snapshot.partitions) if partition.partition_id in chosen]
+    lps = draft.view.lps()[targets]
+    return bool((lps > np.maximum(draft.view.policy.high_water, before[targets])).any())
