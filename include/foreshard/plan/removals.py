@@ -34,7 +34,7 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
 
 def _target_over_its_mark(draft: Draft, before: FloatArray) -> bool:
     """Whether a partition that this plan gives something to is over the high-water mark, and farther than it was."""
-    chosen = {change.target for change in (*draft.moves, *draft.shadows)}
+    chosen = {move.target for move in draft.moves} | {shadow.target for shadow in draft.shadows}
     targets = [p for p, partition in enumerate(draft.view.snapshot.partitions) if partition.partition_id in chosen]
     lps = draft.view.lps()[targets]
     return bool((lps > np.maximum(draft.view.policy.high_water, before[targets])).any())
