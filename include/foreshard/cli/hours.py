@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 
-class HourType(click.ParamType):
+class HourType(click.ParamType[datetime]):
     """A UTC hour in ISO 8601, as Airflow's partition keys and people write it: 2014-11-20T08, 2014-11-20T08:00:00Z."""
 
     name = "hour"
