@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": FOUNDATION,
     "ports": FOUNDATION | {"consistency"},
     **{room: FOUNDATION | SHARED_PURE | {"settings"} for room in PURE},
+    "replay": FOUNDATION | SHARED_PURE | {"settings", "observe", "forecast", "plan", "routing"},
     **{room: FOUNDATION | SHARED_PURE | {"settings", "ports", "consistency"} for room in STATE_MACHINES},
     "adapters": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports"},
     "wiring": FOUNDATION | {"settings", "ports", "adapters"},

@@ -20,6 +20,7 @@ COMMANDS = {
     "observe": "foreshard.cli.observe:observe",
     "partitions": "foreshard.cli.partitions:partitions",
     "plan": "foreshard.cli.plan:plan",
+    "replay": "foreshard.cli.replay:replay",
     "route": "foreshard.cli.route:route",
     "shadows": "foreshard.cli.shadows:shadows",
     "sidecar": "foreshard.cli.sidecar:sidecar",

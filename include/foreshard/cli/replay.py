@@ -1,0 +1,109 @@
+"""``foreshard replay``: what each policy would have done on a log; and synthetic logs of which the truth is known."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from foreshard.stages.replay import Replayed
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _RunByDefault(click.Group):
+    """A group whose first argument is a subcommand or, where it isn't one, the log of ``run``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` before anything that isn't a subcommand or a request for help."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args.insert(0, "run")
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunByDefault)
+def replay() -> None:
+    """Replay a log under several policies: `foreshard replay LOG [options]` (see `foreshard replay run --help`)."""
+
+
+@replay.command("run")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--partitions", default=4, show_default=True, help="Equal partitions, at the log's own locations.")
+@click.option("--utilisation", default=0.7, show_default=True, help="Median daily peak hour ÷ capacity of all together.")
+@click.option("--layout", default=None, type=FILE, help="Partitions from a JSON file instead.")
+@click.option("--policies", default=None, help="Some of them, by comma; all by default.")
+@click.option("--days", default=None, type=click.IntRange(min=1), help="Replay the log's last days only.")
+@click.option("--locations", default=None, type=FILE, help="CSV name,latitude,longitude; by default <log>-locations.csv.")
+@click.option("--rates", default=None, type=FILE, help="What a synthetic log was drawn from, for the oracle.")
+@click.option("--json", "figures", default=None, type=FILE, help="Write the figures there.")
+@click.option("--html", "page", default=None, type=FILE, help="Write the page there.")
+def run(
+    log: Path,
+    partitions: int,
+    utilisation: float,
+    layout: Path | None,
+    policies: str | None,
+    days: int | None,
+    locations: Path | None,
+    rates: Path | None,
+    figures: Path | None,
+    page: Path | None,
+) -> None:
+    """Replay LOG (Parquet, CSV or JSON Lines with the standard columns); what is learnt from comes before what is replayed."""
+    from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log, save_replay
+    from foreshard.wiring import Wiring
+
+    chosen = POLICIES if policies is None else tuple(name.strip() for name in policies.split(",") if name.strip())
+    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates)
+    with ExitStack() as stack:
+        wiring = stack.enter_context(Wiring())
+        bars: dict[str, Any] = {}
+        done: dict[str, int] = {}
+
+        def report(policy: str, at: int, of: int) -> None:
+            if policy not in bars:
+                bar: Any = click.progressbar(length=of, label=f"{policy:>16}", file=sys.stderr)
+                bars[policy] = stack.enter_context(bar)
+            bars[policy].update(at - done.get(policy, 0))
+            done[policy] = at
+            if at == of:
+                bars[policy].render_finish()
+
+        replayed = replay_log(wiring, log, request, report)
+    save_replay(replayed, figures, page)
+    _print(replayed)
+    for path in (figures, page):
+        if path is not None:
+            click.echo(f"wrote {path}")
+
+
+@replay.command("synthesise")
+@click.argument("name")
+@click.option("--output", required=True, type=FILE, help="A .parquet file; its rates and locations are written beside it.")
+@click.option("--keys", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--days", default=70, show_default=True, type=click.IntRange(min=3))
+@click.option("--seed", default=0, show_default=True, type=int)
+def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None:
+    """Write a synthetic log NAME: diurnal, launches or groups."""
+    from foreshard.stages.replay_synthetic import write_synthetic_log
+
+    for path in write_synthetic_log(name, output, keys, days, seed):
+        click.echo(f"wrote {path}")
+
+
+def _print(replayed: Replayed) -> None:
+    from foreshard.replay.page import HEADINGS, figure
+
+    for note in replayed.notes:
+        click.echo(f"note: {note}")
+    rows: list[list[str]] = [["policy", *HEADINGS.values()]]
+    for policy, figures in replayed.document["policies"].items():
+        rows.append([policy, *(figure(name, figures[name]) for name in HEADINGS)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for first, *rest in rows:
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        click.echo("  ".join((first.ljust(widths[0]), *cells)))

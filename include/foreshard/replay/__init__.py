@@ -1,0 +1,1 @@
+"""The lab: any log's hours again, under several policies, each knowing only what had happened before."""

@@ -1,0 +1,153 @@
+"""Forecasts within the lab: from the past alone, for every key at once, cheap enough to be made anew each hour.
+
+Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, and
+all keys' last hours, compared with it. How far off that has been gives the spread: variance per unit of mean, key by key, and
+the part of it that all keys have in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from foreshard.forecast.similar_days import similar_days, weekly_profiles
+from foreshard.model import FloatArray
+from foreshard.replay.log import ReplayLog
+from foreshard.replay.past import Past
+
+HORIZON = 24
+DAY = 24
+WARM_UP_DAYS = 7
+LONG, SHORT = 0.5 ** (1 / 36), 0.5 ** (1 / 2)
+"""Half-lives of a key's level (36 h) and of the level of all keys together (2 h)."""
+PRIOR_ACCESSES = 24.0
+"""A key's level is trusted as if that many of its usual accesses had confirmed the forecast."""
+PRIOR_HOURS = 72.0
+"""A key's own spread counts as much as that of all keys after so many hours."""
+FADING = 0.5 ** (1 / (14 * 24))
+"""How fast past errors are forgotten (half-life 14 days)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Mean and sigma (K, H) in cost per hour from the hour ``now`` on, and the errors' common part (0 to 1)."""
+
+    mean: FloatArray
+    sigma: FloatArray
+    correlation: float
+
+
+class Foresight(Protocol):
+    """Says what the coming hours will bring."""
+
+    def ahead(self, past: Past) -> Outcome:
+        """For the hours from ``past.now`` on."""
+
+
+class Seasonal:
+    """The honest one: it is shown the past, hour after hour."""
+
+    def __init__(self, training_hours: int, epoch_hour: int) -> None:
+        """``epoch_hour``: the log's first hour, in hours since 1970."""
+        self._window, self._epoch = training_hours, epoch_hour
+        self._began = False
+        self._fitted_at = self._next = 0
+
+    def ahead(self, past: Past) -> Outcome:
+        """Take in the hours since the last call, and forecast."""
+        if not self._began:
+            self._begin(past)
+        recent = past.costs(self._window + WARM_UP_DAYS * DAY)
+        offset = past.now - recent.shape[1]
+        while self._next < past.now:
+            self._learn(recent[:, : self._next - offset], recent[:, self._next - offset], self._next)
+            self._next += 1
+        if past.now - self._fitted_at >= DAY:
+            self._fit(recent, past.now)
+        return self._outcome(past.now)
+
+    def _begin(self, past: Past) -> None:
+        self._began = True
+        keys, back = len(past.keys), min(WARM_UP_DAYS * DAY, max(0, past.now - DAY))
+        self._next = past.now - back
+        self._actual, self._expected = np.zeros(keys), np.zeros(keys)
+        self._all = np.ones(2)
+        self._squares, self._means, self._hours = np.zeros(keys), np.zeros(keys), 0.0
+        self._total = np.zeros(3)
+        window = past.costs(self._window + back)
+        known = window[:, : window.shape[1] - back] if back else window
+        self._fit(known, self._next)
+
+    def _fit(self, costs: FloatArray, now: int) -> None:
+        """Fit the seasonal mean of the next 48 hours, from hour ``now`` on."""
+        costs = costs[:, -self._window :]
+        ahead = self._epoch + now + np.arange(2 * DAY, dtype=np.int64)
+        if not costs.shape[1]:
+            self._base: FloatArray = np.zeros((len(costs), 2 * DAY))
+        else:
+            numbers = self._epoch + now - costs.shape[1] + np.arange(costs.shape[1], dtype=np.int64)
+            (profile,) = weekly_profiles(costs, np.ones(costs.shape, bool), numbers, (0.85,))
+            self._base = np.maximum(similar_days(profile, ahead), 0.0)
+        self._unit = self._usual_cost(costs)
+        self._base += 0.02 * self._unit[:, None]
+        self._fitted_at = now
+
+    def _usual_cost(self, costs: FloatArray) -> FloatArray:
+        """What one access of each key costs, about: the smallest cost that an hour has had (all keys' median before)."""
+        smallest = np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf)
+        known = smallest[np.isfinite(smallest)]
+        return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
+
+    def _level(self) -> FloatArray:
+        prior = PRIOR_ACCESSES * self._unit
+        return np.asarray((self._actual + prior) / (self._expected + prior))
+
+    def _learn(self, before: FloatArray, came: FloatArray, hour: int) -> None:
+        """Compare what came in ``hour`` with what was expected, before it is taken in."""
+        if hour - self._fitted_at >= DAY:
+            self._fit(before, hour)
+        base: FloatArray = self._base[:, hour - self._fitted_at]
+        expected = base * self._level()
+        error = came - expected
+        self._squares = FADING * self._squares + error**2
+        self._means = FADING * self._means + expected
+        self._hours = FADING * self._hours + 1.0
+        sigma = np.sqrt(self._dispersion() * expected)
+        self._total = FADING * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
+        self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
+        self._all = SHORT * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
+
+    def _dispersion(self) -> FloatArray:
+        """Variance ÷ mean of each key's errors (K), the keys' own shrunk towards that of all together, and Poisson at least."""
+        pooled = float((self._squares / self._unit).sum() / max(self._means.sum(), 1e-9))
+        weight = self._hours / (self._hours + PRIOR_HOURS)
+        own = self._squares / np.maximum(self._means, 1e-9)
+        mixed = weight * own + (1.0 - weight) * max(pooled, 1.0) * self._unit
+        return np.asarray(np.clip(mixed, 0.8 * self._unit, 50.0 * self._unit))
+
+    def _outcome(self, now: int) -> Outcome:
+        start = now - self._fitted_at
+        mean = self._base[:, start : start + HORIZON] * self._level()[:, None]
+        together = float(np.clip(self._all[0] / self._all[1], 0.5, 2.0)) - 1.0
+        mean = mean * (1.0 + together * SHORT ** np.arange(HORIZON))[None]
+        sigma = np.sqrt(self._dispersion()[:, None] * mean)
+        squared, apart, joined = self._total.tolist()
+        common = (squared - apart) / (joined - apart) if joined > apart > 0 else 0.0
+        return Outcome(mean, sigma, float(np.clip(common, 0.0, 1.0)))
+
+
+class TrueFuture:
+    """The oracle: it knows what each hour will cost, or, where they are known, the ``mean`` and ``sigma`` behind it."""
+
+    def __init__(self, log: ReplayLog, mean: FloatArray | None = None, sigma: FloatArray | None = None) -> None:
+        self._mean = log.costs if mean is None else mean
+        self._sigma = sigma
+
+    def ahead(self, past: Past) -> Outcome:
+        """The next hours as they will be; after the log's end, as its last ones were."""
+        hours = np.minimum(past.now + np.arange(HORIZON), self._mean.shape[1] - 1)
+        mean = self._mean[:, hours].astype(np.float64)
+        sigma = np.zeros_like(mean) if self._sigma is None else self._sigma[:, hours].astype(np.float64)
+        return Outcome(mean, sigma, 0.0)

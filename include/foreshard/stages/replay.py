@@ -1,0 +1,288 @@
+"""Replay: a log's hours again under several policies → figures (JSON), a page, and a summary; needs no database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from foreshard.errors import ConfigurationError
+from foreshard.model import ONE_HOUR, Location
+from foreshard.observe.co_access import CoAccessRules
+from foreshard.plan.snapshot import PlanPolicy
+from foreshard.replay.foresight import Seasonal, TrueFuture
+from foreshard.replay.layout import Layout, equal_layout, parse_layout
+from foreshard.replay.log import ReplayLog, gather_log
+from foreshard.replay.measures import Measures, measure
+from foreshard.replay.page import page
+from foreshard.replay.past import Policy, ReplayRules
+from foreshard.replay.planned import Planned, Timing
+from foreshard.replay.policies import MongoBalance, Reactive, StaticGeo, StaticHash
+from foreshard.replay.simulate import Run, replay
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+    from foreshard.wiring import Wiring
+
+POLICIES = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle")
+MINIMUM_DAYS = 2
+"""A shorter log is not replayed: nothing would be left to learn from, or to be measured."""
+
+Progress = Callable[[str, int, int], None]
+"""progress(policy, done, of)."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay came to: ``document`` is the JSON, ``notes`` are remarks for people."""
+
+    document: Mapping[str, Any]
+    measures: Mapping[str, Measures]
+    notes: tuple[str, ...]
+    html: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """What to replay: N equal partitions of a wanted utilisation, or the ``layout`` file.
+
+    ``rates``: a file of what the oracle knows of a synthetic log (columns ``partitionable_key, hour, mean, sigma``).
+    """
+
+    partitions: int = 4
+    utilisation: float = 0.7
+    layout: Path | None = None
+    policies: tuple[str, ...] = POLICIES
+    days: int | None = None
+    locations: Path | None = None
+    rates: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySummary:
+    """Where the page and the figures are, and each policy's overload hours and moves."""
+
+    log: str
+    page: Path
+    figures: Path
+    overload_hours: Mapping[str, int]
+    moves: Mapping[str, int]
+
+
+def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: Progress | None = None) -> Replayed:
+    """Replay ``path`` under each policy; raise :class:`CorruptLog` or :class:`ConfigurationError` for bad input."""
+    unknown = [name for name in request.policies if name not in POLICIES]
+    if unknown or not request.policies:
+        raise ConfigurationError("--policies", f"unknown policy {', '.join(unknown) or '(none)'}", f"use {', '.join(POLICIES)}")
+    settings = wiring.settings
+    log = _read(wiring, path, request)
+    start, notes = _start(log, request, settings)
+    places = _locations(path, request)
+    layout = _layout(log, start, request, places)
+    notes += _remarks(log, layout)
+    runs = {
+        name: replay(log, layout, _policy(name, log, layout, settings, request), start, _rules(settings), _told(progress, name))
+        for name in dict.fromkeys(request.policies)
+    }
+    measures = {name: measure(run, log, layout.capacity) for name, run in runs.items()}
+    document = _document(path, log, start, layout, request, runs, measures, notes)
+    return Replayed(document, measures, tuple(notes), page(document, log, layout, runs))
+
+
+def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> None:
+    """Write the JSON and the page where they are wanted."""
+    for path, text in ((figures, json.dumps(replayed.document, indent=1) + "\n"), (html, replayed.html)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def what_if(wiring: Wiring, log: str, name: str, changes: Mapping[str, Any]) -> ReplaySummary:
+    """Replay with some settings and sizes changed; the page and figures go to ``data_dir/replays/name``.
+
+    ``changes``: any of ``high_water, low_water, horizon_hours, partitions, utilisation, days``; None leaves a setting.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    plan = wiring.settings.plan.model_dump() | {k: given[k] for k in ("high_water", "low_water") if k in given}
+    forecast = wiring.settings.forecast.model_dump() | {k: given[k] for k in ("horizon_hours",) if k in given}
+    settings = wiring.settings.model_copy(
+        update={
+            "plan": type(wiring.settings.plan).model_validate(plan),
+            "forecast": type(wiring.settings.forecast).model_validate(forecast),
+        }
+    )
+    request = ReplayRequest(**{k: given[k] for k in ("partitions", "utilisation", "days") if k in given})
+    replayed = replay_log(type(wiring)(settings), Path(log), request)
+    folder = wiring.settings.data_dir / "replays" / name
+    save_replay(replayed, folder / "replay.json", folder / "replay.html")
+    return ReplaySummary(
+        log=log,
+        page=folder / "replay.html",
+        figures=folder / "replay.json",
+        overload_hours={policy: found.overload_hours for policy, found in replayed.measures.items()},
+        moves={policy: found.moves for policy, found in replayed.measures.items()},
+    )
+
+
+def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
+    observe = wiring.settings.observe
+    days = None if request.days is None else request.days + wiring.settings.forecast.history_days
+    return gather_log(
+        wiring.access_log_batches(path),
+        {name: setting.kind for name, setting in observe.request_types.items()},
+        {name: setting.weight for name, setting in observe.request_types.items()},
+        CoAccessRules(observe.co_access_window, observe.maximum_keys_per_session, observe.maximum_pairs_per_hour, 1),
+        str(path),
+        days,
+    )
+
+
+def _start(log: ReplayLog, request: ReplayRequest, settings: Settings) -> tuple[int, list[str]]:
+    """The first replayed hour, behind what the forecasts learn from; in a short log they learn from its first half."""
+    if log.hours < 24 * MINIMUM_DAYS:
+        span = f"{log.hours} hours"
+        raise ConfigurationError("LOG", f"it covers {span} only", f"give a log of at least {MINIMUM_DAYS} days")
+    training = settings.forecast.history_days * 24
+    notes = []
+    if request.days is not None:
+        if log.hours < 24 * request.days + training:
+            notes.append(f"the log has {log.hours / 24:.1f} days, less than --days and the training window together")
+        return max(24, log.hours - 24 * request.days), notes
+    if log.hours <= 2 * training:
+        notes.append(f"the log is short: its first half is learnt from instead of {settings.forecast.history_days} days")
+        return max(24, log.hours // 2), notes
+    return training, notes
+
+
+def _locations(path: Path, request: ReplayRequest) -> dict[str, Location]:
+    """Coordinates from ``--locations``, or from ``<log>-locations.csv`` beside the log."""
+    file = request.locations or path.with_name(f"{path.name.split('.')[0]}-locations.csv")
+    if request.locations is None and not file.is_file():
+        return {}
+    try:
+        table = pd.read_csv(file, dtype={"name": str})
+        rows = zip(table["name"], table["latitude"].astype(float), table["longitude"].astype(float), strict=True)
+        return {name: Location(name, latitude, longitude) for name, latitude, longitude in rows}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            "--locations", f"{file} can't be read ({error})", "give a CSV with name,latitude,longitude"
+        ) from None
+
+
+def _layout(log: ReplayLog, start: int, request: ReplayRequest, places: Mapping[str, Location]) -> Layout:
+    if request.layout is None:
+        return equal_layout(log, start, request.partitions, request.utilisation, places)
+    try:
+        document = json.loads(request.layout.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError("--layout", f"{request.layout} can't be read ({error})", "give a JSON file") from None
+    return parse_layout(document, request.layout.name, places)
+
+
+def _remarks(log: ReplayLog, layout: Layout) -> list[str]:
+    notes = [f"{count:,} records left out: {reason}" for reason, count in sorted(log.left_out.items())]
+    if log.unknown_types:
+        shown = ", ".join(log.unknown_types[:5])
+        notes.append(f"request types that the settings don't name count as writes of cost 1 where there is no cost: {shown}")
+    unplaced = sorted(set(log.locations) - set(layout.locations))
+    if len(log.locations) > 1 and unplaced:
+        notes.append(f"no coordinates for {', '.join(unplaced[:5])}: different places count as 1000 km apart")
+    if not log.locations:
+        notes.append("the log has no locations: distances are 0")
+    if not len(log.pair_a):
+        notes.append("no two keys were used together by one session or user: co-access is 0")
+    if len(layout.partitions) == 1:
+        notes.append("one partition: nothing can be moved")
+    return notes
+
+
+def _rules(settings: Settings) -> ReplayRules:
+    return ReplayRules(training_hours=settings.forecast.history_days * 24)
+
+
+def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, request: ReplayRequest) -> Policy:
+    if name == "static_hash":
+        return StaticHash(layout)
+    if name == "static_geo":
+        return StaticGeo(layout, log.locations)
+    if name == "reactive":
+        return Reactive(layout)
+    if name == "mongodb_balance":
+        return MongoBalance(layout)
+    policy, timing = _planning(settings)
+    if name == "predictive":
+        epoch = round(log.first.timestamp() / 3600)
+        return Planned(log, layout, Seasonal(timing.window_hours, epoch), policy, timing)
+    known = _rates(request.rates, log) if request.rates else (None, None)
+    return Planned(log, layout, TrueFuture(log, *known), policy, timing)
+
+
+def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
+    from foreshard.stages.snapshot import plan_policy
+
+    plan, window = settings.plan, settings.forecast.history_days * 24
+    from foreshard.load import ServingRule
+
+    rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
+    timing = Timing(plan.cooldown, plan.no_return, settings.observe.minimum_distinct_users, window)
+    return plan_policy(settings, rule), timing
+
+
+def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """What a synthetic log was drawn from, (K, T)."""
+    try:
+        table = pd.read_parquet(path, columns=["partitionable_key", "hour", "mean", "sigma"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            "--rates", f"{path} can't be read ({error})", "give the file that `synthesise` wrote"
+        ) from None
+    key = pd.Index(log.keys).get_indexer(pd.Index(table["partitionable_key"].astype(str)))
+    hour = ((table["hour"] - pd.Timestamp(log.first)) // pd.Timedelta(hours=1)).to_numpy(np.int64)
+    kept = (key >= 0) & (hour >= 0) & (hour < log.hours)
+    mean, sigma = np.zeros(log.costs.shape, np.float32), np.zeros(log.costs.shape, np.float32)
+    mean[key[kept], hour[kept]] = table["mean"].to_numpy(np.float32)[kept]
+    sigma[key[kept], hour[kept]] = table["sigma"].to_numpy(np.float32)[kept]
+    return mean, sigma
+
+
+def _told(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, of: progress(name, done, of)
+
+
+def _document(
+    path: Path,
+    log: ReplayLog,
+    start: int,
+    layout: Layout,
+    request: ReplayRequest,
+    runs: Mapping[str, Run],
+    measures: Mapping[str, Measures],
+    notes: Sequence[str],
+) -> Mapping[str, Any]:
+    return {
+        "log": {
+            "name": path.name,
+            "records": log.records,
+            "keys": len(log.keys),
+            "hours": log.hours,
+            "first_hour": log.first.isoformat(),
+            "replayed_from": log.hour(start).isoformat(),
+            "replayed_hours": log.hours - start,
+            "days": round((log.hours - start) * ONE_HOUR / timedelta(days=1), 3),
+            "notes": list(notes),
+        },
+        "layout": {
+            "utilisation": None if request.layout else request.utilisation,
+            "partitions": [
+                {"partition_id": p.partition_id, "geographic_location": p.geographic_location, "capacity": p.capacity}
+                for p in layout.partitions
+            ],
+        },
+        "policies": {name: dict(measures[name].document()) for name in runs},
+    }
