@@ -13,7 +13,7 @@ from foreshard.adapters.mongo_control_feed import ControlFeed
 from foreshard.adapters.mongo_load import MongoLoadStore
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.adapters.routing_file import RoutingFile
+from foreshard.adapters.routing_file import RoutingFile, name_of
 from foreshard.model import (
     DefaultRule,
     Location,
@@ -25,6 +25,7 @@ from foreshard.model import (
     RoutingTable,
 )
 from foreshard.routing.decision import RouteRequest
+from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar.follower import Follower
 from foreshard.sidecar.service import RouteService
 from foreshard.stack.mongod import Mongod
@@ -168,6 +169,28 @@ def test_a_gap_in_the_publications_is_closed_by_reading_the_whole_table(control)
     control.database["routing_versions"].delete_one({"_id": 3})
     assert control.follower.sync() == 4
     assert control.route("k1")["epoch"] == 4
+
+
+def test_a_whole_table_is_read_as_its_published_image_and_answered_from_the_mapped_file(control):
+    control.register()
+    control.routing.initialise(first_table())
+    control.routing.publish([PlacementChange("k1", "beta", (), 1, 2)], "move")
+    assert control.follower.sync() == 2
+    placements = control.service.table().placements
+    assert isinstance(placements, PackedPlacements)
+    assert set(placements.changed) == {"k1"}
+    assert control.file.image() == name_of(placements.base)
+    assert (control.route("k1")["epoch"], control.route("k2")["epoch"]) == (2, 1)
+    assert control.file.load().partitions == control.service.partitions
+
+
+def test_an_image_that_is_not_whole_is_not_used_and_the_rows_are_read(control, caplog):
+    control.register()
+    control.routing.initialise(first_table())
+    control.database["routing_images"].delete_many({})
+    assert control.follower.sync() == 1
+    assert "its rows are read instead" in caplog.text
+    assert control.route("k1")["partition"] == "alpha"
 
 
 def test_another_table_with_a_lower_version_is_recognised_and_taken(control):

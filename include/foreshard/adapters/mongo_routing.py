@@ -3,7 +3,8 @@
 ``routing_table {_id: key, primary, shadows, epoch, version}``: one row per listed key; ``version`` changed it last.
 ``routing_state {_id: "table", version, identity, default_rule: {partitions, weights}, published_at}``: the version document.
 Every publication raises it first, inside its transaction, so that publications follow each other without gaps. A table exists
-from the moment when this document does (``mongo_first_table``).
+from the moment when this document does; ``loading: true`` until all its rows are there as well (``mongo_first_table``), and
+``image`` names its packed form (``mongo_routing_image``).
 ``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch,
 before: {primary, shadows, epoch}}], chunks, default_rule}``: one publication; many changes stand in ``routing_changes
 {_id: {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
@@ -36,9 +37,10 @@ from foreshard.adapters.mongo_routing_documents import (
     rule_document,
     rule_of,
 )
-from foreshard.errors import InvalidChange, NoRoutingTable, StaleEpoch
+from foreshard.adapters.mongo_routing_image import COLLECTION, pieces_of, published_image, table_of
+from foreshard.errors import InvalidChange, NoRoutingTable, StaleEpoch, TableStillLoading
 from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
-from foreshard.ports.routing import Publication
+from foreshard.ports.routing import Publication, PublishedImage
 
 Within = Callable[[ClientSession, int], None]
 
@@ -74,10 +76,33 @@ class MongoRoutingStore:
             head = self._database["routing_state"].find_one({"_id": HEAD}, session=session)
             if head is None:
                 raise NoRoutingTable(self._database.name)
+            image = published_image(self._database, head) if head.get("loading") else None
+            if image is not None:
+                return table_of(image)
             with collector_paused():
                 rows = self._rows.find({}, session=session, batch_size=LOAD_ROWS)
                 placements = {row["_id"]: placement_of(row) for row in rows}
         return RoutingTable(int(head["version"]), placements, rule_of(head["default_rule"]), head["published_at"])
+
+    def image(self) -> PublishedImage | None:
+        """The newest packed form of the table, which ``since`` its version brings up to date."""
+        head = self._state.find_one({"_id": HEAD})
+        return published_image(self._database, head) if head else None
+
+    def repack(self) -> int:
+        """Publish the packed form of the table as it is, for sidecars that come later; return its version."""
+        version, identity = self.head()
+        standing = self.image()
+        if standing is not None and standing.version == version:
+            return version
+        table = self.current()
+        self._database[COLLECTION].delete_many({"_id.identity": identity, "_id.version": table.version})
+        pieces = list(pieces_of(table, identity))
+        self._database[COLLECTION].insert_many(pieces)
+        mine = {"_id": HEAD, "identity": identity, "image.version": {"$not": {"$gt": table.version}}}
+        self._state.update_one(mine, {"$set": {"image": {"version": table.version, "pieces": len(pieces)}}})
+        self._database[COLLECTION].delete_many({"_id.identity": identity, "_id.version": {"$lt": version}})
+        return table.version
 
     def since(self, version: int) -> tuple[Publication, ...]:
         """The publications after ``version``, in order."""
@@ -148,13 +173,14 @@ class MongoRoutingStore:
     def _raise_version(self, session: ClientSession, fields: Mapping[str, Any] | None = None) -> tuple[int, datetime]:
         now = datetime.now(UTC)
         head = self._database["routing_state"].find_one_and_update(
-            {"_id": HEAD},
+            {"_id": HEAD, "loading": {"$ne": True}},
             {"$inc": {"version": 1}, "$set": {"published_at": now, **(fields or {})}},
             return_document=ReturnDocument.AFTER,
             session=session,
         )
         if head is None:
-            raise NoRoutingTable(self._database.name)
+            loading = self._database["routing_state"].find_one({"_id": HEAD}, {"_id": 1}, session=session)
+            raise TableStillLoading(self._database.name) if loading else NoRoutingTable(self._database.name)
         return int(head["version"]), now
 
     def _change_rows(self, session: ClientSession, changes: Sequence[PlacementChange], version: int) -> dict[str, Placement]:

@@ -22,7 +22,7 @@ def compact(folder: Path) -> bool:
     with file.locked():
         if file.image() != before:
             return False
-        file.keep(file.write(parts), saved.confirmed_at)
+        file.keep(file.write(parts), saved)
     return True
 
 

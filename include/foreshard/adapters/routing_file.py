@@ -73,7 +73,7 @@ class RoutingFile:
         """Pack all of ``saved`` into a new image; the one that stood becomes the one before."""
         names = [partition.partition_id for partition in saved.partitions]
         packed = pack(saved.table.placements.values(), random_seeds(), names)
-        self.keep(self.write(image_parts(packed, description_of(saved))), saved.confirmed_at)
+        self.keep(self.write(image_parts(packed, description_of(saved))), saved)
 
     def write(self, parts: Iterable[Part]) -> Path:
         """Write an image beside the one that stands; return its path, from which it can be read already."""
@@ -85,16 +85,21 @@ class RoutingFile:
                 file.write(part)
         return fresh
 
-    def keep(self, fresh: Path, confirmed_at: float) -> None:
-        """Flush an image that ``write`` has written, and put it in the place of the one that stands."""
+    def keep(self, fresh: Path, saved: SavedRouting, *, beside: bool = False) -> None:
+        """Flush an image that ``write`` has written, and put it in the place of the one that stands.
+
+        ``beside``: what ``saved`` says besides the image's rows (its partitions, say) is not in the image; write it beside.
+        """
         _flush(fresh)
+        if beside and isinstance(saved.table.placements, PackedPlacements):
+            write_overlay(self._overlay(_image_at(fresh)), Overlay(description_of(saved), saved.table.placements.changed))
         if self.path.is_file():
             kept = self._folder / f".previous.{os.getpid()}"
             kept.unlink(missing_ok=True)
             os.link(self.path, kept)
             kept.replace(self.previous)
         fresh.replace(self.path)
-        self.confirm(confirmed_at)
+        self.confirm(saved.confirmed_at)
         self._folder_changed()
         self._drop_overlays()
 
@@ -165,7 +170,7 @@ def read_routing(path: Path) -> SavedRouting:
         raise CorruptRoutingFile(str(path), f"can't be read ({error.strerror})") from error
     try:
         image = open_image(content)
-        found = _saved(image.description, PackedPlacements(image.table), status.st_mtime)
+        found = routing_of(image.description, PackedPlacements(image.table), status.st_mtime)
     except ImageDamaged as error:
         raise CorruptRoutingFile(str(path), str(error)) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -177,7 +182,7 @@ def _with_overlay(path: Path, image: Image, found: SavedRouting) -> SavedRouting
     beside = overlay_of(path.parent, image.name)
     try:
         overlay = read_overlay(beside)
-        return _saved(overlay.description, PackedPlacements(image.table, overlay.changed), found.confirmed_at)
+        return routing_of(overlay.description, PackedPlacements(image.table, overlay.changed), found.confirmed_at)
     except FileNotFoundError:
         return found
     except CorruptRoutingFile as error:
@@ -225,7 +230,8 @@ def description_of(saved: SavedRouting) -> dict[str, Any]:
     }
 
 
-def _saved(description: Mapping[str, Any], placements: Mapping[str, Placement], confirmed_at: float) -> SavedRouting:
+def routing_of(description: Mapping[str, Any], placements: Mapping[str, Placement], confirmed_at: float) -> SavedRouting:
+    """The routing that :func:`description_of` describes, with these placements."""
     about = description
     rule = DefaultRule(tuple(about["default_rule"][0]), tuple(about["default_rule"][1]))
     table = RoutingTable(about["version"], placements, rule, datetime.fromisoformat(about["published_at"]))

@@ -85,6 +85,13 @@ def diff(old: int, new: int | None) -> None:
 
 
 @table.command()
+def pack() -> None:
+    """Publish the table's packed form anew, so that sidecars that come later read one file instead of every change."""
+    with _wiring() as wiring:
+        click.echo(f"packed version {wiring.routing.repack()}")
+
+
+@table.command()
 @click.argument("version", type=click.IntRange(1))
 @click.option("--dry-run", is_flag=True, help="Only say what it would take; for now, this is all that it can do.")
 def rollback(version: int, dry_run: bool) -> None:

@@ -47,6 +47,7 @@ from foreshard.errors.routing import (
     TableGap,
     TableLoadSuperseded,
     TableNotPackable,
+    TableStillLoading,
     UnknownVersion,
 )
 from foreshard.errors.stages import (
@@ -90,6 +91,7 @@ __all__ = [
     "TableGap",
     "TableLoadSuperseded",
     "TableNotPackable",
+    "TableStillLoading",
     "UnknownConflict",
     "UnknownEngine",
     "UnknownLocation",

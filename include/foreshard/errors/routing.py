@@ -51,6 +51,16 @@ class TableLoadSuperseded(ForeshardError):
         self.database = database
 
 
+class TableStillLoading(ForeshardError):
+    """The first table answers, but its rows are still being written, and changes are made to rows."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"the rows of the first routing table of database {database!r} are still being written; wait for it, or run it again"
+        )
+        self.database = database
+
+
 class TableGap(ForeshardError):
     """A publication that does not follow the table it was to be applied to."""
 

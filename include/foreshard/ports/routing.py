@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -25,6 +25,15 @@ class Publication:
     before: tuple[Placement | None, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedImage:
+    """The packed form of a table at ``version``; ``parts``, in order, are read from the database as they are asked for."""
+
+    identity: str
+    version: int
+    parts: Iterable[bytes]
+
+
 class RoutingStore(Protocol):
     """The routing table and its versions (``routing_table``, ``routing_versions``)."""
 
@@ -42,6 +51,14 @@ class RoutingStore(Protocol):
 
     def current(self) -> RoutingTable:
         """The whole table as of one moment; raise :class:`foreshard.errors.NoRoutingTable` where nothing is published."""
+        ...
+
+    def image(self) -> PublishedImage | None:
+        """The newest packed form, which ``since`` its version brings up to date; None where there is none."""
+        ...
+
+    def repack(self) -> int:
+        """Publish the packed form of the table as it is; return its version."""
         ...
 
     def publish(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64_intdigest
@@ -46,7 +47,7 @@ def encoded(key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PackedTable:
-    """Slots (a buffer of unsigned 64-bit numbers), the names that their values number, and the keys as JSON lists, in order."""
+    """Slots (a buffer of unsigned 64-bit numbers), the names that their values number, and the keys as JSON lists."""
 
     slots: memoryview
     homes: int
@@ -75,12 +76,10 @@ class PackedTable:
         shadows = self.shadow_sets[value >> PRIMARY_BITS & SHADOW_MASK]
         return Placement(key, self.names[value & PRIMARY_MASK], shadows, value >> EPOCH_SHIFT)
 
-    def listed(self) -> Iterator[tuple[str, int]]:
-        """Every key and its value, in the order of their hashes."""
-        slots = self.slots
-        values = (slots[at] for at in range(1, len(slots), 2) if slots[at])
+    def listed(self) -> Iterator[str]:
+        """Every key, in the order in which they were packed."""
         for block in self.keys:
-            yield from zip(json.loads(str(block, "utf-8", "surrogatepass")), values, strict=False)
+            yield from json.loads(str(block, "utf-8", "surrogatepass"))
 
     @property
     def words(self) -> int:
@@ -122,7 +121,7 @@ class PackedPlacements(Mapping[str, Placement]):
         return isinstance(key, str) and (key in self.changed or bool(self.base.value(key)))
 
     def __iter__(self) -> Iterator[str]:
-        yield from (key for key, _ in self.base.listed())
+        yield from self.base.listed()
         yield from (key for key in self.changed if not self.base.value(key))
 
     def __len__(self) -> int:
@@ -142,36 +141,41 @@ def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequenc
     import numpy as np
 
     keys = [p.key for p in placements]
-    if len(set(keys)) < len(keys):
-        raise TableNotPackable("a key is listed twice")
     values, names, shadow_sets = _values(placements, names)
+    data = list(map(encoded, keys))
     for seed, _ in zip(seeds, range(SEEDS_TRIED), strict=False):
-        hashes = np.fromiter((xxh3_64_intdigest(encoded(key), seed) for key in keys), np.uint64, len(keys))
+        hashes = np.fromiter(map(xxh3_64_intdigest, data, repeat(seed)), np.uint64, len(keys))
         order = np.argsort(hashes)
         ordered = hashes[order]
         if not len(keys) or (ordered[-1] < EMPTY and bool((ordered[1:] > ordered[:-1]).all())):
-            slots, homes = _slots(ordered, np.fromiter((values[n] for n in order), np.uint64, len(keys)))
-            return PackedTable(slots, homes, seed, len(keys), names, shadow_sets, _key_blocks(keys, order))
-    raise TableNotPackable("two keys have the same hash under every seed")
+            slots, homes = _slots(ordered, values[order])
+            return PackedTable(slots, homes, seed, len(keys), names, shadow_sets, _key_blocks(keys))
+    repeated = len(set(keys)) < len(keys)
+    raise TableNotPackable("a key is listed twice" if repeated else "two keys have the same hash under every seed")
 
 
 def _values(
     placements: Collection[Placement], first: Sequence[str]
-) -> tuple[list[int], tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    names = {name: number for number, name in enumerate(dict.fromkeys(first))}
-    sets: dict[tuple[str, ...], int] = {(): 0}
-    values = []
-    highest = 1
-    for p in placements:
-        number = names.setdefault(p.primary, len(names))
-        shadows = sets.setdefault(p.shadows, len(sets))
-        highest = max(highest, p.epoch)
-        values.append(number | shadows << PRIMARY_BITS | p.epoch << EPOCH_SHIFT)
+) -> tuple[npt.NDArray[np.uint64], tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Each placement's value, and the names and sets of shadows that the values number."""
+    import numpy as np
+
+    def column(numbers: Iterable[int]) -> npt.NDArray[np.uint64]:
+        return np.fromiter(numbers, np.uint64, len(placements))
+
+    primaries, shadows = [p.primary for p in placements], [p.shadows for p in placements]
+    names = {name: number for number, name in enumerate(dict.fromkeys((*first, *sorted(set(primaries)))))}
+    sets = {one: number for number, one in enumerate(dict.fromkeys(((), *sorted(set(shadows)))))}
+    epochs = column(p.epoch for p in placements)
+    lowest, highest = (int(epochs.min()), int(epochs.max())) if len(epochs) else (1, 1)
     if len(names) > PRIMARY_MASK or len(sets) > SHADOW_MASK or highest >= 2**EPOCH_BITS:
         problem = f"{len(names)} partitions, {len(sets)} sets of shadows, epochs up to {highest}: one is too large"
         raise TableNotPackable(problem)
-    if 0 in values:
+    if lowest < 1:
         raise TableNotPackable("a listed key at epoch 0; listed keys begin at epoch 1")
+    values = column(map(names.__getitem__, primaries))
+    values |= column(map(sets.__getitem__, shadows)) << np.uint64(PRIMARY_BITS)
+    values |= epochs << np.uint64(EPOCH_SHIFT)
     return values, tuple(names), tuple(sets)
 
 
@@ -191,8 +195,7 @@ def _slots(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tu
     return memoryview(slots.tobytes()).cast("Q"), homes
 
 
-def _key_blocks(keys: Sequence[str], order: npt.NDArray[np.int64]) -> tuple[memoryview, ...]:
-    ordered = [keys[n] for n in order]
-    blocks = (ordered[at : at + KEYS_PER_BLOCK] for at in range(0, len(ordered), KEYS_PER_BLOCK))
+def _key_blocks(keys: Sequence[str]) -> tuple[memoryview, ...]:
+    blocks = (keys[at : at + KEYS_PER_BLOCK] for at in range(0, len(keys), KEYS_PER_BLOCK))
     texts = (json.dumps(block, separators=(",", ":"), ensure_ascii=False) for block in blocks)
     return tuple(memoryview(encoded(text)) for text in texts)

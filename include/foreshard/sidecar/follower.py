@@ -33,6 +33,7 @@ from foreshard.sidecar.service import DATABASE, RouteService
 if TYPE_CHECKING:
     from foreshard.adapters.mongo_control_feed import ControlFeed
     from foreshard.adapters.routing_file import RoutingFile
+    from foreshard.model import RoutingTable
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import LoadStore, PartitionRegistry
     from foreshard.wiring import Wiring
@@ -67,6 +68,7 @@ class Follower:
         self._was_connected = False
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._acknowledged = (0, 0.0)
+        self._named: frozenset[str] = frozenset()
 
     @classmethod
     def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str) -> Follower:
@@ -120,7 +122,16 @@ class Follower:
 
     def _catch_up(self, identity: str, moment: float) -> bool:
         """Apply the publications since the installed version; False where one is missing."""
-        table = self._service.table()
+        table = self._brought_up_to_date(self._service.table())
+        if table is None:
+            return False
+        if not {p.partition_id for p in self._service.partitions} >= set(self._named):
+            self._read_registry()
+        self._service.install_table(table, identity, DATABASE, moment)
+        return True
+
+    def _brought_up_to_date(self, table: RoutingTable) -> RoutingTable | None:
+        """The table with the publications since its version; None where one is missing."""
         named: set[str] = set()
         try:
             for p in self._routing.since(table.version):
@@ -129,20 +140,28 @@ class Follower:
                 named.update(p.default_rule.partitions if p.default_rule else ())
         except TableGap as gap:
             log.warning("%s", gap)
-            return False
-        if not {p.partition_id for p in self._service.partitions} >= named:
-            self._read_registry()
-        self._service.install_table(table, identity, DATABASE, moment)
-        return True
+            return None
+        self._named = frozenset(named)
+        return table
 
     def _read_whole(self, moment: float) -> int:
         _, identity = self._routing.head()
-        table = self._routing.current()
         self._read_registry()
+        table = self._from_image(identity, moment)
+        if table is None:
+            table = self._routing.current()
         self._service.install_table(table, identity, DATABASE, moment)
         gc.freeze()  # a table stays: the collector need not look at it again and again
         log.info("read the whole table, version %d, %d keys", table.version, len(table.placements))
         return table.version
+
+    def _from_image(self, identity: str, moment: float) -> RoutingTable | None:
+        """The table from its packed form, mapped from the file that it is saved in; None where there is none that serves."""
+        image = self._routing.image()
+        if image is None or image.identity != identity:
+            return None
+        table = self._saved.adopt(image, moment)
+        return self._brought_up_to_date(table) if table is not None else None
 
     def _run(self) -> None:
         pause = FIRST_PAUSE

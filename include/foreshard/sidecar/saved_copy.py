@@ -20,6 +20,8 @@ from foreshard.sidecar.service import FILE, Installed, RouteService
 
 if TYPE_CHECKING:
     from foreshard.adapters.routing_file import RoutingFile
+    from foreshard.model import Location, Partition, RoutingTable
+    from foreshard.ports.routing import PublishedImage
 
 CONFIRM_EVERY = 5.0
 SAVE_EVERY = 2.0
@@ -51,6 +53,35 @@ class SavedCopy:
         log.info("answering from the saved table, version %d, %d keys", saved.table.version, len(saved.table.placements))
         return True
 
+    def adopt(self, image: PublishedImage, moment: float) -> RoutingTable | None:
+        """Save a published image and return its table, mapped; None where it is not whole or can't be saved.
+
+        Several processes of one folder share the mapping: the one that comes first saves it.
+        """
+        try:
+            with self._file.locked():
+                standing = self._standing(image)
+                if standing is not None:
+                    return standing
+                fresh = self._file.write(image.parts)
+                known = SavedRouting(image.identity, read_routing(fresh).table, *self._registry(), moment)
+                self._file.keep(fresh, known, beside=True)
+        except (OSError, CorruptRoutingFile) as error:
+            log.warning("the published table can't be used as it is, its rows are read instead: %s", error)
+            return None
+        self._saved = (image.identity, known.table.version, *self._registry())
+        return known.table
+
+    def _standing(self, image: PublishedImage) -> RoutingTable | None:
+        try:
+            saved = read_routing(self._file.path)
+        except (OSError, CorruptRoutingFile):
+            return None
+        return saved.table if saved.identity == image.identity and saved.table.version >= image.version else None
+
+    def _registry(self) -> tuple[tuple[Partition, ...], tuple[Location, ...]]:
+        return self._service.partitions, self._service.locations
+
     def keep(self, now: float) -> None:
         """Write what has changed, and map what was written, where it is time; ``now`` is a monotonic time."""
         installed = self._service.installed
@@ -77,9 +108,7 @@ class SavedCopy:
 
     def _save(self, installed: Installed) -> None:
         state = self._state()
-        copy = SavedRouting(
-            installed.identity, installed.table, self._service.partitions, self._service.locations, installed.confirmed_at
-        )
+        copy = SavedRouting(installed.identity, installed.table, *self._registry(), installed.confirmed_at)
         try:
             with self._file.locked():
                 self._file.save_changes(copy)
@@ -134,4 +163,4 @@ class SavedCopy:
         """What the saved copy holds; another state is another copy."""
         installed = self._service.installed
         where = (installed.identity, installed.table.version) if installed else ()
-        return (*where, self._service.partitions, self._service.locations)
+        return (*where, *self._registry())

@@ -130,7 +130,7 @@ def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_i
     with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as client:
         client[unique_name]["things"].insert_many([{"_id": 1, "station": "k"}, {"_id": 2, "station": "unlisted"}])
     waiting = threading.Event()
-    while not (folder / "table.jsonl").exists():
+    while not (folder / "table.frt").exists():
         waiting.wait(0.05)
     stop(spec.pid_path)
     with (
