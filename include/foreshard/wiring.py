@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from foreshard.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pandas as pd
@@ -109,6 +110,11 @@ class Wiring:
         from foreshard.adapters.parquet_access_log import read_access_log
 
         return read_access_log(path)
+
+    def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
+        from foreshard.adapters.parquet_access_log import read_batches
+
+        return read_batches(path)
 
     @cached_property
     def raw_hours(self) -> RawHourStore:
