@@ -56,7 +56,7 @@ class TableStillLoading(ForeshardError):
 
     def __init__(self, database: str) -> None:
         super().__init__(
-            f"the rows of the first routing table of database {database!r} are still being written; wait for it, or run it again"
+            f"the rows of the first routing table of database {database!r} are still being written; wait, or run it again"
         )
         self.database = database
 
