@@ -16,7 +16,7 @@ from foreshard.replay.planned import Planned, Timing
 from foreshard.replay.policies import MongoBalance, Reactive
 from foreshard.replay.simulate import replay
 
-LAYOUT = Layout(tuple(Partition(f"p{n}", "here", 300 / 3600) for n in range(4)), {})
+LAYOUT = Layout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
 POLICY = PlanPolicy(serving=ServingRule())
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), 1, 14 * 24)
 RULES = ReplayRules()
@@ -54,5 +54,5 @@ def test_our_policy_acts_before_an_overload_that_it_could_foresee(rates_log):
         load[name] = replay(log, LAYOUT, policy, 14 * 24, RULES)
     first = {name: run.moves[0][0] for name, run in load.items() if run.moves}
     assert first["predictive"] == 14 * 24
-    over = {name: int((run.load > 300).sum()) for name, run in load.items()}
+    over = {name: int((run.load > 160).sum()) for name, run in load.items()}
     assert over["predictive"] <= over["reactive"]
