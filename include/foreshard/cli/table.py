@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.first_table import init
+
 if TYPE_CHECKING:
     from foreshard.model import Placement, RoutingTable
     from foreshard.routing.history import Difference
@@ -18,7 +20,10 @@ MOST_ROWS = 50
 
 @click.group()
 def table() -> None:
-    """Show the routing table, its versions, and what going back would take."""
+    """Publish the first routing table; show it, its versions, and what going back would take."""
+
+
+table.add_command(init)
 
 
 @table.command()

@@ -1,0 +1,35 @@
+"""``foreshard table init``: publish the first table of a deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("init")
+@click.option("--placements", type=click.Path(path_type=Path), help="CSV file (key,partition) of the keys that stand already.")
+@click.option(
+    "--unlisted-on", "unlisted_on", multiple=True, help="Partition for unlisted keys (several: hashed). Default: all."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool) -> None:
+    """Publish version 1 of the routing table, once the partitions are registered.
+
+    Where all data stand on one partition so far, name it with --unlisted-on: every key then lives there until it is moved.
+    """
+    from datetime import UTC, datetime
+
+    from foreshard.stages.first_table import first_table, publish_first_table, read_placements
+    from foreshard.wiring import Wiring
+
+    listed = read_placements(placements) if placements else {}
+    with Wiring() as wiring:
+        if dry_run:
+            registered = {partition.partition_id: partition for partition in wiring.registry.partitions()}
+            made = first_table(registered, listed, unlisted_on, datetime.now(UTC))
+        else:
+            made = publish_first_table(wiring, listed, unlisted_on)
+    where = ", ".join(made.default_rule.partitions)
+    done = "would be published" if dry_run else "published"
+    click.echo(f"version 1 {done}: {len(made.placements):,} keys listed, unlisted ones on {where}")

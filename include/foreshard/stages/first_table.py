@@ -1,0 +1,57 @@
+"""The first routing table of a deployment: which keys stand where already, and where every other key goes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foreshard.errors import ConfigurationError, UnknownPartition
+from foreshard.model import DefaultRule, Partition, Placement, RoutingTable
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+
+def publish_first_table(wiring: Wiring, placements: Mapping[str, str], unlisted_on: Iterable[str] = ()) -> RoutingTable:
+    """Publish version 1: ``placements`` (key → partition), and the rest by hashing over ``unlisted_on`` (default: all).
+
+    Raise :class:`UnknownPartition` for one that is not registered, and
+    :class:`foreshard.errors.RoutingTableStands` where another table stands already.
+    """
+    registered = {partition.partition_id: partition for partition in wiring.registry.partitions()}
+    table = first_table(registered, placements, tuple(unlisted_on), datetime.now(UTC))
+    wiring.routing.initialise(table)
+    return table
+
+
+def first_table(
+    registered: Mapping[str, Partition], placements: Mapping[str, str], unlisted_on: tuple[str, ...], now: datetime
+) -> RoutingTable:
+    """Make version 1; unlisted keys are weighted by the capacities of their partitions."""
+    if not registered:
+        raise ConfigurationError("partitions", "none is registered", "run `foreshard partitions apply FILE.toml` first")
+    for name in (*placements.values(), *unlisted_on):
+        if name not in registered:
+            raise UnknownPartition(name, sorted(registered))
+    chosen = [registered[name] for name in unlisted_on or sorted(registered)]
+    rule = DefaultRule(tuple(p.partition_id for p in chosen), tuple(p.capacity for p in chosen))
+    return RoutingTable(1, {key: Placement(key, partition) for key, partition in placements.items()}, rule, now)
+
+
+def read_placements(path: Path) -> dict[str, str]:
+    """Read a CSV file with the columns ``key`` and ``partition``; raise :class:`ConfigurationError` with the line at fault."""
+    placements: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in (rows := csv.DictReader(file, strict=True)):
+                key, partition = row.get("key"), row.get("partition")
+                if not key or not partition:
+                    raise ConfigurationError(str(path), f"line {rows.line_num} lacks key or partition", "give both columns")
+                if placements.setdefault(key, partition) != partition:
+                    raise ConfigurationError(str(path), f"key {key!r} stands on two partitions", "name each key once")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(str(path), f"can't be read as CSV ({error})", "name a CSV file: key,partition") from error
+    return placements

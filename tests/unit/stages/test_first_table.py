@@ -1,0 +1,60 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from foreshard.errors import ConfigurationError, UnknownPartition
+from foreshard.model import Partition
+from foreshard.routing.table import locate
+from foreshard.stages.first_table import first_table, read_placements
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+TWO = {name: Partition(name, "here", capacity) for name, capacity in (("a", 1.0), ("b", 3.0))}
+
+
+def test_listed_keys_stand_where_they_are_said_to() -> None:
+    table = first_table(TWO, {"k": "b"}, (), NOW)
+    assert locate(table, "k").primary == "b"
+    assert locate(table, "k").epoch == 1
+
+
+def test_unlisted_keys_all_live_on_the_one_partition_that_is_named() -> None:
+    table = first_table(TWO, {}, ("a",), NOW)
+    assert {locate(table, f"k{n}").primary for n in range(50)} == {"a"}
+
+
+def test_unlisted_keys_are_spread_by_capacity_where_nothing_is_named() -> None:
+    table = first_table(TWO, {}, (), NOW)
+    owners = [locate(table, f"k{n}").primary for n in range(2_000)]
+    assert owners.count("b") == pytest.approx(1_500, abs=120)
+
+
+def test_an_unregistered_partition_is_refused() -> None:
+    with pytest.raises(UnknownPartition, match="'c'"):
+        first_table(TWO, {"k": "c"}, (), NOW)
+
+
+def test_a_deployment_without_partitions_is_told_what_to_do_first() -> None:
+    with pytest.raises(ConfigurationError, match="partitions apply"):
+        first_table({}, {}, (), NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("key,partition\nk,\n", "line 2 lacks key or partition"),
+        ("station,where\nk,a\n", "line 2 lacks"),
+        ("key,partition\nk,a\nk,b\n", "'k' stands on two partitions"),
+    ],
+)
+def test_a_bad_placement_file_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "placements.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        read_placements(path)
+
+
+def test_a_placement_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "placements.csv"
+    path.write_text('key,partition\n"a, b",a\nc,b\n')
+    assert read_placements(path) == {"a, b": "a", "c": "b"}
