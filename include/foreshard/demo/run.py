@@ -150,11 +150,12 @@ def _verify(
         return verified, check_app(app.acknowledged, initial, wiring.routing.current(), clients)
 
 
-def wait_until_settled(wiring: Wiring, patience: float = 30.0) -> None:
-    """Wait until no partition reports more load than its capacity, so that the routed requests show the usual case."""
+def wait_until_settled(wiring: Wiring, patience: float = 45.0) -> None:
+    """Wait until every partition reports less than half of the room mark, so that the routed requests show the usual case."""
     deadline = time.monotonic() + patience
+    calm = wiring.settings.sidecar.room_mark / 2
     capacity = {p.partition_id: p.capacity for p in wiring.registry.partitions()}
-    while any(report.load > capacity[report.partition_id] for report in wiring.loads.current()):
+    while any(report.load > calm * capacity[report.partition_id] for report in wiring.loads.current()):
         if time.monotonic() > deadline:
             return
         time.sleep(0.5)
