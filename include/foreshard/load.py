@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csc_array
 
 from foreshard.model import FloatArray
 
@@ -139,10 +140,8 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
 
 def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> FloatArray:
     """Sum rows (keys, hours) by their partition; shape (partitions, hours)."""
-    summed = np.zeros((partitions, values.shape[1]))
-    for hour in range(values.shape[1]):
-        summed[:, hour] = np.bincount(primary, weights=values[:, hour], minlength=partitions)
-    return summed
+    member = csc_array((np.ones(len(primary)), primary, np.arange(len(primary) + 1)), shape=(partitions, len(primary)))
+    return np.asarray(member @ values)
 
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:

@@ -135,7 +135,7 @@ def _search(
     fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark)
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
-    allowed = np.zeros(len(view.primary), bool)
+    allowed = view.scratch
     allowed[candidates] = True
     options: list[MoveOption] = []
     for seed in _most_valuable(view, source, seeds, targets, fits, aim.draining):
@@ -146,6 +146,7 @@ def _search(
                 break
             sizes.append(option)
         options += sizes
+    allowed[candidates] = False
     if not options:
         return MoveSearch(None, "no_target_fits")
     paying = [option for option in options if (option.worth if aim.overloaded else min(option.worth, option.value)) > 0]
@@ -212,13 +213,13 @@ def _risk_removed(view: Outlook, source: int, loads: LoadProfile) -> FloatArray:
     row = np.array([source])
     here = view.profile.rows(row)
     left = here.rows((None,)) - loads.rows((slice(None), None))
-    return np.asarray(view.risk(here, row) - view.risk(left, row))
+    return np.asarray(view.risk_now()[row] - view.risk(left, row))
 
 
 def _risk_added(view: Outlook, loads: LoadProfile, targets: IntArray) -> FloatArray:
     """By each load (S, H) at each target, shape (S, T)."""
     there = view.profile.rows(targets)
-    return np.asarray(view.risk(there.rows((None,)) + loads.rows((slice(None), None)), targets) - view.risk(there, targets))
+    return np.asarray(view.risk(there.rows((None,)) + loads.rows((slice(None), None)), targets) - view.risk_now()[targets])
 
 
 def _grow(view: Outlook, source: int, seed: int, allowed: BoolArray, allowance: Allowance) -> Iterator[_Clump]:
@@ -250,9 +251,9 @@ def _add(view: Outlook, source: int, clump: _Clump, key: int, allowed: BoolArray
     np.add.at(clump.uses, view.primary[neighbours[~inside]], weights[~inside])
     clump.keys.append(key)
     clump.neighbours.pop(key, None)
-    for other, weight in zip(neighbours[~inside].tolist(), weights[~inside].tolist(), strict=True):
-        if allowed[other]:
-            clump.neighbours[other] = clump.neighbours.get(other, 0.0) + weight
+    open_ = allowed[neighbours] & ~inside
+    for other, weight in zip(neighbours[open_].tolist(), weights[open_].tolist(), strict=True):
+        clump.neighbours[other] = clump.neighbours.get(other, 0.0) + weight
     clump.load = clump.load + key_profile(snapshot.demand, np.array([key]))
     clump.size_bytes += float(snapshot.key_bytes[key])
     work = float(snapshot.demand.mean[key].sum())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from foreshard.load import BoolArray
 from foreshard.model import Move, ShadowCopy
 from foreshard.plan.clump import Allowance
 from foreshard.plan.outlook import Outlook
+from foreshard.plan.shadowing import shadowable
 
 
 @dataclass
@@ -20,7 +23,13 @@ class Draft:
     removals: list[ShadowCopy] = field(default_factory=list)
     obstacles: dict[int, str] = field(default_factory=dict)
     relieving: set[int] = field(default_factory=set)
+    targets: set[int] = field(default_factory=set)
     size_bytes: float = 0.0
+
+    @cached_property
+    def shadowable(self) -> BoolArray:
+        """Which keys may have shadows (K)."""
+        return shadowable(self.view.snapshot, self.view.policy)
 
     @property
     def allowance(self) -> Allowance:

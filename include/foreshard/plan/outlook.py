@@ -1,10 +1,25 @@
-"""The predicted load of every partition while a plan grows: changes are applied, measured, and taken back if they don't pay."""
+"""The predicted load of every partition while a plan grows: changes are applied, measured, and taken back if they don't pay.
+
+A change costs what it touches: its two partitions, and those that share reads with them through shadowed keys.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
-from foreshard.load import IntArray, LoadProfile, key_profile, share_reads, whole_key_load
+from foreshard.load import (
+    BoolArray,
+    IntArray,
+    KeyDemand,
+    LoadProfile,
+    OriginShares,
+    key_profile,
+    share_reads,
+    whole_key_load,
+)
 from foreshard.model import FloatArray
 from foreshard.plan.risk import overload_risk
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
@@ -12,38 +27,83 @@ from foreshard.plan.snapshot import PlanPolicy, Snapshot
 TOLERANCE = 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change and what it replaced: ``rows`` are the partitions whose load it changed, the rest their figures before.
+
+    ``keys`` were on ``source`` and went to ``target`` (with an empty ``members``: as a shadow that came or went).
+    """
+
+    keys: IntArray
+    source: int
+    target: int
+    rows: IntArray
+    whole: LoadProfile
+    profile: LoadProfile
+    utilisation: FloatArray
+    risk: FloatArray
+    members: tuple[IntArray, ...] = ()
+
+
 class Outlook:
     """Placement, shadows and the load that follows from them; starts as the snapshot's, which it leaves alone.
 
-    ``profile`` is the load (P, H) with the shadowed reads shared out. Keys are indices into the snapshot.
+    ``profile`` is the load (P, H) with the shadowed reads shared out. Keys are indices into the snapshot. What it returns are
+    its own arrays, which later changes overwrite.
     """
 
     def __init__(self, snapshot: Snapshot, policy: PlanPolicy) -> None:
         self.snapshot, self.policy = snapshot, policy
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self.primary: IntArray = snapshot.primary.copy()
-        self.shadows: set[tuple[int, int]] = {
-            (shadow.key, shadow.partition) for shadow in snapshot.shadows if shadow.partition != snapshot.primary[shadow.key]
-        }
-        self._whole = whole_key_load(snapshot.demand, self.primary, len(self.capacity), sorted(self.shadowed))
-        self.profile = self._recount()
+        self._copies: dict[int, list[int]] = {}
+        self._held: dict[int, set[int]] = {}
+        self._has_shadow = np.zeros(len(self.primary), bool)
+        for shadow in snapshot.shadows:
+            if shadow.partition != self.primary[shadow.key] and shadow.partition not in self._copies.get(shadow.key, ()):
+                self._list_shadow(shadow.key, shadow.partition)
+        self._members = members(self.primary, len(self.capacity))
+        self._whole = whole_key_load(snapshot.demand, self.primary, len(self.capacity), sorted(self._copies))
+        self.profile = self._whole + LoadProfile.zeros(*self._whole.mean.shape)
+        self._utilisation = np.zeros(self._whole.mean.shape)
+        self._lps, self._risk = np.zeros(len(self.capacity)), np.zeros(len(self.capacity))
+        self._recount(np.arange(len(self.capacity)))
+
+    @property
+    def shadows(self) -> set[tuple[int, int]]:
+        """(key, partition) of every shadow."""
+        return {(key, partition) for key, held in self._copies.items() for partition in held}
 
     @property
     def shadowed(self) -> set[int]:
         """The keys that have a shadow; these stay where they are."""
-        return {key for key, _ in self.shadows}
+        return set(self._copies)
+
+    @cached_property
+    def scratch(self) -> BoolArray:
+        """A mask over all keys for whoever needs one; it is given back all false."""
+        return np.zeros(len(self.primary), bool)
 
     def copies(self, key: int) -> frozenset[int]:
         """The partitions that hold ``key``."""
-        return frozenset([int(self.primary[key]), *(partition for k, partition in self.shadows if k == key)])
+        return frozenset([int(self.primary[key]), *self._copies.get(key, ())])
+
+    def keys_on(self, partition: int) -> IntArray:
+        """The keys whose primary copy is on ``partition``, in order."""
+        return self._members[partition]
+
+    def movable_on(self, partition: int) -> IntArray:
+        """The keys on ``partition`` that may be moved: shadowed ones stay."""
+        keys = self._members[partition]
+        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys]]
 
     def lps(self) -> FloatArray:
         """LPS per partition (P)."""
-        return np.asarray(self.utilisation().max(axis=1, initial=0.0))
+        return self._lps
 
     def utilisation(self) -> FloatArray:
         """Upper-quantile load ÷ capacity (P, H)."""
-        return np.asarray(self.profile.upper(self.rule) / self.capacity[:, None])
+        return self._utilisation
 
     def risk(self, profile: LoadProfile, partition: IntArray | slice) -> FloatArray:
         """Overload risk summed over the horizon for ``profile`` (…, n, H) on the partitions of these n indices."""
@@ -57,9 +117,13 @@ class Outlook:
         )
         return np.asarray(hours.sum(axis=-1))
 
+    def risk_now(self) -> FloatArray:
+        """The overload risk of each partition (P)."""
+        return self._risk
+
     def total_risk(self) -> float:
         """The overload risk of all partitions together."""
-        return float(self.risk(self.profile, slice(None)).sum())
+        return float(self._risk.sum())
 
     def urgency(self, partition: int) -> FloatArray:
         """How much each hour's risk on ``partition`` falls per cost/s taken away, shape (H,)."""
@@ -78,35 +142,95 @@ class Outlook:
         ]
         return np.asarray(np.maximum(hours[0] - hours[1], 0.0) / step)
 
-    def move(self, keys: tuple[int, ...], target: int) -> None:
+    def move(self, keys: tuple[int, ...], target: int) -> Change:
         """Put ``keys`` (without shadows, all on one partition) on ``target``."""
         index = np.array(keys, np.int64)
+        source = int(self.primary[index[0]])
+        change = self._before(index, source, target, (self._members[source], self._members[target]))
         sums = self._sum(index)
-        self._add(int(self.primary[index[0]]), sums, -1.0)
+        self._add(source, sums, -1.0)
         self._add(target, sums, 1.0)
         self.primary[index] = target
-        self.profile = self._recount()
+        self._members[source] = self._members[source][~np.isin(self._members[source], index)]
+        self._members[target] = np.sort(np.concatenate([self._members[target], index]))
+        self._recount(change.rows)
+        return change
 
-    def add_shadow(self, key: int, partition: int) -> None:
+    def add_shadow(self, key: int, partition: int) -> Change:
         """Give ``key`` a shadow."""
-        if key not in self.shadowed:
-            self._add(int(self.primary[key]), self._sum(np.array([key])), -1.0)
-        self.shadows.add((key, partition))
-        self.profile = self._recount()
+        index, source = np.array([key]), int(self.primary[key])
+        first = key not in self._copies
+        self._list_shadow(key, partition)
+        change = self._before(index, source, partition)
+        if first:
+            self._add(source, self._sum(index), -1.0)
+        self._recount(change.rows)
+        return change
 
-    def remove_shadow(self, key: int, partition: int) -> None:
-        """Take a shadow of ``key`` away."""
-        if (key, partition) not in self.shadows:
-            return
-        self.shadows.discard((key, partition))
-        if key not in self.shadowed:
-            self._add(int(self.primary[key]), self._sum(np.array([key])), 1.0)
-        self.profile = self._recount()
+    def remove_shadow(self, key: int, partition: int) -> Change | None:
+        """Take a shadow of ``key`` away, if there is one."""
+        if partition not in self._copies.get(key, ()):
+            return None
+        index, source = np.array([key]), int(self.primary[key])
+        change = self._before(index, source, partition)
+        self._strike_shadow(key, partition)
+        if key not in self._copies:
+            self._add(source, self._sum(index), 1.0)
+        self._recount(change.rows)
+        return change
 
-    def pushed_over(self, before: FloatArray) -> bool:
-        """Whether any hour of any partition has been pushed over the high-water mark, or farther over it, since ``before``."""
-        now = self.utilisation()
+    def undo(self, change: Change) -> None:
+        """Take back ``change``, the last one; every figure is what it was, to the bit."""
+        rows = change.rows
+        if change.members:
+            self.primary[change.keys] = change.source
+            self._members[change.source], self._members[change.target] = change.members
+        elif change.target in self._copies.get(int(change.keys[0]), ()):
+            self._strike_shadow(int(change.keys[0]), change.target)
+        else:
+            self._list_shadow(int(change.keys[0]), change.target)
+        for held, was in ((self._whole, change.whole), (self.profile, change.profile)):
+            for total, part in zip(held.parts(), was.parts(), strict=True):
+                total[rows] = part
+        self._utilisation[rows], self._risk[rows] = change.utilisation, change.risk
+        self._lps[rows] = change.utilisation.max(axis=1, initial=0.0)
+
+    def pushed_over(self, change: Change) -> bool:
+        """Whether ``change`` has pushed any hour of any partition over the high-water mark, or farther over it."""
+        now, before = self._utilisation[change.rows], change.utilisation
         return bool(((now > self.policy.high_water + TOLERANCE) & (now > before + TOLERANCE)).any())
+
+    def _before(self, keys: IntArray, source: int, target: int, listed: tuple[IntArray, ...] = ()) -> Change:
+        """What a change between two partitions is about to replace."""
+        rows = self._linked(source, target)
+        return Change(
+            keys, source, target, rows, self._whole.rows(rows), self.profile.rows(rows), self._utilisation[rows],
+            self._risk[rows], listed,
+        )  # fmt: skip
+
+    def _linked(self, *partitions: int) -> IntArray:
+        """These partitions and all that share reads with them, directly or through others."""
+        found, open_ = set(partitions), list(partitions)
+        while open_:
+            for key in self._held.get(open_.pop(), ()):
+                fresh = self.copies(key) - found
+                found |= fresh
+                open_ += fresh
+        return np.array(sorted(found), np.int64)
+
+    def _list_shadow(self, key: int, partition: int) -> None:
+        self._copies.setdefault(key, []).append(partition)
+        self._has_shadow[key] = True
+        for holder in (int(self.primary[key]), partition):
+            self._held.setdefault(holder, set()).add(key)
+
+    def _strike_shadow(self, key: int, partition: int) -> None:
+        self._copies[key].remove(partition)
+        self._held[partition].discard(key)
+        if not self._copies[key]:
+            del self._copies[key]
+            self._has_shadow[key] = False
+            self._held[int(self.primary[key])].discard(key)
 
     def _sum(self, keys: IntArray) -> LoadProfile:
         profile = key_profile(self.snapshot.demand, keys)
@@ -117,11 +241,37 @@ class Outlook:
         for total, part in ((whole.mean, load.mean), (whole.variance, load.variance), (whole.spread, load.spread)):
             total[partition] = np.maximum(total[partition] + sign * part, 0.0)
 
-    def _recount(self) -> LoadProfile:
-        if not self.shadows:
-            return self._whole + LoadProfile.zeros(*self._whole.mean.shape)
-        demand, partitions = self.snapshot.demand, len(self.capacity)
-        shares = share_reads(
-            self._whole, demand, self.primary, sorted(self.shadows), self.capacity, self.snapshot.distance_km, self.rule
-        )
-        return self._whole + shares.load(demand, partitions)
+    def _recount(self, rows: IntArray) -> None:
+        """Count the figures of ``rows`` anew; every shadowed key has all of its copies there, or none."""
+        here = self._whole.rows(rows)
+        keys = np.array(sorted(set().union(*(self._held.get(row, ()) for row in rows.tolist()))), np.int64)
+        if len(keys):
+            here = here + self._shared(here, keys, rows)
+        for total, part in zip(self.profile.parts(), here.parts(), strict=True):
+            total[rows] = part
+        self._utilisation[rows] = here.upper(self.rule) / self.capacity[rows, None]
+        self._lps[rows] = self._utilisation[rows].max(axis=1, initial=0.0)
+        self._risk[rows] = self.risk(here, rows)
+
+    def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:
+        """The load of the shadowed ``keys`` on ``rows``, on top of ``base``."""
+        place = {row: index for index, row in enumerate(rows.tolist())}
+        demand = demand_of(self.snapshot.demand, keys)
+        primary = np.array([place[int(self.primary[key])] for key in keys], np.int64)
+        pairs = [(index, place[held]) for index, key in enumerate(keys.tolist()) for held in sorted(self._copies[key])]
+        distance = self.snapshot.distance_km[:, rows]
+        return share_reads(base, demand, primary, pairs, self.capacity[rows], distance, self.rule).load(demand, len(rows))
+
+
+def members(primary: IntArray, partitions: int) -> list[IntArray]:
+    """The keys of each partition, in order."""
+    order = np.argsort(primary, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(primary, minlength=partitions))[:-1])
+
+
+def demand_of(demand: KeyDemand, keys: IntArray) -> KeyDemand:
+    """The demand of these keys only."""
+    rows = [demand.origins.of(int(key)) for key in keys]
+    indptr = np.concatenate([[0], np.cumsum([len(places) for places, _ in rows])]).astype(np.int64)
+    places, shares = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return KeyDemand(demand.mean[keys], demand.sigma[keys], demand.read_share[keys], OriginShares(indptr, places, shares))

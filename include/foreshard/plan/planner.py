@@ -25,12 +25,14 @@ from foreshard.plan.clump import MoveOption, best_move
 from foreshard.plan.draft import Draft
 from foreshard.plan.outlook import TOLERANCE, Outlook
 from foreshard.plan.removals import remove_shadows
-from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share, shadowable
+from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
 MAXIMUM_ATTEMPTS = 8
 """Options of one partition that turn out to push others over their mark before it is given up."""
 
+MAXIMUM_FAR_TRIED = 1000
+"""Far-read keys for which a shadow is tried in one plan, those with the most kilometres first."""
 
 LOWERED_PEAK = 0.01
 """How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
@@ -105,10 +107,10 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     no move helps. A shadow takes load over only above the high-water mark, so below it keys are only moved.
     """
     view = draft.view
-    on_source = _movable_on(view, source)
+    on_source = view.movable_on(source)
     copyable = hot = on_source[:0]
     if view.lps()[source] > view.policy.high_water and len(draft.shadows) < view.policy.maximum_shadows:
-        copyable = on_source[shadowable(view.snapshot, view.policy)[on_source]]
+        copyable = on_source[draft.shadowable[on_source]]
         hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
     if _shadow_once(draft, source, hot, banned):
         return ""
@@ -133,26 +135,19 @@ def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[in
     return True
 
 
-def _movable_on(view: Outlook, partition: int) -> IntArray:
-    """The keys on ``partition`` that may be moved: shadowed ones stay."""
-    here = (view.primary == partition) & view.snapshot.movable
-    here[sorted(view.shadowed)] = False
-    return np.flatnonzero(here).astype(np.int64)
-
-
 def _apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
     """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
-    utilisation, risk = view.utilisation(), view.total_risk()
-    was = reasons.Before.of(utilisation[source], view.policy.high_water)
-    view.move(option.keys, option.target)
+    risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
+    change = view.move(option.keys, option.target)
     pays = draining or _pays(view, source, option, was, risk)
-    if not pays or view.pushed_over(utilisation) or _worst(view.lps()) > draft.ceiling:
-        view.move(option.keys, source)
+    if not pays or view.pushed_over(change) or _worst(view.lps()) > draft.ceiling:
+        view.undo(change)
         banned.add((option.keys[0], option.target))
         return False
     snapshot = view.snapshot
     draft.size_bytes += option.size_bytes
+    draft.targets.add(option.target)
     draft.moves += [
         Move(
             move_id=move_id(snapshot.hour, snapshot.keys[key]),
@@ -181,6 +176,7 @@ def _apply_shadow(draft: Draft, option: ShadowOption) -> None:
     view.add_shadow(option.key, option.target)
     key, target = snapshot.keys[option.key], snapshot.partitions[option.target].partition_id
     draft.size_bytes += float(snapshot.key_bytes[option.key])
+    draft.targets.add(option.target)
     draft.shadows.append(
         ShadowCopy(
             shadow_id=shadow_id(key, target),
@@ -208,8 +204,8 @@ def _drain(draft: Draft) -> None:
     banned: set[tuple[int, int]] = set()
     draining = np.flatnonzero(~view.snapshot.active)
     for source in draining[np.argsort(-view.lps()[draining], kind="stable")].tolist():
-        for _ in range(len(_movable_on(view, source)) + MAXIMUM_ATTEMPTS):
-            search = best_move(view, source, draft.allowance, _movable_on(view, source), banned, draining=True)
+        for _ in range(len(view.movable_on(source)) + MAXIMUM_ATTEMPTS):
+            search = best_move(view, source, draft.allowance, view.movable_on(source), banned, draining=True)
             if search.best is None:
                 break
             _apply_move(draft, source, search.best, banned, draining=True)
@@ -218,22 +214,25 @@ def _drain(draft: Draft) -> None:
 def _shorten_far_reads(draft: Draft) -> None:
     """Copy keys that are read from far away to where they are read, while no partition gets too full by it."""
     view = draft.view
-    candidates = np.flatnonzero(shadowable(view.snapshot, view.policy) & view.snapshot.active[view.primary])
+    if len(draft.shadows) >= view.policy.maximum_shadows:
+        return
+    candidates = np.flatnonzero(draft.shadowable & view.snapshot.active[view.primary])
     moved = {move.key for move in draft.moves}
+    tried = 0
     for option in far_shadows(view, np.setdiff1d(candidates, sorted(view.shadowed))):
-        if len(draft.shadows) >= view.policy.maximum_shadows:
-            return
         size = float(view.snapshot.key_bytes[option.key])
         if size > draft.allowance.size_bytes or view.snapshot.keys[option.key] in moved:
             continue
-        before = view.utilisation()
-        view.add_shadow(option.key, option.target)
+        tried += 1
+        change = view.add_shadow(option.key, option.target)
         refused = (
-            view.pushed_over(before) or view.lps()[option.target] > view.policy.low_water or _worst(view.lps()) > draft.ceiling
+            view.pushed_over(change) or view.lps()[option.target] > view.policy.low_water or _worst(view.lps()) > draft.ceiling
         )
-        view.remove_shadow(option.key, option.target)
+        view.undo(change)
         if not refused:
             _apply_shadow(draft, option)
+        if len(draft.shadows) >= view.policy.maximum_shadows or tried >= MAXIMUM_FAR_TRIED:
+            return
 
 
 def _finish(draft: Draft, before: FloatArray, after: FloatArray) -> Plan:

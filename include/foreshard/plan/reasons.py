@@ -183,7 +183,7 @@ OBSTACLES = {
 
 
 def _largest_key(view: Outlook, partition: int, hour: int) -> tuple[str | None, float]:
-    keys = np.flatnonzero(view.primary == partition)
+    keys = view.keys_on(partition)
     if not len(keys):
         return None, 0.0
     demand = view.snapshot.demand

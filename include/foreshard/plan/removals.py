@@ -17,9 +17,10 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
         code = removal_reason(view, shadow)
         if code is None:
             continue
-        view.remove_shadow(shadow.key, shadow.partition)
+        change = view.remove_shadow(shadow.key, shadow.partition)
         if float(view.lps().max(initial=0.0)) > draft.ceiling or _target_over_its_mark(draft, before):
-            view.add_shadow(shadow.key, shadow.partition)
+            if change is not None:
+                view.undo(change)
             continue
         draft.removals.append(
             ShadowCopy(
@@ -34,7 +35,6 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
 
 def _target_over_its_mark(draft: Draft, before: FloatArray) -> bool:
     """Whether a partition that this plan gives something to is over the high-water mark, and farther than it was."""
-    chosen = {move.target for move in draft.moves} | {shadow.target for shadow in draft.shadows}
-    targets = [p for p, partition in enumerate(draft.view.snapshot.partitions) if partition.partition_id in chosen]
+    targets = sorted(draft.targets)
     lps = draft.view.lps()[targets]
     return bool((lps > np.maximum(draft.view.policy.high_water, before[targets])).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,33 +54,33 @@ def best_shadow(
     for key in candidates[np.lexsort((candidates, -relief))[:KEYS_TRIED]].tolist():
         if view.snapshot.key_bytes[key] > size_bytes:
             continue
-        for target in _light_partitions(view, key)[:TARGETS_TRIED]:
+        for target in _light_partitions(view, key)[:TARGETS_TRIED].tolist():
             option = None if (key, target) in banned else _try(view, key, target)
             if option is not None and (best is None or option.value > best.value):
                 best = option
     return best if best is not None and best.value > 0 else None
 
 
-def _light_partitions(view: Outlook, key: int) -> list[int]:
+def _light_partitions(view: Outlook, key: int) -> IntArray:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
-    held = view.copies(key) | {partition for k, partition in view.snapshot.leaving if k == key}
     lps = view.lps()
-    light = [p for p in np.flatnonzero(view.snapshot.active & (lps < view.policy.low_water)).tolist() if p not in held]
-    return sorted(light, key=lambda p: (lps[p] - _diversity(view, key, p), p))
+    light = view.snapshot.active & (lps < view.policy.low_water)
+    light[[*view.copies(key), *view.snapshot.leaving_of.get(key, ())]] = False
+    chosen = np.flatnonzero(light)
+    return chosen[np.argsort(lps[chosen] - _diversity(view, key)[chosen], kind="stable")]
 
 
-def _diversity(view: Outlook, key: int, target: int) -> float:
-    """How far ``target`` is from the nearest copy of ``key``, in spans (0 to 1)."""
-    return min(float(view.snapshot.partition_km[copy, target]) for copy in view.copies(key)) / view.snapshot.span_km
+def _diversity(view: Outlook, key: int) -> FloatArray:
+    """How far each partition is from the nearest copy of ``key``, in spans (P, 0 to 1)."""
+    return np.asarray(view.snapshot.partition_km[sorted(view.copies(key))].min(axis=0) / view.snapshot.span_km)
 
 
 def _try(view: Outlook, key: int, target: int) -> ShadowOption | None:
     """Measure one shadow and take it back; None where it would push a partition over its mark."""
-    before, risk = view.utilisation(), view.total_risk()
-    diversity = _diversity(view, key, target)
-    view.add_shadow(key, target)
-    gain = None if view.pushed_over(before) else risk - view.total_risk()
-    view.remove_shadow(key, target)
+    risk, diversity = view.total_risk(), float(_diversity(view, key)[target])
+    change = view.add_shadow(key, target)
+    gain = None if view.pushed_over(change) else risk - view.total_risk()
+    view.undo(change)
     if gain is None:
         return None
     price = view.policy.shadow_gain + view.policy.gigabyte_price * float(view.snapshot.key_bytes[key]) / GIBIBYTE
@@ -105,8 +106,8 @@ def far_load(view: Outlook, share: FloatArray) -> FloatArray:
     return np.asarray(reads * share / view.capacity[view.primary])
 
 
-def far_shadows(view: Outlook, candidates: IntArray) -> list[ShadowOption]:
-    """Shadows near the far readers of ``candidates``, the most kilometres saved first; each at most once per key.
+def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
+    """Yield shadows near the far readers of ``candidates``, the most kilometres saved first; each at most once per key.
 
     The target is the lightly loaded partition that shortens the far reads most, by at least half.
     """
@@ -114,19 +115,18 @@ def far_shadows(view: Outlook, candidates: IntArray) -> list[ShadowOption]:
     share, km = far_reads(view)
     load = far_load(view, share)
     chosen = candidates[(share[candidates] >= policy.far_share) & (load[candidates] >= policy.far_load)]
-    options = []
     for key in chosen[np.lexsort((chosen, -(load * km)[chosen]))].tolist():
         places, shares = snapshot.demand.origins.of(key)
         here = snapshot.distance_km[places, view.primary[key]]
         far = here > policy.far_km
-        saved = {
-            target: float((shares[far] * np.maximum(here[far] - snapshot.distance_km[places[far], target], 0.0)).sum())
-            for target in _light_partitions(view, key)
-        }
-        target = max(saved, key=lambda p: (saved[p], -p), default=None)
-        if target is not None and saved[target] >= 0.5 * km[key]:
-            options.append(ShadowOption(key, target, "far_reads", saved[target], saved[target]))
-    return options
+        targets = np.sort(_light_partitions(view, key))
+        if not len(targets):
+            continue
+        nearer = np.maximum(here[far, None] - snapshot.distance_km[places[far]][:, targets], 0.0)
+        saved = shares[far] @ nearer
+        best = int(saved.argmax())
+        if saved[best] >= 0.5 * km[key]:
+            yield ShadowOption(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
 
 
 def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
@@ -148,11 +148,13 @@ def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
     write_heavy = 1.0 - snapshot.demand.read_share[key] > policy.maximum_write_share
     if not write_heavy and _still_far(view, key):
         return None
-    before, copies = view.utilisation(), sorted(view.copies(key))
-    view.remove_shadow(key, shadow.partition)
+    copies = sorted(view.copies(key))
+    change = view.remove_shadow(key, shadow.partition)
+    if change is None:
+        return None
     without = view.lps()[copies].max()
-    harmful = view.pushed_over(before) or (without > policy.low_water and not write_heavy)
-    view.add_shadow(key, shadow.partition)
+    harmful = view.pushed_over(change) or (without > policy.low_water and not write_heavy)
+    view.undo(change)
     if harmful:
         return None
     return "write_heavy" if write_heavy else "no_longer_needed"

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
 
 from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import FloatArray, Partition, PartitionState
@@ -29,12 +30,10 @@ class CoAccessGraph:
         """Build from unordered pairs of key indices; repeated pairs are summed, loops and weights ≤ 0 dropped."""
         a, b, w = np.asarray(key_a, np.int64), np.asarray(key_b, np.int64), np.asarray(weight, np.float64)
         kept = (a != b) & (w > 0)
-        a, b, w = a[kept], b[kept], w[kept]
-        pairs, inverse = np.unique(np.concatenate([a * keys + b, b * keys + a]), return_inverse=True)
-        summed = np.bincount(inverse, weights=np.concatenate([w, w]), minlength=len(pairs)).astype(np.float64)
-        row = pairs // max(keys, 1)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=keys))]).astype(np.int64)
-        return cls(indptr, pairs % max(keys, 1), summed)
+        one_way = coo_array((w[kept], (a[kept], b[kept])), shape=(keys, keys)).tocsr()
+        both = (one_way + one_way.T.tocsr()).tocsr()
+        both.sort_indices()
+        return cls(both.indptr.astype(np.int64), both.indices.astype(np.int64), both.data.astype(np.float64))
 
     @classmethod
     def empty(cls, keys: int) -> CoAccessGraph:
@@ -100,6 +99,14 @@ class Snapshot:
     def active(self) -> BoolArray:
         """Which partitions may take keys (P)."""
         return np.array([partition.state is PartitionState.ACTIVE for partition in self.partitions], bool)
+
+    @cached_property
+    def leaving_of(self) -> dict[int, list[int]]:
+        """Key → the partitions where a shadow of it is being taken away."""
+        grouped: dict[int, list[int]] = {}
+        for key, partition in self.leaving:
+            grouped.setdefault(key, []).append(partition)
+        return grouped
 
     @cached_property
     def span_km(self) -> float:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares
+from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
 from foreshard.model import Partition, PartitionState
-from foreshard.plan.snapshot import CoAccessGraph, Snapshot
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 
@@ -55,6 +55,58 @@ def build_world(
     )
 
 
+def draw(seed):
+    """A world and a policy; utilisation from idle to hopeless."""
+    rng = np.random.default_rng(seed)
+    keys, partitions, hours = int(rng.integers(0, 40)), int(rng.integers(1, 6)), int(rng.integers(1, 25))
+    loads = rng.pareto(1.2, (keys, 1)) * rng.random((keys, hours))
+    primary = rng.integers(0, partitions, keys)
+    total = max(float(loads.sum(axis=0).max(initial=0.0)), 0.1)
+    capacity = total / partitions / rng.uniform(0.2, 1.4) * rng.uniform(0.3, 2.0, partitions)
+    edges = int(rng.integers(0, 60)) if keys else 0
+    pairs = np.c_[rng.integers(0, max(keys, 1), (edges, 2)), rng.random(edges) * 1000]
+    points = rng.random((partitions, 2)) * rng.choice([10.0, 5000.0])
+    km = np.linalg.norm(points[:, None] - points[None], axis=2)
+    reads = rng.integers(0, 60) if keys else 0
+    origins = OriginShares.build(
+        rng.integers(0, max(keys, 1), reads), rng.integers(0, partitions, reads), rng.random(reads), keys
+    )
+    shadows = {(int(k), int(rng.integers(0, partitions))) for k in rng.integers(0, max(keys, 1), 3)} if keys else set()
+    states = [PartitionState.DRAINING if rng.random() < 0.15 else PartitionState.ACTIVE for _ in range(partitions)]
+    snapshot = build_world(
+        loads,
+        primary,
+        capacity,
+        sigma=loads * rng.choice([0.0, 0.3, 1.0]),
+        read_share=rng.random(keys),
+        origins=origins,
+        co_access=pairs,
+        km=km,
+        states=states,
+        key_bytes=rng.integers(0, 10_000, keys).astype(float),
+        movable=rng.random(keys) < 0.9,
+        last_source=np.where(rng.random(keys) < 0.1, rng.integers(0, partitions, keys), -1),
+        shadows=tuple(
+            StandingShadow(f"s-{n}", k, p, "hot_key", bool(rng.random() < 0.5))
+            for n, (k, p) in enumerate(sorted(shadows))
+            if p != primary[k]
+        ),
+    )
+    policy = PlanPolicy(
+        maximum_moves=int(rng.integers(0, 15)),
+        maximum_shadows=int(rng.integers(0, 4)),
+        maximum_bytes=float(rng.integers(0, 60_000)),
+        minimum_gain=float(rng.choice([0.0, 0.01, 0.2])),
+        serving=ServingRule(correlation=float(rng.choice([0.0, 0.2]))),
+    )
+    return snapshot, policy
+
+
 @pytest.fixture(scope="session")
 def world():
     return build_world
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    return draw

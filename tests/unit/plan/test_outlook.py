@@ -1,0 +1,85 @@
+"""The outlook's incremental figures are those that a count from scratch gives, and a change taken back leaves no trace."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foreshard.load import load_prediction_scores, partition_load
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.snapshot import CoAccessGraph
+
+SEEDS = st.integers(0, 2**32 - 1)
+LOOK = settings(max_examples=80, deadline=None)
+
+
+def changes(view, rng, count):
+    """Apply ``count`` random changes; yield each."""
+    keys, partitions = len(view.primary), len(view.capacity)
+    for _ in range(count if keys else 0):
+        key, partition = int(rng.integers(0, keys)), int(rng.integers(0, partitions))
+        kind = rng.integers(0, 3)
+        if kind == 0 and key not in view.shadowed and view.primary[key] != partition:
+            others = [k for k in view.keys_on(int(view.primary[key])).tolist() if k not in view.shadowed and k != key]
+            yield view.move((key, *others[: int(rng.integers(0, 3))]), partition)
+        elif kind == 1 and partition not in view.copies(key):
+            yield view.add_shadow(key, partition)
+        elif kind == 2 and (removed := view.remove_shadow(key, partition)):
+            yield removed
+
+
+def figures(view):
+    parts = [part.copy() for part in view.profile.parts()]
+    return [*parts, view.utilisation().copy(), view.lps().copy(), view.risk_now().copy(), view.primary.copy()]
+
+
+@LOOK
+@given(SEEDS)
+def test_after_any_changes_every_figure_is_what_a_count_from_scratch_gives(drawn, seed):
+    snapshot, policy = drawn(seed)
+    view = Outlook(snapshot, policy)
+    for _ in changes(view, np.random.default_rng(seed), 12):
+        pass
+    profile, _ = partition_load(
+        snapshot.demand, view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
+    )
+    assert view.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
+    assert view.lps() == pytest.approx(load_prediction_scores(profile, snapshot.capacity, policy.serving), rel=1e-6, abs=1e-6)
+    anew = Outlook(replace(snapshot, primary=view.primary, shadows=()), policy)
+    for partition in range(len(snapshot.partitions)):
+        assert view.keys_on(partition).tolist() == anew.keys_on(partition).tolist()
+    assert view.total_risk() == pytest.approx(float(view.risk(view.profile, slice(None)).sum()), rel=1e-9, abs=1e-9)
+
+
+@LOOK
+@given(SEEDS)
+def test_a_change_that_is_taken_back_leaves_every_figure_as_it_was_to_the_bit(drawn, seed):
+    snapshot, policy = drawn(seed)
+    view, rng = Outlook(snapshot, policy), np.random.default_rng(seed)
+    for _ in changes(view, rng, 4):
+        pass
+    before, shadows = figures(view), view.shadows
+    for change in changes(view, rng, 6):
+        view.undo(change)
+        assert view.shadows == shadows
+        assert all((was == now).all() for was, now in zip(before, figures(view), strict=True))
+
+
+@LOOK
+@given(SEEDS)
+def test_the_graph_has_every_pair_in_both_rows_with_repetitions_summed(seed):
+    rng = np.random.default_rng(seed)
+    keys, pairs = int(rng.integers(1, 12)), int(rng.integers(0, 40))
+    a, b, weight = rng.integers(0, keys, pairs), rng.integers(0, keys, pairs), rng.integers(0, 4, pairs).astype(float)
+    dense = np.zeros((keys, keys))
+    for one, other, w in zip(a, b, weight, strict=True):
+        if one != other:
+            dense[one, other] += w
+            dense[other, one] += w
+    graph = CoAccessGraph.build(a, b, weight, keys)
+    for key in range(keys):
+        neighbours, weights = graph.of(key)
+        assert neighbours.tolist() == np.flatnonzero(dense[key]).tolist()
+        assert weights.tolist() == dense[key][dense[key] > 0].tolist()
