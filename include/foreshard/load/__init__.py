@@ -1,0 +1,34 @@
+"""Demand, copies and the load that they make: the shared ground of score and plan."""
+
+from foreshard.load.demand import (
+    SECONDS_PER_HOUR,
+    BoolArray,
+    IntArray,
+    KeyDemand,
+    LoadProfile,
+    OriginShares,
+    ServingRule,
+    key_profile,
+    load_prediction_scores,
+    sum_by_partition,
+    whole_key_load,
+)
+from foreshard.load.serving import CopyShares, partition_load, shadow_copies, share_reads
+
+__all__ = [
+    "SECONDS_PER_HOUR",
+    "BoolArray",
+    "CopyShares",
+    "IntArray",
+    "KeyDemand",
+    "LoadProfile",
+    "OriginShares",
+    "ServingRule",
+    "key_profile",
+    "load_prediction_scores",
+    "partition_load",
+    "shadow_copies",
+    "share_reads",
+    "sum_by_partition",
+    "whole_key_load",
+]

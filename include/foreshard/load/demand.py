@@ -1,0 +1,155 @@
+"""What keys ask for, and the load of partitions where each key has one copy; loads are cost/s, forecasts cost per hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_array
+
+from foreshard.model import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
+
+SECONDS_PER_HOUR = 3600.0
+_UNITS = (SECONDS_PER_HOUR, SECONDS_PER_HOUR**2, SECONDS_PER_HOUR)
+
+
+@dataclass(frozen=True)
+class OriginShares:
+    """Where each key's reads come from, as compressed sparse rows.
+
+    Key ``k``'s reads come from ``location[indptr[k]:indptr[k+1]]`` in the shares ``share[indptr[k]:indptr[k+1]]``, which sum
+    to 1; a key of unknown origins has an empty row.
+    """
+
+    indptr: IntArray
+    location: IntArray
+    share: FloatArray
+
+    @classmethod
+    def build(cls, key: npt.ArrayLike, location: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> OriginShares:
+        """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
+        w = np.asarray(weight, np.float64)
+        k, place, w = np.asarray(key, np.int64)[w > 0], np.asarray(location, np.int64)[w > 0], w[w > 0]
+        width = int(place.max(initial=-1)) + 1
+        pairs, inverse = np.unique(k * max(width, 1) + place, return_inverse=True)
+        summed = np.bincount(inverse, weights=w, minlength=len(pairs)).astype(np.float64)
+        row, column = pairs // max(width, 1), pairs % max(width, 1)
+        total = np.bincount(row, weights=summed, minlength=keys)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=keys))]).astype(np.int64)
+        return cls(indptr, column, summed / total[row])
+
+    @classmethod
+    def unknown(cls, keys: int) -> OriginShares:
+        """Nothing known of any key."""
+        return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+
+    def of(self, key: int) -> tuple[IntArray, FloatArray]:
+        """Return (location indices, shares) of one key."""
+        row = slice(int(self.indptr[key]), int(self.indptr[key + 1]))
+        return self.location[row], self.share[row]
+
+
+@dataclass(frozen=True)
+class KeyDemand:
+    """What each key asks for: ``mean`` and ``sigma`` of cost per hour, shape (keys, hours), and how its reads are spread.
+
+    ``read_share`` is the share of the key's cost that reads make, shape (keys,).
+    """
+
+    mean: FloatArray
+    sigma: FloatArray
+    read_share: FloatArray
+    origins: OriginShares
+
+    @property
+    def hours(self) -> int:
+        """The horizon's length."""
+        return int(self.mean.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ServingRule:
+    """How loads are judged: the sidecar's room mark, the upper quantile's ``z``, and two factors.
+
+    ``apply_cost``: what applying a write to a shadow costs, as a share of the write's own cost. ``correlation``: of two keys'
+    forecast errors, on average. ``near_km``: copies at most this much farther than the nearest count as equally near.
+    """
+
+    room_mark: float = 0.8
+    z: float = 1.2815515655446004
+    apply_cost: float = 1.0
+    correlation: float = 0.0
+    near_km: float = 15.0
+
+
+@dataclass(frozen=True)
+class LoadProfile:
+    """Predicted load per partition × hour (cost/s): ``mean``, and the sums of the keys' variances and standard deviations."""
+
+    mean: FloatArray
+    variance: FloatArray
+    spread: FloatArray
+
+    @classmethod
+    def zeros(cls, partitions: int, hours: int) -> LoadProfile:
+        """No load at all."""
+        return cls(*(np.zeros((partitions, hours)) for _ in range(3)))
+
+    def __add__(self, other: LoadProfile) -> LoadProfile:
+        return LoadProfile(*(mine + its for mine, its in zip(self.parts(), other.parts(), strict=True)))
+
+    def __sub__(self, other: LoadProfile) -> LoadProfile:
+        return LoadProfile(*(np.maximum(mine - its, 0.0) for mine, its in zip(self.parts(), other.parts(), strict=True)))
+
+    def rows(self, index: Index) -> LoadProfile:
+        """The same figures indexed along their first axis (or newly broadcast)."""
+        return LoadProfile(self.mean[index], self.variance[index], self.spread[index])
+
+    def parts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``mean``, ``variance`` and ``spread``, all additive over keys."""
+        return self.mean, self.variance, self.spread
+
+    def deviation(self, correlation: float) -> FloatArray:
+        """The standard deviation of the load where any two keys' errors have this correlation (a common factor).
+
+        Var Σxᵢ = (1 − ρ) Σσᵢ² + ρ (Σσᵢ)²: uncertainties are added as variances; with ρ = 0 the keys are independent.
+        """
+        return np.asarray(np.sqrt((1.0 - correlation) * self.variance + correlation * self.spread**2))
+
+    def upper(self, rule: ServingRule) -> FloatArray:
+        """The load at the rule's upper quantile."""
+        return np.asarray(self.mean + rule.z * self.deviation(rule.correlation))
+
+
+def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
+    """Return the load of whole keys in cost/s, one row per key."""
+    sigma = demand.sigma[keys] / SECONDS_PER_HOUR
+    return LoadProfile(demand.mean[keys] / SECONDS_PER_HOUR, sigma**2, sigma)
+
+
+def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> FloatArray:
+    """Sum rows (keys, hours) by their partition; shape (partitions, hours)."""
+    member = csc_array((np.ones(len(primary)), primary, np.arange(len(primary) + 1)), shape=(partitions, len(primary)))
+    return np.asarray(member @ values)
+
+
+def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
+    """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
+    kept: BoolArray | slice = slice(None)
+    if len(without):
+        kept = np.ones(len(primary), bool)
+        kept[np.asarray(without, np.int64)] = False
+    mean, sigma, where = demand.mean[kept], demand.sigma[kept], primary[kept]
+    sums = (sum_by_partition(values, where, partitions) for values in (mean, sigma**2, sigma))
+    return LoadProfile(*(total / unit for total, unit in zip(sums, _UNITS, strict=True)))
+
+
+def load_prediction_scores(profile: LoadProfile, capacity: FloatArray, rule: ServingRule) -> FloatArray:
+    """LPS per partition: the horizon's peak of the upper-quantile load ÷ capacity, shape (partitions,)."""
+    return np.asarray((profile.upper(rule) / capacity[:, None]).max(axis=1, initial=0.0))

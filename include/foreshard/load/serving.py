@@ -1,0 +1,167 @@
+"""Which copy of each key serves which share of its cost: the shared ground of score and plan.
+
+Writes go to the primary and, as apply cost, to each shadow. Reads go to the nearest copy with room, as the sidecar sends them:
+copies that are about as near share them evenly, and a partition above its room mark passes the reads of shadowed keys on to the
+next nearest copy. The allocation is fluid (shares, not requests), per hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.load.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, whole_key_load
+from foreshard.model import FloatArray
+
+
+@dataclass(frozen=True)
+class CopyShares:
+    """How the cost of keys with several copies is served: row ``r`` is the ``share[r]`` of ``key[r]`` on ``partition[r]``.
+
+    ``share`` has shape (rows, hours). A key's shares sum to 1 + its shadows × its write share × apply cost.
+    """
+
+    key: IntArray
+    partition: IntArray
+    share: FloatArray
+
+    def load(self, demand: KeyDemand, partitions: int) -> LoadProfile:
+        """Return what these shares put on each partition. Variances scale with the share, as thinned counts do."""
+        profile = LoadProfile.zeros(partitions, demand.hours)
+        for total, part in zip(profile.parts(), key_profile(demand, self.key).parts(), strict=True):
+            np.add.at(total, self.partition, self.share * part)
+        return profile
+
+
+def shadow_copies(shadows: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
+    """Group (key, partition) pairs: each shadowed key with its shadows' partitions, both in order, repetitions dropped."""
+    grouped: dict[int, list[int]] = {}
+    for key, partition in sorted(set(shadows)):
+        grouped.setdefault(key, []).append(partition)
+    return {key: tuple(held) for key, held in grouped.items()}
+
+
+def share_reads(
+    base: LoadProfile,
+    demand: KeyDemand,
+    primary: IntArray,
+    shadows: Sequence[tuple[int, int]],
+    capacity: FloatArray,
+    distance_km: FloatArray,
+    rule: ServingRule,
+) -> CopyShares:
+    """Allocate the cost of the shadowed keys over their copies, on top of the ``base`` load of all other keys.
+
+    Each (key, origin) asks its nearest copies first, in equal parts. Where a partition's asked load would pass its room mark,
+    it takes the same fraction of each and the rest asks the next nearest copy. What finds no room anywhere is spread by
+    capacity. Room is judged at the upper quantile. ``distance_km`` has shape (locations, partitions), without NaN.
+    """
+    copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
+    keys, width = np.array(list(copies), np.int64), 1 + max(map(len, copies.values()), default=0)
+    holders = np.full((len(keys), width), -1, np.int64)
+    for row, (key, held_by) in enumerate(copies.items()):
+        holders[row, : 1 + len(held_by)] = (primary[key], *held_by)
+    held, writes = holders >= 0, 1.0 - demand.read_share[keys]
+    written = np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)
+    share = np.repeat(written[:, :, None], demand.hours, axis=2)
+    taken = base + _as_shares(keys, holders, share).load(demand, len(capacity))
+    asks = _asks(keys, holders, demand, distance_km, rule.near_km)
+    _serve(asks, taken, share, holders, key_profile(demand, keys), capacity, rule)
+    even = np.where(held, capacity[holders], 0.0)
+    unserved = np.zeros((len(keys), demand.hours))
+    np.add.at(unserved, asks.row, asks.left)
+    share += (even / even.sum(axis=1, keepdims=True))[:, :, None] * unserved[:, None, :]
+    return _as_shares(keys, holders, share)
+
+
+@dataclass
+class _Asks:
+    """One row per (shadowed key, origin, nearest copy): which key row asks, in what order of copies, and what is unserved."""
+
+    row: IntArray
+    order: IntArray
+    left: FloatArray
+
+
+def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _Asks:
+    """The read shares to be served; a key of unknown origins asks its primary first."""
+    row, place, weight = _read_origins(keys, demand)
+    held = holders[row] >= 0
+    located = np.where(held, distance_km[np.maximum(place, 0)[:, None], holders[row]] if len(distance_km) else 0.0, np.inf)
+    at_primary = np.where(np.arange(holders.shape[1]) == 0, 0.0, np.inf)
+    distance = np.where((place >= 0)[:, None], located, at_primary)
+    nearest_first = np.argsort(distance, axis=1, kind="stable")
+    near = (distance <= distance.min(axis=1, keepdims=True) + near_km).sum(axis=1)
+    again = np.repeat(np.arange(len(row)), near)
+    turn = (np.arange(len(again)) - np.repeat(np.cumsum(near) - near, near))[:, None]
+    column = np.arange(holders.shape[1])[None]
+    moved_up = np.where(column == 0, turn, np.where(column <= turn, column - 1, column))
+    order = np.take_along_axis(nearest_first[again], moved_up, axis=1)
+    order[np.take_along_axis(holders[row[again]], order, axis=1) < 0] = -1
+    share = weight[again] * demand.read_share[keys[row[again]]] / near[again]
+    return _Asks(row[again], order, np.repeat(share[:, None], demand.hours, axis=1))
+
+
+def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray, FloatArray]:
+    """(key row, location, share of its reads); the location is −1, with the whole share, where nothing is known."""
+    origins = demand.origins
+    start, count = origins.indptr[keys], origins.indptr[keys + 1] - origins.indptr[keys]
+    rows = np.maximum(count, 1)
+    row = np.repeat(np.arange(len(keys)), rows)
+    known = count[row] > 0
+    position = np.where(known, start[row] + np.arange(len(row)) - np.repeat(np.cumsum(rows) - rows, rows), 0)
+    if not known.any():
+        return row, np.full(len(row), -1, np.int64), np.ones(len(row))
+    return row, np.where(known, origins.location[position], -1), np.where(known, origins.share[position], 1.0)
+
+
+def _serve(
+    asks: _Asks,
+    taken: LoadProfile,
+    share: FloatArray,
+    holders: IntArray,
+    loads: LoadProfile,
+    capacity: FloatArray,
+    rule: ServingRule,
+) -> None:
+    """Give ``asks`` for keys of these ``loads`` to copies in rounds, nearest first; ``share`` and ``taken`` grow in place."""
+    mark = (rule.room_mark * capacity)[:, None]
+    for turn in range(holders.shape[1]):
+        asking = np.flatnonzero(asks.order[:, turn] >= 0)
+        row, copy = asks.row[asking], asks.order[asking, turn]
+        target = holders[row, copy]
+        asked = LoadProfile.zeros(len(capacity), share.shape[2])
+        for total, part in zip(asked.parts(), loads.rows(row).parts(), strict=True):
+            np.add.at(total, target, asks.left[asking] * part)
+        room = mark - LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
+        for total, part in zip(taken.parts(), asked.parts(), strict=True):
+            total += fraction * part
+        np.add.at(share, (row, copy), asks.left[asking] * fraction[target])
+        asks.left[asking] *= 1.0 - fraction[target]
+
+
+def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:
+    """Flatten (key row, copy) shares to rows."""
+    row, copy = np.nonzero(holders >= 0)
+    return CopyShares(keys[row], holders[row, copy], share[row, copy])
+
+
+def partition_load(
+    demand: KeyDemand,
+    primary: IntArray,
+    shadows: Sequence[tuple[int, int]],
+    capacity: FloatArray,
+    distance_km: FloatArray,
+    rule: ServingRule,
+) -> tuple[LoadProfile, CopyShares]:
+    """Return the load of every partition and hour, and how the shadowed keys are shared out.
+
+    ``primary`` holds each key's partition index, ``shadows`` (key, partition) index pairs.
+    """
+    base = whole_key_load(demand, primary, len(capacity), sorted({key for key, p in shadows if p != primary[key]}))
+    shares = share_reads(base, demand, primary, shadows, capacity, distance_km, rule)
+    return base + shares.load(demand, len(capacity)), shares

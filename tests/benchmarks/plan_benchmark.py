@@ -1,0 +1,155 @@
+"""The planner's benchmark: how planning grows from a thousand to a million keys, and its peak memory.
+
+``python tests/benchmarks/plan_benchmark.py [--json FILE] [--keys 1000 10000 …]``. Each size is planned in a process of its own,
+on one core: once with the default limits and once with limits that let every partition be relieved. The ratio beside each time
+is to one recount of all partitions' loads from scratch, measured in the same process; a planner that recounted everything per
+change would need as many of these as it tries changes.
+"""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plan_world import draw_pairs, draw_snapshot
+
+from foreshard.load import load_prediction_scores, partition_load
+from foreshard.model import Plan
+from foreshard.plan.planner import make_plan
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
+
+SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
+"""Keys → partitions."""
+EDGES_PER_KEY = 13
+"""Drawn; about ten remain when repetitions are summed."""
+LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
+"""Keys → the goals: seconds and GiB."""
+Figures = dict[str, Any]
+
+
+def measure(keys: int, partitions: int) -> Figures:
+    """Plan one size; all times in seconds of wall clock, with the CPU time beside the plan's."""
+    snapshot = draw_snapshot(keys, partitions)
+    pairs = draw_pairs(keys, EDGES_PER_KEY * keys)
+    started = time.perf_counter()
+    snapshot = replace(snapshot, co_access=CoAccessGraph.build(*pairs, keys))
+    graph = time.perf_counter() - started
+    edges = len(snapshot.co_access.neighbour) // 2
+    del pairs
+    unlimited = PlanPolicy(
+        maximum_moves=partitions * 2, maximum_shadows=max(5, partitions // 5), maximum_bytes=partitions * 2**32
+    )
+    return {
+        "keys": keys,
+        "partitions": partitions,
+        "hours": snapshot.demand.hours,
+        "edges": edges,
+        "graph_seconds": graph,
+        "recount_seconds": _timed(lambda: _recount(snapshot))[0],
+        "default_limits": _planned(snapshot, PlanPolicy()),
+        "all_relieved": _planned(snapshot, unlimited),
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def _planned(snapshot: Snapshot, policy: PlanPolicy) -> Figures:
+    used = time.process_time()
+    seconds, plan = _timed(lambda: make_plan(snapshot, policy))
+    used = time.process_time() - used
+    before, after = (np.array(list(lps.values())) for lps in (plan.lps_before, plan.lps_after))
+    made: Plan = plan
+    return {
+        "seconds": seconds,
+        "cpu_seconds": used,
+        "overloaded_before": int((before > policy.high_water).sum()),
+        "overloaded_after": int((after > policy.high_water).sum()),
+        "worst_lps_before": float(before.max()),
+        "worst_lps_after": float(after.max()),
+        "moves": len(made.moves),
+        "shadows": len(made.shadows),
+        "removals": len(made.removals),
+        "refusals": len(made.refusals),
+    }
+
+
+def _recount(snapshot: Snapshot) -> np.ndarray:
+    rule = PlanPolicy().serving
+    pairs = [(shadow.key, shadow.partition) for shadow in snapshot.shadows]
+    profile, _ = partition_load(snapshot.demand, snapshot.primary, pairs, snapshot.capacity, snapshot.distance_km, rule)
+    return load_prediction_scores(profile, snapshot.capacity, rule)
+
+
+def _timed(work: Any) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def goals(figures: Figures) -> dict[str, bool]:
+    """Whether the size's goals are met, where it has any; the time is that of the slower plan, with building the graph."""
+    seconds, memory = LIMITS.get(figures["keys"], (None, None))
+    slowest = max(figures[name]["seconds"] for name in ("default_limits", "all_relieved"))
+    found = {} if seconds is None else {f"plan in {seconds:g} s": slowest < seconds}
+    return found if memory is None else {**found, f"peak of {memory:g} GiB": figures["peak_memory_gib"] <= memory}
+
+
+def main() -> None:
+    """Run everything, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("var/bench/plan.json"))
+    parser.add_argument("--keys", type=int, nargs="*", default=list(SIZES))
+    options = parser.parse_args()
+    machine = {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()}
+    sizes = []
+    heading = (
+        "keys",
+        "partitions",
+        "edges",
+        "graph s",
+        "recount s",
+        "limited s",
+        "relieved s",
+        "÷ recount",
+        "over",
+        "moves",
+        "GiB",
+    )
+    print("  ".join(f"{name:>10}" for name in heading), flush=True)
+    for keys in options.keys:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            figures = pool.submit(measure, keys, SIZES.get(keys, max(2, keys // 1000))).result()
+        figures["goals"] = goals(figures)
+        sizes.append(figures)
+        whole = figures["all_relieved"]
+        cells = (
+            f"{keys:,}", f"{figures['partitions']:,}", f"{figures['edges']:,}", f"{figures['graph_seconds']:.3f}",
+            f"{figures['recount_seconds']:.4f}", f"{figures['default_limits']['seconds']:.3f}", f"{whole['seconds']:.3f}",
+            f"{whole['seconds'] / figures['recount_seconds']:.0f}", f"{whole['overloaded_before']}→{whole['overloaded_after']}",
+            f"{whole['moves']}+{whole['shadows']}", f"{figures['peak_memory_gib']:.2f}",
+        )  # fmt: skip
+        met = "".join(f"  {goal}: {'met' if reached else 'MISSED'}" for goal, reached in figures["goals"].items())
+        print("  ".join(f"{cell:>10}" for cell in cells) + met, flush=True)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    document = {"made_at": datetime.now(UTC).isoformat(), "machine": machine, "sizes": sizes}
+    options.json.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()
