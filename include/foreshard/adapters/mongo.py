@@ -22,6 +22,15 @@ LOOP = "foreshard loop"
 """The name of the loop's own connections (not of an app's routed client) in a server's list of operations."""
 
 
+def client_options(settings: Settings, name: str, server_selection_ms: int | None = None) -> dict[str, Any]:
+    """How every client is opened: aware UTC dates, majority writes, credentials from the environment."""
+    credentials: dict[str, Any] = {}
+    if settings.mongo_username and settings.mongo_password:
+        credentials = {"username": settings.mongo_username, "password": settings.mongo_password.get_secret_value()}
+    patience = SERVER_SELECTION_MS if server_selection_ms is None else server_selection_ms
+    return {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": patience, "appname": name, **credentials}
+
+
 class MongoConnections:
     """Keeps one client per replica set, named ``name`` on the server.
 
@@ -37,20 +46,7 @@ class MongoConnections:
         """The client for ``uri``, with the credentials from the environment where the URI has none."""
         with self._opening:
             if uri not in self._clients:
-                credentials: dict[str, Any] = {}
-                if self._settings.mongo_username and self._settings.mongo_password:
-                    credentials = {
-                        "username": self._settings.mongo_username,
-                        "password": self._settings.mongo_password.get_secret_value(),
-                    }
-                self._clients[uri] = MongoClient(
-                    uri,
-                    tz_aware=True,
-                    w="majority",
-                    serverSelectionTimeoutMS=SERVER_SELECTION_MS,
-                    appname=self._name,
-                    **credentials,
-                )
+                self._clients[uri] = MongoClient(uri, **client_options(self._settings, self._name))
             return self._clients[uri]
 
     @property

@@ -54,7 +54,7 @@ class RoutingFile:
     """The image, the one before it and their overlays, in ``folder``; any process may read, and who writes takes ``locked``."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = self._folder = folder
         self.path, self.previous = (folder / name for name in FILES)
         self.refused: tuple[str, ...] = ()
 

@@ -1,6 +1,18 @@
-"""The app's side: a routed collection with pymongo's own verbs, which asks the sidecar and carries writes over fences."""
+"""The app's side: routed collections with pymongo's own verbs, synchronous and asynchronous, that carry writes over fences."""
 
 from foreshard.client.records import Request
-from foreshard.client.routed_client import ClientOptions, RoutedClient
+from foreshard.client.routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
+from foreshard.client.router_settings import build_router
+from foreshard.client.routes import Operation, Route, Router, Wish
 
-__all__ = ["ClientOptions", "Request", "RoutedClient"]
+__all__ = [
+    "AsyncRoutedClient",
+    "ClientOptions",
+    "Operation",
+    "Request",
+    "Route",
+    "RoutedClient",
+    "Router",
+    "Wish",
+    "build_router",
+]

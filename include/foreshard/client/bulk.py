@@ -15,10 +15,13 @@ from enum import StrEnum
 from itertools import groupby, islice
 from typing import Any
 
+import bson
+from bson.codec_options import CodecOptions
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReadPreference, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from foreshard.client.fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line, unreachable
+from foreshard.client.driving import settled
+from foreshard.client.fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
 from foreshard.client.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
@@ -26,6 +29,8 @@ Request = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne 
 
 LONGEST_RUN = 1_000
 HOST_UNREACHABLE = 6
+LARGEST_MESSAGE = 24_000_000
+"""Bytes; half of what a server takes in one message."""
 COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
 
 
@@ -91,20 +96,21 @@ class BulkWrite:
         self._routes: dict[str, Route] = {}
         self._tally = Tally()
         self._unreachable: Unreachable | None = None
+        self._silent: set[str] = set()
 
-    def run(self, items: Sequence[Item]) -> dict[str, Any]:
+    async def run(self, items: Sequence[Item]) -> dict[str, Any]:
         """Write all items; raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
         deleting = any(item.kind is Kind.DELETE for item in items)
-        self._routes = self._ask([item.key for item in items], fresh=deleting)
+        self._routes = await self._ask([item.key for item in items], fresh=deleting)
         pending = list(items)
         wait = Wait(self._writer, items[0].key) if items else None
         while pending and wait is not None:
             before = self._tally.confirmed
-            pending, fenced = self._round(pending)
+            pending, waiting = await self._round(pending)
             if self._tally.confirmed > before:
                 wait = Wait(self._writer, pending[0].key) if pending else wait
-            if fenced and not self._move_on(fenced, wait):
-                self._give_up(fenced, wait)
+            if waiting and not await self._move_on(waiting, wait):
+                self._give_up(waiting, wait)
                 break
         if self._unreachable and not self._tally.confirmed and all(e["code"] == HOST_UNREACHABLE for e in self._tally.errors):
             raise self._unreachable  # nothing at all was done
@@ -113,17 +119,18 @@ class BulkWrite:
             raise BulkWriteError(result)
         return result
 
-    def _ask(self, keys: Sequence[str], *, fresh: bool) -> dict[str, Route]:
-        return self._writer.router.routes(tuple(dict.fromkeys(keys)), Operation.WRITE, fresh=fresh)
+    async def _ask(self, keys: Sequence[str], *, fresh: bool) -> dict[str, Route]:
+        return await self._writer.router.routes(tuple(dict.fromkeys(keys)), Operation.WRITE, fresh=fresh)
 
-    def _round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
-        """Send what can be sent; return what is left to do and, among it, what a fence refused."""
-        return self._ordered_round(pending) if self._ordered else self._unordered_round(pending)
+    async def _round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+        """Send what can be sent; return what is left to do and, among it, what a fence or a silent partition holds up."""
+        self._silent.clear()
+        return await self._ordered_round(pending) if self._ordered else await self._unordered_round(pending)
 
-    def _ordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+    async def _ordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
         if pending[0].kind is Kind.UPDATE_MANY:
-            smaller = self._per_document(pending[0])
-            return ([], []) if self._tally.errors else ([*smaller, *pending[1:]], [])
+            smaller = await self._per_document(pending[0])
+            return ([*smaller, *pending[1:]], []) if smaller is not None else (pending, pending[:1])
         first = pending[0]
         partition = self._routes[first.key].partition
         run: list[Item] = []
@@ -131,26 +138,30 @@ class BulkWrite:
             if item.kind is not first.kind or self._routes[item.key].partition != partition:
                 break
             run.append(item)
-        failures = self._send(run, pending[len(run) :])
+        failures = await self._send(run, pending[len(run) :])
         if not failures:
             return pending[len(run) :], []
         at, error = failures[0]
-        if self._retry(run[at], error):
+        if await self._retry(run[at], error):
             return pending[at:], [run[at]]
         self._tally.refuse(run[at], error)
         return [], []
 
-    def _unordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
-        ready = [small for item in pending for small in (self._per_document(item) if item.kind is Kind.UPDATE_MANY else [item])]
-        fenced: list[Item] = []
+    async def _unordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+        ready: list[Item] = []
+        waiting: list[Item] = []
+        for item in pending:
+            smaller = await self._per_document(item) if item.kind is Kind.UPDATE_MANY else [item]
+            ready += smaller or []
+            waiting += [item] if smaller is None else []
         runs = list(self._runs(ready))
         for number, run in enumerate(runs):
-            for at, error in self._send(run, [item for later in runs[number + 1 :] for item in later]):
-                if self._retry(run[at], error):
-                    fenced.append(run[at])
+            for at, error in await self._send(run, [item for later in runs[number + 1 :] for item in later]):
+                if await self._retry(run[at], error):
+                    waiting.append(run[at])
                 else:
                     self._tally.refuse(run[at], error)
-        return fenced, fenced
+        return waiting, waiting
 
     def _runs(self, items: list[Item]) -> Iterator[list[Item]]:
         """Requests by partition and kind, at most ``LONGEST_RUN`` at once, so that a lost answer leaves few in doubt."""
@@ -159,11 +170,14 @@ class BulkWrite:
             while run := list(islice(group, LONGEST_RUN)):
                 yield run
 
-    def _send(self, run: list[Item], later: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
+    async def _send(self, run: list[Item], later: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
         """Send one run; return (place in the run, the server's error) of each request that was not applied."""
         route = self._routes[run[0].key]
+        if route.partition in self._silent:
+            return _not_sent(run)
+        requests = [item.request for item in run]
         try:
-            done = self._writer.collection(route).bulk_write([i.request for i in run], ordered=self._ordered, **self._options)
+            done = await settled(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details
             self._tally.add(details, run)
@@ -177,10 +191,10 @@ class BulkWrite:
         self, error: PyMongoError, run: list[Item], later: Sequence[Item], route: Route
     ) -> list[tuple[int, dict[str, Any]]]:
         said = self._writer.lost(error, self._operation, run[0].key, route)
-        if isinstance(said, Unreachable):
-            self._unreachable = said
-            return [(at, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {said}"}) for at in range(len(run))]
-        if not isinstance(said, AmbiguousWrite):
+        if isinstance(said, Unreachable) and fits_one_message(run, self._writer.collection(route).codec_options):
+            self._went_silent(route)
+            return _not_sent(run)
+        if not isinstance(said, AmbiguousWrite | Unreachable):
             raise error
         raise AmbiguousWrite(
             self._writer.sharded.namespace,
@@ -193,32 +207,48 @@ class BulkWrite:
             not_attempted=[item.index for item in later],
         ) from error
 
-    def _retry(self, item: Item, error: Mapping[str, Any]) -> bool:
-        return error.get("code") == REFUSED_BY_VALIDATOR and self._writer.is_fence(error, self._routes[item.key], item.key)
+    def _went_silent(self, route: Route) -> None:
+        self._silent.add(route.partition)
+        self._writer.router.avoid(route.partition)
 
-    def _move_on(self, fenced: Sequence[Item], wait: Wait) -> bool:
-        """Ask where the fenced keys live now, and wait where they are still on their way; False after the deadline."""
-        wait.refresh()
-        latest = self._ask([item.key for item in fenced], fresh=True)
+    async def _retry(self, item: Item, error: Mapping[str, Any]) -> bool:
+        """Whether a request may be sent again later: a fence refused it, or its partition was not found."""
+        if error.get("code") == HOST_UNREACHABLE:
+            return True
+        return error.get("code") == REFUSED_BY_VALIDATOR and await self._writer.is_fence(
+            error, self._routes[item.key], item.key
+        )
+
+    async def _move_on(self, waiting: Sequence[Item], wait: Wait) -> bool:
+        """Ask where the keys live that were held up, and wait where they still live there; False after the deadline."""
+        if self._silent and wait.overdue():
+            return False
+        await wait.refresh()
+        latest = await self._ask([item.key for item in waiting], fresh=True)
         moved = any(not route.same_owner(self._routes[key]) for key, route in latest.items())
         self._routes |= latest
         try:
             if moved:
-                wait.check(self._routes[fenced[0].key])
+                wait.check(self._routes[waiting[0].key])
             else:
-                wait.pause(self._routes[fenced[0].key])
+                await wait.pause(self._routes[waiting[0].key])
         except KeyInTransit:
             return False
         return True
 
-    def _give_up(self, fenced: Sequence[Item], wait: Wait) -> None:
-        for item in fenced:
-            partition = self._routes[item.key].partition
-            said = KeyInTransit(self._writer.sharded.namespace, item.key, partition, wait.waited())
+    def _give_up(self, waiting: Sequence[Item], wait: Wait) -> None:
+        for item in waiting:
+            route = self._routes[item.key]
+            if route.partition in self._silent:
+                self._unreachable = self._writer.unreachable(route)
+                self._tally.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {self._unreachable}"})
+                continue
+            said = KeyInTransit(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
             self._tally.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(said)})
 
-    def _per_document(self, item: Item) -> list[Item]:
-        """One request per document that matches now; an upsert that matches none stays one request."""
+    async def _per_document(self, item: Item) -> list[Item] | None:
+        """One request per document that matches now; an upsert that matches none stays one request. None: the partition did
+        not answer."""
         every: Any = item.request
         route = self._routes[item.key]
         primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
@@ -226,10 +256,10 @@ class BulkWrite:
         if every._hint is not None:
             found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
         try:
-            ids = [document["_id"] for document in found]
+            ids = [document["_id"] for document in await settled(found.to_list())]
         except ConnectionFailure:
-            self._not_sent(item, unreachable(route.partition, self._writer.connections.address(route.uri)))
-            return []
+            self._went_silent(route)
+            return None
         options = {"array_filters": every._array_filters}
         if not ids and every._upsert:
             return [Item(item.index, item.key, Kind.UPDATE, UpdateOne(every._filter, every._doc, upsert=True, **options))]
@@ -238,6 +268,24 @@ class BulkWrite:
             for id_ in ids
         ]
 
-    def _not_sent(self, item: Item, said: Unreachable) -> None:
-        self._unreachable = said
-        self._tally.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {said}"})
+
+def fits_one_message(run: Sequence[Item], codec: CodecOptions[Any]) -> bool:
+    """Whether pymongo sends a run in one message. It sends a larger one in several, and then a server that is not found does
+    not mean that nothing was sent."""
+    size = 0
+    for item in run:
+        size += sum(len(bson.encode({"": part}, codec_options=codec)) for part in written(item.request))
+        if size > LARGEST_MESSAGE:
+            return False
+    return True
+
+
+def written(request: Any) -> tuple[Any, ...]:
+    """What of a request goes over the wire, about."""
+    if isinstance(request, InsertOne):
+        return (request._doc,)
+    return (request._filter, getattr(request, "_doc", None))
+
+
+def _not_sent(run: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
+    return [(at, {"code": HOST_UNREACHABLE}) for at in range(len(run))]

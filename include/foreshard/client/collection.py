@@ -1,4 +1,8 @@
-"""A routed collection: pymongo's verbs, each sent to where the documents' key lives."""
+"""A routed collection: pymongo's verbs, each sent to where the documents' key lives.
+
+This is the asynchronous one, and the core of the other (:mod:`foreshard.client.sync_collection`), which runs it without an
+event loop.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, Ins
 from foreshard.client.bulk import BulkWrite, Item, Kind, Request
 from foreshard.client.fences import FencedWriter
 from foreshard.client.merging import Document
-from foreshard.client.read_collection import Call, Filter, Result, RoutedReads
+from foreshard.client.read_collection import AsyncRoutedReads, Call, Filter, Result
 from foreshard.client.reads import Reader
 from foreshard.client.records import Recorder
 from foreshard.client.records import Request as AppRequest
@@ -32,7 +36,7 @@ INSERT, UPDATE, DELETE = "insert", "update", "delete"
 DUPLICATE_KEY = 11000
 
 
-class RoutedCollection(RoutedReads):
+class AsyncRoutedCollection(AsyncRoutedReads):
     """One sharded collection. Every verb takes pymongo's arguments and, by ``request=``, what an access record should say.
 
     Reads without a key go to every partition; writes without one are refused. So are ``session=`` (pymongo's sessions belong
@@ -46,24 +50,24 @@ class RoutedCollection(RoutedReads):
 
     # writes of one document
 
-    def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
+    async def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
         """Insert a document; it gets an ``_id`` where it has none."""
         self._check_options("insert_one", options)
         key = self._rule.of_document("insert_one", document)
         document.setdefault("_id", ObjectId())
-        return self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request)
+        return await self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request)
 
-    def update_one(
+    async def update_one(
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
         """Update the first matching document of one key."""
         key = self._key_to_update("update_one", filter, update, options)
         narrow = self._rule.limit(filter, key)
-        return self._write(
+        return await self._write(
             "update_one", UPDATE, key, lambda c: c.update_one(narrow, update, upsert, **options), request, _matched_none
         )
 
-    def replace_one(
+    async def replace_one(
         self,
         filter: Filter,
         replacement: Mapping[str, Any],
@@ -76,22 +80,24 @@ class RoutedCollection(RoutedReads):
         self._check_options("replace_one", options)
         key = self._rule.of_replacement("replace_one", filter, replacement, options)
         narrow = self._rule.limit(filter, key)
-        return self._write(
+        return await self._write(
             "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none
         )
 
-    def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+    async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the first matching document of one key."""
         self._check_options("delete_one", options)
         key = self._rule.of_filter("delete_one", filter, options)
         narrow = self._rule.limit(filter, key)
-        return self._delete("delete_one", key, lambda c: c.delete_one(narrow, **options), request)
+        return await self._delete("delete_one", key, lambda c: c.delete_one(narrow, **options), request)
 
-    def find_one_and_update(self, filter: Filter, update: Update, *, request: Call = None, **options: Any) -> Document | None:
+    async def find_one_and_update(
+        self, filter: Filter, update: Update, *, request: Call = None, **options: Any
+    ) -> Document | None:
         """Update one document and return it (as it was, unless ``return_document`` says otherwise)."""
         key = self._key_to_update("find_one_and_update", filter, update, options)
         narrow = self._rule.limit(filter, key)
-        return self._write(
+        return await self._write(
             "find_one_and_update",
             UPDATE,
             key,
@@ -100,14 +106,14 @@ class RoutedCollection(RoutedReads):
             _none(options),
         )
 
-    def find_one_and_replace(
+    async def find_one_and_replace(
         self, filter: Filter, replacement: Mapping[str, Any], *, request: Call = None, **options: Any
     ) -> Document | None:
         """Replace one document and return it."""
         self._check_options("find_one_and_replace", options)
         key = self._rule.of_replacement("find_one_and_replace", filter, replacement, options)
         narrow = self._rule.limit(filter, key)
-        return self._write(
+        return await self._write(
             "find_one_and_replace",
             UPDATE,
             key,
@@ -116,54 +122,55 @@ class RoutedCollection(RoutedReads):
             _none(options),
         )
 
-    def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
+    async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
         """Delete one document and return it."""
         self._check_options("find_one_and_delete", options)
         key = self._rule.of_filter("find_one_and_delete", filter, options)
         narrow = self._rule.limit(filter, key)
-        return self._delete("find_one_and_delete", key, lambda c: c.find_one_and_delete(narrow, **options), request)
+        return await self._delete("find_one_and_delete", key, lambda c: c.find_one_and_delete(narrow, **options), request)
 
     # writes of many documents
 
-    def insert_many(
+    async def insert_many(
         self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> InsertManyResult:
         """Insert documents, each where its key lives."""
         listed = list(documents)
         if not listed:
             raise TypeError("documents must be a non-empty list")
-        self._bulk("insert_many", [InsertOne(document) for document in listed], ordered, request, options)
+        await self._bulk("insert_many", [InsertOne(document) for document in listed], ordered, request, options)
         return InsertManyResult([document["_id"] for document in listed], True)
 
-    def update_many(
+    async def update_many(
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
         """Update the matching documents of the keys that the filter names."""
         own = {name: options.pop(name) for name in ("array_filters", "hint", "collation") if name in options}
         try:
-            raw = self._bulk("update_many", [UpdateMany(filter, update, upsert, **own)], True, request, options)
+            raw = await self._bulk("update_many", [UpdateMany(filter, update, upsert, **own)], True, request, options)
         except BulkWriteError as error:
             raise _as_write_error(error) from error
         upserted = raw["upserted"][0]["_id"] if raw["upserted"] else None
         known = {"n": raw["nMatched"] + raw["nUpserted"], "nModified": raw["nModified"]}
         return UpdateResult({**known, "upserted": upserted} if raw["upserted"] else known, True)
 
-    def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+    async def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the matching documents of the keys that the filter names."""
         self._check_options("delete_many", options)
         deleted = 0
         for key in self._rule.of_filter_many("delete_many", filter, options):
             narrow = self._rule.limit(filter, key)
-            deleted += self._delete("delete_many", key, partial(_delete_many, narrow, options), request).deleted_count
+            done = await self._delete("delete_many", key, partial(_delete_many, narrow, options), request)
+            deleted += done.deleted_count
         return DeleteResult({"n": deleted}, True)
 
-    def bulk_write(
+    async def bulk_write(
         self, requests: Sequence[Request], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
         """Run pymongo's write requests; see :class:`foreshard.client.bulk.BulkWrite` for what a fence does to them."""
         if not requests:
             raise TypeError("requests must be a non-empty list")
-        return BulkWriteResult(self._bulk("bulk_write", requests, ordered, request, options), True)
+        return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)
 
     # how
 
@@ -173,7 +180,7 @@ class RoutedCollection(RoutedReads):
         self._rule.check_update(operation, update, key)
         return key
 
-    def _write(
+    async def _write(
         self,
         operation: str,
         verb: str,
@@ -183,23 +190,23 @@ class RoutedCollection(RoutedReads):
         missed: Callable[[Result], bool] = lambda _result: False,
     ) -> Result:
         said, started = self._recorder.current(request), self._recorder.start()
-        result = self._writer.write(operation, key, attempt, missed=missed)
+        result = await self._writer.write(operation, key, attempt, missed=missed)
         self._recorder.record(said, (key,), verb, started)
         return result
 
-    def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
+    async def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
         said, started = self._recorder.current(request), self._recorder.start()
-        result = self._writer.write(operation, key, attempt, passes_fence=True)
+        result = await self._writer.write(operation, key, attempt, passes_fence=True)
         self._recorder.record(said, (key,), DELETE, started)
         return result
 
-    def _bulk(
+    async def _bulk(
         self, operation: str, requests: Sequence[Request], ordered: bool, request: Call, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         self._check_options(operation, options)
         items = self._rule.items(operation, requests)
         said, started = self._recorder.current(request), self._recorder.start()
-        done = BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
+        done = await BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
         self._record_items(said, items, started)
         return done
 

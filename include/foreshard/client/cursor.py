@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 from bson.codec_options import CodecOptions
-from pymongo.errors import ConnectionFailure, InvalidOperation
+from pymongo.errors import InvalidOperation
 
-from foreshard.client.merging import Document, is_mergeable, merge, part_limit, with_sort_key
+from foreshard.client.merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
 from foreshard.client.reads import Part, Reader, ReadPlan
+from foreshard.client.results import AsyncResults, LazyResults, Opened, SyncResults
+from foreshard.client.routes import Wish
 
 Observer = Callable[[ReadPlan], None]
 SortKeys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
@@ -30,109 +30,69 @@ class Find:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class RoutedCursor:
-    """An iterator over the matching documents; nothing is asked before the first is wanted. Not safe to share by threads.
+class FindResults(LazyResults):
+    """The chaining that both cursors have; nothing is asked before the first document is wanted.
 
     A read that runs longer than the grace period of a move may miss documents of the moved key: close it or read in pages.
     """
 
-    def __init__(self, reader: Reader, find: Find, location: str | None, observe: Observer) -> None:
-        self._reader, self._find, self._location, self._observe = reader, find, location, observe
-        self._documents: Iterator[Document] | None = None
-        self._open: list[Any] = []
+    def __init__(self, reader: Reader, find: Find, wish: Wish, observe: Observer) -> None:
+        super().__init__(self._open_all)
+        self._reader, self._find, self._wish, self._observe = reader, find, wish, observe
 
-    def sort(self, key: SortKeys, direction: int | str | None = None) -> RoutedCursor:
+    def sort(self, key: SortKeys, direction: int | str | None = None) -> Self:
         """Sort by a field, or by several fields with their directions."""
         return self._with(sort=sort_keys(key, direction))
 
-    def limit(self, limit: int) -> RoutedCursor:
+    def limit(self, limit: int) -> Self:
         """Return at most ``limit`` documents (0: all)."""
         return self._with(limit=abs(limit))
 
-    def skip(self, skip: int) -> RoutedCursor:
+    def skip(self, skip: int) -> Self:
         """Leave out the first ``skip`` documents."""
         if skip < 0:
             raise ValueError("skip must be >= 0")
         return self._with(skip=skip)
 
-    def batch_size(self, batch_size: int) -> RoutedCursor:
+    def batch_size(self, batch_size: int) -> Self:
         """How many documents each answer brings."""
         return self._with_option("batch_size", batch_size)
 
-    def hint(self, index: Any) -> RoutedCursor:
+    def hint(self, index: Any) -> Self:
         """Which index to use."""
         return self._with_option("hint", index)
 
-    def collation(self, collation: Any) -> RoutedCursor:
+    def collation(self, collation: Any) -> Self:
         """How to compare strings; the read then goes to every partition."""
         return self._with_option("collation", collation)
 
-    def max_time_ms(self, max_time_ms: int | None) -> RoutedCursor:
+    def max_time_ms(self, max_time_ms: int | None) -> Self:
         """The limit for each partition's answer."""
         return self._with_option("max_time_ms", max_time_ms)
 
-    def comment(self, comment: Any) -> RoutedCursor:
+    def comment(self, comment: Any) -> Self:
         """A comment for the servers' logs."""
         return self._with_option("comment", comment)
 
-    def clone(self) -> RoutedCursor:
+    def clone(self) -> Self:
         """The same query, not yet begun."""
-        return RoutedCursor(self._reader, self._find, self._location, self._observe)
+        return type(self)(self._reader, self._find, self._wish, self._observe)
 
-    def rewind(self) -> RoutedCursor:
-        """Begin again."""
-        self.close()
-        self._documents = None
-        return self
-
-    def to_list(self, length: int | None = None) -> list[Document]:
-        """The next ``length`` documents, or all."""
-        return list(islice(self, length))
-
-    def close(self) -> None:
-        """Give the servers' cursors back; no more documents come."""
-        while self._open:
-            with suppress(ConnectionFailure):
-                self._open.pop().close()
-        self._documents = iter(())
-
-    def __iter__(self) -> RoutedCursor:
-        return self
-
-    def __next__(self) -> Document:
-        if self._documents is None:
-            self._documents = self._begin()
-        return next(self._documents)
-
-    def next(self) -> Document:
-        """The next document."""
-        return self.__next__()
-
-    def __enter__(self) -> RoutedCursor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _begin(self) -> Iterator[Document]:
+    async def _open_all(self) -> Opened:
         find, reader = self._find, self._reader
-        plan, documents = reader.run(
-            lambda: reader.plan(find.filter, self._location, find.options.get("collation")), self._open_parts
-        )
-        self._observe(plan)
-        return _guarded(documents, plan, reader)
+        keys = reader.keys_of(find.filter, find.options.get("collation"))
+        _, opened = await reader.run(lambda: reader.plan(keys, find.filter, self._wish), self._open_parts)
+        self._observe(opened.plan)
+        return opened
 
-    def _open_parts(self, plan: ReadPlan) -> Iterator[Document]:
+    async def _open_parts(self, plan: ReadPlan) -> Opened:
         """Open every part and fetch its first documents."""
-        self._open.clear()
         one = len(plan.parts) == 1
-        opened: list[Iterable[Document]] = []
-        for part in plan.parts:
-            cursor = self._open_one(part, one)
-            self._open.append(cursor)
-            opened.append(_started(cursor))
+        cursors = [self._open_one(part, one) for part in plan.parts]
+        streams = [await Stream(cursor).start() for cursor in cursors]
         find = self._find
-        return iter(opened[0]) if one else merge(opened, find.sort, find.skip, find.limit)
+        together = streams[0] if one else Merged(streams, find.sort, find.skip, find.limit)
+        return Opened(self._reader, plan, together, cursors)
 
     def _open_one(self, part: Part, one: bool) -> Any:
         find, collection = self._find, self._reader.collection(part)
@@ -148,14 +108,34 @@ class RoutedCursor:
         narrow = self._reader.filter_for(part, find.filter)
         return collection.find(narrow, projection, skip=skip, limit=limit, sort=list(find.sort) or None, **options)
 
-    def _with(self, **changes: Any) -> RoutedCursor:
-        if self._documents is not None:
+    def _with(self, **changes: Any) -> Self:
+        if self._opened is not None or self._ended:
             raise InvalidOperation("cannot set options after executing query")
         self._find = replace(self._find, **changes)
         return self
 
-    def _with_option(self, name: str, value: Any) -> RoutedCursor:
+    def _with_option(self, name: str, value: Any) -> Self:
         return self._with(options={**self._find.options, name: value})
+
+
+class RoutedCursor(FindResults, SyncResults):
+    """An iterator over the matching documents."""
+
+    def rewind(self) -> RoutedCursor:
+        """Begin again."""
+        self.close()
+        self._opened, self._ended = None, False
+        return self
+
+
+class AsyncRoutedCursor(FindResults, AsyncResults):
+    """An asynchronous iterator over the matching documents."""
+
+    async def rewind(self) -> AsyncRoutedCursor:
+        """Begin again."""
+        await self.close()
+        self._opened, self._ended = None, False
+        return self
 
 
 def sort_keys(key: SortKeys | None, direction: int | str | None = None) -> tuple[tuple[str, Any], ...]:
@@ -166,21 +146,3 @@ def sort_keys(key: SortKeys | None, direction: int | str | None = None) -> tuple
         return ((key, 1 if direction is None else direction),)
     pairs = key.items() if isinstance(key, Mapping) else key
     return tuple((pair, 1) if isinstance(pair, str) else (pair[0], pair[1]) for pair in pairs)
-
-
-def _started(cursor: Iterator[Document]) -> Iterator[Document]:
-    """``cursor`` with its first documents fetched, so that a partition that doesn't answer is noticed now."""
-    first = next(cursor, None)
-    return iter(()) if first is None else _after(first, cursor)
-
-
-def _after(first: Document, rest: Iterator[Document]) -> Iterator[Document]:
-    yield first
-    yield from rest
-
-
-def _guarded(documents: Iterator[Document], plan: ReadPlan, reader: Reader) -> Iterator[Document]:
-    try:
-        yield from documents
-    except ConnectionFailure as error:
-        raise reader.failed(error, plan) from error

@@ -9,14 +9,15 @@
                                                                      ├─ deadline ► KeyInTransit (not applied)
                                                                      └─ same place, no fence ► the app's own rule: its error
 
-A write that the server refused with 121 was not applied, so sending it again is safe. A write whose answer was lost may have
-been applied; it is never sent again and reported as :class:`AmbiguousWrite`.
+A write that the server refused with 121 was not applied, so sending it again is safe. So is one that found no server to send
+it to: it waits for the partition until the deadline, and is then :class:`foreshard.errors.Unreachable`. A write whose answer
+was lost may have been applied; it is never sent again and reported as :class:`AmbiguousWrite` (pymongo itself has repeated it
+once by then, under the same transaction number, which the server applies once).
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteConcernError
 
 from foreshard.adapters.fence_validator import read_options
-from foreshard.client.routes import Operation, Route, Router
+from foreshard.client.async_router import AsyncRouter
+from foreshard.client.driving import settled
+from foreshard.client.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
 
@@ -66,15 +69,14 @@ def pauses(first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> Iterat
 
 @dataclass(frozen=True)
 class FencedWriter:
-    """Carries writes of one sharded collection to where their keys live."""
+    """Carries writes of one sharded collection to where their keys live; ``deadline`` in seconds."""
 
-    router: Router
+    router: AsyncRouter
     connections: Connections
     sharded: ShardedCollection
     deadline: float
-    sleep: Callable[[float], None] = time.sleep
 
-    def write(
+    async def write(
         self,
         operation: str,
         key: str,
@@ -89,16 +91,16 @@ class FencedWriter:
         asked anew. ``passes_fence`` (a delete) is never sent by a kept route.
         """
         wait = Wait(self, key)
-        route = self.router.route(key, Operation.WRITE, fresh=passes_fence)
+        route = await self.router.route(key, Operation.WRITE, fresh=passes_fence)
         while True:
             try:
-                result = attempt(self.collection(route))
+                result = await settled(attempt(self.collection(route)))
             except PyMongoError as error:
-                route = self._after(error, operation, route, wait)
+                route = await self._after(error, operation, route, wait)
                 continue
             if passes_fence or not missed(result):
                 return result
-            latest = self.router.route(key, Operation.WRITE, fresh=True)
+            latest = await self.router.route(key, Operation.WRITE, fresh=True)
             if latest.same_owner(route):
                 return result
             route = latest
@@ -108,19 +110,24 @@ class FencedWriter:
         """The collection at the end of a route."""
         return self.connections.collection(route.uri, self.sharded)
 
-    def is_fence(self, error: Mapping[str, Any], route: Route, key: str) -> bool:
+    async def is_fence(self, error: Mapping[str, Any], route: Route, key: str) -> bool:
         """Whether a 121 came from the fence; where its details were cut, the collection's own options are read."""
         said = fenced(error, self.sharded.key_field)
         if said is not None:
             return said
         database = self.collection(route).database
-        found = next(iter(database.list_collections(filter={"name": self.sharded.collection})), {})
+        cursor = await settled(database.list_collections(filter={"name": self.sharded.collection}))
+        found = next(iter(await settled(cursor.to_list())), {})
         return key in read_options(found.get("options", {}), self.sharded.key_field).keys
+
+    def unreachable(self, route: Route) -> Unreachable:
+        """The error for a route whose partition can't be reached; nothing was sent to it."""
+        return unreachable(route.partition, self.connections.address(route.uri))
 
     def lost(self, error: PyMongoError, operation: str, key: str, route: Route) -> Exception:
         """What an error that is no refusal means for the app: not sent, in doubt, or simply its own error."""
         if isinstance(error, ServerSelectionTimeoutError):
-            return unreachable(route.partition, self.connections.address(route.uri))
+            return self.unreachable(route)
         if in_doubt(error):
             return AmbiguousWrite(self.sharded.namespace, operation, (key,), route.partition, one_line(error))
         return error
@@ -132,38 +139,52 @@ class FencedWriter:
             raise error
         raise said from error
 
-    def _after(self, error: PyMongoError, operation: str, route: Route, wait: Wait) -> Route:
+    async def _after(self, error: PyMongoError, operation: str, route: Route, wait: Wait) -> Route:
         """The route for the next attempt; raise what the app has to know."""
+        if isinstance(error, ServerSelectionTimeoutError):
+            return await self._after_silence(error, route, wait)
         if not isinstance(error, OperationFailure) or error.code != REFUSED_BY_VALIDATOR:
             self.report(error, operation, route.key, route)
-        latest = wait.reroute()
+        latest = await wait.reroute()
         if not latest.same_owner(route):
             wait.check(latest, error)
             return latest
-        if not self.is_fence(error.details or {}, route, route.key):
+        if not await self.is_fence(error.details or {}, route, route.key):
             raise error
-        wait.pause(route, error)
+        await wait.pause(route, error)
+        return latest
+
+    async def _after_silence(self, error: ServerSelectionTimeoutError, route: Route, wait: Wait) -> Route:
+        """The partition was not found, so nothing was sent: look for it, or for the key elsewhere, until the deadline."""
+        self.router.avoid(route.partition)
+        if wait.overdue():
+            raise self.unreachable(route) from error
+        latest = await wait.reroute()
+        if latest.same_owner(route):
+            await wait.rest()
         return latest
 
 
 class Wait:
-    """One write's patience with fences: refreshes, pauses, and the deadline, counted from the first refusal."""
+    """One write's patience: refreshes, pauses, and the deadline, counted from the first refusal (of a partition that does not
+    answer: from the write's beginning)."""
 
     def __init__(self, writer: FencedWriter, key: str) -> None:
         self._writer, self._key = writer, key
         self._pauses = pauses()
+        self._created = writer.router.now()
         self._begun: float | None = None
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Have the sidecar read the newest table; the first call starts the clock."""
         now = self._writer.router.now()
         self._begun = now if self._begun is None else self._begun
-        self._writer.router.refresh(now)
+        await self._writer.router.refresh(now)
 
-    def reroute(self) -> Route:
+    async def reroute(self) -> Route:
         """Refresh the sidecar and ask it again."""
-        self.refresh()
-        return self._writer.router.route(self._key, Operation.WRITE, fresh=True)
+        await self.refresh()
+        return await self._writer.router.route(self._key, Operation.WRITE, fresh=True)
 
     def waited(self) -> timedelta:
         """How long since the first refusal."""
@@ -171,16 +192,24 @@ class Wait:
         self._begun = now if self._begun is None else self._begun
         return timedelta(seconds=now - self._begun)
 
+    def overdue(self) -> bool:
+        """Whether the deadline has passed since the write began."""
+        return self._writer.router.now() - self._created >= self._writer.deadline
+
     def check(self, route: Route, cause: Exception | None = None) -> None:
         """Raise :class:`KeyInTransit` after the deadline."""
         waited = self.waited()
         if waited.total_seconds() > self._writer.deadline:
             raise KeyInTransit(self._writer.sharded.namespace, self._key, route.partition, waited) from cause
 
-    def pause(self, route: Route, cause: Exception | None = None) -> None:
+    async def pause(self, route: Route, cause: Exception | None = None) -> None:
         """Wait for the key's new owner to take it."""
         self.check(route, cause)
-        self._writer.sleep(next(self._pauses))
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Pause, longer each time."""
+        await self._writer.router.mode.sleep(next(self._pauses))
 
 
 def in_doubt(error: PyMongoError) -> bool:

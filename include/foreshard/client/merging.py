@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foreshard.client.bson_order import sort_rank
@@ -14,15 +13,6 @@ SORT_KEY = "__foreshard_sort_key"
 
 Document = dict[str, Any]
 Sort = Sequence[tuple[str, Any]]
-
-
-def merge(parts: Sequence[Iterable[Document]], sort: Sort, skip: int, limit: int) -> Iterator[Document]:
-    """One iterator over ``parts``, each sorted already and holding at least its first ``skip + limit`` documents.
-
-    ``limit`` 0 means all. Documents with equal sort keys come in the order of the parts. Without a sort, part follows part.
-    """
-    together = _merged(parts, directions(sort)) if is_mergeable(sort) else chain.from_iterable(parts)
-    return islice(together, skip, skip + limit if limit else None)
 
 
 def is_mergeable(sort: Sort) -> bool:
@@ -51,10 +41,82 @@ def part_limit(skip: int, limit: int) -> int:
     return skip + limit if limit else 0
 
 
-def _merged(parts: Sequence[Iterable[Document]], ways: list[int]) -> Iterator[Document]:
-    def rank(document: Document) -> tuple[Any, ...]:
-        return sort_rank(document[SORT_KEY], ways)
+class Stream:
+    """The documents of one partition's cursor, one after another; ``cursor`` is pymongo's, of either kind, or any iterator."""
 
-    for document in heapq.merge(*parts, key=rank):
+    __slots__ = ("_ahead", "_anext", "_next")
+
+    def __init__(self, cursor: Any) -> None:
+        self._ahead: list[Document | None] = []
+        self._anext = getattr(cursor, "__anext__", None)
+        self._next = None if self._anext else iter(cursor).__next__
+
+    async def start(self) -> Stream:
+        """Fetch the first documents, so that a partition that doesn't answer is noticed now."""
+        self._ahead.append(await self.next())
+        return self
+
+    async def next(self) -> Document | None:
+        """The next document, None behind the last."""
+        if self._ahead:
+            return self._ahead.pop()
+        try:
+            if self._next is not None:
+                given: Document = self._next()
+                return given
+            assert self._anext is not None  # noqa: S101 (one of both is set)
+            found: Document = await self._anext()
+            return found
+        except (StopIteration, StopAsyncIteration):
+            return None
+
+
+class Merged:
+    """One stream of ``parts``, each sorted already and holding at least its first ``skip + limit`` documents.
+
+    ``limit`` 0 means all. Documents with equal sort keys come in the order of the parts. Without a sort, part follows part.
+    """
+
+    def __init__(self, parts: Sequence[Stream], sort: Sort, skip: int, limit: int) -> None:
+        self._parts, self._skip, self._limit = list(parts), skip, limit
+        self._ways = directions(sort) if is_mergeable(sort) else None
+        self._given = 0
+        self._heap: list[tuple[tuple[Any, ...], int, Document]] | None = None
+
+    async def next(self) -> Document | None:
+        """The next document, None behind the last."""
+        while self._skip:
+            self._skip -= 1
+            if await self._take() is None:
+                return None
+        if self._limit and self._given >= self._limit:
+            return None
+        self._given += 1
+        return await self._take()
+
+    async def _take(self) -> Document | None:
+        if self._ways is None:
+            while self._parts:
+                found = await self._parts[0].next()
+                if found is not None:
+                    return found
+                self._parts.pop(0)
+            return None
+        return await self._least()
+
+    async def _least(self) -> Document | None:
+        if self._heap is None:
+            self._heap = []
+            for number in range(len(self._parts)):
+                await self._refill(number)
+        if not self._heap:
+            return None
+        _, number, document = heapq.heappop(self._heap)
+        await self._refill(number)
         del document[SORT_KEY]
-        yield document
+        return document
+
+    async def _refill(self, number: int) -> None:
+        document = await self._parts[number].next()
+        if document is not None and self._heap is not None and self._ways is not None:
+            heapq.heappush(self._heap, (sort_rank(document[SORT_KEY], self._ways), number, document))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from foreshard.client.aggregate import Aggregate
 from foreshard.client.bson_order import rank_of
-from foreshard.client.cursor import Find, RoutedCursor, sort_keys
+from foreshard.client.cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
+from foreshard.client.driving import settled
 from foreshard.client.merging import Document, part_limit
 from foreshard.client.reads import Reader, ReadPlan
 from foreshard.client.records import Recorder, Request
+from foreshard.client.results import AsyncResults, LazyResults
+from foreshard.client.routes import Wish
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
 Filter = Mapping[str, Any]
+Projection = Mapping[str, Any] | Sequence[str] | None
 Call = str | Request | None
 Result = TypeVar("Result")
+Cursor = TypeVar("Cursor", bound=FindResults)
+Results = TypeVar("Results", bound=LazyResults)
 
 READ, SCAN = "read", "scan"
 
 
-class RoutedReads:
+class AsyncRoutedReads:
     """Reads of one sharded collection: by key where the filter names keys, else over every partition."""
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, recorder: Recorder) -> None:
@@ -35,70 +41,111 @@ class RoutedReads:
     def find(
         self,
         filter: Filter | None = None,
-        projection: Mapping[str, Any] | Sequence[str] | None = None,
+        projection: Projection = None,
         skip: int = 0,
         limit: int = 0,
         sort: Any = None,
         *,
         request: Call = None,
         **options: Any,
-    ) -> RoutedCursor:
+    ) -> AsyncRoutedCursor:
         """The matching documents, as a cursor that may be sorted, limited and skipped before its first document is read."""
-        self._check_options("find", options)
-        said, started = self._recorder.current(request), self._recorder.start()
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
-        return RoutedCursor(self._reader, find, said.location, lambda plan: self._record_read(said, plan, started))
+        return self.cursor(AsyncRoutedCursor, find, request)
 
-    def find_one(self, filter: Filter | None = None, *args: Any, **options: Any) -> Document | None:
+    def cursor(self, kind: type[Cursor], find: Find, request: Call) -> Cursor:
+        """A cursor of this kind, not yet begun."""
+        self._check_options("find", find.options)
+        said, started = self._recorder.current(request), self._recorder.start()
+        return kind(self._reader, find, _wish(said), lambda plan: self._record_read(said, plan, started))
+
+    async def find_one(
+        self,
+        filter: Filter | Any = None,
+        projection: Projection = None,
+        skip: int = 0,
+        *,
+        sort: Any = None,
+        request: Call = None,
+        **options: Any,
+    ) -> Document | None:
         """The first matching document, or None. A filter that is no mapping is an ``_id``, as in pymongo."""
         if filter is not None and not isinstance(filter, Mapping):
             filter = {"_id": filter}
-        with self.find(filter, *args, **options).limit(1) as found:
-            return next(found, None)
+        keys = self._reader.keys_of(filter or {}, options.get("collation"))
+        if keys is None or len(keys) != 1:
+            find = Find(dict(filter or {}), projection, skip, 1, sort_keys(sort), options)
+            async with self.cursor(AsyncRoutedCursor, find, request) as found:
+                return await anext(found, None)
+        self._check_options("find_one", options)
 
-    def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
+        async def first(plan: ReadPlan) -> Document | None:
+            collection = self._reader.collection(plan.parts[0])
+            found: Document | None = await settled(collection.find_one(filter, projection, skip=skip, sort=sort, **options))
+            return found
+
+        return await self._read(keys, filter or {}, request, first)
+
+    async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
         """How many documents match."""
         self._check_options("count_documents", options)
         skip, limit = int(options.pop("skip", 0)), int(options.pop("limit", 0))
         if limit:
             options["limit"] = part_limit(skip, limit)
 
-        def count(plan: ReadPlan) -> int:
-            total = sum(
-                self._reader.collection(part).count_documents(self._reader.filter_for(part, filter), **options)
-                for part in plan.parts
-            )
+        async def count(plan: ReadPlan) -> int:
+            total = 0
+            for part in plan.parts:
+                narrow = self._reader.filter_for(part, filter)
+                total += await settled(self._reader.collection(part).count_documents(narrow, **options))
             left = max(0, total - skip)
             return min(left, limit) if limit else left
 
-        return self._read(filter, request, count, options.get("collation"))
+        return await self._read(self._reader.keys_of(filter, options.get("collation")), filter, request, count)
 
-    def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
+    async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
+        """How many documents there are: counted, since the servers' own estimates count shadows and half-moved keys as well."""
+        return await self.count_documents({}, request=request, **options)
+
+    async def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
         """The distinct values of a field, in MongoDB's order of values."""
         self._check_options("distinct", options)
 
-        def values(plan: ReadPlan) -> list[Any]:
+        async def values(plan: ReadPlan) -> list[Any]:
             found: dict[Any, Any] = {}
             for part in plan.parts:
                 narrow = self._reader.filter_for(part, filter or {})
-                found.update(
-                    (rank_of(value), value) for value in self._reader.collection(part).distinct(key, narrow, **options)
-                )
+                listed = await settled(self._reader.collection(part).distinct(key, narrow, **options))
+                found.update((rank_of(value), value) for value in listed)
             return [found[rank] for rank in sorted(found)]
 
-        return self._read(filter or {}, request, values, options.get("collation"))
+        keys = self._reader.keys_of(filter or {}, options.get("collation"))
+        return await self._read(keys, filter or {}, request, values)
 
-    def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> Iterator[Document]:
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
         """Run a pipeline: whole on one partition where its first ``$match`` names keys of one, else on all and then as one."""
+        return await self.aggregated(AsyncResults, pipeline, request, options)
+
+    async def aggregated(
+        self, kind: type[Results], pipeline: Sequence[Mapping[str, Any]], request: Call, options: Mapping[str, Any]
+    ) -> Results:
+        """Run a pipeline; its results, of this kind, are begun."""
         self._check_options("aggregate", options)
         said, started = self._recorder.current(request), self._recorder.start()
-        plan, documents = Aggregate(self._reader, pipeline, said.location, options).run()
-        self._record_read(said, plan, started)
-        return documents
+        results = await kind(Aggregate(self._reader, pipeline, _wish(said), options).run).started()
+        self._record_read(said, results.plan, started)
+        return results
 
-    def _read(self, filter: Filter, request: Call, read: Callable[[ReadPlan], Result], collation: Any) -> Result:
+    async def _read(
+        self,
+        keys: tuple[str, ...] | None,
+        filter: Filter,
+        request: Call,
+        read: Callable[[ReadPlan], Awaitable[Result]],
+    ) -> Result:
         said, started = self._recorder.current(request), self._recorder.start()
-        plan, result = self._reader.run(lambda: self._reader.plan(filter, said.location, collation), read)
+        wish = _wish(said)
+        plan, result = await self._reader.run(lambda: self._reader.plan(keys, filter, wish), read)
         self._record_read(said, plan, started)
         return result
 
@@ -112,3 +159,7 @@ class RoutedReads:
         if options.get("bypass_document_validation"):
             problem = "bypass_document_validation would pass the fence of a key that is being moved"
             raise UnroutableOperation(self._sharded.namespace, operation, problem, "leave it out")
+
+
+def _wish(said: Request) -> Wish:
+    return Wish(said.location, said.max_staleness)

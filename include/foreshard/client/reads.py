@@ -10,17 +10,19 @@ exactly once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo.errors import ConnectionFailure
 
+from foreshard.client.async_router import AsyncRouter
 from foreshard.client.connections import Connections
+from foreshard.client.driving import settled
 from foreshard.client.fences import unreachable
 from foreshard.client.keys import keys_of_filter, narrowed
-from foreshard.client.routes import Operation, Route, Router
+from foreshard.client.routes import Operation, Route, Wish
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -55,42 +57,54 @@ class ReadPlan:
 class Reader:
     """Plans and opens reads of one sharded collection."""
 
-    router: Router
+    router: AsyncRouter
     connections: Connections
     sharded: ShardedCollection
     primary_only: bool = False
 
-    def plan(self, filter: Mapping[str, Any], location: str | None, collation: Any = None) -> ReadPlan:
-        """Which partitions to ask for what. A collation may equate keys that the table keeps apart, so it names none."""
-        keys = None if collation is not None else keys_of_filter(filter, self.sharded.key_field)
-        return self.plan_keys(keys, filter, location)
+    @property
+    def operation(self) -> Operation:
+        """What routes of reads are asked for."""
+        return Operation.WRITE if self.primary_only else Operation.READ
 
-    def plan_keys(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], location: str | None) -> ReadPlan:
-        """The plan for ``keys``, or for every key that matches ``filter`` where they are None."""
+    def keys_of(self, filter: Mapping[str, Any], collation: Any = None) -> tuple[str, ...] | None:
+        """The keys that a filter names. A collation may equate keys that the table keeps apart, so it names none."""
+        return None if collation is not None else keys_of_filter(filter, self.sharded.key_field)
+
+    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], wish: Wish) -> ReadPlan:
+        """Which partitions to ask for what: those of ``keys``, or of every key that matches ``filter`` where they are None."""
         if keys is None:
-            return self._scatter(filter)
-        operation = Operation.WRITE if self.primary_only else Operation.READ
-        routes = self.router.routes(keys, operation, location)
+            return await self._scatter(filter)
         if len(keys) == 1:
-            (route,) = routes.values()
+            route = await self.router.route(keys[0], self.operation, wish)
             return ReadPlan((Part(route.partition, route.uri),), keys)
+        routes = await self.router.routes(keys, self.operation, wish)
         return ReadPlan(_grouped({key: (route.partition, route.uri) for key, route in routes.items()}), keys)
 
-    def run(self, plan: Callable[[], ReadPlan], read: Callable[[ReadPlan], Result]) -> tuple[ReadPlan, Result]:
+    async def run(
+        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
+    ) -> tuple[ReadPlan, Result]:
         """Plan and read; where a partition doesn't answer, plan once more with a fresh table and fresh routes, and read
         elsewhere."""
-        planned = plan()
+        planned = await plan()
         try:
-            return planned, read(planned)
+            return planned, await read(planned)
         except ConnectionFailure as error:
-            self.router.refresh(self.router.now())
-            again = plan()
-            if again.parts == planned.parts:
-                raise self.failed(error, planned) from error
-            try:
-                return again, read(again)
-            except ConnectionFailure as second:
-                raise self.failed(second, again) from second
+            again = await self._again(plan, planned, error)
+        try:
+            return again, await read(again)
+        except ConnectionFailure as second:
+            raise self.failed(second, again) from second
+
+    async def _again(self, plan: Callable[[], Awaitable[ReadPlan]], planned: ReadPlan, error: ConnectionFailure) -> ReadPlan:
+        """Another plan; raise where it leads to the same partitions, of which one does not answer."""
+        if len(planned.parts) == 1:
+            self.router.avoid(planned.parts[0].partition)
+        await self.router.refresh(self.router.now())
+        again = await plan()
+        if again.parts == planned.parts:
+            raise self.failed(error, planned) from error
+        return again
 
     def failed(self, error: ConnectionFailure, plan: ReadPlan) -> Exception:  # noqa: ARG002
         """The error for a read that no partition of ``plan`` answered."""
@@ -105,25 +119,26 @@ class Reader:
         """``filter``, limited to the part's keys."""
         return filter if part.keys is None else narrowed(filter, self.sharded.key_field, part.keys)
 
-    def _scatter(self, filter: Mapping[str, Any]) -> ReadPlan:
+    async def _scatter(self, filter: Mapping[str, Any]) -> ReadPlan:
         pipeline: list[Mapping[str, Any]] = [{"$group": {"_id": f"${self.sharded.key_field}"}}]
         if filter:
             pipeline.insert(0, {"$match": filter})
         standing: dict[str, tuple[str, list[Any]]] = {}
-        for address in self.router.partitions():
+        for address in await self.router.partitions():
             part = Part(address.partition, address.uri)
             try:
-                found = [row["_id"] for row in self.collection(part).aggregate(pipeline)]
+                cursor = await settled(self.collection(part).aggregate(pipeline))
+                found = [row["_id"] for row in await settled(cursor.to_list())]
             except ConnectionFailure as error:
                 raise unreachable(address.partition, self.connections.address(address.uri)) from error
             standing[address.partition] = (address.uri, found)
-        return self._owned(standing)
+        return await self._owned(standing)
 
-    def _owned(self, standing: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
+    async def _owned(self, standing: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
         """From each partition the keys that it owns; documents without a usable key are never moved and read where they
         stand."""
         keys = sorted({key for _, found in standing.values() for key in found if isinstance(key, str) and key})
-        owners = self._owners(keys)
+        owners = await self._owners(keys)
         placed: dict[Any, tuple[str, str]] = {key: (route.partition, route.uri) for key, route in owners.items()}
         parts = list(_grouped(placed))
         for partition, (uri, found) in standing.items():
@@ -132,15 +147,15 @@ class Reader:
                 parts.append(Part(partition, uri, keyless))
         return ReadPlan(tuple(parts), tuple(owners), scattered=True)
 
-    def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
+    async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
         """The primary of each key; a key that the sidecar refuses (one that is too long, say) has none."""
         try:
-            return self.router.routes(keys, Operation.WRITE)
+            return await self.router.routes(keys, Operation.WRITE)
         except RouteRefused:
             found = {}
             for key in keys:
                 with suppress(RouteRefused):
-                    found[key] = self.router.route(key, Operation.WRITE)
+                    found[key] = await self.router.route(key, Operation.WRITE)
             return found
 
 

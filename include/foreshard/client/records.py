@@ -22,13 +22,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the app says about its operations; what is None comes from the request around it, or from the client."""
+    """What the app says about its operations; what is None comes from the request around it, or from the client.
+
+    ``location``: where the access comes from, and where reads are wanted near to; ``max_staleness``: seconds that a read may be
+    behind (None: the loop's own limit for shadows; 0: primaries only).
+    """
 
     request_type: str | None = None
     user: str | None = None
     session: str | None = None
     location: str | None = None
     timestamp: datetime | None = None
+    max_staleness: float | None = None
 
     def over(self, outer: Request) -> Request:
         """This request, completed by the one around it."""

@@ -1,4 +1,4 @@
-"""Who answers "where does this key live, for me, now?": the protocol, the answer, and the short-lived cache over it."""
+"""Who answers "where does this key live, for me, now?": the protocol, the answer, and the router that an app may use alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from foreshard.errors import Unreachable
 
@@ -19,8 +19,7 @@ class Operation(StrEnum):
     WRITE = "write"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a key's copy stands; ``uri`` may hold what a log must not show, so it stays out of the representation."""
 
     key: str
@@ -52,14 +51,24 @@ class PartitionAddress:
         return f"PartitionAddress({self.partition!r})"
 
 
+class Wish(NamedTuple):
+    """What a read asks for besides its key: to be near ``location``, and at most ``max_staleness`` seconds behind."""
+
+    location: str | None = None
+    max_staleness: float | None = None
+
+
+ANYWHERE = Wish()
+
+
 class RouteSource(Protocol):
     """The sidecar, or what stands in for it."""
 
-    def route(self, key: str, operation: Operation, location: str | None) -> Route:
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
         """Raise :class:`Unreachable` where nobody answers, :class:`foreshard.errors.RouteRefused` where the key is refused."""
         ...
 
-    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
         """The routes of many keys, as of one table; raises like ``route``."""
         ...
 
@@ -76,50 +85,81 @@ class RouteSource(Protocol):
         ...
 
 
-class Router:
-    """Routes for one client: answers are kept for ``keep`` seconds, and dropped as soon as any answer shows a newer table.
+class LocalSource(RouteSource, Protocol):
+    """A source in this process that answers at once."""
 
-    A kept answer may be stale. For writes that is safe, because the fence refuses a write at a key's old place; deletes pass
-    the fence, so they ask with ``fresh=True``. ``keep`` must stay far below the grace period, after which an old place is
-    emptied.
+    def version(self) -> int:
+        """The version of the table that it answers from; 0 where it has none."""
+        ...
+
+    def avoid(self, partition: str) -> None:
+        """Note that this process could not reach a partition."""
+        ...
+
+
+class Router:
+    """Routes for one client: in process where there is a ``local`` source, else by asking ``source``.
+
+    What ``source`` answers is kept for ``keep`` seconds, and dropped as soon as any answer shows a newer table; an answer that
+    is newer than the local table stands over it until that has caught up. A kept answer, and a local table, may be stale. For
+    writes that is safe, because the fence refuses a write at a key's old place; deletes pass the fence, so they ask with
+    ``fresh=True``. ``keep`` must stay far below the grace period, after which an old place is emptied.
     """
 
     def __init__(
-        self, source: RouteSource, keep: float = 0.5, size: int = 10_000, clock: Callable[[], float] = time.monotonic
+        self,
+        source: RouteSource,
+        keep: float = 0.5,
+        size: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+        local: LocalSource | None = None,
     ) -> None:
         self._source, self._keep, self._size, self._clock = source, keep, size, clock
-        self._kept: dict[tuple[str, Operation, str | None], tuple[float, Route]] = {}
+        self._local = local
+        self._learned: dict[str, Route] = {}
+        self._kept: dict[tuple[str, Operation, Wish], tuple[float, Route]] = {}
         self._version = 0
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = float("-inf")
 
-    def route(self, key: str, operation: Operation, location: str | None = None, *, fresh: bool = False) -> Route:
+    def known(self, key: str, operation: Operation, wish: Wish = ANYWHERE) -> Route | None:
+        """The route of ``key`` where it can be told without asking anyone."""
+        if self._local is not None:
+            newer = self._newer(key) if self._learned else None
+            if newer is not None:
+                return newer
+            try:
+                return self._local.route(key, operation, wish)
+            except Unreachable:
+                pass
+        kept = self._kept.get((key, operation, wish if operation is Operation.READ else ANYWHERE))
+        return kept[1] if kept is not None and self._clock() - kept[0] < self._keep else None
+
+    def route(self, key: str, operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False) -> Route:
         """Where ``key`` lives; ``fresh`` asks anew."""
-        asked = (key, operation, location if operation is Operation.READ else None)
+        found = None if fresh else self.known(key, operation, wish)
+        if found is not None:
+            return found
         now = self._clock()
-        kept = None if fresh else self._kept.get(asked)
-        if kept is not None and now - kept[0] < self._keep:
-            return kept[1]
-        answer = self._source.route(key, operation, location)
-        self._remember(asked, answer, now)
+        answer = self._source.route(key, operation, wish)
+        self._remember((key, operation, wish if operation is Operation.READ else ANYWHERE), answer, now)
         return answer
 
     def routes(
-        self, keys: Sequence[str], operation: Operation, location: str | None = None, *, fresh: bool = False
+        self, keys: Sequence[str], operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False
     ) -> dict[str, Route]:
-        """Where many keys live; those that no kept answer tells are asked for at once."""
-        now = self._clock()
-        place = location if operation is Operation.READ else None
+        """Where many keys live; those that are not known are asked for at once."""
         known: dict[str, Route] = {}
         if not fresh:
-            kept = {key: self._kept.get((key, operation, place)) for key in keys}
-            known = {key: one[1] for key, one in kept.items() if one is not None and now - one[0] < self._keep}
+            known = {key: route for key in keys if (route := self.known(key, operation, wish)) is not None}
         missing = [key for key in dict.fromkeys(keys) if key not in known]
         if len(missing) == 1:
-            known[missing[0]] = self.route(missing[0], operation, location, fresh=fresh)
+            known[missing[0]] = self.route(missing[0], operation, wish, fresh=fresh)
         elif missing:
-            answers = self._source.routes(missing, operation, location)
+            now = self._clock()
+            answers = self._source.routes(missing, operation, wish)
+            place = wish if operation is Operation.READ else ANYWHERE
             for key, answer in answers.items():
                 self._remember((key, operation, place), answer, now)
             known.update(answers)
@@ -128,6 +168,11 @@ class Router:
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every partition that may hold documents."""
         return self._source.partitions()
+
+    def avoid(self, partition: str) -> None:
+        """Send reads elsewhere for a while: this process could not reach ``partition``."""
+        if self._local is not None:
+            self._local.avoid(partition)
 
     def refresh(self, since: float) -> None:
         """Have a table that was read after the moment ``since`` of the clock; many waiting threads share one request.
@@ -159,7 +204,23 @@ class Router:
         """Close the source."""
         self._source.close()
 
-    def _remember(self, asked: tuple[str, Operation, str | None], answer: Route, asked_at: float) -> None:
+    def _newer(self, key: str) -> Route | None:
+        """What the sidecar said of ``key`` since the local table; forgotten once that is as new."""
+        found = self._learned.get(key)
+        if found is None or self._local is None:
+            return None
+        if self._local.version() < found.table_version:
+            return found
+        with self._lock:
+            self._learned.pop(key, None)
+        return None
+
+    def _remember(self, asked: tuple[str, Operation, Wish], answer: Route, asked_at: float) -> None:
+        if self._local is not None and asked[1] is Operation.WRITE and answer.table_version > self._local.version():
+            with self._lock:
+                if len(self._learned) >= self._size:
+                    self._learned.clear()
+                self._learned[asked[0]] = answer
         if self._keep <= 0:
             return
         with self._lock:

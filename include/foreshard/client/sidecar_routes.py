@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from foreshard.client.routes import Operation, PartitionAddress, Route
+from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
@@ -34,26 +34,30 @@ class SidecarRoutes:
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()
 
-    def route(self, key: str, operation: Operation, location: str | None) -> Route:
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
         """Ask where ``key`` lives."""
         try:
             path = f"/v1/route/{quote(key, safe='')}?op={operation}"
         except UnicodeEncodeError as error:
             raise RouteRefused(key, 400, "a key must be valid Unicode") from error
-        if location:
-            path += f"&from={quote(location, safe='')}"
+        if wish.location:
+            path += f"&from={quote(wish.location, safe='')}"
+        if wish.max_staleness is not None:
+            path += f"&max_staleness_ms={wish.max_staleness * 1000:g}"
         status, answer = self._ask("GET", path)
         self._check(status, answer, key)
         return self._as_route(key, answer)
 
-    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
         """Ask for many keys, ``KEYS_AT_ONCE`` per request."""
         found: dict[str, Route] = {}
         for start in range(0, len(keys), KEYS_AT_ONCE):
             some = keys[start : start + KEYS_AT_ONCE]
             question: dict[str, Any] = {"keys": list(some), "op": operation.value}
-            if location:
-                question["from"] = location
+            if wish.location:
+                question["from"] = wish.location
+            if wish.max_staleness is not None:
+                question["max_staleness_ms"] = wish.max_staleness * 1000
             status, answer = self._ask("POST", "/v1/routes", json.dumps(question).encode())
             self._check(status, answer, some[0])
             answers = answer.get("routes", ()) if isinstance(answer, Mapping) else ()

@@ -27,6 +27,7 @@ from foreshard.adapters.mongo_control_feed import (
 )
 from foreshard.errors import ForeshardError, TableGap
 from foreshard.routing.table import apply_changes
+from foreshard.sidecar.live_copy import LiveCopy
 from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import DATABASE, RouteService
 
@@ -61,7 +62,7 @@ class Follower:
     ) -> None:
         self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
         self._feed, self._id = feed, sidecar_id
-        self._saved = SavedCopy(service, file)
+        self._saved, self._live = SavedCopy(service, file), LiveCopy(file.folder)
         self._syncing = threading.Lock()
         self._stop = threading.Event()
         self.first_try = threading.Event()
@@ -186,8 +187,10 @@ class Follower:
 
     def _read_everything(self) -> None:
         self._read_registry()
-        self._service.install_freshness(self._feed.freshness())
-        self._service.install_loads(self._loads.current())
+        freshness, loads = self._feed.freshness(), self._loads.current()
+        self._service.install_freshness(freshness)
+        self._service.install_loads(loads)
+        self._live.install(loads, freshness)
         self.sync()
         self._upkeep()
 
@@ -205,8 +208,10 @@ class Follower:
                     self._read_registry()
                 case LoadReported(load):
                     self._service.install_loads([load])
+                    self._live.load(load)
                 case ShadowFreshness(key, partition, caught_up_at):
                     self._service.freshen(key, partition, caught_up_at)
+                    self._live.freshen(key, partition, caught_up_at)
                 case Unclear():
                     self._read_everything()
                 case None if self._service.installed is None:
@@ -225,3 +230,4 @@ class Follower:
             self._service.confirm(self._service.clock())
             self._acknowledged = (installed.table.version, now)
         self._saved.keep(now)
+        self._live.keep(now)

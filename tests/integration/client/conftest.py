@@ -129,13 +129,10 @@ def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Call
     made: list[RoutedClient] = []
 
     def make(options: ClientOptions = DEFAULTS, **parts: object) -> RoutedClient:
-        opened: list[MongoClient] = []
-
         def connect(uri: str) -> MongoClient:
-            opened.append(MongoClient(uri, tz_aware=True, w="majority", serverSelectionTimeoutMS=600))
-            return opened[-1]
+            return MongoClient(uri, tz_aware=True, w="majority", serverSelectionTimeoutMS=300)
 
-        connections = Connections(connect, lambda: [client.close() for client in opened])
+        connections = Connections(connect)
         made.append(RoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options, **parts))
         return made[-1]
 

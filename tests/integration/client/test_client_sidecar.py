@@ -134,11 +134,13 @@ def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_i
         waiting.wait(0.05)
     stop(spec.pid_path)
     with (
-        RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as alone,
+        RoutedClient.from_settings(
+            settings, sidecar_url=url, access_records=False, routing_folder=settings.data_dir / "nowhere"
+        ) as alone,
         pytest.raises(Unreachable, match="sidecar at http"),
     ):
         alone[unique_name]["things"].find_one({"station": "k"})
-    with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False, routing_folder=folder) as client:
+    with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as client:
         things = client[unique_name]["things"]
         assert things.update_one({"station": "k"}, {"$set": {"n": 1}}).modified_count == 1
         assert sorted(d["_id"] for d in things.find()) == [1, 2]

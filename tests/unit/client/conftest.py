@@ -11,10 +11,12 @@ import pytest
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, WriteError
 
+from foreshard.client.async_router import AsyncRouter
 from foreshard.client.bulk import BulkWrite
+from foreshard.client.driving import Mode, run
 from foreshard.client.fences import FencedWriter
 from foreshard.client.requests import KeyRule
-from foreshard.client.routes import Operation, PartitionAddress, Route, Router
+from foreshard.client.routes import Operation, PartitionAddress, Route, Router, Wish
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -42,12 +44,12 @@ class FakeWorld:
     def __init__(self, *places: tuple[str, int]) -> None:
         self.places, self.now, self.refreshes, self.options = deque(places), 0.0, 0, {}
 
-    def route(self, key: str, _operation: Operation, _location: str | None) -> Route:
+    def route(self, key: str, _operation: Operation, _wish: Wish) -> Route:
         place, epoch = self.places[0] if len(self.places) == 1 else self.places.popleft()
         return Route(key, place, "", "primary", epoch, 1, "", place)
 
-    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
-        return {key: self.route(key, operation, location) for key in keys}
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+        return {key: self.route(key, operation, wish) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
@@ -70,8 +72,17 @@ class FakeWorld:
         return uri
 
     def writer(self, deadline: float = 5.0) -> FencedWriter:
-        router = Router(self, keep=0, clock=lambda: self.now)
-        return FencedWriter(router, self, SHARDED, deadline, self.sleep)  # type: ignore[arg-type]
+        async def here(work: Callable[[], Any]) -> Any:
+            return work()
+
+        async def sleep(seconds: float) -> None:
+            self.sleep(seconds)
+
+        router = AsyncRouter(Router(self, keep=0, clock=lambda: self.now), Mode(here, sleep))
+        return FencedWriter(router, self, SHARDED, deadline)  # type: ignore[arg-type]
+
+    def write(self, *arguments: Any, deadline: float = 5.0, **options: Any) -> Any:
+        return run(self.writer(deadline).write(*arguments, **options))
 
 
 class FakeCollection:
@@ -82,8 +93,8 @@ class FakeCollection:
     def database(self) -> FakeCollection:
         return self
 
-    def list_collections(self, filter: object) -> list[dict[str, Any]]:
-        return [{"options": self.world.options}]
+    def list_collections(self, filter: object) -> Any:
+        return SimpleNamespace(to_list=lambda: [{"options": self.world.options}])
 
 
 def attempts(*outcomes: Exception | str) -> tuple[list[str], Callable[[FakeCollection], str]]:
@@ -128,7 +139,7 @@ class FakeInserts(FakeWorld):
         super().__init__()
         self.moving, self.until, self.applied = moving, until, []
 
-    def route(self, key: str, _operation: Operation, _location: str | None) -> Route:
+    def route(self, key: str, _operation: Operation, _wish: Wish) -> Route:
         if not key:
             raise RouteRefused(key, 400, "empty")
         gone = key in self.moving and self.refreshes >= self.until
@@ -146,7 +157,7 @@ class FakeInserts(FakeWorld):
 
     def insert(self, documents: list[dict[str, Any]], ordered: bool, deadline: float = 5.0) -> dict[str, Any]:
         items = KeyRule(SHARDED).items("insert_many", [InsertOne(d) for d in documents])
-        return BulkWrite(self.writer(deadline), "insert_many", ordered=ordered).run(items)
+        return run(BulkWrite(self.writer(deadline), "insert_many", ordered=ordered).run(items))
 
 
 @pytest.fixture

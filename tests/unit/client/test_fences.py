@@ -21,7 +21,7 @@ from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 def test_a_refused_write_is_sent_to_the_keys_new_place(fake) -> None:
     world = fake.World(("alpha", 1), ("beta", 2))
     places, attempt = fake.attempts(fake.refused(), "done")
-    assert world.writer().write("update_one", "a", attempt) == "done"
+    assert world.write("update_one", "a", attempt) == "done"
     assert places == ["alpha", "beta"]
     assert world.refreshes == 1
     assert world.now == 0
@@ -30,7 +30,7 @@ def test_a_refused_write_is_sent_to_the_keys_new_place(fake) -> None:
 def test_while_the_key_is_still_fenced_the_writer_pauses_and_asks_again(fake) -> None:
     world = fake.World(("alpha", 1), ("alpha", 1), ("alpha", 1), ("beta", 2))
     places, attempt = fake.attempts(fake.refused(), fake.refused(), fake.refused(), "done")
-    world.writer().write("update_one", "a", attempt)
+    world.write("update_one", "a", attempt)
     assert places == ["alpha", "alpha", "alpha", "beta"]
     assert 0 < world.now < 0.02
 
@@ -38,7 +38,7 @@ def test_while_the_key_is_still_fenced_the_writer_pauses_and_asks_again(fake) ->
 def test_a_move_that_is_reverted_lets_the_write_through_where_it_was(fake) -> None:
     world = fake.World(("alpha", 1))
     places, attempt = fake.attempts(fake.refused(), "done")
-    assert world.writer().write("update_one", "a", attempt) == "done"
+    assert world.write("update_one", "a", attempt) == "done"
     assert places == ["alpha", "alpha"]
 
 
@@ -46,7 +46,7 @@ def test_after_the_deadline_the_write_is_reported_as_not_applied(fake) -> None:
     world = fake.World(("alpha", 1))
     places, attempt = fake.attempts(*[fake.refused() for _ in range(1000)])
     with pytest.raises(KeyInTransit) as late:
-        world.writer(deadline=1.0).write("update_one", "a", attempt)
+        world.write("update_one", "a", attempt, deadline=1.0)
     assert 1.0 < late.value.waited.total_seconds() < 1.2
     assert len(places) < 40
 
@@ -54,10 +54,9 @@ def test_after_the_deadline_the_write_is_reported_as_not_applied(fake) -> None:
 def test_keys_that_go_round_in_circles_meet_the_deadline_too(fake) -> None:
     world = fake.World(*[("alpha" if n % 2 else "beta", n) for n in range(1000)])
     _, attempt = fake.attempts(*[fake.refused() for _ in range(1000)])
-    slow = world.writer(deadline=0.5)
     world.refresh = lambda: world.sleep(0.1)  # type: ignore[method-assign]
     with pytest.raises(KeyInTransit):
-        slow.write("update_one", "a", attempt)
+        world.write("update_one", "a", attempt, deadline=0.5)
 
 
 def test_the_apps_own_validator_reaches_the_app_unchanged_after_one_refresh(fake) -> None:
@@ -65,7 +64,7 @@ def test_the_apps_own_validator_reaches_the_app_unchanged_after_one_refresh(fake
     error = fake.refused(fake.OWN_RULE)
     _, attempt = fake.attempts(error)
     with pytest.raises(WriteError) as seen:
-        world.writer().write("update_one", "a", attempt)
+        world.write("update_one", "a", attempt)
     assert seen.value is error
     assert world.refreshes == 1
 
@@ -75,10 +74,10 @@ def test_where_the_server_cut_its_details_the_collections_options_tell_a_fence(f
     marker = {"$comment": {"foreshard": {"revision": 1, "level": "strict", "action": "error", "validator": None}}}
     world.options = {"validator": {"$and": [{"k": {"$nin": ["a"]}}, marker]}}
     _, attempt = fake.attempts(fake.refused({}), "done")
-    assert world.writer().write("update_one", "a", attempt) == "done"
+    assert world.write("update_one", "a", attempt) == "done"
     _, attempt = fake.attempts(fake.refused({}))
     with pytest.raises(WriteError):
-        world.writer().write("update_one", "other", attempt)
+        world.write("update_one", "other", attempt)
 
 
 @pytest.mark.parametrize(
@@ -95,32 +94,48 @@ def test_where_the_server_cut_its_details_the_collections_options_tell_a_fence(f
 def test_a_write_whose_answer_was_lost_is_never_sent_again(error, fake) -> None:
     places, attempt = fake.attempts(error)
     with pytest.raises(AmbiguousWrite) as lost:
-        fake.World(("alpha", 1)).writer().write("update_one", "a", attempt)
+        fake.World(("alpha", 1)).write("update_one", "a", attempt)
     assert places == ["alpha"]
     assert lost.value.__cause__ is error
     assert type(error).__name__ in lost.value.cause
 
 
-def test_a_write_that_was_never_sent_is_not_ambiguous(fake) -> None:
-    _, attempt = fake.attempts(ServerSelectionTimeoutError("alpha: connection refused"))
+def silence() -> ServerSelectionTimeoutError:
+    return ServerSelectionTimeoutError("alpha: connection refused")
+
+
+def test_a_write_to_a_partition_that_does_not_answer_waits_until_the_deadline_and_is_then_not_ambiguous(fake) -> None:
+    world = fake.World(("alpha", 1))
+    places, attempt = fake.attempts(*[silence() for _ in range(1000)])
     with pytest.raises(Unreachable, match="partition alpha"):
-        fake.World(("alpha", 1)).writer().write("insert_one", "a", attempt)
+        world.write("insert_one", "a", attempt, deadline=1.0)
+    assert 1.0 <= world.now < 1.2
+    assert 5 < len(places) < 40
+
+
+def test_a_write_is_done_when_its_partition_comes_back_or_its_key_lives_elsewhere(fake) -> None:
+    for places in ((("alpha", 1),), (("alpha", 1), ("beta", 2))):
+        world = fake.World(*places)
+        tried, attempt = fake.attempts(silence(), "done")
+        assert world.write("insert_one", "a", attempt) == "done"
+        assert tried == ["alpha", places[-1][0]]
+        assert world.refreshes == 1
 
 
 def test_any_other_error_is_the_apps_own(fake) -> None:
     error = DuplicateKeyError("E11000", 11000)
     _, attempt = fake.attempts(error)
     with pytest.raises(DuplicateKeyError) as seen:
-        fake.World(("alpha", 1)).writer().write("insert_one", "a", attempt)
+        fake.World(("alpha", 1)).write("insert_one", "a", attempt)
     assert seen.value is error
 
 
 def test_a_write_that_found_nothing_is_repeated_only_where_the_key_lives_elsewhere_by_now(fake) -> None:
     places, attempt = fake.attempts("nothing", "done")
-    written = fake.World(("alpha", 1), ("beta", 2)).writer().write("update_one", "a", attempt, missed=lambda r: r == "nothing")
+    written = fake.World(("alpha", 1), ("beta", 2)).write("update_one", "a", attempt, missed=lambda r: r == "nothing")
     assert (written, places) == ("done", ["alpha", "beta"])
     places, attempt = fake.attempts("nothing")
-    written = fake.World(("alpha", 1)).writer().write("update_one", "a", attempt, missed=lambda r: r == "nothing")
+    written = fake.World(("alpha", 1)).write("update_one", "a", attempt, missed=lambda r: r == "nothing")
     assert (written, places) == ("nothing", ["alpha"])
 
 
@@ -132,7 +147,7 @@ def test_a_sidecar_that_can_not_refresh_keeps_the_writer_waiting_not_failing(fak
 
     world.refresh = fail  # type: ignore[method-assign]
     _, attempt = fake.attempts(fake.refused(), fake.refused(), "done")
-    assert world.writer().write("update_one", "a", attempt) == "done"
+    assert world.write("update_one", "a", attempt) == "done"
 
 
 def test_only_the_fences_own_clause_is_taken_for_a_fence(fake) -> None:

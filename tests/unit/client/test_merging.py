@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.client.bson_order import rank_of, sort_rank
-from foreshard.client.merging import SORT_KEY, directions, merge, part_limit, with_sort_key
+from foreshard.client.driving import run
+from foreshard.client.merging import SORT_KEY, Merged, Stream, directions, part_limit, with_sort_key
 
 VALUES = st.recursive(
     st.one_of(
@@ -48,6 +49,12 @@ def test_types_stand_in_mongodbs_order() -> None:
 def test_an_unknown_type_is_no_silent_guess() -> None:
     with pytest.raises(TypeError, match="no sort order for object"):
         rank_of(object())
+
+
+def merge(parts, sort, skip, limit):
+    merged = Merged([Stream(part) for part in parts], sort, skip, limit)
+    while (document := run(merged.next())) is not None:
+        yield document
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.text("ab", max_size=1)), max_size=12)

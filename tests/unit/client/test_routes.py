@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from foreshard.client.file_routes import FallbackRoutes, FileRoutes
-from foreshard.client.routes import Operation, PartitionAddress, Route, Router
+from foreshard.client.fallback_routes import FallbackRoutes
+from foreshard.client.local_routes import LocalRoutes
+from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, Route, Router, Wish
 from foreshard.errors import Unreachable
 
 READ, WRITE = Operation.READ, Operation.WRITE
@@ -16,14 +17,14 @@ class FakeSource:
     def __init__(self) -> None:
         self.version, self.asked, self.refreshed, self.down = 1, [], 0, False
 
-    def route(self, key: str, operation: Operation, location: str | None) -> Route:
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
         if self.down:
             raise Unreachable("sidecar", "here", "start it")
-        self.asked.append((key, operation, location))
+        self.asked.append((key, operation, wish))
         return Route(key, "alpha", "", "primary", 1, self.version, "", "mongodb://alpha")
 
-    def routes(self, keys: Sequence[str], operation: Operation, location: str | None) -> dict[str, Route]:
-        return {key: self.route(key, operation, location) for key in keys}
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+        return {key: self.route(key, operation, wish) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
@@ -61,14 +62,14 @@ def router(source, clock) -> Router:
 def test_an_answer_is_used_again_for_a_while_and_then_asked_anew(router, source, clock) -> None:
     for moment in (100.0, 100.4, 100.6):
         clock.now = moment
-        router.route("a", READ, "x")
+        router.route("a", READ, Wish("x"))
     assert len(source.asked) == 2
 
 
 def test_answers_are_kept_by_operation_and_place_and_writes_regardless_of_place(router, source) -> None:
     for operation, place in ((READ, "x"), (READ, "y"), (WRITE, "x"), (WRITE, "y"), (READ, "x")):
-        router.route("a", operation, place)
-    assert source.asked == [("a", READ, "x"), ("a", READ, "y"), ("a", WRITE, "x")]
+        router.route("a", operation, Wish(place))
+    assert source.asked == [("a", READ, Wish("x")), ("a", READ, Wish("y")), ("a", WRITE, Wish("x"))]
 
 
 def test_a_fresh_question_is_always_asked(router, source) -> None:
@@ -145,18 +146,49 @@ def test_while_the_sidecar_is_down_routes_come_from_elsewhere_and_it_is_tried_ag
     other = FakeSource()
     routes = FallbackRoutes(source, other, patience=1.0, clock=clock)
     source.down = True
-    routes.route("a", READ, None)
-    routes.route("b", READ, None)
+    routes.route("a", READ, ANYWHERE)
+    routes.route("b", READ, ANYWHERE)
     assert len(other.asked) == 2
     source.down = False
-    routes.route("c", READ, None)
+    routes.route("c", READ, ANYWHERE)
     assert source.asked == []
     clock.now += 1.5
-    routes.route("d", READ, None)
+    routes.route("d", READ, ANYWHERE)
     assert [key for key, _, _ in source.asked] == ["d"]
 
 
 def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source, tmp_path: Path) -> None:
     source.down = True
     with pytest.raises(Unreachable, match="sidecar at here"):
-        FallbackRoutes(source, FileRoutes(tmp_path)).route("a", READ, None)
+        FallbackRoutes(source, LocalRoutes(tmp_path)).route("a", READ, ANYWHERE)
+
+
+class FakeLocal(FakeSource):
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+        return super().route(key, operation, wish)._replace(partition="by file", table_version=self.version)
+
+    def avoid(self, partition: str) -> None: ...
+
+
+class Versioned:
+    def __init__(self, source: FakeSource) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str):
+        return (lambda: self._source.version) if name == "version" else getattr(self._source, name)
+
+
+def test_what_can_be_told_in_process_is_told_without_asking_and_a_fresh_answer_stands_over_an_older_table(
+    source, clock
+) -> None:
+    local = FakeLocal()
+    router = Router(source, clock=clock, local=Versioned(local))
+    assert router.route("a", READ).partition == "by file"
+    assert source.asked == []
+    source.version = 5
+    assert router.route("a", WRITE, fresh=True).partition == "alpha"
+    assert (router.route("a", READ).partition, router.route("a", WRITE).partition) == ("alpha", "alpha")
+    assert router.route("b", WRITE).partition == "by file"
+    local.version = 5
+    assert router.route("a", WRITE).partition == "by file"
+    assert len(source.asked) == 1

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from foreshard.client.routes import Operation
+from foreshard.client.routes import ANYWHERE, Operation, Wish
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
@@ -71,29 +71,29 @@ def routes(url) -> Iterator[SidecarRoutes]:
 
 def test_one_connection_serves_many_questions(routes, script) -> None:
     for _ in range(5):
-        assert routes.route("k", Operation.READ, "San José").partition == "alpha"
+        assert routes.route("k", Operation.READ, Wish("San José", 1.5)).partition == "alpha"
     assert script.connections == 1
-    assert script.requests[0][:2] == ("GET", "/v1/route/k?op=read&from=San%20Jos%C3%A9")
+    assert script.requests[0][:2] == ("GET", "/v1/route/k?op=read&from=San%20Jos%C3%A9&max_staleness_ms=1500")
 
 
 def test_a_connection_that_the_sidecar_closed_is_replaced(routes, script) -> None:
     script.close = True
     for _ in range(3):
-        routes.route("k", Operation.WRITE, None)
+        routes.route("k", Operation.WRITE, ANYWHERE)
     assert script.connections == 3
 
 
 def test_keys_are_quoted_whole(routes, script) -> None:
     script.body = json.dumps({**GOOD, "key": "a/b?c=d&é"}).encode()
-    routes.route("a/b?c=d&é", Operation.WRITE, None)
+    routes.route("a/b?c=d&é", Operation.WRITE, ANYWHERE)
     assert script.requests[0][1] == "/v1/route/a%2Fb%3Fc%3Dd%26%C3%A9?op=write"
 
 
 def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
     script.body = json.dumps({"routes": [GOOD, {**GOOD, "key": "m"}]}).encode()
-    found = routes.routes(["k", "m"], Operation.READ, "Here")
+    found = routes.routes(["k", "m"], Operation.READ, Wish("Here", 0.0))
     assert list(found) == ["k", "m"]
-    assert json.loads(script.requests[0][2]) == {"keys": ["k", "m"], "op": "read", "from": "Here"}
+    assert json.loads(script.requests[0][2]) == {"keys": ["k", "m"], "op": "read", "from": "Here", "max_staleness_ms": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
 def test_an_answer_that_makes_no_sense_is_an_error_not_a_route(routes, script, body) -> None:
     script.body = body
     with pytest.raises(Unreachable):
-        routes.route("k", Operation.READ, None)
+        routes.route("k", Operation.READ, ANYWHERE)
 
 
 def test_a_refused_key_is_told_apart_from_a_sidecar_that_can_not_answer(routes, script) -> None:
     script.status, script.body = 400, json.dumps({"title": "bad", "detail": "the key is too long"}).encode()
     with pytest.raises(RouteRefused, match="the key is too long"):
-        routes.route("k", Operation.READ, None)
+        routes.route("k", Operation.READ, ANYWHERE)
     script.status, script.body = 503, json.dumps({"detail": "no table yet"}).encode()
     with pytest.raises(Unreachable, match="no table yet"):
-        routes.route("k", Operation.READ, None)
+        routes.route("k", Operation.READ, ANYWHERE)
     with pytest.raises(Unreachable, match="could not refresh"):
         routes.refresh()
     with pytest.raises(Unreachable):
@@ -128,12 +128,12 @@ def test_a_sidecar_that_is_down_is_named_with_what_to_do() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(Unreachable, match=f"sidecar at http://127.0.0.1:{port} does not answer; start it"):
-        SidecarRoutes(f"http://127.0.0.1:{port}").route("k", Operation.READ, None)
+        SidecarRoutes(f"http://127.0.0.1:{port}").route("k", Operation.READ, ANYWHERE)
 
 
 def test_a_key_that_is_no_valid_unicode_is_refused_here() -> None:
     with pytest.raises(RouteRefused, match="valid Unicode"):
-        SidecarRoutes("http://127.0.0.1:1").route("\ud800", Operation.READ, None)
+        SidecarRoutes("http://127.0.0.1:1").route("\ud800", Operation.READ, ANYWHERE)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:7788", "https://x", "http://"])

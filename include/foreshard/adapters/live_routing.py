@@ -1,0 +1,60 @@
+"""What changes faster than the routing table, beside its saved copy: loads of partitions and freshness of shadows, as JSON.
+
+The sidecar replaces ``folder/live/state.json`` every second; clients that route in process read it. It stands in a folder
+of its own, because replacing it must not look like a new table. It is not flushed: after a crash it is out of date anyway, and
+every figure carries its time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from foreshard.model import PartitionLoad
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRouting:
+    """``caught_up_at``: (key, partition) → the moment until which that shadow holds all writes (seconds since 1970)."""
+
+    loads: tuple[PartitionLoad, ...] = ()
+    caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+class LiveRoutingFile:
+    """The file in a routing folder; several processes may write it, the last one wins."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "live" / "state.json"
+
+    def write(self, live: LiveRouting) -> None:
+        """Replace the file; raises OSError."""
+        loads = [[one.partition_id, one.load, one.reachable, one.reported_at.timestamp()] for one in live.loads]
+        fresh = [[key, partition, at] for (key, partition), at in live.caught_up_at.items()]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._path.with_name(f".state.{os.getpid()}")
+        beside.write_text(json.dumps({"loads": loads, "caught_up_at": fresh}, separators=(",", ":")))
+        beside.replace(self._path)
+
+    def stamp(self) -> int:
+        """A number that changes with the file, 0 without one."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def read(self) -> LiveRouting:
+        """What the file says; raise OSError or ValueError."""
+        document = json.loads(self._path.read_bytes())
+        try:
+            loads = tuple(
+                PartitionLoad(str(name), float(load), bool(reachable), datetime.fromtimestamp(at, UTC))
+                for name, load, reachable, at in document["loads"]
+            )
+            return LiveRouting(loads, {(key, partition): float(at) for key, partition, at in document["caught_up_at"]})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"written by another version ({error!r})") from error

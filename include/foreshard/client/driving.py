@@ -1,0 +1,63 @@
+"""One core for two clients: it is written with ``async`` and runs with pymongo's synchronous or asynchronous driver.
+
+With the synchronous driver nothing in the core ever suspends, so :func:`run` steps a coroutine once and has its result, without
+an event loop. :func:`settled` makes one value of what either driver returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any, Protocol, TypeVar
+
+Value = TypeVar("Value")
+
+
+def run(work: Coroutine[Any, Any, Value]) -> Value:
+    """The result of ``work``, which must not wait for an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: Value = done.value
+        return result
+    work.close()
+    raise RuntimeError("a step of the synchronous client waited for an event loop")
+
+
+async def settled(value: Value) -> Value:
+    """What a driver's call returned: ``value`` itself or, from the asynchronous driver, what it comes to."""
+    if isinstance(value, CoroutineType):
+        awaited: Value = await value
+        return awaited
+    return value
+
+
+class _Blocking(Protocol):
+    def __call__(self, work: Callable[[], Value], /) -> Awaitable[Value]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How the core waits: ``blocking`` runs a call that may wait for the network, ``sleep`` pauses (seconds)."""
+
+    blocking: _Blocking
+    sleep: Callable[[float], Awaitable[None]]
+
+
+async def _here(work: Callable[[], Value]) -> Value:
+    return work()
+
+
+async def _sleep_here(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def _in_thread(work: Callable[[], Value]) -> Value:
+    return await asyncio.to_thread(work)
+
+
+SYNC = Mode(_here, _sleep_here)
+ASYNC = Mode(_in_thread, asyncio.sleep)

@@ -1,0 +1,56 @@
+"""Asks the sidecar and, while it does not answer, what stands in for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from foreshard.client.routes import Operation, PartitionAddress, Route, RouteSource, Wish
+from foreshard.errors import Unreachable
+
+Result = TypeVar("Result")
+
+
+class FallbackRoutes:
+    """Asks ``first``; while it does not answer, asks ``then``, and tries ``first`` again every ``patience`` seconds."""
+
+    def __init__(
+        self, first: RouteSource, then: RouteSource, patience: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._first, self._then, self._patience, self._clock = first, then, patience, clock
+        self._again_at = float("-inf")
+
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+        """Where ``key`` lives."""
+        return self._ask(lambda source: source.route(key, operation, wish))
+
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+        """Where many keys live."""
+        return self._ask(lambda source: source.routes(keys, operation, wish))
+
+    def partitions(self) -> tuple[PartitionAddress, ...]:
+        """Every registered partition."""
+        return self._ask(lambda source: source.partitions())
+
+    def refresh(self) -> None:
+        """Have the newest table that there is."""
+        self._ask(lambda source: source.refresh())
+
+    def close(self) -> None:
+        """Close both."""
+        self._first.close()
+        self._then.close()
+
+    def _ask(self, question: Callable[[RouteSource], Result]) -> Result:
+        missing: Unreachable | None = None
+        if self._clock() >= self._again_at:
+            try:
+                return question(self._first)
+            except Unreachable as error:
+                self._again_at = self._clock() + self._patience
+                missing = error
+        try:
+            return question(self._then)
+        except Unreachable as error:
+            raise (missing or error) from error

@@ -1,0 +1,274 @@
+"""Routing in process: the sidecar's decision, from the sidecar's own files, without asking it.
+
+The table is the mapped file that the sidecar keeps (:mod:`foreshard.adapters.routing_file`); the partitions' loads and the
+shadows' freshness stand beside it (:mod:`foreshard.adapters.live_routing`). With the sidecar gone, both grow old: loads count
+as unknown, shadows as too stale, and every route leads to the primary copy by the last table. That table may be stale, which is
+safe for writes because of the fence.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
+from foreshard.adapters.routing_file import FILES, SavedRouting, read_routing, stamp
+from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
+from foreshard.errors import CorruptRoutingFile, RouteRefused, UnknownPartition, Unreachable
+from foreshard.model import PartitionLoad, Placement, RequestKind
+from foreshard.routing.address import public_uri
+from foreshard.routing.decide import decide
+from foreshard.routing.decision import Decision, RouteRequest, Surroundings
+from foreshard.routing.distance import Distances
+from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.routing.table import locate
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks at the files."""
+AVOID_SECONDS = 5.0
+"""How long reads leave a partition that this process could not reach, whatever its reporter says."""
+LONGEST_KEY = 4_096
+"""Bytes; the sidecar refuses longer keys as well."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRules:
+    """What a decision goes by, as the sidecar's settings say it; costs in cost units, times in seconds."""
+
+    loads: LoadRules = field(default_factory=LoadRules)
+    read_cost: float = 1.0
+    write_cost: float = 2.0
+    default_staleness: float = 10.0
+    home_location: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> LocalRules:
+        """The sidecar's own rules."""
+        sidecar, kinds = settings.sidecar, settings.observe.request_types
+        return cls(
+            LoadRules(sidecar.room_mark, sidecar.load_expiry.total_seconds(), sidecar.load_time_scale),
+            kinds["read"].weight if "read" in kinds else 1.0,
+            kinds["write"].weight if "write" in kinds else 2.0,
+            settings.shadow.maximum_staleness.total_seconds(),
+            sidecar.home_location,
+        )
+
+
+class _Target:
+    """Where requests of one kind go whose key has its one usable copy on one partition; ``sent`` counts them."""
+
+    __slots__ = ("location", "reason", "sent", "uri")
+
+    def __init__(self, location: str, uri: str, reason: str) -> None:
+        self.location, self.uri, self.reason, self.sent = location, uri, reason, 0
+
+
+class _View:
+    """One table with what surrounds it; replaced as a whole."""
+
+    def __init__(self, saved: SavedRouting, live: LiveRouting, rules: LocalRules) -> None:
+        self.saved, self.table, self.version = saved, saved.table, saved.table.version
+        self.addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in saved.partitions}
+        self.around = Surroundings(
+            {p.partition_id: p for p in saved.partitions},
+            Distances(saved.locations),
+            live.caught_up_at,
+            rules.default_staleness,
+            rules.home_location,
+        )
+        self.reads: dict[str, _Target] = {}
+        self.writes: dict[str, _Target] = {}
+
+
+class LocalRoutes:
+    """Routes from the files in ``folder``, looked at every ``look_every`` seconds; safe to use from several threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        rules: LocalRules = LocalRules(),
+        clock: Callable[[], float] = time.time,
+        random: Random | None = None,
+        look_every: float = LOOK_EVERY,
+    ) -> None:
+        self._folder, self._rules, self._clock, self._random = folder, rules, clock, random or Random()  # noqa: S311
+        self._live_file = LiveRoutingFile(folder)
+        self._book = LoadBook(rules.loads)
+        self._live = LiveRouting()
+        self._avoided: dict[str, float] = {}
+        self._view: _View | None = None
+        self._stamps, self._look_every = (0, 0), look_every
+        self._look_at = float("-inf")
+        self._looking, self._booking = threading.Lock(), threading.Lock()
+
+    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+        """Where ``key`` lives; raise :class:`Unreachable` (no table), :class:`RouteRefused` or :class:`UnknownPartition`."""
+        if not key or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
+            _check(key)
+        view = self._current()
+        placement = locate(view.table, key)
+        if operation is Operation.READ:
+            if placement.shadows:
+                return self._decided(view, placement, wish)
+            target = view.reads.get(placement.primary) or self._target(view, RequestKind.READ, placement)
+        else:
+            target = view.writes.get(placement.primary) or self._target(view, RequestKind.WRITE, placement)
+        target.sent += 1
+        name = placement.primary
+        return Route(key, name, target.location, "primary", placement.epoch, view.version, target.reason, target.uri)
+
+    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+        """Where many keys live."""
+        return {key: self.route(key, operation, wish) for key in keys}
+
+    def partitions(self) -> tuple[PartitionAddress, ...]:
+        """The partitions that the file knows."""
+        addresses = self._current().addresses
+        return tuple(PartitionAddress(name, location, uri) for name, (location, uri) in addresses.items())
+
+    def refresh(self) -> None:
+        """Look at the files now; nothing newer can be had here."""
+        self._look(wait=True)
+
+    def version(self) -> int:
+        """The version of the table that answers; 0 where there is none."""
+        try:
+            return self._current().version
+        except Unreachable:
+            return 0
+
+    def age(self) -> float:
+        """Seconds since the control database last agreed with the table."""
+        return max(0.0, self._clock() - self._current().saved.confirmed_at)
+
+    def avoid(self, partition: str) -> None:
+        """Send reads elsewhere for ``AVOID_SECONDS``, where another copy stands."""
+        with self._booking:
+            self._avoided[partition] = self._clock() + AVOID_SECONDS
+            self._take_in(self._live.loads)
+
+    def close(self) -> None:
+        """Forget the files."""
+        self._view, self._stamps = None, (0, 0)
+
+    def _current(self) -> _View:
+        if time.monotonic() >= self._look_at:
+            self._look(wait=self._view is None)
+        view = self._view
+        if view is None:
+            raise Unreachable("routing file", str(self._folder), "start the sidecar, which writes it")
+        return view
+
+    def _look(self, *, wait: bool) -> None:
+        """Read what has changed; one thread does, the others go on with what there is."""
+        if not self._looking.acquire(blocking=wait):
+            return
+        try:
+            self._look_at = time.monotonic() + self._look_every
+            self._note_sent()
+            stamps = (stamp(self._folder), self._live_file.stamp())
+            if stamps[1] != self._stamps[1] and stamps[1]:
+                self._read_live()
+            if stamps[0] != self._stamps[0]:
+                self._read_table()
+            elif self._view is not None and stamps[1] != self._stamps[1]:
+                self._view = _View(self._view.saved, self._live, self._rules)
+            self._stamps = stamps
+        finally:
+            self._looking.release()
+
+    def _read_table(self) -> None:
+        for path in (self._folder / name for name in FILES):
+            try:
+                saved = read_routing(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, CorruptRoutingFile) as error:
+                log.error("%s", error)  # noqa: TRY400 (one line, and the one before serves)
+                continue
+            with self._booking:
+                self._book.register({p.partition_id: p.capacity for p in saved.partitions})
+                self._take_in(self._live.loads)
+            self._view = _View(saved, self._live, self._rules)
+            return
+
+    def _read_live(self) -> None:
+        try:
+            self._live = self._live_file.read()
+        except (OSError, ValueError) as error:
+            log.warning("loads and freshness beside the routing file can't be read: %s", error)
+            return
+        with self._booking:
+            self._take_in(self._live.loads)
+
+    def _take_in(self, loads: Iterable[PartitionLoad]) -> None:
+        """Bring the load book up to date; a partition that is avoided counts as unreachable."""
+        now = self._clock()
+        self._avoided = {name: until for name, until in self._avoided.items() if until > now}
+        self._book.report([one for one in loads if one.partition_id not in self._avoided], now)
+        moment = datetime.fromtimestamp(now, UTC)
+        self._book.report([PartitionLoad(name, 0.0, False, moment) for name in self._avoided], now)
+
+    def _note_sent(self) -> None:
+        """Tell the book what was sent since the last look, and have the reasons made anew."""
+        view = self._view
+        if view is None:
+            return
+        reads, view.reads, writes, view.writes = view.reads, {}, view.writes, {}
+        now = self._clock()
+        with self._booking:
+            for targets, cost in ((reads, self._rules.read_cost), (writes, self._rules.write_cost)):
+                for name, target in targets.items():
+                    self._book.sent(name, cost * target.sent, now)
+
+    def _target(self, view: _View, kind: RequestKind, placement: Placement) -> _Target:
+        with self._booking:
+            made = decide(RouteRequest(placement.key, kind), placement, view.around, self._book, self._clock(), self._random)
+        location, uri = self._address(view, made)
+        target = _Target(location, uri, made.sentence)
+        (view.reads if kind is RequestKind.READ else view.writes)[made.partition] = target
+        return target
+
+    def _decided(self, view: _View, placement: Placement, wish: Wish) -> Route:
+        request = RouteRequest(placement.key, RequestKind.READ, wish.location, wish.max_staleness)
+        now = self._clock()
+        with self._booking:
+            made = decide(request, placement, view.around, self._book, now, self._random)
+            self._book.sent(made.partition, self._rules.read_cost, now)
+            if made.level is not None:
+                self._book.all_overloaded((placement.primary, *placement.shadows), made.level)
+            if made.relieved is not None:
+                self._book.relieved(made.relieved)
+        location, uri = self._address(view, made)
+        return Route(placement.key, made.partition, location, made.role, made.epoch, view.version, made.sentence, uri)
+
+    @staticmethod
+    def _address(view: _View, made: Decision) -> tuple[str, str]:
+        address = view.addresses.get(made.partition)
+        if address is None:
+            raise UnknownPartition(made.partition, tuple(view.addresses))
+        return address
+
+
+def _check(key: str) -> None:
+    """Refuse what the sidecar refuses."""
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise RouteRefused(key, 400, "a key must be valid Unicode") from None
+    if not key or "\0" in key:
+        raise RouteRefused(key, 400, "a key must have characters, and no NUL among them")
+    if length > LONGEST_KEY:
+        raise RouteRefused(key, 400, f"a key has at most {LONGEST_KEY} bytes")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
+from foreshard.adapters.routing_file import RoutingFile, SavedRouting
+from foreshard.client.local_routes import LocalRoutes
+from foreshard.client.routes import ANYWHERE, Operation, Wish
+from foreshard.errors import RouteRefused, Unreachable
+from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.routing.table import locate
+
+PARTITIONS = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name in ("alpha", "beta"))
+
+
+def saved(version: int, **places: str) -> SavedRouting:
+    placements = {key: Placement(key, partition, (), 3) for key, partition in places.items()}
+    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    table = RoutingTable(version, placements, rule, datetime(2024, 1, 1, tzinfo=UTC))
+    return SavedRouting("t", table, PARTITIONS, (Location("Home", 0.0, 0.0),), 1_700_000_000.0)
+
+
+def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) -> None:
+    RoutingFile(tmp_path).save(saved(7, k="beta"))
+    routes = LocalRoutes(tmp_path, look_every=0)
+    route = routes.route("k", Operation.READ, Wish("Home"))
+    assert (route.partition, route.epoch, route.table_version, route.uri) == ("beta", 3, 7, "mongodb://beta")
+    assert routes.route("unlisted", Operation.WRITE, ANYWHERE).partition == locate(saved(7).table, "unlisted").primary
+    assert [p.partition for p in routes.partitions()] == ["alpha", "beta"]
+
+
+def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
+    file, routes = RoutingFile(tmp_path), LocalRoutes(tmp_path, look_every=0)
+    file.save(saved(7, k="beta"))
+    assert routes.route("k", Operation.READ, ANYWHERE).partition == "beta"
+    file.save(saved(8, k="alpha"))
+    assert routes.route("k", Operation.READ, ANYWHERE).partition == "alpha"
+
+
+def test_a_damaged_file_is_passed_over_for_the_one_before_and_left_where_it_is(tmp_path: Path) -> None:
+    file = RoutingFile(tmp_path)
+    file.save(saved(7, k="beta"))
+    file.save(saved(8, k="alpha"))
+    file.path.write_bytes(file.path.read_bytes()[:-20])
+    assert LocalRoutes(tmp_path, look_every=0).route("k", Operation.READ, ANYWHERE).table_version == 7
+    assert file.path.exists()
+    file.previous.write_bytes(b"")
+    with pytest.raises(Unreachable, match="routing file"):
+        LocalRoutes(tmp_path, look_every=0).route("k", Operation.READ, ANYWHERE)
+
+
+NOW = 1_700_000_000.0
+
+
+def shadowed(tmp_path: Path) -> LocalRoutes:
+    """Key k on alpha, with a shadow on beta that lives nearer to There."""
+    partitions = (Partition("alpha", "Home", 10.0, "mongodb://alpha"), Partition("beta", "There", 10.0, "mongodb://beta"))
+    table = RoutingTable(3, {"k": Placement("k", "alpha", ("beta",), 2)}, RULE, datetime(2024, 1, 1, tzinfo=UTC))
+    places = (Location("Home", 0.0, 0.0), Location("There", 30.0, 30.0))
+    RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, places, NOW))
+    return LocalRoutes(tmp_path, clock=lambda: NOW, look_every=0)
+
+
+RULE = DefaultRule(("alpha",), (1.0,))
+
+
+def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
+    """The sidecar's own file; a load below 0 is a partition that does not answer."""
+    at = datetime.fromtimestamp(NOW - 1, UTC)
+    reports = tuple(PartitionLoad(name, abs(load), load >= 0, at) for name, load in loads.items())
+    LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}))
+
+
+def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_primary(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    assert routes.route("k", Operation.READ, Wish("There")).partition == "alpha"  # nothing is known of the shadow yet
+    report(tmp_path, NOW - 2, alpha=1.0, beta=1.0)
+    near = routes.route("k", Operation.READ, Wish("There"))
+    assert (near.partition, near.role, near.uri) == ("beta", "shadow", "mongodb://beta")
+    assert "has room at 10%" in near.reason
+    assert routes.route("k", Operation.READ, Wish("There", 1.0)).partition == "alpha"
+    assert routes.route("k", Operation.WRITE, Wish("There")).partition == "alpha"
+    report(tmp_path, NOW - 60, alpha=1.0, beta=1.0)
+    assert routes.route("k", Operation.READ, Wish("There")).partition == "alpha"
+
+
+def test_a_partition_that_its_reporter_or_this_process_can_not_reach_is_left(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    report(tmp_path, NOW, alpha=-1.0, beta=1.0)
+    assert routes.route("k", Operation.READ, Wish("Home")).partition == "beta"
+    report(tmp_path, NOW, alpha=1.0, beta=1.0)
+    routes = shadowed(tmp_path)
+    assert routes.route("k", Operation.READ, Wish("Home")).partition == "alpha"
+    routes.avoid("alpha")
+    assert routes.route("k", Operation.READ, Wish("Home")).partition == "beta"
+    assert "does not answer" in routes.route("k", Operation.WRITE, Wish("Home")).reason
+
+
+def test_overload_shows_in_the_reason_even_where_there_is_no_choice(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    report(tmp_path, NOW, alpha=12.0)
+    assert "overloaded at 120%" in routes.route("k", Operation.WRITE, ANYWHERE).reason
+    assert "overloaded at 12" in routes.route("unlisted", Operation.READ, ANYWHERE).reason
+
+
+def test_what_was_sent_from_here_counts_until_the_next_report(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    report(tmp_path, NOW, alpha=7.0)
+    routes.route("unlisted", Operation.READ, ANYWHERE)
+    for _ in range(100):
+        routes.route("unlisted", Operation.READ, ANYWHERE)
+    assert "overloaded" in routes.route("unlisted", Operation.READ, ANYWHERE).reason
+
+
+def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_aside(tmp_path: Path, caplog) -> None:
+    routes = shadowed(tmp_path)
+    for key in ("", "a\0b", "x" * 5000, "\ud800"):
+        with pytest.raises(RouteRefused):
+            routes.route(key, Operation.READ, ANYWHERE)
+    assert routes.route("\N{SMILE}" * 20, Operation.WRITE, ANYWHERE).partition == "alpha"
+    report(tmp_path, NOW)
+    (tmp_path / "live" / "state.json").write_text('{"loads": [[1]')
+    assert routes.route("k", Operation.READ, ANYWHERE).partition == "alpha"
+    assert "can't be read" in caplog.text
