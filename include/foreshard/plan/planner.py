@@ -21,8 +21,8 @@ import numpy as np
 from foreshard.load import IntArray, load_prediction_scores, partition_load
 from foreshard.model import FloatArray, Move, Plan, Refusal, ShadowCopy
 from foreshard.plan import reasons
-from foreshard.plan.clump import MoveOption, best_move
 from foreshard.plan.draft import Draft
+from foreshard.plan.move_search import MoveOption, best_move
 from foreshard.plan.outlook import TOLERANCE, Outlook
 from foreshard.plan.removals import remove_shadows
 from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share

@@ -11,7 +11,7 @@ import numpy as np
 
 from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import ONE_HOUR, FloatArray, Reason
-from foreshard.plan.clump import MoveOption
+from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.shadowing import ShadowOption
 

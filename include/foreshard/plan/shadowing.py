@@ -9,7 +9,7 @@ import numpy as np
 
 from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray
-from foreshard.plan.clump import GIBIBYTE
+from foreshard.plan.move_search import GIBIBYTE
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.snapshot import PlanPolicy, Snapshot, StandingShadow
 

@@ -1,0 +1,251 @@
+"""Moves: the most valuable clump of keys to take off a partition, and the target where it fits.
+
+The value of moving a clump is the overload risk that it removes, less what it costs: the risk that it adds at its target, its
+moves and bytes, co-access that it tears apart (or joins), and kilometres between the keys and their readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile, key_profile
+from foreshard.model import FloatArray
+from foreshard.plan.clump import Allowance, Growth, Sizes, joined
+from foreshard.plan.outlook import TOLERANCE, Outlook
+
+SEEDS = 48
+"""How many of a partition's most relieving keys are considered as hot keys."""
+GROWN = 6
+"""How many of these are grown to clumps."""
+PATIENCE = 3
+"""How many keys a clump may grow by without its value rising."""
+GROWN_AT_ONCE = PATIENCE + 1
+"""How many keys each clump grows by before its options are weighed."""
+TARGETS = 32
+"""At more partitions than this, only the roomiest, the nearest and the most co-accessed are considered."""
+GIBIBYTE = float(2**30)
+DRAIN_BONUS = 1_000.0
+"""What taking a key off a draining partition is worth: more than any price."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOption:
+    """Moving ``keys`` (the hot key first) to ``target``.
+
+    ``worth`` is the risk removed less the ``price`` of moves and bytes; ``value`` also counts ``crossing``, the change in
+    common uses per hour that cross partitions, and ``distance_km``, the change of the mean distance to the readers.
+    """
+
+    keys: tuple[int, ...]
+    target: int
+    price: float
+    worth: float
+    value: float
+    crossing: float
+    distance_km: float
+    size_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSearch:
+    """The best option, or why there is none: ``limit_reached``, ``nothing_movable``, ``no_target_fits``, ``gain_too_small``."""
+
+    best: MoveOption | None
+    obstacle: str = ""
+
+
+def best_move(
+    view: Outlook,
+    source: int,
+    allowance: Allowance,
+    candidates: IntArray,
+    banned: set[tuple[int, int]],
+    draining: bool = False,
+) -> MoveSearch:
+    """Find the most valuable clump among ``candidates`` (keys on ``source``) and its target.
+
+    ``banned`` holds (hot key, target) pairs that were tried in vain. Ties go to the lower index, so that the result is
+    determined by the snapshot. While the source is over its high-water mark, co-access and distance rank the options but reject
+    none; below it, an option must pay for these as well.
+    """
+    if allowance.moves < 1:
+        return MoveSearch(None, "limit_reached")
+    size = view.snapshot.key_bytes[candidates]
+    if not (size <= view.policy.maximum_bytes).any():
+        return MoveSearch(None, "nothing_movable")
+    candidates = candidates[size <= allowance.size_bytes]
+    if not len(candidates):
+        return MoveSearch(None, "limit_reached")
+    overloaded = draining or view.lps()[source] > view.policy.high_water
+    search = MoveSearch(None, "no_target_fits")
+    for mark in _marks(view, overloaded):
+        search = _search(view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining))
+        if search.best is not None:
+            break
+    return search
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What a search is for: the mark under which targets must stay, and whether relief is urgent or a partition is drained."""
+
+    mark: float
+    overloaded: bool
+    draining: bool
+
+
+def _marks(view: Outlook, overloaded: bool) -> tuple[float, ...]:
+    """The marks under which targets must stay, the best first.
+
+    A partition that is only being brought down to its low-water mark lifts no other above it. An overloaded one fills targets
+    half-way up to the high-water mark, and up to it where nothing else helps: a target at its brink is the next to be relieved.
+    """
+    high, low = view.policy.high_water, view.policy.low_water
+    return ((high + low) / 2, high) if overloaded else (low,)
+
+
+def _search(
+    view: Outlook, source: int, allowance: Allowance, candidates: IntArray, banned: set[tuple[int, int]], aim: _Aim
+) -> MoveSearch:
+    seeds = _seeds(view, source, candidates, aim.draining)
+    targets = _targets(view, source, seeds)
+    if not len(targets):
+        return MoveSearch(None, "no_target_fits")
+    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark)
+    if not fits.any():
+        return MoveSearch(None, "no_target_fits")
+    allowed = view.scratch
+    allowed[candidates] = True
+    growths = []
+    for seed in _most_valuable(view, source, seeds, targets, fits, aim.draining):
+        open_ = np.array([(seed, target) not in banned for target in targets.tolist()], bool)
+        growths.append(Growth(view, source, seed, allowed, allowance, targets, open_))
+    options = [option for sizes in _grown(view, source, growths, targets, aim) for option in sizes]
+    allowed[candidates] = False
+    if not options:
+        return MoveSearch(None, "no_target_fits")
+    paying = [option for option in options if (option.worth if aim.overloaded else min(option.worth, option.value)) > 0]
+    if not paying:
+        return MoveSearch(None, "gain_too_small")
+    return MoveSearch(max(paying, key=lambda option: (option.value, -len(option.keys))))
+
+
+def _grown(view: Outlook, source: int, growths: list[Growth], targets: IntArray, aim: _Aim) -> list[list[MoveOption]]:
+    """Each clump's options by its size, until it fits nowhere or its value has stopped to rise; all are grown side by side."""
+    sizes: list[list[MoveOption]] = [[] for _ in growths]
+    growing = list(range(len(growths)))
+    while growing:
+        grown = [(number, found) for number in growing if (found := growths[number].grow(GROWN_AT_ONCE))]
+        growing = []
+        if not grown:
+            break
+        options = iter(_best_targets(view, source, joined([found for _, found in grown]), targets, aim))
+        for number, found in grown:
+            ended = False
+            for option in [next(options) for _ in found.keys]:
+                ended = ended or option is None or _stagnant([*sizes[number], option])
+                if not ended and option is not None:
+                    sizes[number].append(option)
+            if not ended:
+                growing.append(number)
+    return sizes
+
+
+def _stagnant(sizes: list[MoveOption]) -> bool:
+    """Whether the last ``PATIENCE`` keys have not raised the clump's value."""
+    values = [option.value for option in sizes]
+    return len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE])
+
+
+def _seeds(view: Outlook, source: int, candidates: IntArray, draining: bool) -> IntArray:
+    """The candidates that relieve the source most in its urgent hours (that bring most load, where it's being drained)."""
+    demand = view.snapshot.demand
+    weight = np.ones(demand.hours) if draining else view.urgency(source)
+    relief = (demand.mean[candidates] + view.rule.z * demand.sigma[candidates]) @ weight
+    return candidates[np.lexsort((candidates, -relief))[:SEEDS]]
+
+
+def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
+    """The partitions that may take keys: active, and under the high-water mark in every hour."""
+    open_for_keys = view.snapshot.active & (view.lps() < view.policy.high_water)
+    open_for_keys[source] = False
+    targets = np.flatnonzero(open_for_keys)
+    if len(targets) <= TARGETS:
+        return targets
+    room = ((view.policy.high_water - view.utilisation()[targets]) * view.capacity[targets, None]).min(axis=1)
+    partners = np.zeros(len(view.capacity))
+    for seed in seeds:
+        neighbours, weights = view.snapshot.co_access.of(int(seed))
+        np.add.at(partners, view.primary[neighbours], weights)
+    quarter = TARGETS // 4
+    chosen = {
+        *targets[np.argsort(-room, kind="stable")[: 2 * quarter]].tolist(),
+        *targets[np.argsort(view.snapshot.partition_km[source, targets], kind="stable")[:quarter]].tolist(),
+        *targets[np.argsort(-partners[targets], kind="stable")[:quarter]].tolist(),
+    }
+    return np.array(sorted(chosen), np.int64)
+
+
+def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:
+    """Whether each load (S, H) leaves each target under the mark in every hour, shape (S, T)."""
+    after = loads.rows((slice(None), None)) + view.profile.rows(targets).rows((None,))
+    limit = mark * view.capacity[targets][None, :, None]
+    return np.asarray((after.upper(view.rule) <= limit + TOLERANCE).all(axis=-1))
+
+
+def _most_valuable(
+    view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, draining: bool
+) -> list[int]:
+    """The hot keys to grow: by the risk that each alone would remove at its best target."""
+    loads = key_profile(view.snapshot.demand, seeds)
+    gain = _risk_removed(view, source, loads) - _risk_added(view, loads, targets)
+    best = np.where(fits, gain + (DRAIN_BONUS if draining else 0.0), -np.inf).max(axis=1)
+    ranked = np.lexsort((seeds, -best))[:GROWN]
+    return [int(seeds[rank]) for rank in ranked if np.isfinite(best[rank])]
+
+
+def _risk_removed(view: Outlook, source: int, loads: LoadProfile) -> FloatArray:
+    """By each load (S, H) at the source, shape (S, 1)."""
+    row = np.array([source])
+    here = view.profile.rows(row)
+    left = here.rows((None,)) - loads.rows((slice(None), None))
+    return np.asarray(view.risk_now()[row] - view.risk(left, row))
+
+
+def _risk_added(view: Outlook, loads: LoadProfile, targets: IntArray) -> FloatArray:
+    """By each load (S, H) at each target, shape (S, T)."""
+    there = view.profile.rows(targets)
+    return np.asarray(view.risk(there.rows((None,)) + loads.rows((slice(None), None)), targets) - view.risk_now()[targets])
+
+
+def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, aim: _Aim) -> list[MoveOption | None]:
+    """For each clump the target where it fits with the highest value, the lower index on a tie; None where it fits nowhere."""
+    snapshot, policy = view.snapshot, view.policy
+    fits = _fit(view, sizes.load, targets, aim.mark) & sizes.open_
+    count, capacity = np.array([len(keys) for keys in sizes.keys]), view.capacity[source]
+    gain = _risk_removed(view, source, sizes.load) - _risk_added(view, sizes.load, targets)
+    crossing = sizes.uses_source[:, None] - sizes.uses_targets
+    torn = policy.crossing_cost * crossing * snapshot.demand.hours / SECONDS_PER_HOUR / capacity
+    away = sizes.distance_targets - sizes.distance_source[:, None]
+    farther = away / SECONDS_PER_HOUR / capacity / snapshot.span_km
+    price = policy.minimum_gain * count + policy.gigabyte_price * sizes.size_bytes / GIBIBYTE
+    worth = gain - price[:, None] + (DRAIN_BONUS * count[:, None] if aim.draining else 0.0)
+    value = worth - torn - policy.distance_weight * farther
+    best = np.where(fits, value, -np.inf).argmax(axis=1)
+    return [
+        MoveOption(
+            keys=keys,
+            target=int(targets[at]),
+            price=float(price[row]),
+            worth=float(worth[row, at]),
+            value=float(value[row, at]),
+            crossing=float(crossing[row, at]),
+            distance_km=float(away[row, at] / sizes.work[row]) if sizes.work[row] > 0 else 0.0,
+            size_bytes=float(sizes.size_bytes[row]),
+        )
+        if fits[row].any()
+        else None
+        for row, (keys, at) in enumerate(zip(sizes.keys, best.tolist(), strict=True))
+    ]
