@@ -5,8 +5,8 @@
    any more, or the hour's limits are used up.
 2. **Draining** partitions give up keys within what is left of the limits.
 3. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
-4. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, recomputed from
-   scratch, and nothing may raise the worst of all (where that is below the low-water mark, nothing may pass this mark);
+4. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
+   raise the worst of all, recomputed from scratch (where that is below the low-water mark, nothing may pass this mark);
    otherwise the plan is empty and says why.
 """
 
@@ -40,10 +40,11 @@ LOWERED_PEAK = 0.01
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     """Make the plan for ``snapshot.hour``."""
-    before = _scores(snapshot, policy, snapshot.primary, [(s.key, s.partition) for s in snapshot.shadows])
+    view = Outlook(snapshot, policy)
+    before = view.lps().copy()
     ceiling = max(_worst(before), policy.low_water) + TOLERANCE
     in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
-    draft = Draft(Outlook(snapshot, policy), ceiling)
+    draft = Draft(view, ceiling)
     _relieve(draft)
     if not _relief_helps(draft, before):
         draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
@@ -114,7 +115,8 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
         hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
     if _shadow_once(draft, source, hot, banned):
         return ""
-    search = best_move(view, source, draft.allowance, np.setdiff1d(on_source, hot), banned)
+    others = on_source[~np.isin(on_source, hot)] if len(hot) else on_source
+    search = best_move(view, source, draft.allowance, others, banned)
     if search.best is None and len(hot):
         search = best_move(view, source, draft.allowance, on_source, banned)
     if search.best is None:
@@ -189,11 +191,10 @@ def _apply_shadow(draft: Draft, option: ShadowOption) -> None:
 
 
 def _relief_helps(draft: Draft, before: FloatArray) -> bool:
-    """Whether the worst LPS among the touched partitions falls, recomputed from scratch (true where nothing was touched)."""
+    """Whether the worst LPS among the touched partitions falls (true where nothing was touched)."""
     if not draft.relieving:
         return True
-    view = draft.view
-    after = _scores(view.snapshot, view.policy, view.primary, sorted(view.shadows))
+    after = draft.view.lps()
     touched = sorted(draft.relieving)
     return _worst(after[touched]) < _worst(before[touched]) - TOLERANCE and _worst(after) <= _worst(before) + TOLERANCE
 
