@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureStore, ChangeFeed, ReplicationLog, ReplicationReader, ShadowStore
     from foreshard.ports.routing import RoutingStore
+    from foreshard.ports.rules import PlacementRuleStore
     from foreshard.ports.stages import (
         AccessLogSource,
         AccuracyStore,
@@ -214,6 +215,12 @@ class Wiring:
         from foreshard.adapters.mongo_planning import MongoPlanningStore
 
         return MongoPlanningStore(self.mongo)
+
+    @cached_property
+    def placement_rules(self) -> PlacementRuleStore:
+        from foreshard.adapters.mongo_rules import MongoPlacementRules
+
+        return MongoPlacementRules(self.mongo.control_database)
 
     @cached_property
     def shadows(self) -> ShadowStore:

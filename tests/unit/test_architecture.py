@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 LIBRARY = PROJECT / "include" / "foreshard"
 
 FOUNDATION = {"model", "errors"}
-SHARED_PURE = {"load", "geography"}
+SHARED_PURE = {"load", "geography", "placement"}
 PURE = {"observe", "quality", "forecast", "score", "plan", "consistency", "routing", "replay", "watch"}
 STATE_MACHINES = {"migrate", "shadow"}
 EDGES = {"cli", "sidecar", "demo", "client", "stack"}

@@ -1,7 +1,7 @@
 """Plans in the control database, one document per hour.
 
 ``plans {_id: hour, table_version, dry_run, made_at, moves: [{move_id, key, source, target, estimated_bytes, clump, reason}],
-shadows, removals: [{shadow_id, key, source, target, reason}], refusals: [{partition_id, reason}],
+shadows, removals: [{shadow_id, key, source, target, reason}], refusals, warnings: [{partition_id, reason}],
 lps: [{partition_id, before, after}]}`` with ``reason: {code, sentence, facts}``. A dry run never replaces a live plan.
 """
 
@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError
 
 from foreshard.adapters.mongo import Document
 from foreshard.errors import MissingStageResult
-from foreshard.model import Move, Plan, Reason, Refusal, ShadowCopy
+from foreshard.model import Move, Plan, PlanWarning, Reason, Refusal, ShadowCopy
 
 
 class MongoPlanStore:
@@ -53,13 +53,14 @@ def _document(plan: Plan) -> Document:
         "shadows": [_row(shadow) for shadow in plan.shadows],
         "removals": [_row(removal) for removal in plan.removals],
         "refusals": [_row(refusal) for refusal in plan.refusals],
+        "warnings": [_row(warning) for warning in plan.warnings],
         "lps": [
             {"partition_id": name, "before": plan.lps_before.get(name), "after": plan.lps_after.get(name)} for name in names
         ],
     }
 
 
-def _row(part: Move | ShadowCopy | Refusal) -> Document:
+def _row(part: Move | ShadowCopy | Refusal | PlanWarning) -> Document:
     reason = part.reason
     facts = {"code": reason.code, "sentence": reason.sentence, "facts": dict(reason.facts)}
     plain: Any = {name: getattr(part, name) for name in part.__dataclass_fields__ if name != "reason"}
@@ -74,6 +75,7 @@ def _plan(document: Document) -> Plan:
         shadows=tuple(ShadowCopy(**_fields(row)) for row in document["shadows"]),
         removals=tuple(ShadowCopy(**_fields(row)) for row in document["removals"]),
         refusals=tuple(Refusal(**_fields(row)) for row in document["refusals"]),
+        warnings=tuple(PlanWarning(**_fields(row)) for row in document.get("warnings", ())),
         lps_before={row["partition_id"]: row["before"] for row in document["lps"] if row["before"] is not None},
         lps_after={row["partition_id"]: row["after"] for row in document["lps"] if row["after"] is not None},
         dry_run=document["dry_run"],

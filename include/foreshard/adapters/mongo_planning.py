@@ -35,6 +35,9 @@ UNSETTLED = tuple(
 )
 """Shadows whose copy may stand where the table does not name it."""
 
+MOVES_MEASURED = 500
+"""At most so many recent moves say how fast moves go."""
+
 WHOLE_SCAN_DOCUMENTS = 200_000
 """Up to this many documents a collection is measured whole; beyond, by a sample of as many."""
 
@@ -55,6 +58,16 @@ class MongoPlanningStore:
         }
         found = self._moves.find({"$or": [pending, switched]}, {"key": 1, "source": 1, "target": 1, "state": 1, "history": 1})
         return tuple(sorted((_recent_move(document) for document in found), key=lambda move: (move.at, move.key)))
+
+    def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
+        """(bytes, seconds) of the moves switched lately by one mover in one go, the newest first."""
+        switched = {
+            "state": {"$in": [state.value for state in SWITCHED]},
+            "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
+        }
+        found = self._moves.find(switched, {"history": 1, "counters.bytes": 1}).sort("planned_at", -1).limit(MOVES_MEASURED)
+        times = (_move_time(document) for document in found)
+        return tuple(time for time in times if time is not None)
 
     def standing_copies(self) -> tuple[StandingCopy, ...]:
         """The shadows that are being made, serve, or are being taken away, by id."""
@@ -123,6 +136,18 @@ class MongoPlanningStore:
     @property
     def _shadows(self) -> Any:
         return self._connections.control_database["shadows"]
+
+
+def _move_time(document: Document) -> tuple[float, float] | None:
+    """The move's bytes and seconds; None where it had more than one mover, or never got as far as to count its bytes."""
+    entries = [entry for entry in document["history"] if entry["state"] != MoveState.PLANNED.value]
+    upto = next(n for n, entry in enumerate(entries) if entry["state"] == MoveState.SWITCHED.value)
+    states = [entry["state"] for entry in entries[: upto + 1]]
+    if len({entry["lease"] for entry in entries[: upto + 1]}) > 1 or len(set(states)) < len(states):
+        return None
+    seconds = (entries[upto]["at"] - entries[0]["at"]).total_seconds()
+    size = document.get("counters", {}).get("bytes")
+    return None if size is None or seconds < 0 else (float(size), float(seconds))
 
 
 def _recent_move(document: Document) -> RecentMove:

@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "foreshard.cli.plan:plan",
     "replay": "foreshard.cli.replay:replay",
     "route": "foreshard.cli.route:route",
+    "rules": "foreshard.cli.rules:rules",
     "shadows": "foreshard.cli.shadows:shadows",
     "sidecar": "foreshard.cli.sidecar:sidecar",
     "stack": "foreshard.cli.stack:stack",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from foreshard.model import Plan
+    from foreshard.model import Plan, PlanWarning, Refusal
 
 
 @click.group()
@@ -42,7 +42,7 @@ def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
 @plan.command("show")
 @click.argument("hour", type=HOUR)
 def show(hour: datetime) -> None:
-    """Show the plan of HOUR: each partition's LPS before and after, every move, shadow and refusal with its reason."""
+    """Show the plan of HOUR: each partition's LPS before and after, every move, shadow, refusal and warning with its reason."""
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
@@ -86,10 +86,9 @@ def _show(plan: Plan) -> None:
     console.print(_scores(plan))
     if plan.moves or plan.shadows or plan.removals:
         console.print(_changes(plan))
-    for refusal in plan.refusals:
-        console.print(
-            f"{refusal.partition_id} ({refusal.reason.code}): {refusal.reason.sentence}", highlight=False, markup=False
-        )
+    notes: list[Refusal | PlanWarning] = [*plan.refusals, *plan.warnings]
+    for note in notes:
+        console.print(f"{note.partition_id} ({note.reason.code}): {note.reason.sentence}", highlight=False, markup=False)
     if not (plan.moves or plan.shadows or plan.removals or plan.refusals):
         console.print("nothing to do: no partition passes its high-water mark")
 

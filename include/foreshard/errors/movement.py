@@ -48,6 +48,32 @@ class MoveRefused(ForeshardError):
         self.move_id, self.problem, self.remedy = move_id, problem, remedy
 
 
+class PlacementRuleBroken(ForeshardError):
+    """A copy of a key was asked for where a placement rule does not let it be."""
+
+    def __init__(self, key: str, partition_id: str, claim: str, rule_id: str) -> None:
+        super().__init__(
+            f"{key!r} {claim}, so it can't go to {partition_id}; foreshard rules check {key!r} says where it may be"
+        )
+        self.key, self.partition_id, self.claim, self.rule_id = key, partition_id, claim, rule_id
+
+
+class UnusableRule(ForeshardError):
+    """A placement rule that can't be kept."""
+
+    def __init__(self, selector: str, problem: str, remedy: str) -> None:
+        super().__init__(f"rule for {selector!r}: {problem}; {remedy}")
+        self.selector, self.problem, self.remedy = selector, problem, remedy
+
+
+class UnknownRule(ForeshardError):
+    """A placement rule that the control database does not hold."""
+
+    def __init__(self, rule_id: str) -> None:
+        super().__init__(f"no placement rule {rule_id!r}; foreshard rules list shows them all")
+        self.rule_id = rule_id
+
+
 class MoveTimedOut(ForeshardError):
     """A step of a move that did not end within its limit; before its switch it is reverted."""
 

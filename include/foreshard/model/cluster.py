@@ -36,6 +36,41 @@ class Partition:
     state: PartitionState = PartitionState.ACTIVE
 
 
+class RuleKind(StrEnum):
+    """What a placement rule is about: where a key's primary copy is, or where any of its copies may be."""
+
+    PIN = "pin"
+    RESIDENCY = "residency"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRule:
+    """Where keys must stay: the key ``selector`` or, where it ``is_prefix``, every key that begins with it.
+
+    A pin keeps the primary copy on ``partition_id`` (None: where it is); residency keeps every copy in ``locations``. Of each
+    kind the rule with the most specific selector holds for a key: the key itself, else the longest prefix.
+    """
+
+    kind: RuleKind
+    selector: str
+    is_prefix: bool = False
+    partition_id: str | None = None
+    locations: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def rule_id(self) -> str:
+        """``kind:key:selector`` or ``kind:prefix:selector``: one rule of each kind per selector."""
+        return f"{self.kind}:{'prefix' if self.is_prefix else 'key'}:{self.selector}"
+
+    @property
+    def claim(self) -> str:
+        """What it asks of a key, to be put behind the key's name."""
+        if self.kind is RuleKind.RESIDENCY:
+            return f"must stay in {', '.join(self.locations)}"
+        return f"is pinned to {self.partition_id}" if self.partition_id else "is pinned where it is"
+
+
 class RequestKind(StrEnum):
     """Whether a request type changes data; only reads may be served by a shadow copy."""
 

@@ -83,7 +83,15 @@ class ShadowCopy:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A partition over its threshold that the plan could not (fully) relieve, and why."""
+    """A partition that the plan could not (fully) relieve, drain, or bring in line with placement rules, and why."""
+
+    partition_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """What the plan does for a partition, but not as it should be: say, too late."""
 
     partition_id: str
     reason: Reason
@@ -99,6 +107,7 @@ class Plan:
     shadows: tuple[ShadowCopy, ...] = ()
     removals: tuple[ShadowCopy, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
     lps_before: Mapping[str, float] = field(default_factory=dict)
     lps_after: Mapping[str, float] = field(default_factory=dict)
     dry_run: bool = False

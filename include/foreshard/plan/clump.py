@@ -67,6 +67,7 @@ class Growth:
         self._size = self._work = 0.0
         self._uses, self._distance = np.zeros(len(view.capacity)), np.zeros(len(self._places))
         self._open = may_go
+        self._home = view.snapshot.rules.home[:, targets] if view.snapshot.rules.any_rules else None
 
     def grow(self, steps: int) -> Sizes | None:
         """Add up to ``steps`` keys; return the clump as it was after each, or None where it can't grow."""
@@ -110,6 +111,8 @@ class Growth:
         self._keys.append(key)
         self._neighbours.pop(key, None)
         joining = outside & self._allowed[neighbours]
+        if self._home is not None:
+            joining &= (self._home[snapshot.rules.row[neighbours]] & self._open).any(axis=1)
         for other, weight in zip(neighbours[joining].tolist(), weights[joining].tolist(), strict=True):
             self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
         mean, sigma = snapshot.demand.mean[key] / SECONDS_PER_HOUR, snapshot.demand.sigma[key] / SECONDS_PER_HOUR
@@ -119,7 +122,9 @@ class Growth:
         places, shares = snapshot.demand.origins.of(key)
         self._distance = self._distance + work * (shares @ snapshot.distance_km[places][:, self._places])
         self._work += work
-        self._open = self._open & (self._places[:-1] != snapshot.last_source[key])
+        self._open = self._open & (self._places[:-1] != snapshot.not_back_to[key])
+        if self._home is not None:
+            self._open = self._open & self._home[snapshot.rules.row[key]]
 
 
 def joined(sizes: list[Sizes]) -> Sizes:

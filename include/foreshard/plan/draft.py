@@ -14,7 +14,11 @@ from foreshard.plan.shadowing import shadowable
 
 @dataclass
 class Draft:
-    """A plan in the making."""
+    """A plan in the making.
+
+    ``obstacles``: partition → why it isn't relieved further; ``held``: (partition, row of rules; None: draining) → why keys
+    that must leave it stay.
+    """
 
     view: Outlook
     ceiling: float
@@ -24,6 +28,7 @@ class Draft:
     obstacles: dict[int, str] = field(default_factory=dict)
     relieving: set[int] = field(default_factory=set)
     targets: set[int] = field(default_factory=set)
+    held: dict[tuple[int, int | None], str] = field(default_factory=dict)
     size_bytes: float = 0.0
 
     @cached_property

@@ -113,7 +113,7 @@ def _search(
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
-    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark)
+    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
     allowed = view.scratch
@@ -171,6 +171,7 @@ def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
     """The partitions that may take keys: active, and under the high-water mark in every hour."""
     open_for_keys = view.snapshot.active & (view.lps() < view.policy.high_water)
     open_for_keys[source] = False
+    open_for_keys &= _allowed(view, seeds).any(axis=0)
     targets = np.flatnonzero(open_for_keys)
     if len(targets) <= TARGETS:
         return targets
@@ -186,6 +187,12 @@ def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
         *targets[np.argsort(-partners[targets], kind="stable")[:quarter]].tolist(),
     }
     return np.array(sorted(chosen), np.int64)
+
+
+def _allowed(view: Outlook, keys: IntArray) -> BoolArray:
+    """Where placement rules let each of ``keys`` be, shape (keys, P)."""
+    rules = view.snapshot.rules
+    return np.asarray(rules.home[rules.row[keys]])
 
 
 def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:

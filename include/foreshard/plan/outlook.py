@@ -93,9 +93,13 @@ class Outlook:
         return self._members[partition]
 
     def movable_on(self, partition: int) -> IntArray:
-        """The keys on ``partition`` that may be moved: shadowed ones stay."""
+        """The keys on ``partition`` that may be moved: shadowed ones stay, and those that are pinned there."""
         keys = self._members[partition]
-        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys]]
+        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
+
+    def has_shadow(self, keys: IntArray) -> BoolArray:
+        """Which of ``keys`` have shadows."""
+        return np.asarray(self._has_shadow[keys])
 
     def lps(self) -> FloatArray:
         """LPS per partition (P)."""

@@ -1,41 +1,42 @@
 """From a snapshot to the hour's plan; pure and deterministic: the same snapshot and policy give the same plan.
 
-1. **Relief.** Of the partitions whose LPS passes the high-water mark, the worst takes the option (a clump's move or a hot key's
+1. **Rules.** Keys that stand against a placement rule are moved to where they may be.
+2. **Relief.** Of the partitions whose LPS passes the high-water mark, the worst takes the option (a clump's move or a hot key's
    shadow) that removes most expected overload hours for its price; again, until each is below the low-water mark, nothing pays
    any more, or the hour's limits are used up.
-2. **Draining** partitions give up keys within what is left of the limits.
-3. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
-4. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
+3. **Draining** partitions give up keys within what is left of the limits.
+4. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
+5. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
    raise the worst of all, recomputed from scratch (where that is below the low-water mark, nothing may pass this mark);
    otherwise the plan is empty and says why.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 
 import numpy as np
 
 from foreshard.load import IntArray, load_prediction_scores, partition_load
-from foreshard.model import FloatArray, Move, Plan, Refusal, ShadowCopy
-from foreshard.plan import reasons
+from foreshard.model import FloatArray, Plan, Refusal
+from foreshard.plan.departures import drain, obey_rules, unfinished
 from foreshard.plan.draft import Draft
-from foreshard.plan.move_search import MoveOption, best_move
+from foreshard.plan.move_search import best_move
 from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows
-from foreshard.plan.shadowing import ShadowOption, best_shadow, far_shadows, peak_share
+from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
+from foreshard.plan.steps import apply_move, apply_shadow, move_id, shadow_id
+from foreshard.plan.timing import timed
+
+__all__ = ["make_plan", "move_id", "shadow_id"]
 
 MAXIMUM_ATTEMPTS = 8
 """Options of one partition that turn out to push others over their mark before it is given up."""
 
 MAXIMUM_FAR_TRIED = 1000
 """Far-read keys for which a shadow is tried in one plan, those with the most kilometres first."""
-
-LOWERED_PEAK = 0.01
-"""How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
 
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
@@ -45,27 +46,18 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     ceiling = max(_worst(before), policy.low_water) + TOLERANCE
     in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
     draft = Draft(view, ceiling)
+    obey_rules(draft)
     _relieve(draft)
     if not _relief_helps(draft, before):
         draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
-    _drain(draft)
+        obey_rules(draft)
+    drain(draft)
     _shorten_far_reads(draft)
     remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))
     if _worst(after) > ceiling:
         draft, after = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain), before
     return _finish(draft, before, after)
-
-
-def move_id(hour: datetime, key: str) -> str:
-    """The move of ``key`` in the plan for ``hour``."""
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{hour:%Y%m%dT%H}-{digest}"
-
-
-def shadow_id(key: str, target: str) -> str:
-    """The shadow of ``key`` on ``target``; the same in every hour, so that asking for it again names it again."""
-    return f"{key}|{target}"
 
 
 def _scores(snapshot: Snapshot, policy: PlanPolicy, primary: IntArray, shadows: Sequence[tuple[int, int]]) -> FloatArray:
@@ -121,7 +113,7 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
         search = best_move(view, source, draft.allowance, on_source, banned)
     if search.best is None:
         return "" if _shadow_once(draft, source, copyable, banned) else search.obstacle
-    if not _apply_move(draft, source, search.best, banned):
+    if not apply_move(draft, source, search.best, banned):
         return "pushed_over"
     draft.relieving |= {source, search.best.target}
     return ""
@@ -132,62 +124,9 @@ def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[in
     shadow = best_shadow(draft.view, source, keys, draft.allowance.size_bytes, banned) if len(keys) else None
     if shadow is None:
         return False
-    _apply_shadow(draft, shadow)
+    apply_shadow(draft, shadow)
     draft.relieving |= {source, shadow.target}
     return True
-
-
-def _apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], draining: bool = False) -> bool:
-    """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
-    view = draft.view
-    risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
-    change = view.move(option.keys, option.target)
-    pays = draining or _pays(view, source, option, was, risk)
-    if not pays or view.pushed_over(change) or _worst(view.lps()) > draft.ceiling:
-        view.undo(change)
-        banned.add((option.keys[0], option.target))
-        return False
-    snapshot = view.snapshot
-    draft.size_bytes += option.size_bytes
-    draft.targets.add(option.target)
-    draft.moves += [
-        Move(
-            move_id=move_id(snapshot.hour, snapshot.keys[key]),
-            key=snapshot.keys[key],
-            source=snapshot.partitions[source].partition_id,
-            target=snapshot.partitions[option.target].partition_id,
-            estimated_bytes=int(snapshot.key_bytes[key]),
-            clump=snapshot.keys[option.keys[0]],
-            reason=reasons.move_reason(view, source, option, key, was, draining),
-        )
-        for key in option.keys
-    ]
-    return True
-
-
-def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:
-    """Whether the move, once applied, removes more risk than it costs; below the high-water mark it must lower the peak."""
-    lowers = was.lps > view.policy.high_water or float(view.lps()[source]) <= was.lps - LOWERED_PEAK
-    return lowers and risk - view.total_risk() > option.price
-
-
-def _apply_shadow(draft: Draft, option: ShadowOption) -> None:
-    view, snapshot = draft.view, draft.view.snapshot
-    source = int(view.primary[option.key])
-    was = reasons.Before.of(view.utilisation()[source], view.policy.high_water)
-    view.add_shadow(option.key, option.target)
-    key, target = snapshot.keys[option.key], snapshot.partitions[option.target].partition_id
-    draft.size_bytes += float(snapshot.key_bytes[option.key])
-    draft.targets.add(option.target)
-    draft.shadows.append(
-        ShadowCopy(
-            shadow_id=shadow_id(key, target),
-            key=key,
-            source=snapshot.partitions[source].partition_id,
-            target=target,
-            reason=reasons.shadow_reason(view, option, was),
-        )
-    )
 
 
 def _relief_helps(draft: Draft, before: FloatArray) -> bool:
@@ -197,19 +136,6 @@ def _relief_helps(draft: Draft, before: FloatArray) -> bool:
     after = draft.view.lps()
     touched = sorted(draft.relieving)
     return _worst(after[touched]) < _worst(before[touched]) - TOLERANCE and _worst(after) <= _worst(before) + TOLERANCE
-
-
-def _drain(draft: Draft) -> None:
-    """Move keys off draining partitions, the fullest first."""
-    view = draft.view
-    banned: set[tuple[int, int]] = set()
-    draining = np.flatnonzero(~view.snapshot.active)
-    for source in draining[np.argsort(-view.lps()[draining], kind="stable")].tolist():
-        for _ in range(len(view.movable_on(source)) + MAXIMUM_ATTEMPTS):
-            search = best_move(view, source, draft.allowance, view.movable_on(source), banned, draining=True)
-            if search.best is None:
-                break
-            _apply_move(draft, source, search.best, banned, draining=True)
 
 
 def _shorten_far_reads(draft: Draft) -> None:
@@ -231,27 +157,29 @@ def _shorten_far_reads(draft: Draft) -> None:
         )
         view.undo(change)
         if not refused:
-            _apply_shadow(draft, option)
+            apply_shadow(draft, option)
         if len(draft.shadows) >= view.policy.maximum_shadows or tried >= MAXIMUM_FAR_TRIED:
             return
 
 
 def _finish(draft: Draft, before: FloatArray, after: FloatArray) -> Plan:
-    """Order the moves by urgency, refuse what stays over its mark, and name everything."""
+    """Order the moves by urgency, say when they are finished, refuse what stays over its mark, and name everything."""
     view, snapshot = draft.view, draft.view.snapshot
     limits = {"moves_left": draft.allowance.moves, "bytes_left": draft.allowance.size_bytes}
     names = [partition.partition_id for partition in snapshot.partitions]
     refusals = [
-        Refusal(names[p], reasons.refusal_reason(view, p, draft.obstacles.get(p, "gain_too_small"), limits))
+        Refusal(names[p], refusal_reason(view, p, draft.obstacles.get(p, "gain_too_small"), limits))
         for p in _overloaded(after, view.policy)
     ]
+    moves, warnings = timed(snapshot, view.policy, draft.moves)
     return Plan(
         hour=snapshot.hour,
         table_version=snapshot.table_version,
-        moves=tuple(sorted(draft.moves, key=lambda move: str(move.reason.facts["needed_by"]))),
+        moves=moves,
         shadows=tuple(draft.shadows),
         removals=tuple(draft.removals),
-        refusals=tuple(refusals),
+        refusals=(*refusals, *unfinished(draft, limits)),
+        warnings=warnings,
         lps_before={name: float(lps) for name, lps in zip(names, before, strict=True)},
         lps_after={name: float(lps) for name, lps in zip(names, after, strict=True)},
     )

@@ -7,15 +7,17 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import ONE_HOUR, FloatArray, Reason
 from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.shadowing import ShadowOption
 
+RELIEF, DRAINING, RULE = "relief", "draining", "rule"
+"""What a move is made for."""
+
 REMOVALS = {
+    "against_rule": "{key} {claim}, so it gives up its shadow on {target}",
+    "primary_against_rule": "{key} {claim}; it gives up its shadow on {target} so that it can be moved from {source}",
     "redundant": "{key} has its primary copy on {target} now, which makes the shadow there redundant",
     "target_draining": "{target} is being drained, so it gives up its shadow of {key}",
     "primary_draining": "{source} is being drained; {key} gives up its shadow on {target} so that it can be moved",
@@ -54,14 +56,22 @@ def horizon_time(hour: datetime, index: int) -> str:
     return (hour + (index + 1) * ONE_HOUR).isoformat()
 
 
-def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: Before, draining: bool) -> Reason:
+def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: Before, cause: str) -> Reason:
     """Why ``key`` moves; ``view`` already has the move applied, ``was`` is the source before it."""
     snapshot, names = view.snapshot, _names(view)
     lps = view.lps()
     here, there, hot = names[source], names[option.target], snapshot.keys[option.keys[0]]
     after = f"which leaves {here} at {lps[source]:.2f} and {there} at {lps[option.target]:.2f}"
     others, peak = len(option.keys) - 1, clock(snapshot.hour, was.peak)
-    if draining:
+    needed_by = was.needed_by
+    facts: dict[str, Any] = {}
+    if cause == RULE:
+        rules, row = snapshot.rules, int(snapshot.rules.row[key])
+        code, needed_by, facts = rules.rules[row][0].kind.value, 0, {"rules": [rule.rule_id for rule in rules.rules[row]]}
+        sentence = (
+            f"{snapshot.keys[key]} {rules.claim(row)}; it moves from {here} to {there}, which stays at {lps[option.target]:.2f}"
+        )
+    elif cause == DRAINING:
         code, sentence = (
             "draining",
             f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which stays at {lps[option.target]:.2f}",
@@ -82,12 +92,13 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
         source_lps_after=round(float(lps[source]), 4),
         target_lps_after=round(float(lps[option.target]), 4),
         peak_hour=horizon_time(snapshot.hour, was.peak),
-        needed_by=horizon_time(snapshot.hour, was.needed_by),
-        gain_overload_hours=round(option.worth, 4) if not draining else None,
-        value_overload_hours=round(option.value, 4) if not draining else None,
+        needed_by=horizon_time(snapshot.hour, needed_by),
+        gain_overload_hours=round(option.worth, 4) if cause == RELIEF else None,
+        value_overload_hours=round(option.value, 4) if cause == RELIEF else None,
         clump_keys=len(option.keys),
         crossing_uses_per_hour=round(option.crossing, 4),
         distance_change_km=round(option.distance_km, 1),
+        **facts,
     )
 
 
@@ -122,74 +133,14 @@ def removal_reason(view: Outlook, code: str, key: int, target: int) -> Reason:
     """Why a shadow goes; ``view`` no longer has it."""
     snapshot, names = view.snapshot, _names(view)
     source = int(view.primary[key])
-    facts = {
+    facts: dict[str, Any] = {
         "write_share": round(1.0 - float(snapshot.demand.read_share[key]), 4),
         "lps_without": round(float(view.lps()[source]), 4),
     }
+    if code in ("against_rule", "primary_against_rule"):
+        facts["claim"] = snapshot.rules.claim(int(snapshot.rules.row[key]))
     sentence = REMOVALS[code].format(key=snapshot.keys[key], source=names[source], target=names[target], **facts)
     return reason(code, sentence, **facts)
-
-
-def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
-    """What is short where a partition stays over its high-water mark.
-
-    ``obstacle`` is the search's last word; it is sharpened to ``capacity_short`` or ``key_too_large`` where it can be.
-    """
-    snapshot, mark = view.snapshot, view.policy.high_water
-    upper = view.profile.upper(view.rule)
-    over = upper[partition] - mark * view.capacity[partition]
-    worst, first = int(over.argmax()), int((over > 0).argmax())
-    since, short = clock(snapshot.hour, first), float(over[worst])
-    room = np.maximum(mark * view.capacity - upper[:, worst], 0.0)
-    room[partition] = 0.0
-    elsewhere = float(room[snapshot.active].sum())
-    name, place = snapshot.partitions[partition].partition_id, snapshot.partitions[partition].geographic_location
-    alone = not any(
-        room[other] > 0
-        for other, p in enumerate(snapshot.partitions)
-        if p.geographic_location == place and snapshot.active[other]
-    )
-    largest, share = _largest_key(view, partition, worst)
-    facts: dict[str, Any] = {
-        "lps": round(float((upper[partition] / view.capacity[partition]).max()), 4),
-        "short": round(short, 4),
-        "from_hour": horizon_time(snapshot.hour, first),
-        "worst_hour": horizon_time(snapshot.hour, worst),
-        "room_elsewhere": round(elsewhere, 4),
-        "largest_key": largest,
-        "largest_key_share": round(share, 4),
-        **limits,
-    }
-    start = f"{name} stays {short:.3g} cost/s over its mark from {since}"
-    if obstacle == "limit_reached":
-        return reason(obstacle, f"{start}: this hour's limits are used up; the next hour goes on", **facts)
-    if share > mark and obstacle != "gain_too_small":
-        sentence = (
-            f"{start}: its key {largest} alone makes {share:.0%} of its capacity, and fits nowhere else nor can be shadowed"
-        )
-        return reason("key_too_large", sentence, **facts)
-    if elsewhere < short:
-        where = f"all of {place} and everywhere else" if alone else "all other partitions together"
-        return reason("capacity_short", f"capacity short by {short - elsewhere:.3g} cost/s in {where} from {since}", **facts)
-    return reason(obstacle, f"{start}: {OBSTACLES[obstacle]}", **facts)
-
-
-OBSTACLES = {
-    "nothing_movable": "none of its keys may be moved now (cooling down, under way, shadowed, or larger than the limit)",
-    "no_target_fits": "there is room elsewhere, but not in one partition for the whole horizon",
-    "gain_too_small": "no move or shadow removes more expected overload hours than it costs",
-    "would_not_help": "what could be moved would not lower the worst predicted LPS, so nothing is",
-}
-
-
-def _largest_key(view: Outlook, partition: int, hour: int) -> tuple[str | None, float]:
-    keys = view.keys_on(partition)
-    if not len(keys):
-        return None, 0.0
-    demand = view.snapshot.demand
-    upper = demand.mean[keys, hour] + view.rule.z * demand.sigma[keys, hour]
-    largest = int(upper.argmax())
-    return view.snapshot.keys[keys[largest]], float(upper[largest] / SECONDS_PER_HOUR / view.capacity[partition])
 
 
 def _names(view: Outlook) -> list[str]:

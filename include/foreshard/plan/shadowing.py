@@ -65,6 +65,7 @@ def _light_partitions(view: Outlook, key: int) -> IntArray:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
     lps = view.lps()
     light = view.snapshot.active & (lps < view.policy.low_water)
+    light &= view.snapshot.rules.copy[view.snapshot.rules.row[key]]
     light[[*view.copies(key), *view.snapshot.leaving_of.get(key, ())]] = False
     chosen = np.flatnonzero(light)
     return chosen[np.argsort(lps[chosen] - _diversity(view, key)[chosen], kind="stable")]
@@ -132,8 +133,8 @@ def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
 def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
     """Say why a standing shadow should go: a reason code, or None to keep it.
 
-    Draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy would
-    pass the low-water mark without it, and while its key is read from far away at half of the level that makes a shadow.
+    Rules, draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy
+    would pass the low-water mark without it, and while its key is read from far away at half of the level that makes one.
     """
     snapshot, policy = view.snapshot, view.policy
     key, primary = shadow.key, int(view.primary[shadow.key])
@@ -141,6 +142,11 @@ def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
         return "redundant"
     if not snapshot.active[shadow.partition]:
         return "target_draining"
+    rules = snapshot.rules
+    if not rules.copy[rules.row[key], shadow.partition]:
+        return "against_rule"
+    if not rules.home[rules.row[key], primary]:
+        return "primary_against_rule"
     if not snapshot.active[primary]:
         return "primary_draining"
     if not shadow.removable:

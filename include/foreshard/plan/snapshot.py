@@ -12,6 +12,8 @@ from scipy.sparse import coo_array
 
 from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import FloatArray, Partition, PartitionState
+from foreshard.placement import Bounds
+from foreshard.plan.migration_rate import MigrationRate
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Snapshot:
     """The state that the plan for ``hour`` is made from; K keys (sorted), P partitions, L locations, H horizon hours.
 
     ``primary``: each key's partition index (K). ``distance_km`` (L, P) without NaN; ``partition_km`` (P, P) likewise.
-    ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down, nor under way, nor pinned (K).
+    ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down nor under way (K); ``under_way``: being moved.
+    ``bounds``: where placement rules let each key be. ``migration``: how fast moves go.
     ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
     """
@@ -82,9 +85,14 @@ class Snapshot:
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     correlation: float = 0.0
+    under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
+    bounds: Bounds | None = None
+    migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
         """Fill what was left out: every key movable, none moved lately."""
+        if not len(self.under_way):
+            object.__setattr__(self, "under_way", np.zeros(len(self.keys), bool))
         if not len(self.movable):
             object.__setattr__(self, "movable", np.ones(len(self.keys), bool))
         if not len(self.last_source):
@@ -94,6 +102,16 @@ class Snapshot:
     def capacity(self) -> FloatArray:
         """Capacities (P) in cost/s."""
         return np.array([partition.capacity for partition in self.partitions], np.float64)
+
+    @cached_property
+    def rules(self) -> Bounds:
+        """Where placement rules let each key be."""
+        return Bounds.free(len(self.keys), len(self.partitions)) if self.bounds is None else self.bounds
+
+    @cached_property
+    def not_back_to(self) -> IntArray:
+        """The partition that each key may not return to, −1 for none (K): a rule that calls it back stands above that."""
+        return np.where(self.rules.at_home(self.primary), self.last_source, -1)
 
     @cached_property
     def active(self) -> BoolArray:
@@ -125,6 +143,7 @@ class PlanPolicy:
     spot, so it's shadowed.
     ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
     these reads make at least ``far_load`` of its partition's capacity.
+    ``parallel_moves``: how many moves are taken to run at once.
     """
 
     high_water: float = 0.8
@@ -144,4 +163,5 @@ class PlanPolicy:
     far_share: float = 0.3
     far_load: float = 0.005
     maximum_clump: int = 16
+    parallel_moves: int = 2
     serving: ServingRule = field(default_factory=ServingRule)

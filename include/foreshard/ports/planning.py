@@ -55,6 +55,13 @@ class PlanningStore(Protocol):
         """Moves that are pending, or were switched at or after ``since``, oldest first."""
         ...
 
+    def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
+        """(bytes, seconds from the start of copying to the switch) of moves switched at or after ``since``, the newest first.
+
+        Moves that were stopped, taken over or turned back in between are left out.
+        """
+        ...
+
     def standing_copies(self) -> tuple[StandingCopy, ...]: ...
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:

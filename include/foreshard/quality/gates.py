@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from foreshard.model import ForecastBatch, GateResult, HourCounts, Partition, Plan, RoutingTable
+from foreshard.placement import PlacementRules
 from foreshard.quality import access_log, forecasts, plans, tables
 from foreshard.quality.data_docs import DataDocs
 from foreshard.quality.runner import run
@@ -57,10 +58,15 @@ def check_forecasts(
 
 
 def check_plan(
-    plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, *, docs: DataDocs | None = None
+    plan: Plan,
+    partitions: Sequence[Partition],
+    limits: PlanSettings,
+    rules: PlacementRules | None = None,
+    *,
+    docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``plan``: its moves, shadows and removals keep the rules and ``limits``, and make no partition's LPS worse."""
-    return run("plan", plan.hour, plans.suites(plan, partitions, limits), docs)
+    """Gate ``plan``: its moves, shadows and removals keep the placement ``rules`` and ``limits``, and make no LPS worse."""
+    return run("plan", plan.hour, plans.suites(plan, partitions, limits, rules or PlacementRules()), docs)
 
 
 def check_table(

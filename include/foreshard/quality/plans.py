@@ -7,29 +7,48 @@ from collections.abc import Sequence
 import pandas as pd
 
 from foreshard.model import Partition, PartitionState, Plan
+from foreshard.placement import PlacementRules
 from foreshard.quality.suite import Expectation, Suite, between, figure, known, unique
 from foreshard.settings import PlanSettings
 
 _ROUNDING = 1e-6
 
 
-def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings) -> tuple[Suite, ...]:
+def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules) -> tuple[Suite, ...]:
     """Suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after) and ``plan`` (its limits)."""
     names = tuple(partition.partition_id for partition in partitions)
     active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
     return (
-        _moves(plan, names, active),
-        _shadows(plan, names, active),
+        _moves(plan, names, active, _against(rules, partitions, [(m.key, m.target) for m in plan.moves], shadow=False)),
+        _shadows(plan, names, active, _against(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
         _removals(plan, names),
         _partitions(plan, names, limits),
         _whole(plan, limits),
     )
 
 
-def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...]) -> Suite:
+def _against(
+    rules: PlacementRules, partitions: Sequence[Partition], copies: Sequence[tuple[str, str]], *, shadow: bool
+) -> list[str | None]:
+    """For each (key, target) what its rules ask of the key, where its copy must not go there."""
+    places = {partition.partition_id: partition for partition in partitions}
+    broken = [rules.broken(key, places[to], shadow=shadow) if to in places else None for key, to in copies]
+    return [None if rule is None else f"{key!r} {rule.claim}" for (key, _), rule in zip(copies, broken, strict=True)]
+
+
+def _keeps_rules(against: Sequence[str | None], what: str) -> Expectation:
+    shown = "; ".join([claim for claim in against if claim][:3]).replace("{", "{{").replace("}", "}}")
+    failure = f"{{bad}} of {{all}} {what}s break a placement rule ({shown})"
+    return between("against_a_rule", 0, 0, f"no {what} breaks a placement rule", failure)
+
+
+def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
     frame = pd.DataFrame(
-        [(m.key, m.source, m.target, int(m.source == m.target), m.estimated_bytes) for m in plan.moves],
-        columns=["key", "source", "target", "stays", "estimated_bytes"],
+        [
+            (m.key, m.source, m.target, int(m.source == m.target), m.estimated_bytes, int(claim is not None))
+            for m, claim in zip(plan.moves, against, strict=True)
+        ],
+        columns=["key", "source", "target", "stays", "estimated_bytes", "against_a_rule"],
     )
     return Suite(
         "moves",
@@ -42,15 +61,19 @@ def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...]) -> Suite
             between(
                 "estimated_bytes", 0, None, "no size is negative", "{bad} of {all} moves have a negative size ({examples})"
             ),
+            _keeps_rules(against, "move"),
         ),
     )
 
 
-def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...]) -> Suite:
+def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
     landing = {move.key: move.target for move in plan.moves}
     frame = pd.DataFrame(
-        [(s.key, s.source, s.target, int(s.target in (s.source, landing.get(s.key)))) for s in plan.shadows],
-        columns=["key", "source", "target", "beside_its_primary"],
+        [
+            (s.key, s.source, s.target, int(s.target in (s.source, landing.get(s.key))), int(claim is not None))
+            for s, claim in zip(plan.shadows, against, strict=True)
+        ],
+        columns=["key", "source", "target", "beside_its_primary", "against_a_rule"],
     )
     twice = "{bad} of {all} shadows repeat one of the same key on the same partition"
     return Suite(
@@ -69,6 +92,7 @@ def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...]) -> Sui
                 "no shadow stands on its primary's partition",
                 "{bad} of {all} shadows stand on their primary's own partition",
             ),
+            _keeps_rules(against, "shadow"),
         ),
     )
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
-from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded
+from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
 from foreshard.migrate import mover
 from foreshard.migrate.cleaning import Cleaner
 from foreshard.migrate.ends import MoveEnds, MoveLimits, MoveSummary
@@ -19,6 +19,7 @@ from foreshard.migrate.states import ENDED, UNDER_WAY, MoveEvent, next_state
 from foreshard.model import Move, Placement, Reason
 from foreshard.ports.migration import MoveRecord, MoveState
 from foreshard.routing.table import locate
+from foreshard.stages.rules import allowed_moves, require_allowed
 from foreshard.wiring import Wiring
 
 LOG = logging.getLogger("foreshard.migrate")
@@ -35,7 +36,8 @@ def start_moves(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
     repair_fences(wiring)
     _retire_planned(wiring, hour)
     plan = wiring.plans.load(hour)
-    records = () if plan.dry_run else tuple(wiring.move_journal.plan(move, hour) for move in plan.moves)
+    moves = () if plan.dry_run else allowed_moves(wiring, plan.moves)
+    records = tuple(wiring.move_journal.plan(move, hour) for move in moves)
     for record in records:
         if record.state in ENDED and record.error:
             LOG.warning("move %s of %r: %s", record.move_id, record.move.key, record.error)
@@ -100,9 +102,9 @@ def undo_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> Mov
 
 
 def move_key(wiring: Wiring, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None) -> MoveSummary:
-    """Plan and run a move of ``key`` to ``target`` from wherever it lives now."""
+    """Plan and run a move of ``key`` to ``target`` from wherever it lives now, where the placement rules let it be."""
     source = owner_of(wiring, key).primary
-    wiring.registry.partition(target)
+    require_allowed(wiring, key, target)
     why = reason or Reason("manual", "asked for by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
     return run_move(wiring, wiring.move_journal.plan(move, None).move_id, notify)
@@ -127,8 +129,11 @@ def describe_move(wiring: Wiring, key: str, target: str) -> MovePreview:
     try:
         source.shape()
         documents = dict(source.count())
+        require_allowed(wiring, key, target)
     except MoveRefused as refused:
         documents, problem = {}, refused.problem
+    except PlacementRuleBroken as broken:
+        problem = str(broken)
     finally:
         source.close()
     return MovePreview(owner.primary, owner.epoch, documents, problem)

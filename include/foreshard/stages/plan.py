@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import Plan
+from foreshard.placement import PlacementRules
 from foreshard.plan.authority import may_act
 from foreshard.plan.planner import make_plan
 from foreshard.score.lps import require_capacities
@@ -29,6 +30,7 @@ class PlanSummary:
     shadows: int
     removals: int
     refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
     estimated_bytes: int
     worst_lps_before: float
     worst_lps_after: float
@@ -54,12 +56,13 @@ def plan_hour(wiring: Wiring, hour: datetime, dry_run: bool = False, act_on_old_
 
 
 def gate_plan(wiring: Wiring, hour: datetime) -> None:
-    """Check the hour's plan against its rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
+    """Check the hour's plan against rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
     from foreshard.quality.gates import check_plan
     from foreshard.stages.gates import record
 
     plan = wiring.plans.load(hour)
-    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, docs=wiring.data_docs))
+    rules = PlacementRules(wiring.placement_rules.rules())
+    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, rules, docs=wiring.data_docs))
 
 
 def _newest_counted(wiring: Wiring, hour: datetime) -> datetime | None:
@@ -84,6 +87,7 @@ def _summary(plan: Plan) -> PlanSummary:
         shadows=len(plan.shadows),
         removals=len(plan.removals),
         refusals=tuple(refusal.reason.sentence for refusal in plan.refusals),
+        warnings=tuple(warning.reason.sentence for warning in plan.warnings),
         estimated_bytes=sum(move.estimated_bytes for move in plan.moves),
         worst_lps_before=round(max(plan.lps_before.values(), default=0.0), 4),
         worst_lps_after=round(max(plan.lps_after.values(), default=0.0), 4),

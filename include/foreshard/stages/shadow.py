@@ -25,6 +25,7 @@ from foreshard.shadow.machine import BEFORE_RETIRING, shadow_id, step
 from foreshard.shadow.replicator import Connections, Replicator
 from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import Places
+from foreshard.stages.rules import allowed_shadows, require_allowed
 from foreshard.stages.shadow_listing import RetireSummary, publish_shadow, remove_shadow, retire_shadows
 from foreshard.wiring import Wiring
 
@@ -105,7 +106,7 @@ def start_shadows(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
     for removal in plan.removals:
         remove_shadow(wiring, removal.key, removal.target)
     started = []
-    for copy in plan.shadows:
+    for copy in allowed_shadows(wiring, plan.shadows):
         placement = wiring.shadows.placements([copy.key]).get(copy.key)
         if placement is None or placement.primary != copy.target:
             requested = request_shadow(wiring, copy.key, copy.target, copy.source, copy.reason.sentence, hour)
@@ -120,7 +121,7 @@ def request_shadow(
 
     ``source`` is used where the table does not list the key (None: where the default rule puts it).
     """
-    wiring.registry.partition(target)
+    require_allowed(wiring, key, target, shadow=True)
     placement = wiring.shadows.placements([key]).get(key)
     primary = placement.primary if placement else source or locate(wiring.routing.current(), key).primary
     name = shadow_id(key, target)

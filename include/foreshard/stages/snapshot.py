@@ -16,6 +16,8 @@ from foreshard.errors import MissingStageResult, UnknownPartition
 from foreshard.geography import distance_matrix, fill_unknown
 from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
+from foreshard.placement import PlacementRules
+from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.planner import shadow_id
 from foreshard.plan.profile import KeyProfiles, profile_keys
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
@@ -98,10 +100,10 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
     homes = [partition.geographic_location for partition in ground.partitions]
     now = hour + ONE_HOUR
     moves = wiring.planning.recent_moves(now - max(settings.plan.cooldown, settings.plan.no_return))
-    primary, movable, last_source = ground.primary.copy(), np.ones(len(index), bool), np.full(len(index), -1, np.int64)
+    state = _Moved(ground.primary.copy(), *(np.full(len(index), value) for value in (True, False, -1)))
     for move in moves:
         if move.key in index:
-            _note_move(move, index[move.key], places, now, settings, primary, movable, last_source)
+            _note_move(move, index[move.key], places, now, settings, state)
     copies = wiring.planning.standing_copies()
     sizes = wiring.planning.key_sizes(ground.partitions, settings.sharded_collections)
     snapshot = Snapshot(
@@ -110,7 +112,7 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
         keys=ground.keys,
         partitions=ground.partitions,
         demand=ground.demand,
-        primary=primary,
+        primary=state.primary,
         distance_km=ground.distance_km,
         partition_km=fill_unknown(distance_matrix(homes, homes, locations)),
         key_bytes=np.array([sizes.of(key) for key in ground.keys], np.float64),
@@ -119,8 +121,11 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
         leaving=frozenset(
             (index[c.key], places[c.target]) for c in copies if c.leaving and c.key in index and c.target in places
         ),
-        movable=movable,
-        last_source=last_source,
+        movable=state.movable,
+        last_source=state.last_source,
+        under_way=state.under_way,
+        bounds=PlacementRules(wiring.placement_rules.rules()).bounds(ground.keys, ground.partitions),
+        migration=migration_rate(wiring, now),
     )
     return snapshot, plan_policy(settings, ground.rule)
 
@@ -135,6 +140,13 @@ def serving_rule(wiring: Wiring, forecasts: ForecastBatch) -> ServingRule:
         apply_cost=plan.shadow_apply_cost,
         correlation=_estimate_correlation(wiring, forecasts.hour) if correlation is None else correlation,
     )
+
+
+def migration_rate(wiring: Wiring, now: datetime) -> MigrationRate:
+    """How fast moves have gone lately; the settings' rate where too few were made."""
+    plan = wiring.settings.plan
+    default = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
+    return measure_rate(wiring.planning.move_times(now - plan.rate_window), default)
 
 
 def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
@@ -173,24 +185,25 @@ def _primaries(table: RoutingTable, keys: Sequence[str], partitions: Sequence[Pa
     return np.array([places[owner] for owner in owners], np.int64)
 
 
-def _note_move(
-    move: RecentMove,
-    key: int,
-    places: dict[str, int],
-    now: datetime,
-    settings: Settings,
-    primary: IntArray,
-    movable: BoolArray,
-    last_source: IntArray,
-) -> None:
+@dataclass(frozen=True)
+class _Moved:
+    """What recent moves mean for each key: where it is (to be), whether it may move, whether it does, and where it came from."""
+
+    primary: IntArray
+    movable: BoolArray
+    under_way: BoolArray
+    last_source: IntArray
+
+
+def _note_move(move: RecentMove, key: int, places: dict[str, int], now: datetime, settings: Settings, state: _Moved) -> None:
     """Count a pending move as carried out, and let a moved key cool down."""
     if move.pending:
-        primary[key] = places.get(move.target, primary[key])
-        movable[key] = False
+        state.primary[key] = places.get(move.target, state.primary[key])
+        state.movable[key], state.under_way[key] = False, True
     else:
-        movable[key] &= move.at < now - settings.plan.cooldown
+        state.movable[key] &= move.at < now - settings.plan.cooldown
         if move.at >= now - settings.plan.no_return:
-            last_source[key] = places.get(move.source, -1)
+            state.last_source[key] = places.get(move.source, -1)
 
 
 def _standing(

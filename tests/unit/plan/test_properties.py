@@ -93,7 +93,10 @@ def test_every_partition_over_its_mark_is_relieved_or_told_why_not(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     over = {name for name, lps in plan.lps_after.items() if lps > policy.high_water + 1e-6}
-    assert over == {refusal.partition_id for refusal in plan.refusals}
+    kept = {
+        refusal.partition_id for refusal in plan.refusals if refusal.reason.code not in {"against_rule", "drain_unfinished"}
+    }
+    assert over == kept
     for reason in (*(m.reason for m in plan.moves), *(s.reason for s in plan.shadows), *(r.reason for r in plan.refusals)):
         assert reason.code
         assert "\n" not in reason.sentence

@@ -1,0 +1,141 @@
+"""``foreshard rules``: say which keys must stay where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from foreshard.model import PlacementRule
+    from foreshard.stages.rules import RuleEffect
+    from foreshard.wiring import Wiring
+
+PREFIX = click.option("--prefix", is_flag=True, help="SELECTOR is the start of many keys; '' means all.")
+NOTE = click.option("--note", default="", help="Why; stands beside the rule.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what the rule would come to, and save nothing.")
+
+
+@click.group()
+def rules() -> None:
+    """Say which keys must stay where; plans, moves and shadows keep to it.
+
+    A pin keeps a key's primary copy on a partition; residency keeps all of its copies in some locations. Of each kind the most
+    specific rule holds: the one for the key itself, else the one with the longest prefix. A key that stands against a rule is
+    moved with the next plan.
+    """
+
+
+@rules.command("list")
+def list_() -> None:
+    """Print every rule, how many listed keys it holds for, and how many copies stand against it."""
+    from foreshard.stages.rules import list_rules
+
+    with _wiring() as wiring:
+        found = list_rules(wiring)
+    for effect in found:
+        note = f"  # {effect.rule.note}" if effect.rule.note else ""
+        click.echo(f"{_sentence(effect)}{note}")
+    if not found:
+        click.echo("no placement rules")
+
+
+@rules.command()
+@click.argument("selector")
+@click.argument("partition", required=False)
+@PREFIX
+@NOTE
+@DRY_RUN
+def pin(selector: str, partition: str | None, prefix: bool, note: str, dry_run: bool) -> None:
+    """Keep the primary copy of SELECTOR on PARTITION (without it: where it is now)."""
+    from foreshard.model import PlacementRule, RuleKind
+
+    _set(PlacementRule(RuleKind.PIN, selector, prefix, partition, note=note), dry_run)
+
+
+@rules.command()
+@click.argument("selector")
+@click.argument("locations", nargs=-1, required=True)
+@PREFIX
+@NOTE
+@DRY_RUN
+def reside(selector: str, locations: tuple[str, ...], prefix: bool, note: str, dry_run: bool) -> None:
+    """Keep all copies of SELECTOR in LOCATIONS."""
+    from foreshard.model import PlacementRule, RuleKind
+
+    _set(PlacementRule(RuleKind.RESIDENCY, selector, prefix, None, tuple(dict.fromkeys(locations)), note), dry_run)
+
+
+@rules.command()
+@click.argument("selector")
+@PREFIX
+def unpin(selector: str, prefix: bool) -> None:
+    """Forget the pin of SELECTOR."""
+    from foreshard.model import PlacementRule, RuleKind
+
+    _remove(PlacementRule(RuleKind.PIN, selector, prefix))
+
+
+@rules.command()
+@click.argument("selector")
+@PREFIX
+def release(selector: str, prefix: bool) -> None:
+    """Forget where SELECTOR must reside."""
+    from foreshard.model import PlacementRule, RuleKind
+
+    _remove(PlacementRule(RuleKind.RESIDENCY, selector, prefix))
+
+
+@rules.command()
+@click.argument("key")
+@click.argument("partition", required=False)
+def check(key: str, partition: str | None) -> None:
+    """Say where KEY lives and may be, and by which rules; with PARTITION, exit with 1 where it may not go there."""
+    from foreshard.stages.rules import bounds_of, require_allowed
+
+    with _wiring() as wiring:
+        found = bounds_of(wiring, key)
+        click.echo(f"{key!r} lives on {found.primary}")
+        for rule in found.rules:
+            click.echo(f"  it {rule.claim} ({rule.rule_id})")
+        click.echo(f"  its primary copy may be on: {', '.join(found.primary_may_be_on) or 'no active partition'}")
+        click.echo(f"  its shadows may be on: {', '.join(found.shadows_may_be_on) or 'no active partition'}")
+        if partition is not None:
+            require_allowed(wiring, key, partition)
+
+
+def _set(rule: PlacementRule, dry_run: bool) -> None:
+    from foreshard.stages.rules import set_rule
+
+    with _wiring() as wiring:
+        effect = set_rule(wiring, rule, dry_run)
+    click.echo(f"{'dry run, nothing saved: ' if dry_run else ''}{_sentence(effect)}")
+    if effect.primaries_elsewhere and not dry_run:
+        click.echo("the next plan moves what stands against it, within the limits of an hour")
+
+
+def _remove(rule: PlacementRule) -> None:
+    from foreshard.stages.rules import remove_rule
+
+    with _wiring() as wiring:
+        remove_rule(wiring, rule)
+    click.echo(f"{rule.rule_id} is removed")
+
+
+def _sentence(effect: RuleEffect) -> str:
+    rule = effect.rule
+    who = f"every key that begins with {rule.selector!r}" if rule.is_prefix else repr(rule.selector)
+    against = f", {effect.primaries_elsewhere:,} stand elsewhere" if effect.primaries_elsewhere else ""
+    against += f", {effect.shadows_elsewhere:,} shadows stand elsewhere" if effect.shadows_elsewhere else ""
+    return f"{who} {rule.claim} ({effect.keys:,} listed {'key' if effect.keys == 1 else 'keys'}{against})"
+
+
+@contextmanager
+def _wiring() -> Iterator[Wiring]:
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
+        yield wiring

@@ -1,0 +1,128 @@
+"""Which placement rules hold for a key, and where its copies may be; pure, shared by planning, gates and moves by hand."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+
+import numpy as np
+import numpy.typing as npt
+
+from foreshard.model import BoolArray, Partition, PlacementRule, RuleKind
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where K keys may stand on P partitions: ``row`` (K) picks one of R rows; row 0 is that of keys without rules.
+
+    ``home`` (R, P): where the primary copy may be; ``copy`` (R, P): where any copy may be; ``fixed`` (R): pinned where it is;
+    ``rules``: what each row stands for.
+    """
+
+    row: npt.NDArray[np.int64]
+    home: BoolArray
+    copy: BoolArray
+    fixed: BoolArray
+    rules: tuple[tuple[PlacementRule, ...], ...]
+
+    @classmethod
+    def free(cls, keys: int, partitions: int) -> Bounds:
+        """No rules."""
+        anywhere = np.ones((1, partitions), bool)
+        return cls(np.zeros(keys, np.int64), anywhere, anywhere, np.zeros(1, bool), ((),))
+
+    @property
+    def any_rules(self) -> bool:
+        """Whether any key has a rule."""
+        return len(self.rules) > 1
+
+    @cached_property
+    def fixed_keys(self) -> BoolArray:
+        """Which keys are pinned where they are (K)."""
+        return np.asarray(self.fixed[self.row])
+
+    def at_home(self, primary: npt.NDArray[np.int64]) -> BoolArray:
+        """Which keys' primary copies are where they may be (K)."""
+        return np.asarray(self.home[self.row, primary])
+
+    def claim(self, row: int) -> str:
+        """What the rules of a row ask of a key, to be put behind its name."""
+        return " and ".join(rule.claim for rule in self.rules[row])
+
+
+class PlacementRules:
+    """Rules that can be asked; of each kind the most specific one holds for a key (see :class:`PlacementRule`)."""
+
+    def __init__(self, rules: Iterable[PlacementRule] = ()) -> None:
+        given = tuple(rules)
+        self._of = {kind: _Selected([rule for rule in given if rule.kind is kind]) for kind in RuleKind}
+
+    def of(self, key: str) -> tuple[PlacementRule, ...]:
+        """The rules that hold for ``key``: at most one of each kind."""
+        found = (selected.of(key) for selected in self._of.values())
+        return tuple(rule for rule in found if rule is not None)
+
+    def broken(self, key: str, partition: Partition, *, shadow: bool = False, moving: bool = True) -> PlacementRule | None:
+        """The first rule that keeps a copy of ``key`` from ``partition``; a pin holds for the primary copy only.
+
+        ``moving``: the copy would come there now, which breaks a pin to where it is.
+        """
+        for rule in self.of(key):
+            if rule.kind is RuleKind.RESIDENCY and partition.geographic_location not in rule.locations:
+                return rule
+            if rule.kind is RuleKind.PIN and not shadow and not _kept_by_pin(rule, partition, moving):
+                return rule
+        return None
+
+    def bounds(self, keys: Sequence[str], partitions: Sequence[Partition]) -> Bounds:
+        """Resolve the rules for ``keys`` (sorted)."""
+        chosen = [(selected, selected.numbers(keys)) for selected in self._of.values()]
+        code = np.zeros(len(keys), np.int64)
+        for selected, number in chosen:
+            code = code * (len(selected.rules) + 1) + number + 1
+        distinct, row = np.unique(np.append(0, code), return_inverse=True)
+        if len(distinct) == 1:
+            return Bounds.free(len(keys), len(partitions))
+        first = np.zeros(len(distinct), np.int64)
+        first[row[1:][::-1]] = np.arange(len(keys))[::-1]
+        rules = [()] + [self.of(keys[int(at)]) for at in first[1:]]
+        fixed = [any(rule.kind is RuleKind.PIN and rule.partition_id is None for rule in held) for held in rules]
+        home = [[all(_kept(rule, p, primary=True) for rule in held) for p in partitions] for held in rules]
+        copy = [[all(_kept(rule, p, primary=False) for rule in held) for p in partitions] for held in rules]
+        return Bounds(row[1:].astype(np.int64), np.array(home, bool), np.array(copy, bool), np.array(fixed), tuple(rules))
+
+
+class _Selected:
+    """The rules of one kind."""
+
+    def __init__(self, rules: Sequence[PlacementRule]) -> None:
+        self.rules = sorted(rules, key=lambda rule: (not rule.is_prefix, len(rule.selector), rule.selector))
+        self._exact = {rule.selector: rule for rule in self.rules if not rule.is_prefix}
+        self._prefixes = [rule for rule in reversed(self.rules) if rule.is_prefix]
+
+    def of(self, key: str) -> PlacementRule | None:
+        """The most specific rule for ``key``."""
+        exact = self._exact.get(key)
+        return exact or next((rule for rule in self._prefixes if key.startswith(rule.selector)), None)
+
+    def numbers(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The position in ``rules`` of the rule for each of the sorted ``keys``, −1 for none; the most specific come last."""
+        number = np.full(len(keys), -1, np.int64)
+        for position, rule in enumerate(self.rules):
+            compared = itemgetter(slice(len(rule.selector) if rule.is_prefix else None))
+            start = bisect_left(keys, rule.selector)
+            number[start : bisect_right(keys, rule.selector, lo=start, key=compared)] = position
+        return number
+
+
+def _kept(rule: PlacementRule, partition: Partition, *, primary: bool) -> bool:
+    if rule.kind is RuleKind.RESIDENCY:
+        return partition.geographic_location in rule.locations
+    return not primary or _kept_by_pin(rule, partition, moving=False)
+
+
+def _kept_by_pin(rule: PlacementRule, partition: Partition, moving: bool) -> bool:
+    return not moving if rule.partition_id is None else rule.partition_id == partition.partition_id

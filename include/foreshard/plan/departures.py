@@ -1,0 +1,90 @@
+"""Keys that must leave, whether or not that relieves anybody: against a placement rule, or on a draining partition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from foreshard.load import IntArray
+from foreshard.model import Refusal
+from foreshard.plan import reasons
+from foreshard.plan.draft import Draft
+from foreshard.plan.move_search import best_move
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.refusals import against_rule, drain_unfinished
+from foreshard.plan.steps import apply_move
+
+ATTEMPTS = 8
+"""Moves that turn out to push a partition over its mark before a departure is given up for this hour."""
+
+
+def obey_rules(draft: Draft) -> None:
+    """Move keys that stand against a placement rule to where they may be, cooling down or not; shadowed ones must wait."""
+    view = draft.view
+    for source, row in against_rules(view):
+        _depart(draft, source, lambda source=source, row=row: _leaving(view, source, row), row, reasons.RULE)  # type: ignore[misc]
+
+
+def drain(draft: Draft) -> None:
+    """Move keys off draining partitions, the fullest first."""
+    view = draft.view
+    draining = np.flatnonzero(~view.snapshot.active)
+    for source in draining[np.argsort(-view.lps()[draining], kind="stable")].tolist():
+        _depart(draft, source, lambda source=source: view.movable_on(source), None, reasons.DRAINING)  # type: ignore[misc]
+
+
+def against_rules(view: Outlook) -> list[tuple[int, int]]:
+    """(partition, row of the rules) of the primary copies that stand against their rules and aren't being moved."""
+    rules = view.snapshot.rules
+    if not rules.any_rules:
+        return []
+    keys = np.flatnonzero(~rules.at_home(view.primary) & ~view.snapshot.under_way)
+    return sorted({(int(view.primary[key]), int(rules.row[key])) for key in keys})
+
+
+def unfinished(draft: Draft, limits: Mapping[str, float]) -> list[Refusal]:
+    """What still stands where it must not be, and why."""
+    view = draft.view
+    names = [partition.partition_id for partition in view.snapshot.partitions]
+    found = []
+    for source, row in against_rules(view):
+        obstacle = _obstacle(view, _misplaced(view, source, row), draft.held.get((source, row), "no_target_fits"), row)
+        why = against_rule(view, source, row, _misplaced(view, source, row), obstacle, limits)
+        found.append(Refusal(names[source], why))
+    for source in np.flatnonzero(~view.snapshot.active).tolist():
+        if len(view.keys_on(source)):
+            obstacle = draft.held.get((source, None), "nothing_movable")
+            found.append(Refusal(names[source], drain_unfinished(view, source, obstacle, limits)))
+    return found
+
+
+def _depart(draft: Draft, source: int, leaving: Callable[[], IntArray], row: int | None, cause: str) -> None:
+    banned: set[tuple[int, int]] = set()
+    for _ in range(len(leaving()) + ATTEMPTS):
+        keys = leaving()
+        if not len(keys):
+            return
+        search = best_move(draft.view, source, draft.allowance, keys, banned, draining=True)
+        if search.best is None:
+            draft.held[source, row] = search.obstacle
+            return
+        if not apply_move(draft, source, search.best, banned, cause):
+            draft.held[source, row] = "no_target_fits"
+
+
+def _misplaced(view: Outlook, source: int, row: int) -> IntArray:
+    keys = view.keys_on(source)
+    return np.asarray(keys[(view.snapshot.rules.row[keys] == row) & ~view.snapshot.under_way[keys]])
+
+
+def _leaving(view: Outlook, source: int, row: int) -> IntArray:
+    keys = _misplaced(view, source, row)
+    return keys[~view.has_shadow(keys)]
+
+
+def _obstacle(view: Outlook, keys: IntArray, obstacle: str, row: int) -> str:
+    """The search's last word, sharpened: nowhere to go, or shadows that have to go first."""
+    if not (view.snapshot.rules.home[row] & view.snapshot.active).any():
+        return "nowhere_allowed"
+    return "shadowed" if view.has_shadow(keys).all() else obstacle

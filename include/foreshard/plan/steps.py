@@ -1,0 +1,82 @@
+"""A plan's steps: a move or a shadow is applied to the draft, with its reason, or taken back where it doesn't do."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from foreshard.model import Move, ShadowCopy
+from foreshard.plan import reasons
+from foreshard.plan.draft import Draft
+from foreshard.plan.move_search import MoveOption
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.reasons import RELIEF
+from foreshard.plan.shadowing import ShadowOption
+
+LOWERED_PEAK = 0.01
+"""How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
+
+
+def move_id(hour: datetime, key: str) -> str:
+    """The move of ``key`` in the plan for ``hour``."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{hour:%Y%m%dT%H}-{digest}"
+
+
+def shadow_id(key: str, target: str) -> str:
+    """The shadow of ``key`` on ``target``; the same in every hour, so that asking for it again names it again."""
+    return f"{key}|{target}"
+
+
+def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], cause: str = RELIEF) -> bool:
+    """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
+    view = draft.view
+    risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
+    change = view.move(option.keys, option.target)
+    pays = cause != RELIEF or _pays(view, source, option, was, risk)
+    if not pays or view.pushed_over(change) or float(view.lps().max()) > draft.ceiling:
+        view.undo(change)
+        banned.add((option.keys[0], option.target))
+        return False
+    snapshot = view.snapshot
+    draft.size_bytes += option.size_bytes
+    draft.targets.add(option.target)
+    draft.moves += [
+        Move(
+            move_id=move_id(snapshot.hour, snapshot.keys[key]),
+            key=snapshot.keys[key],
+            source=snapshot.partitions[source].partition_id,
+            target=snapshot.partitions[option.target].partition_id,
+            estimated_bytes=int(snapshot.key_bytes[key]),
+            clump=snapshot.keys[option.keys[0]],
+            reason=reasons.move_reason(view, source, option, key, was, cause),
+        )
+        for key in option.keys
+    ]
+    return True
+
+
+def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:
+    """Whether the move, once applied, removes more risk than it costs; below the high-water mark it must lower the peak."""
+    lowers = was.lps > view.policy.high_water or float(view.lps()[source]) <= was.lps - LOWERED_PEAK
+    return lowers and risk - view.total_risk() > option.price
+
+
+def apply_shadow(draft: Draft, option: ShadowOption) -> None:
+    """Give the key its shadow."""
+    view, snapshot = draft.view, draft.view.snapshot
+    source = int(view.primary[option.key])
+    was = reasons.Before.of(view.utilisation()[source], view.policy.high_water)
+    view.add_shadow(option.key, option.target)
+    key, target = snapshot.keys[option.key], snapshot.partitions[option.target].partition_id
+    draft.size_bytes += float(snapshot.key_bytes[option.key])
+    draft.targets.add(option.target)
+    draft.shadows.append(
+        ShadowCopy(
+            shadow_id=shadow_id(key, target),
+            key=key,
+            source=snapshot.partitions[source].partition_id,
+            target=target,
+            reason=reasons.shadow_reason(view, option, was),
+        )
+    )

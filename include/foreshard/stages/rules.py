@@ -1,0 +1,155 @@
+"""Placement rules: set, remove and ask; refuse what stands against them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from foreshard.errors import PlacementRuleBroken, UnusableRule
+from foreshard.model import Move, Partition, PartitionState, PlacementRule, RuleKind, ShadowCopy
+from foreshard.placement import PlacementRules
+from foreshard.routing.table import locate
+
+if TYPE_CHECKING:
+    from foreshard.wiring import Wiring
+
+LOG = logging.getLogger("foreshard.rules")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEffect:
+    """What a rule comes to: how many listed keys it holds for, and how many primary copies and shadows stand against it."""
+
+    rule: PlacementRule
+    keys: int
+    primaries_elsewhere: int
+    shadows_elsewhere: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBounds:
+    """The rules that hold for one key, where it lives, and where its copies may be."""
+
+    key: str
+    primary: str
+    rules: tuple[PlacementRule, ...]
+    primary_may_be_on: tuple[str, ...]
+    shadows_may_be_on: tuple[str, ...]
+
+
+def set_rule(wiring: Wiring, rule: PlacementRule, dry_run: bool = False) -> RuleEffect:
+    """Save ``rule``, in place of one of the same kind and selector; say what it comes to. A dry run saves nothing.
+
+    A pin without a partition, on one key, is one to where the key lives now. Raise :class:`foreshard.errors.UnknownPartition`
+    or :class:`foreshard.errors.UnusableRule` where no partition can keep it, or where it contradicts a rule that stands.
+    """
+    if rule.kind is RuleKind.PIN and rule.partition_id is None and not rule.is_prefix:
+        rule = replace(rule, partition_id=locate(wiring.routing.current(), rule.selector).primary)
+    partitions = wiring.registry.partitions()
+    _require_keepable(wiring, rule, partitions)
+    standing = [other for other in wiring.placement_rules.rules() if other.rule_id != rule.rule_id]
+    _require_room_with(rule, standing, partitions)
+    if not dry_run:
+        wiring.placement_rules.save(rule)
+    return _effects(wiring, [*standing, rule], [rule])[0]
+
+
+def remove_rule(wiring: Wiring, rule: PlacementRule) -> None:
+    """Forget the rule of this kind and selector; raise :class:`foreshard.errors.UnknownRule`."""
+    wiring.placement_rules.remove(rule.rule_id)
+
+
+def list_rules(wiring: Wiring) -> tuple[RuleEffect, ...]:
+    """Every rule with what it comes to."""
+    rules = wiring.placement_rules.rules()
+    return tuple(_effects(wiring, rules, rules)) if rules else ()
+
+
+def bounds_of(wiring: Wiring, key: str) -> KeyBounds:
+    """The rules that hold for ``key``, and where its copies may be."""
+    rules = PlacementRules(wiring.placement_rules.rules())
+    primary = locate(wiring.routing.current(), key).primary
+    partitions = [p for p in wiring.registry.partitions() if p.state is PartitionState.ACTIVE or p.partition_id == primary]
+    return KeyBounds(
+        key,
+        primary,
+        rules.of(key),
+        tuple(p.partition_id for p in partitions if not rules.broken(key, p, moving=p.partition_id != primary)),
+        tuple(p.partition_id for p in partitions if p.partition_id != primary and not rules.broken(key, p, shadow=True)),
+    )
+
+
+def require_allowed(wiring: Wiring, key: str, target: str, *, shadow: bool = False) -> None:
+    """Raise :class:`foreshard.errors.PlacementRuleBroken` where a rule keeps a copy of ``key`` from ``target``."""
+    partition = wiring.registry.partition(target)
+    broken = PlacementRules(wiring.placement_rules.rules()).broken(key, partition, shadow=shadow)
+    if broken is not None:
+        raise PlacementRuleBroken(key, target, broken.claim, broken.rule_id)
+
+
+def allowed_moves(wiring: Wiring, moves: Sequence[Move]) -> tuple[Move, ...]:
+    """The moves that no rule forbids; a rule may have been set since they were planned."""
+    return tuple(m for m in moves if _still_allowed(wiring, m.key, m.target, False)) if moves else ()
+
+
+def allowed_shadows(wiring: Wiring, shadows: Sequence[ShadowCopy]) -> tuple[ShadowCopy, ...]:
+    """The shadows that no rule forbids, likewise."""
+    return tuple(s for s in shadows if _still_allowed(wiring, s.key, s.target, True)) if shadows else ()
+
+
+def _still_allowed(wiring: Wiring, key: str, target: str, shadow: bool) -> bool:
+    try:
+        require_allowed(wiring, key, target, shadow=shadow)
+    except PlacementRuleBroken as broken:
+        LOG.warning("left out of the plan: %s", broken)
+        return False
+    return True
+
+
+def _require_keepable(wiring: Wiring, rule: PlacementRule, partitions: Sequence[Partition]) -> None:
+    if rule.partition_id is not None:
+        wiring.registry.partition(rule.partition_id)
+    homes = {partition.geographic_location for partition in partitions}
+    unknown = sorted(set(rule.locations) - homes)
+    if unknown:
+        known = ", ".join(sorted(homes)) or "(none)"
+        raise UnusableRule(rule.selector, f"no partition stands in {unknown[0]!r}", f"partitions stand in: {known}")
+    if rule.kind is RuleKind.RESIDENCY and not rule.locations:
+        raise UnusableRule(rule.selector, "it names no location", "name at least one")
+
+
+def _require_room_with(rule: PlacementRule, standing: Sequence[PlacementRule], partitions: Sequence[Partition]) -> None:
+    """A pin must lead to where the keys' residency lets them be, and the other way round."""
+    place = {partition.partition_id: partition.geographic_location for partition in partitions}
+    rules = PlacementRules([*standing, rule])
+    for selector in {rule.selector, *(o.selector for o in standing if rule.is_prefix and o.selector.startswith(rule.selector))}:
+        held = {found.kind: found for found in rules.of(selector)}
+        pin, residency = held.get(RuleKind.PIN), held.get(RuleKind.RESIDENCY)
+        if pin is None or residency is None or pin.partition_id is None or pin.partition_id not in place:
+            continue
+        if place[pin.partition_id] not in residency.locations:
+            problem = f"{selector!r} {pin.claim} in {place[pin.partition_id]}, and {residency.claim}"
+            raise UnusableRule(rule.selector, problem, "change one of the two rules")
+
+
+def _effects(wiring: Wiring, standing: Sequence[PlacementRule], asked: Sequence[PlacementRule]) -> list[RuleEffect]:
+    """Count over the keys that the table lists; a rule that a more specific one replaces for a key doesn't count it."""
+    table = wiring.routing.current()
+    rules, partitions = PlacementRules(standing), wiring.registry.partitions()
+    keys = sorted(table.placements)
+    bounds = rules.bounds(keys, partitions)
+    counts = {rule.rule_id: [0, 0, 0] for rule in asked}
+    place = {partition.partition_id: index for index, partition in enumerate(partitions)}
+    held = [[counts[rule.rule_id] for rule in row if rule.rule_id in counts] for row in bounds.rules]
+    for key, row in zip(keys, bounds.row.tolist(), strict=True):
+        if not held[row]:
+            continue
+        placement = table.placements[key]
+        home, copies = place.get(placement.primary), [place[s] for s in placement.shadows if s in place]
+        for count in held[row]:
+            count[0] += 1
+            count[1] += home is not None and not bounds.home[row, home]
+            count[2] += sum(not bounds.copy[row, copy] for copy in copies)
+    return [RuleEffect(rule, *counts[rule.rule_id]) for rule in asked]
