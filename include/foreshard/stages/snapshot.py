@@ -187,7 +187,7 @@ def _primaries(table: RoutingTable, keys: Sequence[str], partitions: Sequence[Pa
 
 @dataclass(frozen=True)
 class _Moved:
-    """What recent moves mean for each key: where it is (to be), whether it may move, whether it does, and where it came from."""
+    """What recent moves mean for each key: where it is (to be), may it move, does it, where did it come from."""
 
     primary: IntArray
     movable: BoolArray
