@@ -80,11 +80,13 @@ def _misplaced(view: Outlook, source: int, row: int) -> IntArray:
 
 def _leaving(view: Outlook, source: int, row: int) -> IntArray:
     keys = _misplaced(view, source, row)
-    return keys[~view.has_shadow(keys)]
+    return keys[:0] if view.snapshot.rules.fixed[row] else keys[~view.has_shadow(keys)]
 
 
 def _obstacle(view: Outlook, keys: IntArray, obstacle: str, row: int) -> str:
-    """The search's last word, sharpened: nowhere to go, or shadows that have to go first."""
+    """The search's last word, sharpened: pinned, nowhere to go, or shadows that have to go first."""
+    if view.snapshot.rules.fixed[row]:
+        return "pinned"
     if not (view.snapshot.rules.home[row] & view.snapshot.active).any():
         return "nowhere_allowed"
     return "shadowed" if view.has_shadow(keys).all() else obstacle

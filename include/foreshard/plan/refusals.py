@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, IntArray
-from foreshard.model import Reason
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
+from foreshard.model import FloatArray, Reason
 from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import clock, horizon_time, reason
@@ -26,14 +26,9 @@ def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[st
     worst, first = int(over.argmax()), int((over > 0).argmax())
     since, short = clock(snapshot.hour, first), float(over[worst])
     room = np.maximum(mark * view.capacity - upper[:, worst], 0.0)
-    room[partition] = 0.0
-    elsewhere = float(room[snapshot.active].sum())
+    reach, held_share = _reach(view, partition, worst)
+    elsewhere = float(room[reach].sum())
     name, place = snapshot.partitions[partition].partition_id, snapshot.partitions[partition].geographic_location
-    alone = not any(
-        room[other] > 0
-        for other, p in enumerate(snapshot.partitions)
-        if p.geographic_location == place and snapshot.active[other]
-    )
     largest, share = _largest_key(view, partition, worst)
     facts: dict[str, Any] = {
         "lps": round(float((upper[partition] / view.capacity[partition]).max()), 4),
@@ -43,18 +38,22 @@ def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[st
         "room_elsewhere": round(elsewhere, 4),
         "largest_key": largest,
         "largest_key_share": round(share, 4),
+        "held_share": round(held_share, 4),
         **limits,
     }
     start = f"{name} stays {short:.3g} cost/s over its mark from {since}"
     if obstacle == "limit_reached":
         return reason(obstacle, f"{start}: this hour's limits are used up; the next hour goes on", **facts)
+    if held_share > mark:
+        sentence = f"{start}: keys that placement rules keep there make {held_share:.0%} of its capacity"
+        return reason("held_by_rules", sentence, **facts)
     if share > mark and obstacle != "gain_too_small":
         sentence = (
             f"{start}: its key {largest} alone makes {share:.0%} of its capacity, and fits nowhere else nor can be shadowed"
         )
         return reason("key_too_large", sentence, **facts)
     if elsewhere < short:
-        where = f"all of {place} and everywhere else" if alone else "all other partitions together"
+        where = _where(view, partition, reach, room, place)
         return reason("capacity_short", f"capacity short by {short - elsewhere:.3g} cost/s in {where} from {since}", **facts)
     return reason(obstacle, f"{start}: {OBSTACLES[obstacle]}", **facts)
 
@@ -114,6 +113,7 @@ def finishes_late(
 
 
 HELD = {
+    "pinned": "it is pinned where it is as well; remove one of the rules",
     "nothing_movable": "they may not be moved now (cooling down, under way, shadowed, pinned, or larger than the limit)",
     "limit_reached": "this hour's limits are used up; the next hour goes on",
     "no_target_fits": "no partition where they may be has room for them",
@@ -127,6 +127,31 @@ OBSTACLES = {
     "gain_too_small": "no move or shadow removes more expected overload hours than it costs",
     "would_not_help": "what could be moved would not lower the worst predicted LPS, so nothing is",
 }
+
+
+def _reach(view: Outlook, partition: int, hour: int) -> tuple[BoolArray, float]:
+    """The partitions that could take any of this one's keys (P), and the share of its capacity made by keys that none can."""
+    snapshot, rules, keys = view.snapshot, view.snapshot.rules, view.keys_on(partition)
+    others = snapshot.active.copy()
+    others[partition] = False
+    if not rules.any_rules or not len(keys):
+        return others, 0.0
+    may: BoolArray = np.logical_and(rules.home, others)
+    may[rules.fixed] = False
+    held = keys[~may.any(axis=1)[rules.row[keys]]]
+    load = float(snapshot.demand.mean[held, hour].sum()) / SECONDS_PER_HOUR
+    return np.asarray(may[np.unique(rules.row[keys])].any(axis=0)), load / float(view.capacity[partition])
+
+
+def _where(view: Outlook, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
+    """In which partitions there is no room: all that the keys may go to."""
+    homes = {p.geographic_location for other, p in enumerate(view.snapshot.partitions) if reach[other]}
+    rules = view.snapshot.rules
+    bound = rules.any_rules and (rules.row[view.keys_on(partition)] != 0).all()
+    if bound and homes:
+        return f"all of {', '.join(sorted(homes | {place}))}, where its keys must stay,"
+    near = [n for n, p in enumerate(view.snapshot.partitions) if p.geographic_location == place and reach[n]]
+    return "all other partitions together" if room[near].any() else f"all of {place} and everywhere else"
 
 
 def _largest_key(view: Outlook, partition: int, hour: int) -> tuple[str | None, float]:

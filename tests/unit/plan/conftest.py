@@ -1,12 +1,14 @@
 """Small worlds to plan in."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
-from foreshard.model import Partition, PartitionState
+from foreshard.model import Partition, PartitionState, PlacementRule, RuleKind
+from foreshard.placement import PlacementRules
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
@@ -99,7 +101,25 @@ def draw(seed):
         minimum_gain=float(rng.choice([0.0, 0.01, 0.2])),
         serving=ServingRule(correlation=float(rng.choice([0.0, 0.2]))),
     )
-    return snapshot, policy
+    rules = PlacementRules(draw_rules(rng, snapshot) if rng.random() < 0.5 else ())
+    under_way = ~snapshot.movable & (rng.random(keys) < 0.5)
+    return replace(snapshot, bounds=rules.bounds(snapshot.keys, snapshot.partitions), under_way=under_way), policy
+
+
+def draw_rules(rng, snapshot):
+    """Up to four rules for single keys, prefixes and all keys; some can't be kept."""
+    rules = []
+    for _ in range(int(rng.integers(1, 5))):
+        selector, prefix = f"key-{int(rng.integers(0, 40)):04d}", bool(rng.random() < 0.6)
+        selector = selector[: int(rng.integers(0, 9))] if prefix else selector
+        places = rng.choice(len(snapshot.partitions), int(rng.integers(1, len(snapshot.partitions) + 1)), replace=False)
+        if rng.random() < 0.5:
+            target = None if rng.random() < 0.3 else snapshot.partitions[int(places[0])].partition_id
+            rules.append(PlacementRule(RuleKind.PIN, selector, prefix, target))
+        else:
+            homes = tuple(snapshot.partitions[int(p)].geographic_location for p in places)
+            rules.append(PlacementRule(RuleKind.RESIDENCY, selector, prefix, None, homes))
+    return list({rule.rule_id: rule for rule in rules}.values())
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.load import load_prediction_scores, partition_load
-from foreshard.model import PartitionState
+from foreshard.model import PartitionState, RuleKind
 from foreshard.plan.planner import make_plan
 
 SEEDS = st.integers(0, 2**32 - 1)
+RULES = {kind.value for kind in RuleKind}
 LOOK = settings(max_examples=100, deadline=None)
 
 
@@ -61,9 +63,10 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
         key = index[move.key]
         assert move.source == ids[snapshot.primary[key]] != move.target
         assert move.target in active
-        assert snapshot.movable[key]
+        by_rule = move.reason.code in RULES
+        assert not snapshot.under_way[key] if by_rule else snapshot.movable[key]
         assert key not in shadowed
-        assert ids.index(move.target) != snapshot.last_source[key]
+        assert by_rule or ids.index(move.target) != snapshot.last_source[key]
     for shadow in plan.shadows:
         key = index[shadow.key]
         assert shadow.source == ids[snapshot.primary[key]] != shadow.target
@@ -120,3 +123,55 @@ def test_relief_lowers_the_worst_score_of_what_it_touches(drawn, seed):
     touched = {m.source for m in relief} | {m.target for m in relief}
     if touched and len(relief) == len(plan.moves) and not plan.shadows:
         assert max(plan.lps_after[name] for name in touched) < max(plan.lps_before[name] for name in touched)
+
+
+@LOOK
+@given(SEEDS)
+def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
+    snapshot, policy = drawn(seed)
+    plan, rules = make_plan(snapshot, policy), snapshot.rules
+    index = {key: k for k, key in enumerate(snapshot.keys)}
+    place = {partition.partition_id: p for p, partition in enumerate(snapshot.partitions)}
+    for move in plan.moves:
+        assert rules.home[rules.row[index[move.key]], place[move.target]]
+        assert not rules.fixed_keys[index[move.key]]
+    for shadow in plan.shadows:
+        assert rules.copy[rules.row[index[shadow.key]], place[shadow.target]]
+
+
+@LOOK
+@given(SEEDS)
+def test_a_key_against_its_rule_is_moved_or_its_partition_is_told_why_not(drawn, seed):
+    snapshot, policy = drawn(seed)
+    plan, rules = make_plan(snapshot, policy), snapshot.rules
+    moved = {move.key for move in plan.moves}
+    told = {r.partition_id for r in plan.refusals if r.reason.code == "against_rule"}
+    for key in np.flatnonzero(~rules.at_home(snapshot.primary) & ~snapshot.under_way):
+        assert snapshot.keys[key] in moved or snapshot.partitions[snapshot.primary[key]].partition_id in told
+
+
+@LOOK
+@given(SEEDS)
+def test_every_key_has_exactly_one_owner(drawn, seed):
+    snapshot, policy = drawn(seed)
+    plan = make_plan(snapshot, policy)
+    ids = [partition.partition_id for partition in snapshot.partitions]
+    owners = {key: [ids[p]] for key, p in zip(snapshot.keys, snapshot.primary, strict=True)}
+    for move in plan.moves:
+        owners[move.key].remove(move.source)
+        owners[move.key].append(move.target)
+    assert all(len(owner) == 1 and owner[0] in ids for owner in owners.values())
+
+
+@LOOK
+@given(SEEDS)
+def test_moves_are_ordered_by_urgency_and_each_says_when_it_is_finished(drawn, seed):
+    snapshot, policy = drawn(seed)
+    plan = make_plan(snapshot, policy)
+    facts = [move.reason.facts for move in plan.moves]
+    assert all(fact["finished_by"] > snapshot.hour.isoformat() for fact in facts)
+    late = {move.source for move in plan.moves if not move.reason.facts["in_time"] and move.reason.code not in RULES}
+    assert late == {warning.partition_id for warning in plan.warnings}
+    needed = list(zip(plan.moves, (fact["needed_by"] for fact in facts), strict=True))
+    urgent = [min(by for other, by in needed if other.clump == move.clump) for move in plan.moves]
+    assert urgent == sorted(urgent)
