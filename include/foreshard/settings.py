@@ -147,11 +147,14 @@ class SidecarSettings(_Frozen):
 
     ``operation_weights``: cost units per operation that a partition counts (serverStatus.opcounters);
     ``load_time_scale``: seconds of the loads' clock per second, for a log that is played faster than it happened;
-    ``home_location``: where accesses of no known location are taken to come from.
+    ``home_location``: where accesses of no known location are taken to come from;
+    ``socket``: path of a Unix socket to answer at as well; ``workers``: processes that answer.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=7788, ge=0, le=65535)
+    socket: Path | None = None
+    workers: int = Field(default=1, ge=1, le=64)
     room_mark: float = Field(default=0.8, gt=0)
     load_interval: timedelta = timedelta(seconds=2)
     load_expiry: timedelta = timedelta(seconds=15)

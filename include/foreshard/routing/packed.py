@@ -13,7 +13,7 @@ listed one with a chance of (listed keys) ÷ 2⁶⁴: 5 in 10¹⁴ for a million
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -59,17 +59,25 @@ class PackedTable:
 
     def value(self, key: str) -> int:
         """The value of a key; 0 where it is not listed."""
-        try:
-            digest = xxh3_64_intdigest(key.encode(), self.seed)
-        except UnicodeEncodeError:
-            digest = xxh3_64_intdigest(encoded(key), self.seed)
-        slots = self.slots
-        at = (digest * self.homes >> 64) * 2
-        found = slots[at]
-        while found < digest:
-            at += 2
+        return self.finder()(key)
+
+    def finder(self) -> Callable[[str], int]:
+        """A function that gives a key's value, 0 where it is not listed; for many lookups."""
+        slots, homes, seed, digest_of = self.slots, self.homes, self.seed, xxh3_64_intdigest
+
+        def find(key: str) -> int:
+            try:
+                digest = digest_of(key.encode(), seed)
+            except UnicodeEncodeError:
+                digest = digest_of(encoded(key), seed)
+            at = (digest * homes >> 64) * 2
             found = slots[at]
-        return slots[at + 1] if found == digest else 0
+            while found < digest:
+                at += 2
+                found = slots[at]
+            return slots[at + 1] if found == digest else 0
+
+        return find
 
     def placement(self, key: str, value: int) -> Placement:
         """The placement that a value stands for."""
@@ -90,11 +98,12 @@ class PackedTable:
 class PackedPlacements(Mapping[str, Placement]):
     """The placements of a packed table, with a few changed ones laid over them; reads like any other mapping."""
 
-    __slots__ = ("_added", "base", "changed")
+    __slots__ = ("_added", "base", "changed", "find")
 
     def __init__(self, base: PackedTable, changed: Mapping[str, Placement] | None = None) -> None:
         self.base, self.changed = base, dict(changed or {})
-        self._added = sum(not base.value(key) for key in self.changed)
+        self.find = base.finder()
+        self._added = sum(not self.find(key) for key in self.changed)
 
     def laid_over(self, changed: Mapping[str, Placement]) -> PackedPlacements:
         """These placements with ``changed`` over them, in time proportional to all changes since the base."""
@@ -102,7 +111,8 @@ class PackedPlacements(Mapping[str, Placement]):
 
     def rebased(self, base: PackedTable) -> PackedPlacements:
         """The same placements over a newer base: what it says already need not be laid over it."""
-        return PackedPlacements(base, {k: p for k, p in self.changed.items() if _placed(base, k) != p})
+        standing = PackedPlacements(base)
+        return PackedPlacements(base, {k: p for k, p in self.changed.items() if standing.get(k) != p})
 
     def __getitem__(self, key: str) -> Placement:
         found = self.get(key)
@@ -115,22 +125,18 @@ class PackedPlacements(Mapping[str, Placement]):
         changed = self.changed.get(key)
         if changed is not None:
             return changed
-        return _placed(self.base, key) or default
+        value = self.find(key)
+        return self.base.placement(key, value) if value else default
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and (key in self.changed or bool(self.base.value(key)))
+        return isinstance(key, str) and (key in self.changed or bool(self.find(key)))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.base.listed()
-        yield from (key for key in self.changed if not self.base.value(key))
+        yield from (key for key in self.changed if not self.find(key))
 
     def __len__(self) -> int:
         return self.base.count + self._added
-
-
-def _placed(base: PackedTable, key: str) -> Placement | None:
-    value = base.value(key)
-    return base.placement(key, value) if value else None
 
 
 def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequence[str] = ()) -> PackedTable:

@@ -59,10 +59,12 @@ class Follower:
         feed: ControlFeed,
         file: RoutingFile,
         sidecar_id: str,
+        *,
+        keeps_file: bool = True,
     ) -> None:
         self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
         self._feed, self._id = feed, sidecar_id
-        self._saved, self._live = SavedCopy(service, file), LiveCopy(file.folder)
+        self._saved, self._live = SavedCopy(service, file, writes=keeps_file), LiveCopy(file.folder)
         self._syncing = threading.Lock()
         self._stop = threading.Event()
         self.first_try = threading.Event()
@@ -72,9 +74,10 @@ class Follower:
         self._named: frozenset[str] = frozenset()
 
     @classmethod
-    def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str) -> Follower:
-        """The follower of the wiring's control database."""
-        return cls(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, wiring.routing_file, sidecar_id)
+    def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str, *, keeps_file: bool = True) -> Follower:
+        """The follower of the wiring's control database; ``keeps_file``: it is the one of its folder that saves the table."""
+        stores = (wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, wiring.routing_file)
+        return cls(service, *stores, sidecar_id, keeps_file=keeps_file)
 
     def load_saved(self) -> bool:
         """Answer from the saved copy, where there is a whole one."""

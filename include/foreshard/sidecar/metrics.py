@@ -1,102 +1,133 @@
-"""The sidecar's figures for Prometheus."""
+"""The sidecar's figures in Prometheus' text format, of this process or of all workers together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from foreshard.sidecar.figures import BOUNDS, Figures
 
 if TYPE_CHECKING:
     from foreshard.sidecar.service import RouteService
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-BUCKETS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
+Document = Mapping[str, Any]
+PREFIX = "foreshard_sidecar_"
 
 
 class SidecarMetrics:
-    """Counters that the sidecar raises, and gauges that are read when Prometheus asks."""
+    """One process' figures; ``others`` gives those of the workers beside it."""
 
-    def __init__(self, service: RouteService, refused_files: int = 0) -> None:
-        self._registry = CollectorRegistry()
-        self._routes = Counter("foreshard_sidecar_requests", "Routed keys", ("op", "role", "reason"), registry=self._registry)
-        self._seconds = Histogram(
-            "foreshard_sidecar_request_seconds", "Time to answer", ("endpoint",), buckets=BUCKETS, registry=self._registry
-        )
-        self._problems = Counter("foreshard_sidecar_problems", "Refused requests", ("status", "code"), registry=self._registry)
-        self._refreshes = Counter(
-            "foreshard_sidecar_fence_refreshes", "Refreshes that fenced clients asked for", ("result",), registry=self._registry
-        )
-        self._refused = Counter(
-            "foreshard_sidecar_refused_files", "Saved tables that were refused as corrupt", registry=self._registry
-        )
-        self._refused.inc(refused_files)
-        self._known: dict[tuple[str, str, str], Counter] = {}
-        self._one, self._many = self._seconds.labels("route"), self._seconds.labels("routes")
-        self._registry.register(_Gauges(service))
+    def __init__(
+        self, service: RouteService, figures: Figures | None = None, others: Callable[[], Sequence[Document]] = tuple
+    ) -> None:
+        self.figures = figures or Figures()
+        self.open_connections: Callable[[], int] = lambda: 0
+        self._service, self._others = service, others
+        service.counted = self.figures.routed
 
-    def routed(self, op: str, role: str, reason: str) -> None:
-        """Count one routed key."""
-        labels = (op, role, reason)
-        counter = self._known.get(labels)
-        if counter is None:
-            counter = self._known[labels] = self._routes.labels(*labels)
-        counter.inc()
-
-    def took(self, seconds: float, *, batch: bool = False) -> None:
-        """Note how long one request took."""
-        (self._many if batch else self._one).observe(seconds)
-
-    def refused(self, status: int, code: str) -> None:
-        """Count one refused request."""
-        self._problems.labels(str(status), code).inc()
-
-    def refreshed(self, result: str) -> None:
-        """Count one refresh."""
-        self._refreshes.labels(result).inc()
+    def document(self) -> dict[str, Any]:
+        """This process' figures, for the workers beside it."""
+        self._service.settle()
+        return {"figures": self.figures.document(), "state": _state(self._service), "open": self.open_connections()}
 
     def text(self) -> bytes:
-        """All figures in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All figures."""
+        registry = CollectorRegistry()
+        registry.register(_Together([self.document(), *self._others()]))
+        return generate_latest(registry)
 
 
-class _Gauges(Collector):
-    """What the service knows at the moment of the question."""
+class _Together(Collector):
+    """The documents of all workers as one: counters are added, of gauges the worst or the mean is shown."""
 
-    def __init__(self, service: RouteService) -> None:
-        self._service = service
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._states = [document["state"] for document in documents]
+        self._open = sum(document["open"] for document in documents)
+        self._figures = Figures()
+        for document in documents:
+            self._figures.add(document["figures"])
 
     def collect(self) -> Iterable[Metric]:
-        service = self._service
-        now = service.clock()
-        installed = service.installed
-        version = installed.table.version if installed else 0
-        yield _gauge("connected", "1 while the sidecar follows the control database", float(service.connected))
+        yield from self._counters()
+        yield from self._gauges()
+        yield from self._partitions()
+
+    def _counters(self) -> Iterable[Metric]:
+        figures = self._figures
+        yield _counter("requests", "Routed keys", ("op", "role", "reason"), figures.routes)
+        yield _counter("problems", "Refused requests", ("status", "code"), figures.problems)
+        refreshes = {(name,): number for name, number in figures.refreshes.items()}
+        yield _counter("fence_refreshes", "Refreshes that fenced clients asked for", ("result",), refreshes)
+        outcomes = {(name,): number for name, number in figures.connections.items()}
+        yield _counter("connections", "What became of connections", ("outcome",), outcomes)
+        refused = {(): figures.refused_files}
+        yield _counter("refused_files", "Saved tables that were refused as corrupt", (), refused)
+        seconds = HistogramMetricFamily(f"{PREFIX}request_seconds", "Time to answer", labels=("endpoint",))
+        for name, times in figures.times.items():
+            bounds = (*(str(bound) for bound in BOUNDS), "+Inf")
+            seconds.add_metric((name,), list(zip(bounds, accumulate(times.counts), strict=True)), times.total)
+        yield seconds
+
+    def _gauges(self) -> Iterable[Metric]:
+        states = self._states
+        yield _gauge("workers", "Processes that answer", len(states))
+        yield _gauge("open_connections", "Connections that stand", self._open)
+        yield _gauge(
+            "connected", "1 while the sidecar follows the control database", min(float(s["connected"]) for s in states)
+        )
+        version = min(s["table_version"] for s in states)
         yield _gauge("table_version", "Version of the table that answers; 0 without one", version)
-        if installed is not None:
-            age = max(0.0, now - installed.confirmed_at)
-            yield _gauge("table_age_seconds", "Seconds since the control database last agreed with the table", age)
-            yield _gauge("table_keys", "Keys that the table lists", len(installed.table.placements))
-        service.take_in(now)
+        ages = [s["table_age"] for s in states if s["table_age"] is not None]
+        if ages:
+            yield _gauge("table_age_seconds", "Seconds since the control database last agreed with the table", max(ages))
+            yield _gauge("table_keys", "Keys that the table lists", max(s["table_keys"] for s in states))
+
+    def _partitions(self) -> Iterable[Metric]:
         ages = _per_partition("load_age_seconds", "Seconds since a partition's load report")
         used = _per_partition("utilisation", "Load by capacity, as the sidecar sees it")
         share = _per_partition("admission", "Share of reads that a partition is given")
-        for partition in service.partitions:
-            at = service.book.pressure(partition.partition_id, now)
-            label = [partition.partition_id]
-            share.add_metric(label, at.admission)
-            if at.age is not None:
-                ages.add_metric(label, at.age)
-            if at.utilisation is not None:
-                used.add_metric(label, at.utilisation)
+        for name in self._states[0]["partitions"]:
+            seen = [s["partitions"][name] for s in self._states if name in s["partitions"]]
+            for family, values in zip((ages, used, share), zip(*seen, strict=True), strict=True):
+                known = [value for value in values if value is not None]
+                if known:
+                    family.add_metric([name], max(known) if family is ages else sum(known) / len(known))
         yield from (ages, used, share)
 
 
+def _state(service: RouteService) -> dict[str, Any]:
+    """What the service knows at the moment of the question; a partition's age, utilisation and admission."""
+    now, installed = service.clock(), service.installed
+    service.take_in(now)
+    partitions = {}
+    for partition in service.partitions:
+        at = service.book.pressure(partition.partition_id, now)
+        partitions[partition.partition_id] = (at.age, at.utilisation, at.admission)
+    return {
+        "connected": service.connected,
+        "table_version": installed.table.version if installed else 0,
+        "table_age": max(0.0, now - installed.confirmed_at) if installed else None,
+        "table_keys": len(installed.table.placements) if installed else 0,
+        "partitions": partitions,
+    }
+
+
+def _counter(name: str, text: str, labels: Sequence[str], values: Mapping[Any, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    for given, value in values.items():
+        family.add_metric(given, value)
+    return family
+
+
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"foreshard_sidecar_{name}", text, value=value)
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
 def _per_partition(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"foreshard_sidecar_{name}", text, labels=["partition"])
+    return GaugeMetricFamily(PREFIX + name, text, labels=["partition"])

@@ -10,11 +10,14 @@ PROBLEM_TYPE = "urn:foreshard:problem:"
 
 
 class Problem(ForeshardError):
-    """A request that is not answered with a route; ``code`` is for machines, ``detail`` says what to do."""
+    """A request that is not answered with a route; ``code`` is for machines, ``detail`` says what to do.
 
-    def __init__(self, status: int, code: str, title: str, detail: str) -> None:
+    ``allow``: the methods that would be right, where the method is wrong.
+    """
+
+    def __init__(self, status: int, code: str, title: str, detail: str, allow: str = "") -> None:
         super().__init__(f"{title}: {detail}")
-        self.status, self.code, self.title, self.detail = status, code, title, detail
+        self.status, self.code, self.title, self.detail, self.allow = status, code, title, detail, allow
 
     def document(self) -> dict[str, Any]:
         """The problem document."""
@@ -34,3 +37,24 @@ class NoTableYet(Problem):
     def __init__(self) -> None:
         detail = "no table was saved here and the control database has not given one yet; start it or publish a first table"
         super().__init__(503, "no-table", "no routing table yet", detail)
+
+
+class WrongMethod(Problem):
+    """A path that is asked in another way."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(405, "method", "method not allowed", f"ask with {allow.split(',')[0]}", allow)
+
+
+class UnknownPath(Problem):
+    """A path that there is not."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "unknown-path", "no such path", "GET /openapi.json lists the paths")
+
+
+class TooLarge(Problem):
+    """A part of a request that is larger than any that makes sense."""
+
+    def __init__(self, status: int, code: str, what: str, limit: int) -> None:
+        super().__init__(status, code, f"{what} too large", f"send at most {limit} bytes")

@@ -12,12 +12,9 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from foreshard.model import RequestKind
 from foreshard.routing.decision import RouteRequest
+from foreshard.sidecar.limits import MAXIMUM_KEY_BYTES, MAXIMUM_KEYS, MAXIMUM_TEXT
 from foreshard.sidecar.problems import BadRequest, Problem
 
-MAXIMUM_KEY_BYTES = 4_096
-MAXIMUM_KEYS = 10_000
-MAXIMUM_BODY_BYTES = 16 * 2**20
-MAXIMUM_TEXT = 256
 PARAMETERS = ("op", "from", "max_staleness_ms", "explain")
 
 
@@ -101,7 +98,7 @@ def parse_question(values: Mapping[str, Any]) -> Question:
 def parse_batch(body: bytes) -> tuple[list[str], Question]:
     """Read the body of ``POST /v1/routes``: ``{"keys": […], "op", "from", "max_staleness_ms"}``."""
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode())
     except (ValueError, RecursionError):
         raise BadRequest("invalid-body", 'the body is no JSON; send {"keys": […], "op": "read"}') from None
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):

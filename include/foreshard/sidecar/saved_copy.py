@@ -3,6 +3,7 @@
 A table that was read row by row is packed into a new image, and from then on the sidecar answers from that image's mapping.
 What changes afterwards is laid over it and written beside it. When the changes have become many, another process packs a new
 image (it needs a second of work for a million keys, which would hold up answers here), and this one maps it.
+Of the workers of one sidecar, one writes; the others map what it has written.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from foreshard.ports.routing import PublishedImage
 
 CONFIRM_EVERY = 5.0
+FOLLOW_EVERY = 1.0
 SAVE_EVERY = 2.0
 MOST_CHANGES = 10_000
 """More changes than this (or than an eighth of the image) over an image are packed into a new one."""
@@ -36,8 +38,8 @@ log = logging.getLogger(__name__)
 class SavedCopy:
     """One per sidecar process; the follower's thread calls it."""
 
-    def __init__(self, service: RouteService, file: RoutingFile) -> None:
-        self._service, self._file = service, file
+    def __init__(self, service: RouteService, file: RoutingFile, *, writes: bool = True) -> None:
+        self._service, self._file, self._writes = service, file, writes
         self._saved: tuple[object, ...] = ()
         self._saved_at = self._confirmed_at = float("-inf")
         self._compaction: subprocess.Popen[bytes] | None = None
@@ -87,6 +89,11 @@ class SavedCopy:
         installed = self._service.installed
         if installed is None:
             return
+        if not self._writes:
+            if now - self._confirmed_at >= FOLLOW_EVERY:
+                self._confirmed_at = now
+                self._follow(installed)
+            return
         if self._compaction is not None and self._compaction.poll() is not None:
             self._compacted(self._compaction.returncode)
         if self._state() != self._saved and now - self._saved_at >= SAVE_EVERY:
@@ -100,7 +107,7 @@ class SavedCopy:
     def close(self) -> None:
         """Write what has not been written yet."""
         installed = self._service.installed
-        if installed is not None and self._state() != self._saved:
+        if self._writes and installed is not None and self._state() != self._saved:
             self._save(installed)
         if self._compaction is not None and self._compaction.poll() is None:
             self._compaction.terminate()
@@ -139,25 +146,38 @@ class SavedCopy:
             self._compaction = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def _compacted(self, returned: int) -> None:
-        """Map the new image; what was published while it was packed stays laid over it."""
+        """Map the new image, where one was packed."""
         self._compaction = None
         installed = self._service.installed
         if returned or installed is None or not isinstance(installed.table.placements, PackedPlacements):
             log.warning("packing the changes into a new image failed (%d); they stay beside it", returned)
             return
+        if self._rebase(installed, installed.table.placements):
+            self._saved = ()
+
+    def _follow(self, installed: Installed) -> None:
+        """Map the image that another worker has written, where it is not the one that is mapped."""
+        placements = installed.table.placements
+        if not isinstance(placements, PackedPlacements):
+            self._map(installed)
+        elif self._file.image() not in ("", name_of(placements.base)):
+            self._rebase(installed, placements)
+
+    def _rebase(self, installed: Installed, placements: PackedPlacements) -> bool:
+        """Map the image on disk; what is newer than it stays laid over it."""
         try:
             saved = read_routing(Path(self._file.path))
         except (OSError, CorruptRoutingFile) as error:
             log.warning("the packed table can't be mapped: %s", error)
-            return
+            return False
         base = saved.table.placements
         if saved.identity != installed.identity or not isinstance(base, PackedPlacements):
-            return
+            return False
         table = installed.table
-        fresh = table.placements.rebased(base.base)  # type: ignore[attr-defined]
+        fresh = placements.rebased(base.base)
         self._service.replace_table(table, type(table)(table.version, fresh, table.default_rule, table.published_at))
-        self._saved = ()
         log.info("mapped a new image of version %d (%s)", saved.table.version, name_of(base.base))
+        return True
 
     def _state(self) -> tuple[object, ...]:
         """What the saved copy holds; another state is another copy."""

@@ -6,6 +6,7 @@ load book.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -14,18 +15,23 @@ from random import Random
 from typing import Any
 
 from foreshard.errors import UnknownPartition
-from foreshard.model import Location, Partition, PartitionLoad, RequestKind, RoutingTable
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind, RoutingTable
 from foreshard.routing.address import public_uri
 from foreshard.routing.decide import decide
 from foreshard.routing.decision import CopyView, Decision, RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook, LoadRules, Pressure
 from foreshard.routing.reads import FAR_KM
+from foreshard.routing.simple import SimpleRoutes, Target, simple_routes
 from foreshard.routing.table import locate
 from foreshard.settings import Settings
 from foreshard.sidecar.problems import NoTableYet
 
 FILE, DATABASE = "file", "control database"
+PREPARED_SECONDS = 0.05
+"""How long the figures behind a prepared decision stand."""
+Counted = Callable[[str, str, str, int], None]
+"""Counts routed keys: op, role, reason, how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,12 @@ class RouteService:
         self._addresses: dict[str, tuple[str, str]] = {}
         self._reports: deque[tuple[PartitionLoad, ...]] = deque()
         self._capacities: deque[dict[str, float]] = deque()
+        self.counted: Counted = lambda *_: None
+        self.prepared: SimpleRoutes | None = None
+        """The prepared decisions while they stand; None: ask ``simple``."""
+        self._simple: SimpleRoutes | None = None
+        self._prepared_for: tuple[object, object] = (None, None)
+        self._changes = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RouteService:
@@ -82,11 +94,13 @@ class RouteService:
     def install_table(self, table: RoutingTable, identity: str, source: str, confirmed_at: float) -> None:
         """Answer from ``table`` from now on."""
         self.installed = Installed(table, identity, source, confirmed_at)
+        self._changed()
 
     def replace_table(self, table: RoutingTable, by: RoutingTable) -> None:
         """Answer from ``by``, which says the same as ``table`` in another form; do nothing where another one is installed."""
         if self.installed is not None and self.installed.table is table:
             self.installed = replace(self.installed, table=by)
+            self._changed()
 
     def confirm(self, moment: float) -> None:
         """Note that the control database agreed with the installed table at ``moment``."""
@@ -99,10 +113,12 @@ class RouteService:
         self._addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in self.partitions}
         self._capacities.append({p.partition_id: p.capacity for p in self.partitions})
         self._surround(Distances(self.locations))
+        self._changed()
 
     def install_loads(self, loads: Iterable[PartitionLoad]) -> None:
         """Take reports in, before the next answer."""
         self._reports.append(tuple(loads))
+        self._changed()
 
     def install_freshness(self, caught_up_at: Mapping[tuple[str, str], float]) -> None:
         """Know how fresh the shadows are: (key, partition) → seconds since 1970."""
@@ -128,6 +144,59 @@ class RouteService:
             self.book.register(self._capacities.popleft())
         while self._reports:
             self.book.report(self._reports.popleft(), now)
+
+    def simple(self) -> SimpleRoutes | None:
+        """The decisions that need no comparing, prepared for the installed table and the loads of this moment.
+
+        None without a packed table. Call ``settle`` every ``PREPARED_SECONDS`` while they are used.
+        """
+        if self.prepared is not None:
+            return self.prepared
+        changes = self._changes
+        self.take_in(self.clock())
+        self.settle()
+        installed, addresses = self.installed, self._addresses
+        table = installed.table if installed else None
+        if self._prepared_for[0] is not table or self._prepared_for[1] is not addresses:
+            self._prepared_for = (table, addresses)
+            self._simple = self._simple_of(table, addresses)
+        self.prepared = self._simple
+        if self._changes != changes:  # another thread has installed something meanwhile
+            self.prepared = None
+        return self._simple
+
+    def settle(self) -> None:
+        """Take what the prepared decisions have sent into the load book and the figures; they have to be asked for anew."""
+        self.prepared = None
+        if self._simple is not None:
+            self._count(self._simple)
+            self._simple.renew()
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self.prepared = None
+
+    def done_with(self, simple: SimpleRoutes) -> None:
+        """Count what decisions have sent that were used after others took their place."""
+        if simple is not self._simple:
+            self._count(simple)
+
+    def _count(self, simple: SimpleRoutes) -> None:
+        now = self.clock()
+        for kind, target in simple.used():
+            cost = self.costs.write if kind is RequestKind.WRITE else self.costs.read
+            self.book.sent(target.partition, cost * target.sent, now)
+            self.counted(kind.value, target.role, target.code, target.sent)
+
+    def _simple_of(self, table: RoutingTable | None, addresses: Mapping[str, tuple[str, str]]) -> SimpleRoutes | None:
+        if table is None:
+            return None
+        version = table.version
+        return simple_routes(table, self._only, lambda name, made: _target(name, made, version, addresses))
+
+    def _only(self, name: str, kind: RequestKind) -> Decision:
+        """The decision for a key whose only copy is on a partition."""
+        return decide(RouteRequest("", kind), Placement("", name), self._around, self.book, self.clock(), self.random)
 
     def route(self, request: RouteRequest, table: RoutingTable | None = None) -> tuple[Decision, dict[str, Any]]:
         """Decide and return the answer as well; ``table``: one that several requests share.
@@ -177,6 +246,17 @@ class RouteService:
             self.book.all_overloaded((placement.primary, *placement.shadows), made.level)
         if made.relieved is not None:
             self.book.relieved(made.relieved)
+
+
+def _target(name: str, made: Decision, version: int, addresses: Mapping[str, tuple[str, str]]) -> Target:
+    """A prepared answer: everything but the key and the epoch, in the order of :meth:`RouteService.route`."""
+    address = addresses.get(name)
+    if address is None:
+        raise UnknownPartition(name, tuple(addresses))
+    where = {"partition": name, "location": address[0], "role": made.role}
+    why = {"table_version": version, "reason": made.sentence, "reason_code": made.code, "uri": address[1]}
+    before, behind = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (where, why))
+    return Target(made, *address, version, f'",{before},"epoch":'.encode(), f",{behind}}}".encode())
 
 
 def _considered(copy: CopyView) -> dict[str, Any]:

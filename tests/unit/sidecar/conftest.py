@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import count
 from random import Random
 
 import pytest
 
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.routing.packed import PackedPlacements, pack
 from foreshard.sidecar.service import RouteService
 
 NOW = 1_700_000_000.0
@@ -27,8 +29,19 @@ def clock() -> list[float]:
 
 @pytest.fixture
 def table() -> RoutingTable:
-    placements = (Placement("plain", "sf-1", (), 2), Placement("hot", "sf-1", ("sj-1",), 3), Placement("lost", "gone", (), 1))
-    return RoutingTable(7, {p.key: p for p in placements}, RULE, datetime(2025, 1, 1, tzinfo=UTC))
+    return table_as("rows")
+
+
+def table_as(form: str) -> RoutingTable:
+    """One table in three forms: rows, packed, and packed with changes over it."""
+    rows = (Placement("plain", "sf-1", (), 2), Placement("hot", "sf-1", ("sj-1",), 3), Placement("lost", "gone", (), 1))
+    older = (Placement("plain", "sj-1", (), 1), rows[1], Placement("lost", "sf-1", ("sj-1",), 9))
+    forms = {
+        "rows": {p.key: p for p in rows},
+        "packed": PackedPlacements(pack(rows, count(1))),
+        "changed": PackedPlacements(pack(older, count(1)), {p.key: p for p in (rows[0], rows[2])}),
+    }
+    return RoutingTable(7, forms[form], RULE, datetime(2025, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture

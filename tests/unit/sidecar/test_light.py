@@ -9,7 +9,10 @@ import pytest
 
 from foreshard.routing.address import public_uri
 
-HEAVY = ("pandas", "numpy", "scipy", "prophet", "great_expectations", "airflow", "pyarrow", "confluent_kafka", "rich")
+HEAVY = (
+    "pandas", "numpy", "scipy", "prophet", "great_expectations",
+    "airflow", "pyarrow", "confluent_kafka", "rich", "starlette", "uvicorn",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["foreshard.sidecar.serve", "foreshard.cli.sidecar"])
@@ -19,8 +22,8 @@ import sys
 import {module}
 from foreshard.settings import Settings
 from foreshard.wiring import Wiring
-from foreshard.sidecar.serve import build
-build(Wiring(Settings()), "test")
+from foreshard.sidecar.serve import Worker
+Worker.build(Wiring(Settings()), "test")
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The HTTP interface, spoken to as ASGI: answers, refusals, problem documents, figures."""
+"""The HTTP interface, from bytes to bytes: answers, refusals, problem documents, figures."""
 
 from __future__ import annotations
 
@@ -6,50 +6,30 @@ import asyncio
 import json
 from urllib.parse import quote
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.sidecar.conftest import table_as
+from tests.unit.sidecar.conversation import Conversation, ask, connections_of, request
 
-from foreshard.sidecar.app import SidecarApp
-from foreshard.sidecar.metrics import SidecarMetrics
 from foreshard.sidecar.problems import Problem
 
 
-async def refresh() -> int:
-    return 8
-
-
-def ask(service, method: str, path: str, *, refresh=refresh, **more) -> httpx.Response:
-    app = SidecarApp(service, SidecarMetrics(service), refresh)
-
-    async def once() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://sidecar") as client:
-            return await client.request(method, path, **more)
-
-    return asyncio.run(once())
+@pytest.fixture(params=["rows", "packed", "changed"])
+def table(request):
+    """Whatever form the table has, the answers are the same."""
+    return table_as(request.param)
 
 
 def raw(service, path: bytes, query: bytes = b"", method: str = "GET") -> tuple[int, dict]:
-    """A request whose bytes no client library has touched."""
-    app = SidecarApp(service, SidecarMetrics(service), refresh)
-    sent: list[dict] = []
-
-    async def receive() -> dict:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: dict) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": "/", "raw_path": path, "query_string": query, "headers": []}
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], json.loads(sent[1]["body"])
+    """A request for a route, and the document that answers it."""
+    answer = ask(service, method, path + (b"?" + query if query else b""))
+    return answer.status, answer.json()
 
 
 def test_an_answer_says_where_what_and_why(service):
     answer = ask(service, "GET", "/v1/route/plain?op=write&from=San%20Jose")
-    assert answer.status_code == 200
+    assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
         "key": "plain",
@@ -128,13 +108,13 @@ def test_the_wrong_method_and_the_wrong_path_are_problem_documents_too(service):
     assert raw(service, b"/v1/route/plain", method="POST")[0] == 405
     for method, path, status in (("GET", "/v2/route/plain", 404), ("GET", "/v1/routes", 405), ("DELETE", "/v1/table", 405)):
         answer = ask(service, method, path)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
         assert answer.json()["status"] == status
 
 
 def test_a_batch_is_answered_in_order_from_one_table(service):
     keys = ["plain", "hot", "nobody listed this", "plain"]
-    answer = ask(service, "POST", "/v1/routes", json={"keys": keys, "op": "write", "from": "San Jose"}).json()
+    answer = ask(service, "POST", "/v1/routes", document={"keys": keys, "op": "write", "from": "San Jose"}).json()
     assert answer["table_version"] == 7
     assert [a["key"] for a in answer["routes"]] == keys
     assert [a["epoch"] for a in answer["routes"]] == [2, 3, 0, 2]
@@ -162,17 +142,19 @@ def test_a_batch_is_answered_in_order_from_one_table(service):
 )
 def test_a_batch_that_makes_no_sense_is_refused(service, body, status, code):
     answer = ask(service, "POST", "/v1/routes", content=body)
-    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:foreshard:problem:{code}")
+    assert (answer.status, answer.json()["type"]) == (status, f"urn:foreshard:problem:{code}")
 
 
 def test_ten_thousand_keys_are_routed_at_once(service):
-    answer = ask(service, "POST", "/v1/routes", json={"keys": [f"k{n}" for n in range(10_000)]})
+    answer = ask(service, "POST", "/v1/routes", document={"keys": [f"k{n}" for n in range(10_000)]})
     assert len(answer.json()["routes"]) == 10_000
 
 
 def test_a_refusal_in_a_batch_names_the_key_by_its_number(service):
     assert (
-        ask(service, "POST", "/v1/routes", json={"keys": ["a", "b", ""]}).json()["detail"].startswith("key number 2 is empty")
+        ask(service, "POST", "/v1/routes", document={"keys": ["a", "b", ""]})
+        .json()["detail"]
+        .startswith("key number 2 is empty")
     )
 
 
@@ -183,15 +165,15 @@ def test_a_key_on_an_unregistered_partition_is_a_problem_that_says_so(service):
 
 
 def test_without_a_table_the_sidecar_lives_but_is_not_ready(empty_service):
-    assert ask(empty_service, "GET", "/healthz").status_code == 200
+    assert ask(empty_service, "GET", "/healthz").status == 200
     for method, path, more in (
         ("GET", "/readyz", {}),
         ("GET", "/v1/route/plain", {}),
         ("GET", "/v1/table", {}),
-        ("POST", "/v1/routes", {"json": {"keys": ["a"]}}),
+        ("POST", "/v1/routes", {"document": {"keys": ["a"]}}),
     ):
         answer = ask(empty_service, method, path, **more)
-        assert (answer.status_code, answer.json()["type"]) == (503, "urn:foreshard:problem:no-table")
+        assert (answer.status, answer.json()["type"]) == (503, "urn:foreshard:problem:no-table")
 
 
 def test_the_table_and_its_age_are_shown(service, clock):
@@ -199,7 +181,7 @@ def test_the_table_and_its_age_are_shown(service, clock):
     answer = ask(service, "GET", "/v1/table").json()
     assert (answer["version"], answer["keys"], answer["age_seconds"], answer["identity"]) == (7, 3, 30.0, "one")
     assert answer["default_rule"] == {"sf-1": 1.0, "sj-1": 1.0}
-    assert ask(service, "GET", "/readyz").status_code == 200
+    assert ask(service, "GET", "/readyz").status == 200
 
 
 def test_partitions_are_shown_with_their_loads_and_without_credentials(service):
@@ -216,21 +198,21 @@ def test_a_refresh_says_which_version_it_read_and_a_failed_one_is_a_problem(serv
     async def fails() -> int:
         raise Problem(503, "refresh-failed", "the table could not be refreshed", "start it")
 
-    answer = ask(service, "POST", "/v1/refresh", refresh=fails)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    answer = ask(service, "POST", "/v1/refresh", refreshes=fails)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
 def test_figures_count_routes_refusals_and_ages(service, clock):
-    app = SidecarApp(service, SidecarMetrics(service, refused_files=1), refresh)
     clock[0] += 3
 
     async def talk() -> str:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sidecar") as client:
-            await client.get("/v1/route/plain?op=write")
-            await client.get("/v1/route/plain?op=write")
-            await client.get("/v1/route/plain?op=eat")
-            await client.post("/v1/refresh")
-            return (await client.get("/metrics")).text
+        connections = connections_of(service)
+        connections.endpoints.figures.refused_files = 1
+        conversation = Conversation(connections)
+        for target in ("/v1/route/plain?op=write", "/v1/route/plain?op=write", "/v1/route/plain?op=eat"):
+            await conversation.say(request("GET", target))
+        await conversation.say(request("POST", "/v1/refresh"), request("GET", "/metrics"))
+        return conversation.answers()[-1].text
 
     figures = dict(line.rsplit(" ", 1) for line in asyncio.run(talk()).splitlines() if not line.startswith("#"))
     assert figures['foreshard_sidecar_requests_total{op="write",reason="write_primary",role="primary"}'] == "2.0"
@@ -241,3 +223,4 @@ def test_figures_count_routes_refusals_and_ages(service, clock):
     assert figures["foreshard_sidecar_table_age_seconds"] == "3.0"
     assert figures["foreshard_sidecar_refused_files_total"] == "1.0"
     assert figures['foreshard_sidecar_load_age_seconds{partition="sf-1"}'] == "4.0"
+    assert figures["foreshard_sidecar_open_connections"] == "1.0"

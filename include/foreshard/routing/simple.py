@@ -1,0 +1,189 @@
+"""The simple decisions, prepared: writes, and reads of keys that have one copy. Pure.
+
+They depend on the key's primary partition alone. So everything but the key and its epoch is made once per partition and kind
+(a :class:`Target`), and again when the partition's load has changed what there is to say. A read of a key with shadows is no
+simple decision: :mod:`foreshard.routing.decide` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from foreshard.model import DefaultRule, Placement, RequestKind, RoutingTable
+from foreshard.routing.decision import Decision
+from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements, encoded
+from foreshard.routing.table import UNLISTED_EPOCH, default_partition
+
+
+class Target:
+    """Where requests of one kind go whose key's primary is on one partition; ``sent`` counts them.
+
+    ``before`` and ``behind`` are the parts of a written answer that stand around the epoch, ``size`` is the length of both.
+    """
+
+    __slots__ = ("address", "before", "behind", "code", "location", "partition", "reason", "role", "sent", "size", "version")
+
+    def __init__(
+        self, decision: Decision, location: str, address: str, version: int, before: bytes = b"", behind: bytes = b""
+    ) -> None:
+        self.partition, self.role, self.code, self.reason = decision.partition, decision.role, decision.code, decision.sentence
+        self.location, self.address, self.version = location, address, version
+        self.before, self.behind, self.size = before, behind, len(before) + len(behind)
+        self.sent = 0
+
+
+Found = tuple[int, Target]
+"""A key's epoch and its target."""
+
+
+class Routed(NamedTuple):
+    """One key's answer: its epoch, and the target that it shares with many others."""
+
+    key: str
+    epoch: int
+    target: Target
+
+
+Decide = Callable[[str, RequestKind], Decision]
+"""Decides for a key whose only copy is on a partition."""
+Prepare = Callable[[str, Decision], Target]
+"""Makes the target of a decision; raises where the partition is unknown."""
+
+
+class SimpleRoutes:
+    """Routes by one packed table; None where the key has shadows. ``…_bytes`` take the key as UTF-8 and are as fast."""
+
+    def __init__(self, table: RoutingTable, placements: PackedPlacements, decide: Decide, prepare: Prepare) -> None:
+        made = (Targets(kind, table.default_rule, placements, decide, prepare) for kind in RequestKind)
+        self._targets = {targets.kind: targets for targets in made}
+        writes, reads = self._targets[RequestKind.WRITE], self._targets[RequestKind.READ]
+        self.write, self.read = _by_text(writes), _by_text(reads)
+        self.write_bytes, self.read_bytes = _by_bytes(writes), _by_bytes(reads)
+
+    def used(self) -> Iterator[tuple[RequestKind, Target]]:
+        """Every target that requests were sent to since the last call to ``renew``."""
+        for kind, targets in self._targets.items():
+            for target in targets.named.values():
+                if target.sent:
+                    yield kind, target
+
+    def renew(self) -> None:
+        """Count anew; keep the targets that were used and whose decisions stand, and forget the others."""
+        for targets in self._targets.values():
+            targets.renew()
+
+
+class Targets:
+    """The targets of one kind that have been prepared, by the partition's name and by its number in the packed table."""
+
+    def __init__(
+        self, kind: RequestKind, rule: DefaultRule, placements: PackedPlacements, decide: Decide, prepare: Prepare
+    ) -> None:
+        self.kind, self.rule, self.placements = kind, rule, placements
+        self._decide, self._prepare = decide, prepare
+        self.named: dict[str, Target] = {}
+        self.numbered: list[Target | None] = [None] * len(placements.base.names)
+        self.choice = SHADOWED if kind is RequestKind.READ else 0
+        """The bits of a value that make a request one that has a choice."""
+
+    def renew(self) -> None:
+        """The lookups hold the list, so that it stays the same one."""
+        standing = {name: target for name, target in self.named.items() if target.sent and self._stands(target)}
+        self.named = standing
+        self.numbered[:] = [standing.get(name) for name in self.placements.base.names]
+        for target in standing.values():
+            target.sent = 0
+
+    def of(self, name: str) -> Target:
+        """The target of a partition."""
+        found = self.named.get(name)
+        if found is None:
+            found = self.named[name] = self._prepare(name, self._decide(name, self.kind))
+        return found
+
+    def at(self, number: int) -> Target:
+        """The target of a partition by its number."""
+        found = self.numbered[number] = self.of(self.placements.base.names[number])
+        return found
+
+    def elsewhere(self, key: str, row: Placement | None) -> Found | None:
+        """The epoch and the target of a key whose placement is not in the packed table; None where it has shadows."""
+        if row is None:
+            return UNLISTED_EPOCH, self.of(default_partition(self.rule, key))
+        return None if self.choice and row.shadows else (row.epoch, self.of(row.primary))
+
+    def _stands(self, target: Target) -> bool:
+        made = self._decide(target.partition, self.kind)
+        return made.sentence == target.reason and made.code == target.code
+
+
+def _by_text(targets: Targets) -> Callable[[str], Routed | None]:
+    """The lookup of a key, written out in one function: a call costs as much as the half of it."""
+    base, changed, numbered = targets.placements.base, targets.placements.changed, targets.numbered
+    slots, homes, seed, choice = base.slots, base.homes, base.seed, targets.choice
+    new, digest_of = tuple.__new__, xxh3_64_intdigest
+
+    def route(key: str) -> Routed | None:
+        if changed and (row := changed.get(key)) is not None:
+            return _named(key, targets.elsewhere(key, row))
+        try:
+            digest = digest_of(key.encode(), seed)
+        except UnicodeEncodeError:
+            digest = digest_of(encoded(key), seed)
+        at = (digest * homes >> 64) * 2
+        while (found := slots[at]) < digest:
+            at += 2
+        if found != digest or not (value := slots[at + 1]):
+            return _named(key, targets.elsewhere(key, None))
+        if value & choice:
+            return None
+        target = numbered[value & PRIMARY_MASK] or targets.at(value & PRIMARY_MASK)
+        target.sent += 1
+        return new(Routed, (key, value >> EPOCH_SHIFT, target))
+
+    return route
+
+
+def _by_bytes(targets: Targets) -> Callable[[bytes], Found | None]:
+    """The same for keys in UTF-8, without the key in the answer."""
+    base, changed, numbered = targets.placements.base, targets.placements.changed, targets.numbered
+    slots, homes, seed, choice, digest_of = base.slots, base.homes, base.seed, targets.choice, xxh3_64_intdigest
+
+    def route(key: bytes) -> Found | None:
+        if changed and (row := changed.get(key.decode())) is not None:
+            return _counted(targets.elsewhere(key.decode(), row))
+        digest = digest_of(key, seed)
+        at = (digest * homes >> 64) * 2
+        while (found := slots[at]) < digest:
+            at += 2
+        if found != digest or not (value := slots[at + 1]):
+            return _counted(targets.elsewhere(key.decode(), None))
+        if value & choice:
+            return None
+        target = numbered[value & PRIMARY_MASK] or targets.at(value & PRIMARY_MASK)
+        target.sent += 1
+        return value >> EPOCH_SHIFT, target
+
+    return route
+
+
+def _named(key: str, found: Found | None) -> Routed | None:
+    if found is None:
+        return None
+    found[1].sent += 1
+    return Routed(key, *found)
+
+
+def _counted(found: Found | None) -> Found | None:
+    if found is not None:
+        found[1].sent += 1
+    return found
+
+
+def simple_routes(table: RoutingTable, decide: Decide, prepare: Prepare) -> SimpleRoutes | None:
+    """The prepared decisions of a table; None unless it is packed."""
+    placements = table.placements
+    return SimpleRoutes(table, placements, decide, prepare) if isinstance(placements, PackedPlacements) else None

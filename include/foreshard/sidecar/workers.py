@@ -1,0 +1,101 @@
+"""Keeps the worker processes of a sidecar running: forks them, replaces one that dies, and ends them together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+STEADY_SECONDS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+END_SECONDS = 10.0
+"""How long the workers may take to end before they are killed."""
+
+Work = Callable[[int, int], None]
+"""Does a worker's work: its number, and a file descriptor that ends when the supervisor does."""
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT. Use it before any thread is started."""
+
+    def __init__(self, number: int, work: Work) -> None:
+        self._number, self._work = number, work
+        self._pids: dict[int, tuple[int, float]] = {}
+        self._waiting: dict[int, float] = {}
+        self._pauses = [FIRST_PAUSE] * number
+        self._life, self._hold = os.pipe()
+
+    def run(self) -> None:
+        """Return when all workers have ended."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for number in range(self._number):
+            self._start(number)
+        while True:
+            found = signal.sigtimedwait(SIGNALS, 0.5)
+            if found is not None and found.si_signo != signal.SIGCHLD:
+                break
+            self._reap()
+            for number in [n for n, at in self._waiting.items() if time.monotonic() >= at]:
+                self._start(number)
+        self._end()
+
+    def _start(self, number: int) -> None:
+        self._waiting.pop(number, None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            self._pids[pid] = (number, time.monotonic())
+            return
+        code = 1
+        try:
+            os.close(self._hold)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            self._work(number, self._life)
+            code = 0
+        except Exception:
+            log.exception("worker %d failed", number)
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid, status in self._ended():
+            number, began = self._pids.pop(pid)
+            now = time.monotonic()
+            steady = now - began >= STEADY_SECONDS
+            pause = self._pauses[number] = FIRST_PAUSE if steady else min(LONGEST_PAUSE, self._pauses[number] * 2)
+            why = f"signal {-status}" if status < 0 else f"code {status}"
+            log.error("worker %d (process %d) ended with %s; it is replaced in %.1f s", number, pid, why, pause)
+            self._waiting[number] = now + pause
+
+    def _ended(self) -> list[tuple[int, int]]:
+        found = []
+        for pid in list(self._pids):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                found.append((pid, os.waitstatus_to_exitcode(status)))
+        return found
+
+    def _end(self) -> None:
+        self._send(signal.SIGTERM)
+        deadline = time.monotonic() + END_SECONDS
+        while self._pids and time.monotonic() < deadline:
+            for pid, _ in self._ended():
+                del self._pids[pid]
+            time.sleep(0.02)
+        self._send(signal.SIGKILL)
+        for pid in self._pids:
+            os.waitpid(pid, 0)
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)

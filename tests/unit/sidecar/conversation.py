@@ -1,0 +1,159 @@
+"""Speaks to the sidecar's protocol in memory: bytes in, bytes out, and what the protocol does with its transport."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foreshard.sidecar.connections import Connections
+from foreshard.sidecar.endpoints import Endpoints
+from foreshard.sidecar.metrics import SidecarMetrics
+
+
+class Transport:
+    """Takes what is written; ``takes`` says how many bytes a client takes before it stops."""
+
+    def __init__(self, takes: int | None = None) -> None:
+        self.written, self.takes, self.high = bytearray(), takes, 0
+        self.reading, self.ended, self.closed, self.aborted = True, False, False, False
+        self.protocol: Any = None
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended
+        assert isinstance(data, bytes)
+        self.written += data
+        if self.takes is not None and not self.protocol._full and len(self.written) - self.takes > self.high:
+            self.protocol.pause_writing()
+
+    def take_all(self) -> None:
+        """The client takes everything from now on."""
+        self.takes = None
+        self.protocol.resume_writing()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
+        self.protocol.connection_lost(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.protocol.connection_lost(None)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One answer that was read from the bytes."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+async def refresh() -> int:
+    return 8
+
+
+def connections_of(service, *, refreshes: Callable[[], Any] = refresh, **more: Any) -> Connections:
+    """The server's side, without sockets."""
+    return Connections(Endpoints(service, SidecarMetrics(service), refreshes), **more)
+
+
+class Conversation:
+    """One connection to ``connections``."""
+
+    def __init__(self, connections: Connections, takes: int | None = None) -> None:
+        self.transport = Transport(takes)
+        self.protocol = connections.protocol()
+        self.transport.protocol = self.protocol
+        self.protocol.connection_made(self.transport)
+
+    async def say(self, *pieces: bytes) -> None:
+        """Send pieces, each when the server reads."""
+        for piece in pieces:
+            for _ in range(10_000):
+                if self.transport.reading or self.transport.is_closing():
+                    break
+                await asyncio.sleep(0)
+            if not self.transport.is_closing():
+                self.protocol.data_received(piece)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything that is under way come to its end."""
+        for number in range(10_000):
+            await asyncio.sleep(0)
+            if number > 50 and not self.protocol._held and not self.protocol._busy:
+                break
+
+    def answers(self, methods: Sequence[str] = ()) -> list[Received]:
+        """Everything that was answered; every byte belongs to an answer."""
+        return read_answers(bytes(self.transport.written), methods)
+
+
+def read_answers(data: bytes, methods: Sequence[str] = ()) -> list[Received]:
+    """Cut a stream into answers; raise where it is no sequence of whole ones."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        lines = head.decode("ascii").split("\r\n")
+        version, status, _ = lines[0].split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = dict(line.split(": ", 1) for line in lines[1:])
+        assert len(headers) == len(lines) - 1
+        method = methods[len(found)] if len(found) < len(methods) else "GET"
+        length = 0 if status == "100" or method == "HEAD" else int(headers["content-length"])
+        assert len(data) >= length
+        found.append(Received(int(status), headers, data[:length]))
+        data = data[length:]
+    return found
+
+
+def request(method: str, target: str | bytes, body: bytes | None = None, *headers: str) -> bytes:
+    """A request's bytes."""
+    path = target if isinstance(target, bytes) else target.encode()
+    lines = [f"{method} ".encode() + path + b" HTTP/1.1", b"host: sidecar", *(header.encode() for header in headers)]
+    if body is not None:
+        lines.append(b"content-length: %d" % len(body))
+    return b"\r\n".join([*lines, b"", b""]) + (body or b"")
+
+
+def ask(
+    service, method: str, target: str | bytes, *, content: bytes | None = None, document: Any = None, refreshes=refresh
+) -> Received:
+    """One request on a connection that has had another one before, so that it may be answered from what is prepared."""
+    body = content if document is None else json.dumps(document).encode()
+
+    async def twice() -> list[Received]:
+        conversation = Conversation(connections_of(service, refreshes=refreshes))
+        await conversation.say(request("GET", "/healthz"), request(method, target, body))
+        return conversation.answers(["GET", method])
+
+    _, answer = asyncio.run(twice())
+    return answer
