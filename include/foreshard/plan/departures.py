@@ -89,4 +89,5 @@ def _obstacle(view: Outlook, keys: IntArray, obstacle: str, row: int) -> str:
         return "pinned"
     if not (view.snapshot.rules.home[row] & view.snapshot.active).any():
         return "nowhere_allowed"
-    return "shadowed" if view.has_shadow(keys).all() else obstacle
+    standing = {shadow.key for shadow in view.snapshot.shadows}
+    return "shadowed" if standing.issuperset(keys.tolist()) else obstacle

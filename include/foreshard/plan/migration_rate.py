@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
+from foreshard.model import FloatArray
+
 FEWEST_SAMPLES = 5
 """Fewer moves than this say nothing about the rate; the default stands."""
 OUTLIER = 5.0
@@ -35,9 +37,15 @@ def measure_rate(moves: Sequence[tuple[float, float]], default: MigrationRate) -
     if len(moves) < FEWEST_SAMPLES:
         return default
     size, seconds = np.array(moves, np.float64).T
-    (fixed, per_byte), _ = nnls(np.stack([np.ones_like(size), size], axis=1), seconds)
+    fixed, per_byte = _fit(size, seconds)
     usual = seconds <= OUTLIER * np.maximum(fixed + per_byte * size, 1e-3)
-    size, seconds = size[usual], seconds[usual]
-    (fixed, per_byte), _ = nnls(np.stack([np.ones_like(size), size], axis=1), seconds)
+    fixed, per_byte = _fit(size[usual], seconds[usual])
     rate = 1.0 / per_byte if per_byte > 0 else default.bytes_per_second
-    return MigrationRate(float(fixed), float(rate), len(size))
+    return MigrationRate(fixed, rate, int(usual.sum()))
+
+
+def _fit(size: FloatArray, seconds: FloatArray) -> tuple[float, float]:
+    """Seconds per move and per byte; the two columns are scaled alike, so that neither drowns in rounding."""
+    unit = max(float(size.max(initial=0.0)), 1.0)
+    (fixed, per_unit), _ = nnls(np.stack([np.ones_like(size), size / unit], axis=1), seconds)
+    return float(fixed), float(per_unit) / unit

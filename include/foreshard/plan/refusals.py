@@ -138,7 +138,7 @@ def _reach(view: Outlook, partition: int, hour: int) -> tuple[BoolArray, float]:
         return others, 0.0
     may: BoolArray = np.logical_and(rules.home, others)
     may[rules.fixed] = False
-    held = keys[~may.any(axis=1)[rules.row[keys]]]
+    held = keys[~np.asarray(may.any(axis=1))[rules.row[keys]]]
     load = float(snapshot.demand.mean[held, hour].sum()) / SECONDS_PER_HOUR
     return np.asarray(may[np.unique(rules.row[keys])].any(axis=0)), load / float(view.capacity[partition])
 

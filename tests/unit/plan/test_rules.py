@@ -143,7 +143,8 @@ def test_a_key_against_its_rule_gives_up_its_shadows_before_it_moves(ruled):
     assert not plan.moves
     assert [removal.reason.code for removal in plan.removals] == ["primary_against_rule"]
     (refusal,) = plan.refusals
-    assert refusal.reason.facts["obstacle"] == "no_target_fits" or "shadows have to be gone" in refusal.reason.sentence
+    assert refusal.reason.facts["obstacle"] == "shadowed"
+    assert refusal.reason.sentence.endswith("its shadows have to be gone first; this plan removes them")
 
 
 def test_a_pinned_hot_key_may_be_shadowed(ruled):

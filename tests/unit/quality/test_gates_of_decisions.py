@@ -11,11 +11,14 @@ from foreshard.model import (
     Partition,
     PartitionState,
     Placement,
+    PlacementRule,
     Plan,
     Reason,
     RoutingTable,
+    RuleKind,
     ShadowCopy,
 )
+from foreshard.placement import PlacementRules
 from foreshard.quality.gates import check_plan, check_table
 from foreshard.settings import PlanSettings
 
@@ -48,6 +51,16 @@ def plan(**changes: Any) -> Plan:
 class TestPlan:
     def check(self, made: Plan, limits: PlanSettings | None = None) -> tuple[str, ...]:
         return failures(check_plan(made, PARTITIONS, limits or PlanSettings()))
+
+    def test_a_move_or_shadow_against_a_placement_rule_fails(self) -> None:
+        rules = PlacementRules(
+            [PlacementRule(RuleKind.PIN, "a", partition_id="p1"), PlacementRule(RuleKind.RESIDENCY, "b", locations=("y",))]
+        )
+        made = plan(moves=(move("a"), move("c")), shadows=(shadow("h"), shadow("b")))
+        assert failures(check_plan(made, PARTITIONS, PlanSettings(), rules)) == (
+            "1 of 2 moves break a placement rule ('a' is pinned to p1)",
+            "1 of 2 shadows break a placement rule ('b' must stay in y)",
+        )
 
     def test_a_plan_that_relieves_passes(self) -> None:
         assert self.check(plan(moves=(move(),), shadows=(shadow("h"),), removals=(shadow("old"),))) == ()

@@ -1,0 +1,78 @@
+"""How fast moves go, when a plan's moves are finished, and what is said where that is too late."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foreshard.load import ServingRule
+from foreshard.plan.migration_rate import MigrationRate, measure_rate
+from foreshard.plan.planner import make_plan
+from foreshard.plan.snapshot import PlanPolicy
+
+MIB = 2.0**20
+POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_bytes=2.0**50, gigabyte_price=0.0)
+DEFAULT = MigrationRate(60.0, 5 * MIB)
+
+
+class TestRate:
+    @given(st.floats(0, 100), st.floats(0.01, 500), st.lists(st.floats(0, 1e11), min_size=6, max_size=30, unique=True))
+    def test_moves_that_keep_to_a_rate_show_it(self, seconds, mib_per_second, sizes):
+        rate = measure_rate([(size, seconds + size / mib_per_second / MIB) for size in sizes], DEFAULT)
+        assert rate.measured == len(sizes)
+        for size in sizes:
+            assert rate.seconds(size) == pytest.approx(seconds + size / mib_per_second / MIB, rel=1e-3, abs=1e-2)
+
+    def test_a_move_that_waited_for_something_does_not_count(self):
+        sizes = [10 * MIB * n for n in range(1, 20)]
+        rate = measure_rate([*((size, 2 + size / (10 * MIB)) for size in sizes), (50 * MIB, 9000.0)], DEFAULT)
+        assert rate.measured == 19
+        assert rate.seconds(100 * MIB) == pytest.approx(12, rel=0.05)
+
+    def test_too_few_moves_leave_the_default(self):
+        assert measure_rate([(MIB, 1.0)] * 4, DEFAULT) is DEFAULT
+
+    def test_moves_of_nothing_show_their_fixed_time_and_leave_the_default_bandwidth(self):
+        assert measure_rate([(0.0, 3.0)] * 5, DEFAULT) == MigrationRate(pytest.approx(3.0), 5 * MIB, 5)
+
+
+class TestSchedule:
+    def relieved(self, world, rate, key_bytes=1000.0, quiet_hours=3):
+        """A partition that needs its relief after some quiet hours."""
+        calm, busy = [1.0] * quiet_hours, [4.5] * 2
+        loads = [[*calm, *busy], [*calm, *busy], [*calm, *[1.0] * 2]]
+        snapshot = world(loads, [0, 0, 1], [10, 10], key_bytes=key_bytes)
+        return make_plan(replace(snapshot, migration=rate), POLICY)
+
+    def test_a_move_that_is_finished_before_the_hour_that_needs_it_says_when(self, world):
+        plan = self.relieved(world, MigrationRate(90.0, MIB))
+        (move,) = plan.moves
+        facts = move.reason.facts
+        assert facts["needed_by"] == "2024-03-05T11:00:00+00:00"
+        assert facts["finished_by"] == "2024-03-05T08:01:30+00:00"
+        assert facts["in_time"]
+        assert not plan.warnings
+
+    def test_a_move_that_cannot_be_finished_in_time_is_planned_with_a_warning(self, world):
+        plan = self.relieved(world, MigrationRate(0.0, MIB, 37), key_bytes=4 * 3600 * MIB)
+        (move,) = plan.moves
+        assert not move.reason.facts["in_time"]
+        (warning,) = plan.warnings
+        assert (warning.partition_id, warning.reason.code) == ("p0", "finishes_late")
+        assert warning.reason.sentence == (
+            "p0 needs its relief by Tue 11:00; at 1 MiB/s and 0 s per move (measured over 37 moves)"
+            " it comes at Tue 12:00, 60 min late"
+        )
+        assert warning.reason.facts["late_seconds"] == 3600.0
+        assert warning.reason.facts["measured_moves"] == 37
+
+    def test_the_most_urgent_move_goes_first_and_movers_work_side_by_side(self, world):
+        loads = [[1, 4.5], [1, 4.5], [4.6, 4.5], [4.6, 4.5], [1, 1], [1, 1]]
+        snapshot = world(loads, [0, 0, 1, 1, 2, 3], [10] * 4)
+        plan = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), replace(POLICY, parallel_moves=1))
+        assert [move.source for move in plan.moves] == ["p1", "p0"]
+        assert [move.reason.facts["finished_by"][14:19] for move in plan.moves] == ["01:40", "03:20"]
+        both = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), POLICY)
+        assert [move.reason.facts["finished_by"][14:19] for move in both.moves] == ["01:40", "01:40"]
+        assert "needs its relief now" in both.warnings[0].reason.sentence
