@@ -1,8 +1,8 @@
-"""Access records to Kafka: JSON with the standard columns, keyed by the partitionable key, stamped with the access's own time.
+"""Access records to Kafka: JSON with the standard columns, keyed by the partitionable key, at the access's own time.
 
-``emit`` puts a record into librdkafka's bounded buffer and returns; a thread delivers. A record is dropped, and counted,
-where the buffer is full (Kafka has been down for long) or where Kafka has not taken it for ``give_up`` seconds. Delivery is
-idempotent, so that a resent batch leaves no duplicates.
+``emit`` puts a record into a bounded buffer and returns; a thread encodes, sends and hears of the delivery. A record is
+dropped, and counted, where ``buffer`` records are on their way already (Kafka has been down for long, or is slower than the
+app) or where Kafka has not taken it for ``give_up`` seconds. Delivery is idempotent: a resent batch leaves no duplicates.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import json
 import os
 import threading
 import time
+import weakref
+from collections import deque
 from datetime import UTC
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from foreshard.model import AccessRecord
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.02
+_INHERITED: list[object] = []
+"""Producers of the parents of a forked process: their threads are not here, so ending them would wait for ever."""
 
 
 class KafkaAccessEmitter:
     """An :class:`foreshard.ports.access_records.AccessEmitter`; safe to use from several threads, and after a fork."""
 
     def __init__(self, bootstrap: str, topic: str, *, buffer: int = 100_000, give_up: float = 300.0) -> None:
-        self._topic = topic
+        self._topic, self._buffer = topic, buffer
         self._config: dict[str, str | int | float | bool] = {
             "bootstrap.servers": bootstrap,
             "client.id": "foreshard-client",
@@ -36,9 +40,12 @@ class KafkaAccessEmitter:
             "message.timeout.ms": int(give_up * 1000),
             "log_level": 0,
         }
-        self._lock = threading.Lock()
         self._dropped = 0
+        self._closed = False
+        self._forget()
         self._start()
+        itself = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (forget := itself()) and forget())
 
     @property
     def dropped(self) -> int:
@@ -47,13 +54,73 @@ class KafkaAccessEmitter:
 
     def emit(self, record: AccessRecord) -> None:
         """Queue one record; after ``close`` it is dropped."""
-        if self._process != os.getpid():
-            with self._lock:
-                if self._process != os.getpid():
-                    self._start()
-        if self._stopped.is_set():
-            self._drop()
+        with self._lock:
+            if self._closed or self._waiting() >= self._buffer:
+                self._dropped += 1
+                return
+            self._records.append(record)
+        if not self._started:
+            self._start()
+
+    def flush(self, timeout: float) -> int:
+        """Wait for the deliveries; return how many records still wait."""
+        deadline = time.monotonic() + timeout
+        while self._started:
+            self._send_all()
+            self._producer.flush(max(0.0, deadline - time.monotonic()))
+            if not self._waiting() or time.monotonic() >= deadline:
+                break
+        return self._waiting()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Deliver what waits, count the rest as dropped, and end the thread."""
+        if self._closed:
             return
+        left = self.flush(timeout)
+        self._closed = True
+        self._stopped.set()
+        if self._started:
+            self._thread.join(timeout=1.0)
+            if left:
+                self._producer.purge()
+                self._producer.flush(1.0)
+
+    def _waiting(self) -> int:
+        """Records that are neither delivered nor given up (librdkafka's own count has its requests in it as well)."""
+        return len(self._records) + self._queued - self._settled
+
+    def _forget(self) -> None:
+        """Begin without records, threads and locks: what a forked child inherits of these is its parent's."""
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._records: deque[AccessRecord] = deque()
+        self._queued = self._settled = 0
+        self._stopped = threading.Event()
+        self._started = False
+
+    def _start(self) -> None:
+        with self._sending:
+            if self._started:
+                return
+            _INHERITED.append(self.__dict__.get("_producer"))
+            self._producer = Producer({**self._config, "error_cb": lambda _error: None})
+            self._thread = threading.Thread(target=self._deliver, name="foreshard-access", daemon=True)
+            self._thread.start()
+            self._started = True
+
+    def _deliver(self) -> None:
+        while not self._stopped.is_set():
+            self._send_all()
+            self._producer.poll(POLL_SECONDS)
+
+    def _send_all(self) -> None:
+        with self._sending:
+            while self._records:
+                self._send(self._records[0])
+                with self._lock:
+                    self._records.popleft()
+                    self._queued += 1
+
+    def _send(self, record: AccessRecord) -> None:
         moment = record.timestamp.replace(tzinfo=UTC) if record.timestamp.tzinfo is None else record.timestamp
         try:
             self._producer.produce(
@@ -63,54 +130,19 @@ class KafkaAccessEmitter:
                 timestamp=max(0, round(moment.timestamp() * 1000)),
                 on_delivery=self._delivered,
             )
-        except (BufferError, KafkaException):
-            self._drop()
-        else:
-            with self._lock:
-                self._queued += 1
-
-    def flush(self, timeout: float) -> int:
-        """Wait for the deliveries; return how many records still wait."""
-        deadline = time.monotonic() + timeout
-        self._producer.flush(timeout)
-        while (left := self._waiting()) and time.monotonic() < deadline:
-            self._producer.flush(max(0.0, deadline - time.monotonic()))
-        return left
-
-    def close(self, timeout: float = 5.0) -> None:
-        """Deliver what waits, count the rest as dropped, and end the thread."""
-        if self._stopped.is_set():
-            return
-        left = self.flush(timeout) if self._process == os.getpid() else 0
-        self._stopped.set()
-        self._thread.join(timeout=1.0)
-        if left:
-            self._producer.purge()
-            self._producer.flush(1.0)
-
-    def _waiting(self) -> int:
-        """Records that are neither delivered nor given up (librdkafka's own count has its requests in it as well)."""
-        with self._lock:
-            return self._queued - self._settled
-
-    def _start(self) -> None:
-        self._queued = self._settled = 0
-        self._producer = Producer({**self._config, "error_cb": lambda _error: None})
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(
-            target=_deliver, args=(self._producer, self._stopped), name="foreshard-access", daemon=True
-        )
-        self._thread.start()
-        self._process = os.getpid()
+        except (BufferError, KafkaException, ValueError, TypeError):
+            self._lost()
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._lost()
+            return
         with self._lock:
             self._settled += 1
-        if error is not None:
-            self._drop()
 
-    def _drop(self) -> None:
+    def _lost(self) -> None:
         with self._lock:
+            self._settled += 1
             self._dropped += 1
 
 
@@ -127,8 +159,3 @@ def encode(record: AccessRecord) -> bytes:
         "cost": record.cost,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _deliver(producer: Producer, stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        producer.poll(POLL_SECONDS)

@@ -79,12 +79,14 @@ class AsyncRoutedReads:
                 return await anext(found, None)
         self._check_options("find_one", options)
 
-        async def first(plan: ReadPlan) -> Document | None:
-            collection = self._reader.collection(plan.parts[0])
-            found: Document | None = await settled(collection.find_one(filter, projection, skip=skip, sort=sort, **options))
-            return found
-
-        return await self._read(keys, filter or {}, request, first)
+        if options:
+            self._check_options("find_one", options)
+        said, started = self._recorder.current(request), self._recorder.start()
+        plan, document = await self._reader.one(
+            keys[0], _wish(said), lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options)
+        )
+        self._record_read(said, plan, started)
+        return document
 
     async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
         """How many documents match."""

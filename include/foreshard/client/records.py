@@ -41,7 +41,9 @@ class Request:
         return replace(outer, **given)
 
 
-_CURRENT: ContextVar[Request] = ContextVar("foreshard_request", default=Request())  # noqa: B039 (frozen)
+_NOTHING = Request()
+_CURRENT: ContextVar[Request] = ContextVar("foreshard_request", default=_NOTHING)
+PSEUDONYMS_KEPT = 4_096
 
 
 class Recorder:
@@ -63,6 +65,8 @@ class Recorder:
         self._emitter, self._user_key, self._default = emitter, user_key, default
         self._measure, self._clock = measure, clock
         self._warned = False
+        self._completed = (_NOTHING, _NOTHING.over(default))
+        self._pseudonyms: dict[str, str] = {}
 
     @contextmanager
     def request(self, request: Request) -> Iterator[Request]:
@@ -76,10 +80,14 @@ class Recorder:
 
     def current(self, call: str | Request | None = None) -> Request:
         """The request of an operation that was called with ``request=call``."""
-        around = _CURRENT.get().over(self._default)
+        said = _CURRENT.get()
+        around, whole = self._completed
+        if said is not around:
+            whole = said.over(self._default)
+            self._completed = said, whole
         if call is None:
-            return around
-        return (Request(call) if isinstance(call, str) else call).over(around)
+            return whole
+        return (Request(call) if isinstance(call, str) else call).over(whole)
 
     def start(self) -> float:
         """The moment from which a cost is measured."""
@@ -92,7 +100,7 @@ class Recorder:
         cost = (time.perf_counter() - started) * 1000 if self._measure else None
         try:
             moment = request.timestamp or self._clock()
-            user = pseudonym(self._user_key, request.user) if request.user is not None and self._user_key else None
+            user = self._pseudonym(request.user) if request.user is not None and self._user_key else None
             kind = request.request_type or verb
             listed = tuple(keys)
             share = cost / len(listed) if cost is not None and listed else None
@@ -102,6 +110,15 @@ class Recorder:
             if not self._warned:
                 self._warned = True
                 logger.exception("an access record could not be made; more of these are not reported")
+
+    def _pseudonym(self, user: str) -> str:
+        """The user's pseudonym, made once for a user who comes often."""
+        known = self._pseudonyms.get(user)
+        if known is None:
+            if len(self._pseudonyms) >= PSEUDONYMS_KEPT:
+                self._pseudonyms.clear()
+            known = self._pseudonyms[user] = pseudonym(self._user_key or b"", user)
+        return known
 
     def flush(self, timeout: float) -> int:
         """Wait until the records are delivered; return how many are not."""

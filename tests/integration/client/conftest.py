@@ -10,15 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
+from tests.integration.client.looped import Loop, Looped
 
 from foreshard.adapters.mongo_fence import MongoFence
 from foreshard.client.connections import Connections
-from foreshard.client.routed_client import ClientOptions, RoutedClient
+from foreshard.client.routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 
-DEFAULTS = ClientOptions()
+DEFAULTS = ClientOptions(deadline=2.0)
+PATIENCE = {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": 300}
 
 
 @dataclass
@@ -129,10 +131,7 @@ def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Call
     made: list[RoutedClient] = []
 
     def make(options: ClientOptions = DEFAULTS, **parts: object) -> RoutedClient:
-        def connect(uri: str) -> MongoClient:
-            return MongoClient(uri, tz_aware=True, w="majority", serverSelectionTimeoutMS=300)
-
-        connections = Connections(connect)
+        connections = Connections(lambda uri: MongoClient(uri, **PATIENCE))
         made.append(RoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options, **parts))
         return made[-1]
 
@@ -146,10 +145,29 @@ def client(make_client: Callable[..., RoutedClient]) -> RoutedClient:
     return make_client()
 
 
+@pytest.fixture(params=["sync", "async"])
+def make_things(request, make_client, answerer: Answerer, sharded: ShardedCollection) -> Iterator[Callable[..., object]]:
+    """Builds routed collections, once of the synchronous and once of the asynchronous client."""
+    if request.param == "sync":
+        yield lambda options=DEFAULTS: make_client(options)[sharded.database][sharded.collection]
+        return
+    loop, made = Loop(), []
+
+    def make(options: ClientOptions = DEFAULTS) -> Looped:
+        connections = Connections(lambda uri: AsyncMongoClient(uri, **PATIENCE))
+        made.append(AsyncRoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options))
+        return Looped(made[-1][sharded.database][sharded.collection], loop)
+
+    yield make
+    for client in made:
+        loop.run(client.close())
+    loop.close()
+
+
 @pytest.fixture
-def things(client: RoutedClient, sharded: ShardedCollection):
+def things(make_things: Callable[..., object]) -> object:
     """The routed collection."""
-    return client[sharded.database][sharded.collection]
+    return make_things()
 
 
 @pytest.fixture

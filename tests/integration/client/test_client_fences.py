@@ -64,10 +64,8 @@ def test_a_write_waits_for_a_key_that_is_still_being_moved(things, stand, answer
     assert (stand["alpha"].find_one()["n"], stand["beta"].find_one()["n"]) == (0, 1)
 
 
-def test_a_fence_that_outlasts_the_deadline_is_reported_and_nothing_is_applied(
-    make_client, sharded, stand, answerer, fences
-) -> None:
-    things = make_client(ClientOptions(deadline=0.2))[sharded.database][sharded.collection]
+def test_a_fence_that_outlasts_the_deadline_is_reported_and_nothing_is_applied(make_things, stand, answerer, fences) -> None:
+    things = make_things(ClientOptions(deadline=0.2))
     answerer.place("k", "alpha")
     things.insert_many([{"_id": 1, "station": "k", "n": 0}, {"_id": 2, "station": "other", "n": 0}])
     fences["alpha"].fence(["k"])
@@ -126,10 +124,8 @@ def test_documents_of_a_moved_key_are_seen_once_while_the_old_place_still_holds_
     assert things.count_documents({}) == 10
 
 
-def test_an_update_or_delete_that_finds_nothing_asks_again_before_it_says_so(
-    make_client, sharded, stand, answerer, fences
-) -> None:
-    things = make_client(ClientOptions(keep_routes=60.0))[sharded.database][sharded.collection]
+def test_an_update_or_delete_that_finds_nothing_asks_again_before_it_says_so(make_things, stand, answerer, fences) -> None:
+    things = make_things(ClientOptions(keep_routes=60.0))
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 0})
     stand["beta"].insert_many(list(stand["alpha"].find()))

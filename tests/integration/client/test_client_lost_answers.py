@@ -67,11 +67,8 @@ def proxy(partition_clients, answerer) -> Iterator[CuttingProxy]:
     made.close()
 
 
-def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_never_doubled(
-    make_client, sharded, stand, answerer, proxy
-) -> None:
-    client = make_client()
-    things = client[sharded.database][sharded.collection]
+def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_never_doubled(make_things, stand, answerer, proxy) -> None:
+    things = make_things()
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 0})
     proxy.cut.set()
@@ -80,12 +77,10 @@ def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_never_double
     assert "\n" not in str(lost.value)
     assert (lost.value.keys, lost.value.partition_id, lost.value.operation) == (("k",), "alpha", "update_one")
     assert stand["alpha"].find_one()["n"] == 1
-    client.close()
 
 
-def test_a_bulk_write_whose_answer_was_lost_says_what_is_in_doubt(make_client, sharded, answerer, stand, proxy) -> None:
-    client = make_client()
-    things = client[sharded.database][sharded.collection]
+def test_a_bulk_write_whose_answer_was_lost_says_what_is_in_doubt(make_things, answerer, stand, proxy) -> None:
+    things = make_things()
     answerer.place("k", "alpha")
     answerer.place("m", "beta")
     things.insert_one({"_id": 0, "station": "k"})
@@ -94,7 +89,6 @@ def test_a_bulk_write_whose_answer_was_lost_says_what_is_in_doubt(make_client, s
         things.insert_many([{"_id": f"{i}", "station": key} for i, key in enumerate("mmkkm")])
     assert (lost.value.confirmed, lost.value.in_doubt, lost.value.not_attempted) == (2, (2, 3), (4,))
     assert sorted(d["_id"] for d in stand["beta"].find()) == ["0", "1"]
-    client.close()
 
 
 def test_a_partition_that_is_down_is_named_and_nothing_is_in_doubt(things, answerer, sharded) -> None:

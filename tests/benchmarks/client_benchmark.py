@@ -1,0 +1,241 @@
+"""What routing costs an app: ``find_one`` by key, routed against plain pymongo, on a real mongod, interleaved.
+
+A real sidecar runs beside it. Every round asks each client for the same document, in turn, so that whatever the machine does
+meanwhile meets all of them. ``goal``: 1.15 times plain pymongo's median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from statistics import quantiles
+from typing import Any
+
+import httpx
+from pymongo import AsyncMongoClient, MongoClient
+from rich.console import Console
+from rich.table import Table
+
+from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
+from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+from foreshard.adapters.mongo_routing import MongoRoutingStore
+from foreshard.client import AsyncRoutedClient, RoutedClient
+from foreshard.client.connections import Connections
+from foreshard.client.records import Request
+from foreshard.client.sidecar_routes import SidecarRoutes
+from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.settings import CollectionSetting, Settings
+from foreshard.stack.kafka import Kafka
+from foreshard.stack.mongod import Mongod
+from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+
+GOAL = 1.15
+DOCUMENTS = 2_000
+PLAIN, ROUTED, RECORDED, MEASURED, ASKING = (
+    "pymongo",
+    "routed, in process",
+    "routed, with access records",
+    "routed, with records and costs",
+    "routed, by HTTP (kept 0.5 s)",
+)
+ASYNC_PLAIN, ASYNC_ROUTED = "async pymongo", "async routed, in process"
+
+Ask = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the benchmark stands on."""
+
+    settings: Settings
+    url: str
+    partition: str
+    bootstrap: str
+
+
+@contextmanager
+def stage(keys: int) -> Iterator[Stage]:
+    """Control and one partition, a table of so many keys, Kafka, the sidecar."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as cleanup:
+        folder = Path(name)
+        control, alpha = (Mongod(n, free_port(), folder / n) for n in ("control", "alpha"))
+        kafka = Kafka(free_port(), free_port(), folder / "kafka")
+        for service in (control, alpha, kafka):
+            cleanup.callback(service.stop)
+            service.start()
+        settings = Settings(
+            control_uri=control.uri,
+            collections=(CollectionSetting(database="app", collection="things", key_field="k"),),
+            data_dir=folder / "data",
+            user_key="s" * 32,
+            kafka_bootstrap=f"127.0.0.1:{kafka.port}",
+        )
+        publish(settings, alpha, keys)
+        spec, url = sidecar(settings, folder)
+        cleanup.callback(stop, spec.pid_path)
+        wait_until_ready("sidecar", url, lambda: ready(url), spec, patience=120)
+        while not (settings.data_dir / "routing" / "table.frt").exists():
+            time.sleep(0.05)
+        yield Stage(settings, url, alpha.uri, settings.kafka_bootstrap)
+
+
+def publish(settings: Settings, alpha: Mongod, keys: int) -> None:
+    """Documents on the partition, and the table that says so."""
+    with MongoClient(alpha.uri) as client:
+        things = client["app"]["things"]
+        things.insert_many({"_id": n, "k": f"key {n}", "text": "x" * 200} for n in range(DOCUMENTS))
+        things.create_index("k")
+    with MongoClient(settings.control_uri.get_secret_value(), tz_aware=True) as client:
+        database = client[settings.control_database]
+        home = [Location("Home", 37.0, -122.0)]
+        MongoPartitionRegistry(database).register([Partition("alpha", "Home", 1e6, alpha.uri)], home)
+        placements = {f"key {n}": Placement(f"key {n}", "alpha") for n in range(keys)}
+        table = RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC))
+        MongoRoutingStore(database).initialise(table)
+
+
+def sidecar(settings: Settings, folder: Path) -> tuple[ProcessSpec, str]:
+    """Start the sidecar."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "FORESHARD_CONTROL_URI": settings.control_uri.get_secret_value(),
+        "FORESHARD_DATA_DIR": str(settings.data_dir),
+    }
+    command = (str(Path(sys.executable).parent / "foreshard"), "sidecar", "--port", str(port))
+    spec = ProcessSpec("sidecar", command, folder / "sidecar", environment)
+    start(spec)
+    return spec, f"http://127.0.0.1:{port}"
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def interleaved(clients: dict[str, Ask], rounds: int) -> dict[str, list[float]]:
+    """Microseconds of each client's answers; the first hundred rounds warm up and don't count."""
+    random, taken = Random(7), {name: [] for name in clients}
+    for _ in range(rounds + 100):
+        key = f"key {random.randrange(DOCUMENTS)}"
+        names = list(clients)
+        random.shuffle(names)
+        for name in names:
+            begun = time.perf_counter_ns()
+            found = clients[name](key)
+            taken[name].append((time.perf_counter_ns() - begun) / 1000)
+            if found["k"] != key:
+                raise RuntimeError(f"{name} answered {found!r} for {key!r}")
+    return {name: times[100:] for name, times in taken.items()}
+
+
+def synchronous(on: Stage, rounds: int) -> dict[str, list[float]]:
+    """All synchronous clients."""
+    with ExitStack() as cleanup:
+        plain = cleanup.enter_context(MongoClient(on.partition, tz_aware=True, w="majority"))["app"]["things"]
+
+        def routed(**options: Any) -> Ask:
+            client = cleanup.enter_context(
+                RoutedClient.from_settings(on.settings, sidecar_url=on.url, location="Home", **options)
+            )
+            return lambda key: client["app"]["things"].find_one({"k": key})
+
+        connections = Connections(lambda uri: MongoClient(uri, tz_aware=True, w="majority"))
+        asking = cleanup.enter_context(
+            RoutedClient(SidecarRoutes(on.url), connections, on.settings.sharded_collections, request=Request(location="Home"))
+        )
+        from foreshard.client import ClientOptions
+
+        clients: dict[str, Ask] = {
+            PLAIN: lambda key: plain.find_one({"k": key}),
+            ROUTED: routed(access_records=False),
+            RECORDED: routed(user="rider 17"),
+            MEASURED: routed(user="rider 17", options=ClientOptions(measure_cost=True)),
+            ASKING: lambda key: asking["app"]["things"].find_one({"k": key}),
+        }
+        return interleaved(clients, rounds)
+
+
+async def asynchronous(on: Stage, rounds: int) -> dict[str, list[float]]:
+    """The asynchronous clients, one request at a time."""
+    random, taken = Random(7), {name: [] for name in (ASYNC_PLAIN, ASYNC_ROUTED)}
+    async with (
+        AsyncMongoClient(on.partition, tz_aware=True, w="majority") as plain,
+        AsyncRoutedClient.from_settings(on.settings, sidecar_url=on.url, access_records=False) as routed,
+    ):
+        things = {ASYNC_PLAIN: plain["app"]["things"], ASYNC_ROUTED: routed["app"]["things"]}
+        for _ in range(rounds + 100):
+            key = f"key {random.randrange(DOCUMENTS)}"
+            for name in random.sample(sorted(things), 2):
+                begun = time.perf_counter_ns()
+                await things[name].find_one({"k": key})
+                taken[name].append((time.perf_counter_ns() - begun) / 1000)
+    return {name: times[100:] for name, times in taken.items()}
+
+
+def emitting(on: Stage, records: int = 20_000) -> dict[str, float]:
+    """Microseconds that one access record costs the app's thread, and what became of the records."""
+    from foreshard.client.records import Recorder
+
+    emitter = KafkaAccessEmitter(on.bootstrap, "bench")
+    recorder = Recorder(emitter, b"secret", Request(user="rider 17", location="Home"))
+    said = recorder.current()
+    begun = time.perf_counter()
+    for number in range(records):
+        recorder.record(said, (f"key {number}",), "read", 0.0)
+    each = (time.perf_counter() - begun) / records * 1e6
+    emitter.close(30)
+    return {"microseconds": each, "records": records, "dropped": emitter.dropped}
+
+
+def main() -> None:
+    """Run, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("var/bench/client.json"))
+    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=4_000)
+    options = parser.parse_args()
+    with stage(options.keys) as on:
+        taken = synchronous(on, options.rounds)
+        taken |= asyncio.run(asynchronous(on, options.rounds))
+        record = emitting(on)
+    results: dict[str, Any] = {
+        "made_at": datetime.now(UTC).isoformat(),
+        "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()},
+        "keys": options.keys,
+        "rounds": options.rounds,
+        "goal_ratio": GOAL,
+        "access_record": record,
+    }
+    table = Table("find_one by key", title="microseconds; ratio of the medians to pymongo of the same kind")
+    for name in ("p50", "p90", "p99", "ratio"):
+        table.add_column(name, justify="right")
+    for name, times in taken.items():
+        cuts = quantiles(times, n=100)
+        base = quantiles(taken[ASYNC_PLAIN if name.startswith("async") else PLAIN], n=100)[49]
+        results[name] = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "ratio": cuts[49] / base}
+        table.add_row(name, *(f"{cuts[n]:.0f}" for n in (49, 89, 98)), f"{cuts[49] / base:.3f}")
+    Console().print(table)
+    print(
+        f"one access record costs the app {record['microseconds']:.1f} µs; {record['dropped']} of {record['records']} dropped"
+    )
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()

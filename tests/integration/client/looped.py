@@ -1,0 +1,66 @@
+"""Lets the tests of the synchronous client run on the asynchronous one: each call goes to an event loop in another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Loop:
+    """One event loop in one thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+class Looped:
+    """A routed collection or cursor of the asynchronous client, used like the synchronous one."""
+
+    def __init__(self, inner: Any, loop: Loop) -> None:
+        self._inner, self._loop = inner, loop
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self._plain(attribute(*arguments, **options))
+
+        return call
+
+    def __iter__(self) -> Looped:
+        return self
+
+    def __next__(self) -> Any:
+        async def step() -> Any:
+            return await anext(self._inner, None)
+
+        document = self._loop.run(step())
+        if document is None:
+            raise StopIteration
+        return document
+
+    def __enter__(self) -> Looped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _plain(self, result: Any) -> Any:
+        if inspect.iscoroutine(result):
+            result = self._loop.run(result)
+        return Looped(result, self._loop) if hasattr(result, "__anext__") else result
