@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from foreshard.model import AccessRecord
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
 _INHERITED: list[object] = []
 """Producers of the parents of a forked process: their threads are not here, so ending them would wait for ever."""
 

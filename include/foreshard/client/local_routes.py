@@ -33,8 +33,10 @@ from foreshard.routing.table import locate
 if TYPE_CHECKING:
     from foreshard.settings import Settings
 
-LOOK_EVERY = 0.02
+LOOK_EVERY = 0.05
 """Seconds between two looks at the files."""
+RENEW_EVERY = 0.25
+"""Seconds for which a prepared reason stands, and until what was sent counts as load."""
 AVOID_SECONDS = 5.0
 """How long reads leave a partition that this process could not reach, whatever its reporter says."""
 LONGEST_KEY = 4_096
@@ -110,7 +112,7 @@ class LocalRoutes:
         self._avoided: dict[str, float] = {}
         self._view: _View | None = None
         self._stamps, self._look_every = (0, 0), look_every
-        self._look_at = float("-inf")
+        self._look_at = self._renew_at = float("-inf")
         self._looking, self._booking = threading.Lock(), threading.Lock()
 
     def route(self, key: str, operation: Operation, wish: Wish) -> Route:
@@ -176,8 +178,11 @@ class LocalRoutes:
         if not self._looking.acquire(blocking=wait):
             return
         try:
-            self._look_at = time.monotonic() + self._look_every
-            self._note_sent()
+            now = time.monotonic()
+            self._look_at = now + self._look_every
+            if now >= self._renew_at:
+                self._renew_at = now + min(RENEW_EVERY, self._look_every * 5)
+                self._note_sent()
             stamps = (stamp(self._folder), self._live_file.stamp())
             if stamps[1] != self._stamps[1] and stamps[1]:
                 self._read_live()

@@ -1,0 +1,134 @@
+"""How long a sidecar that restarts without its control database takes to its first answer, from the table in its file.
+
+``file opened → answer`` is what the table costs: open, check and map it, answer one key. ``process started → answer`` is what
+an app waits for, over HTTP; what Python's start and the imports take of that is shown beside it. Goal: 100 ms from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from foreshard.adapters.routing_file import RoutingFile, SavedRouting
+from foreshard.client.local_routes import LocalRoutes
+from foreshard.client.routes import ANYWHERE, Operation
+from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.routing.table import locate
+from foreshard.stack.process import free_port
+
+GOAL_MS = 100.0
+NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"
+FOUR = ("alpha", "beta", "gamma", "delta")
+
+
+def save(folder: Path, keys: int) -> None:
+    """A saved table, as a sidecar leaves it."""
+    partitions = tuple(Partition(name, "Home", 100.0, f"mongodb://{name}:27017") for name in FOUR)
+    placements = {f"key {n}": Placement(f"key {n}", FOUR[n % 4]) for n in range(keys)}
+    table = RoutingTable(1, placements, DefaultRule(FOUR, (1.0,) * 4), datetime.now(UTC))
+    RoutingFile(folder).save(SavedRouting("bench", table, partitions, (Location("Home", 0.0, 0.0),), time.time()))
+
+
+def milliseconds(work: Callable[[], object], times: int) -> float:
+    """The median of several runs."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - begun) * 1000)
+    return median(taken)
+
+
+def by_file(folder: Path) -> None:
+    """What a sidecar does with its file before it can answer."""
+    saved = RoutingFile(folder).load()
+    if saved is None or locate(saved.table, "key 7").primary != "delta":
+        raise RuntimeError("the saved table does not answer")
+
+
+def by_client(folder: Path) -> None:
+    """The same in an app that routes in process."""
+    if LocalRoutes(folder).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
+        raise RuntimeError("the saved table does not answer")
+
+
+def python(code: str) -> Callable[[], object]:
+    """Run a piece of Python in a process of its own."""
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def sidecar(data: Path) -> float:
+    """Milliseconds from the sidecar's start to its first answer over HTTP."""
+    port = free_port()
+    environment = os.environ | {"FORESHARD_CONTROL_URI": NOWHERE, "FORESHARD_DATA_DIR": str(data)}
+    command = [str(Path(sys.executable).parent / "foreshard"), "sidecar", "--port", str(port)]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", "/v1/route/key%207?op=write")
+                answer = json.loads(connection.getresponse().read())
+                if answer.get("partition") != "delta":
+                    raise RuntimeError(f"a wrong answer: {answer}")
+                return (time.perf_counter() - begun) * 1000
+            if time.perf_counter() - begun > 60:
+                raise RuntimeError("the sidecar gives no answer")
+            time.sleep(0.002)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def main() -> None:
+    """Run, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("var/bench/restart.json"))
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--times", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        save(data / "routing", options.keys)
+        figures: dict[str, float] = {
+            "file opened → answer": milliseconds(lambda: by_file(data / "routing"), options.times),
+            "file opened → answer, in an app": milliseconds(lambda: by_client(data / "routing"), options.times),
+            "Python started": milliseconds(python("pass"), options.times),
+            "Python started, sidecar imported": milliseconds(python("import foreshard.sidecar.serve"), options.times),
+            "process started → answer over HTTP": median(sidecar(data) for _ in range(options.times)),
+        }
+    table = Table("restart without a database", title=f"{options.keys:,} keys; goal {GOAL_MS:.0f} ms from the file")
+    table.add_column("ms", justify="right")
+    for what, value in figures.items():
+        table.add_row(what, f"{value:.1f}")
+    Console().print(table)
+    results: dict[str, Any] = {
+        "made_at": datetime.now(UTC).isoformat(),
+        "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()},
+        "keys": options.keys,
+        "goal_ms": GOAL_MS,
+        "milliseconds": figures,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.faults.deployment import Deployment
+
+from foreshard.stack.mongod import Mongod
+from foreshard.stack.process import free_port
+
+
+@pytest.fixture(scope="session")
+def own_mongods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mongod, ...]]:
+    """A control database and two partitions that tests may stop; a test starts again what it has stopped."""
+    folder = tmp_path_factory.mktemp("own")
+    made = tuple(Mongod(name, free_port(), folder / name) for name in ("control", "alpha", "beta"))
+    try:
+        for mongod in made:
+            mongod.start()
+        yield made
+    finally:
+        for mongod in made:
+            mongod.stop()
+
+
+@pytest.fixture
+def deployment(own_mongods: tuple[Mongod, ...], tmp_path: Path, unique_name: str) -> Iterator[Deployment]:
+    """Databases that run; nothing is published, and no sidecar runs yet."""
+    for mongod in own_mongods:
+        mongod.start()
+    made = Deployment(own_mongods, tmp_path, unique_name, free_port())
+    yield made
+    for name in ("sidecar", "load"):
+        made.stop(name)
