@@ -16,8 +16,10 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import Asset, Param, get_current_context
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ NEVER_RETRIED = (
     "MoveRefused",
     "NoDefaultPartition",
     "NoRoutingTable",
+    "PlacementRuleBroken",
     "RawUserId",
     "UnknownEngine",
     "UnknownLocation",
@@ -167,6 +170,11 @@ def may_act(context: Mapping[str, Any] | None = None, now: datetime | None = Non
     age = (now or datetime.now(UTC)) - (hour_of(context, now) + ONE_HOUR)
     limit = timedelta(hours=(context.get("params") or {}).get("hours_until_old", 3))
     return age <= limit or option("act_on_old_hours", context)
+
+
+def page_address() -> str:
+    """Where the page stands, below the path of the API server's base URL."""
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + PAGE
 
 
 def for_hour(stage: str, /, *arguments: Any, **named: Any) -> Any:

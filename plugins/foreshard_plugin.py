@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.listeners import hookimpl
-from airflow.sdk.configuration import conf
 from airflow.sdk.plugins_manager import AirflowPlugin
 
-from foreshard_airflow import PAGE, TAG, airflow_settings
+from foreshard_airflow import PAGE, TAG, airflow_settings, page_address
+from foreshard_replay import ReplayPageLink
 
 log = logging.getLogger("foreshard.airflow")
 
@@ -92,17 +91,13 @@ def _save(update: tuple[dict[str, Any], dict[str, Any]]) -> None:
         wiring.mongo.control_database["task_outcomes"].update_one(*update, upsert=True)
 
 
-def page_address() -> str:
-    """Where the page stands, below the path of the API server's base URL."""
-    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + PAGE
-
-
 class ForeshardPlugin(AirflowPlugin):
-    """Registers the page and the listener."""
+    """Registers the page, the link to a replay's page, and the listener."""
 
     name = "foreshard"
     fastapi_apps = [{"app": LazyApp("foreshard_ui.app", "app"), "url_prefix": PAGE.rstrip("/"), "name": "Foreshard"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {"name": "Foreshard", "href": page_address(), "destination": "nav", "url_route": "foreshard", "nav_top_level": True}
     ]
+    operator_extra_links = [ReplayPageLink()]  # noqa: RUF012
     listeners = [OutcomeListener()]  # noqa: RUF012

@@ -29,6 +29,13 @@ DOCS_POLICY = (
 )
 """Data Docs are shown without their scripts: what they render comes from the log."""
 
+REPLAY_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
+)
+"""A replay's page draws itself by its own script; in a sandbox, which has no part in the user's session."""
+REPLAY_FILES = ("replay.html", "replay.json", "layout.json")
+
 app = FastAPI(
     title="Foreshard",
     dependencies=[Depends(requires_access_dag("GET", param_dag_id="rebalance"))],
@@ -76,6 +83,15 @@ def data_docs(path: str) -> FileResponse:
     if file is None:
         raise HTTPException(404, "no such page of Data Docs")
     return FileResponse(file, headers={"Content-Security-Policy": DOCS_POLICY, "X-Content-Type-Options": "nosniff"})
+
+
+@app.get("/replays/{name}/{file}")
+def replay(name: str, file: str) -> FileResponse:
+    """The page, the figures or the layout of one what-if replay, and nothing else."""
+    found = inside(wiring().settings.data_dir / "replays", f"{name}/{file}") if file in REPLAY_FILES else None
+    if found is None:
+        raise HTTPException(404, "no such replay")
+    return FileResponse(found, headers={"Content-Security-Policy": REPLAY_POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 def inside(folder: Path, path: str) -> Path | None:

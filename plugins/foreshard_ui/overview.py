@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENDED_MOVES = ("done", "reverted")
 ENDED_SHADOWS = ("retired",)
 SHOWN = 200
+SHOWN_REPLAYS = 10
 COUNT_LIMIT_MS = 3_000
 
 
@@ -75,6 +76,7 @@ class Overview:
     high_water: float
     has_docs: bool = False
     outcomes: tuple[Mapping[str, Any], ...] = field(default=())
+    replays: tuple[tuple[str, datetime], ...] = ()
 
 
 class OverviewReader:
@@ -109,6 +111,7 @@ class OverviewReader:
             open_conflicts=database["conflicts"].count_documents({"state": "open"}),
             high_water=self._wiring.settings.plan.high_water,
             has_docs=(docs / "index.html").is_file(),
+            replays=replays_in(self._wiring.settings.data_dir / "replays"),
             outcomes=tuple(database["task_outcomes"].find({"state": "failed"}).sort("last_at", -1).limit(5)),
         )
 
@@ -171,6 +174,13 @@ class OverviewReader:
                     return None
                 self._counted = (version, counts)
             return self._counted[1]
+
+
+def replays_in(folder: Path) -> tuple[tuple[str, datetime], ...]:
+    """The what-if replays that have a page, the newest first."""
+    pages = ((page.parent.name, page.stat().st_mtime) for page in folder.glob("*/replay.html"))
+    newest = sorted(pages, key=lambda page: (-page[1], page[0]))[:SHOWN_REPLAYS]
+    return tuple((name, datetime.fromtimestamp(at, UTC)) for name, at in newest)
 
 
 def gate_row(result: GateResult, docs: Path) -> GateRow:

@@ -36,7 +36,7 @@ def run(dag: Any, step: dict[str, Any]) -> dict[str, Any]:
     ran = dag.test(logical_date=None, run_conf=step["conf"])
     for name in step.get("environment", {}):
         del os.environ[name]
-    return {"dag": dag.dag_id, "state": str(ran.state), "tasks": tasks(ran), "assets": events(ran)}
+    return {"dag": dag.dag_id, "run_id": ran.run_id, "state": str(ran.state), "tasks": tasks(ran), "assets": events(ran)}
 
 
 def tasks(ran: Any) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ PROJECT = Path(__file__).parents[2]
 DAG_FILES = sorted((PROJECT / "dags").glob("*.py"))
 LOOP = ("access_log_hourly", "load_forecast", "rebalance")
 PARSER = Path(__file__).with_name("parse_dags.py")
-OURS = {"foreshard_airflow", "foreshard_approval"}
-ALLOWED_IMPORTS = OURS | {"__future__", "airflow.sdk", "datetime"}
+OURS = {"foreshard_airflow", "foreshard_approval", "foreshard_replay"}
+ALLOWED_IMPORTS = OURS | {"__future__", "airflow.sdk", "datetime", "typing"}
 
 
 @pytest.fixture(scope="module")

@@ -106,13 +106,13 @@ def score(partition_id: str, lps: float) -> PartitionScore:
 
 def test_every_route_asks_for_a_user_who_may_read_the_dags() -> None:
     routes = [route for route in page.app.routes if isinstance(route, APIRoute)]
-    assert {route.path for route in routes} == {"/", "/docs/{path:path}"}
+    assert {route.path for route in routes} == {"/", "/docs/{path:path}", "/replays/{name}/{file}"}
     assert len(routes) == len(page.app.routes)
     for route in routes:
         assert guards()[0] in {dependency.call for dependency in route.dependant.dependencies}, route.path
 
 
-@pytest.mark.parametrize("path", ["/", "/docs/", "/docs/index.html"])
+@pytest.mark.parametrize("path", ["/", "/docs/", "/docs/index.html", "/replays/run-1/replay.html"])
 def test_nobody_sees_it_without_logging_in(path: str) -> None:
     assert Browser().get(path).status_code == 401
 
@@ -195,3 +195,41 @@ def test_a_control_database_that_is_gone_is_one_clear_line(browser: Browser, mon
     assert answer.status_code == 503
     assert "the control database does not answer" in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_what_if_replays_are_linked_and_served_in_a_sandbox(browser: Browser, wiring: Wiring) -> None:
+    folder = wiring.settings.data_dir / "replays" / "manual__2026-03-01T08-00"
+    folder.mkdir(parents=True)
+    (folder / "replay.html").write_text("<h1>the replay</h1>")
+    (folder / "replay.json").write_text("{}")
+    links = re.findall(r'href="(replays/[^"]+)"', browser.get("/").text)
+    answers = [browser.get(f"/{link}") for link in links]
+    assert [answer.text for answer in answers] == ["<h1>the replay</h1>", "{}"]
+    assert all("sandbox allow-scripts" in answer.headers["Content-Security-Policy"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.txt",
+        "run/secret.txt",
+        "..%2f..%2fsecret.txt",
+        "..%2freplays%2frun/replay.html",
+        "%2e%2e/replay.html",
+        "elsewhere/replay.html",
+        "none/replay.html",
+    ],
+)
+def test_replays_serve_nothing_but_their_pages_and_figures(browser: Browser, wiring: Wiring, path: str) -> None:
+    folder = wiring.settings.data_dir / "replays" / "run"
+    folder.mkdir(parents=True)
+    for secret in (folder / "secret.txt", folder.parent.parent / "replay.html", folder.parent.parent / "secret.txt"):
+        secret.write_text("secret")
+    (folder / "replay.html").write_text("secret if reached through another name")
+    outside = wiring.settings.data_dir / "outside"
+    outside.mkdir()
+    (outside / "replay.html").write_text("secret")
+    (folder.parent / "elsewhere").symlink_to(outside)
+    answer = browser.get(f"/replays/{path}")
+    assert answer.status_code == 404
+    assert "secret" not in answer.text

@@ -64,17 +64,6 @@ class ReplayRequest:
     rates: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaySummary:
-    """Where the page and the figures are, and each policy's overload hours and moves."""
-
-    log: str
-    page: Path
-    figures: Path
-    overload_hours: Mapping[str, int]
-    moves: Mapping[str, int]
-
-
 def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: Progress | None = None) -> Replayed:
     """Replay ``path`` under each policy; raise :class:`CorruptLog` or :class:`ConfigurationError` for bad input."""
     unknown = [name for name in request.policies if name not in POLICIES]
@@ -101,33 +90,6 @@ def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> 
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-
-
-def what_if(wiring: Wiring, log: str, name: str, changes: Mapping[str, Any]) -> ReplaySummary:
-    """Replay with some settings and sizes changed; the page and figures go to ``data_dir/replays/name``.
-
-    ``changes``: any of ``high_water, low_water, horizon_hours, partitions, utilisation, days``; None leaves a setting.
-    """
-    given = {key: value for key, value in changes.items() if value is not None}
-    plan = wiring.settings.plan.model_dump() | {k: given[k] for k in ("high_water", "low_water") if k in given}
-    forecast = wiring.settings.forecast.model_dump() | {k: given[k] for k in ("horizon_hours",) if k in given}
-    settings = wiring.settings.model_copy(
-        update={
-            "plan": type(wiring.settings.plan).model_validate(plan),
-            "forecast": type(wiring.settings.forecast).model_validate(forecast),
-        }
-    )
-    request = ReplayRequest(**{k: given[k] for k in ("partitions", "utilisation", "days") if k in given})
-    replayed = replay_log(type(wiring)(settings), Path(log), request)
-    folder = wiring.settings.data_dir / "replays" / name
-    save_replay(replayed, folder / "replay.json", folder / "replay.html")
-    return ReplaySummary(
-        log=log,
-        page=folder / "replay.html",
-        figures=folder / "replay.json",
-        overload_hours={policy: found.overload_hours for policy, found in replayed.measures.items()},
-        moves={policy: found.moves for policy, found in replayed.measures.items()},
-    )
 
 
 def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:

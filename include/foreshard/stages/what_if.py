@@ -1,0 +1,117 @@
+"""What if: a log replayed with some settings and sizes changed; the page, the figures and the layout are kept by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from foreshard.errors import ConfigurationError
+from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log, save_replay
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+    from foreshard.wiring import Wiring
+
+CHANGES = ("high_water", "low_water", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
+"""What may be changed."""
+CURRENT = "current"
+"""The layout that stands for the registered partitions with their capacities."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfSummary:
+    """Where the page and the figures are, and each policy's overload hours and moves."""
+
+    log: str
+    name: str
+    page: Path
+    figures: Path
+    overload_hours: Mapping[str, int]
+    moves: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def what_if(wiring: Wiring, log: str, name: str, changes: Mapping[str, Any]) -> WhatIfSummary:
+    """Replay ``log`` with ``changes`` (see ``CHANGES``; None leaves a setting); results go to ``data_dir/replays/name``.
+
+    ``layout``: None makes equal partitions (``partitions``, ``utilisation``), ``current`` takes the registered ones, anything
+    else names a layout file. Raise :class:`ConfigurationError` or :class:`foreshard.errors.CorruptLog` for bad input.
+    """
+    unknown = sorted(set(changes) - set(CHANGES))
+    if unknown:
+        raise ConfigurationError("changes", f"unknown {unknown[0]!r}", f"use {', '.join(CHANGES)}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    folder = wiring.settings.data_dir / "replays" / replay_name(name)
+    request = ReplayRequest(
+        **{key: given[key] for key in ("partitions", "utilisation", "days") if key in given},
+        layout=_layout(wiring, given.get("layout"), folder),
+        policies=tuple(given.get("policies") or POLICIES),
+    )
+    replayed = replay_log(type(wiring)(changed(wiring.settings, given)), Path(log), request)
+    page, figures = folder / "replay.html", folder / "replay.json"
+    save_replay(replayed, figures, page)
+    return WhatIfSummary(
+        log=log,
+        name=folder.name,
+        page=page,
+        figures=figures,
+        overload_hours={policy: found.overload_hours for policy, found in replayed.measures.items()},
+        moves={policy: found.moves for policy, found in replayed.measures.items()},
+        notes=replayed.notes,
+    )
+
+
+def replay_name(text: str) -> str:
+    """``text`` as the name of a folder: letters, digits, dots, dashes and underlines, and no dot in front."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".") or "replay"
+
+
+def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """The settings with other marks or another horizon; raise :class:`ConfigurationError` where they don't go together."""
+    plan = settings.plan.model_dump() | {key: given[key] for key in ("high_water", "low_water") if key in given}
+    forecast = settings.forecast.model_dump() | {key: given[key] for key in ("horizon_hours",) if key in given}
+    try:
+        return settings.model_copy(
+            update={
+                "plan": type(settings.plan).model_validate(plan),
+                "forecast": type(settings.forecast).model_validate(forecast),
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "low_water"
+        raise ConfigurationError(name, first["msg"], "give another value") from None
+
+
+def _layout(wiring: Wiring, layout: str | None, folder: Path) -> Path | None:
+    """The layout's file; the registered partitions are written to one, so that the result says what it was made with."""
+    if layout != CURRENT:
+        return None if layout is None else Path(layout)
+    partitions = wiring.registry.partitions()
+    if not partitions:
+        raise ConfigurationError("layout", "no partition is registered", "use foreshard partitions apply, or another layout")
+    document = {
+        "partitions": [
+            {
+                "partition_id": p.partition_id,
+                "geographic_location": p.geographic_location,
+                "capacity": p.capacity,
+                "state": p.state.value,
+            }
+            for p in partitions
+        ],
+        "locations": [
+            {"name": place.name, "latitude": place.latitude, "longitude": place.longitude}
+            for place in wiring.registry.locations()
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "layout.json"
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return file
