@@ -56,6 +56,8 @@ def test_what_a_partition_does_is_its_load_and_a_dead_one_is_unreachable(stores,
     seconds = time.monotonic() - begun
     reporter.close()
     assert {name: r.reachable for name, r in reported.items()} == {"alpha": True, "beta": True, "dead": False}
+    assert 0 < reported["alpha"].latency_ms < 100
+    assert loads.current()[0].latency_ms == pytest.approx(reported["alpha"].latency_ms)
     assert reported["alpha"].load * seconds * 2.0 > 200 * 3 * 0.8
     assert reported["beta"].load < reported["alpha"].load / 5
     assert {r.partition_id: r.reachable for r in loads.current()} == {"alpha": True, "beta": True, "dead": False}

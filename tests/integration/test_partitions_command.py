@@ -86,3 +86,17 @@ def test_a_file_that_makes_no_sense_is_one_clear_line_and_registers_nothing(run,
     assert problem in str(error)
     assert "\n" not in str(error)
     assert registry.partitions() == ()
+
+
+def test_round_trips_are_measured_and_saved_and_a_dead_partition_is_left_out(run, registry, mongods):
+    places = '[[location]]\nname = "{}"\nlatitude = 1\nlongitude = 1\n'
+    partition = '[[partition]]\nid = "{}"\nlocation = "{}"\ncapacity = 1\nuri = "{}"\n'
+    rows = [("alpha", "Here", mongods[1].uri), ("beta", "There", mongods[2].uri)]
+    rows.append(("dead", "Nowhere", "mongodb://127.0.0.1:1/?directConnection=true&serverSelectionTimeoutMS=200"))
+    run("apply", file="".join(places.format(at) for _, at, _ in rows) + "".join(partition.format(*row) for row in rows))
+    output = run("measure", "--from", "Here").output
+    assert "Here to There" in output
+    found = {place.name: dict(place.round_trips) for place in registry.locations()}
+    assert set(found["Here"]) == {"Here", "There"}
+    assert all(0 < milliseconds < 1000 for milliseconds in found["Here"].values())
+    assert "is not registered" in str(run("measure", "--from", "Atlantis").exception)

@@ -8,7 +8,14 @@ import pytest
 
 from foreshard.adapters.mongo_load import MongoLoadStore
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.errors import DuplicatePartition, ForeshardError, UnknownLocation, UnknownPartition, UnusableCapacity
+from foreshard.errors import (
+    ConfigurationError,
+    DuplicatePartition,
+    ForeshardError,
+    UnknownLocation,
+    UnknownPartition,
+    UnusableCapacity,
+)
 from foreshard.model import Location, Partition, PartitionLoad, PartitionState
 
 SF, SJ = Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890)
@@ -77,3 +84,16 @@ def test_a_report_replaces_the_last_one_and_updates_current_load(registry, contr
     loads.report([])
     assert loads.current() == (dead, PartitionLoad("beta", 2.0, True, now))
     assert [p.current_load for p in registry.partitions()] == [1.0, 2.0]
+
+
+def test_measured_round_trips_stay_with_their_location_until_they_are_measured_again(registry):
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    registry.register([], [Location("sf", 37.8, -122.4), Location("ny", 40.7, -74.0)])
+    registry.save_round_trips("sf", {"ny": 70.5, "sf": 0.3}, at)
+    registry.save_round_trips("sf", {"ny": 71.0}, at)
+    registry.register([], [Location("sf", 37.9, -122.4)])
+    found = {place.name: place for place in registry.locations()}
+    assert (found["sf"].latitude, dict(found["sf"].round_trips)) == (37.9, {"ny": 71.0, "sf": 0.3})
+    assert found["ny"].round_trips == ()
+    with pytest.raises(ConfigurationError, match="Atlantis"):
+        registry.save_round_trips("Atlantis", {"ny": 1.0}, at)

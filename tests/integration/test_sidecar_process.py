@@ -151,8 +151,9 @@ def test_route_explains_the_decision_step_by_step(environment, published):
         assert "1. table version 1: 'hot' is listed at epoch 2" in done.output
         assert "2. primary copy on alpha, shadows on beta" in done.output
         assert "[nearer_stale]" in done.output
-        assert "4. send the read to alpha (primary, here) at mongodb://alpha/" in done.output
+        assert "5. send the read to alpha (primary, here) at mongodb://alpha/" in done.output
         assert "how far behind is unknown" in done.output
+        assert all(name in done.output for name in ("km", "round trip (ms)", "behind (s)", "load", "cost (ms)", "verdict"))
         unlisted = run(environment, "route", "nobody/knows", "--op", "write", "--url", url)
         assert "not listed: the default rule places it" in unlisted.output
         refused = run(environment, "route", "x" * 5000, "--url", url)

@@ -33,7 +33,7 @@ class LiveRoutingFile:
 
     def write(self, live: LiveRouting) -> None:
         """Replace the file; raises OSError."""
-        loads = [[one.partition_id, one.load, one.reachable, one.reported_at.timestamp()] for one in live.loads]
+        loads = [[one.partition_id, one.load, one.reachable, one.reported_at.timestamp(), one.latency_ms] for one in live.loads]
         fresh = [[key, partition, at] for (key, partition), at in live.caught_up_at.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_name(f".state.{os.getpid()}")
@@ -52,8 +52,8 @@ class LiveRoutingFile:
         document = json.loads(self._path.read_bytes())
         try:
             loads = tuple(
-                PartitionLoad(str(name), float(load), bool(reachable), datetime.fromtimestamp(at, UTC))
-                for name, load, reachable, at in document["loads"]
+                PartitionLoad(str(name), float(load), bool(reachable), datetime.fromtimestamp(at, UTC), latency)
+                for name, load, reachable, at, latency in document["loads"]
             )
             return LiveRouting(loads, {(key, partition): float(at) for key, partition, at in document["caught_up_at"]})
         except (KeyError, TypeError) as error:

@@ -3,8 +3,9 @@
 load = Σ weight × Δ(serverStatus.opcounters) ÷ Δ seconds ÷ time scale, as a moving average with the time constant
 ``load_smoothing``. The weights are ``settings.sidecar.operation_weights``; what a server does for itself is mostly counted as
 commands, whose weight is 0 by default (and so is what this reporter asks). The writes of movers and appliers count: they are
-load. Partitions are measured in parallel, each within ``TIMEOUT``, and each report is saved as it comes, so that a dead
-partition delays no other.
+load. Beside it stands the mean time that the server took for a read since the last report (serverStatus.opLatencies), smoothed
+alike: it shows a partition that is slow although it does little. Partitions are measured in parallel, each within ``TIMEOUT``,
+and each report is saved as it comes, so that a dead partition delays no other.
 """
 
 from __future__ import annotations
@@ -67,6 +68,27 @@ class LoadMeter:
         return self.load
 
 
+@dataclass
+class LatencyMeter:
+    """Turns a partition's running sums of latencies into a read's mean time, smoothed (ms)."""
+
+    smoothing: float
+    _sums: tuple[int, int] | None = None
+    _at: float = 0.0
+    _mean: float | None = None
+
+    def measure(self, microseconds: int, reads: int, at: float) -> float | None:
+        """Take in the sums read at ``at`` (seconds); return the mean time, None while no read was measured."""
+        before, since = self._sums, at - self._at
+        self._sums, self._at = (microseconds, reads), at
+        if before is None or reads <= before[1] or microseconds < before[0]:
+            return self._mean
+        fresh = (microseconds - before[0]) / (reads - before[1]) / 1000
+        keep = math.exp(-since / self.smoothing) if self.smoothing > 0 and self._mean is not None else 0.0
+        self._mean = keep * (self._mean or 0.0) + (1 - keep) * fresh
+        return self._mean
+
+
 class LoadReporter:
     """Reports the load of every registered partition. ``connect`` gives a partition's client."""
 
@@ -81,6 +103,7 @@ class LoadReporter:
         self._registry, self._loads, self._connect = registry, loads, connect
         self._settings, self._timeout = settings, timeout
         self._meters: dict[str, LoadMeter] = {}
+        self._latencies: dict[str, LatencyMeter] = {}
         self._busy: dict[str, Future[PartitionLoad | None]] = {}
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="load")
 
@@ -104,6 +127,7 @@ class LoadReporter:
         partitions = self._registry.partitions()
         for gone in set(self._meters) - {p.partition_id for p in partitions}:
             del self._meters[gone]
+            self._latencies.pop(gone, None)
         for partition in partitions:
             if partition.partition_id not in self._busy:
                 self._busy[partition.partition_id] = self._pool.submit(self._measure, partition)
@@ -131,8 +155,12 @@ class LoadReporter:
         except (PyMongoError, OSError, ValueError) as error:
             log.warning("partition %s does not answer: %s", name, _short(error))
             return PartitionLoad(name, meter.load, False, datetime.now(UTC))
-        load = meter.measure(status["opcounters"], float(status["uptime"]), time.monotonic())
-        return None if load is None else PartitionLoad(name, load, True, datetime.now(UTC))
+        now = time.monotonic()
+        load = meter.measure(status["opcounters"], float(status["uptime"]), now)
+        reads = status.get("opLatencies", {}).get("reads", {"latency": 0, "ops": 0})
+        latencies = self._latencies.setdefault(name, LatencyMeter(self._settings.load_smoothing.total_seconds()))
+        latency = latencies.measure(int(reads["latency"]), int(reads["ops"]), now)
+        return None if load is None else PartitionLoad(name, load, True, datetime.now(UTC), latency)
 
     def _meter(self) -> LoadMeter:
         settings = self._settings

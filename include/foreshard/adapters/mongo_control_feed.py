@@ -33,7 +33,7 @@ PIPELINE: list[Document] = [
             "documentKey": 1,
             **{
                 f"fullDocument.{name}": 1
-                for name in ("_id", "load", "reachable", "reported_at", "key", "target", "state", "caught_up_at")
+                for name in ("_id", "load", "reachable", "reported_at", "latency_ms", "key", "target", "state", "caught_up_at")
             },
         }
     },

@@ -1,6 +1,6 @@
-"""What the load reporters measured last: ``partition_load {_id: partition_id, load, reachable, reported_at}``.
+"""What the load reporters measured last: ``partition_load {_id: partition_id, load, reachable, reported_at, latency_ms}``.
 
-``load`` is in cost units per second; ``reported_at`` is the reporter's clock.
+``load`` is in cost units per second; ``reported_at`` is the reporter's clock; ``latency_ms`` is a read's mean time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MongoLoadStore:
             [
                 UpdateOne(
                     {"_id": one.partition_id},
-                    {"$set": {"load": one.load, "reachable": one.reachable, "reported_at": one.reported_at}},
+                    {"$set": _fields(one)},
                     upsert=True,
                 )
                 for one in loads
@@ -50,4 +50,20 @@ class MongoLoadStore:
 
 def load_of(document: Mapping[str, Any]) -> PartitionLoad:
     """Read one document of ``partition_load``."""
-    return PartitionLoad(document["_id"], float(document["load"]), bool(document["reachable"]), document["reported_at"])
+    latency = document.get("latency_ms")
+    return PartitionLoad(
+        document["_id"],
+        float(document["load"]),
+        bool(document["reachable"]),
+        document["reported_at"],
+        None if latency is None else float(latency),
+    )
+
+
+def _fields(load: PartitionLoad) -> Document:
+    return {
+        "load": load.load,
+        "reachable": load.reachable,
+        "reported_at": load.reported_at,
+        "latency_ms": load.latency_ms,
+    }

@@ -1,7 +1,7 @@
 """Partition Metadata and locations in the control database.
 
 ``partitions {_id: partition_id, geographic_location, capacity, uri, current_load, predicted_load, state}``,
-``locations {_id: name, latitude, longitude}``.
+``locations {_id: name, latitude, longitude, round_trips: [{to: name, ms, measured_at}]}``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.database import Database
 
 from foreshard.adapters.mongo import Document
-from foreshard.errors import DuplicatePartition, UnknownLocation, UnknownPartition, UnusableCapacity
+from foreshard.errors import ConfigurationError, DuplicatePartition, UnknownLocation, UnknownPartition, UnusableCapacity
 from foreshard.model import Location, Partition, PartitionState
 
 
@@ -54,6 +55,19 @@ class MongoPartitionRegistry:
     def locations(self) -> tuple[Location, ...]:
         """Every location, by name."""
         return tuple(location_of(document) for document in self._locations.find().sort("_id", 1))
+
+    def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
+        """Save what was measured from ``origin`` to other locations; what is known of further ones stays.
+
+        Raise :class:`ConfigurationError` where ``origin`` is not registered.
+        """
+        known = self._locations.find_one({"_id": origin})
+        if known is None:
+            names = ", ".join(location.name for location in self.locations()) or "none"
+            raise ConfigurationError("origin", f"location {origin!r} is not registered (known: {names})", "register it first")
+        kept = [one for one in known.get("round_trips", ()) if one["to"] not in milliseconds]
+        fresh = [{"to": to, "ms": float(ms), "measured_at": measured_at} for to, ms in milliseconds.items()]
+        self._locations.update_one({"_id": origin}, {"$set": {"round_trips": [*kept, *fresh]}})
 
     def set_predicted_load(self, predicted: dict[str, float]) -> None:
         """Save PredictedLoad (cost/s) of registered partitions."""
@@ -98,7 +112,8 @@ def partition_of(document: Mapping[str, Any]) -> Partition:
 
 def location_of(document: Mapping[str, Any]) -> Location:
     """Read one document of ``locations``."""
-    return Location(document["_id"], float(document["latitude"]), float(document["longitude"]))
+    measured = tuple((one["to"], float(one["ms"])) for one in document.get("round_trips", ()))
+    return Location(document["_id"], float(document["latitude"]), float(document["longitude"]), measured)
 
 
 def _upsert(name: str, fields: Document, new: Document | None = None) -> UpdateOne:

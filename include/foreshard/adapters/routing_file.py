@@ -226,7 +226,7 @@ def description_of(saved: SavedRouting) -> dict[str, Any]:
         "partitions": [
             [p.partition_id, p.geographic_location, p.capacity, public_uri(p.uri), p.state.value] for p in saved.partitions
         ],
-        "locations": [[place.name, place.latitude, place.longitude] for place in saved.locations],
+        "locations": [[place.name, place.latitude, place.longitude, place.round_trips] for place in saved.locations],
     }
 
 
@@ -239,7 +239,10 @@ def routing_of(description: Mapping[str, Any], placements: Mapping[str, Placemen
         Partition(name, place, capacity, uri, state=PartitionState(state))
         for name, place, capacity, uri, state in about["partitions"]
     )
-    locations = tuple(Location(*place) for place in about["locations"])
+    locations = tuple(
+        Location(name, latitude, longitude, tuple((to, ms) for to, ms in round_trips))
+        for name, latitude, longitude, round_trips in ((*place, ())[:4] for place in about["locations"])
+    )
     return replace(SavedRouting(about["identity"], table, partitions, locations), confirmed_at=confirmed_at)
 
 

@@ -83,6 +83,26 @@ def drain(partition_id: str, undo: bool) -> None:
     click.echo(f"{partition_id} is {state.value}")
 
 
+@partitions.command()
+@click.option("--from", "origin", required=True, help="The registered location where this runs.")
+def measure(origin: str) -> None:
+    """Measure the round trips from here to every partition; routing uses them instead of the great circle.
+
+    Run it in each location where accesses come from, every now and then.
+    """
+    from datetime import UTC, datetime
+
+    from foreshard.adapters.round_trips import measure_round_trips
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        wiring.mongo.check(wiring.settings.control_uri.get_secret_value(), "control database")
+        found = measure_round_trips(wiring.registry.partitions(), wiring.mongo.partition)
+        wiring.registry.save_round_trips(origin, found, datetime.now(UTC))
+    for place, milliseconds in sorted(found.items()):
+        click.echo(f"{origin} to {place}: {milliseconds:.2f} ms")
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """What a file registers; ``states`` holds the partitions whose state it names."""

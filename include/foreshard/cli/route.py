@@ -68,6 +68,11 @@ def steps(answer: Mapping[str, Any], op: str) -> list[str]:
     found = [f"table version {version}: {answer['key']!r} is {listed}", copies]
     if op == "write":
         found.append("a write goes to the primary copy, whatever its load")
+    elif shadows:
+        found.append(
+            "a read goes to the nearest copy that is fresh enough and has room; an overloaded one passes some of its reads on, "
+            "to the copy of least cost (round trip and time there)"
+        )
     found.append(f"{answer['reason']} [{answer['reason_code']}]")
     place = f"{answer['partition']} ({answer['role']}, {answer['location']})"
     return [*found, f"send the {op} to {place} at {answer['uri']}"]
@@ -78,7 +83,7 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table("copy", "role")
-    for name in ("km", "behind (s)", "load", "given"):
+    for name in ("km", "round trip (ms)", "behind (s)", "load", "given", "reads (ms)", "cost (ms)"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for copy in considered:
@@ -86,7 +91,11 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
         behind = "unknown" if copy["staleness_s"] is None else f"{copy['staleness_s']:.1f}"
         far = "unknown" if copy["km"] is None else f"{copy['km']:.0f}"
         load = load if copy["reachable"] else "no answer"
-        table.add_row(copy["partition"], copy["role"], far, behind, load, f"{copy['admission']:.0%}", copy["verdict"])
+        trip = "unknown" if copy["round_trip_ms"] is None else f"{copy['round_trip_ms']:.2f}"
+        trip += " measured" if copy["measured"] else ""
+        latency = "unknown" if copy["latency_ms"] is None else f"{copy['latency_ms']:.2f}"
+        figures = (far, trip, behind, load, f"{copy['admission']:.0%}", latency, f"{copy['cost_ms']:.2f}")
+        table.add_row(copy["partition"], copy["role"], *figures, copy["verdict"])
     return table
 
 

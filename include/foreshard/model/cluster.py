@@ -9,11 +9,15 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A named place where partitions stand or accesses come from (degrees, WGS 84)."""
+    """A named place where partitions stand or accesses come from (degrees, WGS 84).
+
+    ``round_trips``: the milliseconds that were measured from here to other places (and to partitions at this one).
+    """
 
     name: str
     latitude: float
     longitude: float
+    round_trips: tuple[tuple[str, float], ...] = ()
 
 
 class PartitionState(StrEnum):
@@ -102,9 +106,13 @@ class ShardedCollection:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLoad:
-    """The load that a partition's reporter last measured (cost/s), and whether it answered at all."""
+    """The load that a partition's reporter last measured (cost/s), and whether it answered at all.
+
+    ``latency_ms``: the mean time that the server took for a read, None where it had none to measure.
+    """
 
     partition_id: str
     load: float
     reachable: bool
     reported_at: datetime
+    latency_ms: float | None = None

@@ -204,6 +204,10 @@ class PartitionRegistry(Protocol):
 
     def locations(self) -> tuple[Location, ...]: ...
 
+    def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
+        """Save measured round trips to locations; raise :class:`foreshard.errors.ConfigurationError`."""
+        ...
+
     def set_predicted_load(self, predicted: dict[str, float]) -> None: ...
 
 

@@ -42,15 +42,23 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class CopyView:
-    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it."""
+    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it.
+
+    ``ms``: the round trip there, ``measured`` or by the great circle of ``km`` (None where unknown); ``cost``: see
+    :func:`foreshard.routing.reads.cost_ms`; ``latency_ms``: what its server takes for a read.
+    """
 
     partition: str
     role: str
-    km: float
+    ms: float
+    measured: bool
+    km: float | None
     staleness: float | None
     utilisation: float | None
     reachable: bool
     admission: float
+    latency_ms: float | None = None
+    cost: float = 0.0
     verdict: str = ""
 
 

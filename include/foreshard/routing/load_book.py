@@ -51,13 +51,15 @@ class Pressure:
     """One partition at one moment.
 
     ``utilisation``: load ÷ capacity, None where no report is recent enough; ``reachable``: False where the last recent report
-    said so; ``admission``: the share of reads that it is given; ``age``: seconds since the report, None without one.
+    said so; ``admission``: the share of reads that it is given; ``age``: seconds since the report, None without one;
+    ``latency_ms``: what its server took for a read, by that report.
     """
 
     utilisation: float | None
     reachable: bool
     admission: float
     age: float | None
+    latency_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -148,7 +150,7 @@ class LoadBook:
         mark = max(self.rules.room_mark, entry.level)
         if change > 0 and utilisation > mark:
             admission *= mark / utilisation
-        return Pressure(utilisation, entry.report.reachable, admission, age)
+        return Pressure(utilisation, entry.report.reachable, admission, age, entry.report.latency_ms)
 
     def capacity(self, partition_id: str) -> float:
         """The registered capacity (cost/s); 1 where a partition is not registered."""

@@ -8,9 +8,10 @@
 3. It is taken with the chance of its admission (:mod:`foreshard.routing.load_book`), 1 below the mark.
 4. Otherwise the other copies are asked in the order of their cost, each with the chance of its admission:
 
-       cost (ms) = MS_PER_KM × distance + SERVICE_MS × utilisation ÷ (1 − utilisation)
+       cost (ms) = round trip + max(SERVICE_MS × utilisation ÷ (1 − utilisation), measured latency)
 
-   that is, the way there and back in fibre plus the waiting in a single queue (M/M/1), at ``HIGHEST_UTILISATION`` at most.
+   that is, the way there and back (measured, or the great circle in fibre) plus the time there: the waiting in a single queue
+   (M/M/1) at ``HIGHEST_UTILISATION`` at most, or what the server itself says its reads take, where that is more.
 5. Where all of them are overloaded, one is drawn in proportion to capacity × admission, which evens out their utilisation.
 
 An unknown load counts as a load at the mark: neither idle nor overloaded.
@@ -24,23 +25,22 @@ from random import Random
 
 from foreshard.model import Placement
 from foreshard.routing.decision import PRIMARY, SHADOW, CopyView, Decision, RouteRequest, Surroundings
+from foreshard.routing.distance import MS_PER_KM, RoundTrip
 from foreshard.routing.load_book import LoadBook
 
-MS_PER_KM = 0.015
-"""There and back at 200 km per ms in fibre, half as long again as the great circle."""
 SERVICE_MS = 2.0
 HIGHEST_UTILISATION = 0.95
 NEAR_EQUAL_MS = 0.25
 TILT = 0.5
 LEAST_CHANCE = 0.05
-FAR_KM = 20_100.0
-"""Farther than any place on Earth: the distance of a partition whose location is unknown."""
+FAR = RoundTrip(MS_PER_KM * 20_100.0, False, None)
+"""Farther than any place on Earth: the way to a partition whose location is unknown."""
 
 
-def cost_ms(km: float, utilisation: float) -> float:
-    """The cost of a copy: the way there and back, and the waiting there."""
+def cost_ms(round_trip_ms: float, utilisation: float, latency_ms: float | None = None) -> float:
+    """The cost of a copy: the way there and back, and the time there."""
     busy = min(utilisation, HIGHEST_UTILISATION)
-    return MS_PER_KM * km + SERVICE_MS * busy / (1.0 - busy)
+    return round_trip_ms + max(SERVICE_MS * busy / (1.0 - busy), latency_ms or 0.0)
 
 
 class ReadChoice:
@@ -67,14 +67,14 @@ class ReadChoice:
         usable = [copy for copy in self._copies.values() if copy.reachable and self._fresh(copy)]
         if not usable:
             return self._without_choice()
-        nearest = min(copy.km for copy in usable)
-        first = self._two_choices([c for c in usable if MS_PER_KM * (c.km - nearest) <= NEAR_EQUAL_MS])
+        nearest = min(copy.ms for copy in usable)
+        first = self._two_choices([c for c in usable if c.ms - nearest <= NEAR_EQUAL_MS])
         if self._admits(first):
             return self._nearest(first)
         others = [copy for copy in usable if copy is not first]
         while others:
-            least = min(self._cost(copy) for copy in others)
-            copy = self._two_choices([c for c in others if self._cost(c) - least <= NEAR_EQUAL_MS])
+            least = min(copy.cost for copy in others)
+            copy = self._two_choices([c for c in others if c.cost - least <= NEAR_EQUAL_MS])
             if self._admits(copy):
                 return self._instead(first, copy)
             others.remove(copy)
@@ -99,19 +99,20 @@ class ReadChoice:
     def _view(self, name: str) -> CopyView:
         at = self._book.pressure(name, self._now)
         partition = self._around.partitions.get(name)
-        km = self._around.distances.km(self._origin, partition.geographic_location) if partition else None
-        far = FAR_KM if km is None else km
-        if name == self._placement.primary:
-            return CopyView(name, PRIMARY, far, 0.0, at.utilisation, at.reachable, at.admission)
+        trip = self._around.distances.round_trip(self._origin, partition.geographic_location) if partition else None
+        ms, measured, km = trip or FAR
+        cost = cost_ms(ms, self._mark if at.utilisation is None else at.utilisation, at.latency_ms)
+        role, staleness = (PRIMARY, 0.0) if name == self._placement.primary else (SHADOW, self._behind(name))
+        load = (at.utilisation, at.reachable, at.admission, at.latency_ms)
+        return CopyView(name, role, ms, measured, km, staleness, *load, cost)
+
+    def _behind(self, name: str) -> float | None:
+        """Seconds that a shadow is behind."""
         caught_up = self._around.caught_up_at.get((self._placement.key, name))
-        staleness = None if caught_up is None else max(0.0, self._now - caught_up)
-        return CopyView(name, SHADOW, far, staleness, at.utilisation, at.reachable, at.admission)
+        return None if caught_up is None else max(0.0, self._now - caught_up)
 
     def _fresh(self, copy: CopyView) -> bool:
         return copy.staleness is not None and copy.staleness <= self._limit
-
-    def _cost(self, copy: CopyView) -> float:
-        return cost_ms(copy.km, self._mark if copy.utilisation is None else copy.utilisation)
 
     def _two_choices(self, group: Sequence[CopyView]) -> CopyView:
         """Two random ones of near-equals, of which the less loaded has the higher chance."""
@@ -135,7 +136,7 @@ class ReadChoice:
 
     def _nearest(self, copy: CopyView) -> Decision:
         """The nearest usable copy; the reason names what is nearer and was left out."""
-        nearer = [c for c in self._copies.values() if MS_PER_KM * (copy.km - c.km) > NEAR_EQUAL_MS]
+        nearer = [c for c in self._copies.values() if copy.ms - c.ms > NEAR_EQUAL_MS]
         left = next((c for c in nearer if not c.reachable), None) or next(iter(nearer), None)
         where = f"{copy.partition} ({copy.role}, {_far(copy)})"
         if left is not None and not left.reachable:
@@ -173,7 +174,7 @@ class ReadChoice:
         primary = self._copies[self._placement.primary]
         late = [c for c in self._copies.values() if c.reachable and c is not primary]
         if late and not self._strict:
-            copy = min(late, key=lambda c: (c.staleness is None, c.staleness or 0.0, self._cost(c)))
+            copy = min(late, key=lambda c: (c.staleness is None, c.staleness or 0.0, c.cost))
             sentence = f"the primary on {primary.partition} does not answer; {copy.partition} does, but {_behind(copy)}"
             return self._decision(copy, "primary_unreachable_stale_shadow", sentence)
         what = "and no copy is fresh enough" if late else "and neither does any other copy"
@@ -200,7 +201,9 @@ class ReadChoice:
 
 
 def _far(copy: CopyView) -> str:
-    return "distance unknown" if copy.km >= FAR_KM else f"{copy.km:.0f} km"
+    if copy.measured:
+        return f"{copy.ms:.1f} ms"
+    return "distance unknown" if copy.km is None else f"{copy.km:.0f} km"
 
 
 def _behind(copy: CopyView) -> str:

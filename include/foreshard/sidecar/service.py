@@ -21,7 +21,6 @@ from foreshard.routing.decide import decide
 from foreshard.routing.decision import CopyView, Decision, RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook, LoadRules, Pressure
-from foreshard.routing.reads import FAR_KM
 from foreshard.routing.simple import SimpleRoutes, Target, simple_routes
 from foreshard.routing.table import locate
 from foreshard.settings import Settings
@@ -264,11 +263,15 @@ def _considered(copy: CopyView) -> dict[str, Any]:
     return {
         "partition": copy.partition,
         "role": copy.role,
-        "km": None if copy.km >= FAR_KM else round(copy.km, 1),
+        "km": None if copy.km is None else round(copy.km, 1),
+        "round_trip_ms": None if copy.km is None and not copy.measured else round(copy.ms, 3),
+        "measured": copy.measured,
         "staleness_s": None if copy.staleness is None else round(copy.staleness, 3),
         "utilisation": None if copy.utilisation is None else round(copy.utilisation, 4),
         "reachable": copy.reachable,
         "admission": round(copy.admission, 4),
+        "latency_ms": None if copy.latency_ms is None else round(copy.latency_ms, 3),
+        "cost_ms": round(copy.cost, 3),
         "verdict": copy.verdict,
     }
 

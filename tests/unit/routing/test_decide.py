@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -188,7 +189,7 @@ def test_the_diverted_read_takes_the_copy_of_least_cost():
     loads = book(sf_1=8.0, sj_1=0.1, ny_1=0.0)
     assert {ask(three, loads, seed=s).partition for s in range(100)} == {"sf-1", "sj-1"}
     busy = book(sf_1=8.0, sj_1=0.79, ny_1=0.0)
-    assert cost_ms(70, 0.79) < cost_ms(4130, 0.0)
+    assert cost_ms(1.05, 0.79) < cost_ms(62.0, 0.0)
     assert {ask(three, busy, seed=s).partition for s in range(100)} == {"sf-1", "sj-1"}
 
 
@@ -238,3 +239,47 @@ def test_unknown_places_have_no_distance_except_from_themselves():
     assert distances.km("Atlantis", "Atlantis") == 0.0
     assert distances.km("sf", "Atlantis") is None
     assert distances.km("Atlantis", "sf") is None
+
+
+def measured(*trips: tuple[str, str, float]) -> Surroundings:
+    """The usual surroundings, with measured round trips (origin, destination, ms)."""
+    places = tuple(replace(p, round_trips=tuple((to, ms) for origin, to, ms in trips if origin == p.name)) for p in PLACES)
+    return replace(around(), distances=Distances(places))
+
+
+def test_a_measured_round_trip_counts_before_the_great_circle_and_the_reason_says_it():
+    slow_way = measured(("sf", "sf", 0.4), ("sf", "sj", 0.2))
+    placement = Placement("k", "sf-1", ("sj-1",), 1)
+    assert ask(placement, book(sf_1=0.1, sj_1=0.1)).partition == "sf-1"
+    made = ask(placement, book(sf_1=0.1, sj_1=0.1), surroundings=measured(("sf", "sf", 9.0), ("sf", "sj", 2.0)))
+    assert (made.partition, made.code) == ("sj-1", "nearest_with_room")
+    assert "2.0 ms" in made.sentence
+    views = {c.partition: c for c in ask(placement, book(), surroundings=slow_way, explain=True).copies}
+    assert (views["sj-1"].ms, views["sj-1"].measured) == (0.2, True)
+    assert views["sj-1"].km == pytest.approx(68, abs=3)
+
+
+def test_a_round_trip_measured_the_other_way_round_counts_too_and_so_does_one_to_an_unknown_place():
+    distances = measured(("ny", "sf", 70.0), ("sf", "Atlantis", 5.0)).distances
+    assert distances.round_trip("sf", "ny").ms == distances.round_trip("ny", "sf").ms == 70.0
+    assert distances.round_trip("sf", "Atlantis") == (5.0, True, None)
+    assert distances.round_trip("ny", "Atlantis") is None
+    assert distances.round_trip("sf", "sj").measured is False
+    made = ask(Placement("k", "lost", ("ny-1",)), book(), surroundings=measured(("sf", "Atlantis", 5.0)))
+    assert made.partition == "lost"
+
+
+def test_a_diverted_read_avoids_a_server_that_is_slow_although_it_does_little():
+    loads = book(sf_1=2.0, sf_2=0.1)
+    at = datetime.fromtimestamp(NOW, UTC)
+    loads.report([PartitionLoad("sj-1", 1.0, True, at, 40.0)], NOW)
+    placement = Placement("k", "sf-1", ("sf-2", "sj-1"))
+    far = measured(("sf", "sf", 0.1), ("sf", "sj", 3.0))
+    for one in (loads,):
+        for _ in range(60):  # the primary's share of reads falls
+            at += timedelta(seconds=1)
+            one.report([PartitionLoad("sf-1", 20.0, True, at)], NOW)
+    seen = {ask(placement, loads, seed=seed, surroundings=far).partition for seed in range(40)}
+    assert "sf-2" in seen
+    assert "sj-1" not in seen
+    assert cost_ms(3.0, 0.1, 40.0) == 43.0

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from foreshard.adapters.load_reporter import LoadMeter
+from foreshard.adapters.load_reporter import LatencyMeter, LoadMeter
 
 WEIGHTS = {"query": 1.0, "insert": 2.0, "command": 0.0}
 
@@ -40,3 +40,12 @@ def test_a_restarted_partition_is_measured_anew_without_a_negative_load():
     assert meter.measure({"query": 3}, 1, 4.0) == pytest.approx(50)
     assert meter.measure({"query": 13}, 3, 6.0) == pytest.approx(5)
     assert meter.measure({"query": 13}, 3, 6.0) == pytest.approx(5)
+
+
+def test_a_reads_mean_time_is_measured_between_two_readings_and_stands_while_nothing_is_read():
+    meter = LatencyMeter(smoothing=0.0)
+    assert meter.measure(5_000_000, 1_000, 1.0) is None
+    assert meter.measure(5_030_000, 1_010, 2.0) == pytest.approx(3.0)
+    assert meter.measure(5_030_000, 1_010, 3.0) == pytest.approx(3.0)
+    assert meter.measure(100, 1, 4.0) == pytest.approx(3.0)  # restarted
+    assert meter.measure(10_100, 11, 5.0) == pytest.approx(1.0)
