@@ -133,20 +133,19 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
     return LoadProfile(demand.mean[keys] / SECONDS_PER_HOUR, sigma**2, sigma)
 
 
-def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> FloatArray:
-    """Sum rows (keys, hours) by their partition; shape (partitions, hours)."""
-    member = csc_array((np.ones(len(primary)), primary, np.arange(len(primary) + 1)), shape=(partitions, len(primary)))
+def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int, weight: FloatArray | None = None) -> FloatArray:
+    """Sum rows (keys, hours), times their ``weight`` (keys), by their partition; shape (partitions, hours)."""
+    each = np.ones(len(primary)) if weight is None else weight
+    member = csc_array((each, primary, np.arange(len(primary) + 1)), shape=(partitions, len(primary)))
     return np.asarray(member @ values)
 
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
     """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
-    kept: BoolArray | slice = slice(None)
-    if len(without):
-        kept = np.ones(len(primary), bool)
-        kept[np.asarray(without, np.int64)] = False
-    mean, sigma, where = demand.mean[kept], demand.sigma[kept], primary[kept]
-    sums = (sum_by_partition(values, where, partitions) for values in (mean, sigma**2, sigma))
+    weight = np.ones(len(primary))
+    weight[np.asarray(without, np.int64)] = 0.0
+    parts = (demand.mean, demand.sigma**2, demand.sigma)
+    sums = (sum_by_partition(values, primary, partitions, weight) for values in parts)
     return LoadProfile(*(total / unit for total, unit in zip(sums, _UNITS, strict=True)))
 
 

@@ -175,7 +175,7 @@ def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
     targets = np.flatnonzero(open_for_keys)
     if len(targets) <= TARGETS:
         return targets
-    room = ((view.policy.high_water - view.utilisation()[targets]) * view.capacity[targets, None]).min(axis=1)
+    room = (view.policy.high_water - view.lps()[targets]) * view.capacity[targets]
     partners = np.zeros(len(view.capacity))
     for seed in seeds:
         neighbours, weights = view.snapshot.co_access.of(int(seed))

@@ -35,8 +35,8 @@ __all__ = ["make_plan", "move_id", "shadow_id"]
 MAXIMUM_ATTEMPTS = 8
 """Options of one partition that turn out to push others over their mark before it is given up."""
 
-MAXIMUM_FAR_TRIED = 1000
-"""Far-read keys for which a shadow is tried in one plan, those with the most kilometres first."""
+FAR_TRIED = 4
+"""Far-read keys for which a shadow is tried in one plan, for each one allowed, those with the most kilometres first."""
 
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
@@ -144,9 +144,10 @@ def _shorten_far_reads(draft: Draft) -> None:
     if len(draft.shadows) >= view.policy.maximum_shadows:
         return
     candidates = np.flatnonzero(draft.shadowable & view.snapshot.active[view.primary])
+    candidates = candidates[~view.has_shadow(candidates)]
     moved = {move.key for move in draft.moves}
     tried = 0
-    for option in far_shadows(view, np.setdiff1d(candidates, sorted(view.shadowed))):
+    for option in far_shadows(view, candidates):
         size = float(view.snapshot.key_bytes[option.key])
         if size > draft.allowance.size_bytes or view.snapshot.keys[option.key] in moved:
             continue
@@ -158,7 +159,7 @@ def _shorten_far_reads(draft: Draft) -> None:
         view.undo(change)
         if not refused:
             apply_shadow(draft, option)
-        if len(draft.shadows) >= view.policy.maximum_shadows or tried >= MAXIMUM_FAR_TRIED:
+        if len(draft.shadows) >= view.policy.maximum_shadows or tried >= FAR_TRIED * view.policy.maximum_shadows:
             return
 
 

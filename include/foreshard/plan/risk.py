@@ -20,6 +20,8 @@ EXCESS_WEIGHT = 4.0
 HEADROOM_WEIGHT = 0.5
 
 _SMALLEST = 1e-12
+_CERTAIN = 8.0
+"""So many standard deviations below its mark a load can't pass it: what is left out is below 1e-15."""
 _DENSITY = 1.0 / np.sqrt(2.0 * np.pi)
 
 
@@ -32,9 +34,13 @@ def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray,
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:
     """P(X > mark) and E(X − mark)⁺ of normal loads; a load without uncertainty is above its mark or isn't."""
-    sure = deviation <= _SMALLEST
-    over = mean - mark
-    z = over / np.where(sure, 1.0, deviation)
-    probability = ndtr(z)
-    excess = over * probability + deviation * _DENSITY * np.exp(-0.5 * z * z)
-    return np.where(sure, over > 0, probability), np.where(sure, np.maximum(over, 0.0), np.maximum(excess, 0.0))
+    mean, deviation, mark = np.broadcast_arrays(mean, deviation, mark)
+    over = np.asarray(mean - mark)
+    probability, excess = np.array(over > 0, np.float64), np.array(np.maximum(over, 0.0), np.float64)
+    near = (deviation > _SMALLEST) & (over > -_CERTAIN * deviation)
+    spread, beyond = deviation[near], over[near]
+    z = beyond / spread
+    inside = ndtr(z)
+    probability[near] = inside
+    excess[near] = np.maximum(beyond * inside + spread * _DENSITY * np.exp(-0.5 * z * z), 0.0)
+    return probability, excess
