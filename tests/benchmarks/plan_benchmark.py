@@ -38,6 +38,8 @@ SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
 EDGES_PER_KEY = 13
 """Drawn; about ten remain when repetitions are summed."""
+MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8)
+"""The drawn partitions are so sized that about one in ten passes this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 """Keys → the goals: seconds and GiB."""
 Figures = dict[str, Any]
@@ -52,8 +54,8 @@ def measure(keys: int, partitions: int) -> Figures:
     graph = time.perf_counter() - started
     edges = len(snapshot.co_access.neighbour) // 2
     del pairs
-    unlimited = PlanPolicy(
-        maximum_moves=partitions * 2, maximum_shadows=max(5, partitions // 5), maximum_bytes=partitions * 2**32
+    unlimited = replace(
+        MARKS, maximum_moves=partitions * 2, maximum_shadows=max(5, partitions // 5), maximum_bytes=partitions * 2**32
     )
     return {
         "keys": keys,
@@ -62,7 +64,7 @@ def measure(keys: int, partitions: int) -> Figures:
         "edges": edges,
         "graph_seconds": graph,
         "recount_seconds": _timed(lambda: _recount(snapshot))[0],
-        "default_limits": _planned(snapshot, PlanPolicy()),
+        "default_limits": _planned(snapshot, MARKS),
         "all_relieved": _planned(snapshot, unlimited),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
@@ -89,7 +91,7 @@ def _planned(snapshot: Snapshot, policy: PlanPolicy) -> Figures:
 
 
 def _recount(snapshot: Snapshot) -> np.ndarray:
-    rule = PlanPolicy().serving
+    rule = MARKS.serving
     pairs = [(shadow.key, shadow.partition) for shadow in snapshot.shadows]
     profile, _ = partition_load(snapshot.demand, snapshot.primary, pairs, snapshot.capacity, snapshot.distance_km, rule)
     return load_prediction_scores(profile, snapshot.capacity, rule)

@@ -122,7 +122,7 @@ class Growth:
         places, shares = snapshot.demand.origins.of(key)
         self._distance = self._distance + work * (shares @ snapshot.distance_km[places][:, self._places])
         self._work += work
-        self._open = self._open & (self._places[:-1] != snapshot.not_back_to[key])
+        self._open = self._open & (self._places[:-1] != view.not_back_to(key))
         if self._home is not None:
             self._open = self._open & self._home[snapshot.rules.row[key]]
 

@@ -56,6 +56,7 @@ class Outlook:
         self.snapshot, self.policy = snapshot, policy
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self.primary: IntArray = snapshot.primary.copy()
+        self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}
         self._held: dict[int, set[int]] = {}
         self._has_shadow = np.zeros(len(self.primary), bool)
@@ -83,6 +84,16 @@ class Outlook:
     def scratch(self) -> BoolArray:
         """A mask over all keys for whoever needs one; it is given back all false."""
         return np.zeros(len(self.primary), bool)
+
+    def not_back_to(self, key: int) -> int:
+        """The partition that ``key`` came from and may not return to, −1 for none."""
+        return -1 if self.returns_allowed else int(self.snapshot.not_back_to[key])
+
+    def overloaded_for_certain(self, partition: int) -> bool:
+        """Whether even the lower quantile of its load passes the high-water mark in some hour."""
+        here = self.profile.rows(np.array([partition]))
+        lower = here.mean - self.rule.z * here.deviation(self.rule.correlation)
+        return bool((lower > self.policy.high_water * self.capacity[partition]).any())
 
     def copies(self, key: int) -> frozenset[int]:
         """The partitions that hold ``key``."""

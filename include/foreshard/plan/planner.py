@@ -97,7 +97,8 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     """Apply the next option for ``source``; return what stood in the way, or nothing.
 
     While it is overloaded, its hot keys are shadowed first, as far as that pays, and not moved; other keys are shadowed where
-    no move helps. A shadow takes load over only above the high-water mark, so below it keys are only moved.
+    no move helps. Where nothing helps and overload is certain, keys may go back to where they came from. A shadow takes load
+    over only above the high-water mark, so below it keys are only moved.
     """
     view = draft.view
     on_source = view.movable_on(source)
@@ -111,8 +112,15 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     search = best_move(view, source, draft.allowance, others, banned)
     if search.best is None and len(hot):
         search = best_move(view, source, draft.allowance, on_source, banned)
+    if search.best is None and _shadow_once(draft, source, copyable, banned):
+        return ""
+    came_lately = bool((view.snapshot.not_back_to[on_source] >= 0).any())
+    if search.best is None and came_lately and view.overloaded_for_certain(source):
+        view.returns_allowed = True
+        search = best_move(view, source, draft.allowance, on_source, banned)
+        view.returns_allowed = False
     if search.best is None:
-        return "" if _shadow_once(draft, source, copyable, banned) else search.obstacle
+        return search.obstacle
     if not apply_move(draft, source, search.best, banned):
         return "pushed_over"
     draft.relieving |= {source, search.best.target}

@@ -64,10 +64,11 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
     after = f"which leaves {here} at {lps[source]:.2f} and {there} at {lps[option.target]:.2f}"
     others, peak = len(option.keys) - 1, clock(snapshot.hour, was.peak)
     needed_by = was.needed_by
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"returns": bool(snapshot.last_source[key] == option.target)}
     if cause == RULE:
         rules, row = snapshot.rules, int(snapshot.rules.row[key])
-        code, needed_by, facts = rules.rules[row][0].kind.value, 0, {"rules": [rule.rule_id for rule in rules.rules[row]]}
+        code, needed_by = rules.rules[row][0].kind.value, 0
+        facts["rules"] = [rule.rule_id for rule in rules.rules[row]]
         sentence = (
             f"{snapshot.keys[key]} {rules.claim(row)}; it moves from {here} to {there}, which stays at {lps[option.target]:.2f}"
         )

@@ -1,5 +1,7 @@
 """Worlds at the edge: nothing to go by, nothing to be done, or nothing that fits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from foreshard.load import ServingRule
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy
 
-POLICY = PlanPolicy(serving=ServingRule(z=0.0))
+POLICY = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=ServingRule(z=0.0))
 
 
 def untouched(plan):
@@ -67,3 +69,13 @@ def test_equal_partitions_with_equal_loads_are_left_alone_and_get_the_same_plan_
 def test_of_equal_partitions_the_first_takes_the_key(world):
     plan = make_plan(world([4, 5, 1, 1, 1], [0, 0, 1, 2, 3], [10] * 4), POLICY)
     assert {move.target for move in plan.moves} == {"p1"}
+
+
+@pytest.mark.parametrize(("sigma", "returns"), [(0.0, True), (1.5, False)])
+def test_a_key_goes_back_to_where_it_came_from_only_where_nothing_else_helps_and_overload_is_certain(world, sigma, returns):
+    spread = [[sigma], [0.0], [0.0], [0.0]]
+    policy = replace(POLICY, serving=ServingRule(z=1.28))
+    snapshot = world([4.5, 4.5, 1, 7], [0, 0, 1, 2], [10, 10, 10], sigma=spread, last_source=np.array([1, 1, -1, -1]))
+    plan = make_plan(snapshot, policy)
+    assert plan.lps_before["p0"] > 0.8
+    assert [move.reason.facts["returns"] for move in plan.moves] == [True] * returns

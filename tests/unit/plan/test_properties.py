@@ -66,7 +66,9 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
         by_rule = move.reason.code in RULES
         assert not snapshot.under_way[key] if by_rule else snapshot.movable[key]
         assert key not in shadowed
-        assert by_rule or ids.index(move.target) != snapshot.last_source[key]
+        returns = ids.index(move.target) == snapshot.last_source[key]
+        assert move.reason.facts["returns"] == returns
+        assert by_rule or not returns or move.reason.facts["source_lps_before"] > policy.high_water
     for shadow in plan.shadows:
         key = index[shadow.key]
         assert shadow.source == ids[snapshot.primary[key]] != shadow.target

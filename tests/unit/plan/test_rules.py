@@ -12,7 +12,7 @@ from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy, StandingShadow
 
 HELD = np.array([False, True])
-POLICY = PlanPolicy(serving=ServingRule(z=0.0))
+POLICY = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=ServingRule(z=0.0))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_rule_does_not_push_a_partition_over_its_mark(ruled):
 
 def test_more_keys_against_a_rule_than_the_limit_are_moved_hour_by_hour(ruled):
     rules = [("reside", f"key-000{n}", ("town-1",)) for n in range(4)]
-    policy = PlanPolicy(maximum_moves=3, serving=ServingRule(z=0.0))
+    policy = replace(POLICY, maximum_moves=3)
     plan = make_plan(ruled([1, 1, 1, 1], [0] * 4, [10, 10], *rules), policy)
     assert len(plan.moves) == 3
     (refusal,) = plan.refusals

@@ -12,7 +12,15 @@ from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy
 
 MIB = 2.0**20
-POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_bytes=2.0**50, gigabyte_price=0.0)
+POLICY = PlanPolicy(
+    high_water=0.8,
+    low_water=0.65,
+    overload_mark=0.8,
+    minimum_gain=0.02,
+    serving=ServingRule(z=0.0),
+    maximum_bytes=2.0**50,
+    gigabyte_price=0.0,
+)
 DEFAULT = MigrationRate(60.0, 5 * MIB)
 
 
