@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
+from tests.benchmarks.decision_world import POLICIES, simulate
+from tests.benchmarks.decision_world import World as WideWorld
 
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
 from foreshard.routing.decide import decide
@@ -174,3 +176,18 @@ def test_equally_near_copies_share_without_swinging():
     for values in series.values():
         assert abs(mean(values[40:]) - 0.5) < 0.05
         assert swing(values[40:]) < 0.15
+
+
+def test_sixty_sidecars_in_four_places_settle_near_the_best_possible_split_and_plain_policies_do_not():
+    """The quick form of ``make bench``'s decision benchmark: a spike in one place that leaves hardly any room anywhere."""
+    world = WideWorld(0.55, 4.0, spike_at=20.0, scale=0.25)
+    limit = 1.15 * world.best_split()
+    seen = {name: simulate(world, policy, 150) for name, policy in POLICIES.items()}
+    late = {name: float(outcome.utilisation[:, 70:].mean(axis=1).max()) for name, outcome in seen.items()}
+    assert 0.8 < world.best_split() < 1.0
+    assert late["decision"] < limit
+    assert seen["decision"].settled_after(world.spike_at, limit) is not None
+    assert seen["nearest only"].settled_after(world.spike_at, limit) is None
+    assert seen["least loaded"].settled_after(world.spike_at, limit) is None
+    assert seen["decision"].swing(70) < seen["least loaded"].swing(70) / 1.5
+    assert seen["decision"].milliseconds[:20].mean() < 0.6 * seen["random of two"].milliseconds[:20].mean()

@@ -1,0 +1,216 @@
+"""A simulated world for the routing decision: sidecars in several places that route reads, partitions that report late.
+
+Simulated are the requests, the clocks and the reports; the decision is the real one. Each sidecar hears of a report after a
+delay of its own, and reports are smoothed, as the load reporter smooths them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+
+import numpy as np
+from scipy.optimize import linprog
+
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
+from foreshard.routing.decide import decide
+from foreshard.routing.decision import RouteRequest, Surroundings
+from foreshard.routing.distance import Distances
+from foreshard.routing.load_book import LoadBook, LoadRules
+
+STEP = 0.25
+START = 1_700_000_000.0
+WINDOW = 10
+"""Seconds over which a partition's utilisation is averaged before the worst is taken."""
+PLACES = (
+    Location("Dublin", 53.35, -6.26),
+    Location("Frankfurt", 50.11, 8.68),
+    Location("Virginia", 38.95, -77.45),
+    Location("Oregon", 45.52, -122.68),
+)
+
+Policy = Callable[[RouteRequest, Placement, Surroundings, LoadBook, float, Random], str]
+
+
+def by_decision(
+    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+) -> str:
+    """The decision itself, with what the sidecar notes of it."""
+    made = decide(request, placement, around, book, now, random)
+    book.sent(made.partition, 1.0, now)
+    if made.level is not None:
+        book.all_overloaded((placement.primary, *placement.shadows), made.level)
+    if made.relieved is not None:
+        book.relieved(made.relieved)
+    return made.partition
+
+
+def nearest_only(
+    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+) -> str:
+    """The nearest copy, whatever its load."""
+    copies = (placement.primary, *placement.shadows)
+    return min(copies, key=lambda name: _ms(request, name, around))
+
+
+def least_loaded(
+    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+) -> str:
+    """The copy with the lowest reported load."""
+    copies = (placement.primary, *placement.shadows)
+    return min(copies, key=lambda name: book.pressure(name, now).utilisation or 0.0)
+
+
+def random_of_two(
+    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+) -> str:
+    """The one with the lower reported load of two random copies."""
+    copies = (placement.primary, *placement.shadows)
+    two = random.sample(copies, min(2, len(copies)))
+    return min(two, key=lambda name: book.pressure(name, now).utilisation or 0.0)
+
+
+POLICIES: dict[str, Policy] = {
+    "decision": by_decision,
+    "nearest only": nearest_only,
+    "least loaded": least_loaded,
+    "random of two": random_of_two,
+}
+
+
+def _ms(request: RouteRequest, name: str, around: Surroundings) -> float:
+    trip = around.distances.round_trip(request.location or "", around.partitions[name].geographic_location)
+    return trip.ms if trip else math.inf
+
+
+@dataclass(frozen=True)
+class World:
+    """Two partitions per place; the most read keys have shadows. ``spike_at``: from then on Dublin's keys are read more.
+
+    ``load``: reads per second before the spike, as a share of all capacity; ``spike``: how many times as much Dublin reads.
+    """
+
+    load: float
+    spike: float
+    spike_at: float = 60.0
+    sidecars: int = 60
+    keys: int = 160
+    scale: float = 1.0
+    report_every: float = 2.0
+    slowest_report: float = 4.0
+    smoothing: float = 5.0
+    seed: int = 7
+    capacities: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = (300, 200, 250, 250, 300, 150, 200, 350)
+        named = {f"{place.name} {n}": sizes[2 * at + n - 1] * self.scale for at, place in enumerate(PLACES) for n in (1, 2)}
+        object.__setattr__(self, "capacities", named)
+
+    def partitions(self) -> dict[str, Partition]:
+        """Every partition by name."""
+        return {name: Partition(name, name.rsplit(" ", 1)[0], size) for name, size in self.capacities.items()}
+
+    def placements(self) -> list[Placement]:
+        """Keys, most read first: a primary in turn, and for the first half 3, 2 or 1 shadows elsewhere."""
+        random, names = Random(self.seed), list(self.capacities)
+        made = []
+        for number in range(self.keys):
+            primary = names[number % len(names)]
+            shadows = 3 if number < self.keys // 8 else 2 if number < self.keys // 4 else 1 if number < self.keys // 2 else 0
+            others = random.sample([name for name in names if name != primary], shadows)
+            made.append(Placement(f"key {number}", primary, tuple(others)))
+        return made
+
+    def weights(self, second: float) -> np.ndarray:
+        """Reads per second of each (place, key): Zipf over the keys, and Dublin's spike on the keys with shadows."""
+        popularity = 1.0 / (np.arange(self.keys) + 8.0) ** 0.8
+        demand = np.tile(popularity / popularity.sum(), (len(PLACES), 1)) / len(PLACES)
+        demand *= self.load * sum(self.capacities.values())
+        if second >= self.spike_at:
+            demand[0, : self.keys // 2] *= self.spike
+        return demand
+
+    def best_split(self) -> float:
+        """The lowest utilisation of the worst partition that any split of the reads over their copies can have (by LP)."""
+        demand, placements, names = self.weights(math.inf).sum(axis=0), self.placements(), list(self.capacities)
+        pairs = [(k, c) for k, p in enumerate(placements) for c in (p.primary, *p.shadows)]
+        shares, loads = np.zeros((len(placements), len(pairs) + 1)), np.zeros((len(names), len(pairs) + 1))
+        for column, (key, copy) in enumerate(pairs):
+            shares[key, column] = 1.0
+            loads[names.index(copy), column] = 1.0 / self.capacities[copy]
+        loads[:, -1] = -1.0
+        worst = np.zeros(len(pairs) + 1)
+        worst[-1] = 1.0
+        solved = linprog(worst, A_ub=loads, b_ub=np.zeros(len(names)), A_eq=shares, b_eq=demand, method="highs")
+        return float(solved.fun)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: utilisation (partitions, seconds), and the mean round trip of the reads per second (ms)."""
+
+    names: tuple[str, ...]
+    utilisation: np.ndarray
+    milliseconds: np.ndarray
+
+    def worst(self, since: float) -> float:
+        """The highest utilisation of any partition over any ``WINDOW`` seconds since then."""
+        return float(self._windows(since).max())
+
+    def swing(self, since: float) -> float:
+        """How far any partition's windows stand from their mean, at most: oscillation."""
+        windows = self._windows(since)
+        return float(np.abs(windows - windows.mean(axis=1, keepdims=True)).max())
+
+    def settled_after(self, spike_at: float, limit: float) -> float | None:
+        """Seconds after the spike from which on the worst window stays within ``limit``; None: it never does."""
+        for second in range(int(spike_at), self.utilisation.shape[1] - 3 * WINDOW, 5):
+            if self.worst(second) <= limit:
+                return second - spike_at
+        return None
+
+    def _windows(self, since: float) -> np.ndarray:
+        late = self.utilisation[:, int(since) :]
+        whole = late.shape[1] // WINDOW * WINDOW
+        return late[:, :whole].reshape(len(self.names), -1, WINDOW).mean(axis=2)
+
+
+def simulate(world: World, policy: Policy, seconds: int) -> Outcome:
+    """Run the world under a policy."""
+    draw, random = np.random.default_rng(world.seed), Random(world.seed)
+    partitions, placements, names = world.partitions(), world.placements(), tuple(world.capacities)
+    fresh = {(p.key, shadow): math.inf for p in placements for shadow in p.shadows}
+    around = Surroundings(partitions, Distances(PLACES), fresh)
+    books = [LoadBook(LoadRules()) for _ in range(world.sidecars)]
+    delays = [random.uniform(0.5, world.slowest_report) for _ in books]
+    for book in books:
+        book.register(world.capacities)
+    requests = [[RouteRequest(p.key, RequestKind.READ, place.name) for p in placements] for place in PLACES]
+    smooth, due = dict.fromkeys(names, 0.0), []
+    used, trips = np.zeros((len(names), seconds)), np.zeros((2, seconds))
+    for tick in range(int(seconds / STEP)):
+        now, second = START + tick * STEP, int(tick * STEP)
+        while due and due[0][0] <= now:
+            _, number, reports = due.pop(0)
+            books[number].report(reports, now)
+        sent = dict.fromkeys(names, 0)
+        counts = draw.poisson(world.weights(tick * STEP) * STEP)
+        for at, key in zip(*np.nonzero(counts), strict=True):
+            for _ in range(counts[at, key]):
+                book = books[random.randrange(world.sidecars // len(PLACES)) * len(PLACES) + at]
+                chosen = policy(requests[at][key], placements[key], around, book, now, random)
+                sent[chosen] += 1
+                trips[:, second] += _ms(requests[at][key], chosen, around), 1
+        for row, name in enumerate(names):
+            smooth[name] += (1 - math.exp(-STEP / world.smoothing)) * (sent[name] / STEP - smooth[name])
+            used[row, second] += sent[name] / world.capacities[name]
+        if tick % int(world.report_every / STEP) == 0:
+            moment = datetime.fromtimestamp(now, UTC)
+            reports = [PartitionLoad(name, smooth[name], True, moment) for name in names]
+            due += [(now + delay, number, reports) for number, delay in enumerate(delays)]
+            due.sort(key=lambda one: one[0])
+    return Outcome(names, used, trips[0] / np.maximum(trips[1], 1))
