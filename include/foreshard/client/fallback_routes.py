@@ -20,6 +20,7 @@ class FallbackRoutes:
     ) -> None:
         self._first, self._then, self._patience, self._clock = first, then, patience, clock
         self._again_at = float("-inf")
+        self._missing: Unreachable | None = None
 
     def route(self, key: str, operation: Operation, wish: Wish) -> Route:
         """Where ``key`` lives."""
@@ -43,14 +44,13 @@ class FallbackRoutes:
         self._then.close()
 
     def _ask(self, question: Callable[[RouteSource], Result]) -> Result:
-        missing: Unreachable | None = None
         if self._clock() >= self._again_at:
             try:
                 return question(self._first)
             except Unreachable as error:
                 self._again_at = self._clock() + self._patience
-                missing = error
+                self._missing = error
         try:
             return question(self._then)
         except Unreachable as error:
-            raise (missing or error) from error
+            raise (self._missing or error) from error

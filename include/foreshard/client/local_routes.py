@@ -12,26 +12,33 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
-from foreshard.adapters.routing_file import FILES, SavedRouting, read_routing, stamp
+from foreshard.adapters.routing_file import (
+    FILES,
+    RoutingFile,
+    SavedRouting,
+    name_of,
+    overlay_of,
+    read_routing,
+    routing_of,
+    stamp,
+)
+from foreshard.adapters.routing_overlay import read_overlay
+from foreshard.client.local_rules import LONGEST_KEY, LocalRules, check_key
 from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
-from foreshard.errors import CorruptRoutingFile, RouteRefused, UnknownPartition, Unreachable
+from foreshard.errors import CorruptRoutingFile, UnknownPartition, Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
 from foreshard.routing.address import public_uri
 from foreshard.routing.decide import decide
 from foreshard.routing.decision import Decision, RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
-from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.routing.load_book import LoadBook
+from foreshard.routing.packed import PackedPlacements
 from foreshard.routing.table import locate
-
-if TYPE_CHECKING:
-    from foreshard.settings import Settings
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at the files."""
@@ -39,33 +46,8 @@ RENEW_EVERY = 0.25
 """Seconds for which a prepared reason stands, and until what was sent counts as load."""
 AVOID_SECONDS = 5.0
 """How long reads leave a partition that this process could not reach, whatever its reporter says."""
-LONGEST_KEY = 4_096
-"""Bytes; the sidecar refuses longer keys as well."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRules:
-    """What a decision goes by, as the sidecar's settings say it; costs in cost units, times in seconds."""
-
-    loads: LoadRules = field(default_factory=LoadRules)
-    read_cost: float = 1.0
-    write_cost: float = 2.0
-    default_staleness: float = 10.0
-    home_location: str | None = None
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> LocalRules:
-        """The sidecar's own rules."""
-        sidecar, kinds = settings.sidecar, settings.observe.request_types
-        return cls(
-            LoadRules(sidecar.room_mark, sidecar.load_expiry.total_seconds(), sidecar.load_time_scale),
-            kinds["read"].weight if "read" in kinds else 1.0,
-            kinds["write"].weight if "write" in kinds else 2.0,
-            settings.shadow.maximum_staleness.total_seconds(),
-            sidecar.home_location,
-        )
 
 
 class _Target:
@@ -100,11 +82,12 @@ class LocalRoutes:
     def __init__(
         self,
         folder: Path,
-        rules: LocalRules = LocalRules(),
+        rules: LocalRules | None = None,
         clock: Callable[[], float] = time.time,
         random: Random | None = None,
         look_every: float = LOOK_EVERY,
     ) -> None:
+        rules = rules or LocalRules()
         self._folder, self._rules, self._clock, self._random = folder, rules, clock, random or Random()  # noqa: S311
         self._live_file = LiveRoutingFile(folder)
         self._book = LoadBook(rules.loads)
@@ -118,7 +101,7 @@ class LocalRoutes:
     def route(self, key: str, operation: Operation, wish: Wish) -> Route:
         """Where ``key`` lives; raise :class:`Unreachable` (no table), :class:`RouteRefused` or :class:`UnknownPartition`."""
         if not key or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
-            _check(key)
+            check_key(key)
         view = self._current()
         placement = locate(view.table, key)
         if operation is Operation.READ:
@@ -195,6 +178,10 @@ class LocalRoutes:
             self._looking.release()
 
     def _read_table(self) -> None:
+        newer = self._read_changes()
+        if newer is not None:
+            self._view = _View(newer, self._live, self._rules)
+            return
         for path in (self._folder / name for name in FILES):
             try:
                 saved = read_routing(path)
@@ -208,6 +195,24 @@ class LocalRoutes:
                 self._take_in(self._live.loads)
             self._view = _View(saved, self._live, self._rules)
             return
+
+    def _read_changes(self) -> SavedRouting | None:
+        """What was published since the image that is mapped already, where the folder still holds that one and the same
+        partitions; mapping it again would mean to check all of it again."""
+        saved = self._view.saved if self._view is not None else None
+        if saved is None or not isinstance(saved.table.placements, PackedPlacements):
+            return None
+        base = saved.table.placements.base
+        name = name_of(base)
+        if RoutingFile(self._folder).image() != name:
+            return None
+        try:
+            overlay = read_overlay(overlay_of(self._folder, name))
+            confirmed_at = (self._folder / FILES[0]).stat().st_mtime
+            newer = routing_of(overlay.description, PackedPlacements(base, overlay.changed), confirmed_at)
+        except (OSError, CorruptRoutingFile, ValueError, KeyError, TypeError, IndexError):
+            return None
+        return newer if newer.partitions == saved.partitions else None
 
     def _read_live(self) -> None:
         try:
@@ -265,15 +270,3 @@ class LocalRoutes:
         if address is None:
             raise UnknownPartition(made.partition, tuple(view.addresses))
         return address
-
-
-def _check(key: str) -> None:
-    """Refuse what the sidecar refuses."""
-    try:
-        length = len(key.encode())
-    except UnicodeEncodeError:
-        raise RouteRefused(key, 400, "a key must be valid Unicode") from None
-    if not key or "\0" in key:
-        raise RouteRefused(key, 400, "a key must have characters, and no NUL among them")
-    if length > LONGEST_KEY:
-        raise RouteRefused(key, 400, f"a key has at most {LONGEST_KEY} bytes")

@@ -24,7 +24,8 @@ def build_router(
     ``routing_folder``: where the sidecar keeps its table (``routing`` in the settings' data folder, unless another is given);
     ``keep_routes``: seconds for which an answer of the sidecar may be used again.
     """
-    from foreshard.client.local_routes import LocalRoutes, LocalRules
+    from foreshard.client.local_routes import LocalRoutes
+    from foreshard.client.local_rules import LocalRules
     from foreshard.settings import Settings
 
     settings = settings or Settings.load()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONFIRM_EVERY = 5.0
 FOLLOW_EVERY = 1.0
-SAVE_EVERY = 2.0
+SAVE_EVERY = 0.25
 MOST_CHANGES = 10_000
 """More changes than this (or than an eighth of the image) over an image are packed into a new one."""
 FEW_CHANGES = 100

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -125,3 +126,17 @@ def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_a
     (tmp_path / "live" / "state.json").write_text('{"loads": [[1]')
     assert routes.route("k", Operation.READ, ANYWHERE).partition == "alpha"
     assert "can't be read" in caplog.text
+
+
+def test_what_is_published_over_an_image_is_taken_without_mapping_the_image_again(tmp_path: Path, monkeypatch) -> None:
+    file = RoutingFile(tmp_path)
+    file.save(saved(7, k="beta", m="beta"))
+    routes = LocalRoutes(tmp_path, look_every=0)
+    assert routes.route("k", Operation.WRITE, ANYWHERE).table_version == 7
+    standing = file.load()
+    changed = standing.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})
+    monkeypatch.setattr("foreshard.client.local_routes.read_routing", None)
+    file.save_changes(replace(standing, table=replace(standing.table, version=8, placements=changed)))
+    route = routes.route("k", Operation.WRITE, ANYWHERE)
+    assert (route.partition, route.epoch, route.table_version) == ("alpha", 4, 8)
+    assert routes.route("m", Operation.WRITE, ANYWHERE).partition == "beta"

@@ -159,8 +159,11 @@ def test_while_the_sidecar_is_down_routes_come_from_elsewhere_and_it_is_tried_ag
 
 def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source, tmp_path: Path) -> None:
     source.down = True
+    routes = FallbackRoutes(source, LocalRoutes(tmp_path))
     with pytest.raises(Unreachable, match="sidecar at here"):
-        FallbackRoutes(source, LocalRoutes(tmp_path)).route("a", READ, ANYWHERE)
+        routes.route("a", READ, ANYWHERE)
+    with pytest.raises(Unreachable, match="sidecar at here"):
+        routes.route("a", READ, ANYWHERE)
 
 
 class FakeLocal(FakeSource):

@@ -48,7 +48,7 @@ def test_what_is_published_goes_beside_the_image_and_is_there_after_a_restart(se
     copy.keep(0.0)
     image = file.path.read_bytes()
     publish(service, PlacementChange("plain", "sj-1", (), 2, 3))
-    copy.keep(1.0)
+    copy.keep(0.1)
     assert not list(file.path.parent.glob("overlay-*"))
     copy.keep(10.0)
     assert file.path.read_bytes() == image
