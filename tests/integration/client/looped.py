@@ -21,6 +21,7 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def close(self) -> None:
+        self.run(asyncio.sleep(0.05))  # what was closed last closes its sockets in the next turn
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
