@@ -46,7 +46,9 @@ class Aggregate:
         self._check(several=True)
         halves = split(self._pipeline)
         raw = bool(halves.merge)
-        cursors = [await self._open(part, self._narrowed(part, halves.partition), raw=raw) for part in plan.parts]
+        cursors = await self._reader.router.mode.together(
+            [self._open(part, self._narrowed(part, halves.partition), raw=raw) for part in plan.parts]
+        )
         if not halves.merge:
             together = Merged([await Stream(cursor).start() for cursor in cursors], (), 0, 0)
             return Opened(self._reader, plan, together, cursors)

@@ -89,7 +89,7 @@ class FindResults(LazyResults):
         """Open every part and fetch its first documents."""
         one = len(plan.parts) == 1
         cursors = [self._open_one(part, one) for part in plan.parts]
-        streams = [await Stream(cursor).start() for cursor in cursors]
+        streams = await self._reader.router.mode.together([Stream(cursor).start() for cursor in cursors])
         find = self._find
         together = streams[0] if one else Merged(streams, find.sort, find.skip, find.limit)
         return Opened(self._reader, plan, together, cursors)

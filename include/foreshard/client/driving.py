@@ -7,13 +7,19 @@ an event loop. :func:`settled` makes one value of what either driver returns.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from types import CoroutineType
 from typing import Any, Protocol, TypeVar
 
 Value = TypeVar("Value")
+
+MOST_AT_ONCE = 16
+"""Partitions that the synchronous client asks at once."""
 
 
 def run(work: Coroutine[Any, Any, Value]) -> Value:
@@ -39,12 +45,18 @@ class _Blocking(Protocol):
     def __call__(self, work: Callable[[], Value], /) -> Awaitable[Value]: ...
 
 
+class _Together(Protocol):
+    def __call__(self, works: Sequence[Coroutine[Any, Any, Value]], /) -> Awaitable[list[Value]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How the core waits: ``blocking`` runs a call that may wait for the network, ``sleep`` pauses (seconds)."""
+    """How the core waits: ``blocking`` runs a call that may wait for the network, ``sleep`` pauses (seconds), ``together`` does
+    several things at once and raises the first error."""
 
     blocking: _Blocking
     sleep: Callable[[float], Awaitable[None]]
+    together: _Together
 
 
 async def _here(work: Callable[[], Value]) -> Value:
@@ -55,9 +67,26 @@ async def _sleep_here(seconds: float) -> None:
     time.sleep(seconds)
 
 
+async def _in_threads(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+    if len(works) < 2:
+        return [run(work) for work in works]
+    return list(_threads().map(run, works))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads that ask partitions at once; made when they are first needed."""
+    return ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="foreshard-read")
+
+
+async def _in_tasks(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+    return await asyncio.gather(*works)
+
+
 async def _in_thread(work: Callable[[], Value]) -> Value:
     return await asyncio.to_thread(work)
 
 
-SYNC = Mode(_here, _sleep_here)
-ASYNC = Mode(_in_thread, asyncio.sleep)
+SYNC = Mode(_here, _sleep_here, _in_threads)
+ASYNC = Mode(_in_thread, asyncio.sleep, _in_tasks)
+os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -10,7 +10,7 @@ from foreshard.client.bson_order import rank_of
 from foreshard.client.cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
 from foreshard.client.driving import settled
 from foreshard.client.merging import Document, part_limit
-from foreshard.client.reads import Reader, ReadPlan
+from foreshard.client.reads import Part, Reader, ReadPlan
 from foreshard.client.records import Recorder, Request
 from foreshard.client.results import AsyncResults, LazyResults
 from foreshard.client.routes import Wish
@@ -96,10 +96,11 @@ class AsyncRoutedReads:
             options["limit"] = part_limit(skip, limit)
 
         async def count(plan: ReadPlan) -> int:
-            total = 0
-            for part in plan.parts:
+            async def one(part: Part) -> int:
                 narrow = self._reader.filter_for(part, filter)
-                total += await settled(self._reader.collection(part).count_documents(narrow, **options))
+                return await settled(self._reader.collection(part).count_documents(narrow, **options))
+
+            total = sum(await self._reader.router.mode.together([one(part) for part in plan.parts]))
             left = max(0, total - skip)
             return min(left, limit) if limit else left
 
@@ -114,11 +115,12 @@ class AsyncRoutedReads:
         self._check_options("distinct", options)
 
         async def values(plan: ReadPlan) -> list[Any]:
-            found: dict[Any, Any] = {}
-            for part in plan.parts:
+            async def one(part: Part) -> list[Any]:
                 narrow = self._reader.filter_for(part, filter or {})
-                listed = await settled(self._reader.collection(part).distinct(key, narrow, **options))
-                found.update((rank_of(value), value) for value in listed)
+                return await settled(self._reader.collection(part).distinct(key, narrow, **options))
+
+            listed = await self._reader.router.mode.together([one(part) for part in plan.parts])
+            found = {rank_of(value): value for values in listed for value in values}
             return [found[rank] for rank in sorted(found)]
 
         keys = self._reader.keys_of(filter or {}, options.get("collation"))

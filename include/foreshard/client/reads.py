@@ -22,7 +22,7 @@ from foreshard.client.connections import Connections
 from foreshard.client.driving import settled
 from foreshard.client.fences import unreachable
 from foreshard.client.keys import keys_of_filter, narrowed
-from foreshard.client.routes import Operation, Route, Wish
+from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -135,16 +135,17 @@ class Reader:
         pipeline: list[Mapping[str, Any]] = [{"$group": {"_id": f"${self.sharded.key_field}"}}]
         if filter:
             pipeline.insert(0, {"$match": filter})
-        standing: dict[str, tuple[str, list[Any]]] = {}
-        for address in await self.router.partitions():
-            part = Part(address.partition, address.uri)
-            try:
-                cursor = await settled(self.collection(part).aggregate(pipeline))
-                found = [row["_id"] for row in await settled(cursor.to_list())]
-            except ConnectionFailure as error:
-                raise unreachable(address.partition, self.connections.address(address.uri)) from error
-            standing[address.partition] = (address.uri, found)
-        return await self._owned(standing)
+        addresses = await self.router.partitions()
+        found = await self.router.mode.together([self._keys_at(address, pipeline) for address in addresses])
+        return await self._owned({a.partition: (a.uri, keys) for a, keys in zip(addresses, found, strict=True)})
+
+    async def _keys_at(self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The keys of the matching documents that stand on a partition, as owner or otherwise."""
+        try:
+            cursor = await settled(self.collection(Part(address.partition, address.uri)).aggregate(pipeline))
+            return [row["_id"] for row in await settled(cursor.to_list())]
+        except ConnectionFailure as error:
+            raise unreachable(address.partition, self.connections.address(address.uri)) from error
 
     async def _owned(self, standing: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
         """From each partition the keys that it owns; documents without a usable key are never moved and read where they

@@ -144,3 +144,27 @@ def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_i
         things = client[unique_name]["things"]
         assert things.update_one({"station": "k"}, {"$set": {"n": 1}}).modified_count == 1
         assert sorted(d["_id"] for d in things.find()) == [1, 2]
+
+
+def test_reads_and_writes_by_key_ask_the_sidecar_nothing_and_deletes_do(settings, store, sidecar, unique_name) -> None:
+    url, _ = sidecar
+    waiting = threading.Event()
+    while not (settings.data_dir / "routing" / "table.frt").exists():
+        waiting.wait(0.05)
+
+    def asked() -> float:
+        lines = httpx.get(url + "/metrics", timeout=5).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("foreshard_sidecar_requests_total"))
+
+    before = asked()
+    with RoutedClient.from_settings(settings, sidecar_url=url, access_records=False) as client:
+        things = client[unique_name]["things"]
+        for number in range(20):
+            things.insert_one({"_id": number, "station": "k"})
+            assert things.find_one({"station": "k", "_id": number}) is not None
+            assert things.update_one({"station": "k", "_id": number}, {"$set": {"n": 1}}).modified_count == 1
+        assert len(list(things.find({"station": {"$in": ["k", "unlisted"]}}))) == 20
+        assert client.route("k", "write").partition == "alpha"
+        assert asked() == before
+        things.delete_one({"station": "k", "_id": 1})
+        assert asked() == before + 1

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, WriteError
 
 from foreshard.client.async_router import AsyncRouter
 from foreshard.client.bulk import BulkWrite
-from foreshard.client.driving import Mode, run
+from foreshard.client.driving import SYNC, Mode, run
 from foreshard.client.fences import FencedWriter
 from foreshard.client.requests import KeyRule
 from foreshard.client.routes import Operation, PartitionAddress, Route, Router, Wish
@@ -78,7 +78,7 @@ class FakeWorld:
         async def sleep(seconds: float) -> None:
             self.sleep(seconds)
 
-        router = AsyncRouter(Router(self, keep=0, clock=lambda: self.now), Mode(here, sleep))
+        router = AsyncRouter(Router(self, keep=0, clock=lambda: self.now), Mode(here, sleep, SYNC.together))
         return FencedWriter(router, self, SHARDED, deadline)  # type: ignore[arg-type]
 
     def write(self, *arguments: Any, deadline: float = 5.0, **options: Any) -> Any:
