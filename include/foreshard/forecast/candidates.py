@@ -77,13 +77,16 @@ def prophet_forecasts(
     """Prophet's mean, fitted to all keys at once; ``otherwise`` where a key has too little history or varies too little."""
     known = slice(0, origin.length)
     seen, values = observed[:, known], costs[:, known]
-    low = np.where(seen, values, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen, values, -np.inf).max(axis=1, initial=-np.inf)
-    rows = np.flatnonzero((seen.sum(axis=1) >= MINIMUM_FOR_PROPHET) & (high > low))
+    low = values.min(axis=1, initial=np.inf, where=seen)
+    high = values.max(axis=1, initial=-np.inf, where=seen)
+    rows = np.flatnonzero((np.count_nonzero(seen, axis=1) >= MINIMUM_FOR_PROPHET) & (high > low))
     result = otherwise.copy()
     if len(rows):
         growth = "linear" if origin.length >= 2 * HOURS_PER_WEEK else "flat"
-        batch = fit_batch(plain(growth), values[rows], seen[rows], numbers[known], origin.ahead)
+        every = len(rows) == len(values)
+        batch = fit_batch(
+            plain(growth), values if every else values[rows], seen if every else seen[rows], numbers[known], origin.ahead
+        )
         mean = batch.forecast()[0]
         good = ~batch.failed & np.isfinite(mean).all(axis=1)
         result[rows[good]] = np.maximum(mean[good], 0.0)

@@ -93,10 +93,12 @@ def fit_batch(
     groups, stragglers, failed = [], 0, np.zeros(len(costs), dtype=np.bool_)
     for rows, seen in _same_hours(observed):
         design = _design(configuration, numbers[seen], ahead)
-        series = costs[rows][:, seen] if not seen.all() else costs[rows]
+        series = costs if len(rows) == len(costs) else costs[rows]
+        series = series if seen.all() else series[:, seen]
         model: Any = configuration.outline()
-        floor = series.min(axis=1) if model.scaling == "minmax" else np.zeros(len(rows))
-        scale = np.abs(series - floor[:, None]).max(axis=1)
+        low, high = series.min(axis=1), series.max(axis=1)
+        floor = low if model.scaling == "minmax" else np.zeros(len(rows))
+        scale = np.maximum(high - floor, floor - low)
         scale = np.where(scale > 0, scale, 1.0)
         fit = _solve(design, _blocks(series, floor, scale))
         unfinished = np.flatnonzero(~fit.converged)

@@ -3,6 +3,10 @@
 ``trend·(1 + X_m β) + X_a β`` is linear in (trend, β_a) for a given β_m, and in (β_m, β_a) for a given trend: the two are solved
 in turn, each exactly, with the noise in closed form, so that no round can raise the objective. Each series has a Gram matrix of
 its own then, but all of them come from one matrix product of the squared factors with the design's column pairs.
+
+Solving in turn creeps along narrow valleys, so each round starts from a point pushed on along the last change, with Nesterov's
+growing momentum; a round that raises the objective is taken back and its momentum dropped (restart by function value:
+O'Donoghue and Candès, 2015), so that the objective still never rises.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 400
 DECREASE = 1e-5
-"""A series has converged once a whole round lowers its objective by less than this."""
+"""A series has converged once a whole round without momentum lowers its objective by less than this."""
+
+_FIELDS = ("k", "m", "delta", "beta", "variance", "gap", "converged")
 
 
 class MultiplicativeSolver:
@@ -37,27 +43,37 @@ class MultiplicativeSolver:
 
     def fit(self, scaled: FloatArray, start: MapFit) -> MapFit:
         """Solve all series (K, T) from ``start``, whose β_m may be zero."""
-        fit = MapFit(*(getattr(start, name).copy() for name in ("k", "m", "delta", "beta", "variance", "gap", "converged")))
+        fit = MapFit(*(getattr(start, name).copy() for name in _FIELDS))
         fit.converged[:] = False
         fit.gap[:] = np.inf
-        last = np.full(len(scaled), np.inf)
+        last, before, streak = np.full(len(scaled), np.inf), fit.beta.copy(), np.zeros(len(scaled))
         rows = np.arange(len(scaled))
         for _ in range(MAXIMUM_ROUNDS):
+            push = streak[rows] / (streak[rows] + 3.0)
             part = fit.rows(rows)  # type: ignore[arg-type]
-            solved = self._trend_step(scaled[rows], part)
-            self._feature_step(scaled[rows], part)
-            squares = self._squares(scaled[rows], part)
-            part.variance[:] = noise_variance(squares, scaled.shape[1])
-            value = from_squares(self.design, part, squares, scaled.shape[1])
-            part.gap[:] = last[rows] - value
-            part.converged[:] = solved & (part.gap < DECREASE) & np.isfinite(value)
-            last[rows] = value
-            for name in ("k", "m", "delta", "beta", "variance", "gap", "converged"):
-                getattr(fit, name)[rows] = getattr(part, name)
-            rows = rows[solved & ~part.converged & np.isfinite(value)]
+            part.beta[:] += push[:, None] * (part.beta - before[rows])
+            value, solved = self._round(scaled[rows], part)
+            fell = last[rows] - value
+            kept = (push == 0) | (fell > 0)
+            part.gap[:] = fell
+            part.converged[:] = solved & (push == 0) & (fell < DECREASE)
+            taken = rows[kept]
+            before[taken], last[taken] = fit.beta[taken], value[kept]
+            for name in _FIELDS:
+                getattr(fit, name)[taken] = getattr(part, name)[kept]
+            streak[rows] = np.where(kept & (fell >= DECREASE), streak[rows] + 1.0, 0.0)
+            rows = rows[~kept | (solved & np.isfinite(value) & ~part.converged)]
             if not len(rows):
                 break
         return fit
+
+    def _round(self, scaled: FloatArray, fit: MapFit) -> tuple[FloatArray, BoolArray]:
+        """Both steps and the noise, in place; return the objective and which are solved."""
+        solved = self._trend_step(scaled, fit)
+        self._feature_step(scaled, fit)
+        squares = self._squares(scaled, fit)
+        fit.variance[:] = noise_variance(squares, scaled.shape[1])
+        return from_squares(self.design, fit, squares, scaled.shape[1]), solved
 
     def _trend_step(self, scaled: FloatArray, fit: MapFit) -> BoolArray:
         """Trend and additive coefficients for the present factor 1 + X_m β, in place; return which are solved."""

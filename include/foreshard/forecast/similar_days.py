@@ -121,6 +121,10 @@ def _by_day(slots: FloatArray) -> FloatArray:
 
 def _around(values: FloatArray) -> FloatArray:
     """Sums over each hour of the day (last axis) and its neighbours, around midnight."""
-    wrapped = np.concatenate([values[..., -NEIGHBOURS:], values, values[..., :NEIGHBOURS]], axis=-1)
-    total: FloatArray = np.sum([wrapped[..., shift : shift + HOURS_PER_DAY] for shift in range(2 * NEIGHBOURS + 1)], axis=0)
+    total = values.copy()
+    for shift in range(1, NEIGHBOURS + 1):
+        total[..., shift:] += values[..., :-shift]
+        total[..., :shift] += values[..., -shift:]
+        total[..., :-shift] += values[..., shift:]
+        total[..., -shift:] += values[..., :shift]
     return total
