@@ -179,7 +179,7 @@ def at_scale(engine: str, keys: int, processes: int = 2, chunk: int = 8192) -> F
 
 
 def refresh(count: int = 65_536) -> Figures:
-    """An hour's refresh from yesterday's state against fitting from scratch, both with the next day's mean."""
+    """An hour's refresh from yesterday's state against fitting from scratch, both with the next day's mean and interval."""
     series = np.tile(real_series(1000), (count // 1000 + 1, 1))[:count]
     scratch = best_of(3, lambda: fit(series).forecast()) / count
     rolling = RollingFit(plain(), series, FIRST + np.arange(HOURS), AHEAD)
@@ -187,7 +187,7 @@ def refresh(count: int = 65_536) -> Figures:
 
     def step() -> None:
         rolling.advance(newest.pop())
-        rolling.mean()
+        rolling.forecast()
 
     refreshed = best_of(5, step) / count
     return {

@@ -3,7 +3,7 @@
 Given σ², the coefficients with normal priors (trend base, seasonality) are eliminated in closed form. In the basis that
 diagonalises their Gram matrix against their priors, ``(A + σ²Λ)⁻¹`` is diagonal for *every* σ², so one factorisation serves all
 series although each has its own noise. What is left is a lasso in the changepoints (:mod:`.lasso`), solved exactly; then σ² in
-closed form, and again until it stands still. The data enter through one product ``Y·[hinges, base, features]``.
+closed form, and again, by secants, until it stands still. The data enter through one product ``Y·[hinges, base, features]``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from foreshard.forecast.series import IntArray
 from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 50
-_STANDSTILL = 1e-5
+STANDSTILL = 1e-5
+FIRST_SLOPE, _STEEPEST = 0.1, 0.9
+_SECANT_ROUNDS = 10
 
 
 class AdditiveSolver:
@@ -54,20 +56,36 @@ class AdditiveSolver:
         quadratic = np.hstack([based, featured[:, self._used]]) * self._scales
         return np.hstack([hinged, quadratic @ self._vectors])
 
-    def fit(self, moments: Moments, start: MapFit | None = None) -> MapFit:
-        """Solve all series; ``start`` (yesterday's fit) saves steps where it is near."""
+    def fit(
+        self,
+        moments: Moments,
+        start: MapFit | None = None,
+        slope: FloatArray | None = None,
+        standstill: float = STANDSTILL,
+    ) -> MapFit:
+        """Solve all series; ``start`` (the last hour's fit) saves steps where it is near.
+
+        ``slope`` (K,), how much the noise found changes with the noise assumed, is used and updated in place. σ² stands still
+        once it changes by less than its share ``standstill`` d; the objective is then higher than it could be by ¼·T·d².
+        """
         count = len(moments.squares)
         delta = np.zeros((count, self._hinges)) if start is None else start.delta.copy()
         rotated = np.zeros((count, len(self._values)))
         variance = self._first_variance(moments) if start is None else start.variance.copy()
         solved = np.zeros(count, dtype=np.bool_)
         rows = np.arange(count)
-        for _ in range(MAXIMUM_ROUNDS):
-            before = variance[rows]
-            delta[rows], rotated[rows], solved[rows] = self._given_variance(moments, rows, before, delta[rows])
-            squares = self._squares(moments, rows, delta[rows], rotated[rows])
-            variance[rows] = noise_variance(squares, moments.count)
-            rows = rows[np.abs(variance[rows] - before) > _STANDSTILL * before]
+        slope = np.full(count, FIRST_SLOPE) if slope is None else slope
+        steps = np.zeros((2, count))
+        for made in range(MAXIMUM_ROUNDS):
+            assumed = variance[rows]
+            delta[rows], rotated[rows], solved[rows] = self._given_variance(moments, rows, assumed, delta[rows])
+            found = noise_variance(self._squares(moments, rows, delta[rows], rotated[rows]), moments.count)
+            if made:
+                slope[rows] = _secant(assumed - steps[0, rows], found - steps[1, rows], made)
+            steps[:, rows] = assumed, found
+            moving = np.abs(found - assumed) > standstill * assumed
+            variance[rows] = np.where(moving, assumed + (found - assumed) / (1.0 - slope[rows]), found)
+            rows = rows[moving]
             if not len(rows):
                 break
         gap = self._gap(moments, delta, rotated, variance)
@@ -112,19 +130,17 @@ class AdditiveSolver:
         gradient[:, self._hinges :] += variance[:, None] * rotated
         penalty = (variance / self._tau)[:, None]
         bent = gradient[:, : self._hinges]
-        bent[...] = np.where(
-            delta != 0, bent + penalty * np.sign(delta), np.sign(bent) * np.maximum(np.abs(bent) - penalty, 0.0)
-        )
+        bent -= np.where(delta != 0, -penalty * np.sign(delta), np.clip(bent, -penalty, penalty))
         hessian = self._gram.copy()
         hinge_range = np.arange(self._hinges)
         hessian[hinge_range, hinge_range] *= 1.0 + 1e-12
         other = np.arange(self._hinges, len(hessian))
         hessian[other, other] += variance.min(initial=np.inf) if len(variance) else 1.0
         try:
-            half = np.linalg.solve(np.linalg.cholesky(hessian), gradient.T)
+            half = gradient @ np.linalg.inv(np.linalg.cholesky(hessian)).T
         except np.linalg.LinAlgError:
             return np.full(len(delta), np.inf)
-        bound: FloatArray = 0.5 * (half**2).sum(axis=0) / variance
+        bound: FloatArray = 0.5 * np.einsum("kp,kp->k", half, half) / variance
         return bound
 
     def _as_fit(
@@ -141,3 +157,10 @@ class AdditiveSolver:
         offset = quadratic[:, self._bases - 1]
         rate = quadratic[:, 0] if self.design.rate else np.zeros(len(delta))
         return MapFit(rate, offset, delta, beta, variance, gap, converged)
+
+
+def _secant(assumed: FloatArray, found: FloatArray, made: int) -> FloatArray:
+    """How much the noise found changes with the noise assumed, from the last two rounds; plain repetition after many."""
+    if made > _SECANT_ROUNDS:
+        return np.zeros_like(found)
+    return np.clip(np.divide(found, assumed, out=np.zeros_like(found), where=assumed != 0), 0.0, _STEEPEST)
