@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import MissingStageResult
+from foreshard.stages.accuracy import ALL, NAIVE
 
 if TYPE_CHECKING:
     from foreshard.model import GateResult, Plan
@@ -20,6 +21,8 @@ ENDED_SHADOWS = ("retired",)
 SHOWN = 200
 SHOWN_REPLAYS = 10
 COUNT_LIMIT_MS = 3_000
+ACCURACY_HOURS = 7 * 24
+"""How far back the page's curve of forecast errors goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,16 @@ class GateRow:
     pages: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AccuracyView:
+    """The latest judged forecast's figures by model, and the errors (WAPE) of the last days, oldest first, ours and naive."""
+
+    hour: datetime
+    models: Mapping[str, Mapping[str, float | None]]
+    ours: tuple[float | None, ...]
+    naive: tuple[float | None, ...]
+
+
 @dataclass(frozen=True)
 class Overview:
     """Everything on the page, as of ``at``."""
@@ -75,6 +88,7 @@ class Overview:
     open_conflicts: int
     high_water: float
     has_docs: bool = False
+    accuracy: AccuracyView | None = None
     outcomes: tuple[Mapping[str, Any], ...] = field(default=())
     replays: tuple[tuple[str, datetime], ...] = ()
 
@@ -112,6 +126,7 @@ class OverviewReader:
             high_water=self._wiring.settings.plan.high_water,
             has_docs=(docs / "index.html").is_file(),
             replays=replays_in(self._wiring.settings.data_dir / "replays"),
+            accuracy=self._accuracy(),
             outcomes=tuple(database["task_outcomes"].find({"state": "failed"}).sort("last_at", -1).limit(5)),
         )
 
@@ -137,6 +152,13 @@ class OverviewReader:
                 )
             )
         return tuple(rows)
+
+    def _accuracy(self) -> AccuracyView | None:
+        found = self._wiring.accuracy.latest(ACCURACY_HOURS)
+        if not found:
+            return None
+        errors = [[models.get(name, {}).get("wape") for _, models in reversed(found)] for name in (ALL, NAIVE)]
+        return AccuracyView(*found[0], tuple(errors[0]), tuple(errors[1]))
 
     def _latest_plan(self) -> Plan | None:
         newest = self._wiring.mongo.control_database["plans"].find_one({}, {"_id": 1}, sort=[("_id", -1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -30,8 +31,20 @@ def environment() -> Environment:
     """The templates of this folder, with autoescape for all of them."""
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters.update(percent=percent, moment=moment, ago=ago, amount=amount, size=size)
+    jinja.filters.update(curve=curve, percent=percent, moment=moment, ago=ago, amount=amount, size=size)
     return jinja
+
+
+def curve(values: Sequence[float | None], width: int, height: int, top: float) -> str:
+    """Values from left to right as an SVG path; a gap where one is missing."""
+    step, path, pen = width / max(len(values) - 1, 1), [], "M"
+    for place, value in enumerate(values):
+        if value is None:
+            pen = "M"
+            continue
+        path.append(f"{pen}{place * step:.1f} {height * (1 - min(value / top, 1.0)):.1f}")
+        pen = "L"
+    return "".join(path)
 
 
 def percent(share: float | None) -> str:

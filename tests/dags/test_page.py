@@ -6,7 +6,7 @@ import asyncio
 import re
 import warnings
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -96,6 +96,9 @@ def fill(wiring: Wiring) -> None:
     wiring.plans.save(plan)
     wiring.scores.save(HOUR, [score("alpha", 1.1), score("beta", 0.2)])
     wiring.gates.save(GateResult("plan", HOUR, False, (f"{NASTY} of 7 moves too many",), 9))
+    for back in (1, 0):
+        figures = {"all": {"keys": 3.0, "wape": 0.21, "bias": -0.02, "coverage": 0.91}, "seasonal_naive": {"wape": 0.35}}
+        wiring.accuracy.save(HOUR - timedelta(hours=back), HOUR - timedelta(hours=24 + back), figures)
     moves = wiring.mongo.control_database["moves"]
     moves.insert_one({"_id": "m1", "move": {"key": NASTY, "source": "alpha", "target": "beta"}, "state": "copying"})
 
@@ -141,6 +144,15 @@ def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Brow
         assert wanted in text, wanted
     assert re.search(r"<b>1</b>routing table version", text)
     assert re.search(r"<b>3</b>keys listed", text)
+
+
+def test_it_shows_how_good_forecasts_were_beside_last_week_repeated(browser: Browser, wiring: Wiring) -> None:
+    assert "No forecast's horizon has passed yet" in browser.get("/").text
+    fill(wiring)
+    text = browser.get("/").text
+    for wanted in ("all models together", "21 %", "-2 %", "91 %", "the week before, repeated", "35 %", "last 2 judged hours"):
+        assert wanted in text, wanted
+    assert len(re.findall(r'<path d="M0.0 [\d.]+L600.0 [\d.]+"', text)) == 2
 
 
 def test_keys_are_shown_as_text_and_never_as_markup(browser: Browser, wiring: Wiring) -> None:

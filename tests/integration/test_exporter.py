@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pymongo import MongoClient
 
+from foreshard.adapters.mongo_accuracy import MongoAccuracyStore
 from foreshard.adapters.mongo_forecast import MongoForecastStore
 from foreshard.adapters.mongo_gates import MongoGateStore
 from foreshard.adapters.mongo_journal import MongoMoveJournal
@@ -90,6 +91,11 @@ def filled(control: MongoClient, unique_name: str):
     forecasts = MongoForecastStore(database)
     forecasts.begin(HOUR, 1)
     forecasts.save_chunk(0, ForecastBatch(HOUR, 0.9, ("a", "b", "c"), grid, grid, grid, ("prophet", "prophet", "recent_mean")))
+    judged = {
+        "all": {"keys": 3.0, "wape": 0.25, "pinball": 0.1, "coverage": 0.9, "bias": -0.05},
+        "seasonal_naive": {"wape": 0.4},
+    }
+    MongoAccuracyStore(database).save(HOUR, HOUR - timedelta(days=1), judged)
     database["tallied_hours"].insert_one({"_id": HOUR, "accesses": 40, "keys": 3})
     database["conflicts"].insert_many([{"_id": 1, "state": "open"}, {"_id": 2, "state": "resolved"}])
     outcome = {"dag_id": "rebalance", "task_id": "plan", "state": "success", "count": 4, "seconds": 6.5}
@@ -134,6 +140,10 @@ def test_every_part_of_the_control_database_is_shown_as_figures(filled) -> None:
         ("foreshard_sidecars_behind", ()): 1,
         ("foreshard_forecast_keys", ("prophet",)): 2,
         ("foreshard_forecast_fallback_share", ()): 1 / 3,
+        ("foreshard_forecast_wape", ("all",)): 0.25,
+        ("foreshard_forecast_wape", ("seasonal_naive",)): 0.4,
+        ("foreshard_forecast_coverage", ("all",)): 0.9,
+        ("foreshard_forecast_accuracy_hour_timestamp_seconds", ()): HOUR.timestamp(),
         ("foreshard_plan_moves", ()): 2,
         ("foreshard_plan_refusals", ()): 1,
         ("foreshard_last_hour_timestamp_seconds", ("tally",)): HOUR.timestamp(),

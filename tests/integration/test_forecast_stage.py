@@ -88,11 +88,14 @@ def test_yesterdays_forecast_is_scored_by_model_against_what_came(wiring: Wiring
         fit_chunk(wiring, made_for, chunk)
     summary = measure_accuracy(wiring, HOUR)
     assert summary.made_for == made_for
-    assert set(summary.models) == {"all", "prophet"}
+    assert set(summary.models) == {"all", "prophet", "seasonal_naive"}
     assert summary.models["all"]["keys"] == 3
     wape = summary.models["all"]["wape"]
     assert wape is not None
     assert 0.05 < wape < 0.4
+    naive = summary.models["seasonal_naive"]["wape"]
+    assert naive is not None
+    assert wape < naive < 0.6
     ((hour, figures),) = wiring.accuracy.latest()
     assert hour == HOUR
     assert figures == summary.models

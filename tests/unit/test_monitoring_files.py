@@ -21,6 +21,7 @@ from foreshard.sidecar.metrics import SidecarMetrics
 from foreshard.sidecar.service import RouteService
 from foreshard.watch.figures import figures
 from foreshard.watch.state import (
+    AccuracyStatus,
     ControlState,
     ForecastStatus,
     GateStatus,
@@ -75,6 +76,7 @@ def full_state() -> ControlState:
         gates=(GateStatus("plan", NOW, True, 0, NOW),),
         table=TableStatus(3, NOW, 10, 1, 0),
         forecast=ForecastStatus({"prophet": 3, "recent_mean": 1}, frozenset({"recent_mean"})),
+        accuracy=AccuracyStatus(NOW, {"all": {"wape": 0.2, "pinball": 0.1, "coverage": 0.9, "bias": 0.0}}),
         plan=PlanStatus(1, 1, 0, 0),
         loop=LoopStatus({"tally": NOW}, 10, 3),
         open_conflicts=0,

@@ -16,8 +16,10 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from foreshard.adapters.mongo import Document
+from foreshard.adapters.mongo_accuracy import MongoAccuracyStore
 from foreshard.settings import Settings
 from foreshard.watch.state import (
+    AccuracyStatus,
     ControlState,
     ForecastStatus,
     GateStatus,
@@ -78,6 +80,7 @@ class ControlReader:
                 gates=part("gates", self._gates),
                 table=part("routing table", lambda: self._table(now)),
                 forecast=part("forecasts", lambda: self._forecast(now)),
+                accuracy=part("forecast accuracy", self._accuracy),
                 plan=part("plans", self._plan),
                 loop=part("hours", self._loop),
                 open_conflicts=part("conflicts", lambda: self._database["conflicts"].count_documents({"state": "open"})),
@@ -193,6 +196,10 @@ class ControlReader:
     def _latest_forecast(self) -> datetime | None:
         found = self._database["forecasts"].find_one({"hour": {"$type": "date"}}, {"hour": 1}, sort=[("hour", -1)])
         return found["hour"] if found else None
+
+    def _accuracy(self) -> AccuracyStatus | None:
+        latest = MongoAccuracyStore(self._database).latest()
+        return AccuracyStatus(*latest[0]) if latest else None
 
     def _latest_plan(self) -> Document | None:
         sizes = {name: {"$size": f"${name}"} for name in ("moves", "shadows", "removals", "refusals")}

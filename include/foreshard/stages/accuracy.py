@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 ALL = "all"
+NAIVE = "seasonal_naive"
+"""What repeating the week before would have given, beside it: a forecast that loses to it is worth nothing."""
+
+WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracySummary:
-    """The figures of the forecast made for ``made_for``, by model and for ``all`` keys; empty where there was none."""
+    """The figures of the forecast made for ``made_for``, by model, for ``all`` keys, and of ``seasonal_naive``; else empty."""
 
     hour: datetime
     made_for: datetime
@@ -45,12 +49,32 @@ def measure_accuracy(wiring: Wiring, hour: datetime) -> AccuracySummary:
         return AccuracySummary(hour, made_for, {})
     if len(counted) < horizon or batch.mean.shape[1] != horizon:
         return AccuracySummary(hour, made_for, {})
-    days = -(-horizon // HOURS_PER_DAY)
-    came = build_series(wiring.tallies.key_load(since, until), counted, hour, days)
-    actual = dict(zip(came.keys, came.costs[:, -horizon:].astype(np.float64), strict=True))
+    actual = _costs(wiring, since, until, counted, horizon)
     models = _figures(batch, actual)
+    before = wiring.tallies.hours(since - WEEK, until - WEEK)
+    if len(before) == horizon:
+        models[NAIVE] = _naive(_costs(wiring, since - WEEK, until - WEEK, before, horizon), actual, horizon)
     wiring.accuracy.save(hour, made_for, models)
     return AccuracySummary(hour, made_for, models)
+
+
+def _costs(
+    wiring: Wiring, since: datetime, until: datetime, counted: Sequence[datetime], horizon: int
+) -> Mapping[str, FloatArray]:
+    """Cost per hour of each key that was accessed in the ``horizon`` hours from ``since`` on."""
+    days = -(-horizon // HOURS_PER_DAY)
+    series = build_series(wiring.tallies.key_load(since, until), counted, until - ONE_HOUR, days)
+    return dict(zip(series.keys, series.costs[:, -horizon:].astype(np.float64), strict=True))
+
+
+def _naive(before: Mapping[str, FloatArray], actual: Mapping[str, FloatArray], horizon: int) -> dict[str, float | None]:
+    """Error and bias of the week before as the forecast; it has no quantile."""
+    keys, nothing = sorted({*before, *actual}), np.zeros(horizon)
+    mean, truth = (np.array([costs.get(key, nothing) for key in keys]).reshape(-1, horizon) for costs in (before, actual))
+    accuracy = Accuracy(0.5)
+    accuracy.add(mean, mean, truth, np.zeros(len(keys)))
+    measured = accuracy.figures()
+    return {"keys": float(len(keys)), "wape": measured["wape"], "bias": measured["bias"]}
 
 
 def _figures(batch: ForecastBatch, actual: Mapping[str, FloatArray]) -> dict[str, dict[str, float | None]]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from foreshard.watch.state import (
+    AccuracyStatus,
     ControlState,
     ForecastStatus,
     GateStatus,
@@ -72,6 +73,8 @@ def _all(state: ControlState, now: datetime) -> Iterator[Figure]:
         yield from _table(state.table, now)
     if state.forecast is not None:
         yield from _forecast(state.forecast)
+    if state.accuracy is not None:
+        yield from _accuracy(state.accuracy)
     if state.plan is not None:
         yield from _plan(state.plan)
     if state.loop is not None:
@@ -151,6 +154,19 @@ def _forecast(found: ForecastStatus) -> Iterator[Figure]:
     yield _by("foreshard_forecast_keys", "Keys of the latest forecasts by model", "model", sorted(found.models.items()))
     text = "Share of the latest forecasts that no real model made"
     yield one("foreshard_forecast_fallback_share", text, found.fallback_share if found.models else None)
+
+
+def _accuracy(found: AccuracyStatus) -> Iterator[Figure]:
+    def each(name: str, text: str) -> Figure:
+        values = ((model, figures.get(name)) for model, figures in sorted(found.models.items()))
+        return _by(f"foreshard_forecast_{name}", text, "model", values)
+
+    yield each("wape", "Sum of absolute errors by sum of what came, of the last forecast whose horizon has passed")
+    yield each("bias", "Sum of forecast less actual by sum of what came")
+    yield each("pinball", "Pinball loss of the upper quantile by sum of what came")
+    yield each("coverage", "Share of hours at or below the upper quantile")
+    moment = _moment(found.hour)
+    yield one("foreshard_forecast_accuracy_hour_timestamp_seconds", "The last hour that forecasts were judged by", moment)
 
 
 def _plan(found: PlanStatus) -> Iterator[Figure]:

@@ -90,6 +90,14 @@ class ForecastStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AccuracyStatus:
+    """How good the latest forecast that can be judged was: its last ``hour``, and figures by model, ``all`` among them."""
+
+    hour: datetime
+    models: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanStatus:
     """The latest plan that was not a dry run."""
 
@@ -139,6 +147,7 @@ class ControlState:
     gates: tuple[GateStatus, ...] | None = None
     table: TableStatus | None = None
     forecast: ForecastStatus | None = None
+    accuracy: AccuracyStatus | None = None
     plan: PlanStatus | None = None
     loop: LoopStatus | None = None
     open_conflicts: int | None = None

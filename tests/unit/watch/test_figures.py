@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from foreshard.watch.figures import MOVE_STATES, SHADOW_STATES, Figure, figures
 from foreshard.watch.state import (
+    AccuracyStatus,
     ControlState,
     ForecastStatus,
     GateStatus,
@@ -99,6 +100,14 @@ def test_the_fallback_share_counts_keys() -> None:
     status = ForecastStatus({"prophet": 6, "recent_mean": 1, "no_history": 1}, frozenset({"recent_mean", "no_history"}))
     assert value(shown(forecast=status)["foreshard_forecast_fallback_share"]) == 0.25
     assert "foreshard_forecast_fallback_share" not in shown(forecast=ForecastStatus({}, frozenset()))
+
+
+def test_forecast_errors_are_shown_by_model_where_they_are_known() -> None:
+    status = AccuracyStatus(NOW, {"all": {"wape": 0.2, "bias": None, "coverage": 0.9}, "seasonal_naive": {"wape": 0.3}})
+    seen = shown(accuracy=status)
+    assert seen["foreshard_forecast_wape"].samples == ((("all",), 0.2), (("seasonal_naive",), 0.3))
+    assert seen["foreshard_forecast_coverage"].samples == ((("all",), 0.9),)
+    assert "foreshard_forecast_bias" not in seen
 
 
 def test_families_are_named_once() -> None:
