@@ -173,7 +173,7 @@ def read_routing(path: Path) -> SavedRouting:
         found = routing_of(image.description, PackedPlacements(image.table), status.st_mtime)
     except ImageDamaged as error:
         raise CorruptRoutingFile(str(path), str(error)) from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CorruptRoutingFile(str(path), f"written by another version ({error!r})") from error
     return _with_overlay(path, image, found)
 

@@ -57,7 +57,7 @@ def read_overlay(path: Path) -> Overlay:
         raise CorruptRoutingFile(str(path), "its checksum is wrong")
     try:
         return _parse(content[:end].split(b"\n"))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CorruptRoutingFile(str(path), f"written by another version ({error!r})") from error
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from foreshard.routing.packed import SLOT_BYTES, PackedTable
+from foreshard.routing.packed import EMPTY, SLOT_BYTES, PackedTable
 
 MAGIC = b"FSHARD02"
 HEADER = struct.Struct("<8s11Q8s")
@@ -91,6 +91,8 @@ def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
     table = PackedTable(slots.cast("Q"), homes, seed, count, tuple(inner["names"]), shadow_sets, blocks)
     if len(slots) % SLOT_BYTES or len(table.slots) < table.words:
         raise ImageDamaged("fewer slots than it says")
+    if table.slots[-2] != EMPTY:
+        raise ImageDamaged("no empty slot at its end, where lookups stop")
     return Image(table, inner["about"], image_name(buffer))
 
 

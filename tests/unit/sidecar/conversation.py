@@ -109,7 +109,7 @@ class Conversation:
         """Let everything that is under way come to its end."""
         for number in range(10_000):
             await asyncio.sleep(0)
-            if number > 50 and not self.protocol._held and not self.protocol._busy:
+            if number > 8 and not self.protocol._held and not self.protocol._busy:
                 break
 
     def answers(self, methods: Sequence[str] = ()) -> list[Received]:

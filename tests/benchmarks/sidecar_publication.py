@@ -1,0 +1,141 @@
+"""From a publication to the answer, against a real control database, with lookups going on."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from tests.benchmarks import sidecar_load as load
+from tests.benchmarks.sidecar_servers import PARTITIONS, PLACES, RULE, Server, key_of, placement_of, sidecar, table_of
+
+from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+from foreshard.adapters.mongo_routing import MongoRoutingStore
+from foreshard.model import PlacementChange
+from foreshard.stack.mongod import Mongod
+from foreshard.stack.process import free_port
+
+MOVES = 60
+RATE = 1_000.0
+AROUND = 0.3
+"""Seconds behind a publication in which a slow request counts as its doing."""
+
+
+def publications(keys: int) -> dict[str, Any]:
+    """A first table of ``keys`` keys, then single moves."""
+    with tempfile.TemporaryDirectory() as folder:
+        mongod = Mongod("bench", free_port(), Path(folder) / "mongod")
+        mongod.start()
+        try:
+            with MongoClient(mongod.uri, tz_aware=True, w="majority") as client:
+                return _measure(client, mongod.uri, Path(folder), keys)
+        finally:
+            mongod.stop()
+
+
+def _measure(client: MongoClient[dict[str, Any]], uri: str, folder: Path, keys: int) -> dict[str, Any]:
+    database = client["bench"]
+    MongoPartitionRegistry(database).register(PARTITIONS, PLACES)
+    store = MongoRoutingStore(database)
+    environment = {"FORESHARD_CONTROL_URI": uri, "FORESHARD_CONTROL_DATABASE": "bench"}
+    store.initialise(table_of(1_000))
+    with sidecar(folder, environment=environment) as server:
+        figures = _moves(server, store, 1_000, "a small table")
+    client.drop_database("bench")
+    MongoPartitionRegistry(database).register(PARTITIONS, PLACES)
+    other = folder / "whole"
+    other.mkdir()
+    with _waiting_sidecar(other, environment) as server:
+        figures |= _whole(server, store, keys)
+        figures |= _moves(server, store, keys, f"{keys:,} keys")
+    return figures
+
+
+def _waiting_sidecar(folder: Path, environment: dict[str, str]):
+    """A sidecar that answers from an older table until the new one is published."""
+    from tests.benchmarks.sidecar_servers import save
+
+    save(folder, 1_000)
+    return sidecar(folder, environment=environment)
+
+
+def _whole(server: Server, store: MongoRoutingStore, keys: int) -> dict[str, Any]:
+    """Publish the whole table; the moment of publication is when the database names it."""
+    import threading
+
+    table = table_of(keys)
+    running = load.begin(server, RATE, 60.0, 1_000)
+    time.sleep(2.0)
+    began = time.perf_counter()
+    publisher = threading.Thread(target=store.initialise, args=(table,))
+    publisher.start()
+    asked = http.client.HTTPConnection("127.0.0.1", server.port)
+    named = answered = None
+    while answered is None:
+        now = time.perf_counter()
+        if named is None and store.head()[1]:
+            named = time.perf_counter()
+        if _ask(asked, "/v1/table")["keys"] == keys:
+            answered = time.perf_counter()
+        elif now - began > 120:
+            raise SystemExit("the table did not arrive")
+        else:
+            time.sleep(0.005)
+    asked.close()
+    publisher.join()
+    waits = load.finish(running)
+    named = named or answered
+    quiet = [wait for due, wait in waits if due < began - 0.5]
+    during = [wait for due, wait in waits if named - 0.1 <= due <= answered + AROUND]
+    return {
+        "whole table: packed and named by the publisher (s)": named - began,
+        "whole table: from named to answered (s)": answered - named,
+        "whole table: slowest request meanwhile (ms)": max(during) * 1e3,
+        "whole table: slowest request before it (ms)": max(quiet) * 1e3,
+    }
+
+
+def _moves(server: Server, store: MongoRoutingStore, keys: int, what: str) -> dict[str, Any]:
+    """Publish single moves; each counts from the call that publishes it, and from its end, to the first right answer."""
+    running = load.begin(server, RATE, MOVES * 0.25 + 3.0, keys)
+    time.sleep(2.0)
+    asked = http.client.HTTPConnection("127.0.0.1", server.port)
+    begins, from_call, from_return = [], [], []
+    for number in range(MOVES):
+        row = placement_of(number * 13)
+        to = next(name for name in RULE.partitions if name != row.primary)
+        begins.append(time.perf_counter())
+        store.publish([PlacementChange(row.key, to, (), row.epoch, row.epoch + 1)], "benchmark")
+        returned = time.perf_counter()
+        while _ask(asked, f"/v1/route/{key_of(number * 13)}?op=write")["epoch"] != row.epoch + 1:
+            if time.perf_counter() - returned > 30:
+                raise SystemExit("the move did not arrive")
+        answered = time.perf_counter()
+        from_call.append(answered - begins[-1])
+        from_return.append(max(0.0, answered - returned))
+        time.sleep(max(0.0, 0.25 - (answered - begins[-1])))
+    asked.close()
+    waits = load.finish(running)
+    quiet = [wait for due, wait in waits if due < begins[0] - 0.5]
+    during = [wait for due, wait in waits if any(0 <= due - at <= AROUND / 3 for at in begins)]
+    elsewhere = [wait for due, wait in waits if not any(-0.02 <= due - at <= AROUND / 3 for at in begins)]
+    return {
+        f"one move, {what}: p50 from the call (ms)": load.quantile(from_call, 0.5) * 1e3,
+        f"one move, {what}: p50 from its return (ms)": load.quantile(from_return, 0.5) * 1e3,
+        f"one move, {what}: slowest from its return (ms)": max(from_return) * 1e3,
+        f"one move, {what}: requests over 10 ms within 100 ms of one, of a million": _slow(during),
+        f"one move, {what}: requests over 10 ms at other times, of a million": _slow([*quiet, *elsewhere]),
+    }
+
+
+def _slow(waits: list[float]) -> float:
+    return sum(wait > 0.010 for wait in waits) / max(1, len(waits)) * 1e6
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> Any:
+    connection.request("GET", path)
+    return json.loads(connection.getresponse().read())
