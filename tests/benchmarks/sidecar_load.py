@@ -1,4 +1,4 @@
-"""Loads for the servers: wrk as fast as it can, or requests at a given rate whatever the answers (open loop)."""
+"""Loads for the servers: wrk as fast as it can; h2load at a given rate; and a low rate whatever the answers (open loop)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.benchmarks.sidecar_servers import Server, key_of, program
 
 CONNECTIONS = 32
 CLIENT_CORE = 1
+MANY = 128
 TICK = 0.0002
 SCRIPT = """
 local made, at = {{}}, 0
@@ -42,6 +43,25 @@ def lookups_per_cpu_second(server: Server, keys: int, seconds: float, seed: int)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
         raise SystemExit(f"{server.name} answered wrongly:\n{output}")
     return int(found[1]) / used
+
+
+def waits_at(server: Server, rate: float, seconds: int, keys: int) -> list[float]:
+    """Seconds that each request took which h2load sent at ``rate``/s over ``MANY`` connections, on the client's core.
+
+    A connection sends its next request when it is due, or as soon as the one before is answered; with so many connections
+    requests of one are so far apart that one answer holds up the next request only where it took that long.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, log = Path(folder) / "asked", Path(folder) / "log"
+        url = f"http://127.0.0.1:{server.port}/v1/route/"
+        asked.write_text("".join(f"{url}{key_of(random.randrange(keys))}?op=read\n" for _ in range(20_000)))
+        options = ["--h1", f"-c{MANY}", "-t1", f"-D{seconds}", f"--rps={rate / MANY}", f"--log-file={log}", "-i", str(asked)]
+        command = ["taskset", "-c", str(CLIENT_CORE), program("h2load"), *options]
+        subprocess.run(command, check=True, capture_output=True)
+        rows = [line.split("\t") for line in log.read_text().splitlines()]
+    if not rows or any(row[1] != "200" for row in rows):
+        raise SystemExit(f"{server.name} answered wrongly")
+    return [int(row[2]) / 1e6 for row in rows]
 
 
 class _Client(asyncio.Protocol):
@@ -87,7 +107,7 @@ async def _open_loop(port: int, rate: float, seconds: float, keys: int) -> list[
     return waits
 
 
-def waits_at(port: int, rate: float, seconds: float, keys: int) -> list[tuple[float, float]]:
+def open_loop(port: int, rate: float, seconds: float, keys: int) -> list[tuple[float, float]]:
     """(moment due, seconds until the answer) of requests sent at ``rate``/s over ``CONNECTIONS`` connections.
 
     Each counts from the moment when it was due, also where it could only be sent later: a slow server, or a machine that is
@@ -99,7 +119,7 @@ def waits_at(port: int, rate: float, seconds: float, keys: int) -> list[tuple[fl
 def main() -> None:
     """``python -m … PORT RATE SECONDS KEYS``: print a line per request, for a process of its own."""
     port, rate, seconds, keys = sys.argv[1:5]
-    for due, wait in waits_at(int(port), float(rate), float(seconds), int(keys)):
+    for due, wait in open_loop(int(port), float(rate), float(seconds), int(keys)):
         print(f"{due} {wait}")
 
 

@@ -17,21 +17,23 @@ from foreshard.routing.decision import Decision
 from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements, encoded
 from foreshard.routing.table import UNLISTED_EPOCH, default_partition
 
+MOST_TAILS = 4_096
+
 
 class Target:
     """Where requests of one kind go whose key's primary is on one partition; ``sent`` counts them.
 
-    ``before`` and ``behind`` are the parts of a written answer that stand around the epoch, ``size`` is the length of both.
+    ``before`` and ``behind`` are the parts of a written answer that stand around the epoch.
     """
 
-    __slots__ = ("address", "before", "behind", "code", "location", "partition", "reason", "role", "sent", "size", "version")
+    __slots__ = ("address", "before", "behind", "code", "location", "partition", "reason", "role", "sent", "version")
 
     def __init__(
         self, decision: Decision, location: str, address: str, version: int, before: bytes = b"", behind: bytes = b""
     ) -> None:
         self.partition, self.role, self.code, self.reason = decision.partition, decision.role, decision.code, decision.sentence
         self.location, self.address, self.version = location, address, version
-        self.before, self.behind, self.size = before, behind, len(before) + len(behind)
+        self.before, self.behind = before, behind
         self.sent = 0
 
 
@@ -54,17 +56,22 @@ Prepare = Callable[[str, Decision], Target]
 
 
 class SimpleRoutes:
-    """Routes by one packed table; None where the key has shadows. ``…_bytes`` take the key as UTF-8 and are as fast."""
+    """Routes by one packed table: ``write`` and ``read`` a key; None where it has shadows.
+
+    ``writes`` and ``reads`` are the same as the written parts of answers, for who looks keys up alone.
+    """
 
     def __init__(self, table: RoutingTable, placements: PackedPlacements, decide: Decide, prepare: Prepare) -> None:
         made = (Targets(kind, table.default_rule, placements, decide, prepare) for kind in RequestKind)
         self._targets = {targets.kind: targets for targets in made}
         writes, reads = self._targets[RequestKind.WRITE], self._targets[RequestKind.READ]
+        self.placements, self.writes, self.reads = placements, Written(writes), Written(reads)
         self.write, self.read = _by_text(writes), _by_text(reads)
-        self.write_bytes, self.read_bytes = _by_bytes(writes), _by_bytes(reads)
 
     def used(self) -> Iterator[tuple[RequestKind, Target]]:
         """Every target that requests were sent to since the last call to ``renew``."""
+        self.writes.count()
+        self.reads.count()
         for kind, targets in self._targets.items():
             for target in targets.named.values():
                 if target.sent:
@@ -74,6 +81,65 @@ class SimpleRoutes:
         """Count anew; keep the targets that were used and whose decisions stand, and forget the others."""
         for targets in self._targets.values():
             targets.renew()
+        self.writes.forget()
+        self.reads.forget()
+
+
+class Tail:
+    """What stands behind the key in an answer; ``sent`` counts how often it was sent."""
+
+    __slots__ = ("sent", "size", "target", "text")
+
+    def __init__(self, epoch: int, target: Target) -> None:
+        self.text = b"%b%d%b" % (target.before, epoch, target.behind)
+        self.size, self.target, self.sent = len(self.text), target, 0
+
+
+class Written(dict[int, Tail | None]):
+    """The tails of answers, by the value in the packed table: they are few, since many keys share their partition and epoch.
+
+    None where the request has a choice. Whoever sends one raises its ``sent``.
+    """
+
+    def __init__(self, targets: Targets) -> None:
+        super().__init__()
+        self._targets = targets
+        self._others: dict[tuple[int, str], Tail] = {}
+
+    def __missing__(self, value: int) -> Tail | None:
+        targets = self._targets
+        if len(self) >= MOST_TAILS:
+            self.count()
+            self.clear()
+        tail = None if value & targets.choice else Tail(value >> EPOCH_SHIFT, targets.at(value & PRIMARY_MASK))
+        self[value] = tail
+        return tail
+
+    def elsewhere(self, key: str, row: Placement | None) -> Tail | None:
+        """The tail for a key whose placement is not in the packed table."""
+        found = self._targets.elsewhere(key, row)
+        if found is None:
+            return None
+        name = (found[0], found[1].partition)
+        tail = self._others.get(name)
+        if tail is None:
+            if len(self._others) >= MOST_TAILS:
+                self.count()
+                self._others.clear()
+            tail = self._others[name] = Tail(*found)
+        return tail
+
+    def count(self) -> None:
+        """Hand on to the targets how often each was used."""
+        for tail in (*self.values(), *self._others.values()):
+            if tail is not None and tail.sent:
+                tail.target.sent += tail.sent
+                tail.sent = 0
+
+    def forget(self) -> None:
+        """Make them anew when they are next needed."""
+        self.clear()
+        self._others.clear()
 
 
 class Targets:
@@ -147,40 +213,11 @@ def _by_text(targets: Targets) -> Callable[[str], Routed | None]:
     return route
 
 
-def _by_bytes(targets: Targets) -> Callable[[bytes], Found | None]:
-    """The same for keys in UTF-8, without the key in the answer."""
-    base, changed, numbered = targets.placements.base, targets.placements.changed, targets.numbered
-    slots, homes, seed, choice, digest_of = base.slots, base.homes, base.seed, targets.choice, xxh3_64_intdigest
-
-    def route(key: bytes) -> Found | None:
-        if changed and (row := changed.get(key.decode())) is not None:
-            return _counted(targets.elsewhere(key.decode(), row))
-        digest = digest_of(key, seed)
-        at = (digest * homes >> 64) * 2
-        while (found := slots[at]) < digest:
-            at += 2
-        if found != digest or not (value := slots[at + 1]):
-            return _counted(targets.elsewhere(key.decode(), None))
-        if value & choice:
-            return None
-        target = numbered[value & PRIMARY_MASK] or targets.at(value & PRIMARY_MASK)
-        target.sent += 1
-        return value >> EPOCH_SHIFT, target
-
-    return route
-
-
 def _named(key: str, found: Found | None) -> Routed | None:
     if found is None:
         return None
     found[1].sent += 1
     return Routed(key, *found)
-
-
-def _counted(found: Found | None) -> Found | None:
-    if found is not None:
-        found[1].sent += 1
-    return found
 
 
 def simple_routes(table: RoutingTable, decide: Decide, prepare: Prepare) -> SimpleRoutes | None:

@@ -11,7 +11,7 @@ from foreshard.routing.simple import SimpleRoutes
 from foreshard.sidecar import limits
 from foreshard.sidecar.endpoints import Endpoints
 from foreshard.sidecar.figures import ROUTE
-from foreshard.sidecar.lookups import lookup_of
+from foreshard.sidecar.lookups import Lookups
 from foreshard.sidecar.problems import Problem, TooLarge
 from foreshard.sidecar.protocol import SidecarProtocol
 from foreshard.sidecar.service import PREPARED_SECONDS
@@ -28,7 +28,7 @@ class Connections:
     def __init__(self, endpoints: Endpoints, maximum: int = limits.MAXIMUM_CONNECTIONS) -> None:
         self.endpoints = endpoints
         self.service = endpoints.service
-        self.lookup = lookup_of(endpoints.service, self._prepare)
+        self.lookups = Lookups(endpoints.service, self._prepare)
         self.times = endpoints.figures.times[ROUTE]
         self._settling = False
         self.tick = 0

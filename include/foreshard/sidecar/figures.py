@@ -13,13 +13,25 @@ ROUTE, ROUTES = "route", "routes"
 
 
 class Times:
-    """A histogram of the seconds that requests took."""
+    """A histogram of the seconds that requests took; ``uncounted`` ones wait for the next of which the time is taken."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_last", "counts", "total", "uncounted")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
+        self.uncounted = 0
+        self._last = 0.0
+
+    def took_sampled(self, seconds: float) -> None:
+        """Note ``seconds`` for all uncounted requests."""
+        self.took(seconds, self.uncounted)
+        self.uncounted, self._last = 0, seconds
+
+    def settle(self) -> None:
+        """Count the uncounted ones, as long as the last sample."""
+        if self.uncounted:
+            self.took_sampled(self._last)
 
     def took(self, seconds: float, requests: int = 1) -> None:
         """Note that each of ``requests`` took ``seconds``."""
@@ -56,6 +68,8 @@ class Figures:
 
     def document(self) -> dict[str, Any]:
         """All of it, for JSON."""
+        for times in self.times.values():
+            times.settle()
         return {
             "routes": [[*labels, number] for labels, number in self.routes.items()],
             "problems": [[*labels, number] for labels, number in self.problems.items()],

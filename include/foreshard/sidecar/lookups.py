@@ -5,10 +5,12 @@ from __future__ import annotations
 import string
 from collections.abc import Callable
 
+from xxhash import xxh3_64_intdigest
+
 from foreshard.errors import ForeshardError
 from foreshard.model import RequestKind
 from foreshard.routing.simple import SimpleRoutes
-from foreshard.sidecar.answers import EPOCHS, KNOWN_EPOCHS, LONGEST_PREPARED, ROUTE_HEADS
+from foreshard.sidecar.answers import LONGEST_PREPARED, ROUTE_HEADS
 from foreshard.sidecar.requests import parse_query
 from foreshard.sidecar.service import RouteService
 
@@ -22,38 +24,56 @@ QUERIES, LONGEST_QUERY = 1_024, 256
 Lookup = Callable[[bytes], bytes | None]
 
 
-def lookup_of(service: RouteService, prepare: Callable[[], SimpleRoutes | None]) -> Lookup:
-    """The lookup: a target's answer, None where the request has to be looked at closely.
+class Lookups:
+    """``lookup`` gives a target's answer, None where the request has to be looked at closely.
 
-    ``prepare`` is called where the prepared decisions don't stand any more. Written out in one function, for speed.
+    ``prepare`` is called where the prepared decisions don't stand any more.
     """
-    asks_write = Queries()
-    heads, epochs, join = ROUTE_HEADS, EPOCHS, b"".join
 
-    def lookup(target: bytes) -> bytes | None:
-        path, _, query = target.partition(b"?")
-        key = path[START:]
-        writes = asks_write[query]
-        if writes is None or not key or not path.startswith(PREFIX) or key.translate(OTHERS_MARKED) != key:
-            return None
-        simple = service.prepared
-        if simple is None and (simple := prepare()) is None:
-            return None
-        try:
-            found = simple.write_bytes(key) if writes else simple.read_bytes(key)
-        except ForeshardError:
-            return None
-        if found is None:
-            return None
-        number, to = found
-        epoch = epochs[number] if number < KNOWN_EPOCHS else b"%d" % number
-        size = to.size + len(key) + len(epoch)
-        if size < LONGEST_PREPARED:
-            return join((heads[size], key, to.before, epoch, to.behind))
-        to.sent -= 1
-        return None
+    def __init__(self, service: RouteService, prepare: Callable[[], SimpleRoutes | None]) -> None:
+        self._service, self._prepare = service, prepare
+        self._queries = Queries()
+        self.lookup: Lookup = self._first
 
-    return lookup
+    def _first(self, target: bytes) -> bytes | None:
+        """Have a lookup for the decisions that stand, and use it."""
+        simple = self._prepare()
+        self.lookup = self._first if simple is None else self._of(simple)
+        return None if simple is None else self.lookup(target)
+
+    def _of(self, simple: SimpleRoutes) -> Lookup:
+        """The lookup of one table, written out in one function: a call costs as much as a tenth of it."""
+        service, again, queries, heads, join = self._service, self._first, self._queries, ROUTE_HEADS, b"".join
+        base, changed = simple.placements.base, simple.placements.changed
+        slots, homes, seed, digest_of = base.slots, base.homes, base.seed, xxh3_64_intdigest
+        written = {True: simple.writes, False: simple.reads}
+
+        def lookup(target: bytes) -> bytes | None:
+            if service.prepared is not simple:
+                return again(target)
+            key, _, query = target[START:].partition(b"?")
+            writes = queries[query]
+            if writes is None or not key or target[:START] != PREFIX or key.translate(OTHERS_MARKED) != key:
+                return None
+            tails = written[writes]
+            try:
+                if changed and (row := changed.get(key.decode())) is not None:
+                    tail = tails.elsewhere(key.decode(), row)
+                else:
+                    digest = digest_of(key, seed)
+                    at = (digest * homes >> 64) * 2
+                    while (found := slots[at]) < digest:
+                        at += 2
+                    value = slots[at + 1] if found == digest else 0
+                    tail = tails[value] if value else tails.elsewhere(key.decode(), None)
+            except ForeshardError:
+                return None
+            if tail is None or (size := tail.size + len(key)) >= LONGEST_PREPARED:
+                return None
+            tail.sent += 1
+            return join((heads[size], key, tail.text))
+
+        return lookup
 
 
 class Queries(dict[bytes, bool | None]):

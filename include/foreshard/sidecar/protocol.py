@@ -8,7 +8,6 @@ request is being worked on; received bytes are read in pieces; requests and time
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable
 from time import perf_counter
@@ -18,13 +17,14 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from foreshard.sidecar import limits
 from foreshard.sidecar.answers import CLOSE, CONTINUE, KEEP, Answer
-from foreshard.sidecar.figures import BOUNDS
 from foreshard.sidecar.problems import BadRequest, Problem, TooLarge
 
 if TYPE_CHECKING:
     from foreshard.sidecar.connections import Connections
 
 PIECE_BYTES = limits.PIECE_BYTES
+SAMPLED_EVERY = 16
+"""Requests that are answered from what is prepared between two whose time is taken, for them all."""
 PIECES_AT_ONCE = 4
 """Pieces of one client between two chances for the others."""
 
@@ -37,7 +37,7 @@ class SidecarProtocol(asyncio.Protocol):
         self.since = connections.tick
         """When the last request was answered, or what is under way began, by the connections' clock."""
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._lookup, self._times = connections.lookup, connections.times
+        self._lookups, self._times = connections.lookups, connections.times
         self._parser = HttpRequestParser(self)
         self._feed = self._parser.feed_data
         self._url, self._body = b"", cast("bytearray | None", None)
@@ -66,14 +66,26 @@ class SidecarProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what was received, and answer."""
-        if self._steady and len(data) <= PIECE_BYTES:
-            self._read(data)
-        elif not self._closing:
-            self._held += data
-            if self._steady:
-                self._steady = False
-                self.transport.pause_reading()
-                self._go_on()
+        if not self._steady or len(data) > PIECE_BYTES:
+            self._hold(data)
+            return
+        times = self._times
+        begun = perf_counter() if times.uncounted >= SAMPLED_EVERY else 0.0
+        try:
+            self._feed(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._broken(error)
+        answered = self._answered
+        if answered:
+            self._answered = self._received = 0
+            self.since = self.shared.tick
+            times.uncounted += answered
+            if begun:
+                times.took_sampled(perf_counter() - begun)
+        elif self._others:
+            self._others = False
+        else:
+            self._unfinished(data)
 
     def eof_received(self) -> bool:
         """The client sends nothing more; it may still wait for an answer."""
@@ -123,7 +135,7 @@ class SidecarProtocol(asyncio.Protocol):
         """Answer a request, or queue it behind one that is being worked on."""
         parser = self._parser
         if self._quick and self._body is None and parser.should_keep_alive() and parser.get_method() == b"GET":
-            answer = self._lookup(self._url)
+            answer = self._lookups.lookup(self._url)
             if answer is not None:
                 self._url = b""
                 self._answered += 1
@@ -132,26 +144,15 @@ class SidecarProtocol(asyncio.Protocol):
         if not self._closing:
             self._other(parser)
 
-    # reading
-
-    def _read(self, piece: bytes) -> None:
-        begun = perf_counter()
-        try:
-            self._feed(piece)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            self._broken(error)
-        answered = self._answered
-        if answered:
-            self._answered = self._received = 0
-            self.since = self.shared.tick
-            seconds = perf_counter() - begun
-            times = self._times
-            times.counts[bisect_left(BOUNDS, seconds)] += answered
-            times.total += seconds * answered
-        elif self._others:
-            self._others = False
-        else:
-            self._unfinished(piece)
+    def _hold(self, data: bytes) -> None:
+        """Keep what can't be read now; what a closing connection still sends is thrown away."""
+        if self._closing:
+            return
+        self._held += data
+        if self._steady:
+            self._steady = False
+            self.transport.pause_reading()
+            self._go_on()
 
     def _go_on(self) -> None:
         """Read what is held, a few pieces at a time, and then from the client again."""
@@ -160,7 +161,9 @@ class SidecarProtocol(asyncio.Protocol):
                 break
             piece = bytes(self._held[:PIECE_BYTES])
             del self._held[:PIECE_BYTES]
-            self._read(piece)
+            self._steady = True
+            self.data_received(piece)
+            self._steady = False
         if self._busy or self._full or self._closing:
             return
         if self._held:
@@ -195,14 +198,13 @@ class SidecarProtocol(asyncio.Protocol):
         if self._busy:
             self._broken_by = refusal
             self._held.clear()
-        else:
-            self._refuse(refusal)
+            return
+        self._refuse(refusal)
 
     # answering what is not prepared
 
     def _other(self, parser: HttpRequestParser) -> None:
-        upgrades, modern = parser.should_upgrade(), parser.get_http_version() == "1.1"
-        keep = parser.should_keep_alive() and not upgrades
+        modern, keep = parser.get_http_version() == "1.1", parser.should_keep_alive() and not parser.should_upgrade()
         self._queue.append((parser.get_method(), self._url, bytes(self._body or b""), keep))
         self._drop_body()
         self._url, self._received, self._others = b"", 0, True
@@ -246,8 +248,6 @@ class SidecarProtocol(asyncio.Protocol):
         self._write(self.shared.endpoints.refused(problem).bytes(CLOSE))
         self._close()
 
-    # ending
-
     def _close(self) -> None:
         """Let the client read its answers, then close; what it still sends is thrown away."""
         self._end()
@@ -265,9 +265,8 @@ class SidecarProtocol(asyncio.Protocol):
             return
         if self._gone or not self.transport.can_write_eof():
             self.transport.close()
-            return
-        self.transport.write_eof()
-        if not self._full:
+        else:
+            self.transport.write_eof()
             self.transport.resume_reading()
 
     def _drop_body(self) -> None:
@@ -275,18 +274,18 @@ class SidecarProtocol(asyncio.Protocol):
             self.shared.body_bytes -= len(self._body)
             self._body = None
 
-    # what the sweep asks
-
     def overdue(self, tick: int) -> str:
         """Why the connection should end now, "" where it should not."""
-        waited = tick - self.since
+        if self._busy and not self._full:
+            return ""
+        why, seconds = "idle", limits.IDLE_SECONDS
         if self._full:
-            return "stalled" if waited > limits.STALL_SECONDS else ""
-        if self._closing:
-            return "closed" if waited > limits.LINGER_SECONDS else ""
-        if self._received:
-            return "slow" if waited > limits.RECEIVE_SECONDS else ""
-        return "idle" if waited > limits.IDLE_SECONDS and not self._busy else ""
+            why, seconds = "stalled", limits.STALL_SECONDS
+        elif self._closing:
+            why, seconds = "closed", limits.LINGER_SECONDS
+        elif self._received:
+            why, seconds = "slow", limits.RECEIVE_SECONDS
+        return why if tick - self.since > seconds else ""
 
     def time_out(self) -> None:
         """Tell a slow client why its connection ends."""

@@ -192,6 +192,7 @@ def test_what_is_answered_from_prepared_decisions_is_counted_and_weighs_on_the_p
         await conversation.say(*[WRITE * 25] * 40)
         service.settle()
         assert connections.endpoints.figures.routes["write", "primary", "write_primary"] == 1_000
+        connections.times.settle()
         assert sum(connections.times.counts) == 1_000
         assert service.book.pressure("sf-1", clock[0]).utilisation > before + 10
 
