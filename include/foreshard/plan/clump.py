@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +59,12 @@ class Growth:
     ) -> None:
         self._view, self._source, self._allowed = view, source, allowed
         self._places = np.append(targets, source)
+        self._km = view.snapshot.distance_km[:, self._places]
         self._limit = min(allowance.moves, view.policy.maximum_clump)
         self._bytes_left = allowance.size_bytes
-        self._next: int | None = seed
-        self._keys: list[int] = []
-        self._neighbours: dict[int, float] = {}
+        self._keys = np.zeros(0, np.int64)
+        self._neighbours: dict[int, float] = {seed: 0.0}
+        self._ranked = [(0.0, seed)]
         self._load = np.zeros((3, view.snapshot.demand.hours))
         self._size = self._work = 0.0
         self._uses, self._distance = np.zeros(len(view.capacity)), np.zeros(len(self._places))
@@ -72,24 +74,13 @@ class Growth:
     def grow(self, steps: int) -> Sizes | None:
         """Add up to ``steps`` keys; return the clump as it was after each, or None where it can't grow."""
         rows: list[tuple[Any, ...]] = []
-        while len(rows) < steps and self._next is not None and len(self._keys) < self._limit:
-            key = self._next
-            if self._size + self._view.snapshot.key_bytes[key] <= self._bytes_left:
-                self._add(key)
-                rows.append(
-                    (
-                        tuple(self._keys),
-                        self._load,
-                        self._size,
-                        self._work,
-                        self._uses[self._places],
-                        self._distance,
-                        self._open,
-                    )
-                )
-            else:
-                self._neighbours.pop(key, None)
-            self._next = min(self._neighbours, key=lambda k: (-self._neighbours[k], k), default=None)
+        while len(rows) < steps and len(self._keys) < self._limit and (key := self._closest()) is not None:
+            del self._neighbours[key]
+            if self._size + self._view.snapshot.key_bytes[key] > self._bytes_left:
+                continue
+            self._add(key)
+            so_far, uses = tuple(self._keys.tolist()), self._uses[self._places]
+            rows.append((so_far, self._load, self._size, self._work, uses, self._distance, self._open))
         if not rows:
             return None
         keys, load, size, work, used, distance, open_ = zip(*rows, strict=True)
@@ -99,28 +90,41 @@ class Growth:
             use[:, -1], use[:, :-1], far[:, -1], far[:, :-1], np.array(open_),
         )  # fmt: skip
 
+    def _closest(self) -> int | None:
+        """The key that is used most with the clump, the lower index on a tie."""
+        while self._ranked:
+            weight, key = self._ranked[0]
+            if self._neighbours.get(key) == -weight:
+                return key
+            heapq.heappop(self._ranked)
+        return None
+
     def _add(self, key: int) -> None:
         view, snapshot = self._view, self._view.snapshot
         neighbours, weights = snapshot.co_access.of(key)
         outside = np.ones(len(neighbours), bool)
-        if len(neighbours):
-            at = np.minimum(np.searchsorted(neighbours, self._keys), len(neighbours) - 1).astype(np.int64)
+        if len(neighbours) and len(self._keys):
+            at = np.minimum(neighbours.searchsorted(self._keys), len(neighbours) - 1)
             outside[at[neighbours[at] == self._keys]] = False
-        self._uses[self._source] -= weights[~outside].sum()
+            self._uses[self._source] -= weights[~outside].sum()
         np.add.at(self._uses, view.primary[neighbours[outside]], weights[outside])
-        self._keys.append(key)
-        self._neighbours.pop(key, None)
+        self._keys = np.append(self._keys, key)
         joining = outside & self._allowed[neighbours]
         if self._home is not None:
             joining &= (self._home[snapshot.rules.row[neighbours]] & self._open).any(axis=1)
         for other, weight in zip(neighbours[joining].tolist(), weights[joining].tolist(), strict=True):
-            self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
-        mean, sigma = snapshot.demand.mean[key] / SECONDS_PER_HOUR, snapshot.demand.sigma[key] / SECONDS_PER_HOUR
-        self._load = self._load + np.stack([mean, sigma**2, sigma])
+            total = self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
+            heapq.heappush(self._ranked, (-total, other))
+        demand = snapshot.demand
+        mean, sigma = demand.mean[key] / SECONDS_PER_HOUR, demand.sigma[key] / SECONDS_PER_HOUR
+        self._load = self._load.copy()
+        self._load[0] += mean
+        self._load[1] += sigma * sigma
+        self._load[2] += sigma
         self._size += float(snapshot.key_bytes[key])
-        work = float(snapshot.demand.mean[key].sum())
-        places, shares = snapshot.demand.origins.of(key)
-        self._distance = self._distance + work * (shares @ snapshot.distance_km[places][:, self._places])
+        work = float(demand.mean[key].sum())
+        places, shares = demand.origins.of(key)
+        self._distance = self._distance + work * (shares @ self._km[places])
         self._work += work
         self._open = self._open & (self._places[:-1] != view.not_back_to(key))
         if self._home is not None:

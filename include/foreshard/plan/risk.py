@@ -34,8 +34,8 @@ def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray,
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:
     """P(X > mark) and E(X − mark)⁺ of normal loads; a load without uncertainty is above its mark or isn't."""
-    mean, deviation, mark = np.broadcast_arrays(mean, deviation, mark)
     over = np.asarray(mean - mark)
+    deviation = np.broadcast_to(deviation, over.shape)
     probability, excess = np.array(over > 0, np.float64), np.array(np.maximum(over, 0.0), np.float64)
     near = (deviation > _SMALLEST) & (over > -_CERTAIN * deviation)
     spread, beyond = deviation[near], over[near]
