@@ -17,6 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from foreshard.adapters.prometheus_exporter import family
+from foreshard.sidecar.figures import ROUTE
 from foreshard.sidecar.metrics import SidecarMetrics
 from foreshard.sidecar.service import RouteService
 from foreshard.watch.figures import figures
@@ -111,10 +112,11 @@ def served_by_sidecar() -> dict[str, set[str]]:
     service.install_table(RoutingTable(1, {}, DefaultRule(("alpha",), (1.0,)), NOW), "t", "file", NOW.timestamp())
     service.install_loads([PartitionLoad("alpha", 1.0, True, NOW)])
     metrics = SidecarMetrics(service)
-    metrics.routed("read", "primary", "only_copy")
-    metrics.took(0.001)
-    metrics.refused(400, "empty-key")
-    metrics.refreshed("done")
+    counted = metrics.figures
+    counted.routed("read", "primary", "only_copy")
+    counted.times[ROUTE].took(0.001)
+    counted.refused(400, "empty-key")
+    counted.refreshes["done"] += 1
     found = samples_of(list(text_string_to_metric_families(metrics.text().decode())))
     return {name: labels | {"instance"} for name, labels in found.items()}
 
