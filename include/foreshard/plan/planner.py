@@ -3,7 +3,7 @@
 1. **Rules.** Keys that stand against a placement rule are moved to where they may be.
 2. **Relief.** Of the partitions whose LPS passes the high-water mark, the worst takes the option (a clump's move or a hot key's
    shadow) that removes most expected overload hours for its price; again, until each is below the low-water mark, nothing pays
-   any more, or the hour's limits are used up.
+   any more, or the hour's limits are used up: then those that are needed first are relieved first.
 3. **Draining** partitions give up keys within what is left of the limits.
 4. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
 5. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
@@ -48,6 +48,10 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     draft = Draft(view, ceiling)
     obey_rules(draft)
     _relieve(draft)
+    if "limit_reached" in draft.obstacles.values():
+        draft = Draft(Outlook(snapshot, policy), ceiling)
+        obey_rules(draft)
+        _relieve(draft, urgent_first=True)
     if not _relief_helps(draft, before):
         draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
         obey_rules(draft)
@@ -74,15 +78,21 @@ def _overloaded(lps: FloatArray, policy: PlanPolicy) -> list[int]:
     return np.flatnonzero(lps > policy.high_water + TOLERANCE).tolist()
 
 
-def _relieve(draft: Draft) -> None:
-    """Relieve the overloaded partitions, always the worst next, each down to the low-water mark."""
+def _relieve(draft: Draft, urgent_first: bool = False) -> None:
+    """Relieve the overloaded partitions, always the worst next, each down to the low-water mark.
+
+    ``urgent_first``: where the limits don't let all be relieved, those come first that are needed first, each to below the
+    high-water mark at first: the next hour's plan can still help the others in time.
+    """
     view = draft.view
+    first_hour = (view.utilisation() > view.policy.high_water).argmax(axis=1) if urgent_first else np.zeros(len(view.lps()))
     open_cases = set(_overloaded(view.lps(), view.policy))
     banned: set[tuple[int, int]] = set()
     attempts = dict.fromkeys(open_cases, 0)
     while open_cases:
         lps = view.lps()
-        worst = min(open_cases, key=lambda partition: (-lps[partition], partition))
+        done = lps <= view.policy.high_water if urgent_first else np.zeros(len(lps), bool)
+        worst = min(open_cases, key=lambda partition: (done[partition], first_hour[partition], -lps[partition], partition))
         if lps[worst] <= view.policy.low_water:
             open_cases.discard(worst)
             continue

@@ -1,6 +1,7 @@
 """The outlook's incremental figures are those that a count from scratch gives, and a change taken back leaves no trace."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from foreshard.load import load_prediction_scores, partition_load
 from foreshard.plan.outlook import Outlook
+from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import CoAccessGraph
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -83,3 +85,31 @@ def test_the_graph_has_every_pair_in_both_rows_with_repetitions_summed(seed):
         neighbours, weights = graph.of(key)
         assert neighbours.tolist() == np.flatnonzero(dense[key]).tolist()
         assert weights.tolist() == dense[key][dense[key] > 0].tolist()
+
+
+class Recounting(Outlook):
+    """Counts everything anew after each change, as a planner without bookkeeping would."""
+
+    def _linked(self, *partitions):
+        return np.arange(len(self.capacity))
+
+    def _recount(self, rows):
+        super()._recount(rows)
+        profile, _ = partition_load(
+            self.snapshot.demand,
+            self.primary,
+            sorted(self.shadows),
+            self.snapshot.capacity,
+            self.snapshot.distance_km,
+            self.policy.serving,
+        )
+        assert self.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_the_plan_is_the_one_that_recounting_everything_gives(drawn, seed):
+    snapshot, policy = drawn(seed)
+    with mock.patch("foreshard.plan.planner.Outlook", Recounting):
+        slow = make_plan(snapshot, policy)
+    assert make_plan(snapshot, policy) == slow

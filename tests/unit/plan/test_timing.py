@@ -84,3 +84,13 @@ class TestSchedule:
         both = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), POLICY)
         assert [move.reason.facts["finished_by"][14:19] for move in both.moves] == ["01:40", "01:40"]
         assert "needs its relief now" in both.warnings[0].reason.sentence
+
+    def test_where_the_limit_allows_one_move_the_partition_that_needs_it_first_is_relieved(self, world):
+        loads = [[1, 1, 5.5], [1, 1, 4.4], [4.5, 1, 1], [4.5, 1, 1], [1, 1, 1]]
+        snapshot = world(loads, [0, 0, 1, 1, 2], [10] * 3)
+        plan = make_plan(snapshot, replace(POLICY, maximum_moves=1))
+        assert plan.lps_before["p0"] > plan.lps_before["p1"]
+        assert [move.source for move in plan.moves] == ["p1"]
+        assert {refusal.partition_id: refusal.reason.code for refusal in plan.refusals} == {"p0": "limit_reached"}
+        everyone = make_plan(snapshot, POLICY)
+        assert {move.source for move in everyone.moves} == {"p0", "p1"}
