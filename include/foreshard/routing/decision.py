@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from foreshard.model import Partition, RequestKind
 from foreshard.routing.distance import Distances
@@ -40,8 +41,7 @@ class Surroundings:
     home_location: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CopyView:
+class CopyView(NamedTuple):
     """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it.
 
     ``ms``: the round trip there, ``measured`` or by the great circle of ``km`` (None where unknown); ``cost``: see

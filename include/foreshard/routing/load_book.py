@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from foreshard.model import PartitionLoad
 
@@ -46,8 +47,7 @@ class LoadRules:
     time_scale: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pressure:
+class Pressure(NamedTuple):
     """One partition at one moment.
 
     ``utilisation``: load ÷ capacity, None where no report is recent enough; ``reachable``: False where the last recent report

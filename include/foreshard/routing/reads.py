@@ -83,7 +83,7 @@ class ReadChoice:
     def primary_taken(self) -> tuple[CopyView, ...]:
         """The copies of a request that had no choice."""
         return tuple(
-            replace(c, verdict="taken" if c.role == PRIMARY else "a shadow takes no writes") for c in self._copies.values()
+            c._replace(verdict="taken" if c.role == PRIMARY else "a shadow takes no writes") for c in self._copies.values()
         )
 
     def _place(self) -> tuple[str, str]:
@@ -183,7 +183,7 @@ class ReadChoice:
 
     def _decision(self, copy: CopyView, code: str, sentence: str) -> Decision:
         weighed = self._copies.values() if self._request.explain else ()
-        copies = tuple(replace(c, verdict=self._verdict(c, copy)) for c in weighed)
+        copies = tuple(c._replace(verdict=self._verdict(c, copy)) for c in weighed)
         return Decision(copy.partition, copy.role, self._placement.epoch, code, sentence + self._note, copies)
 
     def _verdict(self, copy: CopyView, taken: CopyView) -> str:
