@@ -11,10 +11,11 @@ from random import Random
 
 import pytest
 from pymongo import InsertOne, UpdateOne
+from tests.integration.client.looped import Loop, Looped
 from tests.integration.faults.deployment import Deployment, wait_until
 
 from foreshard.adapters.kafka_access_log import KafkaAccessLog
-from foreshard.client import ClientOptions, RoutedClient
+from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.process import free_port
@@ -76,17 +77,15 @@ def move(wiring: Wiring, number: int, key: str, source: str, target: str) -> Non
 
 
 def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(deployment: Deployment) -> None:
+    """Half of them write through the synchronous client, half through the asynchronous one."""
     deployment.publish({key: Placement(key, "alpha") for key in KEYS})
     deployment.start_sidecar()
     owner = dict.fromkeys(KEYS, "alpha")
     stop = threading.Event()
-    clients = [
-        RoutedClient.from_settings(
-            deployment.settings, sidecar_url=deployment.url, access_records=False, options=ClientOptions(deadline=20.0)
-        )
-        for _ in range(2)
-    ]
-    collections = [client[deployment.database]["things"] for client in clients]
+    options = {"sidecar_url": deployment.url, "access_records": False, "options": ClientOptions(deadline=20.0)}
+    client, loop = RoutedClient.from_settings(deployment.settings, **options), Loop()
+    twin = AsyncRoutedClient.from_settings(deployment.settings, **options)
+    collections = [client[deployment.database]["things"], Looped(twin[deployment.database]["things"], loop)]
     collections[0].insert_many([{"_id": f"counter {key}", "k": key, "n": 0} for key in KEYS])
     writers = [Writer(collections[number % 2], number, stop) for number in range(WRITERS)]
     for writer in writers:
@@ -111,8 +110,9 @@ def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(de
     assert [writer.failure for writer in writers] == [None] * WRITERS
     check(deployment, writers, owner)
     assert deployment.figure("fence_refreshes_total") > 0
-    for client in clients:
-        client.close()
+    client.close()
+    loop.run(twin.close())
+    loop.close()
 
 
 def settled(deployment: Deployment, owner: dict[str, str]) -> bool:

@@ -1,0 +1,80 @@
+"""One core, two ways to run it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from foreshard.client.driving import ASYNC, SYNC, run, settled
+
+
+async def doubled(number: int) -> int:
+    return number * 2
+
+
+def test_a_coroutine_that_waits_for_nothing_runs_without_an_event_loop() -> None:
+    async def core() -> int:
+        return await settled(3) + await settled(doubled(2)) + await SYNC.blocking(lambda: 5)
+
+    assert run(core()) == 12
+    assert asyncio.run(core()) == 12
+
+
+def test_errors_pass_through_and_a_wait_for_an_event_loop_is_an_error() -> None:
+    async def failing() -> None:
+        await settled(doubled(1))
+        raise KeyError("k")
+
+    async def waiting() -> None:
+        await asyncio.sleep(0.01)
+
+    with pytest.raises(KeyError):
+        run(failing())
+    with pytest.raises(RuntimeError, match="event loop"):
+        run(waiting())
+
+
+def test_several_things_are_done_at_once_in_order_in_both_ways() -> None:
+    meeting = threading.Barrier(3, timeout=10)
+
+    async def meet(number: int) -> int:
+        await settled(meeting.wait())  # the synchronous driver blocks a thread
+        return number
+
+    assert run(SYNC.together([meet(n) for n in range(3)])) == [0, 1, 2]
+
+    async def both() -> list[int]:
+        events = [asyncio.Event(), asyncio.Event()]
+
+        async def swap(mine: int) -> int:
+            events[mine].set()
+            await events[1 - mine].wait()
+            return mine
+
+        return await ASYNC.together([swap(0), swap(1)])
+
+    assert asyncio.run(both()) == [0, 1]
+
+
+def test_the_first_error_of_several_is_raised() -> None:
+    async def fail(number: int) -> int:
+        if number:
+            raise ValueError(number)
+        return number
+
+    with pytest.raises(ValueError, match="1"):
+        run(SYNC.together([fail(n) for n in range(3)]))
+
+
+def test_a_blocking_call_leaves_the_event_loop_free() -> None:
+    freed = threading.Event()
+
+    async def both() -> bool:
+        waiting = asyncio.ensure_future(ASYNC.blocking(lambda: freed.wait(10)))
+        await asyncio.sleep(0)
+        freed.set()
+        return await waiting
+
+    assert asyncio.run(both()) is True
