@@ -61,6 +61,8 @@ def show(
     console.print(plan_table(plan))
     for refusal in plan.refusals:
         console.print(f"  {refusal.partition_id}: {refusal.reason.sentence}")
+    for warning in plan.warnings:
+        console.print(f"  {warning.reason.sentence}")
     console.print(f"routing table version {layout.table.version} → {table.version}", highlight=False)
     after = routes(sidecar_url, sorted(table.placements))
     console.print(route_table(before, after, chosen_requests(plan, table)))
