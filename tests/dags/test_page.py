@@ -24,6 +24,7 @@ from foreshard.model import (
     PartitionScore,
     Placement,
     Plan,
+    PlanWarning,
     Reason,
     Refusal,
     RoutingTable,
@@ -90,6 +91,9 @@ def fill(wiring: Wiring) -> None:
         moves=(Move("m1", NASTY, "alpha", "beta", 123_456, "clump", why),),
         shadows=(ShadowCopy("s1", "b", "alpha", "beta", why),),
         refusals=(Refusal("alpha", Reason("short", "capacity short by 3 cost/s in San Jose")),),
+        warnings=(
+            PlanWarning("alpha", Reason("finishes_late", "alpha needs its relief by Sun 09:00", {"late_seconds": 60.0})),
+        ),
         lps_before={"alpha": 1.1, "beta": 0.2},
         lps_after={"alpha": 0.7, "beta": 0.5},
     )
@@ -139,6 +143,7 @@ def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Brow
         "unreachable",
         "120.6 KiB",
         "capacity short by 3 cost/s",
+        "alpha needs its relief by Sun 09:00",
         "copying",
     ):
         assert wanted in text, wanted
