@@ -103,20 +103,24 @@ def test_forecast_backtest_scores_every_method_at_both_levels_and_writes_json(wo
     log = pd.DataFrame(rows, columns=["timestamp", "partitionable_key", "request_type", "location"])
     log.to_parquet(work_folder / "log.parquet")
     figures = work_folder / "figures" / "backtest.json"
-    options = ["--origins", "3", "--history-days", "14", "--prophet-fits", "4", "--engine", "blended"]
+    options = ["--origins", "3", "--history-days", "14", "--prophet-fits", "4", "--peer-fits", "3", "--engine", "blended"]
     result = CliRunner().invoke(forecast, ["backtest", str(work_folder / "log.parquet"), *options, "--json", str(figures)])
     assert result.exit_code == 0, result.output
     assert "partition level" in result.output
     written = json.loads(figures.read_text())
     baselines = {"seasonal_naive", "four_week_mean", "last_hour"}
     assert set(written["levels"]["key"]) >= {"foreshard", "prophet", "prophet_batched", *baselines}
-    assert set(written["levels"]["partition"]) >= {"foreshard", *baselines}
+    peers = {"statsforecast_auto_ets", "statsforecast_mstl", "foreshard_at_statsforecasts_origins"}
+    assert set(written["levels"]["key"]) >= {*peers, "foreshard_on_statsforecasts_sample", "foreshard_on_prophets_sample"}
+    assert set(written["levels"]["partition"]) >= {"foreshard", *baselines, *peers}
     assert written["about"]["partitions"] == ["place 0", "place 1"]
     for methods in written["levels"].values():
         for method in methods.values():
             assert set(method) >= {"wape", "mase", "pinball", "coverage", "seconds"}
         assert methods["foreshard"]["wape"] < min(methods[name]["wape"] for name in baselines)
-    by_hash = CliRunner().invoke(forecast, ["backtest", str(work_folder / "log.parquet"), *options, "--partitions", "3"])
+    by_hash = CliRunner().invoke(
+        forecast, ["backtest", str(work_folder / "log.parquet"), *options, "--peer-fits", "0", "--partitions", "3"]
+    )
     assert by_hash.exit_code == 0, by_hash.output
 
 

@@ -94,6 +94,13 @@ def fit(
 @click.option("--partitions", default=None, type=click.IntRange(1), help="So many by hash; by location without this.")
 @click.option("--engine", default=None, help="What `foreshard` stands for; the engine of the settings by default.")
 @click.option("--prophet-fits", default=400, show_default=True, type=click.IntRange(0), help="Limit for plain Prophet.fit.")
+@click.option(
+    "--peer-fits",
+    default=24,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Limit for statsforecast's AutoETS and MSTL each.",
+)
 @click.option("--json", "output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
 def backtest(
     log: Path,
@@ -103,6 +110,7 @@ def backtest(
     partitions: int | None,
     engine: str | None,
     prophet_fits: int,
+    peer_fits: int,
     output: Path | None,
 ) -> None:
     """Backtest the forecasts on LOG from many origins, per key and per partition, against simpler methods."""
@@ -115,7 +123,7 @@ def backtest(
     settings = Settings.load()
     changes = {"horizon_hours": horizon, "history_days": history_days, "engine": engine or settings.forecast.engine}
     settings = settings.model_copy(update={"forecast": settings.forecast.model_copy(update=changes)})
-    options = BacktestOptions(origins, partitions, prophet_fits)
+    options = BacktestOptions(origins, partitions, prophet_fits, peer_fits)
     with Wiring(settings) as wiring, _progress("backtesting, origins") as report:
         summary = backtest_log(wiring, log, options, report)
     if output:

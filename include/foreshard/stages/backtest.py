@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,14 +14,13 @@ import xxhash
 
 from foreshard.errors import CorruptLog
 from foreshard.forecast.accuracy import Accuracy, naive_scale
-from foreshard.forecast.baselines import BASELINES, with_spread
-from foreshard.forecast.engine import forecast_keys
-from foreshard.forecast.series import HOURS_PER_DAY, IntArray, build_series, history_numbers, horizon_numbers
+from foreshard.forecast.series import HOURS_PER_DAY, build_series, history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_quantile
 from foreshard.load import LoadProfile
-from foreshard.model import ONE_HOUR, BoolArray, FloatArray
+from foreshard.model import ONE_HOUR
 from foreshard.ports.stages import CountedLog
 from foreshard.score.correlation import error_correlation, seasonal_residuals
+from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings
@@ -30,19 +28,21 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-FORESHARD, PROPHET, BATCHED = "foreshard", "prophet", "prophet_batched"
-PROPHET_SAMPLE = "foreshard_on_prophets_sample"
 CORRELATED_KEYS = 256
 """Keys with the most load from which the correlation of errors is estimated, as the score stage does."""
 
 
 @dataclass(frozen=True)
 class BacktestOptions:
-    """``origins`` origins, evenly over the log; ``partitions`` by hash (None: by location); at most ``prophet_fits`` fits."""
+    """``origins`` origins, evenly over the log; ``partitions`` by hash (None: by location).
+
+    ``Prophet.fit`` runs ``prophet_fits`` times at most, each of the other libraries' methods ``peer_fits`` times.
+    """
 
     origins: int = 14
     partitions: int | None = None
     prophet_fits: int = 400
+    peer_fits: int = 24
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,6 @@ class BacktestSummary:
 
     levels: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     about: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Window:
-    """One origin: the history (K, T) and what came (K, H), for every key seen in either; ``known`` keys have a history."""
-
-    hour: datetime
-    keys: tuple[str, ...]
-    costs: FloatArray
-    observed: BoolArray
-    actual: FloatArray
-    partition: IntArray
-    known: BoolArray
 
 
 def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: Progress) -> BacktestSummary:
@@ -76,11 +63,13 @@ def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: 
     origins = _origins(counted, settings, options.origins, log)
     partition_of, names = _partitions(counted.load, options.partitions)
     tables: dict[str, dict[str, Accuracy]] = {"key": {}, "partition": {}}
-    sampled = _prophet_origins(counted, len(origins), options.prophet_fits)
+    limits = ((PROPHETS, options.prophet_fits), (PEERS, options.peer_fits))
+    places = {kind: _sampled_origins(counted, len(origins), fits) for kind, fits in limits}
     for done, hour in enumerate(origins):
         window = _window(counted, hour, settings, partition_of)
-        for name, mean, sigma, upper, seconds, rows in _forecasts(window, settings, sampled(done), options.prophet_fits):
-            _score(tables, name, window, settings.quantile, mean, sigma, upper, rows, seconds, len(names))
+        samples = {kind: fits for kind, fits in limits if done in places[kind]}
+        for made in forecasts(window, settings, samples):
+            _score(tables, made, window, settings.quantile, len(names))
         progress(done + 1, len(origins))
     levels = {level: {name: table.figures() for name, table in sorted(methods.items())} for level, methods in tables.items()}
     about = {
@@ -124,15 +113,14 @@ def _partitions(load: pd.DataFrame, count: int | None) -> tuple[dict[str, int], 
     )
 
 
-def _prophet_origins(counted: CountedLog, origins: int, fits: int) -> Callable[[int], bool]:
-    """Which origins the plain Prophet is run at: evenly, as many as its fits allow, one at least (none without fits)."""
+def _sampled_origins(counted: CountedLog, origins: int, fits: int) -> frozenset[int]:
+    """At which origins slow methods are run: evenly, as many as their fits allow, one at least (none without fits)."""
     keys = max(1, int(counted.load["partitionable_key"].nunique()))
     many = min(origins, max(1, fits // keys)) if fits else 0
-    chosen = set(np.linspace(0, origins - 1, many).round().astype(int).tolist()) if many else set()
-    return lambda place: place in chosen
+    return frozenset(np.linspace(0, origins - 1, many).round().astype(int).tolist())
 
 
-def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, partition_of: dict[str, int]) -> _Window:
+def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, partition_of: dict[str, int]) -> BacktestWindow:
     history = settings.history_days * HOURS_PER_DAY
     ahead_days = -(-settings.horizon_hours // HOURS_PER_DAY)
     end = hour + timedelta(days=ahead_days)
@@ -142,7 +130,7 @@ def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, par
     hours = [moment for moment in counted.hours() if start <= moment <= end]
     series = build_series(rows, hours, end, settings.history_days + ahead_days)
     costs = series.costs[:, :history].astype(np.float64)
-    return _Window(
+    return BacktestWindow(
         hour,
         series.keys,
         costs,
@@ -153,72 +141,35 @@ def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, par
     )
 
 
-_Forecast = tuple[str, FloatArray, FloatArray | None, FloatArray, float, IntArray]
+def _score(tables: dict[str, dict[str, Accuracy]], made: Forecast, window: BacktestWindow, quantile: float, parts: int) -> None:
+    """Add one method's forecast of one origin at both levels.
 
-
-def _forecasts(window: _Window, settings: ForecastSettings, with_prophet: bool, fits: int) -> Iterator[_Forecast]:
-    """Every method's forecast: name, mean, sigma (None: it has none), upper, seconds, and the rows that it is for."""
-    rows = np.flatnonzero(window.known)
-    ours = _by_engine(FORESHARD, settings.engine, window, settings, rows)
-    yield ours
-    yield _by_engine(BATCHED, "batched", window, settings, rows)
-    if with_prophet:
-        sample = np.sort(np.random.default_rng(0).permutation(rows)[:fits])
-        place = np.searchsorted(rows, sample)
-        yield _by_engine(PROPHET, "prophet", window, settings, sample)
-        assert ours[2] is not None  # noqa: S101
-        yield PROPHET_SAMPLE, ours[1][place], ours[2][place], ours[3][place], 0.0, sample
-    numbers = history_numbers(window.hour, window.costs.shape[1])
-    ahead = horizon_numbers(window.hour, settings.horizon_hours)
-    for name, baseline in BASELINES.items():
-        started = time.perf_counter()
-        mean, upper = with_spread(baseline, window.costs[rows], window.observed[rows], numbers, ahead, settings.quantile)
-        yield name, mean, None, upper, time.perf_counter() - started, rows
-
-
-def _by_engine(name: str, engine: str, window: _Window, settings: ForecastSettings, rows: IntArray) -> _Forecast:
-    started = time.perf_counter()
-    keys = [window.keys[row] for row in rows]
-    chosen = settings.model_copy(update={"engine": engine})
-    batch = forecast_keys(keys, window.costs[rows], ~window.observed[rows], window.hour, chosen)
-    return name, batch.mean, batch.sigma, batch.upper, time.perf_counter() - started, rows
-
-
-def _score(
-    tables: dict[str, dict[str, Accuracy]],
-    name: str,
-    window: _Window,
-    quantile: float,
-    mean: FloatArray,
-    sigma: FloatArray | None,
-    upper: FloatArray,
-    rows: IntArray,
-    seconds: float,
-    partitions: int,
-) -> None:
-    """Add one method's forecast of one origin at both levels; a sample of the keys has no partition level."""
+    At partition level baselines and peers forecast the totals themselves; of the others a sample of the keys has none.
+    """
+    name, mean, sigma, rows = made.method, made.mean, made.sigma, made.rows
     for level in tables:
-        tables[level].setdefault(name, Accuracy(quantile)).seconds += seconds
-    tables["key"][name].add(mean, upper, window.actual[rows], naive_scale(window.costs[rows]))
-    if len(rows) < int(window.known.sum()):
+        tables[level].setdefault(name, Accuracy(quantile)).seconds += made.seconds
+    tables["key"][name].add(mean, made.upper, window.actual[rows], naive_scale(window.costs[rows]))
+    if sigma is not None and len(rows) < int(window.known.sum()):
         tables["partition"].pop(name)
         return
-    into = np.zeros((partitions, len(window.keys)))
+    into = np.zeros((parts, len(window.keys)))
     into[window.partition, np.arange(len(window.keys))] = 1.0
-    used = into.any(axis=1)
-    costs, actual, total = (into @ window.costs)[used], (into @ window.actual)[used], (into[:, rows] @ mean)[used]
+    into = into[into.any(axis=1)]
+    costs = into @ window.costs
     if sigma is None:
         numbers = history_numbers(window.hour, window.costs.shape[1])
         ahead = horizon_numbers(window.hour, mean.shape[1])
         observed = np.broadcast_to(window.observed[0], costs.shape)
-        total, top = with_spread(BASELINES[name], costs, observed, numbers, ahead, quantile)
+        total, top = of_series(name, costs, observed, numbers, ahead, quantile)
     else:
-        profile = LoadProfile(total, (into[:, rows] @ sigma**2)[used], (into[:, rows] @ sigma)[used])
-        top = total + normal_quantile(quantile) * profile.deviation(_correlation(window))
-    tables["partition"][name].add(total, top, actual, naive_scale(costs))
+        whole = into[:, rows]
+        profile = LoadProfile(whole @ mean, whole @ sigma**2, whole @ sigma)
+        total, top = profile.mean, profile.mean + normal_quantile(quantile) * profile.deviation(_correlation(window))
+    tables["partition"][name].add(total, top, into @ window.actual, naive_scale(costs))
 
 
-def _correlation(window: _Window) -> float:
+def _correlation(window: BacktestWindow) -> float:
     """The correlation of the keys' errors as the score stage estimates it."""
     busiest = np.argsort(-window.costs.sum(axis=1), kind="stable")[:CORRELATED_KEYS]
     return error_correlation(seasonal_residuals(np.where(window.observed[busiest], window.costs[busiest], np.nan)))

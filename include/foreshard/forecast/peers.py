@@ -1,0 +1,48 @@
+"""Other libraries' forecasters, for backtests: statsforecast's AutoETS and MSTL, one series at a time (about a second each).
+
+statsforecast is no dependency of Foreshard; where it is not installed there are no peers. AutoETS: Hyndman and Khandakar 2008;
+MSTL with an ETS trend: Bandara, Hyndman and Bergmeir 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK
+from foreshard.model import BoolArray, FloatArray
+
+LIBRARY = "statsforecast"
+AUTO_ETS, MSTL = "statsforecast_auto_ets", "statsforecast_mstl"
+PEERS = (AUTO_ETS, MSTL)
+
+
+def installed_peers() -> tuple[str, ...]:
+    """The peers that can be asked here."""
+    return PEERS if find_spec(LIBRARY) else ()
+
+
+def peer_forecast(
+    name: str, costs: FloatArray, observed: BoolArray, horizon: int, quantile: float
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and upper quantile (K, horizon), not below zero; hours that were not observed count as their key's mean."""
+    model = _models()[name]
+    level = round(100 * (2 * quantile - 1))
+    filled = np.where(
+        observed, costs, np.where(observed, costs, 0.0).sum(axis=1, keepdims=True) / observed.sum(axis=1)[:, None]
+    )
+    means, uppers = np.zeros((len(costs), horizon)), np.zeros((len(costs), horizon))
+    for row, series in enumerate(filled):
+        found = model.forecast(y=np.ascontiguousarray(series, dtype=np.float64), h=horizon, level=[level])
+        means[row], uppers[row] = found["mean"], found[f"hi-{level}"]
+    return np.maximum(means, 0.0), np.maximum(uppers, 0.0)
+
+
+def _models() -> Mapping[str, Any]:
+    from statsforecast import models
+
+    seasons = [HOURS_PER_DAY, HOURS_PER_WEEK]
+    return {AUTO_ETS: models.AutoETS(season_length=HOURS_PER_DAY), MSTL: models.MSTL(season_length=seasons)}
