@@ -32,6 +32,7 @@ from foreshard.forecast.map_batch import BatchFit, fit_batch
 from foreshard.forecast.map_problem import MapFit, evaluate, objective
 from foreshard.forecast.rolling import RollingFit
 from foreshard.forecast.series import stamps
+from foreshard.forecast.spread import normal_quantile
 
 HOURS, AHEAD, FIRST = 672, 24, 480_000
 SAMPLE = Path(__file__).parents[2] / "include/foreshard/demo/data/bikeshare-2014.parquet"
@@ -67,10 +68,10 @@ def best_of(times: int, work: Callable[[], object]) -> float:
     return min(taken)
 
 
-def prophet_seconds(series: np.ndarray) -> tuple[float, float, list[Any]]:
-    """Seconds per key of ``Prophet.fit``, and of fit and predict with intervals; and the fitted models."""
+def prophet_seconds(series: np.ndarray) -> tuple[float, float, list[Any], np.ndarray]:
+    """Seconds per key of ``Prophet.fit``, and of fit and predict with intervals; the models, and their intervals' widths."""
     history, ahead = stamps(numbers()[0]), pd.DataFrame({"ds": stamps(numbers()[1])})
-    fits, predictions, models = 0.0, 0.0, []
+    fits, predictions, models, widths = 0.0, 0.0, [], []
     for values in series:
         model: Any = plain().new()
         started = time.perf_counter()
@@ -78,10 +79,11 @@ def prophet_seconds(series: np.ndarray) -> tuple[float, float, list[Any]]:
         fits += time.perf_counter() - started
         model.uncertainty_samples = 1000
         started = time.perf_counter()
-        model.predict(ahead)
+        predicted = model.predict(ahead)
         predictions += time.perf_counter() - started
         models.append(model)
-    return fits / len(series), (fits + predictions) / len(series), models
+        widths.append(predicted["yhat_upper"] - predicted["yhat_lower"])
+    return fits / len(series), (fits + predictions) / len(series), models, np.array(widths)
 
 
 def speed_and_agreement(count: int) -> Figures:
@@ -93,8 +95,9 @@ def speed_and_agreement(count: int) -> Figures:
     columns = np.random.default_rng(0).random((HOURS, 41))
     product = best_of(5, lambda: many @ columns) / len(many)
     blended = best_of(2, lambda: fit_blended(many, np.ones(many.shape, bool), *numbers(), 0.9)) / len(many)
-    prophet_fit, prophet_all, models = prophet_seconds(series)
-    group = fit(series).groups[0]
+    prophet_fit, prophet_all, models, widths = prophet_seconds(series)
+    batch = fit(series)
+    group, ours_to_theirs = batch.groups[0], 2 * normal_quantile(0.9) * batch.forecast()[1] / widths
     scaled = series / group.scale[:, None]
     ours = objective(group.design, group.fit, scaled)
     theirs = np.array([objective(group.design, as_fit(model), scaled[i : i + 1])[0] for i, model in enumerate(models)])
@@ -112,6 +115,8 @@ def speed_and_agreement(count: int) -> Figures:
         "objective_not_above_prophet_share": float((ours <= theirs + 1e-3).mean()),
         "objective_difference_median": float(np.median(ours - theirs)),
         "objective_difference_worst": float((ours - theirs).max()),
+        "interval_width_to_prophets_sampled_median": float(np.median(ours_to_theirs)),
+        "interval_width_to_prophets_sampled_5_to_95_percent": np.quantile(ours_to_theirs, [0.05, 0.95]).round(3).tolist(),
         "largest_gap_bound": float(group.fit.gap.max()),
     }
 
@@ -220,7 +225,7 @@ def main() -> None:
         print(f"forecast: {name} …", flush=True)
         results[name] = part()
         for figure, value in results[name].items():
-            print(f"  {figure:42} {value:,.6g}", flush=True)
+            print(f"  {figure:50} {value if isinstance(value, list) else format(value, ',.6g')}", flush=True)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {options.json}")

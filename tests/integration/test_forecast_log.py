@@ -45,10 +45,23 @@ def test_records_that_cannot_be_counted_are_left_out_by_reason(work_folder: Path
     log.loc[1, "timestamp"] = "yesterday"
     log.loc[2, "timestamp"] = "2199-01-01T00:00:00+00:00"
     log.loc[3, "request_type"] = "dance"
+    log["cost"] = np.nan
+    log.loc[4, "cost"] = -1.0
     log.to_csv(work_folder / "log.csv", index=False)
     counted = count_log(work_folder / "log.csv", WEIGHTS)
     assert counted.left_out == {"no key": 1, "no readable time": 1, "in the future": 1, "no cost": 1}
+    assert counted.assumed == {"dance": 1}
     assert counted.load["cost"].sum() == len(log) - 4
+
+
+def test_json_lines_are_counted_as_the_same_log_in_parquet_is(work_folder: Path) -> None:
+    log = records(2)
+    log["partitionable_key"] = log["partitionable_key"].map({"a": "0017", "b": "17"})
+    log.to_parquet(work_folder / "log.parquet")
+    log["timestamp"] = log["timestamp"].map(lambda moment: moment.isoformat())
+    log.to_json(work_folder / "log.jsonl.gz", orient="records", lines=True)
+    ours, theirs = (count_log(work_folder / name, WEIGHTS) for name in ("log.jsonl.gz", "log.parquet"))
+    pd.testing.assert_frame_equal(ours.load, theirs.load)
 
 
 def test_a_measured_cost_counts_instead_of_the_weight(work_folder: Path) -> None:
@@ -89,6 +102,20 @@ def test_forecast_fit_writes_a_row_per_key_and_hour_ahead(work_folder: Path) -> 
     first = table[table["partitionable_key"] == "a"]
     np.testing.assert_allclose(first["mean"], 12 - np.abs(12 - np.arange(24)), atol=1.0)
     assert set(table["model"]) == {"prophet"}
+
+
+def test_several_processes_forecast_what_one_does(work_folder: Path) -> None:
+    records(20, tuple("abcde")).to_parquet(work_folder / "log.parquet")
+    tables = []
+    for processes in ("1", "2"):
+        options = ["--engine", "prophet", "--horizon", "3", "--processes", processes, "--output", str(work_folder / "made.csv")]
+        made = CliRunner().invoke(
+            forecast, ["fit", str(work_folder / "log.parquet"), *options], env={"FORESHARD_FORECAST__CHUNK_KEYS": "2"}
+        )
+        assert made.exit_code == 0, made.output
+        tables.append(pd.read_csv(work_folder / "made.csv"))
+    pd.testing.assert_frame_equal(*tables)
+    assert set(tables[0]["partitionable_key"]) == set("abcde")
 
 
 def test_forecast_backtest_scores_every_method_at_both_levels_and_writes_json(work_folder: Path) -> None:

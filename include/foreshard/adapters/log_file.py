@@ -1,8 +1,8 @@
-"""An access log in one file (Parquet or CSV, standard columns), counted by hour, key and location without a database."""
+"""An access log in one file (Parquet, CSV or JSON lines), counted by hour, key and location without a database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from foreshard.ports.stages import CountedLog
 
 _NEEDED = ("timestamp", "partitionable_key", "request_type")
 _WANTED = (*_NEEDED, "location", "cost")
+_TEXT: dict[Hashable, type[str]] = {"partitionable_key": str, "location": str}
+_ASSUMED_COST = 1.0
+"""What an access costs whose request type has no weight and which brings no cost of its own; the lab takes it so too."""
 
 
 class LogFileCounter:
@@ -31,14 +34,16 @@ class LogFileCounter:
 def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = None) -> CountedLog:
     """Count a log; a record costs its ``cost`` where it has one, else its request type's weight.
 
-    Records without a key or a readable time, dated in the future, or of an unknown request type without a cost are left out
-    and counted. Raise :class:`foreshard.errors.CorruptLog` where the file cannot be read or nothing in it can be counted.
+    A request type without a weight costs 1. Records without a key or a readable time, dated in the future, or with a cost
+    below zero are left out and counted. Raise :class:`foreshard.errors.CorruptLog` where the file cannot be read or nothing
+    in it can be counted.
     """
     frame = _read(path)
     moments = pd.to_datetime(frame["timestamp"], utc=True, errors="coerce", format=_time_format(frame["timestamp"]))
     weight = frame["request_type"].map(dict(weights)).astype("float64")
+    unweighed = weight.isna()
     given = pd.to_numeric(frame["cost"], errors="coerce") if "cost" in frame else pd.Series(np.nan, index=frame.index)
-    cost = given.fillna(weight)
+    cost = given.fillna(weight).fillna(_ASSUMED_COST)
     keyless = frame["partitionable_key"].isna() | (frame["partitionable_key"] == "")
     future = moments > pd.Timestamp((now or datetime.now(UTC)) + timedelta(hours=1))
     costless = ~np.isfinite(cost) | (cost < 0)
@@ -57,15 +62,19 @@ def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = N
     load = rows.groupby(["hour", "partitionable_key", "location"], sort=True, observed=True)["cost"].sum().reset_index()
     reasons = {"no key": keyless, "no readable time": moments.isna(), "in the future": future, "no cost": costless}
     left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
-    return CountedLog(load, hour_floor(load["hour"].iloc[0]), hour_floor(load["hour"].iloc[-1]), left_out)
+    assumed = frame.loc[good & unweighed & given.isna(), "request_type"].astype(str).value_counts()
+    first, last = hour_floor(load["hour"].iloc[0]), hour_floor(load["hour"].iloc[-1])
+    return CountedLog(load, first, last, left_out, {str(name): int(count) for name, count in assumed.items()})
 
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise CorruptLog(str(path), "no such file")
     try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, usecols=lambda name: name in _WANTED, dtype={"partitionable_key": str, "location": str})
+        if path.name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
+            frame = pd.read_json(path, lines=True, dtype=_TEXT, convert_dates=False)
+        elif path.name.endswith((".csv", ".csv.gz")):
+            frame = pd.read_csv(path, usecols=lambda name: name in _WANTED, dtype=_TEXT)
         else:
             import pyarrow.parquet as pq
 

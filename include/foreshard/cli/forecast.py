@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -66,10 +66,17 @@ def forecast_accuracy(hour: datetime) -> None:
 @click.option("--hour", default=None, type=HOUR, help="Last hour of history (UTC); the log's last.")
 @click.option("--history-days", default=None, type=click.IntRange(1, 730))
 @click.option("--horizon", default=None, type=click.IntRange(1, 168), help="Hours ahead.")
+@click.option("--processes", default=None, type=click.IntRange(1), help="As many as there are processors by default.")
 def fit(
-    log: Path, engine: str | None, output: Path, hour: datetime | None, history_days: int | None, horizon: int | None
+    log: Path,
+    engine: str | None,
+    output: Path,
+    hour: datetime | None,
+    history_days: int | None,
+    horizon: int | None,
+    processes: int | None,
 ) -> None:
-    """Forecast each key of LOG (Parquet or CSV with the standard access-log columns) without Airflow or a database."""
+    """Forecast each key of LOG (Parquet, CSV or JSON lines, the standard columns) without Airflow or a database."""
     from foreshard.settings import Settings
     from foreshard.stages.forecast_log import fit_log
     from foreshard.wiring import Wiring
@@ -78,9 +85,8 @@ def fit(
     settings = Settings.load()
     chosen = settings.forecast.model_copy(update={name: value for name, value in changes.items() if value is not None})
     with Wiring(settings.model_copy(update={"forecast": chosen})) as wiring, _progress("forecasting, keys") as report:
-        summary = fit_log(wiring, log, output, hour, report)
-    for reason, count in summary.left_out.items():
-        click.echo(f"left out {count} records: {reason}", err=True)
+        summary = fit_log(wiring, log, output, hour, report, processes)
+    _say_what_was_odd(summary.left_out, summary.assumed)
     click.echo(
         f"forecast {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z into {summary.output}: {_counts(summary.models)}"
     )
@@ -129,20 +135,28 @@ def backtest(
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps({"levels": summary.levels, "about": summary.about}, indent=2) + "\n")
+    _say_what_was_odd(summary.about["left_out"], summary.about["assumed_cost_1"])
     _print_backtest(summary)
+
+
+def _say_what_was_odd(left_out: Mapping[str, int], assumed: Mapping[str, int]) -> None:
+    for reason, count in left_out.items():
+        click.echo(f"left out {count} records: {reason}", err=True)
+    for name, count in assumed.items():
+        click.echo(f"{count} records of the request type {name!r}, which has no weight, count as cost 1", err=True)
 
 
 def _print_backtest(summary: BacktestSummary) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     figures = ("wape", "mase", "pinball", "coverage", "bias", "seconds")
     for level, methods in summary.levels.items():
-        table = Table("method", *figures, title=f"{summary.about['log']}: {level} level")
+        table = Table(Column("method", no_wrap=True), *figures, title=f"{summary.about['log']}: {level} level")
         for name, values in sorted(methods.items(), key=lambda item: item[1]["wape"] or 0.0):
             shown = ["–" if values[figure] is None else f"{values[figure]:.4g}" for figure in figures]
             table.add_row(name, *shown)
-        Console().print(table)
+        Console(width=max(Console().width, 110)).print(table)
 
 
 def _counts(models: dict[str, int]) -> str:

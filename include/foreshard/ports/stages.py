@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -106,13 +106,15 @@ class GateStore(Protocol):
 class CountedLog:
     """``load`` has one row per ``hour × partitionable_key × location`` with ``cost``; ``first`` to ``last`` are its hours.
 
-    ``left_out`` says how many records could not be counted, by reason.
+    ``left_out`` says how many records could not be counted, by reason; ``assumed``, how many of each request type without a
+    weight were taken to cost 1.
     """
 
     load: pd.DataFrame
     first: datetime
     last: datetime
     left_out: Mapping[str, int]
+    assumed: Mapping[str, int] = field(default_factory=dict)
 
     def hours(self) -> list[datetime]:
         """Every hour from the first to the last; a log file is taken as complete between them."""

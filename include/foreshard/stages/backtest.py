@@ -82,6 +82,7 @@ def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: 
         "keys": int(counted.load["partitionable_key"].nunique()),
         "partitions": list(names),
         "left_out": dict(counted.left_out),
+        "assumed_cost_1": dict(counted.assumed),
     }
     return BacktestSummary(levels, about)
 

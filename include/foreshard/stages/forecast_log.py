@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +21,12 @@ from foreshard.forecast.series import build_series
 from foreshard.model import ONE_HOUR, ForecastBatch
 
 if TYPE_CHECKING:
+    from foreshard.model import SeriesMatrix
+    from foreshard.settings import ForecastSettings
     from foreshard.wiring import Wiring
+
+WAITING_CHUNKS = 8
+"""Chunks that wait in the pool at once: so many are held in memory twice."""
 
 Progress = Callable[[int, int], None]
 """progress(done, of)."""
@@ -31,13 +40,17 @@ class FitLogSummary:
     keys: int
     models: dict[str, int]
     left_out: dict[str, int]
+    assumed: dict[str, int]
     output: Path
 
 
-def fit_log(wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: Progress) -> FitLogSummary:
+def fit_log(
+    wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: Progress, processes: int | None = None
+) -> FitLogSummary:
     """Forecast every key of ``log`` for the hours after ``hour`` (its last hour) and write ``output`` (.parquet or .csv).
 
     The output has the columns ``partitionable_key, hour, mean, sigma, upper, model``, one row per key and horizon hour.
+    ``processes``: as many as there are processors by default.
     """
     if output.suffix not in (".parquet", ".csv"):
         raise ConfigurationError("--output", f"{output.name} is neither .parquet nor .csv", "name the file so")
@@ -45,12 +58,10 @@ def fit_log(wiring: Wiring, log: Path, output: Path, hour: datetime | None, prog
     hour = hour or counted.last
     settings = wiring.settings.forecast
     series = build_series(counted.load, counted.hours(), hour, settings.history_days)
-    size = chunk_size(settings)
-    batches = []
-    for start in range(0, len(series.keys), size):
-        rows = series.rows(start, start + size)
-        batches.append(forecast_keys(rows.keys, rows.costs, rows.missing, hour, settings))
-        progress(start + len(rows.keys), len(series.keys))
+    batches: list[ForecastBatch] = []
+    for batch in _forecasts(series, chunk_size(settings), settings, processes):
+        batches.append(batch)
+        progress(sum(len(made.keys) for made in batches), len(series.keys))
     table = pd.concat([_as_table(batch) for batch in batches]) if batches else _as_table_of_none()
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
@@ -59,7 +70,27 @@ def fit_log(wiring: Wiring, log: Path, output: Path, hour: datetime | None, prog
         table.to_parquet(output, index=False)
     models = [model for batch in batches for model in batch.models]
     counts = {name: models.count(name) for name in sorted(set(models))}
-    return FitLogSummary(hour, len(series.keys), counts, dict(counted.left_out), output)
+    return FitLogSummary(hour, len(series.keys), counts, dict(counted.left_out), dict(counted.assumed), output)
+
+
+def _forecasts(series: SeriesMatrix, size: int, settings: ForecastSettings, processes: int | None) -> Iterator[ForecastBatch]:
+    """Chunk by chunk, in order; in several processes where there are several chunks."""
+    chunks = (series.rows(start, start + size) for start in range(0, len(series.keys), size))
+    if len(series.keys) <= size or processes == 1:
+        yield from (_forecast(chunk, settings) for chunk in chunks)
+        return
+    with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn")) as pool:
+        waiting: deque[Future[ForecastBatch]] = deque()
+        for chunk in chunks:
+            waiting.append(pool.submit(_forecast, chunk, settings))
+            if len(waiting) > WAITING_CHUNKS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _forecast(series: SeriesMatrix, settings: ForecastSettings) -> ForecastBatch:
+    return forecast_keys(series.keys, series.costs, series.missing, series.hour, settings)
 
 
 def _as_table(batch: ForecastBatch) -> pd.DataFrame:
