@@ -90,9 +90,38 @@ class PlacementRules:
         first[row[1:][::-1]] = np.arange(len(keys))[::-1]
         rules = [()] + [self.of(keys[int(at)]) for at in first[1:]]
         fixed = [any(rule.kind is RuleKind.PIN and rule.partition_id is None for rule in held) for held in rules]
-        home = [[all(_kept(rule, p, primary=True) for rule in held) for p in partitions] for held in rules]
-        copy = [[all(_kept(rule, p, primary=False) for rule in held) for p in partitions] for held in rules]
-        return Bounds(row[1:].astype(np.int64), np.array(home, bool), np.array(copy, bool), np.array(fixed), tuple(rules))
+        masks = _Masks(partitions)
+        home = np.stack([masks.of(held, RuleKind) for held in rules])
+        copy = np.stack([masks.of(held, (RuleKind.RESIDENCY,)) for held in rules])
+        return Bounds(row[1:].astype(np.int64), home, copy, np.array(fixed), tuple(rules))
+
+
+class _Masks:
+    """Which partitions a rule leaves, remembered by what it asks for."""
+
+    def __init__(self, partitions: Sequence[Partition]) -> None:
+        self._ids = [partition.partition_id for partition in partitions]
+        self._homes = [partition.geographic_location for partition in partitions]
+        self._known: dict[object, BoolArray] = {}
+
+    def of(self, rules: Sequence[PlacementRule], kinds: Iterable[RuleKind]) -> BoolArray:
+        """The partitions that all of ``rules`` of these kinds leave, shape (P,)."""
+        left = np.ones(len(self._ids), bool)
+        for rule in rules:
+            if rule.kind in kinds:
+                left &= self._one(rule)
+        return left
+
+    def _one(self, rule: PlacementRule) -> BoolArray:
+        asked = rule.locations if rule.kind is RuleKind.RESIDENCY else rule.partition_id
+        if asked not in self._known:
+            self._known[asked] = self._mask(rule)
+        return self._known[asked]
+
+    def _mask(self, rule: PlacementRule) -> BoolArray:
+        if rule.kind is RuleKind.RESIDENCY:
+            return np.array([home in rule.locations for home in self._homes], bool)
+        return np.array([rule.partition_id in (None, name) for name in self._ids], bool)
 
 
 class _Selected:
@@ -116,12 +145,6 @@ class _Selected:
             start = bisect_left(keys, rule.selector)
             number[start : bisect_right(keys, rule.selector, lo=start, key=compared)] = position
         return number
-
-
-def _kept(rule: PlacementRule, partition: Partition, *, primary: bool) -> bool:
-    if rule.kind is RuleKind.RESIDENCY:
-        return partition.geographic_location in rule.locations
-    return not primary or _kept_by_pin(rule, partition, moving=False)
 
 
 def _kept_by_pin(rule: PlacementRule, partition: Partition, moving: bool) -> bool:
