@@ -36,6 +36,8 @@ from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
+LARGE = 200_000
+"""Up to so many keys the best of three times counts (what the work takes where nothing else runs), beyond, the only one."""
 EDGES_PER_KEY = 13
 """Drawn; about ten remain when repetitions are summed."""
 MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8)
@@ -71,11 +73,10 @@ def measure(keys: int, partitions: int) -> Figures:
 
 
 def _planned(snapshot: Snapshot, policy: PlanPolicy) -> Figures:
-    used = time.process_time()
-    seconds, plan = _timed(lambda: make_plan(snapshot, policy))
-    used = time.process_time() - used
+    seconds, used, plan = min(
+        (_once(snapshot, policy) for _ in range(1 if len(snapshot.keys) > LARGE else 3)), key=lambda t: t[0]
+    )
     before, after = (np.array(list(lps.values())) for lps in (plan.lps_before, plan.lps_after))
-    made: Plan = plan
     return {
         "seconds": seconds,
         "cpu_seconds": used,
@@ -83,11 +84,17 @@ def _planned(snapshot: Snapshot, policy: PlanPolicy) -> Figures:
         "overloaded_after": int((after > policy.high_water).sum()),
         "worst_lps_before": float(before.max()),
         "worst_lps_after": float(after.max()),
-        "moves": len(made.moves),
-        "shadows": len(made.shadows),
-        "removals": len(made.removals),
-        "refusals": len(made.refusals),
+        "moves": len(plan.moves),
+        "shadows": len(plan.shadows),
+        "removals": len(plan.removals),
+        "refusals": len(plan.refusals),
     }
+
+
+def _once(snapshot: Snapshot, policy: PlanPolicy) -> tuple[float, float, Plan]:
+    used = time.process_time()
+    seconds, plan = _timed(lambda: make_plan(snapshot, policy))
+    return seconds, time.process_time() - used, plan
 
 
 def _recount(snapshot: Snapshot) -> np.ndarray:
