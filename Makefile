@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 APT_TOOLS := promtool docker-compose
+BENCH_TOOLS := nginx haproxy wrk h2load
+FUZZ_SECONDS ?= 120
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench lock clean
+.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench bench-system fuzz lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,8 +72,22 @@ dag-test: setup ## the DAG tests
 e2e: setup ## the demo on a smaller slice
 	@$(BIN)/pytest tests/e2e
 
-bench: setup ## the benchmarks, as tables and JSON in var/bench
+bench: setup bench-system ## the benchmarks, as tables and JSON in var/bench
 	@$(BIN)/python tests/benchmarks/run.py
+
+bench-system: ## install what the sidecar is compared with from Debian's packages, where it is missing
+	@for tool in $(BENCH_TOOLS); do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+	  command -v apt-get >/dev/null || { echo "install nginx, haproxy, wrk and h2load (nghttp2), then run this again" >&2; exit 1; }; \
+	  echo "installing nginx, haproxy, wrk and h2load …"; \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends \
+	    nginx-light haproxy wrk nghttp2-client >/dev/null; \
+	fi
+
+fuzz: setup ## fuzz the sidecar for FUZZ_SECONDS (120): its protocol and table files with atheris, its interface with schemathesis
+	@$(BIN)/python tests/fuzz/run_atheris.py --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python tests/fuzz/run_schemathesis.py
 
 clean: ## remove what was built and what the stacks left (stop them first)
 	@rm -rf var build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -48,10 +48,10 @@ def published(control, unique_name) -> MongoRoutingStore:
 
 
 @contextmanager
-def running(environment: dict[str, str], port: int | None = None) -> Iterator[httpx.Client]:
+def running(environment: dict[str, str], *options: str) -> Iterator[httpx.Client]:
     """A sidecar process, once it is ready."""
-    port = port or free_port()
-    command = [sys.executable, "-c", "from foreshard.cli.main import main; main()", "sidecar", "--port", str(port)]
+    port = free_port()
+    command = [sys.executable, "-c", "from foreshard.cli.main import main; main()", "sidecar", "--port", str(port), *options]
     process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:

@@ -60,9 +60,9 @@ def _routes() -> Schema:
         "properties": {
             "keys": {"type": "array", "items": _KEY, "maxItems": MAXIMUM_KEYS},
             "op": _OP,
-            "from": _FROM,
-            "max_staleness_ms": _STALENESS,
-            "explain": _EXPLAIN,
+            "from": {**_FROM, "type": ["string", "null"]},
+            "max_staleness_ms": {**_STALENESS, "type": ["number", "null"]},
+            "explain": {"enum": [True, False, *_EXPLAIN["enum"]], "default": False},
         },
     }
     body = {"required": True, "content": {"application/json": {"schema": question}}}

@@ -103,6 +103,8 @@ def parse_batch(body: bytes) -> tuple[list[str], Question]:
         raise BadRequest("invalid-body", 'the body is no JSON; send {"keys": […], "op": "read"}') from None
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise BadRequest("invalid-body", 'the body has no list of keys; send {"keys": […], "op": "read"}')
+    if isinstance(document.get("max_staleness_ms"), str):
+        raise BadRequest("invalid-staleness", "max_staleness_ms must be a number, not text")
     keys = document.pop("keys")
     if len(keys) > MAXIMUM_KEYS:
         raise Problem(413, "too-many-keys", "too many keys", f"{len(keys)} keys; ask for at most {MAXIMUM_KEYS} at once")
