@@ -88,7 +88,7 @@ def parse_question(values: Mapping[str, Any]) -> Question:
     if location is not None and (not isinstance(location, str) or len(location) > MAXIMUM_TEXT):
         raise BadRequest("invalid-location", f"from must be a location's name of at most {MAXIMUM_TEXT} characters")
     explain = values.get("explain", "0")
-    if explain not in ("0", "1", "true", "false", True, False):
+    if not isinstance(explain, str | bool) or explain not in ("0", "1", "true", "false", True, False):
         raise BadRequest("invalid-explain", "explain must be 0 or 1")
     return Question(
         RequestKind(op), location or None, _staleness(values.get("max_staleness_ms")), explain in ("1", "true", True)

@@ -136,6 +136,7 @@ def test_a_batch_is_answered_in_order_from_one_table(service):
         (b'{"keys": ["plain"], "from": 7}', 400, "invalid-location"),
         (b'{"keys": ["plain"], "max_staleness_ms": true}', 400, "invalid-staleness"),
         (b'{"keys": ["plain"], "max_staleness_ms": "5"}', 400, "invalid-staleness"),
+        (b'{"keys": ["plain"], "explain": 0}', 400, "invalid-explain"),
         (json.dumps({"keys": ["k"] * 10_001}).encode(), 413, "too-many-keys"),
         (b'{"keys": ["' + b"x" * 17_000_000 + b'"]}', 413, "body-too-large"),
         (b"\xff", 400, "invalid-body"),
