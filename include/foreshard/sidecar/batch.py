@@ -3,71 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 from foreshard.model import RequestKind, RoutingTable
-from foreshard.routing.simple import SimpleRoutes
-from foreshard.sidecar.answers import EPOCHS, KNOWN_EPOCHS, encode
+from foreshard.routing.simple import SimpleRoutes, Tail
+from foreshard.sidecar.answers import encode
 from foreshard.sidecar.figures import Figures
 from foreshard.sidecar.requests import Question
 from foreshard.sidecar.service import RouteService
 
 KEYS_AT_ONCE = 250
 """Keys between two chances for other requests: about half a millisecond."""
+BEGIN = b'{"key":"'
 
 
 async def routes_of(service: RouteService, figures: Figures, keys: Sequence[str], question: Question, *, plain: bool) -> bytes:
     """The body that answers a batch; ``plain``: no key needs escaping in JSON. Raises what :meth:`RouteService.route` does."""
     table, simple = service.table(), None if question.explain else service.simple()
-    batch = _Batch(service, figures, question, table, simple, plain)
-    parts: list[bytes] = [b'{"table_version":%d,"routes":[' % table.version]
-    left = iter(keys)
-    first = True
-    while some := list(islice(left, KEYS_AT_ONCE)):
-        if not first:
-            await asyncio.sleep(0)
-        parts.extend(batch.answers(some))
-        first = False
-    if len(parts) > 1:
-        parts[-1] = parts[-1][:-1]  # the last comma
-    parts.append(b"]}")
-    if simple is not None:
-        service.done_with(simple)
-    return b"".join(parts)
+    answers: list[bytes] = []
+    try:
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = keys[start : start + KEYS_AT_ONCE]
+            if start:
+                await asyncio.sleep(0)
+            decided = _Decided(service, figures, question, table)
+            answers += _prepared(simple, some, question, plain, decided) if simple else map(decided.answer, some)
+    finally:
+        if simple is not None:
+            service.done_with(simple)
+    between = b"," + BEGIN
+    return b'{"table_version":%d,"routes":[%b%b]}' % (table.version, BEGIN if answers else b"", between.join(answers))
 
 
-class _Batch:
-    """The keys of one request."""
+class _Decided:
+    """Answers that are not prepared."""
 
-    def __init__(
-        self,
-        service: RouteService,
-        figures: Figures,
-        question: Question,
-        table: RoutingTable,
-        simple: SimpleRoutes | None,
-        plain: bool,
-    ) -> None:
+    def __init__(self, service: RouteService, figures: Figures, question: Question, table: RoutingTable) -> None:
         self._service, self._figures, self._question, self._table = service, figures, question, table
-        self._plain = plain
-        writes = question.kind is RequestKind.WRITE
-        self._simple = simple and (simple.write if writes else simple.read)
 
-    def answers(self, keys: Sequence[str]) -> Iterator[bytes]:
-        """Each key's answer and a comma."""
-        simple, plain = self._simple, self._plain
-        for key in keys:
-            made = simple(key) if simple else None
-            if made is None:
-                yield encode(self._decided(key)) + b","
-                continue
-            _, number, to = made
-            epoch = EPOCHS[number] if number < KNOWN_EPOCHS else b"%d" % number
-            name = key.encode() if plain else encode(key)[1:-1]
-            yield b'{"key":"%b%b%b%b,' % (name, to.before, epoch, to.behind)
-
-    def _decided(self, key: str) -> dict[str, object]:
+    def answer(self, key: str) -> bytes:
+        """A key's answer, from the first letter of the key on."""
         made, answer = self._service.route(self._question.about(key), self._table)
         self._figures.routed(self._question.kind.value, made.role, made.code)
-        return answer
+        return encode(answer)[len(BEGIN) :]
+
+
+def _prepared(simple: SimpleRoutes, keys: Sequence[str], question: Question, plain: bool, decided: _Decided) -> Iterable[bytes]:
+    """Each key's answer, from the first letter of the key on."""
+    tails = simple.writes if question.kind is RequestKind.WRITE else simple.reads
+    changed, find = simple.placements.changed, simple.placements.find
+    names = map(str.encode, keys) if plain else (encode(key)[1:-1] for key in keys)
+    answers: list[bytes] = []
+    for key, name, value in zip(keys, names, map(find, keys), strict=True):
+        tail: Tail | None = tails[value] if value and key not in changed else tails.elsewhere(key, changed.get(key))
+        if tail is None:
+            answers.append(decided.answer(key))
+        else:
+            tail.sent += 1
+            answers.append(name + tail.text)
+    return answers

@@ -108,7 +108,14 @@ def parse_batch(body: bytes) -> tuple[list[str], Question]:
     keys = document.pop("keys")
     if len(keys) > MAXIMUM_KEYS:
         raise Problem(413, "too-many-keys", "too many keys", f"{len(keys)} keys; ask for at most {MAXIMUM_KEYS} at once")
-    return [check_key(key, f"key number {number}") for number, key in enumerate(keys)], parse_question(document)
+    if b"\\" in body or not _surely_keys(keys):
+        keys = [check_key(key, f"key number {number}") for number, key in enumerate(keys)]
+    return keys, parse_question(document)
+
+
+def _surely_keys(keys: list[Any]) -> bool:
+    """Whether these are keys, as far as can be seen at once, where no text holds an escape (and so no NUL, nor half a pair)."""
+    return set(map(type, keys)) <= {str} and all(keys) and max(map(len, keys), default=0) <= MAXIMUM_KEY_BYTES // 4
 
 
 def _staleness(value: Any) -> float | None:

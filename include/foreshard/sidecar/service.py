@@ -179,6 +179,7 @@ class RouteService:
         """Count what decisions have sent that were used after others took their place."""
         if simple is not self._simple:
             self._count(simple)
+            simple.renew()
 
     def _count(self, simple: SimpleRoutes) -> None:
         now = self.clock()
