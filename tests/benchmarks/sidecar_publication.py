@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +13,17 @@ from typing import Any
 
 from pymongo import MongoClient
 from tests.benchmarks import sidecar_load as load
-from tests.benchmarks.sidecar_servers import PARTITIONS, PLACES, RULE, Server, key_of, placement_of, sidecar, table_of
+from tests.benchmarks.sidecar_servers import (
+    PARTITIONS,
+    PLACES,
+    RULE,
+    Server,
+    key_of,
+    placement_of,
+    save,
+    sidecar,
+    table_of,
+)
 
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.adapters.mongo_routing import MongoRoutingStore
@@ -19,7 +31,10 @@ from foreshard.model import PlacementChange
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import free_port
 
+PROJECT = Path(__file__).parents[2]
 MOVES = 60
+POLL_SECONDS = 0.002
+"""Between two looks whether a move has arrived: what is measured is up to so much too long."""
 RATE = 1_000.0
 AROUND = 0.3
 """Seconds behind a publication in which a slow request counts as its doing."""
@@ -49,46 +64,37 @@ def _measure(client: MongoClient[dict[str, Any]], uri: str, folder: Path, keys: 
     MongoPartitionRegistry(database).register(PARTITIONS, PLACES)
     other = folder / "whole"
     other.mkdir()
-    with _waiting_sidecar(other, environment) as server:
-        figures |= _whole(server, store, keys)
+    save(other, 1_000)  # it answers from an older table until the new one is published
+    with sidecar(other, environment=environment) as server:
+        figures |= _whole(server, store, uri, keys)
         figures |= _moves(server, store, keys, f"{keys:,} keys")
     return figures
 
 
-def _waiting_sidecar(folder: Path, environment: dict[str, str]):
-    """A sidecar that answers from an older table until the new one is published."""
-    from tests.benchmarks.sidecar_servers import save
-
-    save(folder, 1_000)
-    return sidecar(folder, environment=environment)
-
-
-def _whole(server: Server, store: MongoRoutingStore, keys: int) -> dict[str, Any]:
-    """Publish the whole table; the moment of publication is when the database names it."""
-    import threading
-
-    table = table_of(keys)
-    running = load.begin(server, RATE, 60.0, 1_000)
-    time.sleep(2.0)
+def _whole(server: Server, store: MongoRoutingStore, uri: str, keys: int) -> dict[str, Any]:
+    """Publish the whole table from another process; the moment of publication is when the database names it."""
+    command = [sys.executable, "-m", "tests.benchmarks.sidecar_publication", uri, str(keys)]
+    publisher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert publisher.stdin is not None
+    assert publisher.stdout is not None
+    publisher.stdout.readline()
+    running = load.begin(server, RATE, 45.0, 1_000)
+    time.sleep(3.0)
     began = time.perf_counter()
-    publisher = threading.Thread(target=store.initialise, args=(table,))
-    publisher.start()
+    print("go", file=publisher.stdin, flush=True)
     asked = http.client.HTTPConnection("127.0.0.1", server.port)
-    named = answered = None
-    while answered is None:
-        now = time.perf_counter()
-        if named is None and store.head()[1]:
+    named = answered = 0.0
+    while not answered:
+        if not named and store.head()[1]:
             named = time.perf_counter()
         if _ask(asked, "/v1/table")["keys"] == keys:
             answered = time.perf_counter()
-        elif now - began > 120:
+        elif time.perf_counter() - began > 120:
             raise SystemExit("the table did not arrive")
-        else:
-            time.sleep(0.005)
+        time.sleep(POLL_SECONDS)
     asked.close()
-    publisher.join()
     waits = load.finish(running)
-    named = named or answered
+    publisher.communicate()
     quiet = [wait for due, wait in waits if due < began - 0.5]
     during = [wait for due, wait in waits if named - 0.1 <= due <= answered + AROUND]
     return {
@@ -114,6 +120,7 @@ def _moves(server: Server, store: MongoRoutingStore, keys: int, what: str) -> di
         while _ask(asked, f"/v1/route/{key_of(number * 13)}?op=write")["epoch"] != row.epoch + 1:
             if time.perf_counter() - returned > 30:
                 raise SystemExit("the move did not arrive")
+            time.sleep(POLL_SECONDS)
         answered = time.perf_counter()
         from_call.append(answered - begins[-1])
         from_return.append(max(0.0, answered - returned))
@@ -139,3 +146,17 @@ def _slow(waits: list[float]) -> float:
 def _ask(connection: http.client.HTTPConnection, path: str) -> Any:
     connection.request("GET", path)
     return json.loads(connection.getresponse().read())
+
+
+def main() -> None:
+    """``python -m … URI KEYS``: publish a table of so many keys when told to."""
+    uri, keys = sys.argv[1:]
+    table = table_of(int(keys))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with MongoClient(uri, tz_aware=True, w="majority") as client:
+        MongoRoutingStore(client["bench"]).initialise(table)
+
+
+if __name__ == "__main__":
+    main()
