@@ -67,9 +67,13 @@ class ObserveSettings(_Frozen):
 
 
 class ForecastSettings(_Frozen):
-    """How each key is forecast."""
+    """How each key is forecast.
+
+    ``prophets``: the Prophets that the engine ``blended`` weighs (:mod:`foreshard.forecast.prophet_candidates`).
+    """
 
     engine: str = "blended"
+    prophets: tuple[str, ...] = ("prophet_linear",)
     history_days: int = Field(default=28, ge=1)
     horizon_hours: int = Field(default=24, ge=1, le=168)
     quantile: float = Field(default=0.9, gt=0.5, lt=1)

@@ -9,21 +9,15 @@ has a small part in its forecast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from foreshard.forecast.blend import blend_weights
-from foreshard.forecast.candidates import (
-    CANDIDATES,
-    RECENT,
-    Origin,
-    Seasonal,
-    at_yesterdays_level,
-    prophet_forecasts,
-    seasonal_forecasts,
-)
+from foreshard.forecast.candidates import RECENT, SEASONAL, Origin, Seasonal, at_yesterdays_level, seasonal_forecasts
 from foreshard.forecast.engine_result import EngineForecast
+from foreshard.forecast.prophet_candidates import DEFAULT_PROPHETS, prophet_forecasts
 from foreshard.forecast.quantiles import measured_spread
 from foreshard.forecast.series import HOURS_PER_DAY, IntArray
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
@@ -47,12 +41,22 @@ class _Day:
     candidates: FloatArray
 
 
-def fit_blended(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float) -> EngineForecast:
-    """Forecast all keys: mean, sigma, upper quantile (keys, H), and which candidate leads each key's blend."""
-    days = _days(costs, observed, numbers, ahead)
+def fit_blended(
+    costs: FloatArray,
+    observed: BoolArray,
+    numbers: IntArray,
+    ahead: IntArray,
+    quantile: float,
+    prophets: Sequence[str] = DEFAULT_PROPHETS,
+) -> EngineForecast:
+    """Forecast all keys: mean, sigma, upper quantile (keys, H), and which candidate leads each key's blend.
+
+    ``prophets`` names those that are candidates (:mod:`.prophet_candidates`).
+    """
+    days, names = _days(costs, observed, numbers, ahead, prophets), (*SEASONAL, *prophets)
     now, past = days[-1], days[:-1]
     actual, known = _what_came(costs, observed, past)
-    before = np.concatenate([day.candidates for day in past], axis=1) if past else np.zeros((len(costs), 0, len(CANDIDATES)))
+    before = np.concatenate([day.candidates for day in past], axis=1) if past else np.zeros((len(costs), 0, len(names)))
     weights = blend_weights(before - actual[:, :, None], known)
     mean, fitted = _mixed(now.candidates, weights), _mixed(before, weights)
     mean, fitted = _reconciled(costs, observed, numbers, days, mean, fitted, actual, known)
@@ -62,12 +66,12 @@ def fit_blended(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead
     else:
         fitted = np.repeat(mean.mean(axis=1, keepdims=True), costs.shape[1], axis=1)
         spread = measured_spread(mean, fitted, costs, observed, unit, quantile)
-    leading = tuple(f"{BLENDED}/{CANDIDATES[int(place)]}" for place in weights.argmax(axis=1))
+    leading = tuple(f"{BLENDED}/{names[int(place)]}" for place in weights.argmax(axis=1))
     done = np.asarray(np.isfinite(mean + spread.sigma + spread.upper).all(axis=1))
     return EngineForecast(mean, spread.sigma, done, spread.upper, leading)
 
 
-def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> list[_Day]:
+def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, prophets: Sequence[str]) -> list[_Day]:
     """The past origins, oldest first, and the present one."""
     length = len(numbers)
     ends = [length - back * HOURS_PER_DAY for back in range(BACKTEST_DAYS, 0, -1)]
@@ -83,7 +87,7 @@ def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntA
             seasonal.steady,
             seasonal.recent,
             at_yesterdays_level(costs, observed, origin, seasonal, previous),
-            prophet_forecasts(costs, observed, numbers, origin, seasonal.steady),
+            *prophet_forecasts(prophets, costs, observed, numbers, origin, seasonal.steady),
         )
         days.append(_Day(origin, seasonal, np.stack(made, axis=2)))
         previous = seasonal

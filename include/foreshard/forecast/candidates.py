@@ -1,4 +1,4 @@
-"""The forecasts that a blend is made of, for one origin: each candidate for all keys at once."""
+"""The seasonal forecasts that a blend is made of, for one origin: each candidate for all keys at once."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.forecast.configuration import plain
-from foreshard.forecast.map_batch import fit_batch
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
+from foreshard.forecast.series import HOURS_PER_DAY, IntArray
 from foreshard.forecast.similar_days import same_hour_of_week, similar_days, weekly_profiles
 from foreshard.model import BoolArray, FloatArray
 
 SIMILAR_DAYS = "similar_days"
 RECENT_SIMILAR_DAYS = "recent_similar_days"
 YESTERDAYS_LEVEL = "yesterdays_level"
-PROPHET_LINEAR = "prophet_linear"
-CANDIDATES = (SIMILAR_DAYS, RECENT_SIMILAR_DAYS, YESTERDAYS_LEVEL, PROPHET_LINEAR)
+SEASONAL = (SIMILAR_DAYS, RECENT_SIMILAR_DAYS, YESTERDAYS_LEVEL)
 
 RECENT = 0.4
 """What a week counts against the one after it, in the candidates that follow a changing level."""
 
 LEVEL_PRIOR = 2.0
 """How many typical accesses a day's ratio of actual to forecast is held towards one by."""
-
-MINIMUM_FOR_PROPHET = 3 * HOURS_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -69,25 +64,3 @@ def at_yesterdays_level(
     ratio = np.clip((actual + held) / (expected + held), 0.1, 10.0)
     level: FloatArray = seasonal.recent * ratio[:, None]
     return level
-
-
-def prophet_forecasts(
-    costs: FloatArray, observed: BoolArray, numbers: IntArray, origin: Origin, otherwise: FloatArray
-) -> FloatArray:
-    """Prophet's mean, fitted to all keys at once; ``otherwise`` where a key has too little history or varies too little."""
-    known = slice(0, origin.length)
-    seen, values = observed[:, known], costs[:, known]
-    low = values.min(axis=1, initial=np.inf, where=seen)
-    high = values.max(axis=1, initial=-np.inf, where=seen)
-    rows = np.flatnonzero((np.count_nonzero(seen, axis=1) >= MINIMUM_FOR_PROPHET) & (high > low))
-    result = otherwise.copy()
-    if len(rows):
-        growth = "linear" if origin.length >= 2 * HOURS_PER_WEEK else "flat"
-        every = len(rows) == len(values)
-        batch = fit_batch(
-            plain(growth), values if every else values[rows], seen if every else seen[rows], numbers[known], origin.ahead
-        )
-        mean = batch.forecast()[0]
-        good = ~batch.failed & np.isfinite(mean).all(axis=1)
-        result[rows[good]] = np.maximum(mean[good], 0.0)
-    return result

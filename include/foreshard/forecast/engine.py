@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from foreshard.forecast.batched_engine import BATCHED, fit_batched
 from foreshard.forecast.blended_engine import BLENDED, fit_blended
 from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.fallback import fallback_forecast
+from foreshard.forecast.prophet_candidates import PROPHETS
 from foreshard.forecast.prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_upper
@@ -41,6 +43,9 @@ class EngineSettings(Protocol):
     @property
     def minimum_history_hours(self) -> int: ...  # noqa: D102
 
+    @property
+    def prophets(self) -> tuple[str, ...]: ...  # noqa: D102
+
 
 BATCH_KEYS = 8192
 """Keys per task for engines that fit them all at once: a few seconds of work, and some 400 MB."""
@@ -57,8 +62,7 @@ def forecast_keys(
     ``costs`` (keys, T) end with ``hour``; where ``missing`` (keys, T) or not finite they are unknown. A key with too little
     history, without any variation, or on which the engine fails is served by a named fallback; see :mod:`.fallback`.
     """
-    if settings.engine not in ENGINES:
-        raise UnknownEngine(settings.engine, tuple(ENGINES))
+    fit = _fit(settings)
     observed = ~missing & np.isfinite(costs)
     known: FloatArray = np.where(observed, costs, 0.0).astype(np.float64)
     numbers, ahead = history_numbers(hour, costs.shape[1]), horizon_numbers(hour, settings.horizon_hours)
@@ -67,7 +71,7 @@ def forecast_keys(
     models = np.full(len(keys), settings.engine, dtype=object)
     rows = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
     if len(rows):
-        made = ENGINES[settings.engine](known[rows], observed[rows], numbers, ahead, settings.quantile)
+        made = fit(known[rows], observed[rows], numbers, ahead, settings.quantile)
         mean[rows], sigma[rows] = made.mean, made.sigma
         upper[rows] = normal_upper(made.mean, made.sigma, settings.quantile) if made.upper is None else made.upper
         if made.labels is not None:
@@ -80,6 +84,18 @@ def forecast_keys(
         upper[rest] = normal_upper(fallback.mean, fallback.sigma, settings.quantile)
         models[rest] = np.array(fallback.names, dtype=object)
     return ForecastBatch(hour, settings.quantile, tuple(keys), mean, sigma, upper, tuple(models))
+
+
+def _fit(settings: EngineSettings) -> Fit:
+    """The engine's function; raise :class:`UnknownEngine` for an engine, or a candidate of the blend, that there is none of."""
+    if settings.engine not in ENGINES:
+        raise UnknownEngine(settings.engine, tuple(ENGINES))
+    if settings.engine != BLENDED:
+        return ENGINES[settings.engine]
+    for name in settings.prophets:
+        if name not in PROPHETS:
+            raise UnknownEngine(name, tuple(PROPHETS), "FORESHARD_FORECAST__PROPHETS")
+    return partial(fit_blended, prophets=settings.prophets)
 
 
 def chunk_size(settings: EngineSettings) -> int:
