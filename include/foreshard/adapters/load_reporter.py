@@ -37,6 +37,8 @@ TOGETHER = 0.05
 """Seconds within which answers are saved in one write."""
 PARALLEL = 64
 LONGEST_PAUSE = 30.0
+FORGOTTEN = 30.0
+"""Seconds for which a read's mean time stands while nothing is read."""
 
 log = logging.getLogger(__name__)
 
@@ -70,22 +72,24 @@ class LoadMeter:
 
 @dataclass
 class LatencyMeter:
-    """Turns a partition's running sums of latencies into a read's mean time, smoothed (ms)."""
+    """Turns a partition's running sums of latencies into a read's mean time, smoothed (ms); forgotten after ``FORGOTTEN``."""
 
     smoothing: float
     _sums: tuple[int, int] | None = None
     _at: float = 0.0
     _mean: float | None = None
+    _mean_at: float = 0.0
 
     def measure(self, microseconds: int, reads: int, at: float) -> float | None:
-        """Take in the sums read at ``at`` (seconds); return the mean time, None while no read was measured."""
+        """Take in the sums read at ``at`` (seconds); return the mean time, None where no read was measured lately."""
         before, since = self._sums, at - self._at
         self._sums, self._at = (microseconds, reads), at
         if before is None or reads <= before[1] or microseconds < before[0]:
+            self._mean = None if at - self._mean_at > FORGOTTEN else self._mean
             return self._mean
         fresh = (microseconds - before[0]) / (reads - before[1]) / 1000
         keep = math.exp(-since / self.smoothing) if self.smoothing > 0 and self._mean is not None else 0.0
-        self._mean = keep * (self._mean or 0.0) + (1 - keep) * fresh
+        self._mean, self._mean_at = keep * (self._mean or 0.0) + (1 - keep) * fresh, at
         return self._mean
 
 

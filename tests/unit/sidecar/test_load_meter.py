@@ -49,3 +49,6 @@ def test_a_reads_mean_time_is_measured_between_two_readings_and_stands_while_not
     assert meter.measure(5_030_000, 1_010, 3.0) == pytest.approx(3.0)
     assert meter.measure(100, 1, 4.0) == pytest.approx(3.0)  # restarted
     assert meter.measure(10_100, 11, 5.0) == pytest.approx(1.0)
+    assert meter.measure(10_100, 11, 34.0) == pytest.approx(1.0)
+    assert meter.measure(10_100, 11, 36.0) is None
+    assert meter.measure(14_100, 13, 38.0) == pytest.approx(2.0)
