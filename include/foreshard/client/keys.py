@@ -16,6 +16,8 @@ def keys_of_filter(filter: Filter, key_field: str) -> tuple[str, ...] | None:
 
     Understood: equality, ``$eq``, ``$in``, and these under ``$and`` (what all clauses allow) and ``$or`` (what any allows).
     """
+    if len(filter) == 1 and type(key := filter.get(key_field)) is str and key:
+        return (key,)
     found: tuple[str, ...] | None = None
     for name, condition in filter.items():
         named: tuple[str, ...] | None = None

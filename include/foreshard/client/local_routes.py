@@ -37,7 +37,7 @@ from foreshard.routing.decide import decide
 from foreshard.routing.decision import Decision, RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook
-from foreshard.routing.packed import PackedPlacements
+from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements
 from foreshard.routing.table import locate
 
 LOOK_EVERY = 0.05
@@ -72,6 +72,11 @@ class _View:
             rules.default_staleness,
             rules.home_location,
         )
+        placements = saved.table.placements
+        packed = placements if isinstance(placements, PackedPlacements) else None
+        self.find = packed.find if packed is not None else None
+        self.changed = packed.changed if packed is not None else {}
+        self.names = packed.base.names if packed is not None else ()
         self.reads: dict[str, _Target] = {}
         self.writes: dict[str, _Target] = {}
 
@@ -103,6 +108,13 @@ class LocalRoutes:
         if not key or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
             check_key(key)
         view = self._current()
+        value = view.find(key) if view.find is not None and key not in view.changed else 0
+        if value and not value & SHADOWED:
+            name, epoch = view.names[value & PRIMARY_MASK], value >> EPOCH_SHIFT
+            target = (view.reads if operation is Operation.READ else view.writes).get(name)
+            if target is not None:
+                target.sent += 1
+                return Route(key, name, target.location, "primary", epoch, view.version, target.reason, target.uri)
         placement = locate(view.table, key)
         if operation is Operation.READ:
             if placement.shadows:

@@ -13,7 +13,6 @@ from foreshard.client.merging import Document, part_limit
 from foreshard.client.reads import Part, Reader, ReadPlan
 from foreshard.client.records import Recorder, Request
 from foreshard.client.results import AsyncResults, LazyResults
-from foreshard.client.routes import Wish
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
@@ -57,7 +56,7 @@ class AsyncRoutedReads:
         """A cursor of this kind, not yet begun."""
         self._check_options("find", find.options)
         said, started = self._recorder.current(request), self._recorder.start()
-        return kind(self._reader, find, _wish(said), lambda plan: self._record_read(said, plan, started))
+        return kind(self._reader, find, said.wish, lambda plan: self._record_read(said, plan, started))
 
     async def find_one(
         self,
@@ -77,15 +76,13 @@ class AsyncRoutedReads:
             find = Find(dict(filter or {}), projection, skip, 1, sort_keys(sort), options)
             async with self.cursor(AsyncRoutedCursor, find, request) as found:
                 return await anext(found, None)
-        self._check_options("find_one", options)
-
         if options:
             self._check_options("find_one", options)
         said, started = self._recorder.current(request), self._recorder.start()
-        plan, document = await self._reader.one(
-            keys[0], _wish(said), lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options)
+        document = await self._reader.one(
+            keys[0], said.wish, lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options)
         )
-        self._record_read(said, plan, started)
+        self._recorder.record(said, keys, READ, started)
         return document
 
     async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
@@ -136,7 +133,7 @@ class AsyncRoutedReads:
         """Run a pipeline; its results, of this kind, are begun."""
         self._check_options("aggregate", options)
         said, started = self._recorder.current(request), self._recorder.start()
-        results = await kind(Aggregate(self._reader, pipeline, _wish(said), options).run).started()
+        results = await kind(Aggregate(self._reader, pipeline, said.wish, options).run).started()
         self._record_read(said, results.plan, started)
         return results
 
@@ -148,8 +145,7 @@ class AsyncRoutedReads:
         read: Callable[[ReadPlan], Awaitable[Result]],
     ) -> Result:
         said, started = self._recorder.current(request), self._recorder.start()
-        wish = _wish(said)
-        plan, result = await self._reader.run(lambda: self._reader.plan(keys, filter, wish), read)
+        plan, result = await self._reader.run(lambda: self._reader.plan(keys, filter, said.wish), read)
         self._record_read(said, plan, started)
         return result
 
@@ -163,7 +159,3 @@ class AsyncRoutedReads:
         if options.get("bypass_document_validation"):
             problem = "bypass_document_validation would pass the fence of a key that is being moved"
             raise UnroutableOperation(self._sharded.namespace, operation, problem, "leave it out")
-
-
-def _wish(said: Request) -> Wish:
-    return Wish(said.location, said.max_staleness)

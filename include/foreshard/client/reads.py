@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pymongo.errors import ConnectionFailure
@@ -58,12 +59,9 @@ class Reader:
     router: AsyncRouter
     connections: Connections
     sharded: ShardedCollection
-    primary_only: bool = False
-
-    @property
-    def operation(self) -> Operation:
-        """What routes of reads are asked for."""
-        return Operation.WRITE if self.primary_only else Operation.READ
+    operation: Operation = Operation.READ
+    """What routes are asked for; ``WRITE`` reads primaries only."""
+    opened: dict[str, Collection[dict[str, Any]]] = field(default_factory=dict)
 
     def keys_of(self, filter: Mapping[str, Any], collation: Any = None) -> tuple[str, ...] | None:
         """The keys that a filter names. A collation may equate keys that the table keeps apart, so it names none."""
@@ -94,19 +92,26 @@ class Reader:
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
-    async def one(self, key: str, wish: Wish, read: Callable[[Collection[dict[str, Any]]], Result]) -> tuple[ReadPlan, Result]:
+    async def one(self, key: str, wish: Wish, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
         """What ``read`` finds in the collection where one key's copy is read; like ``run``, and quicker."""
-        found = self.router.router.known(key, self.operation, wish)
-        route = found if found is not None else await self.router.route(key, self.operation, wish)
-        plan = ReadPlan((Part(route.partition, route.uri),), (key,))
+        route = self.router.router.known(key, self.operation, wish)
+        if route is None:
+            route = await self.router.route(key, self.operation, wish)
         try:
-            return plan, await settled(read(self.connections.collection(route.uri, self.sharded)))
+            opened = self.opened.get(route.uri)
+            found = read(opened if opened is not None else self._open(route.uri))
+            return await settled(found) if type(found) is CoroutineType else found
         except ConnectionFailure as error:
+            plan = ReadPlan((Part(route.partition, route.uri),), (key,))
             again = await self._again(lambda: self.plan((key,), {}, wish), plan, error)
         try:
-            return again, await settled(read(self.collection(again.parts[0])))
+            return await settled(read(self.collection(again.parts[0])))
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
+
+    def _open(self, uri: str) -> Collection[dict[str, Any]]:
+        found = self.opened[uri] = self.connections.collection(uri, self.sharded)
+        return found
 
     async def _again(self, plan: Callable[[], Awaitable[ReadPlan]], planned: ReadPlan, error: ConnectionFailure) -> ReadPlan:
         """Another plan; raise where it leads to the same partitions, of which one does not answer."""

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
+from foreshard.client.routes import Wish
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.ports.access_records import AccessEmitter
@@ -20,7 +22,7 @@ from foreshard.ports.access_records import AccessEmitter
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """What the app says about its operations; what is None comes from the request around it, or from the client.
 
@@ -34,6 +36,11 @@ class Request:
     location: str | None = None
     timestamp: datetime | None = None
     max_staleness: float | None = None
+
+    @cached_property
+    def wish(self) -> Wish:
+        """What its reads ask of a route."""
+        return Wish(self.location, self.max_staleness)
 
     def over(self, outer: Request) -> Request:
         """This request, completed by the one around it."""

@@ -144,7 +144,8 @@ class _Client(Generic[Collection]):
 
     def _core(self, sharded: ShardedCollection) -> AsyncRoutedCollection:
         router = AsyncRouter(self._router, self._mode)
-        reader = Reader(router, self._connections, sharded, self._options.primary_reads)
+        reads = Operation.WRITE if self._options.primary_reads else Operation.READ
+        reader = Reader(router, self._connections, sharded, reads)
         writer = FencedWriter(router, self._connections, sharded, self._options.deadline)
         return AsyncRoutedCollection(sharded, reader, writer, self._recorder)
 
@@ -174,8 +175,7 @@ class _Client(Generic[Collection]):
         return self._recorder.dropped
 
     def _wish(self) -> Wish:
-        said = self._recorder.current()
-        return Wish(said.location, said.max_staleness)
+        return self._recorder.current().wish
 
 
 class RoutedClient(_Client[RoutedCollection]):
