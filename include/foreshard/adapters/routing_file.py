@@ -28,7 +28,7 @@ from foreshard.adapters.routing_overlay import Overlay, read_overlay, write_over
 from foreshard.errors import CorruptRoutingFile
 from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, RoutingTable
 from foreshard.routing.address import public_uri
-from foreshard.routing.image import HEADER, Image, ImageDamaged, image_name, image_parts, open_image
+from foreshard.routing.image import HEADER, Image, ImageDamaged, image_name, image_parts, keys_place, open_image
 from foreshard.routing.packed import PackedPlacements, PackedTable, pack
 
 FILES = ("table.frt", "previous.frt")
@@ -175,7 +175,16 @@ def read_routing(path: Path) -> SavedRouting:
         raise CorruptRoutingFile(str(path), str(error)) from error
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CorruptRoutingFile(str(path), f"written by another version ({error!r})") from error
+    _give_keys_back(content)
     return _with_overlay(path, image, found)
+
+
+def _give_keys_back(content: memoryview) -> None:
+    """Let go of the pages with the keys' own bytes, which were read to check them and which lookups don't need."""
+    start, end = keys_place(content)
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if isinstance(content.obj, mmap.mmap) and last > first:
+        content.obj.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _with_overlay(path: Path, image: Image, found: SavedRouting) -> SavedRouting:

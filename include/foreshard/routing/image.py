@@ -65,6 +65,12 @@ def image_name(head: bytes | memoryview) -> str:
     return bytes(head[HEADER.size - 8 : HEADER.size]).hex()
 
 
+def keys_place(head: bytes | memoryview) -> tuple[int, int]:
+    """Where the keys' own bytes stand in the image that begins so: start and end."""
+    _, _, _, _, *numbers, _, _, _ = HEADER.unpack_from(head)
+    return _places(numbers[:3])[1]
+
+
 def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
     """Open the image that ``buffer`` holds; raise :class:`ImageDamaged` unless all of it is as it was written.
 
