@@ -81,10 +81,33 @@ def best_move(
     overloaded = draining or view.lps()[source] > view.policy.high_water
     search = MoveSearch(None, "no_target_fits")
     for mark in _marks(view, overloaded):
-        search = _search(view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining))
+        search = _search(view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining, view.policy.minimum_gain))
         if search.best is not None:
             break
     return search
+
+
+def best_settlement(
+    view: Outlook, source: int, seeds: IntArray, allowance: Allowance, banned: set[tuple[int, int]]
+) -> MoveOption | None:
+    """The most valuable clump around one of ``seeds`` to take to where its readers and the keys used with it are, if any pays.
+
+    Nothing needs relief: targets stay under the low-water mark, and kilometres and common uses must pay ``settle_gain`` a key.
+    """
+    aim = _Aim(view.policy.low_water, False, False, view.policy.settle_gain)
+    targets = _targets(view, source, seeds)
+    if not len(targets):
+        return None
+    allowed = view.scratch
+    candidates = view.movable_on(source)
+    allowed[candidates] = True
+    growths = [
+        Growth(view, source, seed, allowed, allowance, targets, np.array([(seed, t) not in banned for t in targets.tolist()], bool))
+        for seed in seeds.tolist()
+    ]
+    options = [option for sizes in _grown(view, source, growths, targets, aim) for option in sizes if option.value > 0]
+    allowed[candidates] = False
+    return max(options, key=lambda option: (option.value, -len(option.keys)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +117,7 @@ class _Aim:
     mark: float
     overloaded: bool
     draining: bool
+    key_price: float
 
 
 def _marks(view: Outlook, overloaded: bool) -> tuple[float, ...]:
@@ -237,7 +261,7 @@ def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, a
     torn = policy.crossing_cost * crossing * snapshot.demand.hours / SECONDS_PER_HOUR / capacity
     away = sizes.distance_targets - sizes.distance_source[:, None]
     farther = away / SECONDS_PER_HOUR / capacity / snapshot.span_km
-    price = policy.minimum_gain * count + policy.gigabyte_price * sizes.size_bytes / GIBIBYTE
+    price = aim.key_price * count + policy.gigabyte_price * sizes.size_bytes / GIBIBYTE
     worth = gain - price[:, None] + (DRAIN_BONUS * count[:, None] if aim.draining else 0.0)
     value = worth - torn - policy.distance_weight * farther
     best = np.where(fits, value, -np.inf).argmax(axis=1)

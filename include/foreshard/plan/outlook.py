@@ -59,7 +59,7 @@ class Outlook:
         self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}
         self._held: dict[int, set[int]] = {}
-        self._has_shadow = np.zeros(len(self.primary), bool)
+        self.has_shadow: BoolArray = np.zeros(len(self.primary), bool)
         for shadow in snapshot.shadows:
             if shadow.partition != self.primary[shadow.key] and shadow.partition not in self._copies.get(shadow.key, ()):
                 self._list_shadow(shadow.key, shadow.partition)
@@ -106,11 +106,11 @@ class Outlook:
     def movable_on(self, partition: int) -> IntArray:
         """The keys on ``partition`` that may be moved: shadowed ones stay, and those that are pinned there."""
         keys = self._members[partition]
-        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
+        return keys[self.snapshot.movable[keys] & ~self.has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
 
     def has_shadow(self, keys: IntArray) -> BoolArray:
         """Which of ``keys`` have shadows."""
-        return np.asarray(self._has_shadow[keys])
+        return np.asarray(self.has_shadow[keys])
 
     def lps(self) -> FloatArray:
         """LPS per partition (P)."""
@@ -122,7 +122,7 @@ class Outlook:
 
     def risk(self, profile: LoadProfile, partition: IntArray | slice) -> FloatArray:
         """Overload risk summed over the horizon for ``profile`` (…, n, H) on the partitions of these n indices."""
-        mark = self.policy.high_water if self.policy.overload_mark is None else self.policy.overload_mark
+        mark = self.policy.overload_mark
         hours = overload_risk(
             profile.mean,
             profile.deviation(self.rule.correlation),
@@ -150,8 +150,8 @@ class Outlook:
                 mean,
                 here.deviation(self.rule.correlation),
                 self.capacity[row, None],
-                self.policy.high_water,
-                self.policy.low_water,
+                self.policy.overload_mark,
+                min(self.policy.low_water, self.policy.overload_mark),
             )[0]
             for mean in (here.mean, here.mean - step)
         ]
@@ -235,7 +235,7 @@ class Outlook:
 
     def _list_shadow(self, key: int, partition: int) -> None:
         self._copies.setdefault(key, []).append(partition)
-        self._has_shadow[key] = True
+        self.has_shadow[key] = True
         for holder in (int(self.primary[key]), partition):
             self._held.setdefault(holder, set()).add(key)
 
@@ -244,7 +244,7 @@ class Outlook:
         self._held[partition].discard(key)
         if not self._copies[key]:
             del self._copies[key]
-            self._has_shadow[key] = False
+            self.has_shadow[key] = False
             self._held[int(self.primary[key])].discard(key)
 
     def _sum(self, keys: IntArray) -> LoadProfile:

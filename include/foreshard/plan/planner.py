@@ -5,8 +5,9 @@
    shadow) that removes most expected overload hours for its price; again, until each is below the low-water mark, nothing pays
    any more, or the hour's limits are used up: then those that are needed first are relieved first.
 3. **Draining** partitions give up keys within what is left of the limits.
-4. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
-5. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
+4. **Settling.** Keys go where they are read and where the keys used with them are, as far as it is worth the move.
+5. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
+6. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
    raise the worst of all, recomputed from scratch (where that is below the low-water mark, nothing may pass this mark);
    otherwise the plan is empty and says why.
 """
@@ -25,6 +26,7 @@ from foreshard.plan.move_search import best_move
 from foreshard.plan.outlook import TOLERANCE, Outlook
 from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows
+from foreshard.plan.settling import settle
 from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 from foreshard.plan.steps import apply_move, apply_shadow, move_id, shadow_id
@@ -56,6 +58,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
         draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
         obey_rules(draft)
     drain(draft)
+    settle(draft)
     _shorten_far_reads(draft)
     remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))

@@ -12,7 +12,7 @@ from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.shadowing import ShadowOption
 
-RELIEF, DRAINING, RULE = "relief", "draining", "rule"
+RELIEF, DRAINING, RULE, SETTLING = "relief", "draining", "rule", "settling"
 """What a move is made for."""
 
 REMOVALS = {
@@ -77,10 +77,15 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
             "draining",
             f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which stays at {lps[option.target]:.2f}",
         )
+    elif cause == SETTLING:
+        code, needed_by = "settling", snapshot.demand.hours - 1
+        sentence = (
+            f"{snapshot.keys[key]} moves{_company(others)} from {here} to {there}: {-option.distance_km:+.0f} km nearer to where it"
+            f" is used, {-option.crossing:+.1f} common uses an hour on one partition; {there} stays at {lps[option.target]:.2f}"
+        )
     elif key == option.keys[0]:
         code = "overload"
-        company = f" with the {others} {'key' if others == 1 else 'keys'} used with it" if others else ""
-        sentence = f"{here} would reach {was.lps:.2f} of its capacity at {peak}; its hot key moves{company}, {after}"
+        sentence = f"{here} would reach {was.lps:.2f} of its capacity at {peak}; its hot key moves{_company(others)}, {after}"
     else:
         code, sentence = (
             "co_accessed",
@@ -95,12 +100,16 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
         peak_hour=horizon_time(snapshot.hour, was.peak),
         needed_by=horizon_time(snapshot.hour, needed_by),
         gain_overload_hours=round(option.worth, 4) if cause == RELIEF else None,
-        value_overload_hours=round(option.value, 4) if cause == RELIEF else None,
+        value_overload_hours=round(option.value, 4) if cause in (RELIEF, SETTLING) else None,
         clump_keys=len(option.keys),
         crossing_uses_per_hour=round(option.crossing, 4),
         distance_change_km=round(option.distance_km, 1),
         **facts,
     )
+
+
+def _company(others: int) -> str:
+    return f" with the {others} {'key' if others == 1 else 'keys'} used with it" if others else ""
 
 
 def shadow_reason(view: Outlook, option: ShadowOption, was: Before) -> Reason:

@@ -16,8 +16,8 @@ from scipy.special import ndtr
 
 from foreshard.model import FloatArray
 
-EXCESS_WEIGHT = 4.0
-HEADROOM_WEIGHT = 0.5
+EXCESS_WEIGHT = 0.3
+HEADROOM_WEIGHT = 0.02
 
 _SMALLEST = 1e-12
 _CERTAIN = 8.0
