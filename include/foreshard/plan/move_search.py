@@ -81,7 +81,9 @@ def best_move(
     overloaded = draining or view.lps()[source] > view.policy.high_water
     search = MoveSearch(None, "no_target_fits")
     for mark in _marks(view, overloaded):
-        search = _search(view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining, view.policy.minimum_gain))
+        search = _search(
+            view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining, view.policy.minimum_gain)
+        )
         if search.best is not None:
             break
     return search
@@ -90,11 +92,11 @@ def best_move(
 def best_settlement(
     view: Outlook, source: int, seeds: IntArray, allowance: Allowance, banned: set[tuple[int, int]]
 ) -> MoveOption | None:
-    """The most valuable clump around one of ``seeds`` to take to where its readers and the keys used with it are, if any pays.
+    """The most valuable clump around one of ``seeds`` to take to its readers and the keys used with it, if any pays.
 
-    Nothing needs relief: targets stay under the low-water mark, and kilometres and common uses must pay ``settle_gain`` a key.
+    Nothing needs relief: targets stay half-way between their marks; kilometres and common uses must pay ``settle_gain`` a key.
     """
-    aim = _Aim(view.policy.low_water, False, False, view.policy.settle_gain)
+    aim = _Aim((view.policy.high_water + view.policy.low_water) / 2, False, False, view.policy.settle_gain)
     targets = _targets(view, source, seeds)
     if not len(targets):
         return None
@@ -102,7 +104,9 @@ def best_settlement(
     candidates = view.movable_on(source)
     allowed[candidates] = True
     growths = [
-        Growth(view, source, seed, allowed, allowance, targets, np.array([(seed, t) not in banned for t in targets.tolist()], bool))
+        Growth(
+            view, source, seed, allowed, allowance, targets, np.array([(seed, t) not in banned for t in targets.tolist()], bool)
+        )
         for seed in seeds.tolist()
     ]
     options = [option for sizes in _grown(view, source, growths, targets, aim) for option in sizes if option.value > 0]

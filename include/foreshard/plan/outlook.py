@@ -55,11 +55,12 @@ class Outlook:
     def __init__(self, snapshot: Snapshot, policy: PlanPolicy) -> None:
         self.snapshot, self.policy = snapshot, policy
         self.capacity, self.rule = snapshot.capacity, policy.serving
+        self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
         self.primary: IntArray = snapshot.primary.copy()
         self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}
         self._held: dict[int, set[int]] = {}
-        self.has_shadow: BoolArray = np.zeros(len(self.primary), bool)
+        self._has_shadow = np.zeros(len(self.primary), bool)
         for shadow in snapshot.shadows:
             if shadow.partition != self.primary[shadow.key] and shadow.partition not in self._copies.get(shadow.key, ()):
                 self._list_shadow(shadow.key, shadow.partition)
@@ -106,11 +107,11 @@ class Outlook:
     def movable_on(self, partition: int) -> IntArray:
         """The keys on ``partition`` that may be moved: shadowed ones stay, and those that are pinned there."""
         keys = self._members[partition]
-        return keys[self.snapshot.movable[keys] & ~self.has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
+        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
 
     def has_shadow(self, keys: IntArray) -> BoolArray:
         """Which of ``keys`` have shadows."""
-        return np.asarray(self.has_shadow[keys])
+        return np.asarray(self._has_shadow[keys])
 
     def lps(self) -> FloatArray:
         """LPS per partition (P)."""
@@ -122,7 +123,7 @@ class Outlook:
 
     def risk(self, profile: LoadProfile, partition: IntArray | slice) -> FloatArray:
         """Overload risk summed over the horizon for ``profile`` (…, n, H) on the partitions of these n indices."""
-        mark = self.policy.overload_mark
+        mark = self._mark
         hours = overload_risk(
             profile.mean,
             profile.deviation(self.rule.correlation),
@@ -150,8 +151,8 @@ class Outlook:
                 mean,
                 here.deviation(self.rule.correlation),
                 self.capacity[row, None],
-                self.policy.overload_mark,
-                min(self.policy.low_water, self.policy.overload_mark),
+                self._mark,
+                min(self.policy.low_water, self._mark),
             )[0]
             for mean in (here.mean, here.mean - step)
         ]
@@ -235,7 +236,7 @@ class Outlook:
 
     def _list_shadow(self, key: int, partition: int) -> None:
         self._copies.setdefault(key, []).append(partition)
-        self.has_shadow[key] = True
+        self._has_shadow[key] = True
         for holder in (int(self.primary[key]), partition):
             self._held.setdefault(holder, set()).add(key)
 
@@ -244,7 +245,7 @@ class Outlook:
         self._held[partition].discard(key)
         if not self._copies[key]:
             del self._copies[key]
-            self.has_shadow[key] = False
+            self._has_shadow[key] = False
             self._held[int(self.primary[key])].discard(key)
 
     def _sum(self, keys: IntArray) -> LoadProfile:

@@ -80,8 +80,8 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
     elif cause == SETTLING:
         code, needed_by = "settling", snapshot.demand.hours - 1
         sentence = (
-            f"{snapshot.keys[key]} moves{_company(others)} from {here} to {there}: {-option.distance_km:+.0f} km nearer to where it"
-            f" is used, {-option.crossing:+.1f} common uses an hour on one partition; {there} stays at {lps[option.target]:.2f}"
+            f"{snapshot.keys[key]} moves{_company(others)} from {here} to {there}: {-option.distance_km:+.0f} km nearer to its"
+            f" users, {-option.crossing:+.1f} common uses an hour on one partition; {there} stays at {lps[option.target]:.2f}"
         )
     elif key == option.keys[0]:
         code = "overload"

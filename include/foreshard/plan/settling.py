@@ -1,13 +1,14 @@
 """Settling: keys go to where they are read from and where the keys used with them are, while nothing needs relief there.
 
 A placement made by hashing tears clumps apart and serves keys from far away. Each plan brings home the few keys of which that
-is worth most, as clumps, to partitions that stay below their low-water mark in every hour; the price of a move keeps the rest
+is worth most, as clumps, to partitions that stay half-way between their marks in every hour; the price of a move keeps the rest
 where they are, so that it comes to an end.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 from foreshard.load import SECONDS_PER_HOUR, IntArray
 from foreshard.model import FloatArray
@@ -52,21 +53,32 @@ def settle(draft: Draft) -> None:
 def _busiest(view: Outlook) -> IntArray:
     """The movable keys with most load."""
     work = view.snapshot.demand.mean.sum(axis=1)
-    free = np.flatnonzero(view.snapshot.movable & ~view.has_shadow & (work > 0))
+    free = np.flatnonzero(
+        view.snapshot.movable & ~view.snapshot.rules.fixed_keys & view.snapshot.active[view.primary] & (work > 0)
+    )
+    free = free[~view.has_shadow(free)]
     return np.sort(free[np.lexsort((free, -work[free]))[:BUSIEST]])
 
 
 def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     """The most that bringing each key alone to one partition could save, in kilometres and crossing uses, without its price."""
-    snapshot, policy = view.snapshot, view.policy
-    gains = np.zeros(len(keys))
-    for row, key in enumerate(keys.tolist()):
-        source = int(view.primary[key])
-        places, shares = snapshot.demand.origins.of(key)
-        km = shares @ snapshot.distance_km[places] if len(places) else np.zeros(len(view.capacity))
-        neighbours, weights = snapshot.co_access.of(key)
-        uses = np.bincount(view.primary[neighbours], weights=weights, minlength=len(view.capacity))
-        nearer = policy.distance_weight * float(snapshot.demand.mean[key].sum()) * (km[source] - km) / snapshot.span_km
-        joined = policy.crossing_cost * (uses - uses[source]) * snapshot.demand.hours
-        gains[row] = float((nearer + joined)[snapshot.active].max(initial=0.0)) / SECONDS_PER_HOUR / view.capacity[source]
-    return gains
+    snapshot, policy, partitions = view.snapshot, view.policy, len(view.capacity)
+    sources, rows = view.primary[keys], np.arange(len(keys))
+    row, at = _entries(snapshot.demand.origins.indptr, keys)
+    origins, shares = snapshot.demand.origins.location[at], snapshot.demand.origins.share[at]
+    km = sparse.csr_array((shares, (row, origins)), shape=(len(keys), len(snapshot.distance_km))) @ snapshot.distance_km
+    row, at = _entries(snapshot.co_access.indptr, keys)
+    where = row * partitions + view.primary[snapshot.co_access.neighbour[at]]
+    uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions).reshape(len(keys), -1)
+    work = policy.distance_weight * snapshot.demand.mean[keys].sum(axis=1) / snapshot.span_km
+    nearer = work[:, None] * (km[rows, sources][:, None] - km)
+    joined = policy.crossing_cost * snapshot.demand.hours * (uses - uses[rows, sources][:, None])
+    best = (nearer + joined)[:, snapshot.active].max(axis=1, initial=0.0)
+    return np.asarray(best / SECONDS_PER_HOUR / view.capacity[sources])
+
+
+def _entries(indptr: IntArray, keys: IntArray) -> tuple[IntArray, IntArray]:
+    """The entries of the rows ``keys`` of a compressed sparse matrix: each one's place among ``keys``, and where it stands."""
+    counts = indptr[keys + 1] - indptr[keys]
+    row = np.repeat(np.arange(len(keys)), counts)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(indptr[keys], counts)

@@ -143,29 +143,29 @@ class PlanPolicy:
     spot, so it's shadowed.
     ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
     these reads make at least ``far_load`` of its partition's capacity.
-    ``settle_gain`` is what bringing a key to its readers and to the keys used with it must be worth (the price of such a move), and
-    ``maximum_settled`` how many keys are brought so in one plan.
+    ``settle_gain``: what bringing a key to its readers and the keys used with it must be worth (the price of such a move);
+    ``maximum_settled``: how many keys are brought so in one plan.
     ``parallel_moves``: how many moves are taken to run at once.
     """
 
-    high_water: float = 1.0
-    low_water: float = 0.85
+    high_water: float = 0.8
+    low_water: float = 0.65
     maximum_moves: int = 20
     maximum_shadows: int = 5
     maximum_bytes: float = 10 * 2**30
     maximum_write_share: float = 0.5
-    minimum_gain: float = 0.06
-    settle_gain: float = 0.3
+    minimum_gain: float = 0.02
+    settle_gain: float = 0.15
     maximum_settled: int = 10
     shadow_gain: float = 0.2
-    overload_mark: float = 1.0
+    overload_mark: float | None = None
     gigabyte_price: float = 0.01
     crossing_cost: float = 1.0
     distance_weight: float = 0.5
     hot_share: float = 0.15
     far_km: float = 1000.0
     far_share: float = 0.3
-    far_load: float = 0.02
+    far_load: float = 0.005
     maximum_clump: int = 16
     parallel_moves: int = 2
     serving: ServingRule = field(default_factory=ServingRule)

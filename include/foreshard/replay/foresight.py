@@ -1,8 +1,12 @@
 """Forecasts within the lab: from the past alone, for every key at once, cheap enough to be made anew each hour.
 
-Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, and
-all keys' last hours, compared with it. How far off that has been gives the spread: variance per unit of mean, key by key, and
-the part of it that all keys have in common.
+Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, its
+last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. How far off
+that has been gives the spread: variance per unit of mean, key by key, and the part of it that all keys have in common. Where
+the clocks have changed, the history is put right by an hour.
+
+It stands in for the forecast stage's engine, which is too slow to be asked 8,000 times over: that one blends several models,
+Prophet's among them, and has no level of single keys' last hours.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from foreshard.forecast.clock_change import LIKELY_SINCE, ClockWatch, moved_history
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
 from foreshard.model import FloatArray
 from foreshard.replay.log import ReplayLog
@@ -20,10 +25,12 @@ from foreshard.replay.past import Past
 HORIZON = 24
 DAY = 24
 WARM_UP_DAYS = 7
-LONG, SHORT = 0.5 ** (1 / 36), 0.5 ** (1 / 2)
-"""Half-lives of a key's level (36 h) and of the level of all keys together (2 h)."""
+LONG, SHORT, TOGETHER = 0.5 ** (1 / 36), 0.5 ** (1 / 4), 0.5 ** (1 / 2)
+"""Half-lives of a key's level (36 h), of that of its last hours (4 h) and of the level of all keys together (2 h)."""
 PRIOR_ACCESSES = 24.0
-"""A key's level is trusted as if that many of its usual accesses had confirmed the forecast."""
+"""Each of a key's levels is trusted as if that many of its usual accesses had confirmed the forecast."""
+PERSISTENCE = 0.5 ** (1 / 8)
+"""How the level of a key's last hours fades out of the hours ahead (half-life 8 h)."""
 PRIOR_HOURS = 72.0
 """A key's own spread counts as much as that of all keys after so many hours."""
 FADING = 0.5 ** (1 / (14 * 24))
@@ -54,6 +61,8 @@ class Seasonal:
         self._window, self._epoch = training_hours, epoch_hour
         self._began = False
         self._fitted_at = self._next = 0
+        self._clock = ClockWatch()
+        self._changes: list[tuple[int, int]] = []
 
     def ahead(self, past: Past) -> Outcome:
         """Take in the hours since the last call, and forecast."""
@@ -73,6 +82,7 @@ class Seasonal:
         keys, back = len(past.keys), min(WARM_UP_DAYS * DAY, max(0, past.now - DAY))
         self._next = past.now - back
         self._actual, self._expected = np.zeros(keys), np.zeros(keys)
+        self._latest, self._awaited = np.zeros(keys), np.zeros(keys)
         self._all = np.ones(2)
         self._squares, self._means, self._hours = np.zeros(keys), np.zeros(keys), 0.0
         self._total = np.zeros(3)
@@ -81,11 +91,13 @@ class Seasonal:
         self._fit(known, self._next)
 
     def _fit(self, costs: FloatArray, now: int) -> None:
-        """Fit the seasonal mean of the next 48 hours, from hour ``now`` on."""
+        """Fit the seasonal mean of the hour before ``now`` and of the 49 from it on."""
         costs = costs[:, -self._window :]
-        ahead = self._epoch + now + np.arange(2 * DAY, dtype=np.int64)
+        for hour, by in self._changes:
+            costs = moved_history(costs, hour - (now - costs.shape[1]), by)
+        ahead = self._epoch + now - 1 + np.arange(2 * DAY + 2, dtype=np.int64)
         if not costs.shape[1]:
-            self._base: FloatArray = np.zeros((len(costs), 2 * DAY))
+            self._base: FloatArray = np.zeros((len(costs), 2 * DAY + 2))
         else:
             numbers = self._epoch + now - costs.shape[1] + np.arange(costs.shape[1], dtype=np.int64)
             (profile,) = weekly_profiles(costs, np.ones(costs.shape, bool), numbers, (0.85,))
@@ -100,16 +112,21 @@ class Seasonal:
         known = smallest[np.isfinite(smallest)]
         return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
 
-    def _level(self) -> FloatArray:
+    def _levels(self) -> tuple[FloatArray, FloatArray]:
+        """How each key's last days compare with its seasonal mean, and its last hours with that."""
         prior = PRIOR_ACCESSES * self._unit
-        return np.asarray((self._actual + prior) / (self._expected + prior))
+        return (self._actual + prior) / (self._expected + prior), (self._latest + prior) / (self._awaited + prior)
 
     def _learn(self, before: FloatArray, came: FloatArray, hour: int) -> None:
         """Compare what came in ``hour`` with what was expected, before it is taken in."""
         if hour - self._fitted_at >= DAY:
             self._fit(before, hour)
-        base: FloatArray = self._base[:, hour - self._fitted_at]
-        expected = base * self._level()
+        level, latest = self._levels()
+        if self._clock_changed(before, came, hour, level):
+            level = latest = np.ones_like(level)
+        base: FloatArray = self._base[:, hour - self._fitted_at + 1]
+        usual = base * level
+        expected = usual * (1.0 + (latest - 1.0) * PERSISTENCE)
         error = came - expected
         self._squares = FADING * self._squares + error**2
         self._means = FADING * self._means + expected
@@ -117,7 +134,22 @@ class Seasonal:
         sigma = np.sqrt(self._dispersion() * expected)
         self._total = FADING * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
         self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
-        self._all = SHORT * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
+        self._latest, self._awaited = SHORT * self._latest + came, SHORT * self._awaited + usual
+        self._all = TOGETHER * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
+
+    def _clock_changed(self, before: FloatArray, came: FloatArray, hour: int, level: FloatArray) -> bool:
+        """Put the history right and begin the levels anew, where the pattern has moved by an hour."""
+        at = hour - self._fitted_at + 1
+        earlier, now, later = (self._base[:, at + step] * level for step in (-1, 0, 1))
+        moved = self._clock.see(came, earlier, now, later, self._unit)
+        if not moved:
+            return False
+        self._changes.append((hour - LIKELY_SINCE, moved))
+        self._fit(before, hour)
+        for sums in (self._actual, self._expected, self._latest, self._awaited):
+            sums[:] = 0.0
+        self._all = np.ones(2)
+        return True
 
     def _dispersion(self) -> FloatArray:
         """Variance ÷ mean of each key's errors (K), the keys' own shrunk towards that of all together, and Poisson at least."""
@@ -128,10 +160,11 @@ class Seasonal:
         return np.asarray(np.clip(mixed, 0.8 * self._unit, 50.0 * self._unit))
 
     def _outcome(self, now: int) -> Outcome:
-        start = now - self._fitted_at
-        mean = self._base[:, start : start + HORIZON] * self._level()[:, None]
+        start, ahead = now - self._fitted_at + 1, np.arange(HORIZON)
+        level, latest = self._levels()
+        fading = 1.0 + (latest - 1.0)[:, None] * PERSISTENCE ** (ahead + 1)[None]
         together = float(np.clip(self._all[0] / self._all[1], 0.5, 2.0)) - 1.0
-        mean = mean * (1.0 + together * SHORT ** np.arange(HORIZON))[None]
+        mean = self._base[:, start : start + HORIZON] * level[:, None] * fading * (1.0 + together * TOGETHER**ahead)[None]
         sigma = np.sqrt(self._dispersion()[:, None] * mean)
         squared, apart, joined = self._total.tolist()
         common = (squared - apart) / (joined - apart) if joined > apart > 0 else 0.0

@@ -1,0 +1,191 @@
+"""The lab's benchmark: policies on the sample log and three synthetic ones, against the planner's goals; the lab's speed.
+
+``python tests/benchmarks/replay_benchmark.py [--json FILE] [--full] [--year KEYS]``. By default a reduced form runs (600
+keys, 14 replayed days, the sample's last 60 days); ``--full`` takes 2,000 keys, 42 days and the sample's whole year. Every
+log is replayed on 4 and 8 partitions at utilisations of 0.6, 0.7 and 0.8; the medians are compared with the goals. The oracle
+knows the rates of the synthetic logs and the counts of the sample. ``--year KEYS`` times a year of hours with that many keys
+under all policies.
+"""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import foreshard.demo
+from foreshard.replay.synthetic import KINDS
+from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log
+from foreshard.stages.replay_synthetic import write_synthetic_log
+from foreshard.wiring import Wiring
+
+PARTITIONS, UTILISATIONS = (4, 8), (0.6, 0.7, 0.8)
+COMPARED = ("static_hash", "reactive", "predictive", "oracle")
+TRAINING_DAYS = 28
+SAMPLE = "sample"
+SAMPLE_LOG = Path(foreshard.demo.__file__).parent / "data" / "bikeshare-2014.parquet"
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One log under one layout."""
+
+    log: str
+    path: Path
+    rates: Path | None
+    days: int | None
+    partitions: int
+    utilisation: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure's median must be at most, or at least, ``limit``."""
+
+    name: str
+    figure: str
+    limit: float
+    at_least: bool = False
+    logs: str = "all"
+
+    def reached(self, value: float) -> bool:
+        """Whether ``value`` does."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+GOALS = (
+    Goal("overload hours, ours ÷ reactive, known rates", "overload", 0.28, logs="synthetic"),
+    Goal("overload hours, ours ÷ reactive, sample log", "overload", 0.5, logs=SAMPLE),
+    Goal("share of the possible gain, known rates", "gain", 0.9, at_least=True, logs="synthetic"),
+    Goal("share of the possible gain, sample log", "gain", 0.7, at_least=True, logs=SAMPLE),
+    Goal("moves, ours ÷ reactive", "moves", 1.0),
+    Goal("keys moved twice in a day", "twice", 0.01),
+    Goal("cross-partition co-access, ours ÷ static hash", "crossing", 0.5),
+    Goal("distance served, ours ÷ static hash", "distance", 0.5),
+)
+
+
+def run(job: Job) -> tuple[Job, dict[str, Figures]]:
+    """Replay one log under one layout."""
+    request = ReplayRequest(
+        partitions=job.partitions, utilisation=job.utilisation, policies=COMPARED, days=job.days, rates=job.rates
+    )
+    with Wiring() as wiring:
+        return job, {name: dict(found) for name, found in replay_log(wiring, job.path, request).document["policies"].items()}
+
+
+def ratios(policies: dict[str, Figures]) -> Figures:
+    """What the goals are about; a figure whose denominator is zero is left out."""
+    ours, reactive, oracle, hashed = (policies[name] for name in ("predictive", "reactive", "oracle", "static_hash"))
+    pairs = {
+        "overload": (ours["overload_hours"], reactive["overload_hours"]),
+        "gain": (reactive["overload_hours"] - ours["overload_hours"], reactive["overload_hours"] - oracle["overload_hours"]),
+        "moves": (ours["moves"], reactive["moves"]),
+        "crossing": (ours["cross_partition_share"], hashed["cross_partition_share"]),
+        "distance": (ours["mean_distance_km"], hashed["mean_distance_km"]),
+    }
+    return {name: part / whole for name, (part, whole) in pairs.items() if whole > 0} | {
+        "twice": ours["keys_moved_twice_a_day"]
+    }
+
+
+def judge(results: list[tuple[Job, dict[str, Figures]]]) -> list[Figures]:
+    """The medians against the goals."""
+    rows = []
+    for goal in GOALS:
+        chosen = [ratios(found) for job, found in results if goal.logs == "all" or (job.log == SAMPLE) == (goal.logs == SAMPLE)]
+        values = [figures[goal.figure] for figures in chosen if goal.figure in figures]
+        middle = median(values) if values else float("nan")
+        rows.append(
+            {
+                "goal": goal.name,
+                "limit": goal.limit,
+                "at_least": goal.at_least,
+                "median": middle,
+                "of": len(values),
+                "reached": goal.reached(middle),
+            }
+        )
+    return rows
+
+
+def jobs(folder: Path, keys: int, days: int, sample_days: int | None) -> list[Job]:
+    """Write the synthetic logs and list what to run."""
+    logs: list[tuple[str, Path, Path | None, int | None]] = []
+    for seed, kind in enumerate(sorted(KINDS)):
+        path, rates, _ = write_synthetic_log(kind, folder / f"{kind}.parquet", keys, days + TRAINING_DAYS, seed)
+        logs.append((kind, path, rates, days))
+    logs.append((SAMPLE, SAMPLE_LOG, None, sample_days))
+    return [Job(*log, partitions, share) for log, partitions, share in product(logs, PARTITIONS, UTILISATIONS)]
+
+
+def time_a_year(folder: Path, keys: int) -> Figures:
+    """A year of hours under all policies, in seconds of wall clock, the log's reading included."""
+    path, _, _ = write_synthetic_log("groups", folder / "year.parquet", keys, 365, 0)
+    started = time.perf_counter()
+    with Wiring() as wiring:
+        replayed = replay_log(wiring, path, ReplayRequest(partitions=8, policies=POLICIES))
+    return {"keys": keys, "hours": replayed.document["log"]["hours"], "seconds": time.perf_counter() - started}
+
+
+def show(results: list[tuple[Job, dict[str, Figures]]], goals: list[Figures]) -> None:
+    """Print both tables."""
+    print(f"{'log':10} parts util   hash  react   ours oracle  moves react | crossing distance shadows")
+    for job, found in results:
+        hashed, reactive, ours, oracle = (found[name] for name in COMPARED)
+        part = ratios(found)
+        print(
+            f"{job.log:10} {job.partitions:5} {job.utilisation:4} {hashed['overload_hours']:6} {reactive['overload_hours']:6}"
+            f" {ours['overload_hours']:6} {oracle['overload_hours']:6} {ours['moves']:6} {reactive['moves']:5} |"
+            f" {part.get('crossing', float('nan')):8.2f} {part.get('distance', float('nan')):8.2f} {ours['shadows']:7.1f}"
+        )
+    print(f"\n{'goal':50} {'goal':>7} {'median':>7}  of")
+    for row in goals:
+        sign, mark = ("≥" if row["at_least"] else "≤"), ("" if row["reached"] else "  missed")
+        print(f"{row['goal']:50} {sign} {row['limit']:5} {row['median']:7.3f} {row['of']:3}{mark}")
+
+
+def main() -> None:
+    """Run and print; ``--json`` also writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--year", type=int, metavar="KEYS")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    chosen = parser.parse_args()
+    keys, days, sample_days = (2000, 42, None) if chosen.full else (600, 14, 60)
+    with tempfile.TemporaryDirectory() as name:
+        todo = jobs(Path(name), keys, days, sample_days)
+        with ProcessPoolExecutor(chosen.processes) as pool:
+            results = list(pool.map(run, todo))
+        speed = time_a_year(Path(name), chosen.year) if chosen.year else None
+    goals = judge(results)
+    show(results, goals)
+    if speed:
+        print(
+            f"\na year: {speed['hours']:,} hours × {speed['keys']:,} keys × {len(POLICIES)} policies: {speed['seconds']:.0f} s"
+        )
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        rows = [{"log": j.log, "partitions": j.partitions, "utilisation": j.utilisation, "policies": f} for j, f in results]
+        chosen.json.write_text(
+            json.dumps({"keys": keys, "days": days, "runs": rows, "goals": goals, "year": speed}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

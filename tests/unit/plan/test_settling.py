@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from foreshard.load import OriginShares, ServingRule
+from foreshard.plan.planner import make_plan
+from foreshard.plan.snapshot import PlanPolicy
+
+POLICY = PlanPolicy(serving=ServingRule(z=0.0))
+KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
+
+
+def moved(plan):
+    return {move.key: move.target for move in plan.moves}
+
+
+def at_home(keys, place):
+    return OriginShares.build([0], [place], [1.0], keys)
+
+
+def day(loads):
+    """The loads (keys,) in each of a day's hours."""
+    return np.repeat(np.asarray(loads, float)[:, None], 24, axis=1)
+
+
+def test_a_key_used_from_far_away_goes_to_its_users(world):
+    plan = make_plan(world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
+    assert moved(plan) == {"key-0000": "p2"}
+    (move,) = plan.moves
+    assert move.reason.code == "settling"
+    assert "9000 km nearer" in move.reason.sentence
+    assert move.reason.facts["value_overload_hours"] > 0
+
+
+def test_keys_torn_apart_come_together(world):
+    plan = make_plan(world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], co_access=[(0, 1, 3600)]), POLICY)
+    assert len(plan.moves) == 1
+    assert moved(plan) in ({"key-0000": "p1"}, {"key-0001": "p0"})
+
+
+def test_a_clump_goes_home_as_one(world):
+    origins = OriginShares.build([0, 1], [2, 2], [1.0, 1.0], 4)
+    snapshot = world(day([2, 1, 1, 1]), [0, 0, 1, 2], [10, 10, 10], origins=origins, co_access=[(0, 1, 1800)], km=KM)
+    assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2", "key-0001": "p2"}
+
+
+def test_no_key_settles_where_it_would_fill_the_partition_beyond_half_way_between_its_marks(world):
+    assert not make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
+
+
+@pytest.mark.parametrize("change", [{"settle_gain": 50.0}, {"maximum_settled": 0}])
+def test_what_is_not_worth_its_price_or_not_allowed_stays(world, change):
+    snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
+    assert make_plan(snapshot, POLICY).moves
+    assert not make_plan(snapshot, replace(POLICY, **change)).moves
+
+
+def test_settling_comes_to_an_end(world):
+    rng = np.random.default_rng(0)
+    keys = 40
+    primary = rng.integers(0, 3, keys)
+    origins = OriginShares.build(range(keys), rng.integers(0, 3, keys), np.ones(keys), keys)
+    pairs = np.c_[rng.integers(0, keys, (30, 2)), rng.random(30) * 1000]
+    for _ in range(20):
+        snapshot = world(day(np.full(keys, 0.3)), primary, [10, 10, 10], origins=origins, co_access=pairs, km=KM)
+        plan = make_plan(snapshot, POLICY)
+        for move in plan.moves:
+            primary[int(move.key[-4:])] = int(move.target[1:])
+    assert not plan.moves
