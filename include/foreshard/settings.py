@@ -97,7 +97,7 @@ class PlanSettings(_Frozen):
     maximum_bytes: int = Field(default=10 * 2**30, ge=0)
     maximum_write_share: float = Field(default=0.5, ge=0, le=1)
     minimum_gain: float = Field(default=0.06, ge=0)
-    settle_gain: float = Field(default=0.15, ge=0)
+    settle_gain: float = Field(default=0.2, ge=0)
     maximum_settled: int = Field(default=10, ge=0)
     shadow_gain: float = Field(default=0.2, ge=0)
     overload_mark: float = Field(default=1.0, gt=0)

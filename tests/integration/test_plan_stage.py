@@ -33,6 +33,13 @@ from foreshard.stages.shadow import start_shadows
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
+MARKS = {
+    "high_water": 0.8,
+    "low_water": 0.65,
+    "overload_mark": 0.8,
+    "minimum_gain": 0.02,
+    "cooldown": timedelta(hours=6),
+}
 KEYS = tuple(f"station {n}" for n in range(8))
 PLACES = {"alpha": "San Francisco", "beta": "San Francisco", "gamma": "San Jose"}
 LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))
@@ -45,7 +52,7 @@ def settings_for(mongods, name, folder, **more):
         data_dir=folder,
         collections=(CollectionSetting(database=name, collection="stations", key_field="station"),),
         forecast=ForecastSettings(history_days=2, horizon_hours=3),
-        plan=PlanSettings(error_correlation=0.0, **more),
+        plan=PlanSettings(error_correlation=0.0, **{**MARKS, **more}),
     )
 
 
@@ -109,7 +116,7 @@ class TestScore:
         costs = (100 + 30 * common + np.zeros((8, 1))).astype(np.float32)
         wiring.series.save(SeriesMatrix(HOUR, KEYS, costs, np.ones(48, bool)), 3)
         before = score_partitions(wiring, HOUR)
-        estimating = wiring.settings.model_copy(update={"plan": PlanSettings()})
+        estimating = wiring.settings.model_copy(update={"plan": PlanSettings(**MARKS)})
         with Wiring(estimating) as other:
             after = score_partitions(other, HOUR)
         assert after.error_correlation > 0.9

@@ -94,9 +94,9 @@ def best_settlement(
 ) -> MoveOption | None:
     """The most valuable clump around one of ``seeds`` to take to its readers and the keys used with it, if any pays.
 
-    Nothing needs relief: targets stay half-way between their marks; kilometres and common uses must pay ``settle_gain`` a key.
+    Nothing needs relief: targets stay under the low-water mark; kilometres and common uses must pay ``settle_gain`` a key.
     """
-    aim = _Aim((view.policy.high_water + view.policy.low_water) / 2, False, False, view.policy.settle_gain)
+    aim = _Aim(view.policy.low_water, False, False, view.policy.settle_gain)
     targets = _targets(view, source, seeds)
     if not len(targets):
         return None

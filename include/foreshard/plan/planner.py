@@ -26,7 +26,7 @@ from foreshard.plan.move_search import best_move
 from foreshard.plan.outlook import TOLERANCE, Outlook
 from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows
-from foreshard.plan.settling import settle
+from foreshard.plan.settling import calm, settle
 from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 from foreshard.plan.steps import apply_move, apply_shadow, move_id, shadow_id
@@ -39,6 +39,10 @@ MAXIMUM_ATTEMPTS = 8
 
 FAR_TRIED = 4
 """Far-read keys for which a shadow is tried in one plan, for each one allowed, those with the most kilometres first."""
+
+
+FAR_READ_RISK = 0.01
+"""Expected overload hours that a copy near its readers may cost by the writes that it applies."""
 
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
@@ -162,7 +166,7 @@ def _relief_helps(draft: Draft, before: FloatArray) -> bool:
 def _shorten_far_reads(draft: Draft) -> None:
     """Copy keys that are read from far away to where they are read, while no partition gets too full by it."""
     view = draft.view
-    if len(draft.shadows) >= view.policy.maximum_shadows:
+    if len(draft.shadows) >= view.policy.maximum_shadows or calm(view):
         return
     candidates = np.flatnonzero(draft.shadowable & view.snapshot.active[view.primary])
     candidates = candidates[~view.has_shadow(candidates)]
@@ -173,9 +177,13 @@ def _shorten_far_reads(draft: Draft) -> None:
         if size > draft.allowance.size_bytes or view.snapshot.keys[option.key] in moved:
             continue
         tried += 1
+        risk = view.total_risk()
         change = view.add_shadow(option.key, option.target)
         refused = (
-            view.pushed_over(change) or view.lps()[option.target] > view.policy.low_water or _worst(view.lps()) > draft.ceiling
+            view.pushed_over(change)
+            or view.lps()[option.target] > view.policy.low_water
+            or _worst(view.lps()) > draft.ceiling
+            or view.total_risk() > risk + FAR_READ_RISK
         )
         view.undo(change)
         if not refused:

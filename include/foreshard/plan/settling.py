@@ -1,7 +1,7 @@
 """Settling: keys go to where they are read from and where the keys used with them are, while nothing needs relief there.
 
 A placement made by hashing tears clumps apart and serves keys from far away. Each plan brings home the few keys of which that
-is worth most, as clumps, to partitions that stay half-way between their marks in every hour; the price of a move keeps the rest
+is worth most, as clumps, to partitions that stay below their low-water mark in every hour; the price of a move keeps the rest
 where they are, so that it comes to an end.
 """
 
@@ -23,6 +23,8 @@ BUSIEST = 512
 """How many of the keys with most load are looked at: few keys make most of what there is to gain."""
 SEEDS = 6
 """How many keys of a partition are grown to clumps."""
+QUIET = 0.8
+"""Nothing settles while the hours ahead peak below this part of the week's peak: on calm days all have room."""
 FAILURES = 4
 """Partitions without a move that pays before a plan settles no more."""
 
@@ -30,6 +32,8 @@ FAILURES = 4
 def settle(draft: Draft) -> None:
     """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
     view, policy = draft.view, draft.view.policy
+    if calm(view):
+        return
     banned: set[tuple[int, int]] = set()
     left, failures = policy.maximum_settled, 0
     keys = _busiest(view)
@@ -48,6 +52,11 @@ def settle(draft: Draft) -> None:
             failures += 1
             tried = np.isin(keys, seeds)
         keys, gains = keys[~tried], gains[~tried]
+
+
+def calm(view: Outlook) -> bool:
+    """Whether the hours ahead tell little about where there is room."""
+    return float(view.snapshot.demand.mean.sum(axis=0).max(initial=0.0)) < QUIET * view.snapshot.week_peak
 
 
 def _busiest(view: Outlook) -> IntArray:

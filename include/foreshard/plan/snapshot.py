@@ -67,6 +67,7 @@ class Snapshot:
     ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down nor under way (K); ``under_way``: being moved.
     ``bounds``: where placement rules let each key be. ``migration``: how fast moves go.
     ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
+    ``week_peak``: the highest total of one hour of the last week, in cost per hour (0: unknown).
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
     """
 
@@ -85,6 +86,7 @@ class Snapshot:
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     correlation: float = 0.0
+    week_peak: float = 0.0
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
     migration: MigrationRate = field(default_factory=MigrationRate)
@@ -155,7 +157,7 @@ class PlanPolicy:
     maximum_bytes: float = 10 * 2**30
     maximum_write_share: float = 0.5
     minimum_gain: float = 0.02
-    settle_gain: float = 0.15
+    settle_gain: float = 0.2
     maximum_settled: int = 10
     shadow_gain: float = 0.2
     overload_mark: float | None = None

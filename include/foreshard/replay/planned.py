@@ -17,6 +17,7 @@ from foreshard.replay.log import ReplayLog
 from foreshard.replay.past import Change, Cluster, Past
 from foreshard.replay.policies import StaticHash
 
+DAYS_PER_WEEK = 7
 REFRESH_HOURS = 24
 """How often read shares, origins, co-access and sizes are counted anew."""
 
@@ -94,6 +95,7 @@ class Planned(StaticHash):
             shadows=standing,
             movable=movable,
             last_source=np.where(lately, cluster.came_from, -1),
+            week_peak=self._week_peak,
         )
 
     def _refresh(self, past: Past) -> None:
@@ -113,4 +115,5 @@ class Planned(StaticHash):
         hours = max(1, min(window, past.now))
         self._graph = CoAccessGraph.build(code // max(keys, 1), code % max(keys, 1), total / hours, keys)
         self._sizes = past.sizes()
+        self._week_peak = float(past.costs(DAYS_PER_WEEK * 24).sum(axis=0).max(initial=0.0))
         self._refreshed = past.now

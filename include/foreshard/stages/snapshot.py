@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 ONE_DAY = timedelta(days=1)
+DAYS_PER_WEEK = 7
 CORRELATED_KEYS = 400
 """The correlation of forecast errors is estimated from this many keys, those with the most load."""
 
@@ -47,6 +48,7 @@ class Ground:
     primary: IntArray
     distance_km: FloatArray
     rule: ServingRule
+    week_peak: float
 
     @property
     def places(self) -> dict[str, int]:
@@ -75,7 +77,8 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
     partitions, table = wiring.registry.partitions(), wiring.routing.current()
     keys = tuple(sorted({*forecasts.keys, *table.placements}))
     locations = {location.name: location for location in wiring.registry.locations()}
-    profiles = profile_keys(_days(wiring, hour), keys, _kinds(wiring.settings), locations)
+    days = _Days(wiring, hour)
+    profiles = profile_keys(days, keys, _kinds(wiring.settings), locations)
     homes = [partition.geographic_location for partition in partitions]
     mean, sigma = _spread(forecasts, keys)
     return Ground(
@@ -88,6 +91,7 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
         primary=_primaries(table, keys, partitions),
         distance_km=fill_unknown(distance_matrix(profiles.locations, homes, locations)),
         rule=serving_rule(wiring, forecasts),
+        week_peak=days.week_peak,
     )
 
 
@@ -123,6 +127,7 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
         ),
         movable=state.movable,
         last_source=state.last_source,
+        week_peak=ground.week_peak,
         under_way=state.under_way,
         bounds=PlacementRules(wiring.placement_rules.rules()).bounds(ground.keys, ground.partitions),
         migration=migration_rate(wiring, now),
@@ -155,11 +160,18 @@ def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
     return PlanPolicy(**{name: getattr(settings.plan, name) for name in sorted(shared)}, serving=rule)
 
 
-def _days(wiring: Wiring, hour: datetime) -> Iterator[pd.DataFrame]:
-    """Key load of the history that ends with ``hour``, a day at a time."""
-    until = hour + ONE_HOUR
-    for day in range(wiring.settings.forecast.history_days, 0, -1):
-        yield wiring.tallies.key_load(until - day * ONE_DAY, until - (day - 1) * ONE_DAY)
+class _Days:
+    """Key load of the history that ends with ``hour``, a day at a time; ``week_peak``: the last week's highest hourly total."""
+
+    def __init__(self, wiring: Wiring, hour: datetime) -> None:
+        self._wiring, self._until, self.week_peak = wiring, hour + ONE_HOUR, 0.0
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        for day in range(self._wiring.settings.forecast.history_days, 0, -1):
+            loads = self._wiring.tallies.key_load(self._until - day * ONE_DAY, self._until - (day - 1) * ONE_DAY)
+            if day <= DAYS_PER_WEEK and len(loads):
+                self.week_peak = max(self.week_peak, float(loads.groupby("hour")["cost"].sum().max()))
+            yield loads
 
 
 def _kinds(settings: Settings) -> dict[str, RequestKind]:

@@ -45,7 +45,7 @@ def test_a_clump_goes_home_as_one(world):
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2", "key-0001": "p2"}
 
 
-def test_no_key_settles_where_it_would_fill_the_partition_beyond_half_way_between_its_marks(world):
+def test_no_key_settles_where_it_would_fill_the_partition_beyond_its_low_water_mark(world):
     assert not make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
 
 
