@@ -33,13 +33,7 @@ from foreshard.stages.shadow import start_shadows
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
-MARKS = {
-    "high_water": 0.8,
-    "low_water": 0.65,
-    "overload_mark": 0.8,
-    "minimum_gain": 0.02,
-    "cooldown": timedelta(hours=6),
-}
+MARKS = {"high_water": 0.8, "low_water": 0.65, "overload_mark": 0.8, "minimum_gain": 0.02, "cooldown": timedelta(hours=6)}
 KEYS = tuple(f"station {n}" for n in range(8))
 PLACES = {"alpha": "San Francisco", "beta": "San Francisco", "gamma": "San Jose"}
 LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))

@@ -78,7 +78,8 @@ def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     km = sparse.csr_array((shares, (row, origins)), shape=(len(keys), len(snapshot.distance_km))) @ snapshot.distance_km
     row, at = _entries(snapshot.co_access.indptr, keys)
     where = row * partitions + view.primary[snapshot.co_access.neighbour[at]]
-    uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions).reshape(len(keys), -1)
+    uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions)
+    uses = uses.reshape(len(keys), partitions)
     work = policy.distance_weight * snapshot.demand.mean[keys].sum(axis=1) / snapshot.span_km
     nearer = work[:, None] * (km[rows, sources][:, None] - km)
     joined = policy.crossing_cost * snapshot.demand.hours * (uses - uses[rows, sources][:, None])
