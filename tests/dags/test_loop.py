@@ -32,7 +32,11 @@ DOCUMENTS_PER_KEY = 5
 HISTORY_DAYS = 7
 LAST = hour_floor(datetime.now(UTC)) - timedelta(hours=1)
 QUIET, BAD = LAST - timedelta(hours=1), LAST - timedelta(hours=2)
-NO_HIGH_WATER = {"FORESHARD_PLAN__HIGH_WATER": "1000", "FORESHARD_PLAN__LOW_WATER": "900"}
+NO_HIGH_WATER = {
+    "FORESHARD_PLAN__HIGH_WATER": "1000",
+    "FORESHARD_PLAN__LOW_WATER": "900",
+    "FORESHARD_PLAN__MAXIMUM_SETTLED": "0",
+}
 
 
 @dataclass(frozen=True)
