@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import threading
+import warnings
 from collections.abc import Coroutine
 from typing import Any
 
@@ -25,6 +27,10 @@ class Loop:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+        with warnings.catch_warnings():
+            # pymongo 4.20 leaves a socket open whose connecting is cancelled (pool_shared._async_create_connection)
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 class Looped:
