@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from foreshard.errors import MoveSuperseded, StaleEpoch
+from foreshard.migrate.cutover import MAXIMUM_STALE
 from foreshard.migrate.ends import MoveEnds, MoveLimits
 from foreshard.model import Move, Placement, PlacementChange, Reason
 from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
@@ -42,6 +43,7 @@ class World:
         self.clock = 0
         self.quiet = False
         self.lifts_left = self.random.randint(0, 3)
+        self.shadow_changes_left = self.random.randint(0, MAXIMUM_STALE - 1)
         self.cut_after: int | None = None
         self.ticks = 0
         self.partitions = {"a": Partition(), "b": Partition()}
@@ -145,7 +147,8 @@ class World:
 
     def publish(self, changes: Any, cause: str, *, within: Any = None) -> int:
         self.tick()
-        if self.random.random() < 0.3:
+        if self.shadow_changes_left and self.random.random() < 0.3:
+            self.shadow_changes_left -= 1
             self.shadow_comes_or_goes()
         (change,) = changes
         if change.expected_epoch != self.table.epoch:
