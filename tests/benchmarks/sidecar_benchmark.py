@@ -9,9 +9,11 @@ least. Waits come from h2load at a fixed rate.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,6 +40,7 @@ SECONDS = 1.0
 def _folder(keys: int) -> Path:
     """A folder with the saved table, for all parts of this run."""
     folder = Path(tempfile.mkdtemp(prefix="foreshard-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     save(folder, keys)
     return folder
 
