@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreshard.forecast.blend import blend_weights
-from foreshard.forecast.candidates import RECENT, SEASONAL, Origin, Seasonal, at_yesterdays_level, seasonal_forecasts
+from foreshard.forecast.candidates import SEASONAL, Origin, Seasonal, at_yesterdays_level, seasonal_forecasts
 from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.prophet_candidates import DEFAULT_PROPHETS, prophet_forecasts
 from foreshard.forecast.quantiles import measured_spread
 from foreshard.forecast.series import HOURS_PER_DAY, IntArray
-from foreshard.forecast.similar_days import similar_days, weekly_profiles
+from foreshard.forecast.total import total_forecasts
 from foreshard.model import BoolArray, FloatArray
 
 BLENDED = "blended"
@@ -124,14 +124,13 @@ def _reconciled(
     actual: FloatArray,
     known: BoolArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Scale all keys' hours so that their total is a blend of their sum, of weekly means, and of the total's own forecast."""
+    """Scale all keys' hours so that their total is a blend of their sum, of weekly means, and of the total's own forecasts."""
     if len(days) == 1:
         return mean, fitted
-    total = costs.sum(axis=0, keepdims=True)
-    counted: BoolArray = np.asarray(observed.all(axis=0, keepdims=True))
+    total, counted = costs.sum(axis=0), np.asarray(observed.all(axis=0))
     sums = [fitted.sum(axis=0), mean.sum(axis=0)]
     plain = [np.concatenate([day.seasonal.plain.sum(axis=0) for day in part]) for part in (days[:-1], days[-1:])]
-    own = [_of_total(total, counted, numbers, part) for part in (days[:-1], days[-1:])]
+    own = [total_forecasts(total, counted, numbers, [day.origin for day in part]) for part in (days[:-1], days[-1:])]
     before, now = (np.column_stack([sums[i], plain[i], own[i]]) for i in (0, 1))
     weights = blend_weights((before - actual.sum(axis=0)[:, None])[None], np.asarray(known.all(axis=0))[None], pool=0.0)[0]
     factors = [
@@ -139,16 +138,6 @@ def _reconciled(
         for table in (now, before)
     ]
     return mean * factors[0], fitted * factors[1]
-
-
-def _of_total(total: FloatArray, counted: BoolArray, numbers: IntArray, days: list[_Day]) -> FloatArray:
-    """The total's own recent seasonal forecast for the given origins, one after another."""
-    made = []
-    for day in days:
-        known = slice(0, day.origin.length)
-        (profile,) = weekly_profiles(total[:, known], counted[:, known], numbers[known], (RECENT,))
-        made.append(similar_days(profile, day.origin.ahead)[0])
-    return np.concatenate(made)
 
 
 def _smallest_cost(costs: FloatArray, observed: BoolArray, mean: FloatArray) -> FloatArray:

@@ -7,10 +7,11 @@ import pytest
 
 from foreshard.forecast.accuracy import Accuracy, naive_scale
 from foreshard.forecast.baselines import BASELINES, with_spread
-from foreshard.forecast.candidates import SEASONAL
+from foreshard.forecast.candidates import SEASONAL, Origin
 from foreshard.forecast.engine import forecast_keys
 from foreshard.forecast.prophet_candidates import DEFAULT_PROPHETS
 from foreshard.forecast.series import history_numbers, horizon_numbers
+from foreshard.forecast.total import total_forecasts
 from foreshard.model import ForecastBatch
 from foreshard.settings import ForecastSettings
 
@@ -176,3 +177,18 @@ def test_accuracy_figures_are_what_they_say() -> None:
     assert figures["bias"] == 0.0
     assert figures["pinball"] == pytest.approx((0.9 * 1.0 + 0.1 * 2.0) / 4.0)
     assert Accuracy(0.9).figures()["wape"] is None
+
+
+def test_the_total_is_forecast_at_the_level_of_its_last_hours_which_fades() -> None:
+    numbers = 480_000 + np.arange(28 * 24)
+    total = 100.0 + 50.0 * np.sin(numbers / 24 * 2 * np.pi)
+    raised = total.copy()
+    raised[-12:] *= 1.5
+    origin = Origin(len(numbers), numbers[-1] + 1 + np.arange(24))
+    seasonal, followed = total_forecasts(raised, np.ones(len(numbers), bool), numbers, [origin]).T
+    assert 1.2 < followed[0] / seasonal[0] < 1.5
+    assert 1.0 < followed[-1] / seasonal[-1] < 1.0 + 0.55 * (followed[0] / seasonal[0] - 1.0)
+    flat, same = total_forecasts(total, np.ones(len(numbers), bool), numbers, [origin]).T
+    np.testing.assert_allclose(same, flat, rtol=1e-6)
+    unknown = np.arange(len(numbers)) < len(numbers) - 12
+    np.testing.assert_allclose(*total_forecasts(raised, unknown, numbers, [origin]).T, rtol=1e-6)
