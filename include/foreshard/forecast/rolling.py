@@ -61,9 +61,9 @@ class RollingFit:
         self._window, self._oldest = window, 0
         self._scale = np.abs(window).max(axis=0)
         self._squares = np.einsum("tk,tk->k", window, window)
-        self._hinged = window.T @ self._design.hinges(self._design.times)
+        self._hinged = np.asfortranarray(window.T @ self._design.hinges(self._design.times))
         self._based = window.T @ self._design.base(self._design.times)
-        self._featured = window.T @ self._design.features
+        self._featured = np.asfortranarray(window.T @ self._design.features)
         behind = np.cumsum(window[::-1], axis=0)[::-1]
         self._tails = behind[np.minimum(self._bends + 1, len(window) - 1)].T
         self._sums = behind[0].copy()
@@ -77,7 +77,7 @@ class RollingFit:
         self._window[self._oldest] = newest
         self._oldest = (self._oldest + 1) % length
         step = 1.0 / (length - 1)
-        self._hinged += newest[:, None] * (1.0 - self._design.changepoints) - step * self._tails
+        self._hinged += np.outer(1.0 - self._design.changepoints, newest).T - step * self._tails
         self._tails += newest[:, None] - leaving
         self._sums += newest - went
         if self._design.rate:
@@ -86,7 +86,7 @@ class RollingFit:
         self._squares += newest**2 - went**2
         old, self._numbers = self._design, self._numbers + 1
         self._design = self._next_design()
-        self._featured += newest[:, None] * self._design.features[-1] - went[:, None] * old.features[0]
+        self._featured += (np.outer(self._design.features[-1], newest) - np.outer(old.features[0], went)).T
         lost = np.flatnonzero(np.abs(went) >= self._scale)
         self._scale = np.maximum(self._scale, np.abs(newest))
         self._scale[lost] = np.abs(self._window[:, lost]).max(axis=0)
