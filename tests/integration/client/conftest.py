@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
-from tests.integration.client.looped import Loop, Looped
+from tests.integration.client.looped import Loop, Looped, collect_cancelled_sockets
 
 from foreshard.adapters.mongo_fence import MongoFence
 from foreshard.client.connections import Connections
@@ -198,3 +198,10 @@ def move(answerer: Answerer, stand, fences) -> Callable[[str, str, str], None]:
         answerer.publish(key, target)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cancelled_sockets_stay_here() -> Iterator[None]:
+    """What asynchronous clients left behind is collected before other tests run."""
+    yield
+    collect_cancelled_sockets()

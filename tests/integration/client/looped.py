@@ -11,6 +11,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 
+def collect_cancelled_sockets() -> None:
+    """pymongo 4.20 leaves a socket open whose connecting is cancelled (``pool_shared._async_create_connection``)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 class Loop:
     """One event loop in one thread."""
 
@@ -27,10 +34,7 @@ class Loop:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
-        with warnings.catch_warnings():
-            # pymongo 4.20 leaves a socket open whose connecting is cancelled (pool_shared._async_create_connection)
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        collect_cancelled_sockets()
 
 
 class Looped:

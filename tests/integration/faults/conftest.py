@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.client.looped import collect_cancelled_sockets
 from tests.integration.faults.deployment import Deployment
 
 from foreshard.stack.mongod import Mongod
@@ -33,3 +34,10 @@ def deployment(own_mongods: tuple[Mongod, ...], tmp_path: Path, unique_name: str
     yield made
     for name in ("sidecar", "load"):
         made.stop(name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cancelled_sockets_stay_here() -> Iterator[None]:
+    """What asynchronous clients left behind is collected before other tests run."""
+    yield
+    collect_cancelled_sockets()
