@@ -40,6 +40,8 @@ def trend_variance(design: Design, fit: MapFit) -> FloatArray:
 
 def future_variance(design: Design, fit: MapFit) -> FloatArray:
     """Variance (K, H) of a future observation, scaled: the trend's, carried by the multiplicative terms, and the noise."""
-    multiplied = seasonal(design, fit, design.future_features)[1]
-    variance: FloatArray = trend_variance(design, fit) * (1.0 + multiplied) ** 2 + fit.variance[:, None]
+    variance = trend_variance(design, fit)
+    if design.is_multiplicative:
+        variance *= (1.0 + seasonal(design, fit, design.future_features)[1]) ** 2
+    variance += fit.variance[:, None]
     return variance
