@@ -14,7 +14,7 @@ from foreshard.cli.hours import HOUR
 
 if TYPE_CHECKING:
     from foreshard.stages.backtest import BacktestSummary
-    from foreshard.stages.forecast_log import Progress
+    from foreshard.stages.forecast_log import FitLogSummary, Progress
 
 
 @click.group()
@@ -87,9 +87,7 @@ def fit(
     with Wiring(settings.model_copy(update={"forecast": chosen})) as wiring, _progress("forecasting, keys") as report:
         summary = fit_log(wiring, log, output, hour, report, processes)
     _say_what_was_odd(summary.left_out, summary.assumed)
-    click.echo(
-        f"forecast {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z into {summary.output}: {_counts(summary.models)}"
-    )
+    _print_fit(summary)
 
 
 @forecast.command("backtest")
@@ -151,6 +149,17 @@ def _say_what_was_odd(left_out: Mapping[str, int], assumed: Mapping[str, int]) -
         click.echo(f"left out {count} records: {reason}", err=True)
     for name, count in assumed.items():
         click.echo(f"{count} records of the request type {name!r}, which has no weight, count as cost 1", err=True)
+
+
+def _print_fit(summary: FitLogSummary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("made by", "keys", title=f"forecasts of {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z")
+    for name, count in sorted(summary.models.items()):
+        table.add_row(name, str(count))
+    Console().print(table)
+    click.echo(f"forecast {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z into {summary.output}")
 
 
 def _print_backtest(summary: BacktestSummary) -> None:
