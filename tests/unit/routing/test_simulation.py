@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
-from tests.benchmarks.decision_world import POLICIES, simulate
+from tests.benchmarks.decision_world import POLICIES, by_decision, simulate
 from tests.benchmarks.decision_world import World as WideWorld
 
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
-from foreshard.routing.decide import decide
 from foreshard.routing.decision import RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook, LoadRules
@@ -22,17 +21,6 @@ STEP = 0.25
 START = 1_700_000_000.0
 
 Policy = Callable[[RouteRequest, Placement, Surroundings, LoadBook, float, Random], str]
-
-
-def by_decision(request, placement, around, book, now, random) -> str:
-    """The decision itself, with what the sidecar notes of it."""
-    made = decide(request, placement, around, book, now, random)
-    book.sent(made.partition, 1.0, now)
-    if made.level is not None:
-        book.all_overloaded((placement.primary, *placement.shadows), made.level)
-    if made.relieved is not None:
-        book.relieved(made.relieved)
-    return made.partition
 
 
 def least_loaded(request, placement, around, book, now, random) -> str:
