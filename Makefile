@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 APT_TOOLS := promtool docker-compose
-BENCH_TOOLS := nginx haproxy wrk h2load
+BENCH_TOOLS := nginx haproxy wrk cc
 FUZZ_SECONDS ?= 120
 .DEFAULT_GOAL := help
 .PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench bench-system fuzz lock clean
@@ -78,11 +78,11 @@ bench: setup bench-system ## the benchmarks, as tables and JSON in var/bench
 bench-system: ## install what the sidecar is compared with from Debian's packages, where it is missing
 	@for tool in $(BENCH_TOOLS); do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ]; then \
-	  command -v apt-get >/dev/null || { echo "install nginx, haproxy, wrk and h2load (nghttp2), then run this again" >&2; exit 1; }; \
-	  echo "installing nginx, haproxy, wrk and h2load …"; \
+	  command -v apt-get >/dev/null || { echo "install nginx, haproxy, wrk and a C compiler (cc), then run this again" >&2; exit 1; }; \
+	  echo "installing nginx, haproxy, wrk and gcc …"; \
 	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$SUDO apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends \
-	    nginx-light haproxy wrk nghttp2-client >/dev/null; \
+	    nginx-light haproxy wrk gcc libc6-dev >/dev/null; \
 	fi
 
 fuzz: setup ## fuzz the sidecar for FUZZ_SECONDS (120): its protocol and table files with atheris, its interface with schemathesis

@@ -95,8 +95,8 @@ def _whole(server: Server, store: MongoRoutingStore, uri: str, keys: int) -> dic
     asked.close()
     waits = load.finish(running)
     publisher.communicate()
-    quiet = [wait for due, wait in waits if due < began - 0.5]
-    during = [wait for due, wait in waits if named - 0.1 <= due <= answered + AROUND]
+    quiet = [one.wait for one in waits if one.due < began - 0.5]
+    during = [one.wait for one in waits if named - 0.1 <= one.due <= answered + AROUND]
     return {
         "whole table: packed and named by the publisher (s)": named - began,
         "whole table: from named to answered (s)": answered - named,
@@ -127,9 +127,9 @@ def _moves(server: Server, store: MongoRoutingStore, keys: int, what: str) -> di
         time.sleep(max(0.0, 0.25 - (answered - begins[-1])))
     asked.close()
     waits = load.finish(running)
-    quiet = [wait for due, wait in waits if due < begins[0] - 0.5]
-    during = [wait for due, wait in waits if any(0 <= due - at <= AROUND / 3 for at in begins)]
-    elsewhere = [wait for due, wait in waits if not any(-0.02 <= due - at <= AROUND / 3 for at in begins)]
+    quiet = [one.wait for one in waits if one.due < begins[0] - 0.5]
+    during = [one.wait for one in waits if any(0 <= one.due - at <= AROUND / 3 for at in begins)]
+    elsewhere = [one.wait for one in waits if not any(-0.02 <= one.due - at <= AROUND / 3 for at in begins)]
     return {
         f"one move, {what}: p50 from the call (ms)": load.quantile(from_call, 0.5) * 1e3,
         f"one move, {what}: p50 from its return (ms)": load.quantile(from_return, 0.5) * 1e3,

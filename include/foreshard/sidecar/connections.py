@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from foreshard.routing.simple import SimpleRoutes
 from foreshard.sidecar import limits
@@ -13,13 +13,27 @@ from foreshard.sidecar.endpoints import Endpoints
 from foreshard.sidecar.figures import ROUTE
 from foreshard.sidecar.lookups import Lookups
 from foreshard.sidecar.problems import Problem, TooLarge
-from foreshard.sidecar.protocol import SidecarProtocol
 from foreshard.sidecar.service import PREPARED_SECONDS
 
 SWEPT_AT_ONCE = 500
 """Connections that are looked at between two chances for requests."""
 
 log = logging.getLogger(__name__)
+
+
+class Connection(Protocol):
+    """What one connection is asked to do."""
+
+    transport: asyncio.Transport
+
+    def overdue(self, tick: int) -> str:
+        """Why it should end now, "" where it should not."""
+
+    def time_out(self) -> None:
+        """Tell a slow client why it ends."""
+
+    def leave(self) -> None:
+        """Close where nothing is under way; otherwise the next answer is the last."""
 
 
 class Connections:
@@ -35,8 +49,8 @@ class Connections:
         self.leaving = False
         self.body_bytes = 0
         self._maximum = maximum
-        self._all: set[SidecarProtocol] = set()
-        self._stalled: dict[SidecarProtocol, None] = {}
+        self._all: set[Connection] = set()
+        self._stalled: dict[Connection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcomes = endpoints.figures.connections
         endpoints.metrics.open_connections = self.__len__
@@ -44,18 +58,14 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def protocol(self) -> SidecarProtocol:
-        """The protocol of a new connection."""
-        return SidecarProtocol(self)
-
-    def add(self, one: SidecarProtocol) -> bool:
+    def add(self, one: Connection) -> bool:
         """Count a connection; False where there are too many."""
         self._all.add(one)
         kept = len(self._all) <= self._maximum and not self.leaving
         self._outcomes["accepted" if kept else "refused"] += 1
         return kept
 
-    def remove(self, one: SidecarProtocol) -> None:
+    def remove(self, one: Connection) -> None:
         """Forget a connection."""
         self._all.discard(one)
         self._stalled.pop(one, None)
@@ -69,7 +79,7 @@ class Connections:
         self.body_bytes += more
         return None
 
-    def stalls(self, one: SidecarProtocol) -> None:
+    def stalls(self, one: Connection) -> None:
         """Note that a client does not take its answers; too many of them would fill the memory."""
         self._stalled[one] = None
         if len(self._stalled) > limits.MAXIMUM_STALLED:
@@ -77,7 +87,7 @@ class Connections:
             del self._stalled[first]
             self._drop(first, "stalled")
 
-    def flows(self, one: SidecarProtocol) -> None:
+    def flows(self, one: Connection) -> None:
         """Note that it does again."""
         self._stalled.pop(one, None)
 
@@ -135,7 +145,7 @@ class Connections:
         self._settling = False
         self.service.settle()
 
-    def _drop(self, one: SidecarProtocol, why: str) -> None:
+    def _drop(self, one: Connection, why: str) -> None:
         if why != "closed":
             self._outcomes[why] += 1
         one.transport.abort()

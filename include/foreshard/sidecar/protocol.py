@@ -11,16 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from foreshard.sidecar import limits
 from foreshard.sidecar.answers import CLOSE, CONTINUE, KEEP, Answer
+from foreshard.sidecar.connections import Connections
 from foreshard.sidecar.problems import BadRequest, Problem, TooLarge
-
-if TYPE_CHECKING:
-    from foreshard.sidecar.connections import Connections
 
 PIECE_BYTES = limits.PIECE_BYTES
 SAMPLED_EVERY = 16

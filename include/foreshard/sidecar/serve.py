@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvloop
 
@@ -22,6 +23,7 @@ from foreshard.sidecar.figures import Figures
 from foreshard.sidecar.follower import Follower
 from foreshard.sidecar.listening import BACKLOG, listeners
 from foreshard.sidecar.metrics import SidecarMetrics
+from foreshard.sidecar.protocol import SidecarProtocol
 from foreshard.sidecar.refresh import Refresher
 from foreshard.sidecar.service import RouteService
 from foreshard.sidecar.workers import Supervisor
@@ -92,9 +94,10 @@ class Worker:
     @staticmethod
     async def _listen(one: socket.socket, connections: Connections) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        protocol = partial(SidecarProtocol, connections)
         if one.family == socket.AF_UNIX:
-            return await loop.create_unix_server(connections.protocol, sock=one, backlog=BACKLOG)
-        return await loop.create_server(connections.protocol, sock=one, backlog=BACKLOG)
+            return await loop.create_unix_server(protocol, sock=one, backlog=BACKLOG)
+        return await loop.create_server(protocol, sock=one, backlog=BACKLOG)
 
     async def _show(self) -> None:
         """Keep the figures where the other workers see them."""

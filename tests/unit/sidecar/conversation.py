@@ -11,6 +11,7 @@ from typing import Any
 from foreshard.sidecar.connections import Connections
 from foreshard.sidecar.endpoints import Endpoints
 from foreshard.sidecar.metrics import SidecarMetrics
+from foreshard.sidecar.protocol import SidecarProtocol
 
 
 class Transport:
@@ -90,7 +91,7 @@ class Conversation:
 
     def __init__(self, connections: Connections, takes: int | None = None) -> None:
         self.transport = Transport(takes)
-        self.protocol = connections.protocol()
+        self.protocol = SidecarProtocol(connections)
         self.transport.protocol = self.protocol
         self.protocol.connection_made(self.transport)
 
