@@ -99,7 +99,7 @@ def memory(keys: int, workers: int = 3) -> Figures:
         together = several.memory()
     return {
         "keys": keys,
-        "one worker (MB)": alone,
+        "one worker and its supervisor (MB)": alone,
         f"{workers} workers and their supervisor (MB)": together,
         "per extra worker (MB)": (together - alone) / (workers - 1),
     }

@@ -92,9 +92,9 @@ def sidecar(
     with _running([*command, "--workers", str(workers)], core, os.environ | settings) as process:
         _until_answered(f"http://127.0.0.1:{port}/readyz", process)
         deadline = time.monotonic() + 10
-        while workers > 1 and len(children(process.pid)) < workers and time.monotonic() < deadline:
+        while len(children(process.pid)) < workers and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield Server("sidecar", port, (process.pid, *(children(process.pid) if workers > 1 else ())))
+        yield Server("sidecar", port, (process.pid, *children(process.pid)))
 
 
 @contextmanager

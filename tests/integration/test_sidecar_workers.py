@@ -103,6 +103,15 @@ def test_a_worker_that_dies_is_replaced_and_counts_on(shared):
     until(lambda: figure(shared, 'foreshard_sidecar_requests_total{op="write"') >= 70)
 
 
+def test_whoever_asks_while_the_only_worker_is_replaced_waits_and_is_answered(environment, published):  # noqa: F811
+    with running(environment) as http:
+        (worker,) = children(http.base_url.port)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().split()[2])
+        assert ask_often(http, 3) == {"1"}
+        assert worker not in children(http.base_url.port)
+
+
 def test_a_unix_socket_answers_like_the_port_and_is_gone_afterwards(environment, published, tmp_path):  # noqa: F811
     path = tmp_path / "sidecar.sock"
     with running(environment, "--workers", "2", "--socket", str(path)) as http:

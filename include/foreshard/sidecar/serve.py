@@ -1,9 +1,10 @@
-"""Runs the sidecar: in each worker the follower's thread and one event loop (uvloop) that answers."""
+"""Runs the sidecar: a supervisor, and in each worker the follower's thread and one event loop (uvloop) that answers."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import resource
@@ -34,6 +35,8 @@ PATIENCE_SECONDS = 2.0
 SWITCH_SECONDS = 0.0005
 """How long the follower's thread may hold up an answer."""
 SHOW_EVERY = 0.5
+NEEDED_BY_WORKERS = tuple(f"foreshard.adapters.mongo_{name}" for name in ("registry", "routing", "load", "control_feed"))
+"""Imported before workers are forked, so that one that replaces another need not."""
 
 log = logging.getLogger(__name__)
 
@@ -117,15 +120,14 @@ def serve(wiring: Wiring) -> None:
     log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, beside, os.getpid(), settings.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        if settings.workers == 1:
-            _run(Worker.build(wiring, name), sockets[0])
-            return
         board = Board(settings.workers)
 
         def work(number: int, life: int) -> None:
             worker = Worker.build(wiring, name if number == 0 else f"{name}/{number}", number, board)
             _run(worker, sockets[number], life)
 
+        for module in NEEDED_BY_WORKERS:
+            importlib.import_module(module)
         gc.freeze()
         Supervisor(settings.workers, work).run()
     finally:

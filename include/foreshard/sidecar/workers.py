@@ -1,4 +1,9 @@
-"""Keeps the worker processes of a sidecar running: forks them, replaces one that dies, and ends them together."""
+"""Keeps the worker processes of a sidecar running: forks them, replaces one that dies, and ends them together.
+
+The supervisor has everything imported and holds the listening sockets. So one that dies is replaced within milliseconds, by a
+process that needs only the saved table, and whoever connects meanwhile waits instead of being refused. One that keeps dying is
+replaced after growing pauses.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from contextlib import suppress
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 STEADY_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+LOOK_SECONDS = 0.5
 END_SECONDS = 10.0
 """How long the workers may take to end before they are killed."""
 
@@ -29,7 +35,7 @@ class Supervisor:
         self._number, self._work = number, work
         self._pids: dict[int, tuple[int, float]] = {}
         self._waiting: dict[int, float] = {}
-        self._pauses = [FIRST_PAUSE] * number
+        self._pauses = [0.0] * number
         self._life, self._hold = os.pipe()
 
     def run(self) -> None:
@@ -38,13 +44,17 @@ class Supervisor:
         for number in range(self._number):
             self._start(number)
         while True:
-            found = signal.sigtimedwait(SIGNALS, 0.5)
+            found = signal.sigtimedwait(SIGNALS, self._patience())
             if found is not None and found.si_signo != signal.SIGCHLD:
                 break
             self._reap()
             for number in [n for n, at in self._waiting.items() if time.monotonic() >= at]:
                 self._start(number)
         self._end()
+
+    def _patience(self) -> float:
+        """Seconds until a worker is due to be replaced, at most ``LOOK_SECONDS``."""
+        return min((LOOK_SECONDS, *(max(0.0, at - time.monotonic()) for at in self._waiting.values())))
 
     def _start(self, number: int) -> None:
         self._waiting.pop(number, None)
@@ -70,8 +80,8 @@ class Supervisor:
         for pid, status in self._ended():
             number, began = self._pids.pop(pid)
             now = time.monotonic()
-            steady = now - began >= STEADY_SECONDS
-            pause = self._pauses[number] = FIRST_PAUSE if steady else min(LONGEST_PAUSE, self._pauses[number] * 2)
+            pause = 0.0 if now - began >= STEADY_SECONDS else self._pauses[number]
+            self._pauses[number] = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
             why = f"signal {-status}" if status < 0 else f"code {status}"
             log.error("worker %d (process %d) ended with %s; it is replaced in %.1f s", number, pid, why, pause)
             self._waiting[number] = now + pause
