@@ -31,6 +31,7 @@ class AsyncRoutedReads:
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, recorder: Recorder) -> None:
         self._sharded, self._reader, self._recorder = sharded, reader, recorder
+        self.reader, self.recorder, self.key_field = reader, recorder, sharded.key_field
 
     @property
     def name(self) -> str:

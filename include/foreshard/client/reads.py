@@ -109,6 +109,14 @@ class Reader:
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
+    def at_once(self, key: str, wish: Wish) -> Collection[dict[str, Any]] | None:
+        """The collection where one key's copy is read; None where the route has to be asked for."""
+        route = self.router.router.known(key, self.operation, wish)
+        if route is None:
+            return None
+        opened = self.opened.get(route.uri)
+        return opened if opened is not None else self._open(route.uri)
+
     def _open(self, uri: str) -> Collection[dict[str, Any]]:
         found = self.opened[uri] = self.connections.collection(uri, self.sharded)
         return found
