@@ -1,8 +1,9 @@
 """The routing decision in a simulated world of 60 sidecars with late load reports, against three plain policies.
 
 Two spikes: one that leaves room elsewhere, and one that leaves hardly any. ``best`` is the lowest possible utilisation of the
-worst partition (a linear programme over all splits). The decision keeps reads near while a copy is below the mark (80%), so
-that it is compared with the best split, but never with less than the mark. Goal: at most 1.15 times that, settled, no swing.
+worst partition (a linear programme over all splits). Goal: at most 1.15 times that, settled, no swing. It is held in full where
+the best split itself passes the mark (80%): the second spike. Below the mark the decision keeps reads near on purpose instead
+of spreading them, so that there its yardstick is the mark; both ratios are shown.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def measure(world: World, policy: str) -> dict[str, float | None]:
     return {
         "worst": outcome.worst(late),
         "ratio": outcome.worst(late) / yardstick,
+        "ratio_to_best_split": outcome.worst(late) / world.best_split(),
         "swing": outcome.swing(late),
         "worst_after_spike": outcome.worst(world.spike_at),
         "settled_after_seconds": outcome.settled_after(world.spike_at, GOAL * yardstick),
@@ -54,7 +56,8 @@ def main() -> None:
         best = world.best_split()
         title = f"{name}: {world.sidecars} sidecars, reports up to {world.slowest_report:.0f} s late; best split {best:.1%}"
         table = Table("policy", title=title)
-        for column in ("worst partition", "÷ max(best, mark)", "swing", "settled after", "worst since the spike", "round trip"):
+        ratios = ("÷ best split", "÷ max(best, mark)")
+        for column in ("worst partition", *ratios, "swing", "settled after", "worst since the spike", "round trip"):
             table.add_column(column, justify="right")
         results[name] = {"best_split": best}
         for policy in POLICIES:
@@ -63,6 +66,7 @@ def main() -> None:
             table.add_row(
                 policy,
                 f"{found['worst']:.1%}",
+                f"{found['ratio_to_best_split']:.3f}",
                 f"{found['ratio']:.3f}",
                 f"{found['swing']:.1%}",
                 "never" if settled is None else f"{settled:.0f} s",

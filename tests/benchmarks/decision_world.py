@@ -86,8 +86,40 @@ def _ms(request: RouteRequest, name: str, around: Surroundings) -> float:
     return trip.ms if trip else math.inf
 
 
+class Simulated:
+    """What :func:`simulate` runs: a world with ``origins``, the places where sidecars stand, as many at each."""
+
+    capacities: dict[str, float]
+    places: tuple[Location, ...]
+    origins: tuple[str, ...]
+    sidecars: int
+    report_every: float
+    smoothing: float
+    seed: int
+
+    def partitions(self) -> dict[str, Partition]:
+        """Every partition by name."""
+        raise NotImplementedError
+
+    def placements(self) -> list[Placement]:
+        """Every key's copies."""
+        raise NotImplementedError
+
+    def arrivals(self, draw: np.random.Generator, second: float) -> np.ndarray:
+        """How many reads of each (origin, key) come in the step that begins at ``second``."""
+        raise NotImplementedError
+
+    def delays(self, random: Random) -> list[float]:
+        """How late each sidecar hears of a report (s)."""
+        raise NotImplementedError
+
+    def unmovable(self, name: str) -> float:
+        """Load per second that a partition has besides the reads that are routed."""
+        return 0.0
+
+
 @dataclass(frozen=True)
-class World:
+class World(Simulated):
     """Two partitions per place; the most read keys have shadows. ``spike_at``: from then on Dublin's keys are read more.
 
     ``load``: reads per second before the spike, as a share of all capacity; ``spike``: how many times as much Dublin reads.
@@ -103,6 +135,8 @@ class World:
     slowest_report: float = 4.0
     smoothing: float = 5.0
     seed: int = 7
+    places: tuple[Location, ...] = PLACES
+    origins: tuple[str, ...] = tuple(place.name for place in PLACES)
     capacities: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +167,14 @@ class World:
         if second >= self.spike_at:
             demand[0, : self.keys // 2] *= self.spike
         return demand
+
+    def arrivals(self, draw: np.random.Generator, second: float) -> np.ndarray:
+        """Poisson."""
+        return draw.poisson(self.weights(second) * STEP)
+
+    def delays(self, random: Random) -> list[float]:
+        """Each sidecar's own."""
+        return [random.uniform(0.5, self.slowest_report) for _ in range(self.sidecars)]
 
     def best_split(self) -> float:
         """The lowest utilisation of the worst partition that any split of the reads over their copies can have (by LP)."""
@@ -179,17 +221,17 @@ class Outcome:
         return late[:, :whole].reshape(len(self.names), -1, WINDOW).mean(axis=2)
 
 
-def simulate(world: World, policy: Policy, seconds: int) -> Outcome:
+def simulate(world: Simulated, policy: Policy, seconds: int) -> Outcome:
     """Run the world under a policy."""
     draw, random = np.random.default_rng(world.seed), Random(world.seed)
-    partitions, placements, names = world.partitions(), world.placements(), tuple(world.capacities)
+    placements, names, origins = world.placements(), tuple(world.capacities), world.origins
     fresh = {(p.key, shadow): math.inf for p in placements for shadow in p.shadows}
-    around = Surroundings(partitions, Distances(PLACES), fresh)
+    around = Surroundings(world.partitions(), Distances(world.places), fresh)
     books = [LoadBook(LoadRules()) for _ in range(world.sidecars)]
-    delays = [random.uniform(0.5, world.slowest_report) for _ in books]
+    delays = world.delays(random)
     for book in books:
         book.register(world.capacities)
-    requests = [[RouteRequest(p.key, RequestKind.READ, place.name) for p in placements] for place in PLACES]
+    requests = [[RouteRequest(p.key, RequestKind.READ, place) for p in placements] for place in origins]
     smooth, due = dict.fromkeys(names, 0.0), []
     used, trips = np.zeros((len(names), seconds)), np.zeros((2, seconds))
     for tick in range(int(seconds / STEP)):
@@ -198,16 +240,17 @@ def simulate(world: World, policy: Policy, seconds: int) -> Outcome:
             _, number, reports = due.pop(0)
             books[number].report(reports, now)
         sent = dict.fromkeys(names, 0)
-        counts = draw.poisson(world.weights(tick * STEP) * STEP)
+        counts = world.arrivals(draw, tick * STEP)
         for at, key in zip(*np.nonzero(counts), strict=True):
             for _ in range(counts[at, key]):
-                book = books[random.randrange(world.sidecars // len(PLACES)) * len(PLACES) + at]
+                book = books[random.randrange(world.sidecars // len(origins)) * len(origins) + at]
                 chosen = policy(requests[at][key], placements[key], around, book, now, random)
                 sent[chosen] += 1
                 trips[:, second] += _ms(requests[at][key], chosen, around), 1
         for row, name in enumerate(names):
-            smooth[name] += (1 - math.exp(-STEP / world.smoothing)) * (sent[name] / STEP - smooth[name])
-            used[row, second] += sent[name] / world.capacities[name]
+            load = sent[name] / STEP + world.unmovable(name)
+            smooth[name] += (1 - math.exp(-STEP / world.smoothing)) * (load - smooth[name])
+            used[row, second] += load * STEP / world.capacities[name]
         if tick % int(world.report_every / STEP) == 0:
             moment = datetime.fromtimestamp(now, UTC)
             reports = [PartitionLoad(name, smooth[name], True, moment) for name in names]

@@ -1,93 +1,60 @@
-"""A small fluid world for the decision: sidecars that route reads, partitions that report their loads late and smoothed."""
+"""The decision in simulated worlds: sidecars that route reads, partitions that report their loads late and smoothed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from random import Random
 
+import numpy as np
 import pytest
-from tests.benchmarks.decision_world import POLICIES, by_decision, simulate
-from tests.benchmarks.decision_world import World as WideWorld
+from tests.benchmarks.decision_world import POLICIES, STEP, Policy, Simulated, World, by_decision, least_loaded, simulate
 
-from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
-from foreshard.routing.decision import RouteRequest, Surroundings
-from foreshard.routing.distance import Distances
-from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.model import Location, Partition, Placement
 
-STEP = 0.25
-START = 1_700_000_000.0
-
-Policy = Callable[[RouteRequest, Placement, Surroundings, LoadBook, float, Random], str]
+PLACES = (Location("west", 37.8, -122.4), Location("near", 37.5, -122.2), Location("east", 40.7, -74.0))
 
 
-def least_loaded(request, placement, around, book, now, random) -> str:
-    """What herds: every sidecar picks the copy with the lowest report."""
-    copies = (placement.primary, *placement.shadows)
-    return min(copies, key=lambda name: book.pressure(name, now).utilisation or 0.0)
-
-
-@dataclass
-class World:
+@dataclass(frozen=True)
+class SmallWorld(Simulated):
     """``reads`` gives the reads per second of all sidecars together at a time; ``fixed`` the load that can't be moved."""
 
     capacities: dict[str, float]
-    places: dict[str, str]
-    placements: tuple[Placement, ...]
-    origins: tuple[str, ...]
+    where: Mapping[str, str]
+    copies: tuple[Placement, ...]
     reads: Callable[[float], float]
+    origins: tuple[str, ...] = ("west",)
     policy: Policy = by_decision
-    fixed: dict[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
     sidecars: int = 50
     report_every: float = 2.0
     report_delay: float = 1.0
     smoothing: float = 4.0
     seed: int = 7
+    places: tuple[Location, ...] = PLACES
 
-    def run(self, seconds: float) -> dict[str, list[float]]:
+    def partitions(self) -> dict[str, Partition]:
+        return {name: Partition(name, self.where[name], size) for name, size in self.capacities.items()}
+
+    def placements(self) -> list[Placement]:
+        return list(self.copies)
+
+    def arrivals(self, draw: np.random.Generator, second: float) -> np.ndarray:
+        """As many in every step, of keys at random."""
+        count = self.reads(second) * STEP
+        whole = int(count) + int(draw.random() < count % 1)
+        return draw.multinomial(whole, [1 / len(self.copies)] * len(self.copies))[np.newaxis]
+
+    def delays(self, random: Random) -> list[float]:
+        return [self.report_delay] * self.sidecars
+
+    def unmovable(self, name: str) -> float:
+        return self.fixed.get(name, 0.0)
+
+    def run(self, seconds: int) -> dict[str, list[float]]:
         """Each partition's utilisation, one figure per second."""
-        random = Random(self.seed)
-        locations = [Location("west", 37.8, -122.4), Location("near", 37.5, -122.2), Location("east", 40.7, -74.0)]
-        around = Surroundings(
-            {name: Partition(name, self.places[name], size) for name, size in self.capacities.items()},
-            Distances(locations),
-            {(p.key, shadow): math.inf for p in self.placements for shadow in p.shadows},
-        )
-        books = [LoadBook(LoadRules()) for _ in range(self.sidecars)]
-        for book in books:
-            book.register(self.capacities)
-        smooth = dict.fromkeys(self.capacities, 0.0)
-        series: dict[str, list[float]] = {name: [] for name in self.capacities}
-        second = dict.fromkeys(self.capacities, 0.0)
-        due: list[tuple[float, list[PartitionLoad]]] = []
-        for tick in range(int(seconds / STEP)):
-            now = START + tick * STEP
-            sent = dict.fromkeys(self.capacities, 0.0)
-            count = self.reads(tick * STEP) * STEP
-            whole = int(count) + (random.random() < count % 1)
-            for _ in range(whole):
-                book = books[random.randrange(self.sidecars)]
-                placement = random.choice(self.placements)
-                request = RouteRequest(placement.key, RequestKind.READ, random.choice(self.origins))
-                sent[self.policy(request, placement, around, book, now, random)] += 1
-            for name in sent:
-                load = sent[name] / STEP + self.fixed.get(name, 0.0)
-                smooth[name] += (1 - math.exp(-STEP / self.smoothing)) * (load - smooth[name])
-                second[name] += load * STEP
-            if tick % int(self.report_every / STEP) == 0:
-                at = datetime.fromtimestamp(now, UTC)
-                due.append((now + self.report_delay, [PartitionLoad(n, smooth[n], True, at) for n in sent]))
-            while due and due[0][0] <= now:
-                reports = due.pop(0)[1]
-                for book in books:
-                    book.report(reports, now)
-            if (tick + 1) % int(1 / STEP) == 0:
-                for name in sent:
-                    series[name].append(second[name] / self.capacities[name])
-                    second[name] = 0.0
-        return series
+        outcome = simulate(self, self.policy, seconds)
+        return dict(zip(outcome.names, outcome.utilisation.tolist(), strict=True))
 
 
 def mean(values: list[float]) -> float:
@@ -101,7 +68,7 @@ def swing(values: list[float]) -> float:
 
 
 KEYS = tuple(Placement(f"k{n}", "a", ("b",)) for n in range(5))
-APART = {"capacities": {"a": 100.0, "b": 100.0}, "places": {"a": "west", "b": "east"}, "placements": KEYS, "origins": ("west",)}
+APART = {"capacities": {"a": 100.0, "b": 100.0}, "where": {"a": "west", "b": "east"}, "copies": KEYS}
 
 
 def spike(low: float, high: float) -> Callable[[float], float]:
@@ -109,13 +76,13 @@ def spike(low: float, high: float) -> Callable[[float], float]:
 
 
 def test_without_a_spike_every_read_stays_near():
-    series = World(reads=lambda _: 60.0, **APART).run(60)
+    series = SmallWorld(reads=lambda _: 60.0, **APART).run(60)
     assert sum(series["b"]) == 0
 
 
 @pytest.mark.parametrize("delay", [1.0, 4.0])
 def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay):
-    series = World(reads=spike(60, 140), report_delay=delay, **APART).run(120)
+    series = SmallWorld(reads=spike(60, 140), report_delay=delay, **APART).run(120)
     late = {name: values[60:] for name, values in series.items()}
     assert abs(mean(late["a"]) - 0.8) < 0.06
     assert swing(late["a"]) < 0.1
@@ -123,24 +90,23 @@ def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay):
 
 
 def test_the_same_world_swings_where_every_sidecar_goes_to_the_least_loaded():
-    late = World(reads=spike(60, 140), policy=least_loaded, **APART).run(120)["a"][60:]
+    late = SmallWorld(reads=spike(60, 140), policy=least_loaded, **APART).run(120)["a"][60:]
     assert max(late) > 1.3
     assert min(late) < 0.1
 
 
 def test_where_everything_is_overloaded_the_copies_end_up_equally_loaded():
-    series = World(reads=spike(60, 240), **APART).run(150)
+    series = SmallWorld(reads=spike(60, 240), **APART).run(150)
     late = {name: mean(values[90:]) for name, values in series.items()}
     assert max(late.values()) < 1.15 * 1.2
     assert all(swing(values[90:]) < 0.2 for values in series.values())
 
 
 def test_three_copies_of_unequal_size_share_an_overload():
-    world = World(
+    world = SmallWorld(
         {"a": 100.0, "b": 50.0, "c": 200.0},
         {"a": "west", "b": "near", "c": "east"},
         tuple(Placement(f"k{n}", "a", ("b", "c")) for n in range(5)),
-        ("west",),
         spike(60, 420),
     )
     late = {name: mean(values[100:]) for name, values in world.run(180).items()}
@@ -148,18 +114,18 @@ def test_three_copies_of_unequal_size_share_an_overload():
 
 
 def test_reads_come_back_when_the_spike_is_over():
-    series = World(reads=lambda t: 140.0 if 20 <= t < 60 else 60.0, **APART).run(120)
+    series = SmallWorld(reads=lambda t: 140.0 if 20 <= t < 60 else 60.0, **APART).run(120)
     assert mean(series["b"][40:60]) > 0.4
     assert mean(series["b"][100:]) < 0.1
 
 
 def test_load_that_can_not_be_moved_drives_the_reads_that_can_away():
-    late = World(reads=lambda _: 60.0, fixed={"a": 160.0}, **APART).run(120)
+    late = SmallWorld(reads=lambda _: 60.0, fixed={"a": 160.0}, **APART).run(120)
     assert mean(late["b"][80:]) > 0.5
 
 
 def test_equally_near_copies_share_without_swinging():
-    world = World(**{**APART, "places": {"a": "west", "b": "west"}}, reads=lambda _: 100.0)
+    world = SmallWorld(**{**APART, "where": {"a": "west", "b": "west"}}, reads=lambda _: 100.0)
     series = world.run(100)
     for values in series.values():
         assert abs(mean(values[40:]) - 0.5) < 0.05
@@ -168,7 +134,7 @@ def test_equally_near_copies_share_without_swinging():
 
 def test_sixty_sidecars_in_four_places_settle_near_the_best_possible_split_and_plain_policies_do_not():
     """The quick form of ``make bench``'s decision benchmark: a spike in one place that leaves hardly any room anywhere."""
-    world = WideWorld(0.55, 4.0, spike_at=20.0, scale=0.25)
+    world = World(0.55, 4.0, spike_at=20.0, scale=0.25)
     limit = 1.15 * world.best_split()
     seen = {name: simulate(world, policy, 150) for name, policy in POLICIES.items()}
     late = {name: float(outcome.utilisation[:, 70:].mean(axis=1).max()) for name, outcome in seen.items()}
