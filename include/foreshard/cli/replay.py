@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from foreshard.replay.side_by_side import Progress
     from foreshard.stages.replay import Replayed
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -39,6 +40,7 @@ def replay() -> None:
 @click.option("--days", default=None, type=click.IntRange(min=1), help="Replay the log's last days only.")
 @click.option("--locations", default=None, type=FILE, help="CSV name,latitude,longitude; by default <log>-locations.csv.")
 @click.option("--rates", default=None, type=FILE, help="What a synthetic log was drawn from, for the oracle.")
+@click.option("--processes", default=None, type=click.IntRange(min=1), help="Policies run at once; one per core by default.")
 @click.option("--json", "figures", default=None, type=FILE, help="Write the figures there.")
 @click.option("--html", "page", default=None, type=FILE, help="Write the page there.")
 def run(
@@ -50,6 +52,7 @@ def run(
     days: int | None,
     locations: Path | None,
     rates: Path | None,
+    processes: int | None,
     figures: Path | None,
     page: Path | None,
 ) -> None:
@@ -58,21 +61,8 @@ def run(
     from foreshard.wiring import Wiring
 
     chosen = POLICIES if policies is None else tuple(name.strip() for name in policies.split(",") if name.strip())
-    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates)
-    with ExitStack() as stack:
-        wiring = stack.enter_context(Wiring())
-        bars: dict[str, Any] = {}
-        done: dict[str, int] = {}
-
-        def report(policy: str, at: int, of: int) -> None:
-            if policy not in bars:
-                bar: Any = click.progressbar(length=of, label=f"{policy:>16}", file=sys.stderr)
-                bars[policy] = stack.enter_context(bar)
-            bars[policy].update(at - done.get(policy, 0))
-            done[policy] = at
-            if at == of:
-                bars[policy].render_finish()
-
+    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates, processes)
+    with Wiring() as wiring, _progress() as report:
         replayed = replay_log(wiring, log, request, report)
     save_replay(replayed, figures, page)
     _print(replayed)
@@ -93,6 +83,25 @@ def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None
 
     for path in write_synthetic_log(name, output, keys, days, seed):
         click.echo(f"wrote {path}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar per policy on stderr; several run at once."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("hours"), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+
+        def report(policy: str, done: int, of: int) -> None:
+            if policy not in tasks:
+                tasks[policy] = bars.add_task(policy, total=of)
+            bars.update(tasks[policy], completed=done)
+
+        yield report
 
 
 def _print(replayed: Replayed) -> None:

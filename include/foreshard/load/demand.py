@@ -72,6 +72,13 @@ class KeyDemand:
         """The horizon's length."""
         return int(self.mean.shape[1])
 
+    def of(self, keys: IntArray) -> KeyDemand:
+        """The demand of these keys (one at least) only."""
+        rows = [self.origins.of(int(key)) for key in keys]
+        indptr = np.concatenate([[0], np.cumsum([len(places) for places, _ in rows])]).astype(np.int64)
+        places, shares = (np.concatenate(column) for column in zip(*rows, strict=True))
+        return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], OriginShares(indptr, places, shares))
+
 
 @dataclass(frozen=True, slots=True)
 class ServingRule:

@@ -146,7 +146,7 @@ def _from_epoch(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
     nanoseconds = np.full(len(values), np.iinfo(np.int64).min, dtype=np.int64)  # NaT
     size, lower = np.abs(values), 0.0
     for upper, factor in _EPOCH_UNITS:
-        here = (size >= lower) & (size < upper) & (size * factor < _NANOSECONDS_LIMIT)
+        here = (size >= lower) & (size < upper) & (size < _NANOSECONDS_LIMIT / factor)
         if whole is not None:
             nanoseconds[here] = whole[here] * factor
         elif factor >= 1000:

@@ -26,6 +26,8 @@ GROWN_AT_ONCE = PATIENCE + 1
 TARGETS = 32
 """At more partitions than this, only the roomiest, the nearest and the most co-accessed are considered."""
 GIBIBYTE = float(2**30)
+SETTLING_RISK = 80.0
+"""How many times the risk that a move for nearness and common uses brings counts against it."""
 DRAIN_BONUS = 1_000.0
 """What taking a key off a draining partition is worth: more than any price."""
 
@@ -67,8 +69,7 @@ def best_move(
     """Find the most valuable clump among ``candidates`` (keys on ``source``) and its target.
 
     ``banned`` holds (hot key, target) pairs that were tried in vain. Ties go to the lower index, so that the result is
-    determined by the snapshot. While the source is over its high-water mark, co-access and distance rank the options but reject
-    none; below it, an option must pay for these as well.
+    determined by the snapshot. What a move is worth is the risk that it removes; co-access and distance only rank the options.
     """
     if allowance.moves < 1:
         return MoveSearch(None, "limit_reached")
@@ -78,15 +79,13 @@ def best_move(
     candidates = candidates[size <= allowance.size_bytes]
     if not len(candidates):
         return MoveSearch(None, "limit_reached")
-    overloaded = draining or view.lps()[source] > view.policy.high_water
-    search = MoveSearch(None, "no_target_fits")
-    for mark in _marks(view, overloaded):
-        search = _search(
-            view, source, allowance, candidates, banned, _Aim(mark, overloaded, draining, view.policy.minimum_gain)
-        )
-        if search.best is not None:
-            break
-    return search
+    aim = _Aim(
+        mark=view.policy.high_water if draining else view.level(source),
+        key_price=view.policy.minimum_gain,
+        closeness=view.policy.relief_closeness,
+        draining=draining,
+    )
+    return _search(view, source, allowance, candidates, banned, aim)
 
 
 def best_settlement(
@@ -94,9 +93,10 @@ def best_settlement(
 ) -> MoveOption | None:
     """The most valuable clump around one of ``seeds`` to take to its readers and the keys used with it, if any pays.
 
-    Nothing needs relief: targets stay under the low-water mark; kilometres and common uses must pay ``settle_gain`` a key.
+    Kilometres and common uses must pay ``settle_gain`` a key, and for any risk that the move brings, many times over.
     """
-    aim = _Aim(view.policy.low_water, False, False, view.policy.settle_gain)
+    policy = view.policy
+    aim = _Aim(view.level(source), policy.settle_gain, closeness=policy.payback_days, risk_added=SETTLING_RISK)
     targets = _targets(view, source, seeds)
     if not len(targets):
         return None
@@ -116,22 +116,17 @@ def best_settlement(
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """What a search is for: the mark under which targets must stay, and whether relief is urgent or a partition is drained."""
+    """What a search is for: the mark under which targets must stay, the price of a key, and what counts how much.
+
+    ``closeness`` is the weight of kilometres and common uses. ``risk_added``: removing risk counts for nothing, and adding it
+    so many times (None: both count once).
+    """
 
     mark: float
-    overloaded: bool
-    draining: bool
     key_price: float
-
-
-def _marks(view: Outlook, overloaded: bool) -> tuple[float, ...]:
-    """The marks under which targets must stay, the best first.
-
-    A partition that is only being brought down to its low-water mark lifts no other above it. An overloaded one fills targets
-    half-way up to the high-water mark, and up to it where nothing else helps: a target at its brink is the next to be relieved.
-    """
-    high, low = view.policy.high_water, view.policy.low_water
-    return ((high + low) / 2, high) if overloaded else (low,)
+    closeness: float = 1.0
+    risk_added: float | None = None
+    draining: bool = False
 
 
 def _search(
@@ -154,7 +149,7 @@ def _search(
     allowed[candidates] = False
     if not options:
         return MoveSearch(None, "no_target_fits")
-    paying = [option for option in options if (option.worth if aim.overloaded else min(option.worth, option.value)) > 0]
+    paying = [option for option in options if option.worth > 0]
     if not paying:
         return MoveSearch(None, "gain_too_small")
     return MoveSearch(max(paying, key=lambda option: (option.value, -len(option.keys))))
@@ -196,8 +191,8 @@ def _seeds(view: Outlook, source: int, candidates: IntArray, draining: bool) -> 
 
 
 def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
-    """The partitions that may take keys: active, and under the high-water mark in every hour."""
-    open_for_keys = view.snapshot.active & (view.lps() < view.policy.high_water)
+    """The partitions that may take keys: active, and under the high-water mark, or less full than the source, in every hour."""
+    open_for_keys = view.snapshot.active & (view.lps() < view.level(source))
     open_for_keys[source] = False
     open_for_keys &= _allowed(view, seeds).any(axis=0)
     targets = np.flatnonzero(open_for_keys)
@@ -261,13 +256,15 @@ def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, a
     fits = _fit(view, sizes.load, targets, aim.mark) & sizes.open_
     count, capacity = np.array([len(keys) for keys in sizes.keys]), view.capacity[source]
     gain = _risk_removed(view, source, sizes.load) - _risk_added(view, sizes.load, targets)
+    if aim.risk_added is not None:
+        gain = aim.risk_added * np.minimum(gain, 0.0)
     crossing = sizes.uses_source[:, None] - sizes.uses_targets
     torn = policy.crossing_cost * crossing * snapshot.demand.hours / SECONDS_PER_HOUR / capacity
     away = sizes.distance_targets - sizes.distance_source[:, None]
     farther = away / SECONDS_PER_HOUR / capacity / snapshot.span_km
     price = aim.key_price * count + policy.gigabyte_price * sizes.size_bytes / GIBIBYTE
     worth = gain - price[:, None] + (DRAIN_BONUS * count[:, None] if aim.draining else 0.0)
-    value = worth - torn - policy.distance_weight * farther
+    value = worth - aim.closeness * (torn + policy.distance_weight * farther)
     best = np.where(fits, value, -np.inf).argmax(axis=1)
     return [
         MoveOption(

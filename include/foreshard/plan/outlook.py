@@ -13,15 +13,13 @@ import numpy as np
 from foreshard.load import (
     BoolArray,
     IntArray,
-    KeyDemand,
     LoadProfile,
-    OriginShares,
     key_profile,
     share_reads,
     whole_key_load,
 )
 from foreshard.model import FloatArray
-from foreshard.plan.risk import overload_risk
+from foreshard.plan.risk import hour_weights, overload_risk
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
 TOLERANCE = 1e-9
@@ -56,11 +54,13 @@ class Outlook:
         self.snapshot, self.policy = snapshot, policy
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
+        self._weight = hour_weights(snapshot.demand.hours)
         self.primary: IntArray = snapshot.primary.copy()
         self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}
         self._held: dict[int, set[int]] = {}
         self._has_shadow = np.zeros(len(self.primary), bool)
+        self._moved = np.zeros(len(self.primary), bool)
         for shadow in snapshot.shadows:
             if shadow.partition != self.primary[shadow.key] and shadow.partition not in self._copies.get(shadow.key, ()):
                 self._list_shadow(shadow.key, shadow.partition)
@@ -105,9 +105,15 @@ class Outlook:
         return self._members[partition]
 
     def movable_on(self, partition: int) -> IntArray:
-        """The keys on ``partition`` that may be moved: shadowed ones stay, and those that are pinned there."""
+        """The keys on ``partition`` that may be moved: shadowed and pinned ones stay, and those that have just come."""
         keys = self._members[partition]
-        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
+        free = self.snapshot.movable[keys] & ~self._moved[keys] & ~self._has_shadow[keys]
+        return keys[free & ~self.snapshot.rules.fixed_keys[keys]]
+
+    @property
+    def moved(self) -> IntArray:
+        """The keys that have been moved so far; no key is moved twice."""
+        return np.flatnonzero(self._moved)
 
     def has_shadow(self, keys: IntArray) -> BoolArray:
         """Which of ``keys`` have shadows."""
@@ -131,7 +137,7 @@ class Outlook:
             mark,
             min(self.policy.low_water, mark),
         )
-        return np.asarray(hours.sum(axis=-1))
+        return np.asarray(hours @ self._weight)
 
     def risk_now(self) -> FloatArray:
         """The overload risk of each partition (P)."""
@@ -156,17 +162,17 @@ class Outlook:
             )[0]
             for mean in (here.mean, here.mean - step)
         ]
-        return np.asarray(np.maximum(hours[0] - hours[1], 0.0) / step)
+        return np.asarray(np.maximum(hours[0] - hours[1], 0.0) / step * self._weight)
 
     def move(self, keys: tuple[int, ...], target: int) -> Change:
         """Put ``keys`` (without shadows, all on one partition) on ``target``."""
-        index = np.array(keys, np.int64)
-        source = int(self.primary[index[0]])
+        index, source = np.array(keys, np.int64), int(self.primary[keys[0]])
         change = self._before(index, source, target, (self._members[source], self._members[target]))
         sums = self._sum(index)
         self._add(source, sums, -1.0)
         self._add(target, sums, 1.0)
         self.primary[index] = target
+        self._moved[index] = True
         self._members[source] = self._members[source][~np.isin(self._members[source], index)]
         self._members[target] = np.sort(np.concatenate([self._members[target], index]))
         self._recount(change.rows)
@@ -195,11 +201,16 @@ class Outlook:
         self._recount(change.rows)
         return change
 
+    def level(self, partition: int) -> float:
+        """How full others may get by what is taken off ``partition``: up to the high-water mark, or as full as it is itself."""
+        return max(self.policy.high_water, float(self._lps[partition]))
+
     def undo(self, change: Change) -> None:
         """Take back ``change``, the last one; every figure is what it was, to the bit."""
         rows = change.rows
         if change.members:
             self.primary[change.keys] = change.source
+            self._moved[change.keys] = False
             self._members[change.source], self._members[change.target] = change.members
         elif change.target in self._copies.get(int(change.keys[0]), ()):
             self._strike_shadow(int(change.keys[0]), change.target)
@@ -211,10 +222,13 @@ class Outlook:
         self._utilisation[rows], self._risk[rows] = change.utilisation, change.risk
         self._lps[rows] = change.utilisation.max(axis=1, initial=0.0)
 
-    def pushed_over(self, change: Change) -> bool:
-        """Whether ``change`` has pushed any hour of any partition over the high-water mark, or farther over it."""
+    def pushed_over(self, change: Change, level: float = 0.0) -> bool:
+        """Whether ``change`` has pushed any hour of any partition over the high-water mark, or farther over it.
+
+        Where ``level`` is above the mark, it counts instead.
+        """
         now, before = self._utilisation[change.rows], change.utilisation
-        return bool(((now > self.policy.high_water + TOLERANCE) & (now > before + TOLERANCE)).any())
+        return bool(((now > max(level, self.policy.high_water) + TOLERANCE) & (now > before + TOLERANCE)).any())
 
     def _before(self, keys: IntArray, source: int, target: int, listed: tuple[IntArray, ...] = ()) -> Change:
         """What a change between two partitions is about to replace."""
@@ -272,7 +286,7 @@ class Outlook:
     def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:
         """The load of the shadowed ``keys`` on ``rows``, on top of ``base``."""
         place = {row: index for index, row in enumerate(rows.tolist())}
-        demand = demand_of(self.snapshot.demand, keys)
+        demand = self.snapshot.demand.of(keys)
         primary = np.array([place[int(self.primary[key])] for key in keys], np.int64)
         pairs = [(index, place[held]) for index, key in enumerate(keys.tolist()) for held in sorted(self._copies[key])]
         distance = self.snapshot.distance_km[:, rows]
@@ -283,11 +297,3 @@ def members(primary: IntArray, partitions: int) -> list[IntArray]:
     """The keys of each partition, in order."""
     order = np.argsort(primary, kind="stable")
     return np.split(order, np.cumsum(np.bincount(primary, minlength=partitions))[:-1])
-
-
-def demand_of(demand: KeyDemand, keys: IntArray) -> KeyDemand:
-    """The demand of these keys only."""
-    rows = [demand.origins.of(int(key)) for key in keys]
-    indptr = np.concatenate([[0], np.cumsum([len(places) for places, _ in rows])]).astype(np.int64)
-    places, shares = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return KeyDemand(demand.mean[keys], demand.sigma[keys], demand.read_share[keys], OriginShares(indptr, places, shares))

@@ -113,9 +113,9 @@ def _relieve(draft: Draft, urgent_first: bool = False) -> None:
 def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> str:
     """Apply the next option for ``source``; return what stood in the way, or nothing.
 
-    While it is overloaded, its hot keys are shadowed first, as far as that pays, and not moved; other keys are shadowed where
-    no move helps. Where nothing helps and overload is certain, keys may go back to where they came from. A shadow takes load
-    over only above the high-water mark, so below it keys are only moved.
+    While it is overloaded, a shadow of a hot key is made where that is worth more than the best move, and one of any other key
+    where no move helps. Where nothing helps and overload is certain, keys may go back to where they came from. A shadow takes
+    load over only above the high-water mark, so below it keys are only moved.
     """
     view = draft.view
     on_source = view.movable_on(source)
@@ -123,13 +123,9 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     if view.lps()[source] > view.policy.high_water and len(draft.shadows) < view.policy.maximum_shadows:
         copyable = on_source[draft.shadowable[on_source]]
         hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
-    if _shadow_once(draft, source, hot, banned):
-        return ""
-    others = on_source[~np.isin(on_source, hot)] if len(hot) else on_source
-    search = best_move(view, source, draft.allowance, others, banned)
-    if search.best is None and len(hot):
-        search = best_move(view, source, draft.allowance, on_source, banned)
-    if search.best is None and _shadow_once(draft, source, copyable, banned):
+    search = best_move(view, source, draft.allowance, on_source, banned)
+    worth = search.best.worth if search.best is not None else 0.0
+    if _shadow_once(draft, source, hot if search.best is not None else copyable, banned, worth):
         return ""
     came_lately = bool((view.snapshot.not_back_to[on_source] >= 0).any())
     if search.best is None and came_lately and view.overloaded_for_certain(source):
@@ -144,10 +140,10 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     return ""
 
 
-def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[int, int]]) -> bool:
-    """Shadow the one of ``keys`` whose copy removes most risk, if any pays."""
+def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[int, int]], least: float) -> bool:
+    """Shadow the one of ``keys`` whose copy removes most risk, if that is worth more than ``least``."""
     shadow = best_shadow(draft.view, source, keys, draft.allowance.size_bytes, banned) if len(keys) else None
-    if shadow is None:
+    if shadow is None or shadow.value <= least:
         return False
     apply_shadow(draft, shadow)
     draft.relieving |= {source, shadow.target}

@@ -2,11 +2,14 @@
 
 For a load X ~ Normal in one hour, capacity C, overload mark h·C and low-water mark l·C:
 
-    risk = P(X > h·C) + 4 · E(X − h·C)⁺ / C + ½ · E(X − l·C)⁺ / C
+    risk = P(X > h·C) + E(X − h·C)⁺ / C + 0.02 · E(X − l·C)⁺ / C
 
 The first term counts expected overload hours. It is flat where a partition is overloaded for certain, so the second adds the
-expected excess (a quarter of the capacity too much weighs as much as the hour itself), and the third, small, draws a partition
-from the high-water towards the low-water mark, so that it doesn't have to be relieved again in the next hour.
+expected excess (as much again where the load is twice the capacity): a partition that is far too full is emptied key by key,
+though no single key ends its overload. The third, small, draws a partition from the high-water towards the low-water mark, so
+that it doesn't have to be relieved again in the next hour.
+
+Later hours weigh less (``hour_weights``): what is planned for them is planned anew, with better forecasts, before they come.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from scipy.special import ndtr
 
 from foreshard.model import FloatArray
 
-EXCESS_WEIGHT = 0.3
+EXCESS_WEIGHT = 1.0
 HEADROOM_WEIGHT = 0.02
+LATER = 0.9
+"""How much an hour weighs of what the hour before it weighs."""
 
 _SMALLEST = 1e-12
 _CERTAIN = 8.0
@@ -30,6 +35,11 @@ def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray,
     probability, excess = _beyond(mean, deviation, high * capacity)
     _, headroom = _beyond(mean, deviation, low * capacity)
     return np.asarray(probability + (EXCESS_WEIGHT * excess + HEADROOM_WEIGHT * headroom) / capacity)
+
+
+def hour_weights(hours: int) -> FloatArray:
+    """The weight of each hour of a horizon, the next one's being 1, shape (hours,)."""
+    return np.asarray(LATER ** np.arange(hours), np.float64)
 
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:

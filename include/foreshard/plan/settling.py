@@ -1,11 +1,13 @@
 """Settling: keys go to where they are read from and where the keys used with them are, while nothing needs relief there.
 
 A placement made by hashing tears clumps apart and serves keys from far away. Each plan brings home the few keys of which that
-is worth most, as clumps, to partitions that stay below their low-water mark in every hour; the price of a move keeps the rest
-where they are, so that it comes to an end.
+is worth most, as clumps; the price of a move keeps the rest where they are, so that it comes to an end. Nearness comes after
+room: whatever risk of overload a move brings, in the coming hours scaled to the week's busiest one, counts many times over.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +19,7 @@ from foreshard.plan.draft import Draft
 from foreshard.plan.move_search import best_settlement
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import SETTLING
+from foreshard.plan.snapshot import StandingShadow
 from foreshard.plan.steps import apply_move
 
 BUSIEST = 512
@@ -27,31 +30,52 @@ QUIET = 0.8
 """Nothing settles while the hours ahead peak below this part of the week's peak: on calm days all have room."""
 FAILURES = 4
 """Partitions without a move that pays before a plan settles no more."""
+MARGIN = 1.15
+"""How much more than the busiest hour of the last week there must be room for."""
 
 
 def settle(draft: Draft) -> None:
     """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
     view, policy = draft.view, draft.view.policy
-    if calm(view):
+    if calm(view) or policy.maximum_settled < 1:
         return
-    banned: set[tuple[int, int]] = set()
-    left, failures = policy.maximum_settled, 0
     keys = _busiest(view)
+    keys = keys[~np.isin(keys, view.moved)]
     gains = _possible_gains(view, keys)
     keys, gains = keys[gains > policy.settle_gain], gains[gains > policy.settle_gain]
+    if len(keys):
+        _bring_home(draft, _busy_week(view, view.moved), keys, gains)
+
+
+def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray) -> None:
+    banned: set[tuple[int, int]] = set()
+    left, failures = draft.view.policy.maximum_settled, 0
     while left > 0 and len(keys) and failures < FAILURES:
-        source = int(view.primary[keys[int(gains.argmax())]])
-        here = np.flatnonzero(view.primary[keys] == source)
+        source = int(busy.primary[keys[int(gains.argmax())]])
+        here = np.flatnonzero(busy.primary[keys] == source)
         seeds = keys[here[np.lexsort((keys[here], -gains[here]))[:SEEDS]]]
-        allowance = draft.allowance
-        option = best_settlement(view, source, seeds, Allowance(min(left, allowance.moves), allowance.size_bytes), banned)
+        allowance = Allowance(min(left, draft.allowance.moves), draft.allowance.size_bytes)
+        option = best_settlement(busy, source, seeds, allowance, banned)
         if option is not None and apply_move(draft, source, option, banned, SETTLING):
+            busy.move(option.keys, option.target)
             left -= len(option.keys)
             tried = np.isin(keys, option.keys)
         else:
             failures += 1
             tried = np.isin(keys, seeds)
         keys, gains = keys[~tried], gains[~tried]
+
+
+def _busy_week(view: Outlook, moved: IntArray) -> Outlook:
+    """The placement so far under the load of the week's busiest hours, and some more: there must be room then, too."""
+    snapshot = view.snapshot
+    ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
+    factor = MARGIN * max(1.0, snapshot.week_peak / ahead if ahead > 0 else 1.0)
+    demand = replace(snapshot.demand, mean=snapshot.demand.mean * factor, sigma=snapshot.demand.sigma * np.sqrt(factor))
+    movable = snapshot.movable.copy()
+    movable[moved] = False
+    shadows = tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows))
+    return Outlook(replace(snapshot, demand=demand, primary=view.primary.copy(), movable=movable, shadows=shadows), view.policy)
 
 
 def calm(view: Outlook) -> bool:
@@ -84,7 +108,7 @@ def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     nearer = work[:, None] * (km[rows, sources][:, None] - km)
     joined = policy.crossing_cost * snapshot.demand.hours * (uses - uses[rows, sources][:, None])
     best = (nearer + joined)[:, snapshot.active].max(axis=1, initial=0.0)
-    return np.asarray(best / SECONDS_PER_HOUR / view.capacity[sources])
+    return np.asarray(policy.payback_days * best / SECONDS_PER_HOUR / view.capacity[sources])
 
 
 def _entries(indptr: IntArray, keys: IntArray) -> tuple[IntArray, IntArray]:

@@ -145,8 +145,9 @@ class PlanPolicy:
     spot, so it's shadowed.
     ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
     these reads make at least ``far_load`` of its partition's capacity.
-    ``settle_gain``: what bringing a key to its readers and the keys used with it must be worth (the price of such a move);
-    ``maximum_settled``: how many keys are brought so in one plan.
+    ``settle_gain``: what bringing a key to its readers and the keys used with it must be worth (the price of such a move), over
+    ``payback_days`` days like the coming one; ``maximum_settled``: how many keys are brought so in one plan.
+    ``relief_closeness``: how much of that counts, of one day, where moves against overload are ranked.
     ``parallel_moves``: how many moves are taken to run at once.
     """
 
@@ -156,14 +157,16 @@ class PlanPolicy:
     maximum_shadows: int = 5
     maximum_bytes: float = 10 * 2**30
     maximum_write_share: float = 0.5
-    minimum_gain: float = 0.02
-    settle_gain: float = 0.2
-    maximum_settled: int = 10
+    minimum_gain: float = 0.05
+    relief_closeness: float = 0.1
+    settle_gain: float = 0.1
+    maximum_settled: int = 20
     shadow_gain: float = 0.2
     overload_mark: float | None = None
     gigabyte_price: float = 0.01
     crossing_cost: float = 1.0
-    distance_weight: float = 0.5
+    distance_weight: float = 1.0
+    payback_days: float = 20.0
     hot_share: float = 0.15
     far_km: float = 1000.0
     far_share: float = 0.3

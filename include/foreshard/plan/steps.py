@@ -10,7 +10,7 @@ from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
 from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
-from foreshard.plan.reasons import RELIEF
+from foreshard.plan.reasons import RELIEF, SETTLING
 from foreshard.plan.shadowing import ShadowOption
 
 LOWERED_PEAK = 0.01
@@ -34,7 +34,8 @@ def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[
     risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
     change = view.move(option.keys, option.target)
     pays = cause != RELIEF or _pays(view, source, option, was, risk)
-    if not pays or view.pushed_over(change) or float(view.lps().max()) > draft.ceiling:
+    level = was.lps if cause in (RELIEF, SETTLING) else 0.0
+    if not pays or view.pushed_over(change, level) or float(view.lps().max()) > draft.ceiling:
         view.undo(change)
         banned.add((option.keys[0], option.target))
         return False

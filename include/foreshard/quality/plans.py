@@ -121,11 +121,12 @@ def _removals(plan: Plan, names: tuple[str, ...]) -> Suite:
 
 def _partitions(plan: Plan, names: tuple[str, ...], limits: PlanSettings) -> Suite:
     targets = {move.target for move in plan.moves} | {shadow.target for shadow in plan.shadows}
+    relieved = max((plan.lps_before.get(move.source, 0.0) for move in plan.moves), default=0.0)
     rows = []
     for name in sorted(targets | set(plan.lps_before) | set(plan.lps_after)):
         before, after = plan.lps_before.get(name), plan.lps_after.get(name)
         scored = before is not None and after is not None
-        allowed = max(limits.high_water, before or 0.0) + _ROUNDING
+        allowed = max(limits.high_water, before or 0.0, relieved) + _ROUNDING
         rows.append((name, int(scored), max(0.0, (after or 0.0) - allowed) if name in targets else 0.0))
     frame = pd.DataFrame(rows, columns=["partition_id", "scored", "lps_above_what_a_target_may_have"])
     frame = frame.astype({"scored": "float64", "lps_above_what_a_target_may_have": "float64"})
@@ -143,7 +144,7 @@ def _partitions(plan: Plan, names: tuple[str, ...], limits: PlanSettings) -> Sui
                 "lps_above_what_a_target_may_have",
                 0,
                 0,
-                "no target ends above the high-water mark, or above where it was",
+                "no target ends above the high-water mark, above where it was, or above what is relieved",
                 f"{{bad}} targets end above the high-water mark {figure(limits.high_water)} and worse than before ({shown})",
             ),
         ),

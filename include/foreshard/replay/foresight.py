@@ -1,9 +1,10 @@
 """Forecasts within the lab: from the past alone, for every key at once, cheap enough to be made anew each hour.
 
 Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, its
-last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. How far off
-that has been gives the spread: variance per unit of mean, key by key, and the part of it that all keys have in common. Where
-the clocks have changed, the history is put right by an hour.
+last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. Keys that their
+past doesn't explain are expected to go on as they do now (:mod:`foreshard.replay.recency`). How far off that has been gives the
+spread: variance per unit of mean, key by key, and the part of it that all keys have in common; surprises beyond
+``SURPRISE`` deviations count as that much. Where the clocks have changed, the history is put right by an hour.
 
 It stands in for the forecast stage's engine, which is too slow to be asked 8,000 times over: that one blends several models,
 Prophet's among them, and has no level of single keys' last hours.
@@ -21,6 +22,7 @@ from foreshard.forecast.similar_days import similar_days, weekly_profiles
 from foreshard.model import FloatArray
 from foreshard.replay.log import ReplayLog
 from foreshard.replay.past import Past
+from foreshard.replay.recency import Recency
 
 HORIZON = 24
 DAY = 24
@@ -33,6 +35,8 @@ PERSISTENCE = 0.5 ** (1 / 8)
 """How the level of a key's last hours fades out of the hours ahead (half-life 8 h)."""
 PRIOR_HOURS = 72.0
 """A key's own spread counts as much as that of all keys after so many hours."""
+SURPRISE = 3.0
+"""No error counts for more deviations than this: a key that bursts once is not that uncertain ever after."""
 FADING = 0.5 ** (1 / (14 * 24))
 """How fast past errors are forgotten (half-life 14 days)."""
 
@@ -68,13 +72,11 @@ class Seasonal:
         """Take in the hours since the last call, and forecast."""
         if not self._began:
             self._begin(past)
-        recent = past.costs(self._window + WARM_UP_DAYS * DAY)
-        offset = past.now - recent.shape[1]
         while self._next < past.now:
-            self._learn(recent[:, : self._next - offset], recent[:, self._next - offset], self._next)
+            self._learn(past, past.before(self._next + 1, 1)[:, 0], self._next)
             self._next += 1
         if past.now - self._fitted_at >= DAY:
-            self._fit(recent, past.now)
+            self._fit(past, past.now)
         return self._outcome(past.now)
 
     def _begin(self, past: Past) -> None:
@@ -86,13 +88,12 @@ class Seasonal:
         self._all = np.ones(2)
         self._squares, self._means, self._hours = np.zeros(keys), np.zeros(keys), 0.0
         self._total = np.zeros(3)
-        window = past.costs(self._window + back)
-        known = window[:, : window.shape[1] - back] if back else window
-        self._fit(known, self._next)
+        self._recency = Recency(keys)
+        self._fit(past, self._next)
 
-    def _fit(self, costs: FloatArray, now: int) -> None:
+    def _fit(self, past: Past, now: int) -> None:
         """Fit the seasonal mean of the hour before ``now`` and of the 49 from it on."""
-        costs = costs[:, -self._window :]
+        costs = past.before(now, self._window)
         for hour, by in self._changes:
             costs = moved_history(costs, hour - (now - costs.shape[1]), by)
         ahead = self._epoch + now - 1 + np.arange(2 * DAY + 2, dtype=np.int64)
@@ -104,6 +105,8 @@ class Seasonal:
             self._base = np.maximum(similar_days(profile, ahead), 0.0)
         self._unit = self._usual_cost(costs)
         self._base += 0.02 * self._unit[:, None]
+        together = self._base.sum(axis=0)
+        self._shape = together / max(float(together.mean()), 1e-9)
         self._fitted_at = now
 
     def _usual_cost(self, costs: FloatArray) -> FloatArray:
@@ -117,27 +120,36 @@ class Seasonal:
         prior = PRIOR_ACCESSES * self._unit
         return (self._actual + prior) / (self._expected + prior), (self._latest + prior) / (self._awaited + prior)
 
-    def _learn(self, before: FloatArray, came: FloatArray, hour: int) -> None:
+    def _learn(self, past: Past, came: FloatArray, hour: int) -> None:
         """Compare what came in ``hour`` with what was expected, before it is taken in."""
         if hour - self._fitted_at >= DAY:
-            self._fit(before, hour)
+            self._fit(past, hour)
         level, latest = self._levels()
-        if self._clock_changed(before, came, hour, level):
+        if self._clock_changed(past, came, hour, level):
             level = latest = np.ones_like(level)
-        base: FloatArray = self._base[:, hour - self._fitted_at + 1]
+        at = hour - self._fitted_at + 1
+        base: FloatArray = self._base[:, at]
         usual = base * level
-        expected = usual * (1.0 + (latest - 1.0) * PERSISTENCE)
-        error = came - expected
-        self._squares = FADING * self._squares + error**2
-        self._means = FADING * self._means + expected
-        self._hours = FADING * self._hours + 1.0
-        sigma = np.sqrt(self._dispersion() * expected)
-        self._total = FADING * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
+        experts = self._recency.expected(usual * (1.0 + (latest - 1.0) * PERSISTENCE), self._shape[at], self._unit)
+        expected = (self._recency.weights() * experts).sum(axis=0)
+        dispersion = self._dispersion()
+        self._learn_spread(came - expected, expected, dispersion)
+        self._recency.learn(came, experts, self._shape[at], self._unit, dispersion)
         self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
         self._latest, self._awaited = SHORT * self._latest + came, SHORT * self._awaited + usual
         self._all = TOGETHER * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
 
-    def _clock_changed(self, before: FloatArray, came: FloatArray, hour: int, level: FloatArray) -> bool:
+    def _learn_spread(self, error: FloatArray, expected: FloatArray, dispersion: FloatArray) -> None:
+        """Take in by how much an hour was off (K)."""
+        most = SURPRISE * np.sqrt(dispersion * expected + self._unit**2)
+        error = np.clip(error, -most, most)
+        self._squares = FADING * self._squares + error**2
+        self._means = FADING * self._means + expected
+        self._hours = FADING * self._hours + 1.0
+        sigma = np.sqrt(dispersion * expected)
+        self._total = FADING * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
+
+    def _clock_changed(self, past: Past, came: FloatArray, hour: int, level: FloatArray) -> bool:
         """Put the history right and begin the levels anew, where the pattern has moved by an hour."""
         at = hour - self._fitted_at + 1
         earlier, now, later = (self._base[:, at + step] * level for step in (-1, 0, 1))
@@ -145,7 +157,7 @@ class Seasonal:
         if not moved:
             return False
         self._changes.append((hour - LIKELY_SINCE, moved))
-        self._fit(before, hour)
+        self._fit(past, hour)
         for sums in (self._actual, self._expected, self._latest, self._awaited):
             sums[:] = 0.0
         self._all = np.ones(2)
@@ -164,7 +176,9 @@ class Seasonal:
         level, latest = self._levels()
         fading = 1.0 + (latest - 1.0)[:, None] * PERSISTENCE ** (ahead + 1)[None]
         together = float(np.clip(self._all[0] / self._all[1], 0.5, 2.0)) - 1.0
-        mean = self._base[:, start : start + HORIZON] * level[:, None] * fading * (1.0 + together * TOGETHER**ahead)[None]
+        seasonal = self._base[:, start : start + HORIZON] * level[:, None] * fading
+        mean = self._recency.ahead(seasonal, self._shape[start : start + HORIZON], self._unit)
+        mean *= (1.0 + together * TOGETHER**ahead)[None]
         sigma = np.sqrt(self._dispersion()[:, None] * mean)
         squared, apart, joined = self._total.tolist()
         common = (squared - apart) / (joined - apart) if joined > apart > 0 else 0.0

@@ -66,6 +66,10 @@ class Past:
         """Cost per key of at most the last ``hours`` hours (K, ≤ hours)."""
         return self._log.costs[:, max(0, self.now - hours) : self.now].astype(np.float64)
 
+    def before(self, hour: int, hours: int) -> FloatArray:
+        """Cost per key of at most ``hours`` hours before ``hour``, which may not be later than ``now`` (K, ≤ hours)."""
+        return Past(self._log, min(hour, self.now), self._rules).costs(hours)
+
     def latest(self) -> FloatArray:
         """Cost per key (K) of the last hour; zero before the first."""
         return self._log.costs[:, self.now - 1].astype(np.float64) if self.now else np.zeros(len(self._log.keys))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from foreshard.errors import ConfigurationError
-from foreshard.model import ONE_HOUR, Location
+from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
 from foreshard.plan.snapshot import PlanPolicy
+from foreshard.replay.floor import noise_floor
 from foreshard.replay.foresight import Seasonal, TrueFuture
 from foreshard.replay.layout import Layout, equal_layout, parse_layout
 from foreshard.replay.log import ReplayLog, gather_log
@@ -24,6 +27,7 @@ from foreshard.replay.page import page
 from foreshard.replay.past import Policy, ReplayRules
 from foreshard.replay.planned import Planned, Timing
 from foreshard.replay.policies import MongoBalance, Reactive, StaticGeo, StaticHash
+from foreshard.replay.side_by_side import Progress, side_by_side
 from foreshard.replay.simulate import Run, replay
 
 if TYPE_CHECKING:
@@ -31,11 +35,10 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 POLICIES = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle")
+Known = tuple[FloatArray | None, FloatArray | None]
+"""Mean and sigma (K, T) of the cost behind a synthetic log."""
 MINIMUM_DAYS = 2
 """A shorter log is not replayed: nothing would be left to learn from, or to be measured."""
-
-Progress = Callable[[str, int, int], None]
-"""progress(policy, done, of)."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class ReplayRequest:
     """What to replay: N equal partitions of a wanted utilisation, or the ``layout`` file.
 
     ``rates``: a file of what the oracle knows of a synthetic log (columns ``partitionable_key, hour, mean, sigma``).
+    ``processes``: how many policies run at once (None: one per core).
     """
 
     partitions: int = 4
@@ -62,6 +66,7 @@ class ReplayRequest:
     days: int | None = None
     locations: Path | None = None
     rates: Path | None = None
+    processes: int | None = None
 
 
 def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: Progress | None = None) -> Replayed:
@@ -75,12 +80,15 @@ def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: Pro
     places = _locations(path, request)
     layout = _layout(log, start, request, places)
     notes += _remarks(log, layout)
-    runs = {
-        name: replay(log, layout, _policy(name, log, layout, settings, request), start, _rules(settings), _told(progress, name))
-        for name in dict.fromkeys(request.policies)
-    }
+    known = _rates(request.rates, log) if request.rates else (None, None)
+    names = tuple(dict.fromkeys(request.policies))
+    policies = {name: _policy(name, log, layout, settings, known) for name in names}
+    starts = {name: partial(replay, log, layout, policies[name], start, _rules(settings)) for name in names}
+    runs = side_by_side(starts, request.processes or os.cpu_count() or 1, progress)
+    floor = noise_floor(log, start, layout.capacity, *known)
     measures = {name: measure(run, log, layout.capacity) for name, run in runs.items()}
-    document = _document(path, log, start, layout, request, runs, measures, notes)
+    notes.append(f"chance alone brings {floor:,.1f} overload hours, were the load levelled in every hour")
+    document = _document(path, log, start, layout, request, runs, measures, notes, floor)
     return Replayed(document, measures, tuple(notes), page(document, log, layout, runs))
 
 
@@ -168,7 +176,7 @@ def _rules(settings: Settings) -> ReplayRules:
     return ReplayRules(training_hours=settings.forecast.history_days * 24)
 
 
-def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, request: ReplayRequest) -> Policy:
+def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, known: Known) -> Policy:
     if name == "static_hash":
         return StaticHash(layout)
     if name == "static_geo":
@@ -181,7 +189,6 @@ def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, reque
     if name == "predictive":
         epoch = round(log.first.timestamp() / 3600)
         return Planned(log, layout, Seasonal(timing.window_hours, epoch), policy, timing)
-    known = _rates(request.rates, log) if request.rates else (None, None)
     return Planned(log, layout, TrueFuture(log, *known), policy, timing)
 
 
@@ -213,10 +220,6 @@ def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray
     return mean, sigma
 
 
-def _told(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, of: progress(name, done, of)
-
-
 def _document(
     path: Path,
     log: ReplayLog,
@@ -226,6 +229,7 @@ def _document(
     runs: Mapping[str, Run],
     measures: Mapping[str, Measures],
     notes: Sequence[str],
+    floor: float,
 ) -> Mapping[str, Any]:
     return {
         "log": {
@@ -241,6 +245,7 @@ def _document(
         },
         "layout": {
             "utilisation": None if request.layout else request.utilisation,
+            "noise_floor_overload_hours": round(floor, 3),
             "partitions": [
                 {"partition_id": p.partition_id, "geographic_location": p.geographic_location, "capacity": p.capacity}
                 for p in layout.partitions

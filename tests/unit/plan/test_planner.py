@@ -87,7 +87,7 @@ class TestRelief:
 class TestClumps:
     def test_keys_used_together_move_together(self, world):
         loads = [2, 0.5, 2, 0.5, 2, 0.5, 1]
-        pairs = [(0, 1, 900), (2, 3, 900), (4, 5, 900)]
+        pairs = [(0, 1, 20_000), (2, 3, 20_000), (4, 5, 20_000)]
         plan = make_plan(world(loads, [0, 0, 0, 0, 0, 0, 1], [9, 9], co_access=pairs), POLICY)
         keys = set(moved(plan))
         assert keys

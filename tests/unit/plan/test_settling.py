@@ -45,11 +45,13 @@ def test_a_clump_goes_home_as_one(world):
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2", "key-0001": "p2"}
 
 
-def test_no_key_settles_where_it_would_fill_the_partition_beyond_its_low_water_mark(world):
-    assert not make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
+def test_no_key_settles_where_there_is_no_room_in_the_busiest_hours(world):
+    plan = make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
+    assert moved(plan) == {"key-0000": "p1"}
+    assert not make_plan(world(day([2, 6, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
 
 
-@pytest.mark.parametrize("change", [{"settle_gain": 50.0}, {"maximum_settled": 0}])
+@pytest.mark.parametrize("change", [{"settle_gain": 500.0}, {"maximum_settled": 0}])
 def test_what_is_not_worth_its_price_or_not_allowed_stays(world, change):
     snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     assert make_plan(snapshot, POLICY).moves
