@@ -4,8 +4,8 @@
 KEYS]``. By default a reduced form runs (600 keys, 14 replayed days, the sample's last 60 days); ``--full`` takes 2,000 keys, 42
 days and the sample's whole year. Every log is replayed on 4 and 8 partitions at utilisations of 0.6, 0.7 and 0.8; the medians
 are compared with the goals. The oracle knows the rates of the synthetic logs and the counts of the sample; ``floor`` is what
-chance alone brings. The default seeds were never used for tuning. ``--year KEYS`` times a year of hours with that many keys under
-all policies.
+chance alone brings. The default seeds were never used for tuning. ``--year KEYS`` times a year of hours with that many keys
+under all policies.
 """
 # ruff: noqa: E402
 
@@ -155,12 +155,12 @@ def show(results: list[tuple[Job, dict[str, Figures]]], goals: list[Figures]) ->
     """Print both tables."""
     print(f"{'log':10} parts util   hash  react   ours oracle  floor  moves react | crossing distance shadows")
     for job, found in results:
-        hashed, reactive, ours, oracle = (found[name] for name in COMPARED)
-        part = ratios(found)
+        hashed, reactive, ours, oracle, floor = (found[name]["overload_hours"] for name in (*COMPARED, "floor"))
+        moves, part = (found["predictive"]["moves"], found["reactive"]["moves"]), ratios(found)
         print(
-            f"{job.log:10} {job.partitions:5} {job.utilisation:4} {hashed['overload_hours']:6} {reactive['overload_hours']:6}"
-            f" {ours['overload_hours']:6} {oracle['overload_hours']:6} {found['floor']['overload_hours']:6.1f} {ours['moves']:6} {reactive['moves']:5} |"
-            f" {part.get('crossing', float('nan')):8.2f} {part.get('distance', float('nan')):8.2f} {ours['shadows']:7.1f}"
+            f"{job.log:10} {job.partitions:5} {job.utilisation:4} {hashed:6} {reactive:6} {ours:6} {oracle:6} {floor:6.1f}"
+            f" {moves[0]:6} {moves[1]:5} | {part.get('crossing', float('nan')):8.2f} {part.get('distance', float('nan')):8.2f}"
+            f" {found['predictive']['shadows']:7.1f}"
         )
     print(f"\n{'goal':50} {'goal':>7} {'median':>7}  of")
     for row in goals:
