@@ -105,7 +105,7 @@ class PlanSettings(_Frozen):
     gigabyte_price: float = Field(default=0.01, ge=0)
     crossing_cost: float = Field(default=1.0, ge=0)
     distance_weight: float = Field(default=1.0, ge=0)
-    payback_days: float = Field(default=20.0, gt=0)
+    payback_days: float = Field(default=30.0, gt=0)
     hot_share: float = Field(default=0.15, gt=0)
     far_km: float = Field(default=1000.0, gt=0)
     far_share: float = Field(default=0.3, gt=0, le=1)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from foreshard.load import SECONDS_PER_HOUR, IntArray
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance
 from foreshard.plan.draft import Draft
@@ -40,7 +40,7 @@ def settle(draft: Draft) -> None:
     if calm(view) or policy.maximum_settled < 1:
         return
     keys = _busiest(view)
-    keys = keys[~np.isin(keys, view.moved)]
+    keys = keys[~np.isin(keys, view.moved) & _quiet_now(view)[view.primary[keys]]]
     gains = _possible_gains(view, keys)
     keys, gains = keys[gains > policy.settle_gain], gains[gains > policy.settle_gain]
     if len(keys):
@@ -49,13 +49,15 @@ def settle(draft: Draft) -> None:
 
 def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray) -> None:
     banned: set[tuple[int, int]] = set()
+    loud = np.flatnonzero(~_quiet_now(draft.view)).tolist()
     left, failures = draft.view.policy.maximum_settled, 0
     while left > 0 and len(keys) and failures < FAILURES:
         source = int(busy.primary[keys[int(gains.argmax())]])
         here = np.flatnonzero(busy.primary[keys] == source)
         seeds = keys[here[np.lexsort((keys[here], -gains[here]))[:SEEDS]]]
         allowance = Allowance(min(left, draft.allowance.moves), draft.allowance.size_bytes)
-        option = best_settlement(busy, source, seeds, allowance, banned)
+        closed = banned | {(seed, target) for seed in seeds.tolist() for target in loud}
+        option = best_settlement(busy, source, seeds, allowance, closed)
         if option is not None and apply_move(draft, source, option, banned, SETTLING):
             busy.move(option.keys, option.target)
             left -= len(option.keys)
@@ -64,6 +66,12 @@ def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray) 
             failures += 1
             tried = np.isin(keys, seeds)
         keys, gains = keys[~tried], gains[~tried]
+
+
+def _quiet_now(view: Outlook) -> BoolArray:
+    """Which partitions are in the quieter half of their day (P): copying costs load, and settling can wait for it."""
+    utilisation = view.utilisation()
+    return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
 
 
 def _busy_week(view: Outlook, moved: IntArray) -> Outlook:

@@ -166,7 +166,7 @@ class PlanPolicy:
     gigabyte_price: float = 0.01
     crossing_cost: float = 1.0
     distance_weight: float = 1.0
-    payback_days: float = 20.0
+    payback_days: float = 30.0
     hot_share: float = 0.15
     far_km: float = 1000.0
     far_share: float = 0.3

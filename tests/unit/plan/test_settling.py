@@ -70,3 +70,18 @@ def test_settling_comes_to_an_end(world):
         for move in plan.moves:
             primary[int(move.key[-4:])] = int(move.target[1:])
     assert not plan.moves
+
+
+def test_settling_waits_for_the_quieter_half_of_the_day(world):
+    busy_now = np.r_[np.full(6, 1.0), np.full(18, 0.5)]
+    quiet_now = busy_now[::-1]
+    for shape, moves in ((busy_now, 0), (quiet_now, 1)):
+        loads = np.array([2.0, 1.0, 1.0])[:, None] * shape
+        plan = make_plan(world(loads, [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
+        assert len(plan.moves) == moves
+
+
+def test_the_week_s_busiest_hour_decides_where_there_is_room(world):
+    snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
+    assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2"}
+    assert "p2" not in moved(make_plan(replace(snapshot, week_peak=1.2 * 7 * 3600), POLICY)).values()
