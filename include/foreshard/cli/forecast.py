@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foreshard.cli.hours import HOUR
+from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from foreshard.stages.backtest import BacktestSummary
@@ -183,9 +184,7 @@ def _counts(models: dict[str, int]) -> str:
 def _progress(what: str) -> Iterator[Progress]:
     """A progress bar on stderr that a stage drives with (done, of)."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with bars(console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foreshard.cli.hours import HOUR
+from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -135,12 +136,11 @@ def move(key: str, target: str, dry_run: bool) -> None:
 
 def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any]) -> None:
     """Run a stage function with a progress bar per move, and say what became of each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import TaskID
 
     from foreshard.stages import migrate
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _wiring() as wiring, Progress(*columns, transient=True) as bar:
+    with _wiring() as wiring, bars(transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def notify(record: MoveRecord) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foreshard.cli.hours import HOUR
+from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
@@ -25,13 +26,10 @@ def observe() -> None:
 @click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); after the log's last by default.")
 def import_log(log: Path, since: datetime | None, until: datetime | None) -> None:
     """Import LOG (Parquet, CSV or JSON Lines, standard columns) as history; users are pseudonymised on the way."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from foreshard.stages.observe import import_history
     from foreshard.wiring import Wiring
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Wiring() as wiring, Progress(*columns, transient=True) as bar:
+    with Wiring() as wiring, bars(transient=True) as bar:
         _require_control(wiring)
         task = bar.add_task(f"reading {log.name}", total=None)
 

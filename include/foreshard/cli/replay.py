@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.progress import bars
+
 if TYPE_CHECKING:
     from foreshard.replay.side_by_side import Progress
     from foreshard.stages.replay import Replayed
@@ -89,17 +91,15 @@ def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None
 def _progress() -> Iterator[Progress]:
     """A progress bar per policy on stderr; several run at once."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("hours"), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    with bars("hours", console=Console(stderr=True)) as shown:
 
         def report(policy: str, done: int, of: int) -> None:
             if policy not in tasks:
-                tasks[policy] = bars.add_task(policy, total=of)
-            bars.update(tasks[policy], completed=done)
+                tasks[policy] = shown.add_task(policy, total=of)
+            shown.update(tasks[policy], completed=done)
 
         yield report
 

@@ -189,15 +189,15 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         request: Call,
         missed: Callable[[Result], bool] = lambda _result: False,
     ) -> Result:
-        said, started = self._recorder.current(request), self._recorder.start()
+        said, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, missed=missed)
-        self._recorder.record(said, (key,), verb, started)
+        self.recorder.record(said, (key,), verb, started)
         return result
 
     async def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
-        said, started = self._recorder.current(request), self._recorder.start()
+        said, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, passes_fence=True)
-        self._recorder.record(said, (key,), DELETE, started)
+        self.recorder.record(said, (key,), DELETE, started)
         return result
 
     async def _bulk(
@@ -205,7 +205,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     ) -> dict[str, Any]:
         self._check_options(operation, options)
         items = self._rule.items(operation, requests)
-        said, started = self._recorder.current(request), self._recorder.start()
+        said, started = self.recorder.current(request), self.recorder.start()
         done = await BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
         self._record_items(said, items, started)
         return done
@@ -216,7 +216,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         for item in items:
             by_verb.setdefault(verbs.get(item.kind, UPDATE), []).append(item.key)
         for verb, keys in by_verb.items():
-            self._recorder.record(said, keys, verb, started)
+            self.recorder.record(said, keys, verb, started)
 
 
 def _delete_many(filter: Filter, options: Mapping[str, Any], collection: Collection[Document]) -> DeleteResult:

@@ -30,8 +30,7 @@ class AsyncRoutedReads:
     """Reads of one sharded collection: by key where the filter names keys, else over every partition."""
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, recorder: Recorder) -> None:
-        self._sharded, self._reader, self._recorder = sharded, reader, recorder
-        self.reader, self.recorder, self.key_field = reader, recorder, sharded.key_field
+        self._sharded, self.reader, self.recorder = sharded, reader, recorder
 
     @property
     def name(self) -> str:
@@ -56,8 +55,8 @@ class AsyncRoutedReads:
     def cursor(self, kind: type[Cursor], find: Find, request: Call) -> Cursor:
         """A cursor of this kind, not yet begun."""
         self._check_options("find", find.options)
-        said, started = self._recorder.current(request), self._recorder.start()
-        return kind(self._reader, find, said.wish, lambda plan: self._record_read(said, plan, started))
+        said, started = self.recorder.current(request), self.recorder.start()
+        return kind(self.reader, find, said.wish, lambda plan: self._record_read(said, plan, started))
 
     async def find_one(
         self,
@@ -72,18 +71,18 @@ class AsyncRoutedReads:
         """The first matching document, or None. A filter that is no mapping is an ``_id``, as in pymongo."""
         if filter is not None and not isinstance(filter, Mapping):
             filter = {"_id": filter}
-        keys = self._reader.keys_of(filter or {}, options.get("collation"))
+        keys = self.reader.keys_of(filter or {}, options.get("collation"))
         if keys is None or len(keys) != 1:
             find = Find(dict(filter or {}), projection, skip, 1, sort_keys(sort), options)
             async with self.cursor(AsyncRoutedCursor, find, request) as found:
                 return await anext(found, None)
         if options:
             self._check_options("find_one", options)
-        said, started = self._recorder.current(request), self._recorder.start()
-        document = await self._reader.one(
+        said, started = self.recorder.current(request), self.recorder.start()
+        document = await self.reader.one(
             keys[0], said.wish, lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options)
         )
-        self._recorder.record(said, keys, READ, started)
+        self.recorder.record(said, keys, READ, started)
         return document
 
     async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
@@ -95,14 +94,14 @@ class AsyncRoutedReads:
 
         async def count(plan: ReadPlan) -> int:
             async def one(part: Part) -> int:
-                narrow = self._reader.filter_for(part, filter)
-                return await settled(self._reader.collection(part).count_documents(narrow, **options))
+                narrow = self.reader.filter_for(part, filter)
+                return await settled(self.reader.collection(part).count_documents(narrow, **options))
 
-            total = sum(await self._reader.router.mode.together([one(part) for part in plan.parts]))
+            total = sum(await self.reader.router.mode.together([one(part) for part in plan.parts]))
             left = max(0, total - skip)
             return min(left, limit) if limit else left
 
-        return await self._read(self._reader.keys_of(filter, options.get("collation")), filter, request, count)
+        return await self._read(self.reader.keys_of(filter, options.get("collation")), filter, request, count)
 
     async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
         """How many documents there are: counted, since the servers' own estimates count shadows and half-moved keys as well."""
@@ -114,14 +113,14 @@ class AsyncRoutedReads:
 
         async def values(plan: ReadPlan) -> list[Any]:
             async def one(part: Part) -> list[Any]:
-                narrow = self._reader.filter_for(part, filter or {})
-                return await settled(self._reader.collection(part).distinct(key, narrow, **options))
+                narrow = self.reader.filter_for(part, filter or {})
+                return await settled(self.reader.collection(part).distinct(key, narrow, **options))
 
-            listed = await self._reader.router.mode.together([one(part) for part in plan.parts])
+            listed = await self.reader.router.mode.together([one(part) for part in plan.parts])
             found = {rank_of(value): value for values in listed for value in values}
             return [found[rank] for rank in sorted(found)]
 
-        keys = self._reader.keys_of(filter or {}, options.get("collation"))
+        keys = self.reader.keys_of(filter or {}, options.get("collation"))
         return await self._read(keys, filter or {}, request, values)
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
@@ -133,8 +132,8 @@ class AsyncRoutedReads:
     ) -> Results:
         """Run a pipeline; its results, of this kind, are begun."""
         self._check_options("aggregate", options)
-        said, started = self._recorder.current(request), self._recorder.start()
-        results = await kind(Aggregate(self._reader, pipeline, said.wish, options).run).started()
+        said, started = self.recorder.current(request), self.recorder.start()
+        results = await kind(Aggregate(self.reader, pipeline, said.wish, options).run).started()
         self._record_read(said, results.plan, started)
         return results
 
@@ -145,13 +144,13 @@ class AsyncRoutedReads:
         request: Call,
         read: Callable[[ReadPlan], Awaitable[Result]],
     ) -> Result:
-        said, started = self._recorder.current(request), self._recorder.start()
-        plan, result = await self._reader.run(lambda: self._reader.plan(keys, filter, said.wish), read)
+        said, started = self.recorder.current(request), self.recorder.start()
+        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, said.wish), read)
         self._record_read(said, plan, started)
         return result
 
     def _record_read(self, said: Request, plan: ReadPlan, started: float) -> None:
-        self._recorder.record(said, plan.keys, SCAN if plan.scattered else READ, started)
+        self.recorder.record(said, plan.keys, SCAN if plan.scattered else READ, started)
 
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:
         if options.get("session") is not None:

@@ -26,7 +26,7 @@ class RoutedCollection:
 
     def __init__(self, core: AsyncRoutedCollection) -> None:
         self._core = core
-        self._reader, self._recorder, self._key_field = core.reader, core.recorder, core.key_field
+        self._reader, self._recorder, self._key_field = core.reader, core.recorder, core.reader.sharded.key_field
 
     @property
     def name(self) -> str:

@@ -222,13 +222,11 @@ class Outlook:
         self._utilisation[rows], self._risk[rows] = change.utilisation, change.risk
         self._lps[rows] = change.utilisation.max(axis=1, initial=0.0)
 
-    def pushed_over(self, change: Change, level: float = 0.0) -> bool:
-        """Whether ``change`` has pushed any hour of any partition over the high-water mark, or farther over it.
-
-        Where ``level`` is above the mark, it counts instead.
-        """
+    def pushed_over(self, change: Change, level: float | None = None) -> bool:
+        """Whether ``change`` has pushed any hour of any partition over ``level`` (the high-water mark), or farther over it."""
+        mark = self.policy.high_water if level is None else level
         now, before = self._utilisation[change.rows], change.utilisation
-        return bool(((now > max(level, self.policy.high_water) + TOLERANCE) & (now > before + TOLERANCE)).any())
+        return bool(((now > mark + TOLERANCE) & (now > before + TOLERANCE)).any())
 
     def _before(self, keys: IntArray, source: int, target: int, listed: tuple[IntArray, ...] = ()) -> Change:
         """What a change between two partitions is about to replace."""

@@ -40,16 +40,17 @@ def settle(draft: Draft) -> None:
     if calm(view) or policy.maximum_settled < 1:
         return
     keys = _busiest(view)
-    keys = keys[~np.isin(keys, view.moved) & _quiet_now(view)[view.primary[keys]]]
+    quiet = _quiet_now(view)
+    keys = keys[~np.isin(keys, view.moved) & quiet[view.primary[keys]]]
     gains = _possible_gains(view, keys)
     keys, gains = keys[gains > policy.settle_gain], gains[gains > policy.settle_gain]
     if len(keys):
-        _bring_home(draft, _busy_week(view, view.moved), keys, gains)
+        _bring_home(draft, _busy_week(view), keys, gains, np.flatnonzero(~quiet).tolist())
 
 
-def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray) -> None:
+def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray, loud: list[int]) -> None:
+    """Bring ``keys`` to other partitions than ``loud`` ones, while ``busy`` says that there is room."""
     banned: set[tuple[int, int]] = set()
-    loud = np.flatnonzero(~_quiet_now(draft.view)).tolist()
     left, failures = draft.view.policy.maximum_settled, 0
     while left > 0 and len(keys) and failures < FAILURES:
         source = int(busy.primary[keys[int(gains.argmax())]])
@@ -74,14 +75,14 @@ def _quiet_now(view: Outlook) -> BoolArray:
     return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
 
 
-def _busy_week(view: Outlook, moved: IntArray) -> Outlook:
+def _busy_week(view: Outlook) -> Outlook:
     """The placement so far under the load of the week's busiest hours, and some more: there must be room then, too."""
     snapshot = view.snapshot
     ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
     factor = MARGIN * max(1.0, snapshot.week_peak / ahead if ahead > 0 else 1.0)
     demand = replace(snapshot.demand, mean=snapshot.demand.mean * factor, sigma=snapshot.demand.sigma * np.sqrt(factor))
     movable = snapshot.movable.copy()
-    movable[moved] = False
+    movable[view.moved] = False
     shadows = tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows))
     return Outlook(replace(snapshot, demand=demand, primary=view.primary.copy(), movable=movable, shadows=shadows), view.policy)
 

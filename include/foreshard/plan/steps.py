@@ -32,9 +32,9 @@ def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[
     """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
     risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
+    level = view.level(source) if cause in (RELIEF, SETTLING) else None
     change = view.move(option.keys, option.target)
     pays = cause != RELIEF or _pays(view, source, option, was, risk)
-    level = was.lps if cause in (RELIEF, SETTLING) else 0.0
     if not pays or view.pushed_over(change, level) or float(view.lps().max()) > draft.ceiling:
         view.undo(change)
         banned.add((option.keys[0], option.target))

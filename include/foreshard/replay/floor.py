@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import FloatArray
-from foreshard.replay.log import ReplayLog
+from foreshard.replay.log import ReplayLog, smallest_costs
 
 
 def noise_floor(
@@ -34,7 +34,7 @@ def noise_floor(
 def cost_of_one_access(log: ReplayLog, start: int) -> float:
     """Variance ÷ mean of Poisson accesses: each key's smallest cost of an hour, weighed by its cost."""
     costs = log.costs[:, start:]
-    smallest = np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf)
+    smallest = smallest_costs(costs)
     weight = costs.sum(axis=1, dtype=np.float64)
     seen = weight > 0
     return float((smallest[seen] * weight[seen]).sum() / weight[seen].sum()) if seen.any() else 1.0

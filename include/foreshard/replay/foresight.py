@@ -20,7 +20,7 @@ import numpy as np
 from foreshard.forecast.clock_change import LIKELY_SINCE, ClockWatch, moved_history
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
 from foreshard.model import FloatArray
-from foreshard.replay.log import ReplayLog
+from foreshard.replay.log import ReplayLog, smallest_costs
 from foreshard.replay.past import Past
 from foreshard.replay.recency import Recency
 
@@ -111,7 +111,7 @@ class Seasonal:
 
     def _usual_cost(self, costs: FloatArray) -> FloatArray:
         """What one access of each key costs, about: the smallest cost that an hour has had (all keys' median before)."""
-        smallest = np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf)
+        smallest = smallest_costs(costs)
         known = smallest[np.isfinite(smallest)]
         return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
 
@@ -131,10 +131,9 @@ class Seasonal:
         base: FloatArray = self._base[:, at]
         usual = base * level
         experts = self._recency.expected(usual * (1.0 + (latest - 1.0) * PERSISTENCE), self._shape[at], self._unit)
-        expected = (self._recency.weights() * experts).sum(axis=0)
         dispersion = self._dispersion()
+        expected = self._recency.learn(came, experts, self._shape[at], self._unit, dispersion)
         self._learn_spread(came - expected, expected, dispersion)
-        self._recency.learn(came, experts, self._shape[at], self._unit, dispersion)
         self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
         self._latest, self._awaited = SHORT * self._latest + came, SHORT * self._awaited + usual
         self._all = TOGETHER * self._all + np.array([came.sum(), expected.sum()]) + 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -268,3 +269,8 @@ def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: 
         found["key_b"].to_numpy(np.int64)[order],
         found["weight"].to_numpy(np.float64)[order],
     )
+
+
+def smallest_costs(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """The smallest cost that an hour has had of each key (K, of (K, T)), about that of one access; infinity for none."""
+    return np.asarray(np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf))

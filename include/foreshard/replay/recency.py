@@ -62,18 +62,24 @@ class Recency:
         slow = seasons[:, None] * seasonal + (day * rate[1])[:, None] * shape
         return np.asarray(hot * rate[0][:, None] * shape + (1.0 - hot) * slow)
 
-    def learn(self, came: FloatArray, experts: FloatArray, shape: float, unit: FloatArray, dispersion: FloatArray) -> None:
-        """Take in what an hour brought (K), of which ``experts`` (3, K) had been expected; ``dispersion``: variance ÷ mean."""
+    def learn(
+        self, came: FloatArray, experts: FloatArray, shape: float, unit: FloatArray, dispersion: FloatArray
+    ) -> FloatArray:
+        """Take in what an hour brought (K), of which ``experts`` (3, K) had been expected; ``dispersion``: variance ÷ mean.
+
+        Returns what they had expected together (K).
+        """
         count, rate = came / unit, np.maximum(experts / unit, _LEAST)
         said = (count * np.log(rate) - rate) / TEMPER
-        together = (self.weights() * experts).sum(axis=0) / unit
+        together = (self.weights() * experts).sum(axis=0)
         self._belief = FORGOTTEN * (self._belief - PRIOR) + PRIOR + np.maximum(said - said.max(axis=0), -WORST)
-        changed = _change(count, np.maximum(together, _LEAST), np.maximum(dispersion / unit, 1.0))
+        changed = _change(count, np.maximum(together / unit, _LEAST), np.maximum(dispersion / unit, 1.0))
         weight = (1.0 - changed) * self.weights()
         weight[HOT] += changed
         self._belief = np.log(weight + 1e-9)
         keep = np.stack([LAST_HOURS * (1.0 - changed), np.full(len(came), LAST_DAY)])
         self._sums, self._hours = keep * self._sums + came, keep * self._hours + shape
+        return np.asarray(together)
 
 
 def _change(count: FloatArray, expected: FloatArray, dispersion: FloatArray) -> FloatArray:

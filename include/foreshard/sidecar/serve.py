@@ -68,14 +68,13 @@ class Worker:
         refresher = Refresher(follower.sync)
         return cls(service, follower, Endpoints(service, metrics, refresher), loaded, refresher, number, board)
 
-    async def run(self, sockets: Sequence[socket.socket], life: int | None = None) -> None:
+    async def run(self, sockets: Sequence[socket.socket], life: int) -> None:
         """Answer until SIGTERM or SIGINT, or until ``life`` ends."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        if life is not None:
-            loop.add_reader(life, stop.set)
+        loop.add_reader(life, stop.set)
         self.follower.start()
         if not self.loaded:
             await asyncio.to_thread(self.follower.first_try.wait, PATIENCE_SECONDS)
@@ -84,8 +83,7 @@ class Worker:
         servers = [await self._listen(one, connections) for one in sockets]
         gc.freeze()
         await stop.wait()
-        if life is not None:
-            loop.remove_reader(life)
+        loop.remove_reader(life)
         for server in servers:
             server.close()
         for task in tasks:
@@ -135,7 +133,7 @@ def serve(wiring: Wiring) -> None:
             settings.socket.unlink(missing_ok=True)
 
 
-def _run(worker: Worker, sockets: Sequence[socket.socket], life: int | None = None) -> None:
+def _run(worker: Worker, sockets: Sequence[socket.socket], life: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(worker.run(sockets, life))
 
