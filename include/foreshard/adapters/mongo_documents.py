@@ -64,12 +64,12 @@ class MongoDocumentReader:
 
     def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> Batch:
         """Those of ``ids`` that exist and carry ``key``."""
-        with self._client.start_session() as session:
-            if self._after is not None:
-                session.advance_operation_time(self._after)
-            wanted = {"_id": {"$in": list(ids)}, collection.key_field: key}
-            found = self._documents(collection).find(wanted, session=session, batch_size=max(1, len(ids)))
-            return {identity_of(collection.namespace, d["_id"]): (d["_id"], bytes(d.raw)) for d in found}
+        found = self._of_key(collection, key, ids)
+        return {identity_of(collection.namespace, d["_id"]): (d["_id"], bytes(d.raw)) for d in found}
+
+    def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
+        """The identities of those of ``ids`` that exist and carry ``key``."""
+        return frozenset(identity_of(collection.namespace, d["_id"]) for d in self._of_key(collection, key, ids, {"_id": 1}))
 
     def indexes(self, collection: ShardedCollection) -> list[Document]:
         """The indexes' definitions, as ``createIndexes`` takes them."""
@@ -85,6 +85,15 @@ class MongoDocumentReader:
                     self._client[collection.database].command("createIndexes", collection.collection, indexes=[index])
                 except OperationFailure:  # the partition has an index of its own that stands against it
                     continue
+
+    def _of_key(
+        self, collection: ShardedCollection, key: str, ids: Sequence[Any], fields: dict[str, int] | None = None
+    ) -> list[RawBSONDocument]:
+        with self._client.start_session() as session:
+            if self._after is not None:
+                session.advance_operation_time(self._after)
+            wanted = {"_id": {"$in": list(ids)}, collection.key_field: key}
+            return list(self._documents(collection).find(wanted, fields, session=session, batch_size=max(1, len(ids))))
 
     def _documents(self, collection: ShardedCollection) -> Collection[RawBSONDocument]:
         return exact(self._client[collection.database][collection.collection])

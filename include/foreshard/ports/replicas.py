@@ -98,6 +98,10 @@ class DocumentReader(Protocol):
         """Those of ``ids`` that exist and carry ``key``."""
         ...
 
+    def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
+        """The identities of those of ``ids`` that exist and carry ``key``."""
+        ...
+
     def indexes(self, collection: ShardedCollection) -> list[dict[str, Any]]: ...
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:

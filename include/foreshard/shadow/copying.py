@@ -2,7 +2,8 @@
 
 The source is read after ``floor``'s cluster time, so what is read covers every change up to the floor; later changes come
 through the topic with later versions. What differs is written with the floor's version: a change that was applied meanwhile is
-newer and stands. Documents that the source lacks become tombstones of that version.
+newer and stands. Documents that the source lacks become tombstones of that version. What was written is then looked for at the
+source once more, since a change of a document's key leaves no trace where the document is not yet.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foreshard.consistency.versions import Version
+from foreshard.consistency.versions import Version, version_of_write
 from foreshard.model import ConflictPolicy, ShardedCollection
 from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
 from foreshard.ports.replication import ReplicationRecord, Shadow
@@ -117,11 +118,34 @@ class Copier:
                 yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
 
     def _write(self, collection: ShardedCollection, floor: Version, documents: Documents) -> int:
+        """Write, then take back what has left the key since it was read; return how many were written."""
+        if not documents:
+            return 0
+        written = self._put(collection, floor, documents)
+        bodies: Documents = {identity: (i, None) for identity, (i, body) in documents.items() if body is not None}
+        if self._left(collection, bodies):
+            shadow = self._shadow
+            now = version_of_write(shadow.source, shadow.epoch, *self._source.tick())
+            self._put(collection, now, self._left(collection, bodies))
+        return written
+
+    def _left(self, collection: ShardedCollection, documents: Documents) -> Documents:
+        """Those that are not at the source under this key.
+
+        Where a document changed its key between reading and writing, that change may have been applied already, when there was
+        nothing here to take away, and so have left no tombstone.
+        """
+        if not documents:
+            return {}
+        present = self._source.present(collection, self._shadow.key, [i for i, _ in documents.values()])
+        return {identity: document for identity, document in documents.items() if identity not in present}
+
+    def _put(self, collection: ShardedCollection, version: Version, documents: Documents) -> int:
         if not documents:
             return 0
         shadow, namespace = self._shadow, collection.namespace
         records = [
-            ReplicationRecord(namespace, document_id, identity, shadow.key, shadow.source, floor, body)
+            ReplicationRecord(namespace, document_id, identity, shadow.key, shadow.source, version, body)
             for identity, (document_id, body) in documents.items()
         ]
         decider = Decider(records, {shadow.key: shadow}, self._policies, self._conflicts, heed_floors=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as with_
 
 from foreshard.consistency.clock import HybridTime
 from foreshard.consistency.reconcile import UNREAD, Copy, Replica
 from foreshard.consistency.vectors import VersionVector
-from foreshard.consistency.versions import Version
+from foreshard.consistency.versions import COUNTER_EPOCH, Version, version_of_write
 from foreshard.model import ConflictPolicy
 from foreshard.ports.replicas import Standing
 from foreshard.ports.replication import ReplicationRecord, Shadow, ShadowState
@@ -53,10 +54,13 @@ class MemoryReplica:
     conflicts: Kept = field(default_factory=Kept)
 
     def take(self, records, shadows) -> None:
-        """One batch, as an adapter would write it: the shown document stands apart and is read only when it's asked for."""
-        here = {s.key: s for s in shadows}
-        decider = Decider(records, here, {NAMESPACE: self.policy}, self.conflicts)
-        for write in decider(dict(self.standing), lambda identity: self.documents.get(identity, (None, None))[1]):
+        """One batch of records, as the applier gives it."""
+        self.write("apply", {}, (), Decider(records, {s.key: s for s in shadows}, {NAMESPACE: self.policy}, self.conflicts))
+
+    def write(self, role, rounds, identities, decide) -> int:
+        """As an adapter would write it: the shown document stands apart and is read only when it's asked for."""
+        writes = decide(dict(self.standing), lambda identity: self.documents.get(identity, (None, None))[1])
+        for write in writes:
             shown = write.replica.shown
             if write.shown_changed and write.key is not None:
                 self.documents.pop(write.identity, None)
@@ -64,3 +68,66 @@ class MemoryReplica:
                     self.documents[write.identity] = (write.key, shown.body)
             unread = with_(shown, body=None if shown.deleted else UNREAD)
             self.standing[write.identity] = Standing(write.key, Replica(unread, write.replica.siblings))
+        return len(writes)
+
+
+class MemoryReader:
+    """Reads ``documents``, number → (key, body)."""
+
+    documents: dict[int, tuple[str, bytes]]
+
+    def copy_indexes_from(self, other, collection) -> None:
+        pass
+
+    def scan(self, collection, key, batch):
+        yield self.fetch(collection, key, list(self.documents))
+
+    def fetch(self, collection, key, ids):
+        return {b"%d" % i: (i, self.documents[i][1]) for i in ids if i in self.documents and self.documents[i][0] == key}
+
+    def present(self, collection, key, ids):
+        return frozenset(self.fetch(collection, key, ids))
+
+
+class MemoryTarget(MemoryReader):
+    """A replica's documents, as a comparison reads them."""
+
+    def __init__(self, replica: MemoryReplica) -> None:
+        self._replica = replica
+
+    @property
+    def documents(self):
+        return {int(identity): document for identity, document in self._replica.documents.items()}
+
+
+class MemoryPrimary(MemoryReader):
+    """A source with a clock of its own, and the records of what the app does to it; the key ``k`` is captured."""
+
+    def __init__(self) -> None:
+        self.documents = {}
+        self.records: list[ReplicationRecord] = []
+        self.after_scan: Callable[[], None] = lambda: None
+        self._time = 0
+
+    def tick(self) -> tuple[int, int]:
+        self._time += 1
+        return COUNTER_EPOCH + self._time, 0
+
+    def scan(self, collection, key, batch):
+        for found in super().scan(collection, key, batch):
+            self.after_scan()
+            yield found
+
+    def put(self, document: int, key: str, body: bytes) -> None:
+        """Replace the document."""
+        self.documents[document] = (key, body)
+        self._record(document, key if key == "k" else None, body, rekeyed=True)
+
+    def delete(self, document: int) -> None:
+        del self.documents[document]
+        self._record(document, None, None, rekeyed=False)
+
+    def _record(self, document, key, body, rekeyed) -> None:
+        version = version_of_write("alpha", 1 if key else 0, *self.tick())
+        shown = body if key else None
+        self.records.append(ReplicationRecord(NAMESPACE, document, b"%d" % document, key, "alpha", version, shown, rekeyed))
