@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.cli.main import cli
+from foreshard.cli.group import cli
 from foreshard.model import PartitionState
 
 GOOD = """

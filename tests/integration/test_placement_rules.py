@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from foreshard.cli.main import cli
+from foreshard.cli.group import cli
 from foreshard.errors import PlacementRuleBroken, UnknownPartition, UnknownRule, UnusableRule
 from foreshard.model import (
     DefaultRule,

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from tests.integration.shadow_stage import lay_out, make_wiring, settings_environment
 
 from foreshard.adapters.version_documents import identity_of
-from foreshard.cli.main import cli
+from foreshard.cli.group import cli
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import UnknownPartition, UnknownShadow
 from foreshard.ports.replication import ReplicationRecord

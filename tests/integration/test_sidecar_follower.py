@@ -27,6 +27,7 @@ from foreshard.model import (
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar.follower import Follower
+from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import RouteService
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import free_port
@@ -60,7 +61,8 @@ class Control:
 
     def another(self) -> Follower:
         feed = ControlFeed(self.database)
-        return Follower(self.service, self.routing, self.registry, self.loads, feed, self.file, "tested")
+        self.saved = SavedCopy(self.service, self.file)
+        return Follower(self.service, self.routing, self.registry, self.loads, feed, self.saved, "tested")
 
     def register(self) -> None:
         places = [Location("here", 0, 0), Location("there", 10, 10)]
@@ -226,7 +228,7 @@ def test_the_saved_table_serves_a_sidecar_that_starts_without_the_database(contr
     control.follower.stop()
     gone = MongoClient("mongodb://127.0.0.1:1/", serverSelectionTimeoutMS=100)
     alone = Control(gone, "nowhere", control.file.path.parent.parent)
-    assert alone.follower.load_saved()
+    assert alone.saved.load()
     alone.follower.start()
     until(alone.follower.first_try.is_set)
     assert not alone.service.connected

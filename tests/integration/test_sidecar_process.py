@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.cli.main import cli
+from foreshard.cli.group import cli
 from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
 from foreshard.stack.process import free_port
 

@@ -121,7 +121,7 @@ def test_every_mounted_file_of_the_project_exists(written: dict[str, Any]) -> No
 
 
 def test_foreshards_own_processes_run_commands_that_exist(written: dict[str, Any]) -> None:
-    from foreshard.cli.main import cli
+    from foreshard.cli.group import cli
 
     own = {name: s["command"] for name, s in written["services"].items() if s.get("entrypoint") == ["foreshard"]}
     assert set(own) == {"sidecar", "applier", "load-reporter", "exporter"}

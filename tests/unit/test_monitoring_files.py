@@ -238,7 +238,7 @@ def test_a_command_that_an_alert_names_exists() -> None:
 
     import click
 
-    from foreshard.cli.main import COMMANDS
+    from foreshard.cli.group import COMMANDS
 
     problems = []
     for rule in alerts():

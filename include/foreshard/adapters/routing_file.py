@@ -15,7 +15,6 @@ import fcntl
 import logging
 import mmap
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -209,6 +208,8 @@ def stamp(folder: Path) -> int:
 
 def random_seeds() -> Iterator[int]:
     """Seeds that nobody can know beforehand."""
+    import secrets  # only who packs needs it
+
     while True:
         yield secrets.randbits(64)
 

@@ -1,62 +1,23 @@
-"""The ``foreshard`` command: one group, each subcommand in a file of its own, imported only when it is called."""
+"""The ``foreshard`` command. A restart of the sidecar takes the short way past everything else."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 
-import click
-
+from foreshard.cli import quick_sidecar
 from foreshard.errors import ForeshardError
-
-COMMANDS = {
-    "applier": "foreshard.cli.applier:applier",
-    "demo": "foreshard.cli.demo:demo",
-    "exporter": "foreshard.cli.exporter:exporter",
-    "forecast": "foreshard.cli.forecast:forecast",
-    "load": "foreshard.cli.load:load",
-    "moves": "foreshard.cli.moves:moves",
-    "observe": "foreshard.cli.observe:observe",
-    "partitions": "foreshard.cli.partitions:partitions",
-    "plan": "foreshard.cli.plan:plan",
-    "replay": "foreshard.cli.replay:replay",
-    "route": "foreshard.cli.route:route",
-    "rules": "foreshard.cli.rules:rules",
-    "shadows": "foreshard.cli.shadows:shadows",
-    "sidecar": "foreshard.cli.sidecar:sidecar",
-    "stack": "foreshard.cli.stack:stack",
-    "table": "foreshard.cli.table:table",
-}
-"""Subcommand → ``module:object``."""
-
-
-class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is asked for, so that ``--help`` and the sidecar start fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every subcommand's name."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one subcommand."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="foreshard")
-def cli() -> None:
-    """Move and copy data before the load arrives."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error of ours is one line on stderr and exit code 1."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=True)
+        if given[:1] == ["sidecar"] and quick_sidecar.started(given[1:]):
+            return
+        from foreshard.cli.group import cli
+
+        cli.main(args=given, standalone_mode=True)
     except ForeshardError as error:
-        click.echo(f"foreshard: {error}", err=True)
+        print(f"foreshard: {error}", file=sys.stderr)
         sys.exit(1)

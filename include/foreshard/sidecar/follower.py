@@ -28,15 +28,14 @@ from foreshard.adapters.mongo_control_feed import (
 from foreshard.errors import ForeshardError, TableGap
 from foreshard.routing.table import apply_changes
 from foreshard.sidecar.live_copy import LiveCopy
-from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import DATABASE, RouteService
 
 if TYPE_CHECKING:
     from foreshard.adapters.mongo_control_feed import ControlFeed
-    from foreshard.adapters.routing_file import RoutingFile
     from foreshard.model import RoutingTable
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import LoadStore, PartitionRegistry
+    from foreshard.sidecar.saved_copy import SavedCopy
     from foreshard.wiring import Wiring
 
 ACKNOWLEDGE_EVERY = 1.0
@@ -48,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """One per sidecar process; ``start`` loads the saved copy and begins to follow."""
+    """One per sidecar process; ``saved`` is what the service answers from before."""
 
     def __init__(
         self,
@@ -57,14 +56,12 @@ class Follower:
         registry: PartitionRegistry,
         loads: LoadStore,
         feed: ControlFeed,
-        file: RoutingFile,
+        saved: SavedCopy,
         sidecar_id: str,
-        *,
-        keeps_file: bool = True,
     ) -> None:
         self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
         self._feed, self._id = feed, sidecar_id
-        self._saved, self._live = SavedCopy(service, file, writes=keeps_file), LiveCopy(file.folder)
+        self._saved, self._live = saved, LiveCopy(saved.folder)
         self._syncing = threading.Lock()
         self._stop = threading.Event()
         self.first_try = threading.Event()
@@ -74,14 +71,9 @@ class Follower:
         self._named: frozenset[str] = frozenset()
 
     @classmethod
-    def build(cls, service: RouteService, wiring: Wiring, sidecar_id: str, *, keeps_file: bool = True) -> Follower:
-        """The follower of the wiring's control database; ``keeps_file``: it is the one of its folder that saves the table."""
-        stores = (wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, wiring.routing_file)
-        return cls(service, *stores, sidecar_id, keeps_file=keeps_file)
-
-    def load_saved(self) -> bool:
-        """Answer from the saved copy, where there is a whole one."""
-        return self._saved.load()
+    def build(cls, service: RouteService, saved: SavedCopy, wiring: Wiring, sidecar_id: str) -> Follower:
+        """The follower of the wiring's control database."""
+        return cls(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, saved, sidecar_id)
 
     def start(self) -> None:
         """Begin to follow."""

@@ -9,45 +9,44 @@ from contextlib import suppress
 from pathlib import Path
 
 from foreshard.errors import ConfigurationError, PortInUse
-from foreshard.settings import SidecarSettings
+from foreshard.sidecar.essentials import Essentials
 
 BACKLOG = 2048
 
 
-def listeners(settings: SidecarSettings, number: int) -> list[list[socket.socket]]:
-    """For each of ``number`` workers, the sockets that it accepts from.
+def listeners(said: Essentials) -> list[list[socket.socket]]:
+    """For each worker, the sockets that it accepts from. The first one's listen already, the others' when they are ready.
 
     Workers have a TCP socket each, among which the kernel spreads connections, and share the Unix socket.
     Raise :class:`PortInUse` or :class:`ConfigurationError`.
     """
-    first = _tcp(settings, settings.port, shared=False)
+    first = _tcp(said, said.port, shared=False)
     port = first.getsockname()[1]
-    if number == 1:
+    if said.workers == 1:
         tcp = [first]
     else:
         first.close()  # it has shown that nobody else listens there
-        tcp = [_tcp(settings, port, shared=True) for _ in range(number)]
-    for one in tcp:
-        one.listen(BACKLOG)
-    local = [unix_listener(settings.socket)] if settings.socket else []
+        tcp = [_tcp(said, port, shared=True) for _ in range(said.workers)]
+    tcp[0].listen(BACKLOG)
+    local = [unix_listener(Path(said.socket))] if said.socket else []
     return [[one, *local] for one in tcp]
 
 
-def _tcp(settings: SidecarSettings, port: int, *, shared: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _tcp(said: Essentials, port: int, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in said.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        listener.bind((settings.host, port))
+        listener.bind((said.host, port))
         if not shared:
             listener.listen(BACKLOG)  # two that only bind would both get the port
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUse("sidecar", port) from error
-        problem = f"can't listen on {settings.host}:{port} ({error.strerror or error})"
+        problem = f"can't listen on {said.host}:{port} ({error.strerror or error})"
         raise ConfigurationError("FORESHARD_SIDECAR__HOST", problem, "choose an address of this machine") from error
     return listener
 

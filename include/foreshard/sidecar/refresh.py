@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pymongo.errors import PyMongoError
-
+from foreshard.errors import Unreachable
 from foreshard.sidecar.problems import Problem
 
 TIMEOUT = 1.5
@@ -29,7 +28,9 @@ class Refresher:
             self._waiting.add_done_callback(_retrieve)
         try:
             return await asyncio.wait_for(asyncio.shield(self._waiting), self._timeout)
-        except (TimeoutError, PyMongoError) as error:
+        except Exception as error:
+            if not _unanswered(error):
+                raise
             detail = f"the control database does not answer ({type(error).__name__}); answers come from the table as it was"
             raise Problem(503, "refresh-failed", "the table could not be refreshed", detail) from error
 
@@ -48,3 +49,12 @@ def _retrieve(task: asyncio.Task[int]) -> None:
     """Nobody may be left to see the error of a read that took too long."""
     if not task.cancelled():
         task.exception()
+
+
+def _unanswered(error: Exception) -> bool:
+    """Whether it says that the control database does not answer."""
+    if isinstance(error, TimeoutError | Unreachable):
+        return True
+    from pymongo.errors import PyMongoError  # imported long before it can be raised; a start does without
+
+    return isinstance(error, PyMongoError)

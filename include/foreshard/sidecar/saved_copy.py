@@ -44,6 +44,11 @@ class SavedCopy:
         self._saved_at = self._confirmed_at = float("-inf")
         self._compaction: subprocess.Popen[bytes] | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where the copy lies."""
+        return self._file.folder
+
     def load(self) -> bool:
         """Answer from the copy, where there is a whole one."""
         saved = self._file.load()

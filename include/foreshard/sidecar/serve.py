@@ -1,10 +1,13 @@
-"""Runs the sidecar: a supervisor, and in each worker the follower's thread and one event loop (uvloop) that answers."""
+"""Runs the sidecar: a supervisor, and in each worker the follower's thread and one event loop (uvloop) that answers.
+
+A start answers from the saved table as soon as it can: what it does without then is imported afterwards
+(:mod:`foreshard.sidecar.background`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import resource
@@ -14,29 +17,32 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import uvloop
 
+from foreshard.adapters.routing_file import RoutingFile
+from foreshard.sidecar.background import Background, Read, follower_of, import_the_rest
 from foreshard.sidecar.board import Board
 from foreshard.sidecar.connections import Connections
 from foreshard.sidecar.endpoints import Endpoints
+from foreshard.sidecar.essentials import Essentials
 from foreshard.sidecar.figures import Figures
-from foreshard.sidecar.follower import Follower
 from foreshard.sidecar.listening import BACKLOG, listeners
 from foreshard.sidecar.metrics import SidecarMetrics
 from foreshard.sidecar.protocol import SidecarProtocol
 from foreshard.sidecar.refresh import Refresher
+from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import RouteService
 from foreshard.sidecar.workers import Supervisor
-from foreshard.wiring import Wiring
 
 PATIENCE_SECONDS = 2.0
 """How long the start waits for the control database where there is no saved table."""
 SWITCH_SECONDS = 0.0005
 """How long the follower's thread may hold up an answer."""
+UNDISTURBED_SECONDS = 0.1
+"""After a start from the saved table, until anything is imported beside the answers."""
 SHOW_EVERY = 0.5
-NEEDED_BY_WORKERS = tuple(f"foreshard.adapters.mongo_{name}" for name in ("registry", "routing", "load", "control_feed"))
-"""Imported before workers are forked, so that one that replaces another need not."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +52,7 @@ class Worker:
     """One process that answers, as its parts; ``number`` 0 keeps the saved table, the others map what it saves."""
 
     service: RouteService
-    follower: Follower
+    background: Background
     endpoints: Endpoints
     loaded: bool
     refresher: Refresher
@@ -54,19 +60,20 @@ class Worker:
     board: Board | None = None
 
     @classmethod
-    def build(cls, wiring: Wiring, sidecar_id: str, number: int = 0, board: Board | None = None) -> Worker:
+    def build(cls, said: Essentials, read: Read, sidecar_id: str, number: int = 0, board: Board | None = None) -> Worker:
         """The parts, with the saved table loaded."""
-        service = RouteService.from_settings(wiring.settings)
-        follower = Follower.build(service, wiring, sidecar_id, keeps_file=number == 0)
-        loaded = follower.load_saved()
-        figures = Figures(len(wiring.routing_file.refused))
+        service, file = RouteService.of(said), RoutingFile(said.routing_folder)
+        saved = SavedCopy(service, file, writes=number == 0)
+        loaded = saved.load()
+        background = Background(lambda: follower_of(service, saved, read, sidecar_id))
+        figures = Figures(len(file.refused))
         before = board.read(number) if board else None
         if before is not None:
             figures.add(before["figures"])  # a worker that replaces another one counts on
         others = (lambda: tuple(board.others(number))) if board else tuple
         metrics = SidecarMetrics(service, figures, others)
-        refresher = Refresher(follower.sync)
-        return cls(service, follower, Endpoints(service, metrics, refresher), loaded, refresher, number, board)
+        refresher = Refresher(background.sync)
+        return cls(service, background, Endpoints(service, metrics, refresher), loaded, refresher, number, board)
 
     async def run(self, sockets: Sequence[socket.socket], life: int) -> None:
         """Answer until SIGTERM or SIGINT, or until ``life`` ends."""
@@ -75,13 +82,14 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_reader(life, stop.set)
-        self.follower.start()
         if not self.loaded:
-            await asyncio.to_thread(self.follower.first_try.wait, PATIENCE_SECONDS)
+            self.background.start()
+            await asyncio.to_thread(self.background.first_try, PATIENCE_SECONDS)
         connections = Connections(self.endpoints)
         tasks = [loop.create_task(connections.sweep()), loop.create_task(self._show())]
         servers = [await self._listen(one, connections) for one in sockets]
-        gc.freeze()
+        if self.loaded:
+            tasks.append(loop.create_task(self._follow()))
         await stop.wait()
         loop.remove_reader(life)
         for server in servers:
@@ -89,7 +97,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await connections.leave()
-        await asyncio.to_thread(self.follower.stop)
+        await asyncio.to_thread(self.background.stop)
         self.refresher.close()
 
     @staticmethod
@@ -100,6 +108,11 @@ class Worker:
             return await loop.create_unix_server(protocol, sock=one, backlog=BACKLOG)
         return await loop.create_server(protocol, sock=one, backlog=BACKLOG)
 
+    async def _follow(self) -> None:
+        """Follow, after those were answered who have waited for the start."""
+        await asyncio.sleep(UNDISTURBED_SECONDS)
+        self.background.start()
+
     async def _show(self) -> None:
         """Keep the figures where the other workers see them."""
         while self.board is not None:
@@ -107,30 +120,28 @@ class Worker:
             await asyncio.sleep(SHOW_EVERY)
 
 
-def serve(wiring: Wiring) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    settings = wiring.settings.sidecar
+def serve(said: Essentials, read: Read) -> bool:
+    """Serve until SIGTERM or SIGINT; ``read`` gives the settings. True: what is said is not what they say; start anew."""
+    gc.disable()  # until everything is imported: nothing of that is garbage
     more_files()
-    sockets = listeners(settings, settings.workers)
+    sockets = listeners(said)
     host, port = sockets[0][0].getsockname()[:2]
     name = f"{socket.gethostname()}:{port}"
-    beside = f" and {settings.socket}" if settings.socket else ""
-    log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, beside, os.getpid(), settings.workers)
+    beside = f" and {said.socket}" if said.socket else ""
+    log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, beside, os.getpid(), said.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
+    board = Board(said.workers)
+
+    def work(number: int, life: int) -> None:
+        worker = Worker.build(said, read, name if number == 0 else f"{name}/{number}", number, board)
+        _run(worker, sockets[number], life)
+
+    gc.freeze()
     try:
-        board = Board(settings.workers)
-
-        def work(number: int, life: int) -> None:
-            worker = Worker.build(wiring, name if number == 0 else f"{name}/{number}", number, board)
-            _run(worker, sockets[number], life)
-
-        for module in NEEDED_BY_WORKERS:
-            importlib.import_module(module)
-        gc.freeze()
-        Supervisor(settings.workers, work).run()
+        return Supervisor(said.workers, work, import_the_rest).run()
     finally:
-        if settings.socket:
-            settings.socket.unlink(missing_ok=True)
+        if said.socket:
+            Path(said.socket).unlink(missing_ok=True)
 
 
 def _run(worker: Worker, sockets: Sequence[socket.socket], life: int) -> None:

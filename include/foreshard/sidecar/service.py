@@ -23,7 +23,7 @@ from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook, LoadRules, Pressure
 from foreshard.routing.simple import SimpleRoutes, Target, simple_routes
 from foreshard.routing.table import locate
-from foreshard.settings import Settings
+from foreshard.sidecar.essentials import Essentials
 from foreshard.sidecar.problems import NoTableYet
 
 FILE, DATABASE = "file", "control database"
@@ -81,12 +81,10 @@ class RouteService:
         self._changes = 0
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> RouteService:
+    def of(cls, said: Essentials) -> RouteService:
         """A service with the settings' marks, costs and limits."""
-        sidecar, kinds = settings.sidecar, settings.observe.request_types
-        costs = Costs(kinds["read"].weight if "read" in kinds else 1.0, kinds["write"].weight if "write" in kinds else 2.0)
-        rules = LoadRules(sidecar.room_mark, sidecar.load_expiry.total_seconds(), sidecar.load_time_scale)
-        return cls(rules, costs, settings.shadow.maximum_staleness.total_seconds(), sidecar.home_location)
+        rules = LoadRules(said.room_mark, said.load_expiry, said.load_time_scale)
+        return cls(rules, Costs(said.read_cost, said.write_cost), said.default_staleness, said.home_location)
 
     # what other threads install
 

@@ -1,8 +1,11 @@
 """Keeps the worker processes of a sidecar running: forks them, replaces one that dies, and ends them together.
 
-The supervisor has everything imported and holds the listening sockets. So one that dies is replaced within milliseconds, by a
-process that needs only the saved table, and whoever connects meanwhile waits instead of being refused. One that keeps dying is
-replaced after growing pauses.
+The supervisor has imported what answers need and holds the listening sockets. So one that dies is replaced within milliseconds,
+by a process that needs only the saved table, and whoever connects meanwhile waits instead of being refused. One that keeps
+dying is replaced after growing pauses.
+
+The first one is forked at once; the others when the supervisor has imported what they all import sooner or later, so that they
+share that memory.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ LOOK_SECONDS = 0.5
 END_SECONDS = 10.0
 """How long the workers may take to end before they are killed."""
 
+START_ANEW = 75
+"""The exit code of a worker that asks for a new start of everything."""
+
 Work = Callable[[int, int], None]
 """Does a worker's work: its number, and a file descriptor that ends when the supervisor does."""
 
@@ -29,21 +35,28 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT. Use it before any thread is started."""
+    """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT. Use it before any thread is started.
 
-    def __init__(self, number: int, work: Work) -> None:
-        self._number, self._work = number, work
+    ``prepare`` is called between the first one's start and the others'.
+    """
+
+    def __init__(self, number: int, work: Work, prepare: Callable[[], None] = lambda: None) -> None:
+        self._number, self._work, self._prepare = number, work, prepare
+        self._anew = False
         self._pids: dict[int, tuple[int, float]] = {}
         self._waiting: dict[int, float] = {}
         self._pauses = [0.0] * number
         self._life, self._hold = os.pipe()
 
-    def run(self) -> None:
-        """Return when all workers have ended."""
+    def run(self) -> bool:
+        """Return when all workers have ended; True where one of them asks for a new start of everything."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for number in range(self._number):
+        self._start(0)
+        if self._number > 1:
+            self._prepare()
+        for number in range(1, self._number):
             self._start(number)
-        while True:
+        while not self._anew:
             found = signal.sigtimedwait(SIGNALS, self._patience())
             if found is not None and found.si_signo != signal.SIGCHLD:
                 break
@@ -51,6 +64,7 @@ class Supervisor:
             for number in [n for n, at in self._waiting.items() if time.monotonic() >= at]:
                 self._start(number)
         self._end()
+        return self._anew
 
     def _patience(self) -> float:
         """Seconds until a worker is due to be replaced, at most ``LOOK_SECONDS``."""
@@ -79,6 +93,7 @@ class Supervisor:
     def _reap(self) -> None:
         for pid, status in self._ended():
             number, began = self._pids.pop(pid)
+            self._anew = self._anew or status == START_ANEW
             now = time.monotonic()
             pause = 0.0 if now - began >= STEADY_SECONDS else self._pauses[number]
             self._pauses[number] = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)

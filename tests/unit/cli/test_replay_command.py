@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from foreshard.cli.main import cli
+from foreshard.cli.group import cli
 from foreshard.errors import ConfigurationError, CorruptLog, ForeshardError, UnusableCapacity
 
 COLUMNS = ["timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"]

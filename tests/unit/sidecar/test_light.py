@@ -1,33 +1,80 @@
-"""What a sidecar imports, and what addresses show."""
+"""What a sidecar imports, and when; and what addresses show."""
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
+from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 
+from foreshard.adapters.routing_file import RoutingFile, SavedRouting
 from foreshard.routing.address import public_uri
+from foreshard.settings import Settings
+from foreshard.sidecar.essentials import Essentials, remember
+from foreshard.stack.process import free_port
 
 HEAVY = (
     "pandas", "numpy", "scipy", "prophet", "great_expectations",
     "airflow", "pyarrow", "confluent_kafka", "rich", "starlette", "uvicorn",
 )  # fmt: skip
+LATER = ("pymongo", "bson", "pydantic", "pydantic_settings", "prometheus_client", "click", "typer", "httpx", "rich")
+"""What a restarted sidecar imports after it answers, if ever."""
+
+ANSWERS_ONLY = f"""
+import sys
+from foreshard.cli.main import main
+from foreshard.sidecar.background import Background
+Background.start = lambda self: None
+Background.stop = lambda self: print([name for name in {(*HEAVY, *LATER)!r} if name in sys.modules], flush=True)
+main()
+"""
+"""The command, without what it does in the background; at its end it prints what it has imported."""
 
 
-@pytest.mark.parametrize("module", ["foreshard.sidecar.serve", "foreshard.cli.sidecar"])
-def test_starting_the_sidecar_imports_nothing_heavy(module):
+def test_a_sidecar_imports_nothing_heavy():
     code = f"""
 import sys
-import {module}
-from foreshard.settings import Settings
-from foreshard.wiring import Wiring
+from foreshard.sidecar.background import import_the_rest
 from foreshard.sidecar.serve import Worker
-Worker.build(Wiring(Settings()), "test")
+import_the_rest()
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout.strip(), run.returncode) == ("[]", 0), run.stderr
+
+
+def test_a_restarted_sidecar_answers_before_it_imports_the_driver_and_the_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORESHARD_DATA_DIR", str(tmp_path))
+    RoutingFile(tmp_path / "routing").save(SavedRouting("one", table_as("rows"), PARTITIONS, LOCATIONS, NOW))
+    remember(Essentials.of(Settings.load()))
+    port = free_port()
+    command = [sys.executable, "-c", ANSWERS_ONLY, "sidecar", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert answer(process, f"http://127.0.0.1:{port}/v1/route/plain?op=write")["partition"] == "sf-1"
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (out.strip(), process.returncode) == ("[]", 0), errors
+
+
+def answer(process: subprocess.Popen[str], url: str) -> dict:
+    """What a server that is just starting answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310
+                return json.load(response)
+        except OSError:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
