@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
@@ -29,14 +29,16 @@ from rich.console import Console
 from rich.table import Table
 
 from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
+from foreshard.adapters.live_routing import LiveRoutingFile
+from foreshard.adapters.mongo_load import MongoLoadStore
 from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.client import AsyncRoutedClient, RoutedClient
+from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client.connections import Connections
 from foreshard.client.records import Request
 from foreshard.client.sidecar_routes import SidecarRoutes
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
-from foreshard.settings import CollectionSetting, Settings
+from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.settings import CollectionSetting, Settings, ShadowSettings, SidecarSettings
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
@@ -44,9 +46,10 @@ from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_un
 GOAL = 1.15
 DOCUMENTS = 2_000
 AT_ONCE, WARM_UP = 20, 10
-PLAIN, ROUTED, RECORDED, MEASURED, ASKING = (
+PLAIN, ROUTED, SHADOWED, RECORDED, MEASURED, ASKING = (
     "pymongo",
     "routed, in process",
+    "routed, keys with near shadows",
     "routed, with access records",
     "routed, with records and costs",
     "routed, by HTTP (kept 0.5 s)",
@@ -80,6 +83,8 @@ def stage(keys: int) -> Iterator[Stage]:
             control_uri=control.uri,
             collections=(CollectionSetting(database="app", collection="things", key_field="k"),),
             data_dir=folder / "data",
+            shadow=ShadowSettings(maximum_staleness=timedelta(hours=1)),
+            sidecar=SidecarSettings(load_expiry=timedelta(hours=1)),
             user_key="s" * 32,
             kafka_bootstrap=f"127.0.0.1:{kafka.port}",
         )
@@ -87,23 +92,39 @@ def stage(keys: int) -> Iterator[Stage]:
         spec, url = sidecar(settings, folder)
         cleanup.callback(stop, spec.pid_path)
         wait_until_ready("sidecar", url, lambda: ready(url), spec, patience=120)
-        while not (settings.data_dir / "routing" / "table.frt").exists():
+        while not saved(settings.data_dir / "routing"):
             time.sleep(0.05)
         yield Stage(settings, url, alpha.uri, settings.kafka_bootstrap)
 
 
+def saved(folder: Path) -> bool:
+    """Whether the sidecar has written down the table, and what it knows of the shadows."""
+    try:
+        return (folder / "table.frt").exists() and len(LiveRoutingFile(folder).read().caught_up_at) == DOCUMENTS
+    except OSError:
+        return False
+
+
 def publish(settings: Settings, alpha: Mongod, keys: int) -> None:
-    """Documents on the partition, and the table that says so."""
+    """Documents on the partition, and the table that says so: ``key N`` has one copy, ``twin N`` a fresh shadow as near by (on
+    the same server, under another address), so that each read of it is a choice between two."""
     with MongoClient(alpha.uri) as client:
         things = client["app"]["things"]
-        things.insert_many({"_id": n, "k": f"key {n}", "text": "x" * 200} for n in range(DOCUMENTS))
+        names = [f"{kind} {n}" for kind in ("key", "twin") for n in range(DOCUMENTS)]
+        things.insert_many({"_id": number, "k": name, "text": "x" * 200} for number, name in enumerate(names))
         things.create_index("k")
     with MongoClient(settings.control_uri.get_secret_value(), tz_aware=True) as client:
         database = client[settings.control_database]
-        home = [Location("Home", 37.0, -122.0)]
-        MongoPartitionRegistry(database).register([Partition("alpha", "Home", 1e6, alpha.uri)], home)
+        home, now = [Location("Home", 37.0, -122.0)], datetime.now(UTC)
+        two = [Partition("alpha", "Home", 1e6, alpha.uri), Partition("beta", "Home", 1e6, f"{alpha.uri}&appName=beta")]
+        MongoPartitionRegistry(database).register(two, home)
+        MongoLoadStore(database).report([PartitionLoad(one.partition_id, 2e5, True, now, 0.2) for one in two])
+        twins = [f"twin {n}" for n in range(DOCUMENTS)]
+        shadow = {"target": "beta", "state": "live", "caught_up_at": now}
+        database["shadows"].insert_many({"_id": f"{twin} beta", "key": twin, **shadow} for twin in twins)
         placements = {f"key {n}": Placement(f"key {n}", "alpha") for n in range(keys)}
-        table = RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC))
+        placements |= {twin: Placement(twin, "alpha", ("beta",)) for twin in twins}
+        table = RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), now)
         MongoRoutingStore(database).initialise(table)
 
 
@@ -157,7 +178,7 @@ def interleaved(clients: dict[str, Ask], rounds: int) -> dict[str, Taken]:
                 ended = time.perf_counter_ns()
                 if turn >= WARM_UP:
                     taken[name].add(ended - begun, time.thread_time_ns() - cpu)
-                if found["k"] != key:
+                if found["k"].split()[1:] != key.split()[1:]:
                     raise RuntimeError(f"{name} answered {found!r} for {key!r}")
     return taken
 
@@ -177,11 +198,11 @@ def synchronous(on: Stage, rounds: int) -> dict[str, Taken]:
         asking = cleanup.enter_context(
             RoutedClient(SidecarRoutes(on.url), connections, on.settings.sharded_collections, request=Request(location="Home"))
         )
-        from foreshard.client import ClientOptions
-
+        plain_keys = routed(access_records=False)
         clients: dict[str, Ask] = {
             PLAIN: lambda key: plain.find_one({"k": key}),
-            ROUTED: routed(access_records=False),
+            ROUTED: plain_keys,
+            SHADOWED: lambda key: plain_keys(f"twin{key[3:]}"),
             RECORDED: routed(user="rider 17"),
             MEASURED: routed(user="rider 17", options=ClientOptions(measure_cost=True)),
             ASKING: lambda key: asking["app"]["things"].find_one({"k": key}),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.optimize import linprog
@@ -20,6 +21,7 @@ from foreshard.routing.decide import decide
 from foreshard.routing.decision import RouteRequest, Surroundings
 from foreshard.routing.distance import Distances
 from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.routing.near import NearChoice, near_choice
 
 STEP = 0.25
 START = 1_700_000_000.0
@@ -46,6 +48,38 @@ def by_decision(
     if made.relieved is not None:
         book.relieved(made.relieved)
     return made.partition
+
+
+class Prepared:
+    """The decision as an app's client makes it: choices among near copies that have room are prepared for a step's time, and
+    what they send counts as load only after it."""
+
+    def __init__(self) -> None:
+        self._choices: WeakKeyDictionary[LoadBook, tuple[float, dict[tuple[str, str | None], NearChoice | None]]]
+        self._choices = WeakKeyDictionary()
+
+    def __call__(
+        self, request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+    ) -> str:
+        """The copy."""
+        if not placement.shadows:
+            return by_decision(request, placement, around, book, now, random)
+        asked = (placement.key, request.location)
+        choices = self._standing(book, now)
+        if asked not in choices:
+            choices[asked] = near_choice(request, placement, around, book, now, dict.fromkeys(around.partitions, ("", "")))
+        choice = choices[asked]
+        taken = choice.take(placement.key, now, random) if choice is not None else None
+        return taken.partition if taken is not None else by_decision(request, placement, around, book, now, random)
+
+    def _standing(self, book: LoadBook, now: float) -> dict[tuple[str, str | None], NearChoice | None]:
+        since, choices = self._choices.get(book, (now, {}))
+        if since != now:
+            for copy in (copy for choice in choices.values() if choice is not None for copy in choice.copies):
+                book.sent(copy.partition, float(copy.sent), now)
+            choices = {}
+        self._choices[book] = (now, choices)
+        return choices
 
 
 def nearest_only(
@@ -75,6 +109,7 @@ def random_of_two(
 
 POLICIES: dict[str, Policy] = {
     "decision": by_decision,
+    "decision, prepared": Prepared(),
     "nearest only": nearest_only,
     "least loaded": least_loaded,
     "random of two": random_of_two,

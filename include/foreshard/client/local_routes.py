@@ -29,13 +29,12 @@ from foreshard.adapters.routing_file import (
 )
 from foreshard.adapters.routing_overlay import read_overlay
 from foreshard.client.local_rules import LONGEST_KEY, LocalRules, check_key
+from foreshard.client.local_view import Target, View
 from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
 from foreshard.errors import CorruptRoutingFile, UnknownPartition, Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
-from foreshard.routing.address import public_uri
 from foreshard.routing.decide import decide
-from foreshard.routing.decision import Decision, RouteRequest, Surroundings
-from foreshard.routing.distance import Distances
+from foreshard.routing.decision import Decision, RouteRequest
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements
 from foreshard.routing.table import locate
@@ -47,38 +46,10 @@ RENEW_EVERY = 0.25
 AVOID_SECONDS = 5.0
 """How long reads leave a partition that this process could not reach, whatever its reporter says."""
 
+COPIES = PRIMARY_MASK | SHADOWED
+"""The bits of a value that say where a key's copies stand."""
+
 log = logging.getLogger(__name__)
-
-
-class _Target:
-    """Where requests of one kind go whose key has its one usable copy on one partition; ``sent`` counts them."""
-
-    __slots__ = ("location", "reason", "sent", "uri")
-
-    def __init__(self, location: str, uri: str, reason: str) -> None:
-        self.location, self.uri, self.reason, self.sent = location, uri, reason, 0
-
-
-class _View:
-    """One table with what surrounds it; replaced as a whole."""
-
-    def __init__(self, saved: SavedRouting, live: LiveRouting, rules: LocalRules) -> None:
-        self.saved, self.table, self.version = saved, saved.table, saved.table.version
-        self.addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in saved.partitions}
-        self.around = Surroundings(
-            {p.partition_id: p for p in saved.partitions},
-            Distances(saved.locations),
-            live.caught_up_at,
-            rules.default_staleness,
-            rules.home_location,
-        )
-        placements = saved.table.placements
-        packed = placements if isinstance(placements, PackedPlacements) else None
-        self.find = packed.find if packed is not None else None
-        self.changed = packed.changed if packed is not None else {}
-        self.names = packed.base.names if packed is not None else ()
-        self.reads: dict[str, _Target] = {}
-        self.writes: dict[str, _Target] = {}
 
 
 class LocalRoutes:
@@ -98,7 +69,7 @@ class LocalRoutes:
         self._book = LoadBook(rules.loads)
         self._live = LiveRouting()
         self._avoided: dict[str, float] = {}
-        self._view: _View | None = None
+        self._view: View | None = None
         self._stamps, self._look_every = (0, 0), look_every
         self._look_at = self._renew_at = float("-inf")
         self._looking, self._booking = threading.Lock(), threading.Lock()
@@ -115,6 +86,8 @@ class LocalRoutes:
             if target is not None:
                 target.sent += 1
                 return Route(key, name, target.location, "primary", epoch, view.version, target.reason, target.uri)
+        elif value and operation is Operation.READ:
+            return self._nearest(view, key, value, wish)
         placement = locate(view.table, key)
         if operation is Operation.READ:
             if placement.shadows:
@@ -155,12 +128,13 @@ class LocalRoutes:
         with self._booking:
             self._avoided[partition] = self._clock() + AVOID_SECONDS
             self._take_in(self._live.loads)
+        self._note_sent()
 
     def close(self) -> None:
         """Forget the files."""
         self._view, self._stamps = None, (0, 0)
 
-    def _current(self) -> _View:
+    def _current(self) -> View:
         if time.monotonic() >= self._look_at:
             self._look(wait=self._view is None)
         view = self._view
@@ -179,12 +153,14 @@ class LocalRoutes:
                 self._renew_at = now + min(RENEW_EVERY, self._look_every * 5)
                 self._note_sent()
             stamps = (stamp(self._folder), self._live_file.stamp())
+            if stamps != self._stamps:
+                self._note_sent()
             if stamps[1] != self._stamps[1] and stamps[1]:
                 self._read_live()
             if stamps[0] != self._stamps[0]:
                 self._read_table()
             elif self._view is not None and stamps[1] != self._stamps[1]:
-                self._view = _View(self._view.saved, self._live, self._rules)
+                self._view = View(self._view.saved, self._live, self._rules)
             self._stamps = stamps
         finally:
             self._looking.release()
@@ -192,7 +168,7 @@ class LocalRoutes:
     def _read_table(self) -> None:
         newer = self._read_changes()
         if newer is not None:
-            self._view = _View(newer, self._live, self._rules)
+            self._view = View(newer, self._live, self._rules)
             return
         for path in (self._folder / name for name in FILES):
             try:
@@ -205,7 +181,7 @@ class LocalRoutes:
             with self._booking:
                 self._book.register({p.partition_id: p.capacity for p in saved.partitions})
                 self._take_in(self._live.loads)
-            self._view = _View(saved, self._live, self._rules)
+            self._view = View(saved, self._live, self._rules)
             return
 
     def _read_changes(self) -> SavedRouting | None:
@@ -248,22 +224,34 @@ class LocalRoutes:
         view = self._view
         if view is None:
             return
-        reads, view.reads, writes, view.writes = view.reads, {}, view.writes, {}
         now = self._clock()
         with self._booking:
-            for targets, cost in ((reads, self._rules.read_cost), (writes, self._rules.write_cost)):
-                for name, target in targets.items():
-                    self._book.sent(name, cost * target.sent, now)
+            for name, cost in view.sent(self._rules.read_cost, self._rules.write_cost):
+                self._book.sent(name, cost, now)
 
-    def _target(self, view: _View, kind: RequestKind, placement: Placement) -> _Target:
+    def _target(self, view: View, kind: RequestKind, placement: Placement) -> Target:
         with self._booking:
             made = decide(RouteRequest(placement.key, kind), placement, view.around, self._book, self._clock(), self._random)
         location, uri = self._address(view, made)
-        target = _Target(location, uri, made.sentence)
+        target = Target(location, uri, made.sentence)
         (view.reads if kind is RequestKind.READ else view.writes)[made.partition] = target
         return target
 
-    def _decided(self, view: _View, placement: Placement, wish: Wish) -> Route:
+    def _nearest(self, view: View, key: str, value: int, wish: Wish) -> Route:
+        """A read of a key with shadows: by the choice that is prepared for its copies, or else decided."""
+        now, copies = self._clock(), value & COPIES
+        try:
+            choice = view.choices[copies, wish]
+        except KeyError:
+            with self._booking:
+                choice = view.near(view.placement(key, value), copies, wish, self._book, now)
+        taken = choice.take(key, now, self._random) if choice is not None else None
+        if taken is None:
+            return self._decided(view, view.placement(key, value), wish)
+        where = (taken.partition, taken.location, taken.role)
+        return Route(key, *where, value >> EPOCH_SHIFT, view.version, taken.reason, taken.address)
+
+    def _decided(self, view: View, placement: Placement, wish: Wish) -> Route:
         request = RouteRequest(placement.key, RequestKind.READ, wish.location, wish.max_staleness)
         now = self._clock()
         with self._booking:
@@ -277,7 +265,7 @@ class LocalRoutes:
         return Route(placement.key, made.partition, location, made.role, made.epoch, view.version, made.sentence, uri)
 
     @staticmethod
-    def _address(view: _View, made: Decision) -> tuple[str, str]:
+    def _address(view: View, made: Decision) -> tuple[str, str]:
         address = view.addresses.get(made.partition)
         if address is None:
             raise UnknownPartition(made.partition, tuple(view.addresses))

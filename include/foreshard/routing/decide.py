@@ -5,7 +5,6 @@ Writes go to the primary copy, always; :mod:`foreshard.routing.reads` chooses am
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 
 from foreshard.model import Placement, RequestKind
@@ -23,7 +22,7 @@ def decide(
     made = _only_copy(placement, book, now) if request.kind is RequestKind.READ else _write(placement, book, now)
     if not request.explain:
         return made
-    return replace(made, copies=ReadChoice(request, placement, around, book, now, random).primary_taken())
+    return made._replace(copies=ReadChoice(request, placement, around, book, now, random).primary_taken())
 
 
 def _write(placement: Placement, book: LoadBook, now: float) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from foreshard.model import Partition, RequestKind
 from foreshard.routing.distance import Distances
@@ -12,8 +12,7 @@ from foreshard.routing.distance import Distances
 PRIMARY, SHADOW = "primary", "shadow"
 
 
-@dataclass(frozen=True, slots=True)
-class RouteRequest:
+class RouteRequest(NamedTuple):
     """``location``: where the access comes from; ``max_staleness``: seconds that a read may be behind (None: the default).
 
     ``explain`` asks for the copies that were weighed.
@@ -39,10 +38,15 @@ class Surroundings:
     caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
     default_staleness: float = 10.0
     home_location: str | None = None
+    known_copies: dict[tuple[str, tuple[str, ...], str | None], Any] = field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
+    """What :func:`foreshard.routing.copies.copies_of` has found out so far."""
 
 
 class CopyView(NamedTuple):
-    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it.
+    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it,
+    ``where`` names it.
 
     ``ms``: the round trip there, ``measured`` or by the great circle of ``km`` (None where unknown); ``cost``: see
     :func:`foreshard.routing.reads.cost_ms`; ``latency_ms``: what its server takes for a read.
@@ -60,10 +64,10 @@ class CopyView(NamedTuple):
     latency_ms: float | None = None
     cost: float = 0.0
     verdict: str = ""
+    where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The copy that a request is sent to; ``code`` and ``sentence`` are the reason, ``copies`` what was weighed (where asked).
 
     ``level``: the mean utilisation of the copies where all were overloaded; ``relieved``: the partition whose read found room

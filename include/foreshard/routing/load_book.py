@@ -74,7 +74,7 @@ class _OwnRate:
         self.at = max(now, self.at)
 
     def rate(self, now: float) -> float:
-        return self.value * math.exp(-max(0.0, now - self.at) / OWN_RATE_SECONDS)
+        return self.value * math.exp((self.at - now) / OWN_RATE_SECONDS) if now > self.at else self.value
 
 
 @dataclass(slots=True)
@@ -145,12 +145,16 @@ class LoadBook:
         if age > self.rules.expiry:
             return Pressure(None, True, entry.admission, age)
         change = (entry.own.rate(now) - entry.own_when_reported) / self.rules.time_scale
-        utilisation = max(0.0, entry.report.load + change) / entry.capacity
-        admission = entry.admission
-        mark = max(self.rules.room_mark, entry.level)
-        if change > 0 and utilisation > mark:
-            admission *= mark / utilisation
+        load, admission = entry.report.load + change, entry.admission
+        utilisation = load / entry.capacity if load > 0.0 else 0.0
+        if change > 0 and utilisation > self.rules.room_mark and utilisation > entry.level:
+            admission *= max(self.rules.room_mark, entry.level) / utilisation
         return Pressure(utilisation, entry.report.reachable, admission, age, entry.report.latency_ms)
+
+    def reachable(self, partition_id: str, now: float) -> bool:
+        """Whether a partition answers, as :meth:`pressure` says it."""
+        entry = self._entries.get(partition_id)
+        return entry is None or entry.report is None or entry.report.reachable or now - entry.reported_at > self.rules.expiry
 
     def capacity(self, partition_id: str) -> float:
         """The registered capacity (cost/s); 1 where a partition is not registered."""

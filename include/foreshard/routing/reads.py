@@ -20,12 +20,11 @@ An unknown load counts as a load at the mark: neither idle nor overloaded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 from foreshard.model import Placement
-from foreshard.routing.decision import PRIMARY, SHADOW, CopyView, Decision, RouteRequest, Surroundings
-from foreshard.routing.distance import MS_PER_KM, RoundTrip
+from foreshard.routing.copies import Copy, copies_of
+from foreshard.routing.decision import PRIMARY, CopyView, Decision, RouteRequest, Surroundings
 from foreshard.routing.load_book import LoadBook
 
 SERVICE_MS = 2.0
@@ -33,8 +32,6 @@ HIGHEST_UTILISATION = 0.95
 NEAR_EQUAL_MS = 0.25
 TILT = 0.5
 LEAST_CHANCE = 0.05
-FAR = RoundTrip(MS_PER_KM * 20_100.0, False, None)
-"""Farther than any place on Earth: the way to a partition whose location is unknown."""
 
 
 def cost_ms(round_trip_ms: float, utilisation: float, latency_ms: float | None = None) -> float:
@@ -43,8 +40,18 @@ def cost_ms(round_trip_ms: float, utilisation: float, latency_ms: float | None =
     return round_trip_ms + max(SERVICE_MS * busy / (1.0 - busy), latency_ms or 0.0)
 
 
+def chance_of(one: float | None, other: float | None, mark: float) -> float:
+    """The chance of the first of two near-equals, by their utilisations."""
+    difference = (mark if other is None else other) - (mark if one is None else one)
+    return min(1.0 - LEAST_CHANCE, max(LEAST_CHANCE, 0.5 + TILT * difference))
+
+
 class ReadChoice:
-    """The choice for one read; every copy gets a verdict, so that the decision can be explained."""
+    """The choice for one read. Only what the choice needs is looked at, unless it has to be explained: then every copy."""
+
+    __slots__ = (
+        "_around", "_book", "_copies", "_limit", "_mark", "_now", "_placement", "_random", "_request", "_strict", "_verdicts"
+    )  # fmt: skip
 
     def __init__(
         self, request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
@@ -54,76 +61,79 @@ class ReadChoice:
         self._mark = book.rules.room_mark
         self._strict = request.max_staleness is not None
         self._limit = around.default_staleness if request.max_staleness is None else request.max_staleness
-        self._origin, self._note = self._place()
-        self._copies = {
-            name: self._view(name)
-            for name in (placement.primary, *placement.shadows)
-            if name == placement.primary or name in around.partitions
-        }
+        self._copies = copies_of(placement, request.location, around)
         self._verdicts: dict[str, str] = {}
 
     def decide(self) -> Decision:
         """Choose."""
-        usable = [copy for copy in self._copies.values() if copy.reachable and self._fresh(copy)]
+        usable = self._usable()
         if not usable:
             return self._without_choice()
-        nearest = min(copy.ms for copy in usable)
-        first = self._two_choices([c for c in usable if c.ms - nearest <= NEAR_EQUAL_MS])
+        near = usable[0].ms + NEAR_EQUAL_MS
+        first = self._two_choices([self._view(copy) for copy in usable if copy.ms <= near])
         if self._admits(first):
             return self._nearest(first)
-        others = [copy for copy in usable if copy is not first]
+        views = [self._costed(copy) for copy in self._copies.in_order if copy in usable]
+        others = [view for view in views if view.partition != first.partition]
         while others:
             least = min(copy.cost for copy in others)
             copy = self._two_choices([c for c in others if c.cost - least <= NEAR_EQUAL_MS])
             if self._admits(copy):
                 return self._instead(first, copy)
             others.remove(copy)
-        return self._drawn(first, usable)
+        return self._drawn(first, views)
+
+    def nearest(self) -> list[tuple[CopyView, Decision]]:
+        """The nearest copies, each with the decision for it, as long as they all are fresh enough; none of them where one does
+        not answer or is not given all its reads."""
+        near = self._copies.by_distance[0].ms + NEAR_EQUAL_MS
+        views = [self._view(copy) for copy in self._copies.by_distance if copy.ms <= near]
+        simple = all(view.reachable and view.admission >= 1.0 for view in views)
+        return [(view, self._nearest(view)) for view in views] if simple else []
 
     def primary_taken(self) -> tuple[CopyView, ...]:
         """The copies of a request that had no choice."""
-        return tuple(
-            c._replace(verdict="taken" if c.role == PRIMARY else "a shadow takes no writes") for c in self._copies.values()
-        )
+        verdicts = ("taken" if copy.role == PRIMARY else "a shadow takes no writes" for copy in self._copies.in_order)
+        return tuple(self._costed(c)._replace(verdict=v) for c, v in zip(self._copies.in_order, verdicts, strict=True))
 
-    def _place(self) -> tuple[str, str]:
-        """The location to measure from, and what to say where it is not the request's."""
-        asked = self._request.location
-        if asked is not None and asked in self._around.distances:
-            return asked, ""
-        primary = self._around.partitions.get(self._placement.primary)
-        instead = self._around.home_location or (primary.geographic_location if primary else "")
-        why = "no location given" if asked is None else f"location {asked!r} is unknown"
-        return instead, f" ({why}: taken as {instead or 'nowhere'})"
+    def _usable(self) -> list[Copy]:
+        """The copies that are fresh enough and answer, by distance."""
+        caught_up_at, key, now = self._around.caught_up_at, self._placement.key, self._now
+        found = []
+        for copy in self._copies.by_distance:
+            if copy.role != PRIMARY:
+                caught_up = caught_up_at.get((key, copy.partition))
+                if caught_up is None or now - caught_up > self._limit:
+                    continue
+            if self._book.reachable(copy.partition, now):
+                found.append(copy)
+        return found
 
-    def _view(self, name: str) -> CopyView:
-        at = self._book.pressure(name, self._now)
-        partition = self._around.partitions.get(name)
-        trip = self._around.distances.round_trip(self._origin, partition.geographic_location) if partition else None
-        ms, measured, km = trip or FAR
-        cost = cost_ms(ms, self._mark if at.utilisation is None else at.utilisation, at.latency_ms)
-        role, staleness = (PRIMARY, 0.0) if name == self._placement.primary else (SHADOW, self._behind(name))
-        load = (at.utilisation, at.reachable, at.admission, at.latency_ms)
-        return CopyView(name, role, ms, measured, km, staleness, *load, cost)
+    def _view(self, copy: Copy) -> CopyView:
+        """A copy with its load; its cost is not reckoned."""
+        utilisation, reachable, admission, _, latency_ms = self._book.pressure(copy.partition, self._now)
+        name, role, ms, measured, km, where = copy
+        behind = self._behind(copy)
+        return CopyView(name, role, ms, measured, km, behind, utilisation, reachable, admission, latency_ms, where=where)
 
-    def _behind(self, name: str) -> float | None:
-        """Seconds that a shadow is behind."""
-        caught_up = self._around.caught_up_at.get((self._placement.key, name))
+    def _costed(self, copy: Copy) -> CopyView:
+        view = self._view(copy)
+        load = self._mark if view.utilisation is None else view.utilisation
+        return view._replace(cost=cost_ms(view.ms, load, view.latency_ms))
+
+    def _behind(self, copy: Copy) -> float | None:
+        """Seconds that a copy is behind."""
+        if copy.role == PRIMARY:
+            return 0.0
+        caught_up = self._around.caught_up_at.get((self._placement.key, copy.partition))
         return None if caught_up is None else max(0.0, self._now - caught_up)
 
-    def _fresh(self, copy: CopyView) -> bool:
-        return copy.staleness is not None and copy.staleness <= self._limit
-
     def _two_choices(self, group: Sequence[CopyView]) -> CopyView:
-        """Two random ones of near-equals, of which the less loaded has the higher chance."""
+        """Two random ones of near-equals, of which the less loaded has the higher chance (whichever is drawn first)."""
         if len(group) == 1:
             return group[0]
-        one, other = self._random.sample(group, 2)
-        difference = (self._mark if other.utilisation is None else other.utilisation) - (
-            self._mark if one.utilisation is None else one.utilisation
-        )
-        chance = min(1.0 - LEAST_CHANCE, max(LEAST_CHANCE, 0.5 + TILT * difference))
-        return one if self._random.random() < chance else other
+        one, other = group if len(group) == 2 else self._random.sample(group, 2)
+        return one if self._random.random() < chance_of(one.utilisation, other.utilisation, self._mark) else other
 
     def _admits(self, copy: CopyView) -> bool:
         if copy.admission >= 1.0 or self._random.random() < copy.admission:
@@ -136,9 +146,8 @@ class ReadChoice:
 
     def _nearest(self, copy: CopyView) -> Decision:
         """The nearest usable copy; the reason names what is nearer and was left out."""
-        nearer = [c for c in self._copies.values() if copy.ms - c.ms > NEAR_EQUAL_MS]
-        left = next((c for c in nearer if not c.reachable), None) or next(iter(nearer), None)
-        where = f"{copy.partition} ({copy.role}, {_far(copy)})"
+        left = self._left_out(copy) if copy.ms - self._copies.by_distance[0].ms > NEAR_EQUAL_MS else None
+        where = copy.where
         if left is not None and not left.reachable:
             code, sentence = "nearer_unreachable", f"{left.partition} is nearer, but does not answer; {where} does"
         elif left is not None:
@@ -151,10 +160,15 @@ class ReadChoice:
             code, sentence = "nearest_with_room", f"{where} is the nearest copy and has room at {copy.utilisation:.0%}"
         return self._decision(copy, code, sentence)
 
+    def _left_out(self, copy: CopyView) -> CopyView:
+        """A copy that is nearer, one that does not answer first."""
+        nearer = [self._view(c) for c in self._copies.in_order if copy.ms - c.ms > NEAR_EQUAL_MS]
+        return next((c for c in nearer if not c.reachable), nearer[0])
+
     def _instead(self, first: CopyView, copy: CopyView) -> Decision:
-        sentence = f"{first.partition} is nearer, but {_load(first)}; {copy.partition} ({copy.role}, {_far(copy)}) has room"
+        sentence = f"{first.partition} is nearer, but {_load(first)}; {copy.where} has room"
         relieved = first.partition if self._overloaded(first) and not self._overloaded(copy) else None
-        return replace(self._decision(copy, "nearer_overloaded", sentence), relieved=relieved)
+        return self._decision(copy, "nearer_overloaded", sentence)._replace(relieved=relieved)
 
     def _drawn(self, first: CopyView, usable: Sequence[CopyView]) -> Decision:
         """No copy took the read by its admission: one is drawn, so that the utilisations even out."""
@@ -164,15 +178,15 @@ class ReadChoice:
         if all(self._overloaded(c) for c in usable):
             level = sum(size * (c.utilisation or 0.0) for size, c in zip(capacity, usable, strict=True)) / sum(capacity)
             sentence = f"all {len(usable)} usable copies are overloaded ({level:.0%} on average); drawn: {copy.partition}"
-            return replace(self._decision(copy, "all_overloaded", sentence), level=level)
-        if copy is first:
+            return self._decision(copy, "all_overloaded", sentence)._replace(level=level)
+        if copy.partition == first.partition:
             return self._nearest(copy)
         return self._instead(first, copy)
 
     def _without_choice(self) -> Decision:
         """No copy is both fresh enough and answers."""
-        primary = self._copies[self._placement.primary]
-        late = [c for c in self._copies.values() if c.reachable and c is not primary]
+        primary, *shadows = (self._costed(copy) for copy in self._copies.in_order)
+        late = [copy for copy in shadows if copy.reachable]
         if late and not self._strict:
             copy = min(late, key=lambda c: (c.staleness is None, c.staleness or 0.0, c.cost))
             sentence = f"the primary on {primary.partition} does not answer; {copy.partition} does, but {_behind(copy)}"
@@ -182,28 +196,24 @@ class ReadChoice:
         return self._decision(primary, "no_fresh_copy_reachable" if late else "no_copy_reachable", sentence)
 
     def _decision(self, copy: CopyView, code: str, sentence: str) -> Decision:
-        weighed = self._copies.values() if self._request.explain else ()
-        copies = tuple(c._replace(verdict=self._verdict(c, copy)) for c in weighed)
-        return Decision(copy.partition, copy.role, self._placement.epoch, code, sentence + self._note, copies)
+        weighed: tuple[CopyView, ...] = ()
+        if self._request.explain:
+            weighed = tuple(self._costed(c)._replace(verdict=self._verdict(c, copy)) for c in self._copies.in_order)
+        return Decision(copy.partition, copy.role, self._placement.epoch, code, sentence + self._copies.note, weighed)
 
-    def _verdict(self, copy: CopyView, taken: CopyView) -> str:
-        if copy is taken:
+    def _verdict(self, copy: Copy, taken: CopyView) -> str:
+        if copy.partition == taken.partition:
             return "taken"
-        if not copy.reachable:
+        if not self._book.reachable(copy.partition, self._now):
             return "does not answer"
-        if not self._fresh(copy):
-            return _behind(copy)
+        behind = self._behind(copy)
+        if behind is None or behind > self._limit:
+            return _behind(self._view(copy))
         return self._verdicts.get(copy.partition, "not needed")
 
     @staticmethod
     def _share(copy: CopyView) -> str:
         return f"overloaded at {copy.utilisation:.0%}, it still gets {copy.admission:.0%} of its reads"
-
-
-def _far(copy: CopyView) -> str:
-    if copy.measured:
-        return f"{copy.ms:.1f} ms"
-    return "distance unknown" if copy.km is None else f"{copy.km:.0f} km"
 
 
 def _behind(copy: CopyView) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -114,6 +115,22 @@ def test_what_was_sent_from_here_counts_until_the_next_report(tmp_path: Path) ->
     for _ in range(100):
         routes.route("unlisted", Operation.READ, ANYWHERE)
     assert "overloaded" in routes.route("unlisted", Operation.READ, ANYWHERE).reason
+
+
+def test_reads_of_keys_with_near_shadows_share_the_copies_and_count_as_load(tmp_path: Path) -> None:
+    partitions = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name in ("alpha", "beta"))
+    placements = {key: Placement(key, "alpha", ("beta",), 2) for key in ("k", "late")}
+    table = RoutingTable(3, placements, RULE, datetime(2024, 1, 1, tzinfo=UTC))
+    RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), NOW))
+    routes = LocalRoutes(tmp_path, clock=lambda: NOW, random=Random(2), look_every=3600.0)
+    report(tmp_path, NOW - 1, alpha=2.0, beta=2.0)
+    made = [routes.route("k", Operation.READ, Wish("Home")) for _ in range(200)]
+    assert 60 < sum(route.partition == "beta" for route in made) < 140
+    assert {(r.role, r.uri, r.epoch) for r in made if r.partition == "beta"} == {("shadow", "mongodb://beta", 2)}
+    assert {route.partition for route in (routes.route("late", Operation.READ, Wish("Home")) for _ in range(20))} == {"alpha"}
+    routes.avoid("beta")
+    assert {routes.route("k", Operation.READ, Wish("Home")).partition for _ in range(20)} == {"alpha"}
+    assert "overloaded at 2" in routes.route("k", Operation.READ, Wish("Home")).reason  # by what was sent from here
 
 
 def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_aside(tmp_path: Path, caplog) -> None:

@@ -8,7 +8,17 @@ from random import Random
 
 import numpy as np
 import pytest
-from tests.benchmarks.decision_world import POLICIES, STEP, Policy, Simulated, World, by_decision, least_loaded, simulate
+from tests.benchmarks.decision_world import (
+    POLICIES,
+    STEP,
+    Policy,
+    Prepared,
+    Simulated,
+    World,
+    by_decision,
+    least_loaded,
+    simulate,
+)
 
 from foreshard.model import Location, Partition, Placement
 
@@ -80,9 +90,10 @@ def test_without_a_spike_every_read_stays_near():
     assert sum(series["b"]) == 0
 
 
+@pytest.mark.parametrize("policy", [by_decision, Prepared()])
 @pytest.mark.parametrize("delay", [1.0, 4.0])
-def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay):
-    series = SmallWorld(reads=spike(60, 140), report_delay=delay, **APART).run(120)
+def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay, policy):
+    series = SmallWorld(reads=spike(60, 140), report_delay=delay, policy=policy, **APART).run(120)
     late = {name: values[60:] for name, values in series.items()}
     assert abs(mean(late["a"]) - 0.8) < 0.06
     assert swing(late["a"]) < 0.1
@@ -124,8 +135,9 @@ def test_load_that_can_not_be_moved_drives_the_reads_that_can_away():
     assert mean(late["b"][80:]) > 0.5
 
 
-def test_equally_near_copies_share_without_swinging():
-    world = SmallWorld(**{**APART, "where": {"a": "west", "b": "west"}}, reads=lambda _: 100.0)
+@pytest.mark.parametrize("policy", [by_decision, Prepared()])
+def test_equally_near_copies_share_without_swinging(policy):
+    world = SmallWorld(**{**APART, "where": {"a": "west", "b": "west"}}, reads=lambda _: 100.0, policy=policy)
     series = world.run(100)
     for values in series.values():
         assert abs(mean(values[40:]) - 0.5) < 0.05
@@ -139,8 +151,9 @@ def test_sixty_sidecars_in_four_places_settle_near_the_best_possible_split_and_p
     seen = {name: simulate(world, policy, 150) for name, policy in POLICIES.items()}
     late = {name: float(outcome.utilisation[:, 70:].mean(axis=1).max()) for name, outcome in seen.items()}
     assert 0.8 < world.best_split() < 1.0
-    assert late["decision"] < limit
-    assert seen["decision"].settled_after(world.spike_at, limit) is not None
+    for name in ("decision", "decision, prepared"):
+        assert late[name] < limit
+        assert seen[name].settled_after(world.spike_at, limit) is not None
     assert seen["nearest only"].settled_after(world.spike_at, limit) is None
     assert seen["least loaded"].settled_after(world.spike_at, limit) is None
     assert seen["decision"].swing(70) < seen["least loaded"].swing(70) / 1.5
