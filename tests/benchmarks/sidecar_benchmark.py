@@ -3,8 +3,9 @@
 ``python tests/benchmarks/sidecar_benchmark.py [--json FILE] [--keys 1000000] [--many 10000000] [--rounds 15] [--part NAME]``.
 The servers stand on one core and the load on another; figures "per CPU second" count the server's processor time alone, in
 alternating short rounds; the median is shown, and the best round, which is the one that other work on the machine disturbed
-least. Waits are those of an open loop (``open_loop.c``) at half of the sidecar's lookups per CPU second, in the same way: in
-rounds of one second, in turn for the three servers. Each request counts from the random moment when it was due.
+least. Waits are those of an open loop at half of the sidecar's lookups per CPU second, each request counted from the random
+moment when it was due (:mod:`tests.benchmarks.sidecar_waits`). Beside them stands what the machine did by itself meanwhile, and
+what other processes took of it (:mod:`tests.benchmarks.sidecar_hiccups`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,10 +33,10 @@ from tests.benchmarks import sidecar_publication as publication
 from tests.benchmarks.sidecar_crowd import crowd
 from tests.benchmarks.sidecar_in_process import batches, in_process
 from tests.benchmarks.sidecar_servers import Server, haproxy, nginx, save, sidecar
+from tests.benchmarks.sidecar_waits import waits
 
 Figures = dict[str, Any]
 SECONDS = 1.0
-P99_GOAL_MS = 2.0
 
 
 @cache
@@ -47,12 +48,23 @@ def _folder(keys: int) -> Path:
     return folder
 
 
+@contextmanager
+def _three(keys: int) -> Iterator[list[Server]]:
+    """The servers that are compared."""
+    with tempfile.TemporaryDirectory() as peers, ExitStack() as running:
+        servers = [running.enter_context(start(Path(peers), keys)) for start in (nginx, haproxy)]
+        yield [*servers, running.enter_context(sidecar(_folder(keys)))]
+
+
+def waits_at(rate: float, keys: int, rounds: int) -> Figures:
+    """Waits alone."""
+    with _three(keys) as servers:
+        return waits(servers, keys, rate, rounds)
+
+
 def lookups(keys: int, rounds: int) -> Figures:
     """Lookups per second of the server's processor time, and waits at half of that load."""
-    with tempfile.TemporaryDirectory() as peers, ExitStack() as running:
-        folder = _folder(keys)
-        servers = [running.enter_context(start(Path(peers), keys)) for start in (nginx, haproxy)]
-        servers.append(running.enter_context(sidecar(folder)))
+    with _three(keys) as servers:
         found: dict[str, list[float]] = {server.name: [] for server in servers}
         for number in range(rounds):
             for server in servers:
@@ -63,28 +75,7 @@ def lookups(keys: int, rounds: int) -> Figures:
         for name in ("nginx map", "HAProxy map"):
             figures[f"sidecar ÷ {name}, median of rounds"] = median(a / b for a, b in zip(own, found[name], strict=True))
             figures[f"sidecar ÷ {name}, best rounds"] = max(own) / max(found[name])
-        figures |= _waits(servers, keys, median(own) / 2, rounds)
-    return figures
-
-
-def _waits(servers: list[Server], keys: int, rate: float, rounds: int) -> Figures:
-    """Waits at one rate, in alternating rounds: the median round and the best one, and all rounds' requests together."""
-    figures: Figures = {"requests per second for the waits": rate}
-    found: dict[str, list[list[load.Request]]] = {server.name: [] for server in servers}
-    for number in range(rounds):
-        for server in servers:
-            running = load.begin(server, rate, SECONDS, keys, connections=load.MANY, seed=number)
-            found[server.name].append(load.finish(running))
-    for name, made in found.items():
-        waits = [[request.wait * 1e3 for request in one] for one in made]
-        for what, share in (("p50", 0.5), ("p99", 0.99)):
-            of_rounds = [load.quantile(one, share) for one in waits]
-            figures[f"{what} (ms), median of rounds, {name}"] = median(of_rounds)
-            figures[f"{what} (ms), best round, {name}"] = min(of_rounds)
-        figures[f"rounds with p99 ≤ {P99_GOAL_MS:g} ms, {name}"] = sum(load.quantile(w, 0.99) <= P99_GOAL_MS for w in waits)
-        figures[f"p99 (ms), all requests, {name}"] = load.quantile([wait for one in waits for wait in one], 0.99)
-        late = [(request.sent - request.due) * 1e3 for one in made for request in one]
-        figures[f"sent after it was due, p50 (ms), {name}"] = load.quantile(late, 0.5)
+        figures |= waits(servers, keys, median(own) / 2, rounds)
     return figures
 
 
@@ -113,9 +104,11 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--part", action="append")
+    parser.add_argument("--rate", type=float, help="requests per second for the part 'waits', which is left out without it")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Figures]] = {
         "lookups": lambda: lookups(options.keys, options.rounds),
+        **({"waits": lambda: waits_at(options.rate, options.keys, options.rounds)} if options.rate else {}),
         "in process": lambda: in_process(_folder(options.keys), options.keys),
         "batches": lambda: batches(_folder(options.keys), options.keys),
         "crowd": lambda: crowd(_folder(options.keys), options.keys),
@@ -131,7 +124,7 @@ def main() -> None:
         print(f"sidecar: {name} …", flush=True)
         results[name] = part()
         for figure, value in results[name].items():
-            print(f"  {figure:52} {value:,.6g}", flush=True)
+            print(f"  {figure:60} {'none' if value is None else f'{value:,.6g}'}", flush=True)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {options.json}")

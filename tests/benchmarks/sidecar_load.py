@@ -62,12 +62,12 @@ def lookups_per_cpu_second(server: Server, keys: int, seconds: float, seed: int)
 
 
 @cache
-def _generator() -> Path:
-    """The open loop's program, compiled for this run."""
+def compiled(source: Path) -> Path:
+    """A program in C, compiled for this run."""
     folder = Path(tempfile.mkdtemp(prefix="foreshard-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = folder / "open_loop"
-    subprocess.run([program("cc"), "-O2", "-o", str(made), str(SOURCE), "-lm"], check=True)
+    made = folder / source.stem
+    subprocess.run([program("cc"), "-O2", "-o", str(made), str(source), "-lm"], check=True)
     return made
 
 
@@ -76,7 +76,7 @@ def begin(
 ) -> subprocess.Popen[bytes]:
     """Begin an open loop on the client's core: ``rate``/s lookups of ``keys`` keys, over so many connections."""
     arguments = (server.port, rate, seconds, keys, connections, seed)
-    command = ["taskset", "-c", str(CLIENT_CORE), str(_generator()), *map(str, arguments)]
+    command = ["taskset", "-c", str(CLIENT_CORE), str(compiled(SOURCE)), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
