@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the sidecar's answer as it is.")
 def route(key: str, op: str, location: str | None, max_staleness_ms: float | None, url: str | None, as_json: bool) -> None:
     """Say where KEY lives, for an access from a location, and why."""
-    import json
-
     from rich.console import Console
 
     asked = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
@@ -38,9 +37,10 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
 
 def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Ask a sidecar for one route; raise :class:`Unreachable` or :class:`RouteRefused`."""
-    from urllib.parse import quote
-
-    import httpx
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.parse import quote, urlencode
+    from urllib.request import urlopen
 
     from foreshard.errors import RouteRefused, Unreachable
 
@@ -49,13 +49,21 @@ def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise RouteRefused(key, 400, "a key must be valid Unicode") from None
     try:
-        response = httpx.get(f"{url.rstrip('/')}/v1/route/{quoted}", params=dict(query), timeout=5)
-        answer: dict[str, Any] = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        with urlopen(f"{url.rstrip('/')}/v1/route/{quoted}?{urlencode(query)}", timeout=5) as response:  # noqa: S310 - the user's
+            answer: dict[str, Any] = json.load(response)
+    except HTTPError as error:
+        raise RouteRefused(key, error.code, _detail(error.read())) from None
+    except (OSError, HTTPException, ValueError) as error:
         raise Unreachable("sidecar", url, "start it (foreshard sidecar) or name its address with --url") from error
-    if response.status_code != 200:
-        raise RouteRefused(key, response.status_code, str(answer.get("detail", answer)))
     return answer
+
+
+def _detail(body: bytes) -> str:
+    """What a refusal says."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")[:200]
 
 
 def steps(answer: Mapping[str, Any], op: str) -> list[str]:
@@ -100,7 +108,11 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
 
 
 def _default_url() -> str:
-    from foreshard.settings import Settings
+    from foreshard.sidecar.essentials import Essentials, remembered
 
-    settings = Settings.load().sidecar
-    return f"http://{settings.host}:{settings.port}"
+    said = remembered()
+    if said is None:
+        from foreshard.settings import Settings
+
+        said = Essentials.of(Settings.load())
+    return f"http://{said.host}:{said.port}"
