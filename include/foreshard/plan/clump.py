@@ -25,14 +25,15 @@ class Allowance:
 class Sizes:
     """Clumps at S sizes, one row each, against T targets: what their keys weigh together.
 
-    ``uses`` are common uses per hour with other keys on the source (S) and on each target (S, T); ``distance`` their cost ×
-    km to the readers, likewise; ``open_`` says which targets each of their keys may go to.
+    ``uses`` are common uses per hour: among themselves (S), with other keys on the source (S) and on each target (S, T);
+    ``distance`` is their cost × km to the readers; ``open_`` says which targets each of their keys may go to.
     """
 
     keys: tuple[tuple[int, ...], ...]
     load: LoadProfile
     size_bytes: FloatArray
     work: FloatArray
+    uses_inside: FloatArray
     uses_source: FloatArray
     uses_targets: FloatArray
     distance_source: FloatArray
@@ -65,8 +66,8 @@ class Growth:
         self._keys = np.zeros(0, np.int64)
         self._neighbours: dict[int, float] = {seed: 0.0}
         self._ranked = [(0.0, seed)]
-        self._load = np.zeros((3, view.snapshot.demand.hours))
-        self._size = self._work = 0.0
+        self._load = np.zeros((3, view.demand.hours))
+        self._size = self._work = self._inside = 0.0
         self._uses, self._distance = np.zeros(len(view.capacity)), np.zeros(len(self._places))
         self._open = may_go
         self._home = view.snapshot.rules.home[:, targets] if view.snapshot.rules.any_rules else None
@@ -80,14 +81,14 @@ class Growth:
                 continue
             self._add(key)
             so_far, uses = tuple(self._keys.tolist()), self._uses[self._places]
-            rows.append((so_far, self._load, self._size, self._work, uses, self._distance, self._open))
+            rows.append((so_far, self._load, self._size, self._work, self._inside, uses, self._distance, self._open))
         if not rows:
             return None
-        keys, load, size, work, used, distance, open_ = zip(*rows, strict=True)
+        keys, load, size, work, inside, used, distance, open_ = zip(*rows, strict=True)
         use, far, loads = np.array(used), np.array(distance), np.array(load)
         return Sizes(
             keys, LoadProfile(loads[:, 0], loads[:, 1], loads[:, 2]), np.array(size), np.array(work),
-            use[:, -1], use[:, :-1], far[:, -1], far[:, :-1], np.array(open_),
+            np.array(inside), use[:, -1], use[:, :-1], far[:, -1], far[:, :-1], np.array(open_),
         )  # fmt: skip
 
     def _closest(self) -> int | None:
@@ -106,7 +107,9 @@ class Growth:
         if len(neighbours) and len(self._keys):
             at = np.minimum(neighbours.searchsorted(self._keys), len(neighbours) - 1)
             outside[at[neighbours[at] == self._keys]] = False
-            self._uses[self._source] -= weights[~outside].sum()
+            joined_uses = float(weights[~outside].sum())
+            self._uses[self._source] -= joined_uses
+            self._inside += joined_uses
         np.add.at(self._uses, view.primary[neighbours[outside]], weights[outside])
         self._keys = np.append(self._keys, key)
         joining = outside & self._allowed[neighbours]
@@ -115,7 +118,7 @@ class Growth:
         for other, weight in zip(neighbours[joining].tolist(), weights[joining].tolist(), strict=True):
             total = self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
             heapq.heappush(self._ranked, (-total, other))
-        demand = snapshot.demand
+        demand = view.demand
         mean, sigma = demand.mean[key] / SECONDS_PER_HOUR, demand.sigma[key] / SECONDS_PER_HOUR
         self._load = self._load.copy()
         self._load[0] += mean
@@ -134,6 +137,6 @@ class Growth:
 def joined(sizes: list[Sizes]) -> Sizes:
     """All rows in one."""
     load = LoadProfile(*(np.concatenate(parts) for parts in zip(*(s.load.parts() for s in sizes), strict=True)))
-    names = ("size_bytes", "work", "uses_source", "uses_targets", "distance_source", "distance_targets", "open_")
+    names = ("size_bytes", "work", "uses_inside", "uses_source", "uses_targets", "distance_source", "distance_targets", "open_")
     columns = {name: np.concatenate([getattr(s, name) for s in sizes]) for name in names}
     return Sizes(keys=tuple(keys for s in sizes for keys in s.keys), load=load, **columns)

@@ -26,7 +26,8 @@ GROWN_AT_ONCE = PATIENCE + 1
 TARGETS = 32
 """At more partitions than this, only the roomiest, the nearest and the most co-accessed are considered."""
 GIBIBYTE = float(2**30)
-SETTLING_RISK = 80.0
+HOURS_PER_DAY = 24.0
+SETTLING_RISK = 1000.0
 """How many times the risk that a move for nearness and common uses brings counts against it."""
 DRAIN_BONUS = 1_000.0
 """What taking a key off a draining partition is worth: more than any price."""
@@ -118,8 +119,8 @@ def best_settlement(
 class _Aim:
     """What a search is for: the mark under which targets must stay, the price of a key, and what counts how much.
 
-    ``closeness`` is the weight of kilometres and common uses. ``risk_added``: removing risk counts for nothing, and adding it
-    so many times (None: both count once).
+    ``closeness`` is how many days' kilometres and common uses count. ``risk_added``: removing risk counts for nothing, and
+    adding it so many times (None: both count once).
     """
 
     mark: float
@@ -136,7 +137,7 @@ def _search(
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
-    fits = _fit(view, key_profile(view.snapshot.demand, seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
+    fits = _fit(view, key_profile(view.demand, seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
     allowed = view.scratch
@@ -184,7 +185,7 @@ def _stagnant(sizes: list[MoveOption]) -> bool:
 
 def _seeds(view: Outlook, source: int, candidates: IntArray, draining: bool) -> IntArray:
     """The candidates that relieve the source most in its urgent hours (that bring most load, where it's being drained)."""
-    demand = view.snapshot.demand
+    demand = view.demand
     weight = np.ones(demand.hours) if draining else view.urgency(source)
     relief = (demand.mean[candidates] + view.rule.z * demand.sigma[candidates]) @ weight
     return candidates[np.lexsort((candidates, -relief))[:SEEDS]]
@@ -222,32 +223,33 @@ def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> B
     """Whether each load (S, H) leaves each target under the mark in every hour, shape (S, T)."""
     after = loads.rows((slice(None), None)) + view.profile.rows(targets).rows((None,))
     limit = mark * view.capacity[targets][None, :, None]
-    return np.asarray((after.upper(view.rule) <= limit + TOLERANCE).all(axis=-1))
+    return np.asarray((after.upper(view.rule)[..., : view.marked] <= limit + TOLERANCE).all(axis=-1))
 
 
 def _most_valuable(
     view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, draining: bool
 ) -> list[int]:
     """The hot keys to grow: by the risk that each alone would remove at its best target."""
-    loads = key_profile(view.snapshot.demand, seeds)
-    gain = _risk_removed(view, source, loads) - _risk_added(view, loads, targets)
+    loads = key_profile(view.demand, seeds)
+    gain = _risk_removed(view, source, loads, 0.0) - _risk_added(view, loads, targets, 0.0)
     best = np.where(fits, gain + (DRAIN_BONUS if draining else 0.0), -np.inf).max(axis=1)
     ranked = np.lexsort((seeds, -best))[:GROWN]
     return [int(seeds[rank]) for rank in ranked if np.isfinite(best[rank])]
 
 
-def _risk_removed(view: Outlook, source: int, loads: LoadProfile) -> FloatArray:
-    """By each load (S, H) at the source, shape (S, 1)."""
+def _risk_removed(view: Outlook, source: int, loads: LoadProfile, uses: FloatArray | float) -> FloatArray:
+    """By each load (S, H) at the source, shape (S, 1); ``uses`` (S, 1): the common uses that are no longer together there."""
     row = np.array([source])
     here = view.profile.rows(row)
     left = here.rows((None,)) - loads.rows((slice(None), None))
-    return np.asarray(view.risk_now()[row] - view.risk(left, row))
+    return np.asarray(view.risk_now()[row] - view.risk(left, row, view.uses[row] - uses))
 
 
-def _risk_added(view: Outlook, loads: LoadProfile, targets: IntArray) -> FloatArray:
-    """By each load (S, H) at each target, shape (S, T)."""
+def _risk_added(view: Outlook, loads: LoadProfile, targets: IntArray, uses: FloatArray | float) -> FloatArray:
+    """By each load (S, H) at each target, shape (S, T); ``uses`` (S, T): the common uses that come together there."""
     there = view.profile.rows(targets)
-    return np.asarray(view.risk(there.rows((None,)) + loads.rows((slice(None), None)), targets) - view.risk_now()[targets])
+    after = there.rows((None,)) + loads.rows((slice(None), None))
+    return np.asarray(view.risk(after, targets, view.uses[targets] + uses) - view.risk_now()[targets])
 
 
 def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, aim: _Aim) -> list[MoveOption | None]:
@@ -255,13 +257,15 @@ def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, a
     snapshot, policy = view.snapshot, view.policy
     fits = _fit(view, sizes.load, targets, aim.mark) & sizes.open_
     count, capacity = np.array([len(keys) for keys in sizes.keys]), view.capacity[source]
-    gain = _risk_removed(view, source, sizes.load) - _risk_added(view, sizes.load, targets)
+    inside = sizes.uses_inside[:, None]
+    removed = _risk_removed(view, source, sizes.load, inside + sizes.uses_source[:, None])
+    gain = removed - _risk_added(view, sizes.load, targets, inside + sizes.uses_targets)
     if aim.risk_added is not None:
         gain = aim.risk_added * np.minimum(gain, 0.0)
-    crossing = sizes.uses_source[:, None] - sizes.uses_targets
-    torn = policy.crossing_cost * crossing * snapshot.demand.hours / SECONDS_PER_HOUR / capacity
+    crossing, days = sizes.uses_source[:, None] - sizes.uses_targets, view.demand.hours / HOURS_PER_DAY
+    torn = policy.crossing_cost * crossing * HOURS_PER_DAY / SECONDS_PER_HOUR / capacity
     away = sizes.distance_targets - sizes.distance_source[:, None]
-    farther = away / SECONDS_PER_HOUR / capacity / snapshot.span_km
+    farther = away / days / SECONDS_PER_HOUR / capacity / snapshot.span_km
     price = aim.key_price * count + policy.gigabyte_price * sizes.size_bytes / GIBIBYTE
     worth = gain - price[:, None] + (DRAIN_BONUS * count[:, None] if aim.draining else 0.0)
     value = worth - aim.closeness * (torn + policy.distance_weight * farther)

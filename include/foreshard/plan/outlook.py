@@ -5,7 +5,6 @@ A change costs what it touches: its two partitions, and those that share reads w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,42 +18,32 @@ from foreshard.load import (
     whole_key_load,
 )
 from foreshard.model import FloatArray
-from foreshard.plan.risk import hour_weights, overload_risk
+from foreshard.plan.change import Change
+from foreshard.plan.companions import CommonUses, noisier
+from foreshard.plan.horizon import Horizon, coming_and_past
+from foreshard.plan.risk import overload_risk
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
 TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change and what it replaced: ``rows`` are the partitions whose load it changed, the rest their figures before.
-
-    ``keys`` were on ``source`` and went to ``target`` (with an empty ``members``: as a shadow that came or went).
-    """
-
-    keys: IntArray
-    source: int
-    target: int
-    rows: IntArray
-    whole: LoadProfile
-    profile: LoadProfile
-    utilisation: FloatArray
-    risk: FloatArray
-    members: tuple[IntArray, ...] = ()
+PAST_DAYS = 5.0
+"""How many days like the coming one past hours count as together: what a move does in them, it does again and again."""
 
 
 class Outlook:
     """Placement, shadows and the load that follows from them; starts as the snapshot's, which it leaves alone.
 
-    ``profile`` is the load (P, H) with the shadowed reads shared out. Keys are indices into the snapshot. What it returns are
+    ``profile`` is the load (P, H) with the shadowed reads shared out, ``uses`` the common uses per hour of keys that are on the
+    same partition (P; kept where their cost is known). Keys are indices into the snapshot. What it returns are
     its own arrays, which later changes overwrite.
     """
 
-    def __init__(self, snapshot: Snapshot, policy: PlanPolicy) -> None:
+    def __init__(self, snapshot: Snapshot, policy: PlanPolicy, hours: Horizon | None = None) -> None:
+        """``hours``: what the placement is judged by (None: the coming ones, which marks apply to, and past ones)."""
+        hours = hours or coming_and_past(snapshot, PAST_DAYS)
         self.snapshot, self.policy = snapshot, policy
+        self.demand, self.marked, self._weight = hours.demand, hours.marked, hours.weight
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
-        self._weight = hour_weights(snapshot.demand.hours)
         self.primary: IntArray = snapshot.primary.copy()
         self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}
@@ -65,9 +54,11 @@ class Outlook:
             if shadow.partition != self.primary[shadow.key] and shadow.partition not in self._copies.get(shadow.key, ()):
                 self._list_shadow(shadow.key, shadow.partition)
         self._members = members(self.primary, len(self.capacity))
-        self._whole = whole_key_load(snapshot.demand, self.primary, len(self.capacity), sorted(self._copies))
+        self._together = CommonUses(snapshot.co_access, snapshot.access_cost, self.primary, len(self.capacity))
+        self.uses = self._together.inside
+        self._whole = whole_key_load(self.demand, self.primary, len(self.capacity), sorted(self._copies))
         self.profile = self._whole + LoadProfile.zeros(*self._whole.mean.shape)
-        self._utilisation = np.zeros(self._whole.mean.shape)
+        self._utilisation = np.zeros((len(self.capacity), self.marked))
         self._lps, self._risk = np.zeros(len(self.capacity)), np.zeros(len(self.capacity))
         self._recount(np.arange(len(self.capacity)))
 
@@ -93,7 +84,7 @@ class Outlook:
     def overloaded_for_certain(self, partition: int) -> bool:
         """Whether even the lower quantile of its load passes the high-water mark in some hour."""
         here = self.profile.rows(np.array([partition]))
-        lower = here.mean - self.rule.z * here.deviation(self.rule.correlation)
+        lower = (here.mean - self.rule.z * here.deviation(self.rule.correlation))[:, : self.marked]
         return bool((lower > self.policy.high_water * self.capacity[partition]).any())
 
     def copies(self, key: int) -> frozenset[int]:
@@ -124,12 +115,16 @@ class Outlook:
         return self._lps
 
     def utilisation(self) -> FloatArray:
-        """Upper-quantile load ÷ capacity (P, H)."""
+        """Upper-quantile load ÷ capacity in the hours that marks apply to (P, hours)."""
         return self._utilisation
 
-    def risk(self, profile: LoadProfile, partition: IntArray | slice) -> FloatArray:
-        """Overload risk summed over the horizon for ``profile`` (…, n, H) on the partitions of these n indices."""
+    def risk(self, profile: LoadProfile, partition: IntArray | slice, uses: FloatArray) -> FloatArray:
+        """Overload risk summed over the horizon for ``profile`` (…, n, H) on the partitions of these n indices.
+
+        ``uses`` (…, n): common uses per hour of keys that are together there.
+        """
         mark = self._mark
+        profile = noisier(profile, uses, self.snapshot.access_cost)
         hours = overload_risk(
             profile.mean,
             profile.deviation(self.rule.correlation),
@@ -168,6 +163,7 @@ class Outlook:
         """Put ``keys`` (without shadows, all on one partition) on ``target``."""
         index, source = np.array(keys, np.int64), int(self.primary[keys[0]])
         change = self._before(index, source, target, (self._members[source], self._members[target]))
+        self._together.move(index, source, target, self.primary)
         sums = self._sum(index)
         self._add(source, sums, -1.0)
         self._add(target, sums, 1.0)
@@ -219,7 +215,7 @@ class Outlook:
         for held, was in ((self._whole, change.whole), (self.profile, change.profile)):
             for total, part in zip(held.parts(), was.parts(), strict=True):
                 total[rows] = part
-        self._utilisation[rows], self._risk[rows] = change.utilisation, change.risk
+        self._utilisation[rows], self._risk[rows], self.uses[rows] = change.utilisation, change.risk, change.uses
         self._lps[rows] = change.utilisation.max(axis=1, initial=0.0)
 
     def pushed_over(self, change: Change, level: float | None = None) -> bool:
@@ -233,7 +229,7 @@ class Outlook:
         rows = self._linked(source, target)
         return Change(
             keys, source, target, rows, self._whole.rows(rows), self.profile.rows(rows), self._utilisation[rows],
-            self._risk[rows], listed,
+            self._risk[rows], self.uses[rows], listed,
         )  # fmt: skip
 
     def _linked(self, *partitions: int) -> IntArray:
@@ -261,7 +257,7 @@ class Outlook:
             self._held[int(self.primary[key])].discard(key)
 
     def _sum(self, keys: IntArray) -> LoadProfile:
-        profile = key_profile(self.snapshot.demand, keys)
+        profile = key_profile(self.demand, keys)
         return LoadProfile(profile.mean.sum(axis=0), profile.variance.sum(axis=0), profile.spread.sum(axis=0))
 
     def _add(self, partition: int, load: LoadProfile, sign: float) -> None:
@@ -277,14 +273,14 @@ class Outlook:
             here = here + self._shared(here, keys, rows)
         for total, part in zip(self.profile.parts(), here.parts(), strict=True):
             total[rows] = part
-        self._utilisation[rows] = here.upper(self.rule) / self.capacity[rows, None]
+        self._utilisation[rows] = here.upper(self.rule)[:, : self.marked] / self.capacity[rows, None]
         self._lps[rows] = self._utilisation[rows].max(axis=1, initial=0.0)
-        self._risk[rows] = self.risk(here, rows)
+        self._risk[rows] = self.risk(here, rows, self.uses[rows])
 
     def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:
         """The load of the shadowed ``keys`` on ``rows``, on top of ``base``."""
         place = {row: index for index, row in enumerate(rows.tolist())}
-        demand = self.snapshot.demand.of(keys)
+        demand = self.demand.of(keys)
         primary = np.array([place[int(self.primary[key])] for key in keys], np.int64)
         pairs = [(index, place[held]) for index, key in enumerate(keys.tolist()) for held in sorted(self._copies[key])]
         distance = self.snapshot.distance_km[:, rows]

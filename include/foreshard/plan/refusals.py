@@ -21,7 +21,7 @@ def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[st
     ``obstacle`` is the search's last word; it is sharpened to ``capacity_short`` or ``key_too_large`` where it can be.
     """
     snapshot, mark = view.snapshot, view.policy.high_water
-    upper = view.profile.upper(view.rule)
+    upper = view.profile.upper(view.rule)[:, : view.marked]
     over = upper[partition] - mark * view.capacity[partition]
     worst, first = int(over.argmax()), int((over > 0).argmax())
     since, short = clock(snapshot.hour, first), float(over[worst])

@@ -2,7 +2,9 @@
 
 A placement made by hashing tears clumps apart and serves keys from far away. Each plan brings home the few keys of which that
 is worth most, as clumps; the price of a move keeps the rest where they are, so that it comes to an end. Nearness comes after
-room: whatever risk of overload a move brings, in the coming hours scaled to the week's busiest one, counts many times over.
+room, in the coming hours scaled to the week's busiest one and in hours of the last weeks as they were: whatever risk of
+overload a move brings counts many times over. Hours that lie weeks apart say where there is room whatever day it is, so that
+keys don't go to and fro.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance
 from foreshard.plan.draft import Draft
-from foreshard.plan.move_search import best_settlement
+from foreshard.plan.horizon import coming_and_past
+from foreshard.plan.move_search import HOURS_PER_DAY, best_settlement
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import SETTLING
 from foreshard.plan.snapshot import StandingShadow
@@ -28,16 +31,16 @@ SEEDS = 6
 """How many keys of a partition are grown to clumps."""
 QUIET = 0.8
 """Nothing settles while the hours ahead peak below this part of the week's peak: on calm days all have room."""
-FAILURES = 4
+FAILURES = 12
 """Partitions without a move that pays before a plan settles no more."""
-MARGIN = 1.15
+MARGIN = 1.05
 """How much more than the busiest hour of the last week there must be room for."""
 
 
 def settle(draft: Draft) -> None:
     """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
     view, policy = draft.view, draft.view.policy
-    if calm(view) or policy.maximum_settled < 1:
+    if policy.maximum_settled < 1 or (calm(view) and not view.snapshot.past.shape[1]):
         return
     keys = _busiest(view)
     quiet = _quiet_now(view)
@@ -76,15 +79,21 @@ def _quiet_now(view: Outlook) -> BoolArray:
 
 
 def _busy_week(view: Outlook) -> Outlook:
-    """The placement so far under the load of the week's busiest hours, and some more: there must be room then, too."""
+    """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there."""
     snapshot = view.snapshot
     ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
     factor = MARGIN * max(1.0, snapshot.week_peak / ahead if ahead > 0 else 1.0)
-    demand = replace(snapshot.demand, mean=snapshot.demand.mean * factor, sigma=snapshot.demand.sigma * np.sqrt(factor))
     movable = snapshot.movable.copy()
     movable[view.moved] = False
-    shadows = tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows))
-    return Outlook(replace(snapshot, demand=demand, primary=view.primary.copy(), movable=movable, shadows=shadows), view.policy)
+    busy = replace(
+        snapshot,
+        access_cost=snapshot.access_cost * np.sqrt(factor),
+        primary=view.primary.copy(),
+        movable=movable,
+        shadows=tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows)),
+    )
+    hours = coming_and_past(snapshot, past_days=1.0, scale=factor)
+    return Outlook(busy, view.policy, replace(hours, marked=hours.demand.hours))
 
 
 def calm(view: Outlook) -> bool:
@@ -113,9 +122,9 @@ def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     where = row * partitions + view.primary[snapshot.co_access.neighbour[at]]
     uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions)
     uses = uses.reshape(len(keys), partitions)
-    work = policy.distance_weight * snapshot.demand.mean[keys].sum(axis=1) / snapshot.span_km
+    work = policy.distance_weight * HOURS_PER_DAY * snapshot.demand.mean[keys].mean(axis=1) / snapshot.span_km
     nearer = work[:, None] * (km[rows, sources][:, None] - km)
-    joined = policy.crossing_cost * snapshot.demand.hours * (uses - uses[rows, sources][:, None])
+    joined = policy.crossing_cost * HOURS_PER_DAY * (uses - uses[rows, sources][:, None])
     best = (nearer + joined)[:, snapshot.active].max(axis=1, initial=0.0)
     return np.asarray(policy.payback_days * best / SECONDS_PER_HOUR / view.capacity[sources])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,22 @@ class CoAccessGraph:
         return self.neighbour[row], self.weight[row]
 
 
+MANY_KEYS = 200_000
+
+
+def past_every(keys: int) -> int:
+    """Of the last weeks every so manieth hour is looked at; in turn these come from all times of day.
+
+    Of very many keys fewer hours are: their sums vary less by chance, and memory is bounded.
+    """
+    return 5 if keys <= MANY_KEYS else 25
+
+
+def past_hours(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """Those hours of a history (K, T) that a snapshot's ``past`` holds, from the last one backwards, in their order."""
+    return np.ascontiguousarray(costs[:, ::-1][:, :: past_every(len(costs))][:, ::-1], np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class StandingShadow:
     """A shadow that exists (or is being made): indices into the snapshot, why it was made, whether it may go yet."""
@@ -68,6 +85,8 @@ class Snapshot:
     ``bounds``: where placement rules let each key be. ``migration``: how fast moves go.
     ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
     ``week_peak``: the highest total of one hour of the last week, in cost per hour (0: unknown).
+    ``past``: what each key cost in some hours of the last weeks, in cost per hour (K, S); no columns: unknown.
+    ``access_cost``: what an access costs on average (0: unknown; keys used together then count as independent).
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
     """
 
@@ -87,12 +106,16 @@ class Snapshot:
     last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     correlation: float = 0.0
     week_peak: float = 0.0
+    access_cost: float = 0.0
+    past: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
     migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
         """Fill what was left out: every key movable, none moved lately."""
+        if not self.past.size:
+            object.__setattr__(self, "past", np.zeros((len(self.keys), 0), np.float32))
         if not len(self.under_way):
             object.__setattr__(self, "under_way", np.zeros(len(self.keys), bool))
         if not len(self.movable):

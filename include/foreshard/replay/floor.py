@@ -22,7 +22,7 @@ def noise_floor(
     """Expected overload hours from ``start`` on; of the rates ``mean`` and ``sigma`` (K, T) where they are known."""
     total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
     if sigma is None:
-        variance = total * cost_of_one_access(log, start)
+        variance = total * cost_of_one_access(log.costs[:, start:].astype(np.float64))
     else:
         variance = (sigma[:, start:].astype(np.float64) ** 2).sum(axis=0)
     hourly = capacity * SECONDS_PER_HOUR
@@ -31,9 +31,8 @@ def noise_floor(
     return float(ndtr((share * total - hourly[:, None]) / deviation).sum())
 
 
-def cost_of_one_access(log: ReplayLog, start: int) -> float:
-    """Variance ÷ mean of Poisson accesses: each key's smallest cost of an hour, weighed by its cost."""
-    costs = log.costs[:, start:]
+def cost_of_one_access(costs: FloatArray) -> float:
+    """Variance ÷ mean of Poisson accesses: each key's smallest cost of an hour (K, T), weighed by its cost."""
     smallest = smallest_costs(costs)
     weight = costs.sum(axis=1, dtype=np.float64)
     seen = weight > 0

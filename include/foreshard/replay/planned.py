@@ -10,7 +10,8 @@ import numpy as np
 from foreshard.load import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
 from foreshard.plan.planner import make_plan, shadow_id
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow, past_hours
+from foreshard.replay.floor import cost_of_one_access
 from foreshard.replay.foresight import Foresight
 from foreshard.replay.layout import Layout
 from foreshard.replay.log import ReplayLog
@@ -96,6 +97,8 @@ class Planned(StaticHash):
             movable=movable,
             last_source=np.where(lately, cluster.came_from, -1),
             week_peak=self._week_peak,
+            access_cost=self._access_cost,
+            past=self._past_hours,
         )
 
     def _refresh(self, past: Past) -> None:
@@ -115,5 +118,8 @@ class Planned(StaticHash):
         hours = max(1, min(window, past.now))
         self._graph = CoAccessGraph.build(code // max(keys, 1), code % max(keys, 1), total / hours, keys)
         self._sizes = past.sizes()
+        costs = past.costs(window)
+        self._access_cost = cost_of_one_access(costs)
+        self._past_hours = past_hours(costs)
         self._week_peak = float(past.costs(DAYS_PER_WEEK * 24).sum(axis=0).max(initial=0.0))
         self._refreshed = past.now

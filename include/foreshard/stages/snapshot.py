@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
@@ -24,13 +25,12 @@ from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, Standin
 from foreshard.ports.planning import RecentMove, StandingCopy
 from foreshard.routing.table import locate
 from foreshard.score.correlation import error_correlation, seasonal_residuals
+from foreshard.stages.history_days import ONE_DAY, HistoryDays
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
     from foreshard.wiring import Wiring
 
-ONE_DAY = timedelta(days=1)
-DAYS_PER_WEEK = 7
 CORRELATED_KEYS = 400
 """The correlation of forecast errors is estimated from this many keys, those with the most load."""
 
@@ -49,11 +49,19 @@ class Ground:
     distance_km: FloatArray
     rule: ServingRule
     week_peak: float
+    past: npt.NDArray[np.float32]
 
     @property
     def places(self) -> dict[str, int]:
         """Partition id → index."""
         return {partition.partition_id: index for index, partition in enumerate(self.partitions)}
+
+    @property
+    def access_cost(self) -> float:
+        """What one of the coming accesses costs on average (0 where nothing is expected)."""
+        cost, work = self.profiles.access_cost, self.demand.mean.sum(axis=1)
+        accesses = np.divide(work, cost, out=np.zeros_like(work), where=cost > 0)
+        return float(work[cost > 0].sum() / accesses.sum()) if accesses.any() else 0.0
 
     def published_shadows(self) -> list[tuple[int, int]]:
         """(key, partition) indices of the shadows that the table lists."""
@@ -77,7 +85,7 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
     partitions, table = wiring.registry.partitions(), wiring.routing.current()
     keys = tuple(sorted({*forecasts.keys, *table.placements}))
     locations = {location.name: location for location in wiring.registry.locations()}
-    days = _Days(wiring, hour)
+    days = HistoryDays(wiring, hour, keys)
     profiles = profile_keys(days, keys, _kinds(wiring.settings), locations)
     homes = [partition.geographic_location for partition in partitions]
     mean, sigma = _spread(forecasts, keys)
@@ -92,6 +100,7 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
         distance_km=fill_unknown(distance_matrix(profiles.locations, homes, locations)),
         rule=serving_rule(wiring, forecasts),
         week_peak=days.week_peak,
+        past=days.past,
     )
 
 
@@ -128,6 +137,8 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
         movable=state.movable,
         last_source=state.last_source,
         week_peak=ground.week_peak,
+        access_cost=ground.access_cost,
+        past=ground.past,
         under_way=state.under_way,
         bounds=PlacementRules(wiring.placement_rules.rules()).bounds(ground.keys, ground.partitions),
         migration=migration_rate(wiring, now),
@@ -158,20 +169,6 @@ def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
     """The planner's policy as the settings have it."""
     shared = set(PlanPolicy.__dataclass_fields__) & set(type(settings.plan).model_fields)
     return PlanPolicy(**{name: getattr(settings.plan, name) for name in sorted(shared)}, serving=rule)
-
-
-class _Days:
-    """Key load of the history that ends with ``hour``, a day at a time; ``week_peak``: the last week's highest hourly total."""
-
-    def __init__(self, wiring: Wiring, hour: datetime) -> None:
-        self._wiring, self._until, self.week_peak = wiring, hour + ONE_HOUR, 0.0
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        for day in range(self._wiring.settings.forecast.history_days, 0, -1):
-            loads = self._wiring.tallies.key_load(self._until - day * ONE_DAY, self._until - (day - 1) * ONE_DAY)
-            if day <= DAYS_PER_WEEK and len(loads):
-                self.week_peak = max(self.week_peak, float(loads.groupby("hour")["cost"].sum().max()))
-            yield loads
 
 
 def _kinds(settings: Settings) -> dict[str, RequestKind]:

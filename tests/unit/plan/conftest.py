@@ -86,6 +86,8 @@ def draw(seed):
         km=km,
         states=states,
         key_bytes=rng.integers(0, 10_000, keys).astype(float),
+        access_cost=float(rng.choice([0.0, 0.1, 2.0])),
+        past=(rng.pareto(1.5, (keys, int(rng.integers(0, 8)))) * 3600).astype(np.float32),
         movable=rng.random(keys) < 0.9,
         last_source=np.where(rng.random(keys) < 0.1, rng.integers(0, partitions, keys), -1),
         shadows=tuple(

@@ -34,7 +34,7 @@ def changes(view, rng, count):
 
 def figures(view):
     parts = [part.copy() for part in view.profile.parts()]
-    return [*parts, view.utilisation().copy(), view.lps().copy(), view.risk_now().copy(), view.primary.copy()]
+    return [*parts, view.utilisation().copy(), view.lps().copy(), view.risk_now().copy(), view.primary.copy(), view.uses.copy()]
 
 
 @LOOK
@@ -45,14 +45,17 @@ def test_after_any_changes_every_figure_is_what_a_count_from_scratch_gives(drawn
     for _ in changes(view, np.random.default_rng(seed), 12):
         pass
     profile, _ = partition_load(
-        snapshot.demand, view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
+        view.demand, view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
     )
     assert view.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
-    assert view.lps() == pytest.approx(load_prediction_scores(profile, snapshot.capacity, policy.serving), rel=1e-6, abs=1e-6)
+    ahead = profile.rows((slice(None), slice(view.marked)))
+    assert view.lps() == pytest.approx(load_prediction_scores(ahead, snapshot.capacity, policy.serving), rel=1e-6, abs=1e-6)
     anew = Outlook(replace(snapshot, primary=view.primary, shadows=()), policy)
     for partition in range(len(snapshot.partitions)):
         assert view.keys_on(partition).tolist() == anew.keys_on(partition).tolist()
-    assert view.total_risk() == pytest.approx(float(view.risk(view.profile, slice(None)).sum()), rel=1e-9, abs=1e-9)
+    assert view.uses == pytest.approx(anew.uses, rel=1e-9, abs=1e-9)
+    risk = view.risk(view.profile, slice(None), anew.uses)
+    assert view.total_risk() == pytest.approx(float(risk.sum()), rel=1e-9, abs=1e-9)
 
 
 @LOOK
@@ -96,7 +99,7 @@ class Recounting(Outlook):
     def _recount(self, rows):
         super()._recount(rows)
         profile, _ = partition_load(
-            self.snapshot.demand,
+            self.demand,
             self.primary,
             sorted(self.shadows),
             self.snapshot.capacity,

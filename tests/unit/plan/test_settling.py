@@ -84,4 +84,19 @@ def test_settling_waits_for_the_quieter_half_of_the_day(world):
 def test_the_week_s_busiest_hour_decides_where_there_is_room(world):
     snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2"}
-    assert "p2" not in moved(make_plan(replace(snapshot, week_peak=1.2 * 7 * 3600), POLICY)).values()
+    assert "p2" not in moved(make_plan(replace(snapshot, week_peak=1.3 * 7 * 3600), POLICY)).values()
+
+
+def test_there_must_have_been_room_in_past_hours(world):
+    snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
+    past = np.repeat(np.array([[2.0], [1.0], [4.0]], np.float32) * 3600, 20, axis=1)
+    assert moved(make_plan(replace(snapshot, past=past), POLICY)) == {"key-0000": "p2"}
+    past[2, 3:6] = 7.9 * 3600
+    assert "p2" not in moved(make_plan(replace(snapshot, past=past), POLICY)).values()
+
+
+def test_on_a_calm_day_keys_settle_only_where_the_past_says_where_there_is_room(world):
+    snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM, week_peak=8 * 3600.0)
+    assert not make_plan(snapshot, POLICY).moves
+    past = np.repeat(np.array([[3.0], [1.0], [1.0]], np.float32) * 3600, 20, axis=1)
+    assert moved(make_plan(replace(snapshot, past=past), POLICY)) == {"key-0000": "p2"}

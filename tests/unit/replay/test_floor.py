@@ -26,4 +26,4 @@ def test_the_floor_is_what_levelled_poisson_keys_come_to(make_log):
 
 
 def test_dearer_accesses_are_noisier(make_log):
-    assert cost_of_one_access(make_log(np.full((3, 24), 4)), 0) == pytest.approx(4.0)
+    assert cost_of_one_access(np.full((3, 24), 4.0)) == pytest.approx(4.0)
