@@ -27,17 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from plan_world import draw_pairs, draw_snapshot
 
 from foreshard.load import load_prediction_scores, partition_load
 from foreshard.model import Plan
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, past_every
 
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
 LARGE = 200_000
 """Up to so many keys the best of three times counts (what the work takes where nothing else runs), beyond, the only one."""
+HISTORY_DAYS = 28
 EDGES_PER_KEY = 13
 """Drawn; about ten remain when repetitions are summed."""
 MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8)
@@ -47,12 +49,19 @@ LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 Figures = dict[str, Any]
 
 
+def draw_past(snapshot: Snapshot) -> npt.NDArray[np.float32]:
+    """Four weeks of days like the coming one, as a snapshot keeps them, each key by chance higher or lower."""
+    hours = -np.arange(0, HISTORY_DAYS * 24, past_every(len(snapshot.keys)))[::-1] - 1
+    usual = snapshot.demand.mean[:, hours % snapshot.demand.hours]
+    return (usual * np.random.default_rng(1).uniform(0.7, 1.3, usual.shape)).astype(np.float32)
+
+
 def measure(keys: int, partitions: int) -> Figures:
     """Plan one size; all times in seconds of wall clock, with the CPU time beside the plan's."""
     snapshot = draw_snapshot(keys, partitions)
     pairs = draw_pairs(keys, EDGES_PER_KEY * keys)
     started = time.perf_counter()
-    snapshot = replace(snapshot, co_access=CoAccessGraph.build(*pairs, keys))
+    snapshot = replace(snapshot, co_access=CoAccessGraph.build(*pairs, keys), access_cost=1.0, past=draw_past(snapshot))
     graph = time.perf_counter() - started
     edges = len(snapshot.co_access.neighbour) // 2
     del pairs
