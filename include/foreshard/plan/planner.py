@@ -22,8 +22,9 @@ from foreshard.load import IntArray, load_prediction_scores, partition_load
 from foreshard.model import FloatArray, Plan, Refusal
 from foreshard.plan.departures import drain, obey_rules, unfinished
 from foreshard.plan.draft import Draft
+from foreshard.plan.horizon import coming_and_past
 from foreshard.plan.move_search import best_move
-from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.outlook import PAST_DAYS, TOLERANCE, Outlook
 from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows
 from foreshard.plan.settling import calm, settle
@@ -47,7 +48,8 @@ FAR_READ_RISK = 0.01
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     """Make the plan for ``snapshot.hour``."""
-    view = Outlook(snapshot, policy)
+    hours = coming_and_past(snapshot, PAST_DAYS)
+    view = Outlook(snapshot, policy, hours)
     before = view.lps().copy()
     ceiling = max(_worst(before), policy.low_water) + TOLERANCE
     in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
@@ -55,11 +57,11 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     obey_rules(draft)
     _relieve(draft)
     if "limit_reached" in draft.obstacles.values():
-        draft = Draft(Outlook(snapshot, policy), ceiling)
+        draft = Draft(Outlook(snapshot, policy, hours), ceiling)
         obey_rules(draft)
         _relieve(draft, urgent_first=True)
     if not _relief_helps(draft, before):
-        draft = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain)
+        draft = Draft(Outlook(snapshot, policy, hours), ceiling, obstacles=in_vain)
         obey_rules(draft)
     drain(draft)
     settle(draft)
@@ -67,7 +69,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))
     if _worst(after) > ceiling:
-        draft, after = Draft(Outlook(snapshot, policy), ceiling, obstacles=in_vain), before
+        draft, after = Draft(Outlook(snapshot, policy, hours), ceiling, obstacles=in_vain), before
     return _finish(draft, before, after)
 
 
