@@ -86,8 +86,9 @@ class PlanSettings(_Frozen):
 
     Gains and prices are in expected overload hours over the horizon; what each means, and how they weigh, is said at
     :class:`foreshard.plan.snapshot.PlanPolicy`. ``error_correlation``: None estimates it from the history.
-    ``no_return``: for so long a key isn't moved back to where it came from. ``move_time`` and ``bytes_per_second``: how fast
-    moves are taken to go until enough were measured (over the last ``rate_window``), ``parallel_moves`` of them at once.
+    ``no_return``: for so long a key isn't moved back to where it came from; ``settle_rest``: for so long a key that was moved
+    isn't moved for nearness alone. ``move_time`` and ``bytes_per_second``: how fast moves are taken to go until enough were
+    measured (over the last ``rate_window``), ``parallel_moves`` of them at once.
     """
 
     high_water: float = Field(default=0.95, gt=0)
@@ -115,6 +116,7 @@ class PlanSettings(_Frozen):
     error_correlation: float | None = Field(default=None, ge=0, le=1)
     cooldown: timedelta = timedelta(hours=20)
     no_return: timedelta = timedelta(hours=24)
+    settle_rest: timedelta = timedelta(days=14)
     parallel_moves: int = Field(default=2, ge=1)
     move_time: timedelta = timedelta(seconds=60)
     bytes_per_second: float = Field(default=5.0 * 2**20, gt=0)

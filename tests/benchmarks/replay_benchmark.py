@@ -28,7 +28,6 @@ from statistics import median
 from typing import Any
 
 import foreshard.demo
-from foreshard.replay.synthetic import KINDS
 from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log
 from foreshard.stages.replay_synthetic import write_synthetic_log
 from foreshard.wiring import Wiring
@@ -37,6 +36,8 @@ PARTITIONS, UTILISATIONS = (4, 8), (0.6, 0.7, 0.8)
 COMPARED = ("static_hash", "reactive", "predictive", "oracle")
 TRAINING_DAYS = 28
 SEED = 100
+SYNTHETIC = ("diurnal", "groups", "launches")
+"""``jobs`` is left out: it came later, and these three are what the goals have been measured on."""
 SAMPLE = "sample"
 SAMPLE_LOG = Path(foreshard.demo.__file__).parent / "data" / "bikeshare-2014.parquet"
 Figures = dict[str, Any]
@@ -135,7 +136,7 @@ def judge(results: list[tuple[Job, dict[str, Figures]]]) -> list[Figures]:
 def jobs(folder: Path, keys: int, days: int, sample_days: int | None, seed: int) -> list[Job]:
     """Write the synthetic logs and list what to run."""
     logs: list[tuple[str, Path, Path | None, int | None]] = []
-    for number, kind in enumerate(sorted(KINDS)):
+    for number, kind in enumerate(SYNTHETIC):
         path, rates, _ = write_synthetic_log(kind, folder / f"{kind}.parquet", keys, days + TRAINING_DAYS, seed + number)
         logs.append((kind, path, rates, days))
     logs.append((SAMPLE, SAMPLE_LOG, None, sample_days))

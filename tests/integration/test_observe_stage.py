@@ -204,6 +204,21 @@ def test_a_history_with_too_much_that_is_bad_is_refused_whole(wiring: Wiring) ->
         import_history(wiring, log.iloc[:0])
 
 
+def test_an_hour_is_the_same_in_whatever_order_its_source_gives_it(wiring: Wiring, tmp_path: Path) -> None:
+    log = history(1, end=HOUR + ONE_HOUR).assign(cost=np.linspace(0.1, 7.7, 60), session_id="s", partitionable_key="station 1")
+    log.loc[::20, "request_type"] = "explode"
+    saved = []
+    for number, frame in enumerate((log, log.sample(frac=1, random_state=1), log[::-1])):
+        frame.to_parquet(path := tmp_path / f"{number}.parquet")
+        observe = ObserveSettings(access_log_paths=(path,))
+        with Wiring(wiring.settings.model_copy(update={"observe": observe, "data_dir": tmp_path / str(number)})) as other:
+            raw = extract_hour(other, HOUR)
+            saved.append((other.raw_hours.load(HOUR), pd.read_parquet(raw.quarantine_path or "")))
+    for accepted, quarantined in saved[1:]:
+        assert accepted.equals(saved[0][0])
+        assert quarantined.equals(saved[0][1])
+
+
 def test_a_log_in_files_can_be_observed_hour_by_hour_too(wiring: Wiring, tmp_path: Path) -> None:
     history(3).to_parquet(tmp_path / "log.parquet")
     observe = ObserveSettings(access_log_paths=(tmp_path / "log.parquet",))

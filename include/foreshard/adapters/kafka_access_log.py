@@ -3,7 +3,8 @@
 A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``. An
 hour is read from the first offset whose time is in it to where the hour has *settled*: past the first offset that is
 ``allowed_lateness`` behind it, and past ``SETTLED`` further messages in a row that belong to later hours, so that one producer
-whose clock runs ahead doesn't cut an hour short. Nothing is committed: reading again gives the same records.
+whose clock runs ahead doesn't cut an hour short. Nothing is committed: reading again gives the same records, in the same order
+within a partition of the topic; which partition comes first may differ.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def run(
 @click.option("--days", default=70, show_default=True, type=click.IntRange(min=3))
 @click.option("--seed", default=0, show_default=True, type=int)
 def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None:
-    """Write a synthetic log NAME: diurnal, launches or groups."""
+    """Write a synthetic log NAME: diurnal, launches, groups or jobs."""
     from foreshard.stages.replay_synthetic import write_synthetic_log
 
     for path in write_synthetic_log(name, output, keys, days, seed):

@@ -163,7 +163,7 @@ def ride_in_real_time(app: RidersApp, rides: list[Ride], threads: int) -> None:
 
 
 class BackgroundRiders:
-    """Riders who keep riding in real time while the table changes, a few rides a second; a context manager."""
+    """Riders who repeat ``rides`` in real time while the table changes, a few a second; a context manager."""
 
     def __init__(self, app: RidersApp, rides: list[Ride], per_second: float, prefix: str) -> None:
         self._app, self._rides, self._pause, self._prefix = app, rides, 1 / per_second, prefix
@@ -172,14 +172,12 @@ class BackgroundRiders:
         self.count = 0
 
     def __enter__(self) -> BackgroundRiders:
-        if self._rides:
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        if self._rides:
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ COLLECTIONS = (
     CollectionSetting(database="bikeshare", collection="trips", key_field="station"),
 )
 ONE_HOUR = timedelta(hours=1)
+LATEST_RIDES = 500
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Slice:
         """The hour that closes."""
         return self.end - ONE_HOUR
 
+    @property
+    def latest(self) -> pd.DataFrame:
+        """The last rides before ``end``, whenever that was: at night the live hours may have none."""
+        return self.sample.accesses.tail(LATEST_RIDES)
+
 
 def cut(sample: Sample, options: DemoOptions) -> Slice:
     """Cut the sample into history and live hours."""
@@ -62,13 +69,18 @@ def cut(sample: Sample, options: DemoOptions) -> Slice:
     return Slice(sample, history, accesses[accesses["timestamp"] >= live_from], live_from, sample.end)
 
 
-def load_app(wiring: Wiring, stack: EmbeddedStack, parts: Slice, steps: Steps) -> Layout:
-    """Register the partitions, publish the first table and load the app's documents."""
+def place(wiring: Wiring, parts: Slice, uris: Mapping[str, str]) -> Layout:
+    """Register the partitions, each at its one of ``uris``, and publish the first table."""
     weights = {name: setting.weight for name, setting in wiring.settings.observe.request_types.items()}
-    uris = {mongod.name: mongod.uri for mongod in stack.mongods[1:]}
     layout = make_layout(parts.history, weights, parts.end, uris)
     wiring.registry.register(layout.partitions, layout.locations)
     wiring.routing.initialise(layout.table)
+    return layout
+
+
+def load_app(wiring: Wiring, stack: EmbeddedStack, parts: Slice, steps: Steps) -> Layout:
+    """Register the partitions, publish the first table and load the app's documents."""
+    layout = place(wiring, parts, {mongod.name: mongod.uri for mongod in stack.mongods[1:]})
     clients = {p.partition_id: wiring.mongo.partition(p) for p in layout.partitions}
     until = pd.Timestamp(parts.live_from)
     create_indexes(clients)

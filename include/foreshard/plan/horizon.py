@@ -28,21 +28,32 @@ class Horizon:
     marked: int
 
 
-def coming_and_past(snapshot: Snapshot, past_days: float, scale: float = 1.0) -> Horizon:
-    """The hours ahead, times ``scale``, and behind them past ones, which weigh ``past_days`` times as much together.
+def coming_and_past(snapshot: Snapshot, past_days: float) -> Horizon:
+    """The hours ahead, and behind them past ones, which weigh ``past_days`` times as much together.
 
     Marks apply to the hours ahead only.
     """
-    demand, ahead, past = snapshot.demand, hour_weights(snapshot.demand.hours), snapshot.past.shape[1]
-    if scale != 1.0:
-        demand = replace(demand, mean=demand.mean * scale, sigma=demand.sigma * np.sqrt(scale))
-    if not past:
-        return Horizon(demand, ahead, demand.hours)
-    weight = np.concatenate([ahead, np.full(past, past_days * ahead.sum() / past)])
-    return Horizon(_with_past(demand, snapshot), weight, demand.hours)
+    demand, past = snapshot.demand, snapshot.past
+    ahead = demand.hours
+    if past.shape[1]:
+        mean, sigma = (np.empty((len(past), ahead + past.shape[1])) for _ in range(2))
+        mean[:, :ahead], sigma[:, :ahead] = demand.mean, demand.sigma
+        mean[:, ahead:] = past
+        np.multiply(mean[:, ahead:], snapshot.access_cost * PAST_CHANCE, out=sigma[:, ahead:])
+        np.sqrt(sigma[:, ahead:], out=sigma[:, ahead:])
+        demand = replace(demand, mean=mean, sigma=sigma)
+    return Horizon(demand, _weights(ahead, past.shape[1], past_days), ahead)
 
 
-def _with_past(demand: KeyDemand, snapshot: Snapshot) -> KeyDemand:
-    past = snapshot.past.astype(np.float64)
-    chance = np.sqrt(snapshot.access_cost * PAST_CHANCE * past)
-    return replace(demand, mean=np.hstack([demand.mean, past]), sigma=np.hstack([demand.sigma, chance]))
+def scaled(hours: Horizon, factor: float, past_days: float) -> Horizon:
+    """The same with ``factor`` times as many accesses in the hours ahead, past hours weighing as ``past_days`` together."""
+    demand, ahead = hours.demand, hours.marked
+    mean, sigma = demand.mean.copy(), demand.sigma.copy()
+    mean[:, :ahead] *= factor
+    sigma[:, :ahead] *= np.sqrt(factor)
+    return Horizon(replace(demand, mean=mean, sigma=sigma), _weights(ahead, demand.hours - ahead, past_days), ahead)
+
+
+def _weights(ahead: int, past: int, past_days: float) -> FloatArray:
+    coming = hour_weights(ahead)
+    return np.concatenate([coming, np.full(past, past_days * coming.sum() / max(past, 1))])

@@ -6,7 +6,7 @@ moves and bytes, co-access that it tears apart (or joins), and kilometres betwee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,10 +15,6 @@ from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance, Growth, Sizes, joined
 from foreshard.plan.outlook import TOLERANCE, Outlook
 
-SEEDS = 48
-"""How many of a partition's most relieving keys are considered as hot keys."""
-GROWN = 6
-"""How many of these are grown to clumps."""
 PATIENCE = 3
 """How many keys a clump may grow by without its value rising."""
 GROWN_AT_ONCE = PATIENCE + 1
@@ -31,6 +27,14 @@ SETTLING_RISK = 1000.0
 """How many times the risk that a move for nearness and common uses brings counts against it."""
 DRAIN_BONUS = 1_000.0
 """What taking a key off a draining partition is worth: more than any price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How far is searched: how many of a partition's most relieving keys are ``seeds``, and how many of these are ``grown``."""
+
+    seeds: int = 48
+    grown: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,13 @@ def best_move(
     candidates: IntArray,
     banned: set[tuple[int, int]],
     draining: bool = False,
+    effort: Effort = Effort(),
+    mark: float | None = None,
 ) -> MoveSearch:
     """Find the most valuable clump among ``candidates`` (keys on ``source``) and its target.
 
+    Targets stay below ``mark`` (None: the high-water mark); only where no move that pays does, they may become as full as the
+    source is.
     ``banned`` holds (hot key, target) pairs that were tried in vain. Ties go to the lower index, so that the result is
     determined by the snapshot. What a move is worth is the risk that it removes; co-access and distance only rank the options.
     """
@@ -80,13 +88,12 @@ def best_move(
     candidates = candidates[size <= allowance.size_bytes]
     if not len(candidates):
         return MoveSearch(None, "limit_reached")
-    aim = _Aim(
-        mark=view.policy.high_water if draining else view.level(source),
-        key_price=view.policy.minimum_gain,
-        closeness=view.policy.relief_closeness,
-        draining=draining,
-    )
-    return _search(view, source, allowance, candidates, banned, aim)
+    mark = view.policy.high_water if mark is None else mark
+    aim = _Aim(mark, view.policy.minimum_gain, view.policy.relief_closeness, draining=draining, effort=effort)
+    search = _search(view, source, allowance, candidates, banned, aim)
+    if search.best is None and not draining and view.level(source) > mark:
+        search = _search(view, source, allowance, candidates, banned, replace(aim, mark=view.level(source)))
+    return search
 
 
 def best_settlement(
@@ -128,12 +135,13 @@ class _Aim:
     closeness: float = 1.0
     risk_added: float | None = None
     draining: bool = False
+    effort: Effort = Effort()
 
 
 def _search(
     view: Outlook, source: int, allowance: Allowance, candidates: IntArray, banned: set[tuple[int, int]], aim: _Aim
 ) -> MoveSearch:
-    seeds = _seeds(view, source, candidates, aim.draining)
+    seeds = _seeds(view, source, candidates, aim)
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
@@ -143,7 +151,7 @@ def _search(
     allowed = view.scratch
     allowed[candidates] = True
     growths = []
-    for seed in _most_valuable(view, source, seeds, targets, fits, aim.draining):
+    for seed in _most_valuable(view, source, seeds, targets, fits, aim):
         open_ = np.array([(seed, target) not in banned for target in targets.tolist()], bool)
         growths.append(Growth(view, source, seed, allowed, allowance, targets, open_))
     options = [option for sizes in _grown(view, source, growths, targets, aim) for option in sizes]
@@ -183,12 +191,12 @@ def _stagnant(sizes: list[MoveOption]) -> bool:
     return len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE])
 
 
-def _seeds(view: Outlook, source: int, candidates: IntArray, draining: bool) -> IntArray:
+def _seeds(view: Outlook, source: int, candidates: IntArray, aim: _Aim) -> IntArray:
     """The candidates that relieve the source most in its urgent hours (that bring most load, where it's being drained)."""
     demand = view.demand
-    weight = np.ones(demand.hours) if draining else view.urgency(source)
+    weight = np.ones(demand.hours) if aim.draining else view.urgency(source)
     relief = (demand.mean[candidates] + view.rule.z * demand.sigma[candidates]) @ weight
-    return candidates[np.lexsort((candidates, -relief))[:SEEDS]]
+    return candidates[np.lexsort((candidates, -relief))[: aim.effort.seeds]]
 
 
 def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
@@ -226,14 +234,12 @@ def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> B
     return np.asarray((after.upper(view.rule)[..., : view.marked] <= limit + TOLERANCE).all(axis=-1))
 
 
-def _most_valuable(
-    view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, draining: bool
-) -> list[int]:
+def _most_valuable(view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, aim: _Aim) -> list[int]:
     """The hot keys to grow: by the risk that each alone would remove at its best target."""
     loads = key_profile(view.demand, seeds)
     gain = _risk_removed(view, source, loads, 0.0) - _risk_added(view, loads, targets, 0.0)
-    best = np.where(fits, gain + (DRAIN_BONUS if draining else 0.0), -np.inf).max(axis=1)
-    ranked = np.lexsort((seeds, -best))[:GROWN]
+    best = np.where(fits, gain + (DRAIN_BONUS if aim.draining else 0.0), -np.inf).max(axis=1)
+    ranked = np.lexsort((seeds, -best))[: aim.effort.grown]
     return [int(seeds[rank]) for rank in ranked if np.isfinite(best[rank])]
 
 

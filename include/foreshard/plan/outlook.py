@@ -40,7 +40,7 @@ class Outlook:
     def __init__(self, snapshot: Snapshot, policy: PlanPolicy, hours: Horizon | None = None) -> None:
         """``hours``: what the placement is judged by (None: the coming ones, which marks apply to, and past ones)."""
         hours = hours or coming_and_past(snapshot, PAST_DAYS)
-        self.snapshot, self.policy = snapshot, policy
+        self.snapshot, self.policy, self.hours = snapshot, policy, hours
         self.demand, self.marked, self._weight = hours.demand, hours.marked, hours.weight
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
@@ -95,11 +95,15 @@ class Outlook:
         """The keys whose primary copy is on ``partition``, in order."""
         return self._members[partition]
 
+    def unmoved_on(self, partition: int) -> IntArray:
+        """The keys on ``partition``, but for those that have just come."""
+        keys = self._members[partition]
+        return keys[~self._moved[keys]]
+
     def movable_on(self, partition: int) -> IntArray:
         """The keys on ``partition`` that may be moved: shadowed and pinned ones stay, and those that have just come."""
-        keys = self._members[partition]
-        free = self.snapshot.movable[keys] & ~self._moved[keys] & ~self._has_shadow[keys]
-        return keys[free & ~self.snapshot.rules.fixed_keys[keys]]
+        keys = self.unmoved_on(partition)
+        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
 
     @property
     def moved(self) -> IntArray:

@@ -3,7 +3,8 @@
 1. **Rules.** Keys that stand against a placement rule are moved to where they may be.
 2. **Relief.** Of the partitions whose LPS passes the high-water mark, the worst takes the option (a clump's move or a hot key's
    shadow) that removes most expected overload hours for its price; again, until each is below the low-water mark, nothing pays
-   any more, or the hour's limits are used up: then those that are needed first are relieved first.
+   any more, or the hour's limits are used up: then those that are needed first are relieved first. Where a key fills a
+   partition, others make room for its copy.
 3. **Draining** partitions give up keys within what is left of the limits.
 4. **Settling.** Keys go where they are read and where the keys used with them are, as far as it is worth the move.
 5. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
@@ -27,6 +28,7 @@ from foreshard.plan.move_search import best_move
 from foreshard.plan.outlook import PAST_DAYS, TOLERANCE, Outlook
 from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows
+from foreshard.plan.room import make_room
 from foreshard.plan.settling import calm, settle
 from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
@@ -116,14 +118,16 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     """Apply the next option for ``source``; return what stood in the way, or nothing.
 
     While it is overloaded, a shadow of a hot key is made where that is worth more than the best move, and one of any other key
-    where no move helps. Where nothing helps and overload is certain, keys may go back to where they came from. A shadow takes
-    load over only above the high-water mark, so below it keys are only moved.
+    where no move helps; where none fits, room is made for one. A key may have several. Where nothing helps and overload is
+    certain, keys may go back to where they came from. A shadow takes load over only above the high-water mark, so below it keys
+    are only moved.
     """
     view = draft.view
     on_source = view.movable_on(source)
     copyable = hot = on_source[:0]
     if view.lps()[source] > view.policy.high_water and len(draft.shadows) < view.policy.maximum_shadows:
-        copyable = on_source[draft.shadowable[on_source]]
+        here = view.unmoved_on(source)
+        copyable = here[draft.shadowable[here]]
         hot = copyable[peak_share(view, copyable) >= view.policy.hot_share]
     search = best_move(view, source, draft.allowance, on_source, banned)
     worth = search.best.worth if search.best is not None else 0.0
@@ -135,7 +139,7 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
         search = best_move(view, source, draft.allowance, on_source, banned)
         view.returns_allowed = False
     if search.best is None:
-        return search.obstacle
+        return "" if make_room(draft, source, copyable) else search.obstacle
     if not apply_move(draft, source, search.best, banned):
         return "pushed_over"
     draft.relieving |= {source, search.best.target}
@@ -166,7 +170,7 @@ def _shorten_far_reads(draft: Draft) -> None:
     view = draft.view
     if len(draft.shadows) >= view.policy.maximum_shadows or calm(view):
         return
-    candidates = np.flatnonzero(draft.shadowable & view.snapshot.active[view.primary])
+    candidates = np.flatnonzero(draft.shadowable & view.snapshot.movable & view.snapshot.active[view.primary])
     candidates = candidates[~view.has_shadow(candidates)]
     moved = {move.key for move in draft.moves}
     tried = 0

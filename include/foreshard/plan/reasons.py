@@ -12,7 +12,7 @@ from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.shadowing import ShadowOption
 
-RELIEF, DRAINING, RULE, SETTLING = "relief", "draining", "rule", "settling"
+RELIEF, DRAINING, RULE, SETTLING, ROOM = "relief", "draining", "rule", "settling", "room"
 """What a move is made for."""
 
 REMOVALS = {
@@ -56,12 +56,18 @@ def horizon_time(hour: datetime, index: int) -> str:
     return (hour + (index + 1) * ONE_HOUR).isoformat()
 
 
-def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: Before, cause: str) -> Reason:
-    """Why ``key`` moves; ``view`` already has the move applied, ``was`` is the source before it."""
+def move_reason(
+    view: Outlook, source: int, option: MoveOption, key: int, was: Before, cause: str, room_for: int | None = None
+) -> Reason:
+    """Why ``key`` moves; ``view`` already has the move applied, ``was`` is the source before it.
+
+    ``room_for``: the large key for whose copy room is made.
+    """
     snapshot, names = view.snapshot, _names(view)
     lps = view.lps()
     here, there, hot = names[source], names[option.target], snapshot.keys[option.keys[0]]
-    after = f"which leaves {here} at {lps[source]:.2f} and {there} at {lps[option.target]:.2f}"
+    full = f"{lps[option.target]:.2f}"
+    after = f"which leaves {here} at {lps[source]:.2f} and {there} at {full}"
     others, peak = len(option.keys) - 1, clock(snapshot.hour, was.peak)
     needed_by = was.needed_by
     facts: dict[str, Any] = {"returns": bool(snapshot.last_source[key] == option.target)}
@@ -69,19 +75,23 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
         rules, row = snapshot.rules, int(snapshot.rules.row[key])
         code, needed_by = rules.rules[row][0].kind.value, 0
         facts["rules"] = [rule.rule_id for rule in rules.rules[row]]
-        sentence = (
-            f"{snapshot.keys[key]} {rules.claim(row)}; it moves from {here} to {there}, which stays at {lps[option.target]:.2f}"
-        )
+        sentence = f"{snapshot.keys[key]} {rules.claim(row)}; it moves from {here} to {there}, which is then at {full}"
     elif cause == DRAINING:
         code, sentence = (
             "draining",
-            f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which stays at {lps[option.target]:.2f}",
+            f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which is then at {full}",
         )
     elif cause == SETTLING:
         code, needed_by = "settling", snapshot.demand.hours - 1
         sentence = (
-            f"{snapshot.keys[key]} moves{_company(others)} from {here} to {there}: {-option.distance_km:+.0f} km nearer to its"
-            f" users, {-option.crossing:+.1f} common uses an hour on one partition; {there} stays at {lps[option.target]:.2f}"
+            f"{snapshot.keys[key]} moves{_company(others)} from {here} to {there}: {round(-option.distance_km):+d} km nearer to"
+            f" its users, {-option.crossing:+.1f} common uses an hour on one partition; {there} is then at {full}"
+        )
+    elif cause == ROOM and room_for is not None:
+        code, sentence = (
+            "makes_room",
+            f"{here} would reach {was.lps:.2f} of its capacity at {peak} with {snapshot.keys[room_for]}, which gets a copy;"
+            f" {snapshot.keys[key]} makes room{_company(others)}, {after}",
         )
     elif key == option.keys[0]:
         code = "overload"
@@ -99,8 +109,8 @@ def move_reason(view: Outlook, source: int, option: MoveOption, key: int, was: B
         target_lps_after=round(float(lps[option.target]), 4),
         peak_hour=horizon_time(snapshot.hour, was.peak),
         needed_by=horizon_time(snapshot.hour, needed_by),
-        gain_overload_hours=round(option.worth, 4) if cause == RELIEF else None,
-        value_overload_hours=round(option.value, 4) if cause in (RELIEF, SETTLING) else None,
+        gain_overload_hours=round(option.worth, 4) if cause in (RELIEF, ROOM) else None,
+        value_overload_hours=round(option.value, 4) if cause in (RELIEF, ROOM, SETTLING) else None,
         clump_keys=len(option.keys),
         crossing_uses_per_hour=round(option.crossing, 4),
         distance_change_km=round(option.distance_km, 1),

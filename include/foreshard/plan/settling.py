@@ -18,7 +18,7 @@ from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance
 from foreshard.plan.draft import Draft
-from foreshard.plan.horizon import coming_and_past
+from foreshard.plan.horizon import scaled
 from foreshard.plan.move_search import HOURS_PER_DAY, best_settlement
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import SETTLING
@@ -27,11 +27,11 @@ from foreshard.plan.steps import apply_move
 
 BUSIEST = 512
 """How many of the keys with most load are looked at: few keys make most of what there is to gain."""
-SEEDS = 6
+SEEDS = 12
 """How many keys of a partition are grown to clumps."""
 QUIET = 0.8
 """Nothing settles while the hours ahead peak below this part of the week's peak: on calm days all have room."""
-FAILURES = 12
+FAILURES = 30
 """Partitions without a move that pays before a plan settles no more."""
 MARGIN = 1.05
 """How much more than the busiest hour of the last week there must be room for."""
@@ -83,7 +83,7 @@ def _busy_week(view: Outlook) -> Outlook:
     snapshot = view.snapshot
     ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
     factor = MARGIN * max(1.0, snapshot.week_peak / ahead if ahead > 0 else 1.0)
-    movable = snapshot.movable.copy()
+    movable = snapshot.movable & snapshot.rested
     movable[view.moved] = False
     busy = replace(
         snapshot,
@@ -92,7 +92,7 @@ def _busy_week(view: Outlook) -> Outlook:
         movable=movable,
         shadows=tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows)),
     )
-    hours = coming_and_past(snapshot, past_days=1.0, scale=factor)
+    hours = scaled(view.hours, factor, past_days=1.0)
     return Outlook(busy, view.policy, replace(hours, marked=hours.demand.hours))
 
 
@@ -102,11 +102,10 @@ def calm(view: Outlook) -> bool:
 
 
 def _busiest(view: Outlook) -> IntArray:
-    """The movable keys with most load."""
-    work = view.snapshot.demand.mean.sum(axis=1)
-    free = np.flatnonzero(
-        view.snapshot.movable & ~view.snapshot.rules.fixed_keys & view.snapshot.active[view.primary] & (work > 0)
-    )
+    """The movable and rested keys with most load."""
+    snapshot, work = view.snapshot, view.snapshot.demand.mean.sum(axis=1)
+    may_go = snapshot.movable & snapshot.rested & ~snapshot.rules.fixed_keys
+    free = np.flatnonzero(may_go & snapshot.active[view.primary] & (work > 0))
     free = free[~view.has_shadow(free)]
     return np.sort(free[np.lexsort((free, -work[free]))[:BUSIEST]])
 

@@ -33,9 +33,12 @@ class ShadowOption:
 
 
 def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
-    """Which keys may have shadows: movable ones that are read, and not written too much (each shadow costs its writes)."""
+    """Which keys may have shadows: those not under way that are read, and not written too much (each shadow costs its writes).
+
+    A key that rests after a move may: a copy doesn't move it.
+    """
     read = snapshot.demand.read_share
-    return np.asarray(snapshot.movable & (read > 0) & (1.0 - read <= policy.maximum_write_share))
+    return np.asarray(~snapshot.under_way & (read > 0) & (1.0 - read <= policy.maximum_write_share))
 
 
 def peak_share(view: Outlook, keys: IntArray) -> FloatArray:
@@ -64,11 +67,25 @@ def best_shadow(
 def _light_partitions(view: Outlook, key: int) -> IntArray:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
     lps = view.lps()
-    light = view.snapshot.active & (lps < view.policy.low_water)
-    light &= view.snapshot.rules.copy[view.snapshot.rules.row[key]]
-    light[[*view.copies(key), *view.snapshot.leaving_of.get(key, ())]] = False
-    chosen = np.flatnonzero(light)
+    chosen = np.flatnonzero(_open_to(view, key) & (lps < view.policy.low_water))
     return chosen[np.argsort(lps[chosen] - _diversity(view, key)[chosen], kind="stable")]
+
+
+def roomiest(view: Outlook, key: int) -> IntArray:
+    """Active partitions without a copy, whether or not one fits there now, the best first: empty, and far from the copies."""
+    chosen = np.flatnonzero(_open_to(view, key))
+    return chosen[np.argsort(view.lps()[chosen] - _diversity(view, key)[chosen] * DIVERSITY_BONUS, kind="stable")]
+
+
+def _open_to(view: Outlook, key: int) -> BoolArray:
+    """Which partitions may get a copy of ``key`` (P): active and allowed ones that neither have one nor are giving one up.
+
+    Nor one that the key has left lately: what it had there may still be being deleted.
+    """
+    snapshot, left = view.snapshot, int(view.snapshot.last_source[key])
+    may: BoolArray = snapshot.active & snapshot.rules.copy[snapshot.rules.row[key]]
+    may[[*view.copies(key), *snapshot.leaving_of.get(key, ()), *([left] if left >= 0 else [])]] = False
+    return may
 
 
 def _diversity(view: Outlook, key: int) -> FloatArray:

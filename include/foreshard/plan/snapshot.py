@@ -49,7 +49,11 @@ class CoAccessGraph:
         return self.neighbour[row], self.weight[row]
 
 
+HOURS_PER_WEEK = 168
 MANY_KEYS = 200_000
+FEWEST_LATELY = 24
+"""Of so many hours at least a level is measured: ``past_every`` takes that many to come by each time of day."""
+MOST_GROWTH = 4.0
 
 
 def past_every(keys: int) -> int:
@@ -62,7 +66,20 @@ def past_every(keys: int) -> int:
 
 def past_hours(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Those hours of a history (K, T) that a snapshot's ``past`` holds, from the last one backwards, in their order."""
-    return np.ascontiguousarray(costs[:, ::-1][:, :: past_every(len(costs))][:, ::-1], np.float32)
+    every = past_every(len(costs))
+    return as_if_grown(np.ascontiguousarray(costs[:, ::-1][:, ::every][:, ::-1], np.float32), every)
+
+
+def as_if_grown(past: npt.NDArray[np.float32], every: int) -> npt.NDArray[np.float32]:
+    """Past hours, each ``every`` hours behind the one before (K, S), as they would be at the last week's level of all load.
+
+    Where load grows, weeks that had room say nothing about today. What has become less is left as it was, and nothing grows
+    more than ``MOST_GROWTH`` times.
+    """
+    total = past.sum(axis=0, dtype=np.float64)
+    lately = total[-max(HOURS_PER_WEEK // every, FEWEST_LATELY) :]
+    growth = float(lately.mean() / total.mean()) if total.any() else 1.0
+    return past * np.float32(min(growth, MOST_GROWTH)) if growth > 1.0 else past
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class Snapshot:
     ``week_peak``: the highest total of one hour of the last week, in cost per hour (0: unknown).
     ``past``: what each key cost in some hours of the last weeks, in cost per hour (K, S); no columns: unknown.
     ``access_cost``: what an access costs on average (0: unknown; keys used together then count as independent).
+    ``rested``: not moved for some weeks (K): these may settle.
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
     """
 
@@ -103,6 +121,7 @@ class Snapshot:
     shadows: tuple[StandingShadow, ...] = ()
     leaving: frozenset[tuple[int, int]] = frozenset()
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
+    rested: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     last_source: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     correlation: float = 0.0
     week_peak: float = 0.0
@@ -120,6 +139,8 @@ class Snapshot:
             object.__setattr__(self, "under_way", np.zeros(len(self.keys), bool))
         if not len(self.movable):
             object.__setattr__(self, "movable", np.ones(len(self.keys), bool))
+        if not len(self.rested):
+            object.__setattr__(self, "rested", np.ones(len(self.keys), bool))
         if not len(self.last_source):
             object.__setattr__(self, "last_source", np.full(len(self.keys), -1, np.int64))
 

@@ -10,7 +10,7 @@ from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
 from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
-from foreshard.plan.reasons import RELIEF, SETTLING
+from foreshard.plan.reasons import RELIEF
 from foreshard.plan.shadowing import ShadowOption
 
 LOWERED_PEAK = 0.01
@@ -32,14 +32,22 @@ def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[
     """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
     risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
-    level = view.level(source) if cause in (RELIEF, SETTLING) else None
+    level = view.level(source) if cause == RELIEF else None
     change = view.move(option.keys, option.target)
     pays = cause != RELIEF or _pays(view, source, option, was, risk)
     if not pays or view.pushed_over(change, level) or float(view.lps().max()) > draft.ceiling:
         view.undo(change)
         banned.add((option.keys[0], option.target))
         return False
-    snapshot = view.snapshot
+    record_move(draft, source, option, was, cause)
+    return True
+
+
+def record_move(
+    draft: Draft, source: int, option: MoveOption, was: reasons.Before, cause: str, room_for: int | None = None
+) -> None:
+    """Add a move that has been applied to the plan; ``room_for``: the key for whose copy it makes room."""
+    view, snapshot = draft.view, draft.view.snapshot
     draft.size_bytes += option.size_bytes
     draft.targets.add(option.target)
     draft.moves += [
@@ -50,11 +58,10 @@ def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[
             target=snapshot.partitions[option.target].partition_id,
             estimated_bytes=int(snapshot.key_bytes[key]),
             clump=snapshot.keys[option.keys[0]],
-            reason=reasons.move_reason(view, source, option, key, was, cause),
+            reason=reasons.move_reason(view, source, option, key, was, cause, room_for),
         )
         for key in option.keys
     ]
-    return True
 
 
 def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:

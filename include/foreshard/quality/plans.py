@@ -121,7 +121,8 @@ def _removals(plan: Plan, names: tuple[str, ...]) -> Suite:
 
 def _partitions(plan: Plan, names: tuple[str, ...], limits: PlanSettings) -> Suite:
     targets = {move.target for move in plan.moves} | {shadow.target for shadow in plan.shadows}
-    relieved = max((plan.lps_before.get(move.source, 0.0) for move in plan.moves), default=0.0)
+    sources = [move.source for move in plan.moves] + [s.source for s in plan.shadows if s.reason.code == "hot_key"]
+    relieved = max((plan.lps_before.get(source, 0.0) for source in sources), default=0.0)
     rows = []
     for name in sorted(targets | set(plan.lps_before) | set(plan.lps_after)):
         before, after = plan.lps_before.get(name), plan.lps_after.get(name)

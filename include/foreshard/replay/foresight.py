@@ -4,7 +4,8 @@ Each day the forecast room's seasonal mean of similar days is fitted; each hour 
 last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. Keys that their
 past doesn't explain are expected to go on as they do now (:mod:`foreshard.replay.recency`). How far off that has been gives the
 spread: variance per unit of mean, key by key, and the part of it that all keys have in common; surprises beyond
-``SURPRISE`` deviations count as that much. Where the clocks have changed, the history is put right by an hour.
+``SURPRISE`` deviations count as that much. Hours farther ahead are less sure (:mod:`foreshard.replay.lead_spread`). Where the
+clocks have changed, the history is put right by an hour.
 
 It stands in for the forecast stage's engine, which is too slow to be asked 8,000 times over: that one blends several models,
 Prophet's among them, and has no level of single keys' last hours.
@@ -12,7 +13,7 @@ Prophet's among them, and has no level of single keys' last hours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from foreshard.forecast.clock_change import LIKELY_SINCE, ClockWatch, moved_history
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
 from foreshard.model import FloatArray
+from foreshard.replay.lead_spread import LeadSpread
 from foreshard.replay.log import ReplayLog, smallest_costs
 from foreshard.replay.past import Past
 from foreshard.replay.recency import Recency
@@ -73,11 +75,13 @@ class Seasonal:
         if not self._began:
             self._begin(past)
         while self._next < past.now:
+            if not self._farther.awaits(self._next):
+                self._expect(self._next)
             self._learn(past, past.before(self._next + 1, 1)[:, 0], self._next)
             self._next += 1
         if past.now - self._fitted_at >= DAY:
             self._fit(past, past.now)
-        return self._outcome(past.now)
+        return self._expect(past.now)
 
     def _begin(self, past: Past) -> None:
         self._began = True
@@ -89,6 +93,7 @@ class Seasonal:
         self._squares, self._means, self._hours = np.zeros(keys), np.zeros(keys), 0.0
         self._total = np.zeros(3)
         self._recency = Recency(keys)
+        self._farther = LeadSpread(keys, HORIZON, FADING)
         self._fit(past, self._next)
 
     def _fit(self, past: Past, now: int) -> None:
@@ -134,6 +139,7 @@ class Seasonal:
         dispersion = self._dispersion()
         expected = self._recency.learn(came, experts, self._shape[at], self._unit, dispersion)
         self._learn_spread(came - expected, expected, dispersion)
+        self._farther.learn(hour, came)
         self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
         self._latest, self._awaited = SHORT * self._latest + came, SHORT * self._awaited + usual
         self._all = TOGETHER * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
@@ -169,6 +175,13 @@ class Seasonal:
         own = self._squares / np.maximum(self._means, 1e-9)
         mixed = weight * own + (1.0 - weight) * max(pooled, 1.0) * self._unit
         return np.asarray(np.clip(mixed, 0.8 * self._unit, 50.0 * self._unit))
+
+    def _expect(self, now: int) -> Outcome:
+        """The outcome from ``now`` on, less sure the farther ahead; it is remembered, to see how far off it will have been."""
+        outcome = self._outcome(now)
+        factors = self._farther.factors()
+        self._farther.expect(now, outcome.mean, outcome.sigma, outcome.correlation)
+        return replace(outcome, sigma=outcome.sigma * factors)
 
     def _outcome(self, now: int) -> Outcome:
         start, ahead = now - self._fitted_at + 1, np.arange(HORIZON)

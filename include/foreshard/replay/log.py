@@ -23,6 +23,9 @@ MAXIMUM_CELLS = 400_000_000
 UNKNOWN_WEIGHT = 1.0
 """What an access of a request type costs that the settings don't name, where the log has no cost; it counts as a write."""
 
+RECORDS_AT_ONCE = 200_000
+"""Of about so many records the common uses are counted together."""
+
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -260,14 +263,24 @@ def _visits(
 
 
 def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: int) -> _Pairs:
-    found = co_access(frame, rules)
-    hour = found["hour"].to_numpy(dtype="datetime64[ns]").astype(np.int64) // _HOUR_NS - since
-    order = np.argsort(hour, kind="stable")
+    """Pairs of all hours, counted some hours at a time, each with the hour before: many small sorts are quicker than one."""
+    times = frame["timestamp"]
+    frame = frame if times.is_monotonic_increasing else frame.sort_values("timestamp", kind="stable")
+    moments = frame["timestamp"].to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    step = max(1, span * RECORDS_AT_ONCE // len(frame))
+    begins = since + np.arange(0, span, step)
+    first, last = (np.searchsorted(moments, hours * _HOUR_NS) for hours in (begins - 1, begins + step))
+    found = pd.concat(
+        [
+            co_access(frame.iloc[start:end], rules, datetime.fromtimestamp(hour * 3600, UTC))
+            for start, end, hour in zip(first.tolist(), last.tolist(), begins.tolist(), strict=True)
+        ]
+    )
     return _Pairs(
-        np.clip(hour[order], 0, span - 1),
-        found["key_a"].to_numpy(np.int64)[order],
-        found["key_b"].to_numpy(np.int64)[order],
-        found["weight"].to_numpy(np.float64)[order],
+        found["hour"].to_numpy(dtype="datetime64[ns]").astype(np.int64) // _HOUR_NS - since,
+        found["key_a"].to_numpy(np.int64),
+        found["key_b"].to_numpy(np.int64),
+        found["weight"].to_numpy(np.float64),
     )
 
 

@@ -29,6 +29,7 @@ class Timing:
 
     cooldown: timedelta
     no_return: timedelta
+    settle_rest: timedelta
     minimum_pair_uses: int
     window_hours: int
 
@@ -67,9 +68,9 @@ class Planned(StaticHash):
     def _snapshot(self, past: Past, cluster: Cluster, demand: KeyDemand) -> Snapshot:
         now, timing = past.now, self._timing
         primary, movable = cluster.primary.copy(), cluster.moved_at < now - timing.cooldown / ONE_HOUR
-        copying = set()
+        copying, under_way = set(), np.zeros(len(past.keys), bool)
         for key, target in cluster.pending.items():
-            movable[key] = False
+            movable[key], under_way[key] = False, True
             if self._since.get((key, target), -1) >= 0 and (key, target) not in cluster.shadows:
                 copying.add((key, target))
             else:
@@ -81,7 +82,7 @@ class Planned(StaticHash):
             )
             for k, p in sorted(cluster.shadows | copying)
         )
-        lately = cluster.moved_at >= now - timing.no_return / ONE_HOUR
+        since = now - cluster.moved_at
         return Snapshot(
             hour=self._first + (now - 1) * ONE_HOUR,
             table_version=now,
@@ -95,7 +96,9 @@ class Planned(StaticHash):
             co_access=self._graph,
             shadows=standing,
             movable=movable,
-            last_source=np.where(lately, cluster.came_from, -1),
+            under_way=under_way,
+            rested=since > timing.settle_rest / ONE_HOUR,
+            last_source=np.where(since <= timing.no_return / ONE_HOUR, cluster.came_from, -1),
             week_peak=self._week_peak,
             access_cost=self._access_cost,
             past=self._past_hours,

@@ -2,6 +2,7 @@
 
 ``diurnal``: keys of four time zones with waves of their own, without weekends. ``launches``: keys that appear, decay, burst for
 some hours and vanish. ``groups``: keys that follow a weekly shape of their group and its good and bad days together.
+``jobs``: a calm day, but for keys that are used for up to four hours of it, always the same ones, many times as much.
 
 Levels are heavy-tailed. An access brings, half of the time, one of another key of its clump (2 to 8 keys of one place) in the
 same session, so every key's count is a Poisson variable around a known rate.
@@ -35,6 +36,8 @@ COMPANY = 0.5
 """How often an access brings one of another key of the clump."""
 AT_HOME = 0.85
 """Share of a key's accesses that come from its own place."""
+JOBS = 0.05
+"""Share of the keys of a ``jobs`` log that have a job."""
 WRITE_SHARE = 0.25
 WRITE_COST = 2.0
 
@@ -96,7 +99,14 @@ def _groups(random: np.random.Generator, cast: _Cast, hours: int) -> FloatArray:
     return np.asarray((shape[:, at % 168] * good[:, at // 24])[group])
 
 
-KINDS: Mapping[str, Rates] = {"diurnal": _diurnal, "launches": _launches, "groups": _groups}
+def _jobs(random: np.random.Generator, cast: _Cast, hours: int) -> FloatArray:
+    keys, hour = len(cast.place), np.arange(hours)[None] % 24
+    start, lasts = random.integers(0, 24, (keys, 1)), random.integers(1, 5, (keys, 1))
+    busy = (random.random((keys, 1)) < JOBS) & ((hour - start) % 24 < lasts)
+    return np.asarray((0.7 + 0.3 * _diurnal(random, cast, hours)) * np.where(busy, random.uniform(10, 40, (keys, 1)), 1.0))
+
+
+KINDS: Mapping[str, Rates] = {"diurnal": _diurnal, "launches": _launches, "groups": _groups, "jobs": _jobs}
 
 
 def synthesise(kind: str, keys: int, days: int, seed: int) -> SyntheticLog:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import ONE_HOUR
-from foreshard.plan.snapshot import past_every
+from foreshard.plan.snapshot import as_if_grown, past_every
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
@@ -25,7 +25,8 @@ class HistoryDays:
     """Iterates over the days of key load that end with ``hour``; what it has gathered is whole once that is done.
 
     ``week_peak``: the highest hourly total of the last week. ``past`` (K, S): what each of ``keys`` cost in every
-    so manieth hour (``past_every``), from the last one backwards; hours before the first that has any load are left out.
+    so manieth hour (``past_every``), from the last one backwards, as if at the last week's level (``as_if_grown``); hours
+    before the first that has any load are left out.
     """
 
     def __init__(self, wiring: Wiring, hour: datetime, keys: Sequence[str]) -> None:
@@ -39,7 +40,7 @@ class HistoryDays:
     @property
     def past(self) -> npt.NDArray[np.float32]:
         """See above."""
-        return np.ascontiguousarray(self._past[:, : self._oldest + 1][:, ::-1])
+        return as_if_grown(np.ascontiguousarray(self._past[:, : self._oldest + 1][:, ::-1]), self._every)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         for day in range(self._days, 0, -1):

@@ -143,13 +143,16 @@ def import_history(
 
 
 def _joined(parts: list[Cleaned], hour: datetime) -> Cleaned:
+    """The parts as one, in the order of their columns: the source's own differs from one reading to the next."""
     if not parts:
         return clean(pd.DataFrame(), hour, hour + ONE_HOUR, ())
-    if len(parts) == 1:
-        return parts[0]
+    accepted, quarantined = (
+        pd.concat(frames, ignore_index=True)
+        for frames in zip(*((part.accepted, part.quarantined) for part in parts), strict=True)
+    )
     return Cleaned(
-        pd.concat([part.accepted for part in parts], ignore_index=True),
-        pd.concat([part.quarantined for part in parts], ignore_index=True),
+        accepted.sort_values(list(accepted.columns), ignore_index=True),
+        quarantined.sort_values(list(quarantined.columns), ignore_index=True),
     )
 
 

@@ -199,7 +199,7 @@ def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
     from foreshard.load import ServingRule
 
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
-    timing = Timing(plan.cooldown, plan.no_return, settings.observe.minimum_distinct_users, window)
+    timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window)
     return plan_policy(settings, rule), timing
 
 

@@ -112,8 +112,9 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
     locations = {location.name: location for location in wiring.registry.locations()}
     homes = [partition.geographic_location for partition in ground.partitions]
     now = hour + ONE_HOUR
-    moves = wiring.planning.recent_moves(now - max(settings.plan.cooldown, settings.plan.no_return))
-    state = _Moved(ground.primary.copy(), *(np.full(len(index), value) for value in (True, False, -1)))
+    plan = settings.plan
+    moves = wiring.planning.recent_moves(now - max(plan.cooldown, plan.no_return, plan.settle_rest))
+    state = _Moved(ground.primary.copy(), *(np.full(len(index), value) for value in (True, False, True, -1)))
     for move in moves:
         if move.key in index:
             _note_move(move, index[move.key], places, now, settings, state)
@@ -135,6 +136,7 @@ def load_snapshot(wiring: Wiring, hour: datetime) -> tuple[Snapshot, PlanPolicy]
             (index[c.key], places[c.target]) for c in copies if c.leaving and c.key in index and c.target in places
         ),
         movable=state.movable,
+        rested=state.rested,
         last_source=state.last_source,
         week_peak=ground.week_peak,
         access_cost=ground.access_cost,
@@ -196,11 +198,12 @@ def _primaries(table: RoutingTable, keys: Sequence[str], partitions: Sequence[Pa
 
 @dataclass(frozen=True)
 class _Moved:
-    """What recent moves mean for each key: where it is (to be), may it move, does it, where did it come from."""
+    """What recent moves mean for each key: where it is (to be), may it move, does it, has it rested, where did it come from."""
 
     primary: IntArray
     movable: BoolArray
     under_way: BoolArray
+    rested: BoolArray
     last_source: IntArray
 
 
@@ -211,6 +214,7 @@ def _note_move(move: RecentMove, key: int, places: dict[str, int], now: datetime
         state.movable[key], state.under_way[key] = False, True
     else:
         state.movable[key] &= move.at < now - settings.plan.cooldown
+        state.rested[key] &= move.at < now - settings.plan.settle_rest
         if move.at >= now - settings.plan.no_return:
             state.last_source[key] = places.get(move.source, -1)
 

@@ -21,11 +21,13 @@ from foreshard.stack.process import free_port
 
 HOUR = datetime(2024, 3, 1, 7, tzinfo=UTC)
 SECRET = b"k" * 32
+KEEP_FOR_EVER = {"retention.ms": "-1"}
+"""Retention counts from a record's own time: every five minutes the broker would delete what is a week old, also mid-test."""
 
 
 @pytest.fixture
 def emitter(kafka: Kafka, unique_name: str) -> Iterator[KafkaAccessEmitter]:
-    create_topic(kafka.bootstrap, unique_name)
+    create_topic(kafka.bootstrap, unique_name, config=KEEP_FOR_EVER)
     made = KafkaAccessEmitter(kafka.bootstrap, unique_name)
     yield made
     made.close()
@@ -104,6 +106,7 @@ def test_a_forked_process_has_a_producer_of_its_own(kafka, unique_name, emitter)
         os._exit(min(255, emitter.flush(20)))
     assert os.waitpid(child, 0)[1] == 0
     assert emitter.flush(20) == 0
+    assert emitter.dropped == 0
     assert sorted(str(r["partitionable_key"]) for r in records(kafka, unique_name, HOUR)) == ["child", "parent"]
 
 

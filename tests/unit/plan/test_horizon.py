@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from foreshard.load import ServingRule
-from foreshard.plan.horizon import coming_and_past
+from foreshard.plan.horizon import coming_and_past, scaled
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy, past_every, past_hours
+from foreshard.plan.snapshot import MOST_GROWTH, PlanPolicy, past_every, past_hours
 
 POLICY = PlanPolicy(serving=ServingRule(z=1.28), maximum_settled=0, minimum_gain=0.2, hot_share=0.9)
 HOURS = 24
@@ -46,9 +47,43 @@ def test_past_hours_follow_the_coming_ones_and_weigh_as_many_days_as_asked(world
     assert hours.demand.mean[3, HOURS:].tolist() == [4 * 3600.0] * 20
 
 
+def test_more_accesses_ahead_have_a_larger_mean_and_a_variance_that_grows_with_it(world):
+    hours = coming_and_past(stage(world, [1.0] * 4), past_days=5.0)
+    more = scaled(hours, 1.2, past_days=1.0)
+    factor = np.repeat([1.2, 1.0], [HOURS, 20])
+    assert np.allclose(more.demand.mean, factor * hours.demand.mean)
+    assert np.allclose(more.demand.sigma**2, factor * hours.demand.sigma**2)
+    assert more.marked == HOURS
+    assert np.isclose(more.weight[HOURS:].sum(), more.weight[:HOURS].sum())
+
+
 def test_past_hours_come_from_every_time_of_the_day():
-    taken = past_hours(np.arange(28 * 24.0)[None])[0]
+    hour = np.arange(28 * 24.0)
+    taken = past_hours(np.stack([hour, hour[::-1]]))[0]
     assert taken[-1] == 28 * 24 - 1
     assert set(np.diff(taken)) == {past_every(1)}
     assert set(taken % 24) == set(range(24))
     assert {hour % 24 for hour in range(0, 28 * 24, past_every(1_000_000))} == set(range(24))
+
+
+def weeks(*levels):
+    """One key with a daily wave, at another level in each week."""
+    day = 2.0 + np.sin(np.arange(24) / 24 * 2 * np.pi)
+    return np.concatenate([level * np.tile(day, 7) for level in levels])[None]
+
+
+def test_where_load_has_grown_past_hours_are_as_they_would_be_at_last_week_s_level():
+    grown, steady = past_hours(weeks(1, 1, 1, 3)), past_hours(weeks(3, 3, 3, 3))
+    assert grown.sum() == pytest.approx(steady.sum(), rel=0.02)
+    assert past_hours(weeks(0, 0, 0, 1)).max() <= MOST_GROWTH * 3.0
+
+
+@pytest.mark.parametrize("levels", [(3, 1, 1, 1), (0, 0, 0, 0), (1,)])
+def test_what_has_become_less_or_never_changed_is_left_as_it_was(levels):
+    costs = weeks(*levels)
+    assert set(past_hours(costs).ravel().tolist()) <= set(costs.astype(np.float32).ravel().tolist())
+
+
+def test_a_history_of_a_few_hours_counts_as_it_is():
+    assert past_hours(np.array([[1.0, 2.0, 30.0]])).tolist() == [[30.0]]
+    assert past_hours(np.zeros((2, 0))).shape == (2, 0)

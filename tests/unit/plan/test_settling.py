@@ -45,6 +45,20 @@ def test_a_clump_goes_home_as_one(world):
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2", "key-0001": "p2"}
 
 
+def test_a_key_that_was_moved_lately_stays_and_is_not_taken_along(world):
+    origins = OriginShares.build([0, 1], [2, 2], [1.0, 1.0], 4)
+    snapshot = world(day([2, 1, 1, 1]), [0, 0, 1, 2], [10, 10, 10], origins=origins, co_access=[(0, 1, 1800)], km=KM)
+    for tired, expected in ((0, {"key-0001": "p2"}), (1, {"key-0000": "p2"})):
+        rested = np.ones(4, bool)
+        rested[tired] = False
+        assert moved(make_plan(replace(snapshot, rested=rested), POLICY)) == expected
+
+
+def test_a_key_that_was_moved_lately_is_moved_again_where_overload_asks_for_it(world):
+    snapshot = world(day([5, 4, 1]), [0, 0, 1], [10, 10], rested=np.zeros(3, bool))
+    assert {move.reason.code for move in make_plan(snapshot, POLICY).moves} == {"overload"}
+
+
 def test_no_key_settles_where_there_is_no_room_in_the_busiest_hours(world):
     plan = make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
     assert moved(plan) == {"key-0000": "p1"}

@@ -18,7 +18,7 @@ from foreshard.replay.simulate import replay
 
 LAYOUT = Layout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
 POLICY = PlanPolicy(serving=ServingRule())
-TIMING = Timing(timedelta(hours=6), timedelta(hours=24), 1, 14 * 24)
+TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24)
 RULES = ReplayRules()
 
 

@@ -1,7 +1,12 @@
+from datetime import timedelta
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from foreshard.errors import CorruptLog
+from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.replay import log as logs
 
 
 def test_records_in_any_order_count_the_same(gather, rows_of):
@@ -49,6 +54,26 @@ def test_keys_of_one_session_are_used_together_in_that_hour(gather, rows_of):
     rows = log.pairs.of(2, 3)
     assert (log.pair_a[rows].tolist(), log.pair_b[rows].tolist(), log.pair_weight[rows].tolist()) == ([0], [1], [1])
     assert not len(log.pair_a[log.pairs.of(0, 2)])
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 10**9])
+def test_common_uses_are_the_same_however_many_hours_are_counted_together(gather, rows_of, monkeypatch, at_once):
+    random = np.random.default_rng(5)
+    rows = [(random.uniform(0, 60), f"k{random.integers(9)}", 1) for _ in range(900)]
+    sessions = [None if random.random() < 0.3 else f"s{random.integers(12)}" for _ in rows]
+    frame = rows_of(rows, session_id=sessions, user_id=[f"u{random.integers(8)}" for _ in rows])
+    monkeypatch.setattr(logs, "RECORDS_AT_ONCE", at_once)
+    found, typed = gather(frame), frame.sort_values("timestamp")
+    whole = co_access(typed, CoAccessRules())
+    hours = np.repeat(np.arange(found.hours), np.diff(found.pairs.start))
+    pairs = [found.first + timedelta(hours=int(hour)) for hour in hours], found.pair_a, found.pair_b, found.pair_weight
+    counted = pd.DataFrame(dict(zip(("hour", "key_a", "key_b", "weight"), pairs, strict=True)))
+    expected = whole[["hour", "key_a", "key_b", "weight"]].assign(
+        **{name: whole[name].map(found.keys.index) for name in ("key_a", "key_b")}
+    )
+    order = ["hour", "key_a", "key_b"]
+    assert len(expected) > 500
+    assert counted.sort_values(order).values.tolist() == expected.sort_values(order).values.tolist()
 
 
 def test_the_last_days_alone_can_be_kept(gather, rows_of):

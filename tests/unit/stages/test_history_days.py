@@ -38,6 +38,13 @@ def test_the_past_is_what_each_key_cost_in_every_fifth_hour_up_to_the_last():
     assert days.past[0, -2] == 100 * (1 + past_every(2))
 
 
+def test_a_past_that_has_grown_counts_as_at_the_last_week_s_level_here_too():
+    rows = [(age, "a", 9.0 if age <= 168 else 1.0) for age in range(1, 28 * 24 + 1)]
+    past = read(rows, keys=("a",)).past
+    assert past.tolist() == past_hours(pd.DataFrame([[cost for _, _, cost in rows[::-1]]]).to_numpy(float)).tolist()
+    assert past[0, 0] > 2.0
+
+
 def test_costs_of_several_locations_are_added_and_other_keys_left_out():
     days = read([(1, "a", 2.0), (1, "a", 3.0), (1, "gone", 9.0)])
     assert days.past.tolist() == [[5.0], [0.0]]

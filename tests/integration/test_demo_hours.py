@@ -1,0 +1,60 @@
+"""The demo shows the same thing whenever it is run: its first partition will be too full, and keys leave it.
+
+The stages run as the DAGs run them, on the sample as the demo cuts and places it, without playing it live.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from foreshard.demo.layout import PARTITION_LOCATIONS
+from foreshard.demo.run import FAR_KM, FAR_LOAD
+from foreshard.demo.sample import load_sample, with_lookups
+from foreshard.demo.stages import COLLECTIONS, DemoOptions, cut, place
+from foreshard.settings import PlanSettings, Settings
+from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
+from foreshard.stages.observe import import_history
+from foreshard.stages.plan import gate_plan, plan_hour
+from foreshard.stages.score import score_partitions
+from foreshard.wiring import Wiring
+
+OPTIONS = DemoOptions(weeks=4, live_hours=1)
+AWKWARD = {
+    "Friday night, when nobody rides": datetime(2026, 11, 20, 13, tzinfo=UTC),
+    "Saturday 02:00, rush hour before the clock change and not after it": datetime(2026, 11, 21, 2, tzinfo=UTC),
+    "Monday 00:00, after a calm day": datetime(2026, 11, 23, tzinfo=UTC),
+}
+
+
+@pytest.fixture(params=AWKWARD.values(), ids=AWKWARD.keys())
+def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
+    """The wiring, with the history of the demo that is run at this hour imported, and the hour that has closed."""
+    monkeypatch.setenv("FORESHARD_USER_KEY", "of this test")
+    settings = Settings.load(
+        control_uri=mongods[0].uri,
+        control_database=unique_name,
+        data_dir=work_folder,
+        collections=COLLECTIONS,
+        plan=PlanSettings(far_km=FAR_KM, far_load=FAR_LOAD),
+    )
+    end, since = request.param, request.param - timedelta(weeks=OPTIONS.weeks)
+    with Wiring(settings) as wiring:
+        parts = cut(load_sample(end), OPTIONS)
+        uris = dict(zip(PARTITION_LOCATIONS, [mongod.uri for mongod in (*mongods[1:], mongods[1])], strict=True))
+        place(wiring, parts, uris)
+        accesses = parts.sample.accesses
+        import_history(wiring, with_lookups(accesses[accesses["timestamp"] >= since], OPTIONS.lookups), since, end)
+        yield wiring, parts.hour
+
+
+def test_the_first_partition_is_relieved_and_all_stay_under_their_mark(closed):
+    wiring, hour = closed
+    for chunk in prepare_chunks(wiring, hour):
+        fit_chunk(wiring, hour, chunk)
+    gate_forecasts(wiring, hour)
+    assert score_partitions(wiring, hour).over_high_water == ("sf-1",)
+    summary = plan_hour(wiring, hour)
+    gate_plan(wiring, hour)
+    assert {move.source for move in wiring.plans.load(hour).moves} == {"sf-1"}
+    assert summary.worst_lps_after <= wiring.settings.plan.high_water
+    assert not summary.refusals

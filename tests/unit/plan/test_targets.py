@@ -1,0 +1,49 @@
+"""How full a plan may make the partitions that it moves keys to."""
+
+import numpy as np
+import pytest
+
+from foreshard.load import ServingRule
+from foreshard.plan.clump import Allowance
+from foreshard.plan.move_search import best_move
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.planner import make_plan
+from foreshard.plan.snapshot import PlanPolicy
+
+POLICY = PlanPolicy(overload_mark=1.0, serving=ServingRule(z=0.0))
+
+
+def targets(plan):
+    return {move.target for move in plan.moves}
+
+
+def test_no_target_is_pushed_over_its_mark_while_another_has_room(world):
+    beside = [(key, 8, 5_000) for key in range(8)]
+    plan = make_plan(world([2] * 8 + [6, 1], [0] * 8 + [1, 2], [10, 10, 10], co_access=beside), POLICY)
+    assert targets(plan) == {"p1", "p2"}
+    assert max(plan.lps_after["p1"], plan.lps_after["p2"]) <= POLICY.high_water + 1e-9
+
+
+def test_load_is_levelled_where_no_target_stays_under_its_mark(world):
+    plan = make_plan(world([1] * 11 + [4, 4], [0] * 11 + [1, 1], [10, 10]), POLICY)
+    assert plan.lps_before == pytest.approx({"p0": 1.1, "p1": 0.8})
+    assert plan.lps_after == pytest.approx({"p0": 1.0, "p1": 0.9})
+
+
+def test_nearness_pushes_no_target_over_its_mark_even_from_a_fuller_partition(world):
+    beside = [(key, 11, 50_000) for key in range(11)]
+    plan = make_plan(world([1] * 11 + [8], [0] * 11 + [1], [10, 10], co_access=beside), POLICY)
+    assert {move.reason.code for move in plan.moves} <= {"overload", "co_accessed"}
+    assert max(plan.lps_after.values()) == pytest.approx(1.0)
+
+
+def test_a_search_that_may_level_at_once_fills_a_target_over_its_mark_where_that_is_worth_more(world):
+    loads = np.array([5, 3, 3, 3, 5])
+    view = Outlook(world(loads, [0, 0, 0, 0, 1], [10, 10]), POLICY)
+
+    def after(mark):
+        option = best_move(view, 0, Allowance(20, 1e9), view.movable_on(0), set(), mark=mark).best
+        return view.lps()[option.target] + loads[list(option.keys)].sum() / 10
+
+    assert after(None) == pytest.approx(0.8)
+    assert after(view.level(0)) == pytest.approx(1.0)
