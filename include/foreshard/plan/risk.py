@@ -24,7 +24,8 @@ HEADROOM_WEIGHT = 0.02
 LATER = 0.9
 """How much an hour weighs of what the hour before it weighs."""
 
-_SMALLEST = 1e-12
+_SMALLEST = 1e-9
+"""Of a mark: a load nearer to it is on it, not above, and one that varies less is certain; reads are shared out up to marks."""
 _CERTAIN = 8.0
 """So many standard deviations below its mark a load can't pass it: what is left out is below 1e-15."""
 _DENSITY = 1.0 / np.sqrt(2.0 * np.pi)
@@ -45,9 +46,9 @@ def hour_weights(hours: int) -> FloatArray:
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:
     """P(X > mark) and E(X − mark)⁺ of normal loads; a load without uncertainty is above its mark or isn't."""
     over = np.asarray(mean - mark)
-    deviation = np.broadcast_to(deviation, over.shape)
-    probability, excess = np.array(over > 0, np.float64), np.array(np.maximum(over, 0.0), np.float64)
-    near = (deviation > _SMALLEST) & (over > -_CERTAIN * deviation)
+    deviation, least = np.broadcast_to(deviation, over.shape), _SMALLEST * mark
+    probability, excess = np.array(over > least, np.float64), np.array(np.maximum(over, 0.0), np.float64)
+    near = (deviation > least) & (over > -_CERTAIN * deviation)
     spread, beyond = deviation[near], over[near]
     z = beyond / spread
     inside = ndtr(z)
