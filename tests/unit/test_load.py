@@ -109,6 +109,15 @@ class TestShadowedKeys:
         assert profile.mean[:, 0].sum() == pytest.approx(60.0)
         assert profile.mean[:, 0] == pytest.approx([8 + 36 / 3, 16 + 2 * 36 / 3])
 
+    def test_copies_that_are_all_above_the_mark_end_up_about_equally_full(self):
+        origins = OriginShares.build([1], [0], [1.0], keys=3)
+        demand = demand_of([[7.9, 9.5], [3.0, 3.0], [9.5, 8.1]], [0.0, 1.0, 0.0], origins)
+        capacity, primary = np.array([10.0, 10.0]), np.array([0, 0, 1])
+        profile, shares = partition_load(demand, primary, [(1, 1)], capacity, self.near_and_far, MEAN_ONLY)
+        assert profile.mean.sum(axis=0) == pytest.approx([20.4, 20.6])
+        assert profile.mean[0] == pytest.approx(profile.mean[1], rel=0.05)
+        assert shares_of(shares, 1, 1) == pytest.approx([(10.2 - 9.5) / 3, (10.3 - 8.1) / 3], abs=0.1)
+
     def test_unknown_origins_stay_at_the_primary_while_it_has_room(self):
         demand = demand_of([[4.0]], [1.0])
         profile, _ = partition_load(demand, np.array([1]), [(0, 0)], np.array([10.0, 10.0]), np.zeros((0, 2)), MEAN_ONLY)

@@ -140,11 +140,15 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
     return LoadProfile(demand.mean[keys] / SECONDS_PER_HOUR, sigma**2, sigma)
 
 
+def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> csc_array:
+    """The matrix (groups, rows) by which rows, times their ``weight`` (rows), are summed by their ``group`` (rows)."""
+    each = np.ones(len(group)) if weight is None else weight
+    return csc_array((each, group, np.arange(len(group) + 1)), shape=(groups, len(group)))
+
+
 def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int, weight: FloatArray | None = None) -> FloatArray:
     """Sum rows (keys, hours), times their ``weight`` (keys), by their partition; shape (partitions, hours)."""
-    each = np.ones(len(primary)) if weight is None else weight
-    member = csc_array((each, primary, np.arange(len(primary) + 1)), shape=(partitions, len(primary)))
-    return np.asarray(member @ values)
+    return np.asarray(summing(primary, partitions, weight) @ values)
 
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:

@@ -2,18 +2,23 @@
 
 Writes go to the primary and, as apply cost, to each shadow. Reads go to the nearest copy with room, as the sidecar sends them:
 copies that are about as near share them evenly, and a partition above its room mark passes the reads of shadowed keys on to the
-next nearest copy. The allocation is fluid (shares, not requests), per hour.
+next nearest copy. Where all copies are above it, they end up about equally full. The allocation is fluid (shares, not
+requests), per hour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.load.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, whole_key_load
+from foreshard.load.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
 from foreshard.model import FloatArray
+
+LEVEL_STEP = 1.05
+LEVELS = 12
+"""The room mark is raised by so much, so many times, for reads whose copies are all above it."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,8 @@ class CopyShares:
 
     def load(self, demand: KeyDemand, partitions: int) -> LoadProfile:
         """Return what these shares put on each partition. Variances scale with the share, as thinned counts do."""
-        profile = LoadProfile.zeros(partitions, demand.hours)
-        for total, part in zip(profile.parts(), key_profile(demand, self.key).parts(), strict=True):
-            np.add.at(total, self.partition, self.share * part)
-        return profile
+        by_partition = summing(self.partition, partitions)
+        return LoadProfile(*(by_partition @ (self.share * part) for part in key_profile(demand, self.key).parts()))
 
 
 def shadow_copies(shadows: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
@@ -55,8 +58,9 @@ def share_reads(
     """Allocate the cost of the shadowed keys over their copies, on top of the ``base`` load of all other keys.
 
     Each (key, origin) asks its nearest copies first, in equal parts. Where a partition's asked load would pass its room mark,
-    it takes the same fraction of each and the rest asks the next nearest copy. What finds no room anywhere is spread by
-    capacity. Room is judged at the upper quantile. ``distance_km`` has shape (locations, partitions), without NaN.
+    it takes the same fraction of each and the rest asks the next nearest copy. For what finds no room anywhere the mark is
+    raised in steps; what is beyond them all is spread by capacity. Room is judged at the upper quantile. ``distance_km`` has
+    shape (locations, partitions), without NaN.
     """
     copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
     keys, width = np.array(list(copies), np.int64), 1 + max(map(len, copies.values()), default=0)
@@ -67,13 +71,27 @@ def share_reads(
     written = np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)
     share = np.repeat(written[:, :, None], demand.hours, axis=2)
     taken = base + _as_shares(keys, holders, share).load(demand, len(capacity))
+    served = _Served(holders, key_profile(demand, keys), capacity, taken, share)
     asks = _asks(keys, holders, demand, distance_km, rule.near_km)
-    _serve(asks, taken, share, holders, key_profile(demand, keys), capacity, rule)
+    _serve(asks, served, rule)
+    _serve_beyond(asks, served, rule)
     even = np.where(held, capacity[holders], 0.0)
-    unserved = np.zeros((len(keys), demand.hours))
-    np.add.at(unserved, asks.row, asks.left)
+    unserved = summing(asks.row, len(keys)) @ asks.left
     share += (even / even.sum(axis=1, keepdims=True))[:, :, None] * unserved[:, None, :]
     return _as_shares(keys, holders, share)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """How far keys of these ``loads`` are served: the ``share`` of each one's copies (keys, copies, hours), which are on the
+    partitions ``holders`` (keys, copies; −1: none), and what is ``taken`` of partitions; both grow in place.
+    """
+
+    holders: IntArray
+    loads: LoadProfile
+    capacity: FloatArray
+    taken: LoadProfile
+    share: FloatArray
 
 
 @dataclass
@@ -117,31 +135,41 @@ def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray
     return row, np.where(known, origins.location[position], -1), np.where(known, origins.share[position], 1.0)
 
 
-def _serve(
-    asks: _Asks,
-    taken: LoadProfile,
-    share: FloatArray,
-    holders: IntArray,
-    loads: LoadProfile,
-    capacity: FloatArray,
-    rule: ServingRule,
-) -> None:
-    """Give ``asks`` for keys of these ``loads`` to copies in rounds, nearest first; ``share`` and ``taken`` grow in place."""
-    mark = (rule.room_mark * capacity)[:, None]
-    for turn in range(holders.shape[1]):
+def _serve(asks: _Asks, served: _Served, rule: ServingRule) -> None:
+    """Give ``asks`` to copies in rounds, nearest first, up to the room mark; ``served`` and ``asks.left`` follow in place."""
+    holders, taken, share = served.holders, served.taken, served.share
+    partitions, width = len(served.capacity), holders.shape[1]
+    mark = (rule.room_mark * served.capacity)[:, None]
+    for turn in range(width):
         asking = np.flatnonzero(asks.order[:, turn] >= 0)
-        row, copy = asks.row[asking], asks.order[asking, turn]
+        row, copy, left = asks.row[asking], asks.order[asking, turn], asks.left[asking]
         target = holders[row, copy]
-        asked = LoadProfile.zeros(len(capacity), share.shape[2])
-        for total, part in zip(asked.parts(), loads.rows(row).parts(), strict=True):
-            np.add.at(total, target, asks.left[asking] * part)
+        by_partition = summing(target, partitions)
+        asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
         room = mark - LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
         with np.errstate(divide="ignore", invalid="ignore"):
             fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
         for total, part in zip(taken.parts(), asked.parts(), strict=True):
             total += fraction * part
-        np.add.at(share, (row, copy), asks.left[asking] * fraction[target])
-        asks.left[asking] *= 1.0 - fraction[target]
+        given = left * fraction[target]
+        share += (summing(row * width + copy, len(holders) * width) @ given).reshape(share.shape)
+        asks.left[asking] = left - given
+
+
+def _serve_beyond(asks: _Asks, served: _Served, rule: ServingRule) -> None:
+    """Raise the mark step by step for what found no room, so that overloaded copies end up about equally full."""
+    for step in range(1, LEVELS + 1):
+        rows, hours = np.flatnonzero(asks.left.any(axis=1)), np.flatnonzero(asks.left.any(axis=0))
+        if not len(rows):
+            return
+        some = _Asks(asks.row[rows], asks.order[rows], asks.left[np.ix_(rows, hours)])
+        then = (slice(None), hours)
+        part = replace(served, loads=served.loads.rows(then), taken=served.taken.rows(then), share=served.share[:, :, hours])
+        _serve(some, part, replace(rule, room_mark=rule.room_mark * LEVEL_STEP**step))
+        for total, new in zip(served.taken.parts(), part.taken.parts(), strict=True):
+            total[then] = new
+        served.share[:, :, hours] = part.share
+        asks.left[np.ix_(rows, hours)] = some.left
 
 
 def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:
