@@ -19,6 +19,8 @@ from foreshard.model import FloatArray
 LEVEL_STEP = 1.05
 LEVELS = 12
 """The room mark is raised by so much, so many times, for reads whose copies are all above it."""
+_LEAST = 1e-12
+"""A smaller share of a key is too little to look for room for."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def share_reads(
     served = _Served(holders, key_profile(demand, keys), capacity, taken, share)
     asks = _asks(keys, holders, demand, distance_km, rule.near_km)
     _serve(asks, served, rule)
-    _serve_beyond(asks, served, rule)
-    even = np.where(held, capacity[holders], 0.0)
     unserved = summing(asks.row, len(keys)) @ asks.left
+    _serve_beyond(unserved, served, rule)
+    even = np.where(held, capacity[holders], 0.0)
     share += (even / even.sum(axis=1, keepdims=True))[:, :, None] * unserved[:, None, :]
     return _as_shares(keys, holders, share)
 
@@ -137,39 +139,54 @@ def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray
 
 def _serve(asks: _Asks, served: _Served, rule: ServingRule) -> None:
     """Give ``asks`` to copies in rounds, nearest first, up to the room mark; ``served`` and ``asks.left`` follow in place."""
-    holders, taken, share = served.holders, served.taken, served.share
+    holders, share = served.holders, served.share
     partitions, width = len(served.capacity), holders.shape[1]
-    mark = (rule.room_mark * served.capacity)[:, None]
     for turn in range(width):
         asking = np.flatnonzero(asks.order[:, turn] >= 0)
         row, copy, left = asks.row[asking], asks.order[asking, turn], asks.left[asking]
         target = holders[row, copy]
         by_partition = summing(target, partitions)
         asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
-        room = mark - LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
-        for total, part in zip(taken.parts(), asked.parts(), strict=True):
-            total += fraction * part
-        given = left * fraction[target]
+        given = left * _take(asked, served, rule.room_mark, rule)[target]
         share += (summing(row * width + copy, len(holders) * width) @ given).reshape(share.shape)
         asks.left[asking] = left - given
 
 
-def _serve_beyond(asks: _Asks, served: _Served, rule: ServingRule) -> None:
-    """Raise the mark step by step for what found no room, so that overloaded copies end up about equally full."""
+def _take(asked: LoadProfile, served: _Served, mark: float, rule: ServingRule) -> FloatArray:
+    """Take as much of the asked load (P, hours) as there is room for below the mark; return which fraction that is."""
+    taken = served.taken
+    full = LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
+    room = mark * served.capacity[:, None] - full
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
+    for total, part in zip(taken.parts(), asked.parts(), strict=True):
+        total += fraction * part
+    return np.asarray(fraction)
+
+
+def _serve_beyond(unserved: FloatArray, served: _Served, rule: ServingRule) -> None:
+    """Raise the mark step by step for what found no room (keys, hours), so that overloaded copies end up equally full.
+
+    In each step a key asks all of its copies, in proportion to their room up to the raised mark, near or far: where all are
+    overloaded, the sidecar's draw evens them out.
+    """
+    hours = np.flatnonzero(unserved.max(axis=0, initial=0.0) > _LEAST)
+    left, taken = unserved[:, hours], served.taken.rows((slice(None), hours))
+    here = replace(served, loads=served.loads.rows((slice(None), hours)), taken=taken, share=served.share[:, :, hours])
+    keys, copies = np.nonzero(here.holders >= 0)
+    target, parts = here.holders[keys, copies], here.loads.rows(keys).parts()
+    by_partition, by_key = summing(target, len(here.capacity)), summing(keys, len(left))
     for step in range(1, LEVELS + 1):
-        rows, hours = np.flatnonzero(asks.left.any(axis=1)), np.flatnonzero(asks.left.any(axis=0))
-        if not len(rows):
-            return
-        some = _Asks(asks.row[rows], asks.order[rows], asks.left[np.ix_(rows, hours)])
-        then = (slice(None), hours)
-        part = replace(served, loads=served.loads.rows(then), taken=served.taken.rows(then), share=served.share[:, :, hours])
-        _serve(some, part, replace(rule, room_mark=rule.room_mark * LEVEL_STEP**step))
-        for total, new in zip(served.taken.parts(), part.taken.parts(), strict=True):
-            total[then] = new
-        served.share[:, :, hours] = part.share
-        asks.left[np.ix_(rows, hours)] = some.left
+        if left.max(initial=0.0) <= _LEAST:
+            break
+        mark = rule.room_mark * LEVEL_STEP**step
+        room = np.maximum(mark * here.capacity[:, None] - taken.upper(rule), 0.0)[target]
+        of_key = (by_key @ room)[keys]
+        want = left[keys] * np.divide(room, of_key, out=np.zeros_like(room), where=of_key > 0)
+        given = want * _take(LoadProfile(*(by_partition @ (want * part) for part in parts)), here, mark, rule)[target]
+        here.share[keys, copies] += given
+        left = np.maximum(left - by_key @ given, 0.0)
+    unserved[:, hours], served.share[:, :, hours] = left, here.share
 
 
 def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:
