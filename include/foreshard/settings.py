@@ -111,6 +111,7 @@ class PlanSettings(_Frozen):
     far_km: float = Field(default=1000.0, gt=0)
     far_share: float = Field(default=0.3, gt=0, le=1)
     far_load: float = Field(default=0.05, ge=0)
+    reserve: float = Field(default=0.25, ge=0, lt=1)
     maximum_clump: int = Field(default=16, ge=1)
     shadow_apply_cost: float = Field(default=1.0, ge=0)
     error_correlation: float | None = Field(default=None, ge=0, le=1)

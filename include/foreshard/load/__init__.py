@@ -11,6 +11,7 @@ from foreshard.load.demand import (
     key_profile,
     load_prediction_scores,
     sum_by_partition,
+    summing,
     whole_key_load,
 )
 from foreshard.load.serving import CopyShares, partition_load, shadow_copies, share_reads
@@ -30,5 +31,6 @@ __all__ = [
     "shadow_copies",
     "share_reads",
     "sum_by_partition",
+    "summing",
     "whole_key_load",
 ]

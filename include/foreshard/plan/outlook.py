@@ -32,9 +32,9 @@ PAST_DAYS = 5.0
 class Outlook:
     """Placement, shadows and the load that follows from them; starts as the snapshot's, which it leaves alone.
 
-    ``profile`` is the load (P, H) with the shadowed reads shared out, ``uses`` the common uses per hour of keys that are on the
-    same partition (P; kept where their cost is known). Keys are indices into the snapshot. What it returns are
-    its own arrays, which later changes overwrite.
+    ``profile`` is the load (P, H) with the shadowed reads shared out, ``whole`` that of the keys without a shadow, ``uses`` the
+    common uses per hour of keys that are on the same partition (P; kept where their cost is known). Keys are indices into the
+    snapshot. What it returns are its own arrays, which later changes overwrite.
     """
 
     def __init__(self, snapshot: Snapshot, policy: PlanPolicy, hours: Horizon | None = None) -> None:
@@ -56,8 +56,8 @@ class Outlook:
         self._members = members(self.primary, len(self.capacity))
         self._together = CommonUses(snapshot.co_access, snapshot.access_cost, self.primary, len(self.capacity))
         self.uses = self._together.inside
-        self._whole = whole_key_load(self.demand, self.primary, len(self.capacity), sorted(self._copies))
-        self.profile = self._whole + LoadProfile.zeros(*self._whole.mean.shape)
+        self.whole = whole_key_load(self.demand, self.primary, len(self.capacity), sorted(self._copies))
+        self.profile = self.whole + LoadProfile.zeros(*self.whole.mean.shape)
         self._utilisation = np.zeros((len(self.capacity), self.marked))
         self._lps, self._risk = np.zeros(len(self.capacity)), np.zeros(len(self.capacity))
         self._recount(np.arange(len(self.capacity)))
@@ -216,7 +216,7 @@ class Outlook:
             self._strike_shadow(int(change.keys[0]), change.target)
         else:
             self._list_shadow(int(change.keys[0]), change.target)
-        for held, was in ((self._whole, change.whole), (self.profile, change.profile)):
+        for held, was in ((self.whole, change.whole), (self.profile, change.profile)):
             for total, part in zip(held.parts(), was.parts(), strict=True):
                 total[rows] = part
         self._utilisation[rows], self._risk[rows], self.uses[rows] = change.utilisation, change.risk, change.uses
@@ -232,7 +232,7 @@ class Outlook:
         """What a change between two partitions is about to replace."""
         rows = self._linked(source, target)
         return Change(
-            keys, source, target, rows, self._whole.rows(rows), self.profile.rows(rows), self._utilisation[rows],
+            keys, source, target, rows, self.whole.rows(rows), self.profile.rows(rows), self._utilisation[rows],
             self._risk[rows], self.uses[rows], listed,
         )  # fmt: skip
 
@@ -265,13 +265,13 @@ class Outlook:
         return LoadProfile(profile.mean.sum(axis=0), profile.variance.sum(axis=0), profile.spread.sum(axis=0))
 
     def _add(self, partition: int, load: LoadProfile, sign: float) -> None:
-        whole = self._whole
+        whole = self.whole
         for total, part in ((whole.mean, load.mean), (whole.variance, load.variance), (whole.spread, load.spread)):
             total[partition] = np.maximum(total[partition] + sign * part, 0.0)
 
     def _recount(self, rows: IntArray) -> None:
         """Count the figures of ``rows`` anew; every shadowed key has all of its copies there, or none."""
-        here = self._whole.rows(rows)
+        here = self.whole.rows(rows)
         keys = np.array(sorted(set().union(*(self._held.get(row, ()) for row in rows.tolist()))), np.int64)
         if len(keys):
             here = here + self._shared(here, keys, rows)

@@ -7,10 +7,12 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from foreshard.model import ONE_HOUR, FloatArray, Reason
 from foreshard.plan.move_search import MoveOption
 from foreshard.plan.outlook import Outlook
-from foreshard.plan.shadowing import ShadowOption
+from foreshard.plan.shadowing import ShadowOption, peak_share
 
 RELIEF, DRAINING, RULE, SETTLING, ROOM = "relief", "draining", "rule", "settling", "room"
 """What a move is made for."""
@@ -130,6 +132,12 @@ def shadow_reason(view: Outlook, option: ShadowOption, was: Before) -> Reason:
     kilometres, peak = float(snapshot.partition_km[source, option.target]), clock(snapshot.hour, was.peak)
     if option.code == "far_reads":
         sentence = f"{key} is read from far away: a copy on {there} saves {option.saved_km:.0f} km per read on average"
+    elif option.code == "reserve":
+        reads = float(peak_share(view, np.array([option.key]))[0] * snapshot.demand.read_share[option.key])
+        sentence = (
+            f"a burst could overload {here}: with a copy of {key} on {there}, {kilometres:.0f} km away, its reads can make way,"
+            f" up to {reads:.0%} of the capacity of {here}"
+        )
     else:
         sentence = (
             f"{here} would reach {was.lps:.2f} of its capacity at {peak}; a copy of its hot key {key} on {there},"

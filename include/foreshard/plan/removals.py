@@ -7,14 +7,16 @@ import numpy as np
 from foreshard.model import FloatArray, ShadowCopy
 from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
+from foreshard.plan.reserve import fixed_load, still_reserved
 from foreshard.plan.shadowing import removal_reason
 
 
 def remove_shadows(draft: Draft, before: FloatArray) -> None:
     """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
     view, snapshot = draft.view, draft.view.snapshot
+    fixed = fixed_load(view)
     for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
-        code = removal_reason(view, shadow)
+        code = removal_reason(view, shadow, still_reserved(view, shadow.key, fixed))
         if code is None:
             continue
         change = view.remove_shadow(shadow.key, shadow.partition)
@@ -22,6 +24,7 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
             if change is not None:
                 view.undo(change)
             continue
+        fixed = fixed_load(view)
         draft.removals.append(
             ShadowCopy(
                 shadow_id=shadow.shadow_id,

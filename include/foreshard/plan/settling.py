@@ -22,7 +22,7 @@ from foreshard.plan.horizon import scaled
 from foreshard.plan.move_search import HOURS_PER_DAY, best_settlement
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import SETTLING
-from foreshard.plan.snapshot import StandingShadow
+from foreshard.plan.snapshot import Snapshot, StandingShadow
 from foreshard.plan.steps import apply_move
 
 BUSIEST = 512
@@ -43,7 +43,7 @@ def settle(draft: Draft) -> None:
     if policy.maximum_settled < 1 or (calm(view) and not view.snapshot.past.shape[1]):
         return
     keys = _busiest(view)
-    quiet = _quiet_now(view)
+    quiet = quiet_now(view)
     keys = keys[~np.isin(keys, view.moved) & quiet[view.primary[keys]]]
     gains = _possible_gains(view, keys)
     keys, gains = keys[gains > policy.settle_gain], gains[gains > policy.settle_gain]
@@ -72,7 +72,7 @@ def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray, 
         keys, gains = keys[~tried], gains[~tried]
 
 
-def _quiet_now(view: Outlook) -> BoolArray:
+def quiet_now(view: Outlook) -> BoolArray:
     """Which partitions are in the quieter half of their day (P): copying costs load, and settling can wait for it."""
     utilisation = view.utilisation()
     return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
@@ -81,8 +81,7 @@ def _quiet_now(view: Outlook) -> BoolArray:
 def _busy_week(view: Outlook) -> Outlook:
     """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there."""
     snapshot = view.snapshot
-    ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
-    factor = MARGIN * max(1.0, snapshot.week_peak / ahead if ahead > 0 else 1.0)
+    factor = MARGIN * busy_factor(snapshot)
     movable = snapshot.movable & snapshot.rested
     movable[view.moved] = False
     busy = replace(
@@ -94,6 +93,12 @@ def _busy_week(view: Outlook) -> Outlook:
     )
     hours = scaled(view.hours, factor, past_days=1.0)
     return Outlook(busy, view.policy, replace(hours, marked=hours.demand.hours))
+
+
+def busy_factor(snapshot: Snapshot) -> float:
+    """How much higher the week's busiest hour was than the coming day's is expected to be; 1 where it wasn't."""
+    ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
+    return max(1.0, snapshot.week_peak / ahead) if ahead > 0 else 1.0
 
 
 def calm(view: Outlook) -> bool:

@@ -67,17 +67,17 @@ def best_shadow(
 def _light_partitions(view: Outlook, key: int) -> IntArray:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
     lps = view.lps()
-    chosen = np.flatnonzero(_open_to(view, key) & (lps < view.policy.low_water))
-    return chosen[np.argsort(lps[chosen] - _diversity(view, key)[chosen], kind="stable")]
+    chosen = np.flatnonzero(open_to(view, key) & (lps < view.policy.low_water))
+    return chosen[np.argsort(lps[chosen] - diversity(view, key)[chosen], kind="stable")]
 
 
 def roomiest(view: Outlook, key: int) -> IntArray:
     """Active partitions without a copy, whether or not one fits there now, the best first: empty, and far from the copies."""
-    chosen = np.flatnonzero(_open_to(view, key))
-    return chosen[np.argsort(view.lps()[chosen] - _diversity(view, key)[chosen] * DIVERSITY_BONUS, kind="stable")]
+    chosen = np.flatnonzero(open_to(view, key))
+    return chosen[np.argsort(view.lps()[chosen] - diversity(view, key)[chosen] * DIVERSITY_BONUS, kind="stable")]
 
 
-def _open_to(view: Outlook, key: int) -> BoolArray:
+def open_to(view: Outlook, key: int) -> BoolArray:
     """Which partitions may get a copy of ``key`` (P): active and allowed ones that neither have one nor are giving one up.
 
     Nor one that the key has left lately: what it had there may still be being deleted.
@@ -88,21 +88,21 @@ def _open_to(view: Outlook, key: int) -> BoolArray:
     return may
 
 
-def _diversity(view: Outlook, key: int) -> FloatArray:
+def diversity(view: Outlook, key: int) -> FloatArray:
     """How far each partition is from the nearest copy of ``key``, in spans (P, 0 to 1)."""
     return np.asarray(view.snapshot.partition_km[sorted(view.copies(key))].min(axis=0) / view.snapshot.span_km)
 
 
 def _try(view: Outlook, key: int, target: int) -> ShadowOption | None:
     """Measure one shadow and take it back; None where it would push a partition over its mark."""
-    risk, diversity = view.total_risk(), float(_diversity(view, key)[target])
+    risk, apart = view.total_risk(), float(diversity(view, key)[target])
     change = view.add_shadow(key, target)
     gain = None if view.pushed_over(change) else risk - view.total_risk()
     view.undo(change)
     if gain is None:
         return None
     price = view.policy.shadow_gain + view.policy.gigabyte_price * float(view.snapshot.key_bytes[key]) / GIBIBYTE
-    return ShadowOption(key, target, "hot_key", gain - price + (DIVERSITY_BONUS * diversity if gain > price else 0.0))
+    return ShadowOption(key, target, "hot_key", gain - price + (DIVERSITY_BONUS * apart if gain > price else 0.0))
 
 
 def far_reads(view: Outlook) -> tuple[FloatArray, FloatArray]:
@@ -147,11 +147,12 @@ def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
             yield ShadowOption(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
 
 
-def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
+def removal_reason(view: Outlook, shadow: StandingShadow, reserved: bool) -> str | None:
     """Say why a standing shadow should go: a reason code, or None to keep it.
 
     Rules, draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy
-    would pass the low-water mark without it, and while its key is read from far away at half of the level that makes one.
+    would pass the low-water mark without it, while its key is read from far away at half of the level that makes one, and while
+    its primary's reserve rests on it (``reserved``).
     """
     snapshot, policy = view.snapshot, view.policy
     key, primary = shadow.key, int(view.primary[shadow.key])
@@ -169,7 +170,7 @@ def removal_reason(view: Outlook, shadow: StandingShadow) -> str | None:
     if not shadow.removable:
         return None
     write_heavy = 1.0 - snapshot.demand.read_share[key] > policy.maximum_write_share
-    if not write_heavy and _still_far(view, key):
+    if not write_heavy and (_still_far(view, key) or reserved):
         return None
     copies = sorted(view.copies(key))
     change = view.remove_shadow(key, shadow.partition)

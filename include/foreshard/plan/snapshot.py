@@ -192,6 +192,7 @@ class PlanPolicy:
     ``settle_gain``: what bringing a key to its readers and the keys used with it must be worth (the price of such a move), over
     ``payback_days`` days like the coming one; ``maximum_settled``: how many keys are brought so in one plan.
     ``relief_closeness``: how much of that counts, of one day, where moves against overload are ranked.
+    ``reserve``: the share of each partition's capacity that is kept free for bursts, or used by reads that can be passed on.
     ``parallel_moves``: how many moves are taken to run at once.
     """
 
@@ -215,6 +216,7 @@ class PlanPolicy:
     far_km: float = 1000.0
     far_share: float = 0.3
     far_load: float = 0.005
+    reserve: float = 0.0
     maximum_clump: int = 16
     parallel_moves: int = 2
     serving: ServingRule = field(default_factory=ServingRule)

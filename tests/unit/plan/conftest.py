@@ -105,6 +105,7 @@ def draw(seed):
     )
     rules = PlacementRules(draw_rules(rng, snapshot) if rng.random() < 0.5 else ())
     under_way = ~snapshot.movable & (rng.random(keys) < 0.5)
+    policy = replace(policy, reserve=float(rng.choice([0.0, 0.25])))
     return replace(snapshot, bounds=rules.bounds(snapshot.keys, snapshot.partitions), under_way=under_way), policy
 
 

@@ -1,0 +1,109 @@
+"""Reserve: each partition keeps room for a burst that no forecast sees, or reads that sidecars can pass on to other copies.
+
+A partition's *fixed* load is what it must serve itself: its keys without shadows, and the writes to its copies of the others.
+Where the peak of that, at the level of the week's busiest hour, leaves less than ``reserve`` of the capacity, the keys that are
+read most at that hour get shadows, where the writes that come with them leave the reserve untouched. Nothing is served
+elsewhere by that on a usual day; when keys burst, reads of the others make way. Where no partition has room for more, the rest
+is for relief, which acts on forecasts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.load import SECONDS_PER_HOUR, IntArray, summing
+from foreshard.model import FloatArray
+from foreshard.plan.draft import Draft
+from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.settling import busy_factor, calm, quiet_now
+from foreshard.plan.shadowing import ShadowOption, diversity, open_to
+from foreshard.plan.steps import apply_shadow
+
+SLACK = 0.05
+"""A shadow is still needed while, without it, the fixed load would come so near to the limit; of the capacity."""
+KEYS_TRIED = 4
+FAILURES = 2
+"""Partitions that no shadow can help before a plan looks for no more."""
+RISK = 0.01
+"""Expected overload hours that such a shadow may cost by the writes that it applies."""
+DIVERSITY_WORTH = 0.1
+"""How much more of its capacity a target one whole span farther from the other copies may have in use."""
+
+
+def keep_reserve(draft: Draft) -> None:
+    """Shadow keys of partitions without reserve, those with the highest fixed load first.
+
+    Not while keys still settle, since a key with a shadow stays where it is; nor in the busier half of a partition's day, since
+    copying costs load; nor while the hours ahead say little (:func:`foreshard.plan.settling.calm`).
+    """
+    view, policy = draft.view, draft.view.policy
+    if policy.reserve <= 0 or draft.moves or calm(view):
+        return
+    load, quiet, failures = fixed_load(view), quiet_now(view), 0
+    for partition in np.argsort(-_peak(view, load), kind="stable").tolist():
+        while quiet[partition] and _peak(view, load)[partition] > 1.0 - policy.reserve:
+            if len(draft.shadows) >= policy.maximum_shadows or failures >= FAILURES:
+                return
+            if not _shadow_one(draft, partition, load):
+                failures += 1
+                break
+            load = fixed_load(view)
+
+
+def still_reserved(view: Outlook, key: int, load: FloatArray) -> bool:
+    """Whether the reserve of its primary's partition rests on the shadows of ``key``; ``load``: the fixed load (P, H)."""
+    if view.policy.reserve <= 0:
+        return False
+    partition = int(view.primary[key])
+    reads = view.demand.mean[key, : view.marked] * view.demand.read_share[key] / SECONDS_PER_HOUR
+    return bool(_peak(view, load + reads)[partition] > 1.0 - view.policy.reserve - SLACK)
+
+
+def fixed_load(view: Outlook) -> FloatArray:
+    """What each partition can't pass on, in cost/s (P, hours ahead)."""
+    ahead, copies = slice(view.marked), [(key, held) for key in sorted(view.shadowed) for held in sorted(view.copies(key))]
+    keys, held = (
+        (np.array(column, np.int64) for column in zip(*copies, strict=True)) if copies else (np.empty(0, np.int64),) * 2
+    )
+    writes = view.demand.mean[keys, ahead] * (1.0 - view.demand.read_share[keys])[:, None] / SECONDS_PER_HOUR
+    return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
+
+
+def _peak(view: Outlook, load: FloatArray) -> FloatArray:
+    """The peak of a load, at the level of the week's busiest hour, as a share of capacity (P)."""
+    return np.asarray(load.max(axis=1, initial=0.0) * busy_factor(view.snapshot) / view.capacity)
+
+
+def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
+    """Shadow the key of ``partition`` whose reads weigh most at its peak, where one may be; whether there was one."""
+    view = draft.view
+    here = view.unmoved_on(partition)
+    keys = here[draft.shadowable[here] & ~view.has_shadow(here)]
+    reads = view.demand.mean[keys, int(load[partition].argmax())] * view.demand.read_share[keys]
+    first = np.lexsort((keys, -reads))[:KEYS_TRIED]
+    for key in keys[first[reads[first] > 0]].tolist():
+        targets = _targets(view, key, load)
+        if len(targets) and view.snapshot.key_bytes[key] <= draft.allowance.size_bytes:
+            option = ShadowOption(key, int(targets[0]), "reserve", 0.0)
+            if _harmless(draft, option):
+                apply_shadow(draft, option)
+                return True
+    return False
+
+
+def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
+    """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are."""
+    mean = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR
+    peak = _peak(view, load + mean * (1.0 - view.demand.read_share[key]))
+    chosen = np.flatnonzero(open_to(view, key) & (peak <= 1.0 - view.policy.reserve))
+    return chosen[np.argsort(peak[chosen] - DIVERSITY_WORTH * diversity(view, key)[chosen], kind="stable")]
+
+
+def _harmless(draft: Draft, option: ShadowOption) -> bool:
+    """Whether a shadow pushes nothing over its mark, nor costs more than a little risk."""
+    view, risk = draft.view, draft.view.total_risk()
+    change = view.add_shadow(option.key, option.target)
+    over = view.pushed_over(change) or float(view.lps().max()) > draft.ceiling + TOLERANCE
+    harmless = not over and view.total_risk() <= risk + RISK
+    view.undo(change)
+    return harmless

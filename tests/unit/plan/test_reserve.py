@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from foreshard.load import ServingRule
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.planner import make_plan
+from foreshard.plan.reserve import fixed_load
+from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+
+POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
+BUSY = np.repeat(1.4, 6)
+
+
+def three(world, busy=BUSY, others=3.0, read_share=0.9, **more):
+    """Six keys on p0, one on each of p1 and p2; capacities of 10."""
+    loads = np.array([*busy, others, others]) if np.ndim(busy) == 1 else np.vstack([busy, np.full((2, busy.shape[1]), others)])
+    return world(loads, [0] * 6 + [1, 2], [10.0] * 3, read_share=read_share, **more)
+
+
+def standing(plan, snapshot):
+    index = {key: k for k, key in enumerate(snapshot.keys)}
+    return tuple(StandingShadow(s.shadow_id, index[s.key], int(s.target[1:]), "reserve") for s in plan.shadows)
+
+
+def test_a_partition_that_a_burst_would_overload_gets_shadows_until_enough_reads_can_make_way(world):
+    snapshot = three(world)
+    plan = make_plan(snapshot, POLICY)
+    assert {(s.source, s.reason.code) for s in plan.shadows} == {("p0", "reserve")}
+    fixed = fixed_load(Outlook(replace(snapshot, shadows=standing(plan, snapshot)), POLICY))
+    assert len(plan.shadows) == 1
+    assert fixed.max() <= 7.5
+    assert fixed_load(Outlook(snapshot, POLICY)).max() == pytest.approx(8.4)
+    assert "a burst could overload p0: with a copy of key-0000 on p" in plan.shadows[0].reason.sentence
+    assert "up to 13% of the capacity of p0" in plan.shadows[0].reason.sentence
+
+
+def test_a_partition_with_room_for_a_burst_gets_none(world):
+    assert not make_plan(three(world, busy=np.repeat(1.2, 6)), POLICY).shadows
+
+
+def test_no_reserve_is_kept_where_none_is_asked_for(world):
+    assert not make_plan(three(world), replace(POLICY, reserve=0.0)).shadows
+
+
+def test_keys_that_are_mostly_written_are_not_copied_for_it(world):
+    assert not make_plan(three(world, read_share=0.4), POLICY).shadows
+
+
+def test_nothing_is_copied_to_partitions_that_have_no_reserve_themselves(world):
+    assert not make_plan(three(world, others=7.45), POLICY).shadows
+
+
+def test_the_limit_of_shadows_an_hour_holds_for_it(world):
+    plan = make_plan(three(world), replace(POLICY, reserve=0.5, maximum_shadows=2))
+    assert len(plan.shadows) == 2
+
+
+def test_the_week_s_busiest_hour_counts_where_the_day_is_quieter(world):
+    snapshot = three(world, busy=np.repeat(1.2, 6))
+    total = float(snapshot.demand.mean.sum())
+    assert make_plan(replace(snapshot, week_peak=1.2 * total), POLICY).shadows
+    assert not make_plan(replace(snapshot, week_peak=1.02 * total), POLICY).shadows
+
+
+def test_of_targets_with_equal_room_the_one_farthest_from_the_copies_is_taken(world):
+    km = [[0.0, 5.0, 900.0], [5.0, 0.0, 900.0], [900.0, 900.0, 0.0]]
+    assert {s.target for s in make_plan(three(world, km=km), POLICY).shadows} == {"p2"}
+
+
+@pytest.mark.parametrize(("hours", "made"), [([1.4, 1.2, 1.2], False), ([1.2, 1.2, 1.4], True)])
+def test_copies_are_made_in_the_quieter_half_of_the_day(world, hours, made):
+    assert bool(make_plan(three(world, busy=np.tile(hours, (6, 1))), POLICY).shadows) == made
+
+
+def test_relief_comes_first(world):
+    loads = [*np.repeat(1.4, 6), 3.0, 3.0, *np.repeat(2.0, 6)]
+    plan = make_plan(world(loads, [0] * 6 + [1, 2] + [3] * 6, [10.0] * 4, read_share=0.9), POLICY)
+    assert plan.moves
+    assert not [shadow for shadow in plan.shadows if shadow.reason.code == "reserve"]
+
+
+def test_a_shadow_is_kept_while_the_reserve_rests_on_it_and_removed_when_it_no_longer_does(world):
+    snapshot = three(world)
+    shadows = standing(make_plan(snapshot, POLICY), snapshot)
+    after = make_plan(replace(snapshot, shadows=shadows), POLICY)
+    assert (after.shadows, after.removals) == ((), ())
+    calmer = three(world, busy=np.repeat(1.1, 6), shadows=shadows)
+    assert [removal.reason.code for removal in make_plan(calmer, POLICY).removals] == ["no_longer_needed"]
+
+
+def test_it_does_not_come_and_go_with_small_changes(world):
+    snapshot = three(world)
+    shadows = standing(make_plan(snapshot, POLICY), snapshot)
+    assert not make_plan(three(world, busy=np.repeat(1.22, 6), shadows=shadows), POLICY).removals
+    assert not make_plan(three(world, busy=np.repeat(1.22, 6)), POLICY).shadows
