@@ -43,6 +43,7 @@ def number(default: float | None, low: float, high: float, title: str, text: str
         "log": Param(type="string", minLength=1, maxLength=1000, title="Log", description="Path of the log file."),
         "high_water": number(None, 0.01, 5, "High-water mark", "A partition whose LPS passes it is relieved."),
         "low_water": number(None, 0.01, 5, "Low-water mark", "It is relieved to below this."),
+        "reserve": number(None, 0, 0.99, "Reserve", "Share of capacity kept for bursts, free or as reads that can make way."),
         "horizon_hours": number(None, 1, 168, "Horizon", "Hours that are forecast and planned for.", "integer"),
         "partitions": number(4, 1, 1000, "Partitions", "Equal ones, where there is no layout.", "integer"),
         "utilisation": number(0.7, 0.01, 5, "Utilisation", "Of all capacity together in the median daily peak hour."),

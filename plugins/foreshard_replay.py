@@ -12,7 +12,7 @@ from foreshard_airflow import page_address, run
 if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
 
-CHANGES = ("high_water", "low_water", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
+CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
 """The params of the run that change the replay."""
 
 

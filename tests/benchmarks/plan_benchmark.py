@@ -42,7 +42,7 @@ LARGE = 200_000
 HISTORY_DAYS = 28
 EDGES_PER_KEY = 13
 """Drawn; about ten remain when repetitions are summed."""
-MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8)
+MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8, reserve=0.25)
 """The drawn partitions are so sized that about one in ten passes this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 """Keys → the goals: seconds and GiB."""

@@ -15,7 +15,7 @@ from foreshard.load import SECONDS_PER_HOUR, IntArray, summing
 from foreshard.model import FloatArray
 from foreshard.plan.draft import Draft
 from foreshard.plan.outlook import TOLERANCE, Outlook
-from foreshard.plan.settling import busy_factor, calm, quiet_now
+from foreshard.plan.settling import calm, quiet_now
 from foreshard.plan.shadowing import ShadowOption, diversity, open_to
 from foreshard.plan.steps import apply_shadow
 
@@ -40,8 +40,10 @@ def keep_reserve(draft: Draft) -> None:
     if policy.reserve <= 0 or draft.moves or calm(view):
         return
     load, quiet, failures = fixed_load(view), quiet_now(view), 0
-    for partition in np.argsort(-_peak(view, load), kind="stable").tolist():
-        while quiet[partition] and _peak(view, load)[partition] > 1.0 - policy.reserve:
+    short = _peaks(view, load) > 1.0 - policy.reserve
+    first = np.argsort(-_peaks(view, load), kind="stable")
+    for partition in first[(short & quiet)[first]].tolist():
+        while _peaks(view, load)[partition] > 1.0 - policy.reserve:
             if len(draft.shadows) >= policy.maximum_shadows or failures >= FAILURES:
                 return
             if not _shadow_one(draft, partition, load):
@@ -56,7 +58,8 @@ def still_reserved(view: Outlook, key: int, load: FloatArray) -> bool:
         return False
     partition = int(view.primary[key])
     reads = view.demand.mean[key, : view.marked] * view.demand.read_share[key] / SECONDS_PER_HOUR
-    return bool(_peak(view, load + reads)[partition] > 1.0 - view.policy.reserve - SLACK)
+    peak = float((load[partition] + reads).max(initial=0.0)) * view.snapshot.busy_factor / float(view.capacity[partition])
+    return peak > 1.0 - view.policy.reserve - SLACK
 
 
 def fixed_load(view: Outlook) -> FloatArray:
@@ -69,9 +72,9 @@ def fixed_load(view: Outlook) -> FloatArray:
     return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
 
 
-def _peak(view: Outlook, load: FloatArray) -> FloatArray:
-    """The peak of a load, at the level of the week's busiest hour, as a share of capacity (P)."""
-    return np.asarray(load.max(axis=1, initial=0.0) * busy_factor(view.snapshot) / view.capacity)
+def _peaks(view: Outlook, load: FloatArray) -> FloatArray:
+    """The peak of each partition's load (P, H), at the level of the week's busiest hour, as a share of capacity (P)."""
+    return np.asarray(load.max(axis=1, initial=0.0) * view.snapshot.busy_factor / view.capacity)
 
 
 def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
@@ -94,7 +97,7 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
 def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
     """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are."""
     mean = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR
-    peak = _peak(view, load + mean * (1.0 - view.demand.read_share[key]))
+    peak = _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
     chosen = np.flatnonzero(open_to(view, key) & (peak <= 1.0 - view.policy.reserve))
     return chosen[np.argsort(peak[chosen] - DIVERSITY_WORTH * diversity(view, key)[chosen], kind="stable")]
 

@@ -22,7 +22,7 @@ from foreshard.plan.horizon import scaled
 from foreshard.plan.move_search import HOURS_PER_DAY, best_settlement
 from foreshard.plan.outlook import Outlook
 from foreshard.plan.reasons import SETTLING
-from foreshard.plan.snapshot import Snapshot, StandingShadow
+from foreshard.plan.snapshot import StandingShadow
 from foreshard.plan.steps import apply_move
 
 BUSIEST = 512
@@ -81,7 +81,7 @@ def quiet_now(view: Outlook) -> BoolArray:
 def _busy_week(view: Outlook) -> Outlook:
     """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there."""
     snapshot = view.snapshot
-    factor = MARGIN * busy_factor(snapshot)
+    factor = MARGIN * snapshot.busy_factor
     movable = snapshot.movable & snapshot.rested
     movable[view.moved] = False
     busy = replace(
@@ -95,15 +95,9 @@ def _busy_week(view: Outlook) -> Outlook:
     return Outlook(busy, view.policy, replace(hours, marked=hours.demand.hours))
 
 
-def busy_factor(snapshot: Snapshot) -> float:
-    """How much higher the week's busiest hour was than the coming day's is expected to be; 1 where it wasn't."""
-    ahead = float(snapshot.demand.mean.sum(axis=0).max(initial=0.0))
-    return max(1.0, snapshot.week_peak / ahead) if ahead > 0 else 1.0
-
-
 def calm(view: Outlook) -> bool:
     """Whether the hours ahead tell little about where there is room."""
-    return float(view.snapshot.demand.mean.sum(axis=0).max(initial=0.0)) < QUIET * view.snapshot.week_peak
+    return view.snapshot.coming_peak < QUIET * view.snapshot.week_peak
 
 
 def _busiest(view: Outlook) -> IntArray:

@@ -145,6 +145,16 @@ class Snapshot:
             object.__setattr__(self, "last_source", np.full(len(self.keys), -1, np.int64))
 
     @cached_property
+    def coming_peak(self) -> float:
+        """The highest total of one of the coming hours, in cost per hour."""
+        return float(self.demand.mean.sum(axis=0).max(initial=0.0))
+
+    @cached_property
+    def busy_factor(self) -> float:
+        """How much higher the week's busiest hour was than the coming day's is expected to be; 1 where it wasn't."""
+        return max(1.0, self.week_peak / self.coming_peak) if self.coming_peak > 0 else 1.0
+
+    @cached_property
     def capacity(self) -> FloatArray:
         """Capacities (P) in cost/s."""
         return np.array([partition.capacity for partition in self.partitions], np.float64)

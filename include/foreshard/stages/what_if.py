@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from foreshard.settings import Settings
     from foreshard.wiring import Wiring
 
-CHANGES = ("high_water", "low_water", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
+CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
 """What may be changed."""
 CURRENT = "current"
 """The layout that stands for the registered partitions with their capacities."""
@@ -73,8 +73,8 @@ def replay_name(text: str) -> str:
 
 
 def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """The settings with other marks or another horizon; raise :class:`ConfigurationError` where they don't go together."""
-    plan = settings.plan.model_dump() | {key: given[key] for key in ("high_water", "low_water") if key in given}
+    """The settings with other marks, reserve or horizon; raise :class:`ConfigurationError` where they don't go together."""
+    plan = settings.plan.model_dump() | {key: given[key] for key in ("high_water", "low_water", "reserve") if key in given}
     forecast = settings.forecast.model_dump() | {key: given[key] for key in ("horizon_hours",) if key in given}
     try:
         return settings.model_copy(

@@ -66,8 +66,9 @@ def test_the_registered_partitions_are_taken_as_they_are_draining_ones_too(wirin
 
 
 def test_settings_are_changed_for_the_replay_only(wiring):
-    other = changed(wiring.settings, {"high_water": 0.6, "low_water": 0.4, "horizon_hours": 12})
-    assert (other.plan.high_water, other.plan.low_water, other.forecast.horizon_hours) == (0.6, 0.4, 12)
+    other = changed(wiring.settings, {"high_water": 0.6, "low_water": 0.4, "reserve": 0.0, "horizon_hours": 12})
+    assert (other.plan.high_water, other.plan.low_water, other.plan.reserve) == (0.6, 0.4, 0.0)
+    assert other.forecast.horizon_hours == 12
     assert wiring.settings.plan.high_water == Settings.load().plan.high_water
 
 
@@ -76,6 +77,7 @@ def test_settings_are_changed_for_the_replay_only(wiring):
     [
         ({"high_water": 0.5, "low_water": 0.6}, ConfigurationError, "low_water 0.6 is above high_water 0.5"),
         ({"high_water": -1}, ConfigurationError, "high_water"),
+        ({"reserve": 1.0}, ConfigurationError, "reserve"),
         ({"horizon_hours": 0}, ConfigurationError, "horizon_hours"),
         ({"colour": "red"}, ConfigurationError, "unknown 'colour'"),
         ({"policies": ["psychic"]}, ConfigurationError, "unknown policy psychic"),
