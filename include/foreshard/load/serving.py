@@ -16,8 +16,8 @@ import numpy as np
 from foreshard.load.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
 from foreshard.model import FloatArray
 
-LEVEL_STEP = 1.05
-LEVELS = 12
+LEVEL_STEP = 1.1
+LEVELS = 6
 """The room mark is raised by so much, so many times, for reads whose copies are all above it."""
 _LEAST = 1e-12
 """A smaller share of a key is too little to look for room for."""
@@ -95,6 +95,17 @@ class _Served:
     taken: LoadProfile
     share: FloatArray
 
+    def of(self, hours: IntArray) -> _Served:
+        """A copy for these hours only."""
+        then = (slice(None), hours)
+        return replace(self, loads=self.loads.rows(then), taken=self.taken.rows(then), share=self.share[:, :, hours])
+
+    def put(self, hours: IntArray, part: _Served) -> None:
+        """Take over what was served in these hours."""
+        for total, now in zip(self.taken.parts(), part.taken.parts(), strict=True):
+            total[:, hours] = now
+        self.share[:, :, hours] = part.share
+
 
 @dataclass
 class _Asks:
@@ -139,17 +150,28 @@ def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray
 
 def _serve(asks: _Asks, served: _Served, rule: ServingRule) -> None:
     """Give ``asks`` to copies in rounds, nearest first, up to the room mark; ``served`` and ``asks.left`` follow in place."""
+    _serve_turn(0, asks, served, rule)
+    for turn in range(1, served.holders.shape[1]):
+        hours = np.flatnonzero(asks.left.any(axis=0))
+        if not len(hours):
+            return
+        some, part = _Asks(asks.row, asks.order, asks.left[:, hours]), served.of(hours)
+        _serve_turn(turn, some, part, rule)
+        served.put(hours, part)
+        asks.left[:, hours] = some.left
+
+
+def _serve_turn(turn: int, asks: _Asks, served: _Served, rule: ServingRule) -> None:
+    """Let each ask its copy number ``turn``, the nearest being 0."""
     holders, share = served.holders, served.share
-    partitions, width = len(served.capacity), holders.shape[1]
-    for turn in range(width):
-        asking = np.flatnonzero(asks.order[:, turn] >= 0)
-        row, copy, left = asks.row[asking], asks.order[asking, turn], asks.left[asking]
-        target = holders[row, copy]
-        by_partition = summing(target, partitions)
-        asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
-        given = left * _take(asked, served, rule.room_mark, rule)[target]
-        share += (summing(row * width + copy, len(holders) * width) @ given).reshape(share.shape)
-        asks.left[asking] = left - given
+    asking = np.flatnonzero(asks.order[:, turn] >= 0)
+    row, copy, left = asks.row[asking], asks.order[asking, turn], asks.left[asking]
+    target = holders[row, copy]
+    by_partition = summing(target, len(served.capacity))
+    asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
+    given = left * _take(asked, served, rule.room_mark, rule)[target]
+    share += (summing(row * holders.shape[1] + copy, holders.size) @ given).reshape(share.shape)
+    asks.left[asking] = left - given
 
 
 def _take(asked: LoadProfile, served: _Served, mark: float, rule: ServingRule) -> FloatArray:
@@ -171,8 +193,7 @@ def _serve_beyond(unserved: FloatArray, served: _Served, rule: ServingRule) -> N
     overloaded, the sidecar's draw evens them out.
     """
     hours = np.flatnonzero(unserved.max(axis=0, initial=0.0) > _LEAST)
-    left, taken = unserved[:, hours], served.taken.rows((slice(None), hours))
-    here = replace(served, loads=served.loads.rows((slice(None), hours)), taken=taken, share=served.share[:, :, hours])
+    left, here = unserved[:, hours], served.of(hours)
     keys, copies = np.nonzero(here.holders >= 0)
     target, parts = here.holders[keys, copies], here.loads.rows(keys).parts()
     by_partition, by_key = summing(target, len(here.capacity)), summing(keys, len(left))
@@ -180,13 +201,14 @@ def _serve_beyond(unserved: FloatArray, served: _Served, rule: ServingRule) -> N
         if left.max(initial=0.0) <= _LEAST:
             break
         mark = rule.room_mark * LEVEL_STEP**step
-        room = np.maximum(mark * here.capacity[:, None] - taken.upper(rule), 0.0)[target]
+        room = np.maximum(mark * here.capacity[:, None] - here.taken.upper(rule), 0.0)[target]
         of_key = (by_key @ room)[keys]
         want = left[keys] * np.divide(room, of_key, out=np.zeros_like(room), where=of_key > 0)
         given = want * _take(LoadProfile(*(by_partition @ (want * part) for part in parts)), here, mark, rule)[target]
         here.share[keys, copies] += given
         left = np.maximum(left - by_key @ given, 0.0)
-    unserved[:, hours], served.share[:, :, hours] = left, here.share
+    served.put(hours, here)
+    unserved[:, hours] = left
 
 
 def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:

@@ -21,7 +21,7 @@ from foreshard.plan.steps import apply_shadow
 
 SLACK = 0.05
 """A shadow is still needed while, without it, the fixed load would come so near to the limit; of the capacity."""
-KEYS_TRIED = 4
+KEYS_TRIED = 2
 FAILURES = 2
 """Partitions that no shadow can help before a plan looks for no more."""
 RISK = 0.01
