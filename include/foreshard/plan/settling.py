@@ -79,7 +79,10 @@ def quiet_now(view: Outlook) -> BoolArray:
 
 
 def _busy_week(view: Outlook) -> Outlook:
-    """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there."""
+    """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there.
+
+    And that without reads being passed on to other copies: these are for what isn't foreseen.
+    """
     snapshot = view.snapshot
     factor = MARGIN * snapshot.busy_factor
     movable = snapshot.movable & snapshot.rested
@@ -92,7 +95,8 @@ def _busy_week(view: Outlook) -> Outlook:
         shadows=tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows)),
     )
     hours = scaled(view.hours, factor, past_days=1.0)
-    return Outlook(busy, view.policy, replace(hours, marked=hours.demand.hours))
+    policy = replace(view.policy, serving=replace(view.policy.serving, room_mark=np.inf))
+    return Outlook(busy, policy, replace(hours, marked=hours.demand.hours))
 
 
 def calm(view: Outlook) -> bool:
