@@ -5,7 +5,7 @@ import pytest
 
 from foreshard.load import OriginShares, ServingRule
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy
+from foreshard.plan.snapshot import PlanPolicy, StandingShadow
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0))
 KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
@@ -63,6 +63,14 @@ def test_no_key_settles_where_there_is_no_room_in_the_busiest_hours(world):
     plan = make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
     assert moved(plan) == {"key-0000": "p1"}
     assert not make_plan(world(day([2, 6, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
+
+
+def test_room_that_reads_could_make_by_going_elsewhere_is_not_settled_into(world):
+    at_p2 = OriginShares.build([0, 2], [2, 2], [1.0, 1.0], 4)
+    snapshot = world(day([1, 6, 7.5, 1]), [0, 0, 2, 1], [10, 10, 10], read_share=[0, 0, 1, 0], origins=at_p2, km=KM)
+    shadow = StandingShadow("key-0002|p1", 2, 1, "reserve", removable=False)
+    early = replace(POLICY, serving=ServingRule(z=0.0, room_mark=0.5))
+    assert moved(make_plan(replace(snapshot, shadows=(shadow,)), early)) == {"key-0000": "p1"}
 
 
 @pytest.mark.parametrize("change", [{"settle_gain": 500.0}, {"maximum_settled": 0}])
