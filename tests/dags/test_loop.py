@@ -32,10 +32,11 @@ DOCUMENTS_PER_KEY = 5
 HISTORY_DAYS = 7
 LAST = hour_floor(datetime.now(UTC)) - timedelta(hours=1)
 QUIET, BAD = LAST - timedelta(hours=1), LAST - timedelta(hours=2)
-NO_HIGH_WATER = {
+NOTHING_TO_DO = {
     "FORESHARD_PLAN__HIGH_WATER": "1000",
     "FORESHARD_PLAN__LOW_WATER": "900",
     "FORESHARD_PLAN__MAXIMUM_SETTLED": "0",
+    "FORESHARD_PLAN__RESERVE": "0",
 }
 
 
@@ -153,7 +154,7 @@ def run_the_loop(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
         step("quiet log", "access_log_hourly", QUIET),
         step("quiet forecast", "load_forecast", QUIET),
         step("old rebalance", "rebalance", QUIET, hours_until_old=1),
-        step("quiet rebalance", "rebalance", QUIET, NO_HIGH_WATER),
+        step("quiet rebalance", "rebalance", QUIET, NOTHING_TO_DO),
         step("log", "access_log_hourly", LAST, dry_run=True),
         step("forecast", "load_forecast", LAST),
         step("dry rebalance", "rebalance", LAST, dry_run=True),
