@@ -169,16 +169,16 @@ def _serve_turn(turn: int, asks: _Asks, served: _Served, rule: ServingRule) -> N
     target = holders[row, copy]
     by_partition = summing(target, len(served.capacity))
     asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
-    given = left * _take(asked, served, rule.room_mark, rule)[target]
+    given = left * _take(asked, served, rule)[target]
     share += (summing(row * holders.shape[1] + copy, holders.size) @ given).reshape(share.shape)
     asks.left[asking] = left - given
 
 
-def _take(asked: LoadProfile, served: _Served, mark: float, rule: ServingRule) -> FloatArray:
-    """Take as much of the asked load (P, hours) as there is room for below the mark; return which fraction that is."""
+def _take(asked: LoadProfile, served: _Served, rule: ServingRule) -> FloatArray:
+    """Take as much of the asked load (P, hours) as there is room for below the room mark; return which fraction that is."""
     taken = served.taken
     full = LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
-    room = mark * served.capacity[:, None] - full
+    room = rule.room_mark * served.capacity[:, None] - full
     with np.errstate(divide="ignore", invalid="ignore"):
         fraction = np.where(asked.mean > 0, np.clip(room / asked.mean, 0.0, 1.0), np.where(room > 0, 1.0, 0.0))
     for total, part in zip(taken.parts(), asked.parts(), strict=True):
@@ -200,11 +200,11 @@ def _serve_beyond(unserved: FloatArray, served: _Served, rule: ServingRule) -> N
     for step in range(1, LEVELS + 1):
         if left.max(initial=0.0) <= _LEAST:
             break
-        mark = rule.room_mark * LEVEL_STEP**step
-        room = np.maximum(mark * here.capacity[:, None] - here.taken.upper(rule), 0.0)[target]
+        raised = replace(rule, room_mark=rule.room_mark * LEVEL_STEP**step)
+        room = np.maximum(raised.room_mark * here.capacity[:, None] - here.taken.upper(rule), 0.0)[target]
         of_key = (by_key @ room)[keys]
         want = left[keys] * np.divide(room, of_key, out=np.zeros_like(room), where=of_key > 0)
-        given = want * _take(LoadProfile(*(by_partition @ (want * part) for part in parts)), here, mark, rule)[target]
+        given = want * _take(LoadProfile(*(by_partition @ (want * part) for part in parts)), here, raised)[target]
         here.share[keys, copies] += given
         left = np.maximum(left - by_key @ given, 0.0)
     served.put(hours, here)

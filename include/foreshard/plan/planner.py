@@ -34,7 +34,7 @@ from foreshard.plan.room import make_room
 from foreshard.plan.settling import calm, settle
 from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
-from foreshard.plan.steps import apply_move, apply_shadow, move_id, shadow_id
+from foreshard.plan.steps import apply_if_harmless, apply_move, apply_shadow, move_id, shadow_id
 from foreshard.plan.timing import timed
 
 __all__ = ["make_plan", "move_id", "shadow_id"]
@@ -44,10 +44,6 @@ MAXIMUM_ATTEMPTS = 8
 
 FAR_TRIED = 4
 """Far-read keys for which a shadow is tried in one plan, for each one allowed, those with the most kilometres first."""
-
-
-FAR_READ_RISK = 0.01
-"""Expected overload hours that a copy near its readers may cost by the writes that it applies."""
 
 
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
@@ -182,17 +178,7 @@ def _shorten_far_reads(draft: Draft) -> None:
         if size > draft.allowance.size_bytes or view.snapshot.keys[option.key] in moved:
             continue
         tried += 1
-        risk = view.total_risk()
-        change = view.add_shadow(option.key, option.target)
-        refused = (
-            view.pushed_over(change)
-            or view.lps()[option.target] > view.policy.low_water
-            or _worst(view.lps()) > draft.ceiling
-            or view.total_risk() > risk + FAR_READ_RISK
-        )
-        view.undo(change)
-        if not refused:
-            apply_shadow(draft, option)
+        apply_if_harmless(draft, option, view.policy.low_water)
         if len(draft.shadows) >= view.policy.maximum_shadows or tried >= FAR_TRIED * view.policy.maximum_shadows:
             return
 

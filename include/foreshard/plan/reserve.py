@@ -14,18 +14,16 @@ import numpy as np
 from foreshard.load import SECONDS_PER_HOUR, IntArray, summing
 from foreshard.model import FloatArray
 from foreshard.plan.draft import Draft
-from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.outlook import Outlook
 from foreshard.plan.settling import calm, quiet_now
 from foreshard.plan.shadowing import ShadowOption, diversity, open_to
-from foreshard.plan.steps import apply_shadow
+from foreshard.plan.steps import apply_if_harmless
 
 SLACK = 0.05
 """A shadow is still needed while, without it, the fixed load would come so near to the limit; of the capacity."""
 KEYS_TRIED = 2
 FAILURES = 2
 """Partitions that no shadow can help before a plan looks for no more."""
-RISK = 0.01
-"""Expected overload hours that such a shadow may cost by the writes that it applies."""
 DIVERSITY_WORTH = 0.1
 """How much more of its capacity a target one whole span farther from the other copies may have in use."""
 
@@ -39,11 +37,10 @@ def keep_reserve(draft: Draft) -> None:
     view, policy = draft.view, draft.view.policy
     if policy.reserve <= 0 or draft.moves or calm(view):
         return
-    load, quiet, failures = fixed_load(view), quiet_now(view), 0
-    short = _peaks(view, load) > 1.0 - policy.reserve
+    load, failures = fixed_load(view), 0
     first = np.argsort(-_peaks(view, load), kind="stable")
-    for partition in first[(short & quiet)[first]].tolist():
-        while _peaks(view, load)[partition] > 1.0 - policy.reserve:
+    for partition in first[quiet_now(view)[first]].tolist():
+        while _peaks(view, load[partition], partition) > 1.0 - policy.reserve:
             if len(draft.shadows) >= policy.maximum_shadows or failures >= FAILURES:
                 return
             if not _shadow_one(draft, partition, load):
@@ -58,23 +55,20 @@ def still_reserved(view: Outlook, key: int, load: FloatArray) -> bool:
         return False
     partition = int(view.primary[key])
     reads = view.demand.mean[key, : view.marked] * view.demand.read_share[key] / SECONDS_PER_HOUR
-    peak = float((load[partition] + reads).max(initial=0.0)) * view.snapshot.busy_factor / float(view.capacity[partition])
-    return peak > 1.0 - view.policy.reserve - SLACK
+    return bool(_peaks(view, load[partition] + reads, partition) > 1.0 - view.policy.reserve - SLACK)
 
 
 def fixed_load(view: Outlook) -> FloatArray:
     """What each partition can't pass on, in cost/s (P, hours ahead)."""
     ahead, copies = slice(view.marked), [(key, held) for key in sorted(view.shadowed) for held in sorted(view.copies(key))]
-    keys, held = (
-        (np.array(column, np.int64) for column in zip(*copies, strict=True)) if copies else (np.empty(0, np.int64),) * 2
-    )
+    keys, held = np.array(copies, np.int64).reshape(-1, 2).T
     writes = view.demand.mean[keys, ahead] * (1.0 - view.demand.read_share[keys])[:, None] / SECONDS_PER_HOUR
     return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
 
 
-def _peaks(view: Outlook, load: FloatArray) -> FloatArray:
-    """The peak of each partition's load (P, H), at the level of the week's busiest hour, as a share of capacity (P)."""
-    return np.asarray(load.max(axis=1, initial=0.0) * view.snapshot.busy_factor / view.capacity)
+def _peaks(view: Outlook, load: FloatArray, partition: int | slice = slice(None)) -> FloatArray:
+    """The peak of the load (…, H) of all partitions or one, at the level of the week's busiest hour, as a share of capacity."""
+    return np.asarray(load.max(axis=-1, initial=0.0) * view.snapshot.busy_factor / view.capacity[partition])
 
 
 def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
@@ -86,11 +80,10 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
     first = np.lexsort((keys, -reads))[:KEYS_TRIED]
     for key in keys[first[reads[first] > 0]].tolist():
         targets = _targets(view, key, load)
-        if len(targets) and view.snapshot.key_bytes[key] <= draft.allowance.size_bytes:
-            option = ShadowOption(key, int(targets[0]), "reserve", 0.0)
-            if _harmless(draft, option):
-                apply_shadow(draft, option)
-                return True
+        if not len(targets) or view.snapshot.key_bytes[key] > draft.allowance.size_bytes:
+            continue
+        if apply_if_harmless(draft, ShadowOption(key, int(targets[0]), "reserve", 0.0)):
+            return True
     return False
 
 
@@ -100,13 +93,3 @@ def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
     peak = _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
     chosen = np.flatnonzero(open_to(view, key) & (peak <= 1.0 - view.policy.reserve))
     return chosen[np.argsort(peak[chosen] - DIVERSITY_WORTH * diversity(view, key)[chosen], kind="stable")]
-
-
-def _harmless(draft: Draft, option: ShadowOption) -> bool:
-    """Whether a shadow pushes nothing over its mark, nor costs more than a little risk."""
-    view, risk = draft.view, draft.view.total_risk()
-    change = view.add_shadow(option.key, option.target)
-    over = view.pushed_over(change) or float(view.lps().max()) > draft.ceiling + TOLERANCE
-    harmless = not over and view.total_risk() <= risk + RISK
-    view.undo(change)
-    return harmless

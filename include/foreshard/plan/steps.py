@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
+import numpy as np
+
 from foreshard.model import Move, ShadowCopy
 from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
@@ -15,6 +17,9 @@ from foreshard.plan.shadowing import ShadowOption
 
 LOWERED_PEAK = 0.01
 """How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
+
+COPY_RISK = 0.01
+"""Expected overload hours that a copy which relieves nobody now may cost by the writes that it applies."""
 
 
 def move_id(hour: datetime, key: str) -> str:
@@ -68,6 +73,23 @@ def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, r
     """Whether the move, once applied, removes more risk than it costs; below the high-water mark it must lower the peak."""
     lowers = was.lps > view.policy.high_water or float(view.lps()[source]) <= was.lps - LOWERED_PEAK
     return lowers and risk - view.total_risk() > option.price
+
+
+def apply_if_harmless(draft: Draft, option: ShadowOption, fullest: float = np.inf) -> bool:
+    """Give the key its shadow, unless that pushes a partition over its mark, fills the target beyond ``fullest`` or costs more
+    than a little risk."""
+    view, risk = draft.view, draft.view.total_risk()
+    change = view.add_shadow(option.key, option.target)
+    refused = (
+        view.pushed_over(change)
+        or view.lps()[option.target] > fullest
+        or float(view.lps().max(initial=0.0)) > draft.ceiling
+        or view.total_risk() > risk + COPY_RISK
+    )
+    view.undo(change)
+    if not refused:
+        apply_shadow(draft, option)
+    return not refused
 
 
 def apply_shadow(draft: Draft, option: ShadowOption) -> None:
