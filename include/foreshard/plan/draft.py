@@ -31,6 +31,11 @@ class Draft:
     held: dict[tuple[int, int | None], str] = field(default_factory=dict)
     size_bytes: float = 0.0
 
+    @property
+    def changed(self) -> bool:
+        """Whether the plan does anything."""
+        return bool(self.moves or self.shadows or self.removals)
+
     @cached_property
     def shadowable(self) -> BoolArray:
         """Which keys may have shadows (K)."""

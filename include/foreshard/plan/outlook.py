@@ -151,14 +151,9 @@ class Outlook:
         row = np.array([partition])
         step = 0.01 * self.capacity[partition]
         here = self.profile.rows(row)
+        deviation, low = here.deviation(self.rule.correlation), min(self.policy.low_water, self._mark)
         hours = [
-            overload_risk(
-                mean,
-                here.deviation(self.rule.correlation),
-                self.capacity[row, None],
-                self._mark,
-                min(self.policy.low_water, self._mark),
-            )[0]
+            overload_risk(mean, deviation, self.capacity[row, None], self._mark, low)[0]
             for mean in (here.mean, here.mean - step)
         ]
         return np.asarray(np.maximum(hours[0] - hours[1], 0.0) / step * self._weight)
@@ -200,6 +195,11 @@ class Outlook:
             self._add(source, self._sum(index), 1.0)
         self._recount(change.rows)
         return change
+
+    def fix_copies(self) -> None:
+        """Take for granted what each copy serves now, whatever else comes and goes; shadows are no longer looked at."""
+        self.whole = self.profile + LoadProfile.zeros(*self.whole.mean.shape)
+        self._held.clear()
 
     def level(self, partition: int) -> float:
         """How full others may get by what is taken off ``partition``: up to the high-water mark, or as full as it is itself."""

@@ -68,7 +68,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     keep_reserve(draft)
     _shorten_far_reads(draft)
     remove_shadows(draft, before)
-    after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows))
+    after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows)) if draft.changed else before
     if _worst(after) > ceiling:
         draft, after = Draft(Outlook(snapshot, policy, hours), ceiling, obstacles=in_vain), before
     return _finish(draft, before, after)

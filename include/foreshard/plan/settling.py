@@ -96,7 +96,9 @@ def _busy_week(view: Outlook) -> Outlook:
     )
     hours = scaled(view.hours, factor, past_days=1.0)
     policy = replace(view.policy, serving=replace(view.policy.serving, room_mark=np.inf))
-    return Outlook(busy, policy, replace(hours, marked=hours.demand.hours))
+    week = Outlook(busy, policy, replace(hours, marked=hours.demand.hours))
+    week.fix_copies()
+    return week
 
 
 def calm(view: Outlook) -> bool:

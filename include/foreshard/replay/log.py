@@ -162,7 +162,9 @@ def _append(
     weights: Mapping[str, float],
 ) -> None:
     time = frame["timestamp"].dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]").astype(np.int64)
-    weight = frame["request_type"].map(lambda name: weights.get(name, UNKNOWN_WEIGHT)).to_numpy(np.float64)
+    code, names = pd.factorize(frame["request_type"])
+    weight = np.array([weights.get(str(name), UNKNOWN_WEIGHT) for name in names], np.float64)[code]
+    is_read = np.array([kinds.get(str(name)) is RequestKind.READ for name in names], np.bool_)[code]
     given = frame["cost"].to_numpy(np.float64)
     columns.time.append(time)
     columns.key.append(codes["key"].of(frame["partitionable_key"]))
@@ -171,7 +173,7 @@ def _append(
         numbers = codes[name].of(frame[f"{name}_id"]).astype(np.float64)
         into.append(np.where(numbers < 0, np.nan, numbers))
     columns.cost.append(np.where(np.isfinite(given), given, weight))
-    columns.read.append(frame["request_type"].map(lambda name: kinds.get(name) is RequestKind.READ).to_numpy(bool))
+    columns.read.append(is_read)
 
 
 def _counted(

@@ -75,6 +75,22 @@ def test_a_change_that_is_taken_back_leaves_every_figure_as_it_was_to_the_bit(dr
 
 @LOOK
 @given(SEEDS)
+def test_where_no_partition_passes_reads_on_what_copies_serve_can_be_fixed(drawn, seed):
+    snapshot, policy = drawn(seed)
+    policy = replace(policy, serving=replace(policy.serving, room_mark=np.inf))
+    counting, fixed, rng = Outlook(snapshot, policy), Outlook(snapshot, policy), np.random.default_rng(seed)
+    fixed.fix_copies()
+    for _ in range(8):
+        key, target = (int(rng.integers(0, max(1, count))) for count in (len(snapshot.keys), len(snapshot.partitions)))
+        if len(snapshot.keys) and key not in counting.shadowed and counting.primary[key] != target:
+            changes = [view.move((key,), target) for view in (counting, fixed)]
+            assert fixed.pushed_over(changes[1]) == counting.pushed_over(changes[0])
+    for one, other in zip(figures(fixed), figures(counting), strict=True):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
+
+
+@LOOK
+@given(SEEDS)
 def test_the_graph_has_every_pair_in_both_rows_with_repetitions_summed(seed):
     rng = np.random.default_rng(seed)
     keys, pairs = int(rng.integers(1, 12)), int(rng.integers(0, 40))
