@@ -2,9 +2,10 @@
 
 A partition's *fixed* load is what it must serve itself: its keys without shadows, and the writes to its copies of the others.
 Where the peak of that, at the level of the week's busiest hour, leaves less than ``reserve`` of the capacity, the keys that are
-read most at that hour get shadows, where the writes that come with them leave the reserve untouched. Nothing is served
-elsewhere by that on a usual day; when keys burst, reads of the others make way. Where no partition has room for more, the rest
-is for relief, which acts on forecasts.
+read most at that hour get shadows, where the writes that come with them leave the reserve untouched, or weigh little beside
+what can make way then: partitions that are busy at different times keep each other's reserve. Nothing is served elsewhere by
+that on a usual day; when keys burst, reads of the others make way. Where no partition has room for more, the rest is for
+relief, which acts on forecasts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SLACK = 0.05
 KEYS_TRIED = 2
 FAILURES = 2
 """Partitions that no shadow can help before a plan looks for no more."""
+LITTLE = 0.25
+"""How much of what its primary's peak falls by a copy may raise the peak of a partition without reserve."""
 DIVERSITY_WORTH = 0.1
 """How much more of its capacity a target one whole span farther from the other copies may have in use."""
 
@@ -88,8 +91,13 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
 
 
 def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
-    """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are."""
-    mean = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR
-    peak = _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
-    chosen = np.flatnonzero(open_to(view, key) & (peak <= 1.0 - view.policy.reserve))
+    """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are.
+
+    Or where they raise the peak by much less than its primary's falls, to below what that was: it is high at another time.
+    """
+    mean, source = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR, int(view.primary[key])
+    before, peak = _peaks(view, load), _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
+    fall = before[source] - _peaks(view, load[source] - mean * view.demand.read_share[key], source)
+    fits = (peak <= 1.0 - view.policy.reserve) | ((peak - before <= LITTLE * fall) & (peak <= before[source]))
+    chosen = np.flatnonzero(open_to(view, key) & fits)
     return chosen[np.argsort(peak[chosen] - DIVERSITY_WORTH * diversity(view, key)[chosen], kind="stable")]

@@ -48,8 +48,29 @@ def test_keys_that_are_mostly_written_are_not_copied_for_it(world):
     assert not make_plan(three(world, read_share=0.4), POLICY).shadows
 
 
-def test_nothing_is_copied_to_partitions_that_have_no_reserve_themselves(world):
-    assert not make_plan(three(world, others=7.45), POLICY).shadows
+@pytest.mark.parametrize(("read_share", "made"), [(0.6, False), (0.9, True)])
+def test_partitions_without_reserve_get_copies_only_whose_writes_weigh_little_beside_what_can_make_way(world, read_share, made):
+    snapshot = three(world, others=7.45, read_share=read_share)
+    plan = make_plan(snapshot, POLICY)
+    assert bool(plan.shadows) == made
+    before, after = (
+        fixed_load(Outlook(replace(snapshot, shadows=shadows), POLICY)).max(axis=1)
+        for shadows in ((), standing(plan, snapshot))
+    )
+    assert sum(after) <= sum(before)
+
+
+@pytest.mark.parametrize(("others_busy", "made"), [(slice(0, 12), True), (slice(12, 24), False)])
+def test_a_copy_may_go_to_a_partition_without_reserve_that_is_busy_at_another_time(world, others_busy, made):
+    loads = np.full((8, 24), 0.1)
+    loads[:6, 12:] = 1.4
+    loads[6:, others_busy] = 7.6
+    plan = make_plan(world(loads, [0] * 6 + [1, 2], [10.0] * 3, read_share=0.6), POLICY)
+    assert bool([shadow for shadow in plan.shadows if shadow.source == "p0"]) == made
+
+
+def test_a_copy_does_not_make_its_target_as_tight_as_its_primary_was(world):
+    assert not make_plan(three(world, others=8.39), POLICY).shadows
 
 
 def test_the_limit_of_shadows_an_hour_holds_for_it(world):
