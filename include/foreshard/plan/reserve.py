@@ -93,7 +93,8 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
 def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
     """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are.
 
-    Or where they raise the peak by much less than its primary's falls, to below what that was: it is high at another time.
+    Or where they raise the peak by much less than its primary's falls, to no more than that was: it is high at another time, or
+    the key is hardly written.
     """
     mean, source = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR, int(view.primary[key])
     before, peak = _peaks(view, load), _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
