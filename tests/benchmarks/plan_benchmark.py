@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from plan_world import draw_pairs, draw_snapshot
 
 from foreshard.load import load_prediction_scores, partition_load
 from foreshard.model import Plan
+from foreshard.plan.past_hours import PastHours, past_every
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, past_every
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
@@ -49,11 +49,11 @@ LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 Figures = dict[str, Any]
 
 
-def draw_past(snapshot: Snapshot) -> npt.NDArray[np.float32]:
+def draw_past(snapshot: Snapshot) -> PastHours:
     """Four weeks of days like the coming one, as a snapshot keeps them, each key by chance higher or lower."""
     hours = -np.arange(0, HISTORY_DAYS * 24, past_every(len(snapshot.keys)))[::-1] - 1
     usual = snapshot.demand.mean[:, hours % snapshot.demand.hours]
-    return (usual * np.random.default_rng(1).uniform(0.7, 1.3, usual.shape)).astype(np.float32)
+    return PastHours((usual * np.random.default_rng(1).uniform(0.7, 1.3, usual.shape)).astype(np.float32))
 
 
 def measure(keys: int, partitions: int) -> Figures:

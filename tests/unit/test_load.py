@@ -9,6 +9,7 @@ from foreshard.load import (
     LoadProfile,
     OriginShares,
     ServingRule,
+    key_profile,
     load_prediction_scores,
     partition_load,
     share_reads,
@@ -166,8 +167,13 @@ class TestShadowedKeys:
         capacity, distance = rng.random(partitions) * 40 + 1, rng.random((places, partitions)) * 100
         rule = ServingRule(apply_cost=0.5)
         base = whole_key_load(demand, primary, partitions, sorted({k for k, _ in shadows}))
-        shares = share_reads(base, demand, primary, sorted(shadows), capacity, distance, rule)
+        load, shares = share_reads(base, demand, primary, sorted(shadows), capacity, distance, rule)
         assert (shares.share >= -1e-12).all()
+        for partition in range(partitions):
+            rows = shares.partition == partition
+            served = key_profile(demand, shares.key[rows])
+            for total, alone, parts in zip(load.parts(), base.parts(), served.parts(), strict=True):
+                assert total[partition] == pytest.approx(alone[partition] + (shares.share[rows] * parts).sum(axis=0))
         for key in {k for k, _ in shadows}:
             copies = {int(primary[key])} | {p for k, p in shadows if k == key}
             assert set(shares.partition[shares.key == key].tolist()) == copies

@@ -16,6 +16,8 @@ BoolArray = npt.NDArray[np.bool_]
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
 SECONDS_PER_HOUR = 3600.0
+_SMALL = 4096
+"""Elements of a matrix that is not kept sparse."""
 _UNITS = (SECONDS_PER_HOUR, SECONDS_PER_HOUR**2, SECONDS_PER_HOUR)
 
 
@@ -54,6 +56,11 @@ class OriginShares:
         row = slice(int(self.indptr[key]), int(self.indptr[key + 1]))
         return self.location[row], self.share[row]
 
+    def rows(self, keys: IntArray) -> OriginShares:
+        """Those of these keys only."""
+        row, at = row_entries(self.indptr, keys)
+        return OriginShares(np.searchsorted(row, np.arange(len(keys) + 1)), self.location[at], self.share[at])
+
 
 @dataclass(frozen=True)
 class KeyDemand:
@@ -74,10 +81,14 @@ class KeyDemand:
 
     def of(self, keys: IntArray) -> KeyDemand:
         """The demand of these keys (one at least) only."""
-        rows = [self.origins.of(int(key)) for key in keys]
-        indptr = np.concatenate([[0], np.cumsum([len(places) for places, _ in rows])]).astype(np.int64)
-        places, shares = (np.concatenate(column) for column in zip(*rows, strict=True))
-        return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], OriginShares(indptr, places, shares))
+        return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], self.origins.rows(keys))
+
+
+def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """The entries of ``rows`` of a compressed sparse matrix: each one's place among ``rows``, and where it stands."""
+    counts = indptr[rows + 1] - indptr[rows]
+    row = np.repeat(np.arange(len(rows)), counts)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(indptr[rows], counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +151,16 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
     return LoadProfile(demand.mean[keys] / SECONDS_PER_HOUR, sigma**2, sigma)
 
 
-def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> csc_array:
-    """The matrix (groups, rows) by which rows, times their ``weight`` (rows), are summed by their ``group`` (rows)."""
+def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> csc_array | FloatArray:
+    """The matrix (groups, rows) by which rows, times their ``weight`` (rows), are summed by their ``group`` (rows).
+
+    It is sparse, but for a small one, which is built and multiplied more quickly as it is.
+    """
     each = np.ones(len(group)) if weight is None else weight
+    if groups * len(group) <= _SMALL:
+        dense = np.zeros((groups, len(group)))
+        dense[group, np.arange(len(group))] = each
+        return dense
     return csc_array((each, group, np.arange(len(group) + 1)), shape=(groups, len(group)))
 
 
@@ -153,11 +171,17 @@ def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int, wei
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
     """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
-    weight = np.ones(len(primary))
-    weight[np.asarray(without, np.int64)] = 0.0
+    weight = only_copies(len(primary), without)
     parts = (demand.mean, demand.sigma**2, demand.sigma)
     sums = (sum_by_partition(values, primary, partitions, weight) for values in parts)
     return LoadProfile(*(total / unit for total, unit in zip(sums, _UNITS, strict=True)))
+
+
+def only_copies(keys: int, without: Sequence[int]) -> FloatArray:
+    """1 per key, and 0 for those ``without``, which have other copies (K)."""
+    weight = np.ones(keys)
+    weight[np.asarray(without, np.int64)] = 0.0
+    return weight
 
 
 def load_prediction_scores(profile: LoadProfile, capacity: FloatArray, rule: ServingRule) -> FloatArray:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from foreshard.load.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
 from foreshard.model import FloatArray
@@ -34,11 +35,6 @@ class CopyShares:
     partition: IntArray
     share: FloatArray
 
-    def load(self, demand: KeyDemand, partitions: int) -> LoadProfile:
-        """Return what these shares put on each partition. Variances scale with the share, as thinned counts do."""
-        by_partition = summing(self.partition, partitions)
-        return LoadProfile(*(by_partition @ (self.share * part) for part in key_profile(demand, self.key).parts()))
-
 
 def shadow_copies(shadows: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
     """Group (key, partition) pairs: each shadowed key with its shadows' partitions, both in order, repetitions dropped."""
@@ -56,40 +52,41 @@ def share_reads(
     capacity: FloatArray,
     distance_km: FloatArray,
     rule: ServingRule,
-) -> CopyShares:
+) -> tuple[LoadProfile, CopyShares]:
     """Allocate the cost of the shadowed keys over their copies, on top of the ``base`` load of all other keys.
 
-    Each (key, origin) asks its nearest copies first, in equal parts. Where a partition's asked load would pass its room mark,
-    it takes the same fraction of each and the rest asks the next nearest copy. For what finds no room anywhere the mark is
-    raised in steps; what is beyond them all is spread by capacity. Room is judged at the upper quantile. ``distance_km`` has
-    shape (locations, partitions), without NaN.
+    Return the load of all keys together, and how the shadowed ones are shared out; variances scale with the share, as thinned
+    counts do. Each (key, origin) asks its nearest copies first, in equal parts. Where a partition's asked load would pass its
+    room mark, it takes the same fraction of each and the rest asks the next nearest copy. For what finds no room anywhere the
+    mark is raised in steps; what is beyond them all is spread by capacity. Room is judged at the upper quantile.
+    ``distance_km`` has shape (locations, partitions), without NaN.
     """
     copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
     keys, width = np.array(list(copies), np.int64), 1 + max(map(len, copies.values()), default=0)
     holders = np.full((len(keys), width), -1, np.int64)
-    for row, (key, held_by) in enumerate(copies.items()):
-        holders[row, : 1 + len(held_by)] = (primary[key], *held_by)
-    held, writes = holders >= 0, 1.0 - demand.read_share[keys]
-    written = np.where(held, writes[:, None] * np.where(np.arange(width) == 0, 1.0, rule.apply_cost), 0.0)
-    share = np.repeat(written[:, :, None], demand.hours, axis=2)
-    taken = base + _as_shares(keys, holders, share).load(demand, len(capacity))
-    served = _Served(holders, key_profile(demand, keys), capacity, taken, share)
-    asks = _asks(keys, holders, demand, distance_km, rule.near_km)
-    _serve(asks, served, rule)
-    unserved = summing(asks.row, len(keys)) @ asks.left
-    _serve_beyond(unserved, served, rule)
-    even = np.where(held, capacity[holders], 0.0)
-    share += (even / even.sum(axis=1, keepdims=True))[:, :, None] * unserved[:, None, :]
-    return _as_shares(keys, holders, share)
+    for number, (key, held_by) in enumerate(copies.items()):
+        holders[number, : 1 + len(held_by)] = (primary[key], *held_by)
+    row, column = np.nonzero(holders >= 0)
+    written = (1.0 - demand.read_share[keys])[row] * np.where(column == 0, 1.0, rule.apply_cost)
+    served = _Served(
+        row, holders[row, column], summing(holders[row, column], len(capacity)), key_profile(demand, keys), capacity,
+        base + LoadProfile.zeros(*base.mean.shape), np.repeat(written[:, None], demand.hours, axis=1),
+    )  # fmt: skip
+    served.add(written)
+    if len(keys):
+        _serve(_asks(keys, holders, demand, distance_km, rule.near_km), served, rule)
+    return served.taken, CopyShares(keys[row], served.partition, served.share)
 
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """How far keys of these ``loads`` are served: the ``share`` of each one's copies (keys, copies, hours), which are on the
-    partitions ``holders`` (keys, copies; −1: none), and what is ``taken`` of partitions; both grow in place.
+    """How far keys of these ``loads`` (keys, hours) are served: each copy's ``key`` row, its ``partition`` and its ``share``
+    (copies, hours), and what is ``taken`` of partitions (P, hours); both grow in place.
     """
 
-    holders: IntArray
+    key: IntArray
+    partition: IntArray
+    by_partition: csc_array
     loads: LoadProfile
     capacity: FloatArray
     taken: LoadProfile
@@ -98,22 +95,38 @@ class _Served:
     def of(self, hours: IntArray) -> _Served:
         """A copy for these hours only."""
         then = (slice(None), hours)
-        return replace(self, loads=self.loads.rows(then), taken=self.taken.rows(then), share=self.share[:, :, hours])
+        return replace(self, loads=self.loads.rows(then), taken=self.taken.rows(then), share=self.share[then])
 
     def put(self, hours: IntArray, part: _Served) -> None:
         """Take over what was served in these hours."""
         for total, now in zip(self.taken.parts(), part.taken.parts(), strict=True):
             total[:, hours] = now
-        self.share[:, :, hours] = part.share
+        self.share[:, hours] = part.share
+
+    def asked(self, share: FloatArray) -> LoadProfile:
+        """What ``share`` of its key asked of each copy puts on partitions: the same in every hour (copies), or by hour."""
+        if share.ndim == 1:
+            keys, partitions = len(self.loads.mean), len(self.capacity)
+            cell = self.partition * keys + self.key
+            weight = np.bincount(cell, weights=share, minlength=partitions * keys).reshape(partitions, keys)
+            return LoadProfile(*(weight @ part for part in self.loads.parts()))
+        return LoadProfile(*(self.by_partition @ (share * part[self.key]) for part in self.loads.parts()))
+
+    def add(self, share: FloatArray, fraction: FloatArray | float = 1.0) -> None:
+        """Take a ``fraction`` (P, hours) of what is asked."""
+        for total, part in zip(self.taken.parts(), self.asked(share).parts(), strict=True):
+            total += fraction * part
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Asks:
-    """One row per (shadowed key, origin, nearest copy): which key row asks, in what order of copies, and what is unserved."""
+    """One row per (shadowed key, origin, nearest copy): the ``key`` row, in which ``order`` it asks copies (−1: no more), and
+    which ``share`` of the key's cost that is.
+    """
 
-    row: IntArray
+    key: IntArray
     order: IntArray
-    left: FloatArray
+    share: FloatArray
 
 
 def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _Asks:
@@ -130,9 +143,13 @@ def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: Flo
     column = np.arange(holders.shape[1])[None]
     moved_up = np.where(column == 0, turn, np.where(column <= turn, column - 1, column))
     order = np.take_along_axis(nearest_first[again], moved_up, axis=1)
-    order[np.take_along_axis(holders[row[again]], order, axis=1) < 0] = -1
-    share = weight[again] * demand.read_share[keys[row[again]]] / near[again]
-    return _Asks(row[again], order, np.repeat(share[:, None], demand.hours, axis=1))
+    key, count = row[again], (holders >= 0).sum(axis=1)
+    first = (np.cumsum(count) - count)[key]
+    return _Asks(
+        key,
+        np.where(order < count[key][:, None], first[:, None] + order, -1),
+        weight[again] * demand.read_share[keys[key]] / near[again],
+    )
 
 
 def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray, FloatArray]:
@@ -149,34 +166,46 @@ def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray
 
 
 def _serve(asks: _Asks, served: _Served, rule: ServingRule) -> None:
-    """Give ``asks`` to copies in rounds, nearest first, up to the room mark; ``served`` and ``asks.left`` follow in place."""
-    _serve_turn(0, asks, served, rule)
-    for turn in range(1, served.holders.shape[1]):
-        hours = np.flatnonzero(asks.left.any(axis=0))
-        if not len(hours):
-            return
-        some, part = _Asks(asks.row, asks.order, asks.left[:, hours]), served.of(hours)
-        _serve_turn(turn, some, part, rule)
-        served.put(hours, part)
-        asks.left[:, hours] = some.left
+    """Give ``asks`` to their nearest copies up to the room mark, and only what these have no room for to the others.
+
+    What is asked first is the same share in every hour, so that it can be asked of each copy at once.
+    """
+    first: FloatArray = np.bincount(asks.order[:, 0], weights=asks.share, minlength=len(served.key)).astype(np.float64)
+    fraction = _take(first, served, rule)
+    served.share[:] += first[:, None] * fraction[served.partition]
+    short = (fraction < 1.0) & np.bincount(served.partition, weights=first, minlength=len(fraction))[:, None].astype(bool)
+    hours, target = np.flatnonzero(short.any(axis=0)), served.partition[asks.order[:, 0]]
+    if not len(hours):
+        return
+    rows = np.flatnonzero(short.any(axis=1)[target])
+    some = _Asks(asks.key[rows], asks.order[rows], asks.share[rows])
+    left, part = some.share[:, None] * (1.0 - fraction[target[rows][:, None], hours]), served.of(hours)
+    for turn in range(1, asks.order.shape[1]):
+        _serve_turn(turn, some, left, part, rule)
+    unserved = summing(some.key, len(part.loads.mean)) @ left
+    _serve_beyond(unserved, part, rule)
+    held = served.capacity[served.partition]
+    even = held / np.bincount(served.key, weights=held)[served.key]
+    part.add(even[:, None] * unserved[served.key])
+    part.share[:] += even[:, None] * unserved[served.key]
+    served.put(hours, part)
 
 
-def _serve_turn(turn: int, asks: _Asks, served: _Served, rule: ServingRule) -> None:
-    """Let each ask its copy number ``turn``, the nearest being 0."""
-    holders, share = served.holders, served.share
-    asking = np.flatnonzero(asks.order[:, turn] >= 0)
-    row, copy, left = asks.row[asking], asks.order[asking, turn], asks.left[asking]
-    target = holders[row, copy]
-    by_partition = summing(target, len(served.capacity))
-    asked = LoadProfile(*(by_partition @ (left * part) for part in served.loads.rows(row).parts()))
-    given = left * _take(asked, served, rule)[target]
-    share += (summing(row * holders.shape[1] + copy, holders.size) @ given).reshape(share.shape)
-    asks.left[asking] = left - given
+def _serve_turn(turn: int, asks: _Asks, left: FloatArray, served: _Served, rule: ServingRule) -> None:
+    """Let each ask what is ``left`` of it (rows, hours) of its copy number ``turn``, the nearest being 0."""
+    asking = np.flatnonzero((asks.order[:, turn] >= 0) & left.any(axis=1))
+    copy = asks.order[asking, turn]
+    by_copy = summing(copy, len(served.key))
+    fraction = _take(by_copy @ left[asking], served, rule)
+    given = left[asking] * fraction[served.partition[copy]]
+    served.share[:] += by_copy @ given
+    left[asking] -= given
 
 
-def _take(asked: LoadProfile, served: _Served, rule: ServingRule) -> FloatArray:
-    """Take as much of the asked load (P, hours) as there is room for below the room mark; return which fraction that is."""
-    taken = served.taken
+def _take(share: FloatArray, served: _Served, rule: ServingRule) -> FloatArray:
+    """Take as much of the asked ``share`` of each copy as there is room for below the room mark; return which fraction (P,
+    hours) that is."""
+    taken, asked = served.taken, served.asked(share)
     full = LoadProfile(taken.mean, taken.variance + asked.variance, taken.spread + asked.spread).upper(rule)
     room = rule.room_mark * served.capacity[:, None] - full
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -194,27 +223,19 @@ def _serve_beyond(unserved: FloatArray, served: _Served, rule: ServingRule) -> N
     """
     hours = np.flatnonzero(unserved.max(axis=0, initial=0.0) > _LEAST)
     left, here = unserved[:, hours], served.of(hours)
-    keys, copies = np.nonzero(here.holders >= 0)
-    target, parts = here.holders[keys, copies], here.loads.rows(keys).parts()
-    by_partition, by_key = summing(target, len(here.capacity)), summing(keys, len(left))
+    key, target, by_key = here.key, here.partition, summing(here.key, len(left))
     for step in range(1, LEVELS + 1):
         if left.max(initial=0.0) <= _LEAST:
             break
         raised = replace(rule, room_mark=rule.room_mark * LEVEL_STEP**step)
         room = np.maximum(raised.room_mark * here.capacity[:, None] - here.taken.upper(rule), 0.0)[target]
-        of_key = (by_key @ room)[keys]
-        want = left[keys] * np.divide(room, of_key, out=np.zeros_like(room), where=of_key > 0)
-        given = want * _take(LoadProfile(*(by_partition @ (want * part) for part in parts)), here, raised)[target]
-        here.share[keys, copies] += given
+        of_key = (by_key @ room)[key]
+        want = left[key] * np.divide(room, of_key, out=np.zeros_like(room), where=of_key > 0)
+        given = want * _take(want, here, raised)[target]
+        here.share[:] += given
         left = np.maximum(left - by_key @ given, 0.0)
     served.put(hours, here)
     unserved[:, hours] = left
-
-
-def _as_shares(keys: IntArray, holders: IntArray, share: FloatArray) -> CopyShares:
-    """Flatten (key row, copy) shares to rows."""
-    row, copy = np.nonzero(holders >= 0)
-    return CopyShares(keys[row], holders[row, copy], share[row, copy])
 
 
 def partition_load(
@@ -230,5 +251,4 @@ def partition_load(
     ``primary`` holds each key's partition index, ``shadows`` (key, partition) index pairs.
     """
     base = whole_key_load(demand, primary, len(capacity), sorted({key for key, p in shadows if p != primary[key]}))
-    shares = share_reads(base, demand, primary, shadows, capacity, distance_km, rule)
-    return base + shares.load(demand, len(capacity)), shares
+    return share_reads(base, demand, primary, shadows, capacity, distance_km, rule)

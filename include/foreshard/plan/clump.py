@@ -66,7 +66,7 @@ class Growth:
         self._keys = np.zeros(0, np.int64)
         self._neighbours: dict[int, float] = {seed: 0.0}
         self._ranked = [(0.0, seed)]
-        self._load = np.zeros((3, view.demand.hours))
+        self._load = np.zeros((3, len(view.hours.weight)))
         self._size = self._work = self._inside = 0.0
         self._uses, self._distance = np.zeros(len(view.capacity)), np.zeros(len(self._places))
         self._open = may_go
@@ -118,15 +118,14 @@ class Growth:
         for other, weight in zip(neighbours[joining].tolist(), weights[joining].tolist(), strict=True):
             total = self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
             heapq.heappush(self._ranked, (-total, other))
-        demand = view.demand
-        mean, sigma = demand.mean[key] / SECONDS_PER_HOUR, demand.sigma[key] / SECONDS_PER_HOUR
+        cost, sigma = view.hours.mean(key), view.hours.sigma(key) / SECONDS_PER_HOUR
         self._load = self._load.copy()
-        self._load[0] += mean
+        self._load[0] += cost / SECONDS_PER_HOUR
         self._load[1] += sigma * sigma
         self._load[2] += sigma
         self._size += float(snapshot.key_bytes[key])
-        work = float(demand.mean[key].sum())
-        places, shares = demand.origins.of(key)
+        work = float(cost.sum())
+        places, shares = snapshot.demand.origins.of(key)
         self._distance = self._distance + work * (shares @ self._km[places])
         self._work += work
         self._open = self._open & (self._places[:-1] != view.not_back_to(key))

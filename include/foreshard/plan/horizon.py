@@ -6,12 +6,23 @@ alone, or only by a forecast's error, is worth little then, and one that helps e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.load import KeyDemand
+from foreshard.load import (
+    SECONDS_PER_HOUR,
+    IntArray,
+    KeyDemand,
+    LoadProfile,
+    key_profile,
+    only_copies,
+    sum_by_partition,
+    whole_key_load,
+)
 from foreshard.model import FloatArray
+from foreshard.plan.past_hours import PastHours
 from foreshard.plan.risk import hour_weights
 from foreshard.plan.snapshot import Snapshot
 
@@ -21,11 +32,55 @@ PAST_CHANCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """``demand`` in H hours, the ``weight`` of each one's risk (H), and how many of them, the first, load marks apply to."""
+    """What keys ask for in H hours: ``ahead``, with ``factor`` times as many accesses, and in the ``past`` ones behind them.
 
-    demand: KeyDemand
+    ``chance`` is the variance of past hours per cost. ``weight`` (H) is that of each hour's risk, and ``marked`` how many of
+    them, the first, load marks apply to.
+    """
+
+    ahead: KeyDemand
+    past: PastHours | None
+    chance: float
     weight: FloatArray
     marked: int
+    factor: float = 1.0
+
+    def mean(self, keys: IntArray | int) -> FloatArray:
+        """Expected cost per hour (…, H) of these keys."""
+        ahead = self.ahead.mean[keys] * self.factor
+        return ahead if self.past is None else np.concatenate([ahead, self.past.mean[keys]], axis=-1)
+
+    def sigma(self, keys: IntArray | int) -> FloatArray:
+        """Its standard deviation (…, H)."""
+        ahead = self.ahead.sigma[keys] * np.sqrt(self.factor)
+        return ahead if self.past is None else np.concatenate([ahead, self.past.root[keys] * np.sqrt(self.chance)], axis=-1)
+
+    def of(self, keys: IntArray) -> KeyDemand:
+        """The demand of these keys only (n, H)."""
+        return KeyDemand(self.mean(keys), self.sigma(keys), self.ahead.read_share[keys], self.ahead.origins.rows(keys))
+
+    def load(self, keys: IntArray) -> LoadProfile:
+        """The load of these keys in cost/s, one row per key (n, H)."""
+        return key_profile(self.of(keys), slice(None))
+
+    def whole_key_load(self, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
+        """The load of the keys that have one copy only, all but ``without``, each wholly on its primary (P, H)."""
+        ahead = whole_key_load(self.ahead, primary, partitions, without)
+        if self.past is None:
+            return self.grown(ahead)
+        weight = only_copies(len(primary), without)
+        mean, root = (
+            sum_by_partition(values, primary, partitions, weight) / SECONDS_PER_HOUR
+            for values in (self.past.mean, self.past.root)
+        )
+        past = mean, mean * (self.chance / SECONDS_PER_HOUR), root * np.sqrt(self.chance)
+        both = zip(ahead.parts(), past, strict=True)
+        return self.grown(LoadProfile(*(np.concatenate(parts, axis=1) for parts in both)))
+
+    def grown(self, load: LoadProfile) -> LoadProfile:
+        """``load`` (P, H) with ``factor`` times as many accesses in the hours ahead."""
+        factor = np.where(np.arange(len(self.weight)) < self.ahead.hours, self.factor, 1.0)
+        return LoadProfile(load.mean * factor, load.variance * factor, load.spread * np.sqrt(factor))
 
 
 def coming_and_past(snapshot: Snapshot, past_days: float) -> Horizon:
@@ -33,25 +88,19 @@ def coming_and_past(snapshot: Snapshot, past_days: float) -> Horizon:
 
     Marks apply to the hours ahead only.
     """
-    demand, past = snapshot.demand, snapshot.past
-    ahead = demand.hours
-    if past.shape[1]:
-        mean, sigma = (np.empty((len(past), ahead + past.shape[1])) for _ in range(2))
-        mean[:, :ahead], sigma[:, :ahead] = demand.mean, demand.sigma
-        mean[:, ahead:] = past
-        np.multiply(mean[:, ahead:], snapshot.access_cost * PAST_CHANCE, out=sigma[:, ahead:])
-        np.sqrt(sigma[:, ahead:], out=sigma[:, ahead:])
-        demand = replace(demand, mean=mean, sigma=sigma)
-    return Horizon(demand, _weights(ahead, past.shape[1], past_days), ahead)
+    ahead, past = snapshot.demand.hours, snapshot.past
+    weight = _weights(ahead, past.hours if past else 0, past_days)
+    return Horizon(snapshot.demand, past, snapshot.access_cost * PAST_CHANCE, weight, ahead)
 
 
 def scaled(hours: Horizon, factor: float, past_days: float) -> Horizon:
-    """The same with ``factor`` times as many accesses in the hours ahead, past hours weighing as ``past_days`` together."""
-    demand, ahead = hours.demand, hours.marked
-    mean, sigma = demand.mean.copy(), demand.sigma.copy()
-    mean[:, :ahead] *= factor
-    sigma[:, :ahead] *= np.sqrt(factor)
-    return Horizon(replace(demand, mean=mean, sigma=sigma), _weights(ahead, demand.hours - ahead, past_days), ahead)
+    """The same with ``factor`` times as many accesses in the hours ahead, past hours weighing as ``past_days`` together.
+
+    Marks apply to all of them.
+    """
+    ahead = hours.ahead.hours
+    weight = _weights(ahead, len(hours.weight) - ahead, past_days)
+    return replace(hours, factor=hours.factor * factor, weight=weight, marked=len(weight))
 
 
 def _weights(ahead: int, past: int, past_days: float) -> FloatArray:

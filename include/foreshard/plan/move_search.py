@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile, key_profile
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance, Growth, Sizes, joined
 from foreshard.plan.outlook import TOLERANCE, Outlook
@@ -145,7 +145,7 @@ def _search(
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
-    fits = _fit(view, key_profile(view.demand, seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
+    fits = _fit(view, view.hours.load(seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
     allowed = view.scratch
@@ -193,9 +193,9 @@ def _stagnant(sizes: list[MoveOption]) -> bool:
 
 def _seeds(view: Outlook, source: int, candidates: IntArray, aim: _Aim) -> IntArray:
     """The candidates that relieve the source most in its urgent hours (that bring most load, where it's being drained)."""
-    demand = view.demand
-    weight = np.ones(demand.hours) if aim.draining else view.urgency(source)
-    relief = (demand.mean[candidates] + view.rule.z * demand.sigma[candidates]) @ weight
+    hours = view.hours
+    weight = np.ones(len(hours.weight)) if aim.draining else view.urgency(source)
+    relief = (hours.mean(candidates) + view.rule.z * hours.sigma(candidates)) @ weight
     return candidates[np.lexsort((candidates, -relief))[: aim.effort.seeds]]
 
 
@@ -236,7 +236,7 @@ def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> B
 
 def _most_valuable(view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, aim: _Aim) -> list[int]:
     """The hot keys to grow: by the risk that each alone would remove at its best target."""
-    loads = key_profile(view.demand, seeds)
+    loads = view.hours.load(seeds)
     gain = _risk_removed(view, source, loads, 0.0) - _risk_added(view, loads, targets, 0.0)
     best = np.where(fits, gain + (DRAIN_BONUS if aim.draining else 0.0), -np.inf).max(axis=1)
     ranked = np.lexsort((seeds, -best))[: aim.effort.grown]
@@ -268,7 +268,7 @@ def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, a
     gain = removed - _risk_added(view, sizes.load, targets, inside + sizes.uses_targets)
     if aim.risk_added is not None:
         gain = aim.risk_added * np.minimum(gain, 0.0)
-    crossing, days = sizes.uses_source[:, None] - sizes.uses_targets, view.demand.hours / HOURS_PER_DAY
+    crossing, days = sizes.uses_source[:, None] - sizes.uses_targets, len(view.hours.weight) / HOURS_PER_DAY
     torn = policy.crossing_cost * crossing * HOURS_PER_DAY / SECONDS_PER_HOUR / capacity
     away = sizes.distance_targets - sizes.distance_source[:, None]
     farther = away / days / SECONDS_PER_HOUR / capacity / snapshot.span_km

@@ -13,9 +13,7 @@ from foreshard.load import (
     BoolArray,
     IntArray,
     LoadProfile,
-    key_profile,
     share_reads,
-    whole_key_load,
 )
 from foreshard.model import FloatArray
 from foreshard.plan.change import Change
@@ -37,11 +35,14 @@ class Outlook:
     snapshot. What it returns are its own arrays, which later changes overwrite.
     """
 
-    def __init__(self, snapshot: Snapshot, policy: PlanPolicy, hours: Horizon | None = None) -> None:
-        """``hours``: what the placement is judged by (None: the coming ones, which marks apply to, and past ones)."""
+    def __init__(
+        self, snapshot: Snapshot, policy: PlanPolicy, hours: Horizon | None = None, whole: LoadProfile | None = None
+    ) -> None:
+        """``hours``: what the placement is judged by (None: the coming ones, which marks apply to, and past ones); ``whole``:
+        the load of the keys without a shadow in them, where it is known already, which becomes the outlook's own."""
         hours = hours or coming_and_past(snapshot, PAST_DAYS)
         self.snapshot, self.policy, self.hours = snapshot, policy, hours
-        self.demand, self.marked, self._weight = hours.demand, hours.marked, hours.weight
+        self.marked, self._weight = hours.marked, hours.weight
         self.capacity, self.rule = snapshot.capacity, policy.serving
         self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
         self.primary: IntArray = snapshot.primary.copy()
@@ -56,7 +57,7 @@ class Outlook:
         self._members = members(self.primary, len(self.capacity))
         self._together = CommonUses(snapshot.co_access, snapshot.access_cost, self.primary, len(self.capacity))
         self.uses = self._together.inside
-        self.whole = whole_key_load(self.demand, self.primary, len(self.capacity), sorted(self._copies))
+        self.whole = whole or hours.whole_key_load(self.primary, len(self.capacity), sorted(self._copies))
         self.profile = self.whole + LoadProfile.zeros(*self.whole.mean.shape)
         self._utilisation = np.zeros((len(self.capacity), self.marked))
         self._lps, self._risk = np.zeros(len(self.capacity)), np.zeros(len(self.capacity))
@@ -261,7 +262,7 @@ class Outlook:
             self._held[int(self.primary[key])].discard(key)
 
     def _sum(self, keys: IntArray) -> LoadProfile:
-        profile = key_profile(self.demand, keys)
+        profile = self.hours.load(keys)
         return LoadProfile(profile.mean.sum(axis=0), profile.variance.sum(axis=0), profile.spread.sum(axis=0))
 
     def _add(self, partition: int, load: LoadProfile, sign: float) -> None:
@@ -274,7 +275,7 @@ class Outlook:
         here = self.whole.rows(rows)
         keys = np.array(sorted(set().union(*(self._held.get(row, ()) for row in rows.tolist()))), np.int64)
         if len(keys):
-            here = here + self._shared(here, keys, rows)
+            here = self._shared(here, keys, rows)
         for total, part in zip(self.profile.parts(), here.parts(), strict=True):
             total[rows] = part
         self._utilisation[rows] = here.upper(self.rule)[:, : self.marked] / self.capacity[rows, None]
@@ -284,11 +285,11 @@ class Outlook:
     def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:
         """The load of the shadowed ``keys`` on ``rows``, on top of ``base``."""
         place = {row: index for index, row in enumerate(rows.tolist())}
-        demand = self.demand.of(keys)
+        demand = self.hours.of(keys)
         primary = np.array([place[int(self.primary[key])] for key in keys], np.int64)
         pairs = [(index, place[held]) for index, key in enumerate(keys.tolist()) for held in sorted(self._copies[key])]
         distance = self.snapshot.distance_km[:, rows]
-        return share_reads(base, demand, primary, pairs, self.capacity[rows], distance, self.rule).load(demand, len(rows))
+        return share_reads(base, demand, primary, pairs, self.capacity[rows], distance, self.rule)[0]
 
 
 def members(primary: IntArray, partitions: int) -> list[IntArray]:

@@ -57,7 +57,7 @@ def still_reserved(view: Outlook, key: int, load: FloatArray) -> bool:
     if view.policy.reserve <= 0:
         return False
     partition = int(view.primary[key])
-    reads = view.demand.mean[key, : view.marked] * view.demand.read_share[key] / SECONDS_PER_HOUR
+    reads = view.snapshot.demand.mean[key] * view.snapshot.demand.read_share[key] / SECONDS_PER_HOUR
     return bool(_peaks(view, load[partition] + reads, partition) > 1.0 - view.policy.reserve - SLACK)
 
 
@@ -65,7 +65,7 @@ def fixed_load(view: Outlook) -> FloatArray:
     """What each partition can't pass on, in cost/s (P, hours ahead)."""
     ahead, copies = slice(view.marked), [(key, held) for key in sorted(view.shadowed) for held in sorted(view.copies(key))]
     keys, held = np.array(copies, np.int64).reshape(-1, 2).T
-    writes = view.demand.mean[keys, ahead] * (1.0 - view.demand.read_share[keys])[:, None] / SECONDS_PER_HOUR
+    writes = view.snapshot.demand.mean[keys] * (1.0 - view.snapshot.demand.read_share[keys])[:, None] / SECONDS_PER_HOUR
     return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
 
 
@@ -79,7 +79,7 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
     view = draft.view
     here = view.unmoved_on(partition)
     keys = here[draft.shadowable[here] & ~view.has_shadow(here)]
-    reads = view.demand.mean[keys, int(load[partition].argmax())] * view.demand.read_share[keys]
+    reads = view.snapshot.demand.mean[keys, int(load[partition].argmax())] * view.snapshot.demand.read_share[keys]
     first = np.lexsort((keys, -reads))[:KEYS_TRIED]
     for key in keys[first[reads[first] > 0]].tolist():
         targets = _targets(view, key, load)
@@ -96,9 +96,9 @@ def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
     Or where they raise the peak by much less than its primary's falls, to no more than that was: it is high at another time, or
     the key is hardly written.
     """
-    mean, source = view.demand.mean[key, : view.marked] / SECONDS_PER_HOUR, int(view.primary[key])
-    before, peak = _peaks(view, load), _peaks(view, load + mean * (1.0 - view.demand.read_share[key]))
-    fall = before[source] - _peaks(view, load[source] - mean * view.demand.read_share[key], source)
+    mean, source = view.snapshot.demand.mean[key] / SECONDS_PER_HOUR, int(view.primary[key])
+    before, peak = _peaks(view, load), _peaks(view, load + mean * (1.0 - view.snapshot.demand.read_share[key]))
+    fall = before[source] - _peaks(view, load[source] - mean * view.snapshot.demand.read_share[key], source)
     fits = (peak <= 1.0 - view.policy.reserve) | ((peak - before <= LITTLE * fall) & (peak <= before[source]))
     chosen = np.flatnonzero(open_to(view, key) & fits)
     return chosen[np.argsort(peak[chosen] - DIVERSITY_WORTH * diversity(view, key)[chosen], kind="stable")]

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, row_entries
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance
 from foreshard.plan.draft import Draft
@@ -40,7 +40,7 @@ MARGIN = 1.05
 def settle(draft: Draft) -> None:
     """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
     view, policy = draft.view, draft.view.policy
-    if policy.maximum_settled < 1 or (calm(view) and not view.snapshot.past.shape[1]):
+    if policy.maximum_settled < 1 or (calm(view) and view.snapshot.past is None):
         return
     keys = _busiest(view)
     quiet = quiet_now(view)
@@ -96,7 +96,7 @@ def _busy_week(view: Outlook) -> Outlook:
     )
     hours = scaled(view.hours, factor, past_days=1.0)
     policy = replace(view.policy, serving=replace(view.policy.serving, room_mark=np.inf))
-    week = Outlook(busy, policy, replace(hours, marked=hours.demand.hours))
+    week = Outlook(busy, policy, hours, hours.grown(view.whole))
     week.fix_copies()
     return week
 
@@ -119,10 +119,10 @@ def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     """The most that bringing each key alone to one partition could save, in kilometres and crossing uses, without its price."""
     snapshot, policy, partitions = view.snapshot, view.policy, len(view.capacity)
     sources, rows = view.primary[keys], np.arange(len(keys))
-    row, at = _entries(snapshot.demand.origins.indptr, keys)
+    row, at = row_entries(snapshot.demand.origins.indptr, keys)
     origins, shares = snapshot.demand.origins.location[at], snapshot.demand.origins.share[at]
     km = sparse.csr_array((shares, (row, origins)), shape=(len(keys), len(snapshot.distance_km))) @ snapshot.distance_km
-    row, at = _entries(snapshot.co_access.indptr, keys)
+    row, at = row_entries(snapshot.co_access.indptr, keys)
     where = row * partitions + view.primary[snapshot.co_access.neighbour[at]]
     uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions)
     uses = uses.reshape(len(keys), partitions)
@@ -131,10 +131,3 @@ def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
     joined = policy.crossing_cost * HOURS_PER_DAY * (uses - uses[rows, sources][:, None])
     best = (nearer + joined)[:, snapshot.active].max(axis=1, initial=0.0)
     return np.asarray(policy.payback_days * best / SECONDS_PER_HOUR / view.capacity[sources])
-
-
-def _entries(indptr: IntArray, keys: IntArray) -> tuple[IntArray, IntArray]:
-    """The entries of the rows ``keys`` of a compressed sparse matrix: each one's place among ``keys``, and where it stands."""
-    counts = indptr[keys + 1] - indptr[keys]
-    row = np.repeat(np.arange(len(keys)), counts)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(indptr[keys], counts)

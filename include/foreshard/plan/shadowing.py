@@ -51,8 +51,7 @@ def best_shadow(
     view: Outlook, source: int, candidates: IntArray, size_bytes: float, banned: set[tuple[int, int]]
 ) -> ShadowOption | None:
     """Find the shadow of one of ``candidates`` (keys on ``source``) that removes most overload risk, if any pays its price."""
-    demand = view.demand
-    relief = (demand.mean[candidates] @ view.urgency(source)) * demand.read_share[candidates]
+    relief = (view.hours.mean(candidates) @ view.urgency(source)) * view.snapshot.demand.read_share[candidates]
     best: ShadowOption | None = None
     for key in candidates[np.lexsort((candidates, -relief))[:KEYS_TRIED]].tolist():
         if view.snapshot.key_bytes[key] > size_bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import FloatArray, Partition, PartitionState
 from foreshard.placement import Bounds
 from foreshard.plan.migration_rate import MigrationRate
+from foreshard.plan.past_hours import PastHours
 
 
 @dataclass(frozen=True)
@@ -49,39 +49,6 @@ class CoAccessGraph:
         return self.neighbour[row], self.weight[row]
 
 
-HOURS_PER_WEEK = 168
-MANY_KEYS = 200_000
-FEWEST_LATELY = 24
-"""Of so many hours at least a level is measured: ``past_every`` takes that many to come by each time of day."""
-MOST_GROWTH = 4.0
-
-
-def past_every(keys: int) -> int:
-    """Of the last weeks every so manieth hour is looked at; in turn these come from all times of day.
-
-    Of very many keys fewer hours are: their sums vary less by chance, and memory is bounded.
-    """
-    return 5 if keys <= MANY_KEYS else 25
-
-
-def past_hours(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-    """Those hours of a history (K, T) that a snapshot's ``past`` holds, from the last one backwards, in their order."""
-    every = past_every(len(costs))
-    return as_if_grown(np.ascontiguousarray(costs[:, ::-1][:, ::every][:, ::-1], np.float32), every)
-
-
-def as_if_grown(past: npt.NDArray[np.float32], every: int) -> npt.NDArray[np.float32]:
-    """Past hours, each ``every`` hours behind the one before (K, S), as they would be at the last week's level of all load.
-
-    Where load grows, weeks that had room say nothing about today. What has become less is left as it was, and nothing grows
-    more than ``MOST_GROWTH`` times.
-    """
-    total = past.sum(axis=0, dtype=np.float64)
-    lately = total[-max(HOURS_PER_WEEK // every, FEWEST_LATELY) :]
-    growth = float(lately.mean() / total.mean()) if total.any() else 1.0
-    return past * np.float32(min(growth, MOST_GROWTH)) if growth > 1.0 else past
-
-
 @dataclass(frozen=True, slots=True)
 class StandingShadow:
     """A shadow that exists (or is being made): indices into the snapshot, why it was made, whether it may go yet."""
@@ -102,7 +69,7 @@ class Snapshot:
     ``bounds``: where placement rules let each key be. ``migration``: how fast moves go.
     ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
     ``week_peak``: the highest total of one hour of the last week, in cost per hour (0: unknown).
-    ``past``: what each key cost in some hours of the last weeks, in cost per hour (K, S); no columns: unknown.
+    ``past``: what each key cost in some hours of the last weeks; none: unknown.
     ``access_cost``: what an access costs on average (0: unknown; keys used together then count as independent).
     ``rested``: not moved for some weeks (K): these may settle.
     ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
@@ -126,15 +93,13 @@ class Snapshot:
     correlation: float = 0.0
     week_peak: float = 0.0
     access_cost: float = 0.0
-    past: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    past: PastHours | None = None
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
     migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
         """Fill what was left out: every key movable, none moved lately."""
-        if not self.past.size:
-            object.__setattr__(self, "past", np.zeros((len(self.keys), 0), np.float32))
         if not len(self.under_way):
             object.__setattr__(self, "under_way", np.zeros(len(self.keys), bool))
         if not len(self.movable):

@@ -9,8 +9,9 @@ import numpy as np
 
 from foreshard.load import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
+from foreshard.plan.past_hours import past_hours
 from foreshard.plan.planner import make_plan, shadow_id
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow, past_hours
+from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
 from foreshard.replay.floor import cost_of_one_access
 from foreshard.replay.foresight import Foresight
 from foreshard.replay.layout import Layout

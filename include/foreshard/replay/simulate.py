@@ -168,8 +168,8 @@ class _Simulation:
         demand = KeyDemand(costs[:, None], np.zeros((len(costs), 1)), self.reads, self._origins(now, shadows))
         listed, rule = sorted(shadows), ServingRule(z=0.0)
         base = whole_key_load(demand, primary, len(self.capacity), sorted({key for key, _ in listed}))
-        shares = share_reads(base, demand, primary, listed, self.capacity, self.km, rule)
-        return np.asarray((base + shares.load(demand, len(self.capacity))).mean[:, 0] * SECONDS_PER_HOUR)
+        load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, rule)
+        return np.asarray(load.mean[:, 0] * SECONDS_PER_HOUR)
 
     def _origins(self, now: int, shadows: set[tuple[int, int]]) -> OriginShares:
         rows = self.log.visits.of(now, now + 1)

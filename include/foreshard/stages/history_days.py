@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import ONE_HOUR
-from foreshard.plan.snapshot import as_if_grown, past_every
+from foreshard.plan.past_hours import PastHours, as_if_grown, past_every
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
@@ -26,7 +25,7 @@ class HistoryDays:
 
     ``week_peak``: the highest hourly total of the last week. ``past`` (K, S): what each of ``keys`` cost in every
     so manieth hour (``past_every``), from the last one backwards, as if at the last week's level (``as_if_grown``); hours
-    before the first that has any load are left out.
+    before the first that has any load are left out (None: there is none).
     """
 
     def __init__(self, wiring: Wiring, hour: datetime, keys: Sequence[str]) -> None:
@@ -38,9 +37,11 @@ class HistoryDays:
         self.week_peak = 0.0
 
     @property
-    def past(self) -> npt.NDArray[np.float32]:
+    def past(self) -> PastHours | None:
         """See above."""
-        return as_if_grown(np.ascontiguousarray(self._past[:, : self._oldest + 1][:, ::-1]), self._every)
+        if self._oldest < 0:
+            return None
+        return PastHours(as_if_grown(np.ascontiguousarray(self._past[:, : self._oldest + 1][:, ::-1]), self._every))
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         for day in range(self._days, 0, -1):

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtri
 
@@ -19,6 +18,7 @@ from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
 from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
 from foreshard.placement import PlacementRules
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
+from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import shadow_id
 from foreshard.plan.profile import KeyProfiles, profile_keys
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
@@ -49,7 +49,7 @@ class Ground:
     distance_km: FloatArray
     rule: ServingRule
     week_peak: float
-    past: npt.NDArray[np.float32]
+    past: PastHours | None
 
     @property
     def places(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ import pytest
 from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
 from foreshard.model import Partition, PartitionState, PlacementRule, RuleKind
 from foreshard.placement import PlacementRules
+from foreshard.plan.past_hours import PastHours
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
@@ -87,7 +88,7 @@ def draw(seed):
         states=states,
         key_bytes=rng.integers(0, 10_000, keys).astype(float),
         access_cost=float(rng.choice([0.0, 0.1, 2.0])),
-        past=(rng.pareto(1.5, (keys, int(rng.integers(0, 8)))) * 3600).astype(np.float32),
+        past=PastHours((rng.pareto(1.5, (keys, int(rng.integers(0, 8)))) * 3600).astype(np.float32)),
         movable=rng.random(keys) < 0.9,
         last_source=np.where(rng.random(keys) < 0.1, rng.integers(0, partitions, keys), -1),
         shadows=tuple(

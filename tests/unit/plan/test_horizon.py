@@ -7,11 +7,13 @@ import pytest
 
 from foreshard.load import ServingRule
 from foreshard.plan.horizon import coming_and_past, scaled
+from foreshard.plan.past_hours import MOST_GROWTH, PastHours, past_every, past_hours
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import MOST_GROWTH, PlanPolicy, past_every, past_hours
+from foreshard.plan.snapshot import PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=1.28), maximum_settled=0, minimum_gain=0.2, hot_share=0.9)
 HOURS = 24
+ALL = np.arange(4)
 TOMORROW = np.ones((4, 1)) * np.r_[np.full(HOURS - 1, 0.5), 0.72][None] * np.array([[6.0], [3.0], [2.0], [1.0]])
 
 
@@ -20,7 +22,8 @@ def stage(world, past=None):
     snapshot = world(TOMORROW, [0, 0, 1, 1], [8, 8], sigma=0.3)
     if past is None:
         return snapshot
-    return replace(snapshot, past=(np.asarray(past)[:, None] * np.ones((1, 20)) * 3600).astype(np.float32), access_cost=1.0)
+    hours = (np.asarray(past)[:, None] * np.ones((1, 20)) * 3600).astype(np.float32)
+    return replace(snapshot, past=PastHours(hours), access_cost=1.0)
 
 
 def test_a_risk_of_one_hour_is_not_worth_a_move(world):
@@ -33,7 +36,8 @@ def test_a_risk_that_past_hours_had_as_well_is_worth_one(world):
 
 
 def test_marks_apply_to_the_coming_hours_only(world):
-    quiet = replace(world(TOMORROW / 3, [0, 0, 1, 1], [8, 8]), past=np.full((4, 20), 30_000.0, np.float32), access_cost=1.0)
+    past = PastHours(np.full((4, 20), 30_000.0, np.float32))
+    quiet = replace(world(TOMORROW / 3, [0, 0, 1, 1], [8, 8]), past=past, access_cost=1.0)
     plan = make_plan(quiet, POLICY)
     assert not plan.moves
     assert not plan.refusals
@@ -41,25 +45,25 @@ def test_marks_apply_to_the_coming_hours_only(world):
 
 def test_past_hours_follow_the_coming_ones_and_weigh_as_many_days_as_asked(world):
     hours = coming_and_past(stage(world, [1.0, 2.0, 3.0, 4.0]), past_days=3.0)
-    assert hours.demand.mean.shape == (4, HOURS + 20)
+    assert hours.mean(ALL).shape == hours.sigma(ALL).shape == (4, HOURS + 20)
     assert hours.marked == HOURS
     assert np.isclose(hours.weight[HOURS:].sum(), 3.0 * hours.weight[:HOURS].sum())
-    assert hours.demand.mean[3, HOURS:].tolist() == [4 * 3600.0] * 20
+    assert hours.mean(3)[HOURS:].tolist() == [4 * 3600.0] * 20
 
 
 def test_more_accesses_ahead_have_a_larger_mean_and_a_variance_that_grows_with_it(world):
     hours = coming_and_past(stage(world, [1.0] * 4), past_days=5.0)
     more = scaled(hours, 1.2, past_days=1.0)
     factor = np.repeat([1.2, 1.0], [HOURS, 20])
-    assert np.allclose(more.demand.mean, factor * hours.demand.mean)
-    assert np.allclose(more.demand.sigma**2, factor * hours.demand.sigma**2)
-    assert more.marked == HOURS
+    assert np.allclose(more.mean(ALL), factor * hours.mean(ALL))
+    assert np.allclose(more.sigma(ALL) ** 2, factor * hours.sigma(ALL) ** 2)
+    assert more.marked == HOURS + 20
     assert np.isclose(more.weight[HOURS:].sum(), more.weight[:HOURS].sum())
 
 
 def test_past_hours_come_from_every_time_of_the_day():
     hour = np.arange(28 * 24.0)
-    taken = past_hours(np.stack([hour, hour[::-1]]))[0]
+    taken = past_hours(np.stack([hour, hour[::-1]])).cost[0]
     assert taken[-1] == 28 * 24 - 1
     assert set(np.diff(taken)) == {past_every(1)}
     assert set(taken % 24) == set(range(24))
@@ -73,17 +77,17 @@ def weeks(*levels):
 
 
 def test_where_load_has_grown_past_hours_are_as_they_would_be_at_last_week_s_level():
-    grown, steady = past_hours(weeks(1, 1, 1, 3)), past_hours(weeks(3, 3, 3, 3))
+    grown, steady = past_hours(weeks(1, 1, 1, 3)).cost, past_hours(weeks(3, 3, 3, 3)).cost
     assert grown.sum() == pytest.approx(steady.sum(), rel=0.02)
-    assert past_hours(weeks(0, 0, 0, 1)).max() <= MOST_GROWTH * 3.0
+    assert past_hours(weeks(0, 0, 0, 1)).cost.max() <= MOST_GROWTH * 3.0
 
 
 @pytest.mark.parametrize("levels", [(3, 1, 1, 1), (0, 0, 0, 0), (1,)])
 def test_what_has_become_less_or_never_changed_is_left_as_it_was(levels):
     costs = weeks(*levels)
-    assert set(past_hours(costs).ravel().tolist()) <= set(costs.astype(np.float32).ravel().tolist())
+    assert set(past_hours(costs).cost.ravel().tolist()) <= set(costs.astype(np.float32).ravel().tolist())
 
 
 def test_a_history_of_a_few_hours_counts_as_it_is():
-    assert past_hours(np.array([[1.0, 2.0, 30.0]])).tolist() == [[30.0]]
-    assert past_hours(np.zeros((2, 0))).shape == (2, 0)
+    assert past_hours(np.array([[1.0, 2.0, 30.0]])).cost.tolist() == [[30.0]]
+    assert past_hours(np.zeros((2, 0))).cost.shape == (2, 0)

@@ -37,6 +37,11 @@ def figures(view):
     return [*parts, view.utilisation().copy(), view.lps().copy(), view.risk_now().copy(), view.primary.copy(), view.uses.copy()]
 
 
+def everything(view):
+    """What all keys ask for in all hours."""
+    return view.hours.of(np.arange(len(view.primary)))
+
+
 @LOOK
 @given(SEEDS)
 @example(2651194)  # reads are shared out up to exactly the mark, and nothing is uncertain
@@ -46,7 +51,7 @@ def test_after_any_changes_every_figure_is_what_a_count_from_scratch_gives(drawn
     for _ in changes(view, np.random.default_rng(seed), 12):
         pass
     profile, _ = partition_load(
-        view.demand, view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
+        everything(view), view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
     )
     assert view.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
     ahead = profile.rows((slice(None), slice(view.marked)))
@@ -116,7 +121,7 @@ class Recounting(Outlook):
     def _recount(self, rows):
         super()._recount(rows)
         profile, _ = partition_load(
-            self.demand,
+            everything(self),
             self.primary,
             sorted(self.shadows),
             self.snapshot.capacity,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from foreshard.load import OriginShares, ServingRule
+from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy, StandingShadow
 
@@ -112,13 +113,13 @@ def test_the_week_s_busiest_hour_decides_where_there_is_room(world):
 def test_there_must_have_been_room_in_past_hours(world):
     snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     past = np.repeat(np.array([[2.0], [1.0], [4.0]], np.float32) * 3600, 20, axis=1)
-    assert moved(make_plan(replace(snapshot, past=past), POLICY)) == {"key-0000": "p2"}
+    assert moved(make_plan(replace(snapshot, past=PastHours(past)), POLICY)) == {"key-0000": "p2"}
     past[2, 3:6] = 7.9 * 3600
-    assert "p2" not in moved(make_plan(replace(snapshot, past=past), POLICY)).values()
+    assert "p2" not in moved(make_plan(replace(snapshot, past=PastHours(past)), POLICY)).values()
 
 
 def test_on_a_calm_day_keys_settle_only_where_the_past_says_where_there_is_room(world):
     snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM, week_peak=8 * 3600.0)
     assert not make_plan(snapshot, POLICY).moves
     past = np.repeat(np.array([[3.0], [1.0], [1.0]], np.float32) * 3600, 20, axis=1)
-    assert moved(make_plan(replace(snapshot, past=past), POLICY)) == {"key-0000": "p2"}
+    assert moved(make_plan(replace(snapshot, past=PastHours(past)), POLICY)) == {"key-0000": "p2"}

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from foreshard.plan.snapshot import past_every, past_hours
+from foreshard.plan.past_hours import past_every, past_hours
 from foreshard.stages.history_days import HistoryDays
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
@@ -33,25 +33,25 @@ def test_the_past_is_what_each_key_cost_in_every_fifth_hour_up_to_the_last():
     rows = [(age, key, 100 * age + number) for age in range(1, 49) for number, key in enumerate("ab")]
     days = read(rows)
     history = [[100 * age + number for age in range(48, 0, -1)] for number in range(2)]
-    assert days.past.tolist() == past_hours(pd.DataFrame(history).to_numpy(float)).tolist()
-    assert days.past[0, -1] == 100
-    assert days.past[0, -2] == 100 * (1 + past_every(2))
+    assert days.past.cost.tolist() == past_hours(pd.DataFrame(history).to_numpy(float)).cost.tolist()
+    assert days.past.cost[0, -1] == 100
+    assert days.past.cost[0, -2] == 100 * (1 + past_every(2))
 
 
 def test_a_past_that_has_grown_counts_as_at_the_last_week_s_level_here_too():
     rows = [(age, "a", 9.0 if age <= 168 else 1.0) for age in range(1, 28 * 24 + 1)]
-    past = read(rows, keys=("a",)).past
-    assert past.tolist() == past_hours(pd.DataFrame([[cost for _, _, cost in rows[::-1]]]).to_numpy(float)).tolist()
+    past = read(rows, keys=("a",)).past.cost
+    assert past.tolist() == past_hours(pd.DataFrame([[cost for _, _, cost in rows[::-1]]]).to_numpy(float)).cost.tolist()
     assert past[0, 0] > 2.0
 
 
 def test_costs_of_several_locations_are_added_and_other_keys_left_out():
     days = read([(1, "a", 2.0), (1, "a", 3.0), (1, "gone", 9.0)])
-    assert days.past.tolist() == [[5.0], [0.0]]
+    assert days.past.cost.tolist() == [[5.0], [0.0]]
 
 
 def test_without_a_history_there_is_no_past():
-    assert read([]).past.shape == (2, 0)
+    assert read([]).past is None
 
 
 def test_the_peak_is_the_last_week_s():
