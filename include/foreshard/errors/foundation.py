@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ForeshardError(Exception):
     """Root of every error that Foreshard raises on purpose; ``str()`` is one line for people."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it goes from one process to another as it is: its arguments are the line, not the fields."""
+        return _remade, (type(self), self.args, dict(self.__dict__))
+
+
+def _remade(kind: type[ForeshardError], args: tuple[Any, ...], fields: Mapping[str, Any]) -> ForeshardError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class ConfigurationError(ForeshardError):

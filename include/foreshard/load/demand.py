@@ -16,6 +16,8 @@ BoolArray = npt.NDArray[np.bool_]
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
 SECONDS_PER_HOUR = 3600.0
+_FEW_CODES, _FEW_PER_ROW = 65_536, 8
+"""So many sums, or so many per row, are made without sorting."""
 _SMALL = 4096
 """Elements of a matrix that is not kept sparse."""
 _UNITS = (SECONDS_PER_HOUR, SECONDS_PER_HOUR**2, SECONDS_PER_HOUR)
@@ -38,10 +40,9 @@ class OriginShares:
         """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
         w = np.asarray(weight, np.float64)
         k, place, w = np.asarray(key, np.int64)[w > 0], np.asarray(location, np.int64)[w > 0], w[w > 0]
-        width = int(place.max(initial=-1)) + 1
-        pairs, inverse = np.unique(k * max(width, 1) + place, return_inverse=True)
-        summed = np.bincount(inverse, weights=w, minlength=len(pairs)).astype(np.float64)
-        row, column = pairs // max(width, 1), pairs % max(width, 1)
+        width = max(int(place.max(initial=-1)) + 1, 1)
+        pairs, summed = _summed(k * width + place, w, keys * width)
+        row, column = pairs // width, pairs % width
         total = np.bincount(row, weights=summed, minlength=keys)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=keys))]).astype(np.int64)
         return cls(indptr, column, summed / total[row])
@@ -82,6 +83,16 @@ class KeyDemand:
     def of(self, keys: IntArray) -> KeyDemand:
         """The demand of these keys (one at least) only."""
         return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], self.origins.rows(keys))
+
+
+def _summed(code: IntArray, weight: FloatArray, codes: int) -> tuple[IntArray, FloatArray]:
+    """The codes (below ``codes``) that occur, in order, and the sums of their weights (> 0)."""
+    if codes <= max(_FEW_CODES, _FEW_PER_ROW * len(code)):
+        total = np.bincount(code, weights=weight, minlength=codes).astype(np.float64)
+        found = np.flatnonzero(total)
+        return found, total[found]
+    found, at = np.unique(code, return_inverse=True)
+    return found, np.bincount(at, weights=weight, minlength=len(found)).astype(np.float64)
 
 
 def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -37,10 +39,12 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
         codes, uniques = pd.factorize(plain, use_na_sentinel=True)
     except TypeError:
         codes, uniques = pd.factorize(plain.map(_scalar), use_na_sentinel=True)
-    names = [_text(value) for value in uniques.tolist()]
-    readable = [name if name is not None and _writable(name, maximum_bytes) else None for name in names]
-    made = np.array([*readable, None], dtype=object)
-    given = np.array([*(name is None or bool(name.strip()) for name in names), False], dtype=np.bool_)
+    made = np.fromiter([*uniques.tolist(), None], dtype=object, count=len(uniques) + 1)
+    given = np.append(_is_name(made[:-1], maximum_bytes), False)
+    for at in np.flatnonzero(~given[:-1]):
+        name = _text(made[at])
+        made[at] = name if name is not None and _writable(name, maximum_bytes) else None
+        given[at] = name is None or bool(name.strip())
     return Text(pd.Series(made[codes], name=column.name, dtype=object), given[codes])
 
 
@@ -83,6 +87,18 @@ def _is_plain(column: pd.Series[Any]) -> bool:
 def _scalar(value: Any) -> Any:
     """``value``, or an empty tuple (which no reader takes for anything) where it is a list, an object, a set."""
     return () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
+
+
+def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
+    """Which values are seen at a glance to be names as they stand: text that fits, with a visible ASCII character."""
+    if pd.api.types.infer_dtype(values, skipna=False) != "string":
+        return np.zeros(len(values), np.bool_)
+    try:
+        names = pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return np.zeros(len(values), np.bool_)
+    visible: BoolArray = pc.match_substring_regex(names, "[!-~]").to_numpy(zero_copy_only=False)
+    return visible if maximum_bytes is None else visible & (pc.binary_length(names).to_numpy() <= maximum_bytes)
 
 
 def _text(value: Any) -> str | None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 POLICIES = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle")
 Known = tuple[FloatArray | None, FloatArray | None]
 """Mean and sigma (K, T) of the cost behind a synthetic log."""
+LARGE = 8 * 2**20
+"""A log file of fewer bytes is read in one process."""
 MINIMUM_DAYS = 2
 """A shorter log is not replayed: nothing would be left to learn from, or to be measured."""
 
@@ -56,7 +58,7 @@ class ReplayRequest:
     """What to replay: N equal partitions of a wanted utilisation, or the ``layout`` file.
 
     ``rates``: a file of what the oracle knows of a synthetic log (columns ``partitionable_key, hour, mean, sigma``).
-    ``processes``: how many policies run at once (None: one per core).
+    ``processes``: how many read a large log, and run policies, at once (None: one per core).
     """
 
     partitions: int = 4
@@ -103,6 +105,7 @@ def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> 
 def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
     observe = wiring.settings.observe
     days = None if request.days is None else request.days + wiring.settings.forecast.history_days
+    processes = request.processes or os.cpu_count() or 1
     return gather_log(
         wiring.access_log_batches(path),
         {name: setting.kind for name, setting in observe.request_types.items()},
@@ -110,6 +113,7 @@ def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
         CoAccessRules(observe.co_access_window, observe.maximum_keys_per_session, observe.maximum_pairs_per_hour, 1),
         str(path),
         days,
+        processes if path.is_file() and path.stat().st_size >= LARGE else 1,
     )
 
 
