@@ -21,6 +21,9 @@ NEIGHBOURS = 2
 """Hours on each side over which bias and noise are averaged."""
 
 _LEAST = 1e-12
+_APART = np.abs(np.arange(HOURS_PER_DAY)[:, None] - np.arange(HOURS_PER_DAY))
+_NEAR = (np.minimum(_APART, HOURS_PER_DAY - _APART) <= NEIGHBOURS).astype(np.float64)
+"""Which two hours of the day are neighbours, or the same."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,4 @@ def _by_day(slots: FloatArray) -> FloatArray:
 
 def _around(values: FloatArray) -> FloatArray:
     """Sums over each hour of the day (last axis) and its neighbours, around midnight."""
-    total = values.copy()
-    for shift in range(1, NEIGHBOURS + 1):
-        total[..., shift:] += values[..., :-shift]
-        total[..., :shift] += values[..., -shift:]
-        total[..., :-shift] += values[..., shift:]
-        total[..., -shift:] += values[..., :shift]
-    return total
+    return np.asarray((values.reshape(-1, HOURS_PER_DAY) @ _NEAR).reshape(values.shape))

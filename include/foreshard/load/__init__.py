@@ -16,7 +16,7 @@ from foreshard.load.demand import (
     summing,
     whole_key_load,
 )
-from foreshard.load.serving import CopyShares, partition_load, shadow_copies, share_reads
+from foreshard.load.serving import CopyShares, copy_rows, partition_load, serve_copies, shadow_copies, share_reads
 
 __all__ = [
     "SECONDS_PER_HOUR",
@@ -27,11 +27,13 @@ __all__ = [
     "LoadProfile",
     "OriginShares",
     "ServingRule",
+    "copy_rows",
     "key_profile",
     "load_prediction_scores",
     "only_copies",
     "partition_load",
     "row_entries",
+    "serve_copies",
     "shadow_copies",
     "share_reads",
     "sum_by_partition",

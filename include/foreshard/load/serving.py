@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import csc_array
@@ -62,20 +63,39 @@ def share_reads(
     ``distance_km`` has shape (locations, partitions), without NaN.
     """
     copies = shadow_copies([(key, p) for key, p in shadows if p != primary[key]])
-    keys, width = np.array(list(copies), np.int64), 1 + max(map(len, copies.values()), default=0)
-    holders = np.full((len(keys), width), -1, np.int64)
-    for number, (key, held_by) in enumerate(copies.items()):
-        holders[number, : 1 + len(held_by)] = (primary[key], *held_by)
+    keys = np.array(list(copies), np.int64)
+    holders = copy_rows([(int(primary[key]), *held_by) for key, held_by in copies.items()])
+    load, shares = serve_copies(base, demand.of(keys), holders, capacity, distance_km, rule)
+    return load, CopyShares(keys[shares.key], shares.partition, shares.share)
+
+
+def copy_rows(holders: Sequence[Sequence[int]]) -> IntArray:
+    """The partitions with copies of each of n keys, its primary first: (n, most copies), −1 behind them."""
+    counts = np.fromiter(map(len, holders), np.int64, len(holders))
+    rows = np.full((len(holders), int(counts.max(initial=1))), -1, np.int64)
+    rows[np.arange(rows.shape[1]) < counts[:, None]] = np.fromiter(chain.from_iterable(holders), np.int64, int(counts.sum()))
+    return rows
+
+
+def serve_copies(
+    base: LoadProfile,
+    demand: KeyDemand,
+    holders: IntArray,
+    capacity: FloatArray,
+    distance_km: FloatArray,
+    rule: ServingRule,
+) -> tuple[LoadProfile, CopyShares]:
+    """As :func:`share_reads`, for keys that all have several copies: ``holders`` as of :func:`copy_rows`."""
     row, column = np.nonzero(holders >= 0)
-    written = (1.0 - demand.read_share[keys])[row] * np.where(column == 0, 1.0, rule.apply_cost)
+    partition, written = holders[row, column], (1.0 - demand.read_share)[row] * np.where(column == 0, 1.0, rule.apply_cost)
     served = _Served(
-        row, holders[row, column], summing(holders[row, column], len(capacity)), key_profile(demand, keys), capacity,
+        row, partition, summing(partition, len(capacity)), key_profile(demand, slice(None)), capacity,
         base + LoadProfile.zeros(*base.mean.shape), np.repeat(written[:, None], demand.hours, axis=1),
     )  # fmt: skip
     served.add(written)
-    if len(keys):
-        _serve(_asks(keys, holders, demand, distance_km, rule.near_km), served, rule)
-    return served.taken, CopyShares(keys[row], served.partition, served.share)
+    if len(holders):
+        _serve(_asks(holders, demand, distance_km, rule.near_km), served, rule)
+    return served.taken, CopyShares(row, partition, served.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +149,9 @@ class _Asks:
     share: FloatArray
 
 
-def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _Asks:
+def _asks(holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _Asks:
     """The read shares to be served; a key of unknown origins asks its primary first."""
-    row, place, weight = _read_origins(keys, demand)
+    row, place, weight = _read_origins(demand)
     held = holders[row] >= 0
     located = np.where(held, distance_km[np.maximum(place, 0)[:, None], holders[row]] if len(distance_km) else 0.0, np.inf)
     at_primary = np.where(np.arange(holders.shape[1]) == 0, 0.0, np.inf)
@@ -148,16 +168,16 @@ def _asks(keys: IntArray, holders: IntArray, demand: KeyDemand, distance_km: Flo
     return _Asks(
         key,
         np.where(order < count[key][:, None], first[:, None] + order, -1),
-        weight[again] * demand.read_share[keys[key]] / near[again],
+        weight[again] * demand.read_share[key] / near[again],
     )
 
 
-def _read_origins(keys: IntArray, demand: KeyDemand) -> tuple[IntArray, IntArray, FloatArray]:
+def _read_origins(demand: KeyDemand) -> tuple[IntArray, IntArray, FloatArray]:
     """(key row, location, share of its reads); the location is −1, with the whole share, where nothing is known."""
     origins = demand.origins
-    start, count = origins.indptr[keys], origins.indptr[keys + 1] - origins.indptr[keys]
+    start, count = origins.indptr[:-1], np.diff(origins.indptr)
     rows = np.maximum(count, 1)
-    row = np.repeat(np.arange(len(keys)), rows)
+    row = np.repeat(np.arange(len(count)), rows)
     known = count[row] > 0
     position = np.where(known, start[row] + np.arange(len(row)) - np.repeat(np.cumsum(rows) - rows, rows), 0)
     if not known.any():

@@ -13,7 +13,8 @@ from foreshard.load import (
     BoolArray,
     IntArray,
     LoadProfile,
-    share_reads,
+    copy_rows,
+    serve_copies,
 )
 from foreshard.model import FloatArray
 from foreshard.plan.change import Change
@@ -284,12 +285,12 @@ class Outlook:
 
     def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:
         """The load of the shadowed ``keys`` on ``rows``, on top of ``base``."""
-        place = {row: index for index, row in enumerate(rows.tolist())}
-        demand = self.hours.of(keys)
-        primary = np.array([place[int(self.primary[key])] for key in keys], np.int64)
-        pairs = [(index, place[held]) for index, key in enumerate(keys.tolist()) for held in sorted(self._copies[key])]
-        distance = self.snapshot.distance_km[:, rows]
-        return share_reads(base, demand, primary, pairs, self.capacity[rows], distance, self.rule)[0]
+        place, primary = {row: index for index, row in enumerate(rows.tolist())}, self.primary[keys].tolist()
+        copies = [
+            [place[p] for p in (first, *sorted(self._copies[k]))] for k, first in zip(keys.tolist(), primary, strict=True)
+        ]
+        km, capacity = self.snapshot.distance_km[:, rows], self.capacity[rows]
+        return serve_copies(base, self.hours.of(keys), copy_rows(copies), capacity, km, self.rule)[0]
 
 
 def members(primary: IntArray, partitions: int) -> list[IntArray]:

@@ -8,15 +8,16 @@ from foreshard.model import FloatArray, ShadowCopy
 from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
 from foreshard.plan.reserve import fixed_load, still_reserved
-from foreshard.plan.shadowing import removal_reason
+from foreshard.plan.shadowing import removal_reason, still_far
 
 
 def remove_shadows(draft: Draft, before: FloatArray) -> None:
     """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
     view, snapshot = draft.view, draft.view.snapshot
-    fixed = fixed_load(view)
+    fixed, far = fixed_load(view), still_far(view)
     for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
-        code = removal_reason(view, shadow, still_reserved(view, shadow.key, fixed))
+        needed = shadow.removable and (bool(far[shadow.key]) or still_reserved(view, shadow.key, fixed))
+        code = removal_reason(view, shadow, needed)
         if code is None:
             continue
         change = view.remove_shadow(shadow.key, shadow.partition)

@@ -146,12 +146,12 @@ def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
             yield ShadowOption(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
 
 
-def removal_reason(view: Outlook, shadow: StandingShadow, reserved: bool) -> str | None:
+def removal_reason(view: Outlook, shadow: StandingShadow, needed: bool) -> str | None:
     """Say why a standing shadow should go: a reason code, or None to keep it.
 
     Rules, draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy
-    would pass the low-water mark without it, while its key is read from far away at half of the level that makes one, and while
-    its primary's reserve rests on it (``reserved``).
+    would pass the low-water mark without it, and while it is ``needed``: its key is still read from far away, or its primary's
+    reserve rests on it.
     """
     snapshot, policy = view.snapshot, view.policy
     key, primary = shadow.key, int(view.primary[shadow.key])
@@ -169,7 +169,7 @@ def removal_reason(view: Outlook, shadow: StandingShadow, reserved: bool) -> str
     if not shadow.removable:
         return None
     write_heavy = 1.0 - snapshot.demand.read_share[key] > policy.maximum_write_share
-    if not write_heavy and (_still_far(view, key) or reserved):
+    if not write_heavy and needed:
         return None
     copies = sorted(view.copies(key))
     change = view.remove_shadow(key, shadow.partition)
@@ -183,10 +183,7 @@ def removal_reason(view: Outlook, shadow: StandingShadow, reserved: bool) -> str
     return "write_heavy" if write_heavy else "no_longer_needed"
 
 
-def _still_far(view: Outlook, key: int) -> bool:
-    places, shares = view.snapshot.demand.origins.of(key)
-    far = float(shares[view.snapshot.distance_km[places, view.primary[key]] > view.policy.far_km].sum())
-    demand = view.snapshot.demand
-    reads = float(demand.mean[key].mean()) * float(demand.read_share[key]) / SECONDS_PER_HOUR
-    load = reads * far / float(view.capacity[view.primary[key]])
-    return far >= STILL_NEEDED * view.policy.far_share and load >= STILL_NEEDED * view.policy.far_load
+def still_far(view: Outlook) -> BoolArray:
+    """Which keys (K) are read from far away at half of the level that makes a shadow."""
+    policy, (share, _) = view.policy, far_reads(view)
+    return np.asarray((share >= STILL_NEEDED * policy.far_share) & (far_load(view, share) >= STILL_NEEDED * policy.far_load))

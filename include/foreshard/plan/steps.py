@@ -78,7 +78,7 @@ def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, r
 def apply_if_harmless(draft: Draft, option: ShadowOption, fullest: float = np.inf) -> bool:
     """Give the key its shadow, unless that pushes a partition over its mark, fills the target beyond ``fullest`` or costs more
     than a little risk."""
-    view, risk = draft.view, draft.view.total_risk()
+    view, risk, was = draft.view, draft.view.total_risk(), _before(draft.view, option)
     change = view.add_shadow(option.key, option.target)
     refused = (
         view.pushed_over(change)
@@ -86,18 +86,28 @@ def apply_if_harmless(draft: Draft, option: ShadowOption, fullest: float = np.in
         or float(view.lps().max(initial=0.0)) > draft.ceiling
         or view.total_risk() > risk + COPY_RISK
     )
-    view.undo(change)
-    if not refused:
-        apply_shadow(draft, option)
+    if refused:
+        view.undo(change)
+    else:
+        _record_shadow(draft, option, was)
     return not refused
 
 
 def apply_shadow(draft: Draft, option: ShadowOption) -> None:
     """Give the key its shadow."""
+    was = _before(draft.view, option)
+    draft.view.add_shadow(option.key, option.target)
+    _record_shadow(draft, option, was)
+
+
+def _before(view: Outlook, option: ShadowOption) -> reasons.Before:
+    return reasons.Before.of(view.utilisation()[int(view.primary[option.key])], view.policy.high_water)
+
+
+def _record_shadow(draft: Draft, option: ShadowOption, was: reasons.Before) -> None:
+    """Add a shadow that has been made to the plan."""
     view, snapshot = draft.view, draft.view.snapshot
     source = int(view.primary[option.key])
-    was = reasons.Before.of(view.utilisation()[source], view.policy.high_water)
-    view.add_shadow(option.key, option.target)
     key, target = snapshot.keys[option.key], snapshot.partitions[option.target].partition_id
     draft.size_bytes += float(snapshot.key_bytes[option.key])
     draft.targets.add(option.target)

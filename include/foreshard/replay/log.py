@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ MAXIMUM_CELLS = 400_000_000
 RECORDS_AT_ONCE = 200_000
 """Of about so many records the common uses are counted together."""
 
+HOURS_PER_DAY = 24
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -74,6 +75,18 @@ class ReplayLog:
     def hour(self, index: int) -> datetime:
         """The start of the hour ``index``."""
         return self.first + index * ONE_HOUR
+
+    @cached_property
+    def by_day(self) -> tuple[FloatArray, BoolArray]:
+        """Of each day (of 24 hours from ``first`` on, and one behind the last): how often each key had been written when it
+        began, and whether it had been seen, shape (days, K) each."""
+        days, keys = self.hours // HOURS_PER_DAY + 2, len(self.keys)
+        writes, seen = np.zeros((days, keys)), np.zeros((days, keys), bool)
+        for day in range(1, days):
+            rows = self.visits.of(HOURS_PER_DAY * (day - 1), min(HOURS_PER_DAY * day, self.hours))
+            writes[day] = writes[day - 1] + np.bincount(self.visit_key[rows], self.visit_writes[rows], minlength=keys)
+            seen[day] = seen[day - 1] | (np.bincount(self.visit_key[rows], minlength=keys) > 0)
+        return writes, seen
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from foreshard.load import IntArray
 from foreshard.model import FloatArray
-from foreshard.replay.log import ReplayLog
+from foreshard.replay.log import HOURS_PER_DAY, ReplayLog
 
 NOT_YET = -(10**6)
 
@@ -101,7 +101,9 @@ class Policy(Protocol):
 
 def key_sizes(log: ReplayLog, now: int, rules: ReplayRules) -> FloatArray:
     """Bytes of each key's data (K) at the start of the hour ``now``."""
-    rows = log.visits.of(0, now)
-    writes = np.bincount(log.visit_key[rows], weights=log.visit_writes[rows], minlength=len(log.keys))
-    seen = np.bincount(log.visit_key[rows], minlength=len(log.keys)) > 0
+    day = now // HOURS_PER_DAY
+    writes, seen = (np.array(total[day]) for total in log.by_day)
+    rows = log.visits.of(day * HOURS_PER_DAY, now)
+    np.add.at(writes, log.visit_key[rows], log.visit_writes[rows])
+    seen[log.visit_key[rows]] = True
     return np.asarray(np.where(seen, rules.documents + writes, 0.0) * rules.document_bytes)
