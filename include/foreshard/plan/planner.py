@@ -8,7 +8,8 @@
 3. **Draining** partitions give up keys within what is left of the limits.
 4. **Settling.** Keys go where they are read and where the keys used with them are, as far as it is worth the move.
 5. **Reserve.** Partitions that an unforeseen burst would overload get shadows of keys whose reads can then make way.
-6. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed.
+6. **Far reads** get shadows near their readers; standing shadows whose reason has gone are removed, and those whose writes
+   cost more than they save where all is full.
 7. **Never worse.** Relief counts only where it lowers the worst LPS among the partitions that it touches, and nothing may
    raise the worst of all, recomputed from scratch (where that is below the low-water mark, nothing may pass this mark);
    otherwise the plan is empty and says why.
@@ -28,7 +29,7 @@ from foreshard.plan.horizon import coming_and_past
 from foreshard.plan.move_search import best_move
 from foreshard.plan.outlook import PAST_DAYS, TOLERANCE, Outlook
 from foreshard.plan.refusals import refusal_reason
-from foreshard.plan.removals import remove_shadows
+from foreshard.plan.removals import remove_shadows, shed_writes
 from foreshard.plan.reserve import keep_reserve
 from foreshard.plan.room import make_room
 from foreshard.plan.settling import calm, settle
@@ -67,6 +68,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     settle(draft)
     keep_reserve(draft)
     _shorten_far_reads(draft)
+    shed_writes(draft)
     remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows)) if draft.changed else before
     if _worst(after) > ceiling:

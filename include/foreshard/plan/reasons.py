@@ -24,6 +24,7 @@ REMOVALS = {
     "target_draining": "{target} is being drained, so it gives up its shadow of {key}",
     "primary_draining": "{source} is being drained; {key} gives up its shadow on {target} so that it can be moved",
     "write_heavy": "{key} is written too much by now: its shadow on {target} pays {write_share:.0%} of its cost again",
+    "writes_cost_more": "hardly any partition has room, and writing {key} to its shadow on {target} costs more than that saves",
     "no_longer_needed": "without its shadow on {target}, {key} leaves {source} at {lps_without:.2f} of its capacity",
 }
 

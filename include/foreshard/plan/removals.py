@@ -4,18 +4,53 @@ from __future__ import annotations
 
 import numpy as np
 
+from foreshard.load import SECONDS_PER_HOUR
 from foreshard.model import FloatArray, ShadowCopy
 from foreshard.plan import reasons
 from foreshard.plan.draft import Draft
+from foreshard.plan.outlook import TOLERANCE
 from foreshard.plan.reserve import fixed_load, still_reserved
 from foreshard.plan.shadowing import removal_reason, still_far
+from foreshard.plan.snapshot import StandingShadow
+
+SHED_GAIN = 0.01
+"""Expected overload hours that giving up a shadow which is still needed must save."""
+FAILURES = 4
+"""Shadows in turn that nothing is saved by giving up, before a plan looks at no more."""
+
+
+def shed_writes(draft: Draft) -> None:
+    """Give up standing shadows where overload is foreseen and the writes that they cost weigh more than what they save.
+
+    When there is hardly room anywhere, passing reads on helps nobody, and each copy's writes come on top. Those with most
+    writes are tried first; they come back when there is room for a reserve again.
+    """
+    view = draft.view
+    if float(view.lps().max(initial=0.0)) <= 1.0:
+        return
+    failures = 0
+    for shadow in _most_written(draft):
+        risk = view.total_risk()
+        change = view.remove_shadow(shadow.key, shadow.partition)
+        if change is None:
+            continue
+        if view.total_risk() > risk - SHED_GAIN or float(view.lps().max()) > draft.ceiling:
+            view.undo(change)
+            failures += 1
+            if failures >= FAILURES:
+                return
+            continue
+        failures = 0
+        _record(draft, shadow, "writes_cost_more")
 
 
 def remove_shadows(draft: Draft, before: FloatArray) -> None:
     """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
-    view, snapshot = draft.view, draft.view.snapshot
+    view, gone = draft.view, {removal.shadow_id for removal in draft.removals}
     fixed, far = fixed_load(view), still_far(view)
-    for shadow in sorted(snapshot.shadows, key=lambda s: s.shadow_id):
+    for shadow in sorted(view.snapshot.shadows, key=lambda s: s.shadow_id):
+        if shadow.shadow_id in gone:
+            continue
         needed = shadow.removable and (bool(far[shadow.key]) or still_reserved(view, shadow.key, fixed))
         code = removal_reason(view, shadow, needed)
         if code is None:
@@ -26,15 +61,29 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
                 view.undo(change)
             continue
         fixed = fixed_load(view)
-        draft.removals.append(
-            ShadowCopy(
-                shadow_id=shadow.shadow_id,
-                key=snapshot.keys[shadow.key],
-                source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
-                target=snapshot.partitions[shadow.partition].partition_id,
-                reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
-            )
+        _record(draft, shadow, code)
+
+
+def _most_written(draft: Draft) -> list[StandingShadow]:
+    """The standing shadows that may go, those with the highest peak of writes first."""
+    demand = draft.view.snapshot.demand
+    writes = demand.mean.max(axis=1, initial=0.0) * (1.0 - demand.read_share) / SECONDS_PER_HOUR
+    may_go = [shadow for shadow in draft.view.snapshot.shadows if shadow.removable and writes[shadow.key] > TOLERANCE]
+    return sorted(may_go, key=lambda shadow: (-writes[shadow.key], shadow.shadow_id))
+
+
+def _record(draft: Draft, shadow: StandingShadow, code: str) -> None:
+    """Add the removal of a shadow that the outlook has no more to the plan."""
+    view, snapshot = draft.view, draft.view.snapshot
+    draft.removals.append(
+        ShadowCopy(
+            shadow_id=shadow.shadow_id,
+            key=snapshot.keys[shadow.key],
+            source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
+            target=snapshot.partitions[shadow.partition].partition_id,
+            reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
         )
+    )
 
 
 def _target_over_its_mark(draft: Draft, before: FloatArray) -> bool:

@@ -1,0 +1,62 @@
+"""Where all is full, copies are given up whose writes weigh more than what they save."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from tests.unit.plan.test_properties import LOOK, SEEDS
+
+from foreshard.load import ServingRule
+from foreshard.plan.outlook import Outlook
+from foreshard.plan.planner import make_plan
+from foreshard.plan.removals import SHED_GAIN
+from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+
+POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
+
+
+def copied(world, p0, p1, removable=True, read_share=0.5):
+    """A key of 2, half of it writes, on p0 beside one of ``p0``, with a copy on p1 beside a key of ``p1``; capacities of 10."""
+    standing = (StandingShadow("s-1", 0, 1, "reserve", removable),)
+    return world([2.0, p0, p1], [0, 0, 1], [10.0, 10.0], read_share=[read_share, 0.0, 0.0], shadows=standing)
+
+
+def removed(snapshot):
+    return [(removal.shadow_id, removal.reason.code) for removal in make_plan(snapshot, POLICY).removals]
+
+
+def test_a_copy_whose_writes_overload_its_partition_while_the_other_is_as_full_is_given_up(world):
+    plan = make_plan(copied(world, 7.3, 9.2), POLICY)
+    assert [(removal.shadow_id, removal.reason.code) for removal in plan.removals] == [("s-1", "writes_cost_more")]
+    assert "hardly any partition has room" in plan.removals[0].reason.sentence
+    assert max(plan.lps_after.values()) < max(plan.lps_before.values())
+    assert not plan.shadows
+
+
+@pytest.mark.parametrize(
+    ("p0", "p1", "more"),
+    [
+        pytest.param(9.2, 5.0, {}, id="it takes reads away from a partition that is overloaded"),
+        pytest.param(6.5, 8.3, {}, id="no overload is foreseen"),
+        pytest.param(7.3, 9.2, {"removable": False}, id="it has only just been made"),
+    ],
+)
+def test_a_copy_is_kept_where(world, p0, p1, more):
+    assert not removed(copied(world, p0, p1, **more))
+
+
+def test_a_copy_that_costs_no_writes_is_kept(world):
+    assert not removed(copied(world, 7.3, 10.2, read_share=1.0))
+
+
+@LOOK
+@given(SEEDS)
+def test_each_one_given_up_saves_what_it_must(drawn, seed):
+    snapshot, policy = drawn(seed)
+    plan = make_plan(snapshot, policy)
+    given_up = {removal.shadow_id for removal in plan.removals if removal.reason.code == "writes_cost_more"}
+    if not given_up or plan.moves or plan.shadows or len(given_up) < len(plan.removals):
+        return
+    left = tuple(shadow for shadow in snapshot.shadows if shadow.shadow_id not in given_up)
+    before, after = (Outlook(replace(snapshot, shadows=shadows), policy).total_risk() for shadows in (snapshot.shadows, left))
+    assert after <= before - SHED_GAIN * len(given_up) + 1e-6
