@@ -106,7 +106,7 @@ class _Served:
 
     key: IntArray
     partition: IntArray
-    by_partition: csc_array
+    by_partition: csc_array | FloatArray
     loads: LoadProfile
     capacity: FloatArray
     taken: LoadProfile
@@ -132,10 +132,10 @@ class _Served:
             return LoadProfile(*(weight @ part for part in self.loads.parts()))
         return LoadProfile(*(self.by_partition @ (share * part[self.key]) for part in self.loads.parts()))
 
-    def add(self, share: FloatArray, fraction: FloatArray | float = 1.0) -> None:
-        """Take a ``fraction`` (P, hours) of what is asked."""
+    def add(self, share: FloatArray) -> None:
+        """Take all that is asked."""
         for total, part in zip(self.taken.parts(), self.asked(share).parts(), strict=True):
-            total += fraction * part
+            total += part
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,12 +47,11 @@ def shed_writes(draft: Draft) -> None:
 def remove_shadows(draft: Draft, before: FloatArray) -> None:
     """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
     view, gone = draft.view, {removal.shadow_id for removal in draft.removals}
-    fixed, far = fixed_load(view), still_far(view)
-    for shadow in sorted(view.snapshot.shadows, key=lambda s: s.shadow_id):
-        if shadow.shadow_id in gone:
-            continue
-        needed = shadow.removable and (bool(far[shadow.key]) or still_reserved(view, shadow.key, fixed))
-        code = removal_reason(view, shadow, needed)
+    standing = sorted((s for s in view.snapshot.shadows if s.shadow_id not in gone), key=lambda s: s.shadow_id)
+    keys = np.array([shadow.key for shadow in standing], np.int64)
+    far, reserved = still_far(view)[keys], still_reserved(view, keys, fixed_load(view))
+    for number, shadow in enumerate(standing):
+        code = removal_reason(view, shadow, bool(far[number] or reserved[number]))
         if code is None:
             continue
         change = view.remove_shadow(shadow.key, shadow.partition)
@@ -60,7 +59,7 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
             if change is not None:
                 view.undo(change)
             continue
-        fixed = fixed_load(view)
+        reserved = still_reserved(view, keys, fixed_load(view))
         _record(draft, shadow, code)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, IntArray, summing
+from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, summing
 from foreshard.model import FloatArray
 from foreshard.plan.draft import Draft
 from foreshard.plan.outlook import Outlook
@@ -52,13 +52,13 @@ def keep_reserve(draft: Draft) -> None:
             load = fixed_load(view)
 
 
-def still_reserved(view: Outlook, key: int, load: FloatArray) -> bool:
-    """Whether the reserve of its primary's partition rests on the shadows of ``key``; ``load``: the fixed load (P, H)."""
+def still_reserved(view: Outlook, keys: IntArray, load: FloatArray) -> BoolArray:
+    """Whether the reserve of its primary's partition rests on the shadows of each key (n); ``load``: the fixed load (P, H)."""
     if view.policy.reserve <= 0:
-        return False
-    partition = int(view.primary[key])
-    reads = view.snapshot.demand.mean[key] * view.snapshot.demand.read_share[key] / SECONDS_PER_HOUR
-    return bool(_peaks(view, load[partition] + reads, partition) > 1.0 - view.policy.reserve - SLACK)
+        return np.zeros(len(keys), bool)
+    partition, demand = view.primary[keys], view.snapshot.demand
+    reads = demand.mean[keys] * demand.read_share[keys][:, None] / SECONDS_PER_HOUR
+    return _peaks(view, load[partition] + reads, partition) > 1.0 - view.policy.reserve - SLACK
 
 
 def fixed_load(view: Outlook) -> FloatArray:
@@ -69,7 +69,7 @@ def fixed_load(view: Outlook) -> FloatArray:
     return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
 
 
-def _peaks(view: Outlook, load: FloatArray, partition: int | slice = slice(None)) -> FloatArray:
+def _peaks(view: Outlook, load: FloatArray, partition: int | IntArray | slice = slice(None)) -> FloatArray:
     """The peak of the load (…, H) of all partitions or one, at the level of the week's busiest hour, as a share of capacity."""
     return np.asarray(load.max(axis=-1, initial=0.0) * view.snapshot.busy_factor / view.capacity[partition])
 

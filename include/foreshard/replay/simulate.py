@@ -20,6 +20,7 @@ from foreshard.load import (
     KeyDemand,
     OriginShares,
     ServingRule,
+    row_entries,
     share_reads,
     whole_key_load,
 )
@@ -198,11 +199,17 @@ class _Simulation:
         km = self.km[place, primary[key]]
         run.cost_km += float((cost * km).sum())
         run.located_cost += float(cost.sum())
-        for shadowed, partition in shadows:
-            mine = np.flatnonzero(key == shadowed)
-            nearer = np.minimum(self.km[place[mine], partition], km[mine])
-            run.cost_km -= float((reads[mine] * (km[mine] - nearer)).sum())
-            km[mine] = nearer
+        run.cost_km -= float((reads * (km - self._nearest(key, place, km, shadows))).sum())
+
+    def _nearest(self, key: IntArray, place: IntArray, km: FloatArray, shadows: set[tuple[int, int]]) -> FloatArray:
+        """How far the nearest copy of each row's key is from its place; ``km``: how far the primary is."""
+        nearest = km.copy()
+        if shadows:
+            held, partition = np.array(sorted(shadows), np.int64).T
+            copied = np.flatnonzero(np.isin(key, held))
+            row, at = row_entries(np.searchsorted(held, np.arange(len(self.reads) + 1)), key[copied])
+            np.minimum.at(nearest, copied[row], self.km[place[copied[row]], partition[at]])
+        return nearest
 
     def _share_a_copy(self, a: IntArray, b: IntArray, primary: IntArray, shadows: set[tuple[int, int]]) -> BoolArray:
         """Whether some partition holds a copy of both keys."""
