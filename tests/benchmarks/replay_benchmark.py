@@ -206,7 +206,7 @@ def main() -> None:
         if not chosen.only_year:
             results = measure(chosen, Path(name))
         speed = time_a_year(Path(name), chosen.year) if chosen.year else None
-    goals = judge(results)
+    goals = judge(results) if results else []
     if results:
         show(results, goals)
     if speed:

@@ -99,7 +99,9 @@ class Snapshot:
     migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
-        """Fill what was left out: every key movable, none moved lately."""
+        """Fill what was left out: every key movable, none moved lately; a past without hours is none."""
+        if self.past is not None and not self.past.hours:
+            object.__setattr__(self, "past", None)
         if not len(self.under_way):
             object.__setattr__(self, "under_way", np.zeros(len(self.keys), bool))
         if not len(self.movable):
