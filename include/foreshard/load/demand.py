@@ -38,8 +38,9 @@ class OriginShares:
     @classmethod
     def build(cls, key: npt.ArrayLike, location: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> OriginShares:
         """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
-        w = np.asarray(weight, np.float64)
-        k, place, w = np.asarray(key, np.int64)[w > 0], np.asarray(location, np.int64)[w > 0], w[w > 0]
+        k, place, w = np.asarray(key, np.int64), np.asarray(location, np.int64), np.asarray(weight, np.float64)
+        if not (w > 0).all():
+            k, place, w = k[w > 0], place[w > 0], w[w > 0]
         width = max(int(place.max(initial=-1)) + 1, 1)
         pairs, summed = _summed(k * width + place, w, keys * width)
         row, column = pairs // width, pairs % width
@@ -175,17 +176,16 @@ def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> c
     return csc_array((each, group, np.arange(len(group) + 1)), shape=(groups, len(group)))
 
 
-def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int, weight: FloatArray | None = None) -> FloatArray:
-    """Sum rows (keys, hours), times their ``weight`` (keys), by their partition; shape (partitions, hours)."""
-    return np.asarray(summing(primary, partitions, weight) @ values)
+def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> FloatArray:
+    """Sum rows (keys, hours) by their partition; shape (partitions, hours)."""
+    return np.asarray(summing(primary, partitions) @ values)
 
 
 def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
     """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
-    weight = only_copies(len(primary), without)
-    parts = (demand.mean, demand.sigma**2, demand.sigma)
-    sums = (sum_by_partition(values, primary, partitions, weight) for values in parts)
-    return LoadProfile(*(total / unit for total, unit in zip(sums, _UNITS, strict=True)))
+    by_partition = summing(primary, partitions, only_copies(len(primary), without))
+    parts = zip((demand.mean, demand.sigma**2, demand.sigma), _UNITS, strict=True)
+    return LoadProfile(*(by_partition @ values / unit for values, unit in parts))
 
 
 def only_copies(keys: int, without: Sequence[int]) -> FloatArray:

@@ -255,6 +255,8 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
 
 def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
     """Per pair the ``number`` smallest marks of its users, in order."""
+    if number < 1:
+        return [[]] * len(found.hour)
     key_hash = pd.util.hash_array(keys, categorize=False)
     user_hash = pd.util.hash_array(users, categorize=False) if len(users) else np.zeros(1, dtype=np.uint64)
     pair = _mixed(key_hash[found.key_a[found.place]]) ^ _mixed(_mixed(key_hash[found.key_b[found.place]]))

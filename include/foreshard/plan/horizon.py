@@ -18,7 +18,7 @@ from foreshard.load import (
     LoadProfile,
     key_profile,
     only_copies,
-    sum_by_partition,
+    summing,
     whole_key_load,
 )
 from foreshard.model import FloatArray
@@ -68,11 +68,8 @@ class Horizon:
         ahead = whole_key_load(self.ahead, primary, partitions, without)
         if self.past is None:
             return self.grown(ahead)
-        weight = only_copies(len(primary), without)
-        mean, root = (
-            sum_by_partition(values, primary, partitions, weight) / SECONDS_PER_HOUR
-            for values in (self.past.mean, self.past.root)
-        )
+        by_partition = summing(primary, partitions, only_copies(len(primary), without))
+        mean, root = (by_partition @ values / SECONDS_PER_HOUR for values in (self.past.mean, self.past.root))
         past = mean, mean * (self.chance / SECONDS_PER_HOUR), root * np.sqrt(self.chance)
         both = zip(ahead.parts(), past, strict=True)
         return self.grown(LoadProfile(*(np.concatenate(parts, axis=1) for parts in both)))

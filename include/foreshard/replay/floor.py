@@ -8,7 +8,10 @@ A policy can be below it by luck, by knowing the counts, or by letting one parti
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from foreshard.load import SECONDS_PER_HOUR
@@ -22,7 +25,7 @@ def noise_floor(
     """Expected overload hours from ``start`` on; of the rates ``mean`` and ``sigma`` (K, T) where they are known."""
     total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
     if sigma is None:
-        variance = total * cost_of_one_access(log.costs[:, start:].astype(np.float64))
+        variance = total * cost_of_one_access(log.costs[:, start:])
     else:
         variance = (sigma[:, start:].astype(np.float64) ** 2).sum(axis=0)
     hourly = capacity * SECONDS_PER_HOUR
@@ -31,9 +34,9 @@ def noise_floor(
     return float(ndtr((share * total - hourly[:, None]) / deviation).sum())
 
 
-def cost_of_one_access(costs: FloatArray) -> float:
+def cost_of_one_access(costs: npt.NDArray[np.floating[Any]]) -> float:
     """Variance ÷ mean of Poisson accesses: each key's smallest cost of an hour (K, T), weighed by its cost."""
-    smallest = smallest_costs(costs)
+    smallest = smallest_costs(costs).astype(np.float64)
     weight = costs.sum(axis=1, dtype=np.float64)
     seen = weight > 0
     return float((smallest[seen] * weight[seen]).sum() / weight[seen].sum()) if seen.any() else 1.0

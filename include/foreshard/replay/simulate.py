@@ -18,11 +18,12 @@ from foreshard.load import (
     BoolArray,
     IntArray,
     KeyDemand,
+    LoadProfile,
     OriginShares,
     ServingRule,
+    only_copies,
     row_entries,
     share_reads,
-    whole_key_load,
 )
 from foreshard.model import FloatArray
 from foreshard.replay.layout import Layout
@@ -168,7 +169,9 @@ class _Simulation:
             return np.bincount(primary, weights=costs, minlength=len(self.capacity)).astype(np.float64)
         demand = KeyDemand(costs[:, None], np.zeros((len(costs), 1)), self.reads, self._origins(now, shadows))
         listed, rule = sorted(shadows), ServingRule(z=0.0)
-        base = whole_key_load(demand, primary, len(self.capacity), sorted({key for key, _ in listed}))
+        alone = costs * only_copies(len(costs), [key for key, _ in listed]) / SECONDS_PER_HOUR
+        base = LoadProfile.zeros(len(self.capacity), 1)
+        base.mean[:, 0] = np.bincount(primary, weights=alone, minlength=len(self.capacity))
         load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, rule)
         return np.asarray(load.mean[:, 0] * SECONDS_PER_HOUR)
 

@@ -110,7 +110,7 @@ def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
         wiring.access_log_batches(path),
         {name: setting.kind for name, setting in observe.request_types.items()},
         {name: setting.weight for name, setting in observe.request_types.items()},
-        CoAccessRules(observe.co_access_window, observe.maximum_keys_per_session, observe.maximum_pairs_per_hour, 1),
+        CoAccessRules(observe.co_access_window, observe.maximum_keys_per_session, observe.maximum_pairs_per_hour, marks=0),
         str(path),
         days,
         processes if path.is_file() and path.stat().st_size >= LARGE else 1,
