@@ -39,8 +39,9 @@ class OriginShares:
     def build(cls, key: npt.ArrayLike, location: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> OriginShares:
         """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
         k, place, w = np.asarray(key, np.int64), np.asarray(location, np.int64), np.asarray(weight, np.float64)
-        if not (w > 0).all():
-            k, place, w = k[w > 0], place[w > 0], w[w > 0]
+        counted = w > 0
+        if not counted.all():
+            k, place, w = k[counted], place[counted], w[counted]
         width = max(int(place.max(initial=-1)) + 1, 1)
         pairs, summed = _summed(k * width + place, w, keys * width)
         row, column = pairs // width, pairs % width

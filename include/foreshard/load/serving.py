@@ -206,8 +206,9 @@ def _serve(asks: _Asks, served: _Served, rule: ServingRule) -> None:
     _serve_beyond(unserved, part, rule)
     held = served.capacity[served.partition]
     even = held / np.bincount(served.key, weights=held)[served.key]
-    part.add(even[:, None] * unserved[served.key])
-    part.share[:] += even[:, None] * unserved[served.key]
+    rest = even[:, None] * unserved[served.key]
+    part.add(rest)
+    part.share[:] += rest
     served.put(hours, part)
 
 

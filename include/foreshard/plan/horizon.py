@@ -16,7 +16,6 @@ from foreshard.load import (
     IntArray,
     KeyDemand,
     LoadProfile,
-    key_profile,
     only_copies,
     summing,
     whole_key_load,
@@ -61,7 +60,8 @@ class Horizon:
 
     def load(self, keys: IntArray) -> LoadProfile:
         """The load of these keys in cost/s, one row per key (n, H)."""
-        return key_profile(self.of(keys), slice(None))
+        sigma = self.sigma(keys) / SECONDS_PER_HOUR
+        return LoadProfile(self.mean(keys) / SECONDS_PER_HOUR, sigma**2, sigma)
 
     def whole_key_load(self, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
         """The load of the keys that have one copy only, all but ``without``, each wholly on its primary (P, H)."""

@@ -145,13 +145,14 @@ def _search(
     targets = _targets(view, source, seeds)
     if not len(targets):
         return MoveSearch(None, "no_target_fits")
-    fits = _fit(view, view.hours.load(seeds), targets, aim.mark) & _allowed(view, seeds)[:, targets]
+    loads = view.hours.load(seeds)
+    fits = _fit(view, loads, targets, aim.mark) & _allowed(view, seeds)[:, targets]
     if not fits.any():
         return MoveSearch(None, "no_target_fits")
     allowed = view.scratch
     allowed[candidates] = True
     growths = []
-    for seed in _most_valuable(view, source, seeds, targets, fits, aim):
+    for seed in _most_valuable(view, source, seeds, loads, targets, fits, aim):
         open_ = np.array([(seed, target) not in banned for target in targets.tolist()], bool)
         growths.append(Growth(view, source, seed, allowed, allowance, targets, open_))
     options = [option for sizes in _grown(view, source, growths, targets, aim) for option in sizes]
@@ -234,9 +235,10 @@ def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> B
     return np.asarray((after.upper(view.rule)[..., : view.marked] <= limit + TOLERANCE).all(axis=-1))
 
 
-def _most_valuable(view: Outlook, source: int, seeds: IntArray, targets: IntArray, fits: BoolArray, aim: _Aim) -> list[int]:
+def _most_valuable(
+    view: Outlook, source: int, seeds: IntArray, loads: LoadProfile, targets: IntArray, fits: BoolArray, aim: _Aim
+) -> list[int]:
     """The hot keys to grow: by the risk that each alone would remove at its best target."""
-    loads = view.hours.load(seeds)
     gain = _risk_removed(view, source, loads, 0.0) - _risk_added(view, loads, targets, 0.0)
     best = np.where(fits, gain + (DRAIN_BONUS if aim.draining else 0.0), -np.inf).max(axis=1)
     ranked = np.lexsort((seeds, -best))[: aim.effort.grown]
