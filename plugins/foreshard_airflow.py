@@ -222,7 +222,7 @@ def announce(asset: Asset) -> None:
 
 @contextmanager
 def task_wiring() -> Iterator[Wiring]:
-    """The adapters for one task, closed afterwards; settings from the environment and from Airflow connections."""
+    """The stores for one task, closed afterwards; settings from the environment and from Airflow connections."""
     from foreshard.wiring import Wiring
 
     with Wiring(airflow_settings()) as wiring:

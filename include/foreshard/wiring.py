@@ -1,4 +1,4 @@
-"""The one place that builds adapters from settings. Nothing is built at import, and each thing only when it is asked for."""
+"""The one place that builds stores from settings. Nothing is built at import, and each thing only when it is asked for."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymongo import MongoClient
 
-    from foreshard.adapters.data_docs import DataDocsFolder
-    from foreshard.adapters.load_reporter import LoadReporter
-    from foreshard.adapters.mongo import MongoConnections
-    from foreshard.adapters.mongo_control_feed import ControlFeed
-    from foreshard.adapters.routing_file import RoutingFile
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
-    from foreshard.ports.replication import CaptureStore, ChangeFeed, ReplicationLog, ReplicationReader, ShadowStore
+    from foreshard.ports.replication import CaptureFeed, CaptureStore, ReplicationLog, ReplicationReader, ShadowStore
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.rules import PlacementRuleStore
     from foreshard.ports.stages import (
@@ -41,6 +36,11 @@ if TYPE_CHECKING:
         TallyStore,
     )
     from foreshard.ports.verification import Verifier
+    from foreshard.stores.control.control_feed import ControlFeed
+    from foreshard.stores.files.data_docs import DataDocsFolder
+    from foreshard.stores.files.routing_file import RoutingFile
+    from foreshard.stores.mongo_connections import MongoConnections
+    from foreshard.stores.partition.load_reporter import LoadReporter
 
 
 class Wiring:
@@ -51,8 +51,8 @@ class Wiring:
 
     @cached_property
     def mongo(self) -> MongoConnections:
-        """Clients of the control database and of each partition, shared by every adapter."""
-        from foreshard.adapters.mongo import LOOP, MongoConnections
+        """Clients of the control database and of each partition, shared by every store."""
+        from foreshard.stores.mongo_connections import LOOP, MongoConnections
 
         return MongoConnections(self.settings, LOOP)
 
@@ -63,128 +63,128 @@ class Wiring:
 
     @cached_property
     def registry(self) -> PartitionRegistry:
-        from foreshard.adapters.mongo_registry import MongoPartitionRegistry
+        from foreshard.stores.control.registry import MongoPartitionRegistry
 
         return MongoPartitionRegistry(self.mongo.control_database)
 
     @cached_property
     def routing(self) -> RoutingStore:
-        from foreshard.adapters.mongo_routing import MongoRoutingStore
+        from foreshard.stores.control.routing_table import MongoRoutingStore
 
         return MongoRoutingStore(self.mongo.control_database)
 
     @cached_property
     def loads(self) -> LoadStore:
-        from foreshard.adapters.mongo_load import MongoLoadStore
+        from foreshard.stores.control.partition_loads import MongoLoadStore
 
         return MongoLoadStore(self.mongo.control_database)
 
     @cached_property
     def control_feed(self) -> ControlFeed:
-        from foreshard.adapters.mongo_control_feed import ControlFeed
+        from foreshard.stores.control.control_feed import ControlFeed
 
         return ControlFeed(self.mongo.control_database)
 
     @cached_property
     def routing_file(self) -> RoutingFile:
-        from foreshard.adapters.routing_file import RoutingFile
+        from foreshard.stores.files.routing_file import RoutingFile
 
         return RoutingFile(self.settings.data_dir / "routing")
 
     @cached_property
     def load_reporter(self) -> LoadReporter:
-        from foreshard.adapters.load_reporter import LoadReporter
+        from foreshard.stores.partition.load_reporter import LoadReporter
 
         return LoadReporter(self.registry, self.loads, self.mongo.partition, self.settings.sidecar)
 
     @cached_property
     def access_log(self) -> AccessLogSource:
         if self.settings.observe.access_log_paths:
-            from foreshard.adapters.parquet_access_log import ParquetAccessLog
+            from foreshard.stores.files.access_log import FileAccessLog
 
-            return ParquetAccessLog(self.settings.observe.access_log_paths)
-        from foreshard.adapters.kafka_access_log import KafkaAccessLog
+            return FileAccessLog(self.settings.observe.access_log_paths)
+        from foreshard.stores.kafka.access_log import KafkaAccessLog
 
         return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
 
     def read_access_log(self, path: Path) -> pd.DataFrame:
-        from foreshard.adapters.parquet_access_log import read_access_log
+        from foreshard.stores.files.access_log import read_access_log
 
         return read_access_log(path)
 
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
-        from foreshard.adapters.parquet_access_log import read_batches
+        from foreshard.stores.files.access_log import read_batches
 
         return read_batches(path)
 
     @cached_property
     def raw_hours(self) -> RawHourStore:
-        from foreshard.adapters.parquet_hours import ParquetHourStore
+        from foreshard.stores.files.raw_hours import ParquetHourStore
 
         return ParquetHourStore(self.settings.data_dir)
 
     @cached_property
     def tallies(self) -> TallyStore:
-        from foreshard.adapters.mongo_tally import MongoTallyStore
+        from foreshard.stores.control.tallies import MongoTallyStore
 
         return MongoTallyStore(self.mongo.control_database, self.settings.observe.minimum_distinct_users)
 
     @cached_property
     def data_docs(self) -> DataDocsFolder:
-        from foreshard.adapters.data_docs import DataDocsFolder
+        from foreshard.stores.files.data_docs import DataDocsFolder
 
         return DataDocsFolder(self.settings.data_dir / "data_docs")
 
     @cached_property
     def gates(self) -> GateStore:
-        from foreshard.adapters.mongo_gates import MongoGateStore
+        from foreshard.stores.control.gates import MongoGateStore
 
         return MongoGateStore(self.mongo.control_database)
 
     @cached_property
     def log_files(self) -> LogCounter:
-        from foreshard.adapters.log_file import LogFileCounter
+        from foreshard.stores.files.log_counter import LogFileCounter
 
         return LogFileCounter({name: kind.weight for name, kind in self.settings.observe.request_types.items()})
 
     @cached_property
     def series(self) -> SeriesStore:
-        from foreshard.adapters.parquet_series import ParquetSeriesStore
+        from foreshard.stores.files.series import ParquetSeriesStore
 
         return ParquetSeriesStore(self.settings.data_dir)
 
     @cached_property
     def forecasts(self) -> ForecastStore:
-        from foreshard.adapters.mongo_forecast import MongoForecastStore
+        from foreshard.stores.control.forecasts import MongoForecastStore
 
         return MongoForecastStore(self.mongo.control_database)
 
     @cached_property
     def accuracy(self) -> AccuracyStore:
-        from foreshard.adapters.mongo_accuracy import MongoAccuracyStore
+        from foreshard.stores.control.accuracy import MongoAccuracyStore
 
         return MongoAccuracyStore(self.mongo.control_database)
 
     @cached_property
     def scores(self) -> ScoreStore:
-        from foreshard.adapters.mongo_score import MongoScoreStore
+        from foreshard.stores.control.scores import MongoScoreStore
 
         return MongoScoreStore(self.mongo.control_database)
 
     @cached_property
     def plans(self) -> PlanStore:
-        from foreshard.adapters.mongo_plan import MongoPlanStore
+        from foreshard.stores.control.plans import MongoPlanStore
 
         return MongoPlanStore(self.mongo.control_database)
 
     @cached_property
     def move_journal(self) -> MoveJournal:
-        from foreshard.adapters.mongo_journal import MongoMoveJournal
+        from foreshard.stores.control.move_journal import MongoMoveJournal
 
         return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease)
 
     def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy:
-        from foreshard.adapters.mongo_copy import CopyScope, MongoKeyCopy
+        from foreshard.stores.partition.key_copy import CopyScope, MongoKeyCopy
 
         limits = self.settings.migrate
         scope = CopyScope(
@@ -198,7 +198,7 @@ class Wiring:
         return MongoKeyCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
 
     def fences(self, partition_id: str) -> tuple[Fence, ...]:
-        from foreshard.adapters.mongo_fence import MongoFence
+        from foreshard.stores.partition.fence import MongoFence
 
         client = self.mongo.partition(self.registry.partition(partition_id))
         timeout = self.settings.migrate.fence_timeout
@@ -206,84 +206,84 @@ class Wiring:
 
     @cached_property
     def shadow_absorber(self) -> ShadowAbsorber:
-        from foreshard.adapters.shadow_absorber import MongoShadowAbsorber
+        from foreshard.stores.partition.shadow_absorber import MongoShadowAbsorber
 
         return MongoShadowAbsorber(self.mongo, self.registry, self.settings)
 
     @cached_property
     def planning(self) -> PlanningStore:
-        from foreshard.adapters.mongo_planning import MongoPlanningStore
+        from foreshard.stores.control.planning import MongoPlanningStore
 
         return MongoPlanningStore(self.mongo)
 
     @cached_property
     def placement_rules(self) -> PlacementRuleStore:
-        from foreshard.adapters.mongo_rules import MongoPlacementRules
+        from foreshard.stores.control.placement_rules import MongoPlacementRules
 
         return MongoPlacementRules(self.mongo.control_database)
 
     @cached_property
     def shadows(self) -> ShadowStore:
-        from foreshard.adapters.mongo_shadow import MongoShadowStore
+        from foreshard.stores.control.shadows import MongoShadowStore
 
         return MongoShadowStore(self.mongo.control_database)
 
     @cached_property
     def captures(self) -> CaptureStore:
-        from foreshard.adapters.mongo_captures import MongoCaptureStore
+        from foreshard.stores.control.captures import MongoCaptureStore
 
         return MongoCaptureStore(self.mongo.control_database)
 
     @cached_property
     def conflicts(self) -> ConflictStore:
-        from foreshard.adapters.mongo_conflicts import MongoConflictStore
+        from foreshard.stores.control.conflicts import MongoConflictStore
 
         return MongoConflictStore(self.mongo.control_database)
 
     def documents(self, partition_id: str) -> DocumentReader:
-        from foreshard.adapters.mongo_documents import MongoDocumentReader
+        from foreshard.stores.partition.documents import MongoDocumentReader
 
         return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)), self.settings.control_database)
 
     def primary(self, partition_id: str) -> PrimaryStore:
-        from foreshard.adapters.mongo_primary import MongoPrimaryStore
+        from foreshard.stores.partition.primary import MongoPrimaryStore
 
         return MongoPrimaryStore(self.mongo.partition(self.registry.partition(partition_id)))
 
     def replica(self, partition_id: str) -> ReplicaStore:
-        from foreshard.adapters.mongo_versions import MongoReplicaStore
+        from foreshard.stores.partition.replica import MongoReplicaStore
 
         client, settings = self.mongo.partition(self.registry.partition(partition_id)), self.settings
         database, timeout = settings.control_database, settings.migrate.fence_timeout
         return MongoReplicaStore(client, settings.sharded_collections, database, timeout)
 
-    def change_feed(self, partition_id: str) -> ChangeFeed:
-        from foreshard.adapters.mongo_change_feed import MongoChangeFeed
+    def change_feed(self, partition_id: str) -> CaptureFeed:
+        from foreshard.stores.partition.capture_feed import MongoCaptureFeed
 
         client = self.mongo.partition(self.registry.partition(partition_id))
-        return MongoChangeFeed(client, partition_id, self.settings.sharded_collections)
+        return MongoCaptureFeed(client, partition_id, self.settings.sharded_collections)
 
     def replication_log(self) -> ReplicationLog:
-        from foreshard.adapters.kafka_replication import KafkaReplicationLog
+        from foreshard.stores.kafka.replication import KafkaReplicationLog
 
         return KafkaReplicationLog(self.settings.kafka_bootstrap, self.settings.replication_topic)
 
     def replication_reader(self) -> ReplicationReader:
-        from foreshard.adapters.kafka_replication import KafkaReplicationReader
+        from foreshard.stores.kafka.replication import KafkaReplicationReader
 
         return KafkaReplicationReader(self.settings.kafka_bootstrap, self.settings.replication_topic)
 
     @cached_property
     def verifier(self) -> Verifier:
-        from foreshard.adapters.mongo_verify import MongoVerifier
+        from foreshard.stores.partition.verifier import MongoVerifier
 
         return MongoVerifier(self.mongo)
 
     @cached_property
     def retention(self) -> Retention:
-        from foreshard.adapters.retention import Retention
+        from foreshard.stores.retention import StoredRetention
 
-        return Retention(self.mongo.control_database, self.settings.data_dir)
+        return StoredRetention(self.mongo.control_database, self.settings.data_dir)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -28,20 +28,20 @@ from pymongo import AsyncMongoClient, MongoClient
 from rich.console import Console
 from rich.table import Table
 
-from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
-from foreshard.adapters.live_routing import LiveRoutingFile
-from foreshard.adapters.mongo_load import MongoLoadStore
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
-from foreshard.client.connections import Connections
-from foreshard.client.records import Request
+from foreshard.client.partition_clients import PartitionClients
+from foreshard.client.records import RequestScope
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, Settings, ShadowSettings, SidecarSettings
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+from foreshard.stores.control.partition_loads import MongoLoadStore
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.files.live_routing import LiveRoutingFile
+from foreshard.stores.kafka.access_emitter import KafkaAccessEmitter
 
 GOAL = 1.15
 DOCUMENTS = 2_000
@@ -194,9 +194,11 @@ def synchronous(on: Stage, rounds: int) -> dict[str, Taken]:
             )
             return lambda key: client["app"]["things"].find_one({"k": key})
 
-        connections = Connections(lambda uri: MongoClient(uri, tz_aware=True, w="majority"))
+        connections = PartitionClients(lambda uri: MongoClient(uri, tz_aware=True, w="majority"))
         asking = cleanup.enter_context(
-            RoutedClient(SidecarRoutes(on.url), connections, on.settings.sharded_collections, request=Request(location="Home"))
+            RoutedClient(
+                SidecarRoutes(on.url), connections, on.settings.sharded_collections, request=RequestScope(location="Home")
+            )
         )
         plain_keys = routed(access_records=False)
         clients: dict[str, Ask] = {
@@ -235,7 +237,7 @@ def emitting(on: Stage, records: int = 20_000) -> dict[str, float]:
     from foreshard.client.records import Recorder
 
     emitter = KafkaAccessEmitter(on.bootstrap, "bench")
-    recorder = Recorder(emitter, b"secret", Request(user="rider 17", location="Home"))
+    recorder = Recorder(emitter, b"secret", RequestScope(user="rider 17", location="Home"))
     said = recorder.current()
     begun = time.perf_counter()
     for number in range(records):

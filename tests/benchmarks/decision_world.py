@@ -16,10 +16,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from scipy.optimize import linprog
 
+from foreshard.measure.distance import Distances
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
 from foreshard.routing.decide import decide
-from foreshard.routing.decision import RouteRequest, Surroundings
-from foreshard.routing.distance import Distances
+from foreshard.routing.decision import RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook, LoadRules
 from foreshard.routing.near import NearChoice, near_choice
 
@@ -34,11 +34,11 @@ PLACES = (
     Location("Oregon", 45.52, -122.68),
 )
 
-Policy = Callable[[RouteRequest, Placement, Surroundings, LoadBook, float, Random], str]
+Policy = Callable[[RouteRequest, Placement, RoutingContext, LoadBook, float, Random], str]
 
 
 def by_decision(
-    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The decision itself, with what the sidecar notes of it."""
     made = decide(request, placement, around, book, now, random)
@@ -59,7 +59,7 @@ class Prepared:
         self._choices = WeakKeyDictionary()
 
     def __call__(
-        self, request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+        self, request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
     ) -> str:
         """The copy."""
         if not placement.shadows:
@@ -83,7 +83,7 @@ class Prepared:
 
 
 def nearest_only(
-    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The nearest copy, whatever its load."""
     copies = (placement.primary, *placement.shadows)
@@ -91,7 +91,7 @@ def nearest_only(
 
 
 def least_loaded(
-    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The copy with the lowest reported load."""
     copies = (placement.primary, *placement.shadows)
@@ -99,7 +99,7 @@ def least_loaded(
 
 
 def random_of_two(
-    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The one with the lower reported load of two random copies."""
     copies = (placement.primary, *placement.shadows)
@@ -116,7 +116,7 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def _ms(request: RouteRequest, name: str, around: Surroundings) -> float:
+def _ms(request: RouteRequest, name: str, around: RoutingContext) -> float:
     trip = around.distances.round_trip(request.location or "", around.partitions[name].geographic_location)
     return trip.ms if trip else math.inf
 
@@ -261,7 +261,7 @@ def simulate(world: Simulated, policy: Policy, seconds: int) -> Outcome:
     draw, random = np.random.default_rng(world.seed), Random(world.seed)
     placements, names, origins = world.placements(), tuple(world.capacities), world.origins
     fresh = {(p.key, shadow): math.inf for p in placements for shadow in p.shadows}
-    around = Surroundings(world.partitions(), Distances(world.places), fresh)
+    around = RoutingContext(world.partitions(), Distances(world.places), fresh)
     books = [LoadBook(LoadRules()) for _ in range(world.sidecars)]
     delays = world.delays(random)
     for book in books:

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from plan_world import draw_pairs, draw_snapshot
 
-from foreshard.load import load_prediction_scores, partition_load
+from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.serving import partition_load
 from foreshard.model import Plan
 from foreshard.plan.past_hours import PastHours, past_every
 from foreshard.plan.planner import make_plan

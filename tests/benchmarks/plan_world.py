@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares
+from foreshard.measure.demand import SECONDS_PER_HOUR, KeyDemand, OriginShares
 from foreshard.model import Partition
-from foreshard.plan.snapshot import CoAccessGraph, Snapshot, StandingShadow
+from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, Snapshot
 
 HOURS, PLACES, GROUP = 24, 20, 32
 UTILISATION = 0.35
@@ -35,7 +35,7 @@ def draw_snapshot(keys: int, partitions: int, seed: int = 0) -> Snapshot:
     km = np.linalg.norm(points[:, None] - points[home][None], axis=2)
     shadowed = rng.choice(keys, min(keys, max(1, partitions // 10)), replace=False)
     shadows = [
-        StandingShadow(f"s-{key}", int(key), int(place), "hot_key")
+        IndexedShadow(f"s-{key}", int(key), int(place), "hot_key")
         for key, place in zip(shadowed, rng.integers(0, partitions, len(shadowed)), strict=True)
         if place != primary[key]
     ]

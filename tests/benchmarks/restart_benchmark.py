@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.sidecar_servers import children
 
-from foreshard.adapters.routing_file import RoutingFile, SavedRouting
 from foreshard.client.local_routes import LocalRoutes
 from foreshard.client.routes import ANYWHERE, Operation
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
 from foreshard.routing.table import locate
 from foreshard.stack.process import free_port
+from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 GOAL_MS = 100.0
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"

@@ -14,10 +14,10 @@ from typing import Any
 from tests.benchmarks.sidecar_load import quantile
 from tests.benchmarks.sidecar_servers import key_of, sidecar
 
-from foreshard.adapters.routing_file import FILES, read_routing
 from foreshard.model import RequestKind
 from foreshard.routing.decision import RouteRequest
 from foreshard.sidecar.service import RouteService
+from foreshard.stores.files.routing_file import FILES, read_routing
 
 ASKED = 200_000
 TIMES = 7

@@ -30,11 +30,11 @@ from tests.benchmarks.sidecar_servers import (
     table_of,
 )
 
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
 from foreshard.model import PlacementChange
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import free_port, running_pid
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
 
 PROJECT = Path(__file__).parents[2]
 MOVES = 60

@@ -24,11 +24,11 @@ from foreshard.model import (
     PartitionScore,
     Placement,
     Plan,
+    PlannedShadow,
     PlanWarning,
     Reason,
     Refusal,
     RoutingTable,
-    ShadowCopy,
 )
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
@@ -89,7 +89,7 @@ def fill(wiring: Wiring) -> None:
         HOUR,
         1,
         moves=(Move("m1", NASTY, "alpha", "beta", 123_456, "clump", why),),
-        shadows=(ShadowCopy("s1", "b", "alpha", "beta", why),),
+        shadows=(PlannedShadow("s1", "b", "alpha", "beta", why),),
         refusals=(Refusal("alpha", Reason("short", "capacity short by 3 cost/s in San Jose")),),
         warnings=(
             PlanWarning("alpha", Reason("finishes_late", "alpha needs its relief by Sun 09:00", {"late_seconds": 60.0})),
@@ -206,7 +206,7 @@ def test_data_docs_serve_nothing_outside_their_folder(browser: Browser, wiring: 
 def test_a_control_database_that_is_gone_is_one_clear_line(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = "mongodb://127.0.0.1:1/?directConnection=true&serverSelectionTimeoutMS=50"
     with Wiring(Settings.load(control_uri=gone)) as wiring:
-        monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 50)
+        monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 50)
         monkeypatch.setattr(page, "reader", lambda: OverviewReader(wiring))
         answer = browser.get("/")
     assert answer.status_code == 503

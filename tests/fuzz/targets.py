@@ -24,8 +24,6 @@ from urllib.parse import quote
 from tests.unit.sidecar.conversation import Conversation, Received, connections_of, read_answers
 from xxhash import xxh3_64_digest, xxh3_64_intdigest, xxh3_128
 
-from foreshard.adapters.routing_file import FILES, SavedRouting, description_of, read_routing
-from foreshard.adapters.routing_overlay import Overlay, checksum_line, read_overlay, write_overlay
 from foreshard.errors import CorruptRoutingFile, ForeshardError
 from foreshard.model import DefaultRule, Location, Partition, Placement, RequestKind, RoutingTable
 from foreshard.routing.decision import RouteRequest
@@ -35,6 +33,8 @@ from foreshard.sidecar import limits
 from foreshard.sidecar.problems import Problem
 from foreshard.sidecar.requests import parse_batch, parse_key
 from foreshard.sidecar.service import Costs, RouteService
+from foreshard.stores.files.routing_file import FILES, SavedRouting, description_of, read_routing
+from foreshard.stores.files.routing_overlay import Overlay, checksum_line, read_overlay, write_overlay
 
 NOW = 1_700_000_000.0
 PARTITIONS = tuple(Partition(f"p-{n}", "San Jose", 10.0, f"mongodb://127.0.0.1:{n}/") for n in range(4))

@@ -13,18 +13,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pymongo import MongoClient
 
-from foreshard.adapters.mongo_accuracy import MongoAccuracyStore
-from foreshard.adapters.mongo_forecast import MongoForecastStore
-from foreshard.adapters.mongo_gates import MongoGateStore
-from foreshard.adapters.mongo_journal import MongoMoveJournal
-from foreshard.adapters.mongo_load import MongoLoadStore
-from foreshard.adapters.mongo_plan import MongoPlanStore
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.adapters.mongo_score import MongoScoreStore
-from foreshard.adapters.mongo_shadow import MongoShadowStore
-from foreshard.adapters.mongo_watch import ControlReader
-from foreshard.adapters.prometheus_exporter import ControlCollector, start_exporter
 from foreshard.errors import PortInUse
 from foreshard.model import (
     DefaultRule,
@@ -44,6 +32,18 @@ from foreshard.model import (
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.settings import Settings
 from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+from foreshard.stores.control.accuracy import MongoAccuracyStore
+from foreshard.stores.control.forecasts import MongoForecastStore
+from foreshard.stores.control.gates import MongoGateStore
+from foreshard.stores.control.monitoring import ControlReader
+from foreshard.stores.control.move_journal import MongoMoveJournal
+from foreshard.stores.control.partition_loads import MongoLoadStore
+from foreshard.stores.control.plans import MongoPlanStore
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.scores import MongoScoreStore
+from foreshard.stores.control.shadows import MongoShadowStore
+from foreshard.stores.prometheus_exporter import ControlCollector, start_exporter
 
 HOUR = datetime(2024, 3, 1, 7, tzinfo=UTC)
 NOW = HOUR + timedelta(hours=1, minutes=10)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from foreshard.adapters.log_file import count_log
 from foreshard.cli.forecast import forecast
 from foreshard.errors import CorruptLog
+from foreshard.stores.files.log_counter import count_log
 
 START = datetime(2024, 3, 4, tzinfo=UTC)
 WEIGHTS = {"read": 1.0, "write": 2.0}

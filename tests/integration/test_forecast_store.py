@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from foreshard.adapters import mongo_forecast
-from foreshard.adapters.mongo_forecast import MongoForecastStore
-from foreshard.adapters.parquet_series import ParquetSeriesStore
 from foreshard.errors import MissingStageResult
 from foreshard.model import ForecastBatch, SeriesMatrix
+from foreshard.stores.control import forecasts as mongo_forecast
+from foreshard.stores.control.forecasts import MongoForecastStore
+from foreshard.stores.files.series import ParquetSeriesStore
 
 HOUR = datetime(2026, 3, 1, 23, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foreshard.adapters import data_docs
-from foreshard.adapters.data_docs import DataDocsFolder
 from foreshard.model import DefaultRule, GateResult, Partition, RoutingTable
 from foreshard.quality.gates import check_access_log, check_table
 from foreshard.settings import ObserveSettings
+from foreshard.stores.files import data_docs
+from foreshard.stores.files.data_docs import DataDocsFolder
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from foreshard.adapters.mongo_gates import MongoGateStore
 from foreshard.errors import GateFailed, MissingStageResult
 from foreshard.model import GateResult
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.gates import record
+from foreshard.stores.control.gates import MongoGateStore
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)

@@ -8,11 +8,11 @@ import time
 import pytest
 from pymongo import MongoClient
 
-from foreshard.adapters.load_reporter import LoadReporter
-from foreshard.adapters.mongo_load import MongoLoadStore
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.model import Location, Partition
 from foreshard.settings import SidecarSettings
+from foreshard.stores.control.partition_loads import MongoLoadStore
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.partition.load_reporter import LoadReporter
 
 DEAD = "mongodb://127.0.0.1:1/?directConnection=true"
 

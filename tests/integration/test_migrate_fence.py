@@ -9,9 +9,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import WriteError
 
-from foreshard.adapters.mongo_fence import MongoFence
 from foreshard.errors import FenceRefused, FenceTimedOut
 from foreshard.model import ShardedCollection
+from foreshard.stores.partition.fence import MongoFence
 
 REFUSED = 121
 

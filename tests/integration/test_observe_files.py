@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshard.adapters import parquet_access_log
-from foreshard.adapters.parquet_access_log import ParquetAccessLog, read_access_log
-from foreshard.adapters.parquet_hours import ParquetHourStore
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.observe.clean import clean
 from foreshard.observe.pseudonym import pseudonym
+from foreshard.stores.files import access_log as parquet_access_log
+from foreshard.stores.files.access_log import FileAccessLog, read_access_log
+from foreshard.stores.files.raw_hours import ParquetHourStore
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def written(folder: Path, name: str, frame: pd.DataFrame) -> Path:
     return path
 
 
-def keys_of(source: ParquetAccessLog, hour: datetime) -> list[Any]:
+def keys_of(source: FileAccessLog, hour: datetime) -> list[Any]:
     return [key for batch in source.read_hour(hour) for key in batch["partitionable_key"]]
 
 
@@ -58,8 +58,8 @@ def test_every_format_gives_the_same_records(tmp_path: Path, name: str) -> None:
     assert cleaned.quarantined.empty
     expected = clean(log(), HOUR, HOUR + timedelta(hours=3), ["read"]).accepted
     pd.testing.assert_frame_equal(cleaned.accepted, expected)
-    assert keys_of(ParquetAccessLog([path]), HOUR + timedelta(hours=1)) == ["k4", "k5", "k6", "k7"]
-    assert keys_of(ParquetAccessLog([tmp_path]), HOUR - timedelta(hours=1)) == []
+    assert keys_of(FileAccessLog([path]), HOUR + timedelta(hours=1)) == ["k4", "k5", "k6", "k7"]
+    assert keys_of(FileAccessLog([tmp_path]), HOUR - timedelta(hours=1)) == []
 
 
 def test_a_folder_stands_for_its_log_files(tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_a_folder_stands_for_its_log_files(tmp_path: Path) -> None:
     written(tmp_path / "2014", "b.parquet", frame.iloc[6:])
     written(tmp_path, "a.csv", frame.iloc[:6])
     (tmp_path / "README.txt").write_text("no log")
-    assert keys_of(ParquetAccessLog([tmp_path]), HOUR + timedelta(hours=1)) == ["k6", "k7", "k4", "k5"]
+    assert keys_of(FileAccessLog([tmp_path]), HOUR + timedelta(hours=1)) == ["k6", "k7", "k4", "k5"]
 
 
 def test_a_record_without_a_readable_time_claims_the_hour_of_the_one_before(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(parquet_access_log, "BATCH_RECORDS", 3)
     frame = log().astype({"timestamp": str})
     frame.loc[[0, 5, 6, 8], "timestamp"] = ["?", "soon", None, "x"]
-    source = ParquetAccessLog([written(tmp_path, "a.csv", frame)])
+    source = FileAccessLog([written(tmp_path, "a.csv", frame)])
     assert keys_of(source, HOUR) == ["k0", "k1", "k2", "k3"]
     assert keys_of(source, HOUR + timedelta(hours=1)) == ["k4", "k5", "k6", "k7", "k8"]
     assert keys_of(source, HOUR + timedelta(hours=2)) == ["k9", "k10", "k11"]
@@ -129,15 +129,15 @@ def test_a_truncated_parquet_file_and_a_missing_one_are_clear_lines(tmp_path: Pa
     path = written(tmp_path, "a.parquet", log())
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CorruptLog):
-        list(ParquetAccessLog([path]).read_hour(HOUR))
+        list(FileAccessLog([path]).read_hour(HOUR))
     with pytest.raises(CorruptLog, match="no such file"):
-        list(ParquetAccessLog([tmp_path / "gone.parquet"]).read_hour(HOUR))
+        list(FileAccessLog([tmp_path / "gone.parquet"]).read_hour(HOUR))
 
 
 def test_a_log_without_a_single_readable_time_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "a.csv", log().assign(timestamp="noon"))
     with pytest.raises(CorruptLog, match="none of its first 12 times can be read"):
-        list(ParquetAccessLog([path]).read_hour(HOUR))
+        list(FileAccessLog([path]).read_hour(HOUR))
 
 
 def hidden(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -187,7 +187,7 @@ class TestRawHours:
         def broken(*_: object, **__: object) -> None:
             raise OSError("no space left")
 
-        monkeypatch.setattr("foreshard.adapters.parquet_hours.pq.write_table", broken)
+        monkeypatch.setattr("foreshard.stores.files.raw_hours.pq.write_table", broken)
         with pytest.raises(OSError, match="no space"):
             store.save(HOUR, *hidden(log(1, 2)))
         monkeypatch.undo()

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from confluent_kafka import Producer
 
-from foreshard.adapters import kafka_access_log
-from foreshard.adapters.kafka_access_log import KafkaAccessLog
 from foreshard.errors import Unreachable
 from foreshard.model import hour_floor
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.process import free_port
+from foreshard.stores.kafka import access_log as kafka_access_log
+from foreshard.stores.kafka.access_log import KafkaAccessLog
 
 LATENESS = timedelta(minutes=5)
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=5)

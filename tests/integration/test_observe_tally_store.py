@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from pymongo import MongoClient
 
-from foreshard.adapters import mongo_tally
-from foreshard.adapters.mongo_tally import MongoTallyStore
 from foreshard.model import HourCounts, HourTally
 from foreshard.observe.co_access import empty_co_access
 from foreshard.observe.tally import empty_key_load
+from foreshard.stores.control import tallies as mongo_tally
+from foreshard.stores.control.tallies import MongoTallyStore
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 ONE = timedelta(hours=1)

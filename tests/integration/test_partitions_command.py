@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.cli.group import cli
 from foreshard.model import PartitionState
+from foreshard.stores.control.registry import MongoPartitionRegistry
 
 GOOD = """
 [[location]]

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from foreshard.adapters.mongo_planning import MongoPlanningStore
 from foreshard.cli.plan import plan as plan_command
 from foreshard.errors import GateFailed, MissingStageResult, UnknownPartition, Unreachable
 from foreshard.model import (
@@ -32,6 +31,7 @@ from foreshard.stages.plan import gate_plan, plan_hour
 from foreshard.stages.score import score_partitions
 from foreshard.stages.shadow import start_shadows
 from foreshard.stages.snapshot import load_snapshot
+from foreshard.stores.control.planning import MongoPlanningStore
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
@@ -215,7 +215,7 @@ class TestPlan:
         assert not wiring.gates.load("plan", HOUR).passed
 
     def test_a_partition_that_does_not_answer_is_named(self, wiring, monkeypatch):
-        monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 300)
+        monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 300)
         uri = "mongodb://127.0.0.1:9/?directConnection=true"
         wiring.registry.register([Partition("gamma", "San Jose", 10.0, uri)], LOCATIONS)
         with pytest.raises(Unreachable, match="gamma"):

@@ -12,9 +12,9 @@ from foreshard.model import (
     Placement,
     PlacementChange,
     Plan,
+    PlannedShadow,
     Reason,
     RoutingTable,
-    ShadowCopy,
 )
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.settings import Settings
@@ -78,7 +78,7 @@ def test_a_shadow_whose_primary_has_moved_is_not_published(wiring):
 def test_removals_leave_the_table_and_retire_in_the_same_version_as_new_shadows(wiring):
     wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.LIVE))
     wiring.shadows.create(shadow("a", "alpha", "beta"))
-    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("b|gamma", "b", "beta", "gamma", WHY),)))
+    wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("b|gamma", "b", "beta", "gamma", WHY),)))
     summary = publish_hour(wiring, HOUR)
     table = wiring.routing.current()
     assert (summary.version, summary.shadows, summary.removals) == (2, ("a|beta",), ("b|gamma",))
@@ -88,14 +88,14 @@ def test_removals_leave_the_table_and_retire_in_the_same_version_as_new_shadows(
 
 def test_a_removal_of_an_unpublished_shadow_only_retires_it(wiring):
     wiring.shadows.create(shadow("a", "alpha", "beta", ShadowState.COPYING))
-    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("a|beta", "a", "alpha", "beta", WHY),)))
+    wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("a|beta", "a", "alpha", "beta", WHY),)))
     assert not publish_hour(wiring, HOUR).published
     assert state_of(wiring, "a|beta") is ShadowState.RETIRING
 
 
 def test_a_shadow_that_is_retiring_already_leaves_the_table(wiring):
     wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.RETIRING))
-    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("b|gamma", "b", "beta", "gamma", WHY),)))
+    wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("b|gamma", "b", "beta", "gamma", WHY),)))
     assert publish_hour(wiring, HOUR).removals == ("b|gamma",)
     assert wiring.routing.current().placements["b"].shadows == ()
     assert state_of(wiring, "b|gamma") is ShadowState.RETIRING
@@ -103,7 +103,7 @@ def test_a_shadow_that_is_retiring_already_leaves_the_table(wiring):
 
 
 def test_a_removal_that_has_happened_already_is_passed_over(wiring):
-    wiring.plans.save(Plan(HOUR, 1, removals=(ShadowCopy("a|beta", "a", "alpha", "beta", WHY),)))
+    wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("a|beta", "a", "alpha", "beta", WHY),)))
     assert not publish_hour(wiring, HOUR).published
 
 

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from foreshard.adapters.mongo_load import MongoLoadStore
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
 from foreshard.errors import (
     ConfigurationError,
     DuplicatePartition,
@@ -17,6 +15,8 @@ from foreshard.errors import (
     UnusableCapacity,
 )
 from foreshard.model import Location, Partition, PartitionLoad, PartitionState
+from foreshard.stores.control.partition_loads import MongoLoadStore
+from foreshard.stores.control.registry import MongoPartitionRegistry
 
 SF, SJ = Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890)
 ALPHA = Partition("alpha", "San Francisco", 10.0, "mongodb://127.0.0.1:1")

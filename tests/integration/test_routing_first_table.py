@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from pymongo.errors import PyMongoError
 
-from foreshard.adapters import mongo_first_table, mongo_routing_image
-from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.adapters.mongo_routing_documents import row_document
-from foreshard.adapters.mongo_routing_image import table_of
 from foreshard.errors import CorruptRoutingFile, NoRoutingTable, TableLoadSuperseded, TableStillLoading
 from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.stores.control import first_table as mongo_first_table
+from foreshard.stores.control import routing_images as mongo_routing_image
+from foreshard.stores.control.routing_documents import row_document
+from foreshard.stores.control.routing_images import table_of
+from foreshard.stores.control.routing_table import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 RULE = DefaultRule(("alpha", "beta"), (1.0, 3.0))

@@ -10,13 +10,13 @@ from click.testing import CliRunner, Result
 from pymongo import MongoClient
 from tests.integration.shadow_stage import lay_out, make_wiring, settings_environment
 
-from foreshard.adapters.version_documents import identity_of
 from foreshard.cli.group import cli
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import UnknownPartition, UnknownShadow
 from foreshard.ports.replication import ReplicationRecord
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
+from foreshard.stores.version_documents import identity_of
 from foreshard.wiring import Wiring
 
 Command = Callable[..., Result]

@@ -16,8 +16,6 @@ import pytest
 from pymongo import MongoClient
 from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring, settings_environment, wait_until
 
-from foreshard.adapters.kafka_replication import KafkaReplicationLog
-from foreshard.adapters.version_documents import identity_of
 from foreshard.consistency.versions import version_of_write
 from foreshard.model import PlacementChange
 from foreshard.ports.replication import ReplicationRecord, ShadowState
@@ -35,6 +33,8 @@ from foreshard.stages.shadow import (
     run_shadow,
     shadow_differences,
 )
+from foreshard.stores.kafka.replication import KafkaReplicationLog
+from foreshard.stores.version_documents import identity_of
 from foreshard.wiring import Wiring
 
 

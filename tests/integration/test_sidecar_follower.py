@@ -9,11 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo import MongoClient
 
-from foreshard.adapters.mongo_control_feed import ControlFeed
-from foreshard.adapters.mongo_load import MongoLoadStore
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
-from foreshard.adapters.routing_file import RoutingFile, name_of
 from foreshard.model import (
     DefaultRule,
     Location,
@@ -31,6 +26,11 @@ from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import RouteService
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.process import free_port
+from foreshard.stores.control.control_feed import ControlFeed
+from foreshard.stores.control.partition_loads import MongoLoadStore
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.files.routing_file import RoutingFile, name_of
 
 RULE = DefaultRule(("alpha", "beta"), (1.0, 1.0))
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -16,11 +16,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
 from foreshard.cli.group import cli
 from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
 from foreshard.stack.process import free_port
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
 
 RULE = DefaultRule(("alpha", "beta"), (1.0, 1.0))
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"
@@ -185,6 +185,6 @@ def test_table_shows_versions_differences_and_what_going_back_takes(environment,
 
 def test_an_empty_database_is_one_clear_line(environment, monkeypatch):
     assert "initialise one first" in str(run(environment, "table", "show").exception)
-    monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 200)
+    monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 200)
     down = run(environment | {"FORESHARD_CONTROL_URI": NOWHERE}, "table", "show")
     assert "control database at 127.0.0.1:1 does not answer" in str(down.exception)

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from foreshard.adapters.mongo_verify import MongoVerifier
-from foreshard.adapters.seen_ids import SeenIds
 from foreshard.errors import Unreachable, VerificationFailed
 from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.ports.replication import Shadow, ShadowState
-from foreshard.ports.verification import Expectation
+from foreshard.ports.verification import ExpectedPlacement
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stages.publish import verify_hour
+from foreshard.stores.partition.seen_ids import SeenIds
+from foreshard.stores.partition.verifier import MongoVerifier
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
@@ -133,7 +133,7 @@ def test_a_key_that_is_switched_while_documents_are_read_is_no_fault(wiring, dat
     found = wiring.verifier.verify(
         wiring.registry.partitions(),
         wiring.settings.sharded_collections,
-        lambda: Expectation(next(answers, moved)),
+        lambda: ExpectedPlacement(next(answers, moved)),
     )
     assert found.sound
 
@@ -178,14 +178,14 @@ def test_collections_and_partitions_without_documents_are_in_order(wiring, data)
 
 
 def test_a_partition_that_does_not_answer_is_named(wiring, monkeypatch):
-    monkeypatch.setattr("foreshard.adapters.mongo.SERVER_SELECTION_MS", 300)
+    monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 300)
     wiring.registry.register([Partition("gamma", "here", 1.0, "mongodb://127.0.0.1:9/?directConnection=true")], [])
     with pytest.raises(Unreachable, match="partition gamma"):
         verify_hour(wiring, HOUR)
 
 
 def test_ids_seen_more_than_once_are_found_beyond_what_memory_holds(monkeypatch):
-    monkeypatch.setattr("foreshard.adapters.seen_ids.BUFFERED", 10)
+    monkeypatch.setattr("foreshard.stores.partition.seen_ids.BUFFERED", 10)
     with SeenIds() as seen:
         for n in [*range(1000), 5, 700]:
             seen.add(b"%d" % n)

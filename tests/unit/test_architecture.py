@@ -1,6 +1,6 @@
 """Imports run one way, from the edge to the core, and files stay small. Read from the source, so that lazy imports count too.
 
-dags, plugins → cli, sidecar, demo, stack → stages → wiring → adapters → ports → model, errors
+dags, plugins → cli, sidecar, demo, stack → stages → wiring → stores → ports → model, errors
                                             stages → state machines → ports; stages → pure rooms → model, errors
 """
 
@@ -19,9 +19,9 @@ PROJECT = Path(__file__).parents[2]
 LIBRARY = PROJECT / "include" / "foreshard"
 
 FOUNDATION = {"model", "errors"}
-SHARED_PURE = {"load", "geography", "placement"}
-PURE = {"observe", "quality", "forecast", "score", "plan", "consistency", "routing", "replay", "watch"}
-STATE_MACHINES = {"migrate", "shadow"}
+SHARED_PURE = {"measure"}
+PURE = {"observe", "quality", "forecast", "plan", "consistency", "routing", "lab", "watch"}
+STATE_MACHINES = {"move", "shadow"}
 EDGES = {"cli", "sidecar", "demo", "client", "stack"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -31,17 +31,17 @@ ALLOWED: dict[str, set[str]] = {
     "settings": FOUNDATION,
     "ports": FOUNDATION | {"consistency"},
     **{room: FOUNDATION | SHARED_PURE | {"settings"} for room in PURE},
-    "replay": FOUNDATION | SHARED_PURE | {"settings", "observe", "forecast", "plan", "routing"},
+    "lab": FOUNDATION | SHARED_PURE | {"settings", "observe", "forecast", "plan", "routing"},
     **{room: FOUNDATION | SHARED_PURE | {"settings", "ports", "consistency"} for room in STATE_MACHINES},
-    "adapters": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports"},
-    "wiring": FOUNDATION | {"settings", "ports", "adapters"},
+    "stores": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports"},
+    "wiring": FOUNDATION | {"settings", "ports", "stores"},
     "stages": FOUNDATION | SHARED_PURE | PURE | STATE_MACHINES | {"settings", "ports", "wiring"},
-    "client": FOUNDATION | SHARED_PURE | {"settings", "ports", "adapters", "routing", "observe", "wiring"},
-    "sidecar": FOUNDATION | SHARED_PURE | {"settings", "ports", "adapters", "routing", "wiring"},
+    "client": FOUNDATION | SHARED_PURE | {"settings", "ports", "stores", "routing", "observe", "wiring"},
+    "sidecar": FOUNDATION | SHARED_PURE | {"settings", "ports", "stores", "routing", "wiring"},
     "stack": FOUNDATION | {"settings"},
-    "demo": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports", "wiring", "stages", "client", "stack", "adapters"},
+    "demo": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports", "wiring", "stages", "client", "stack", "stores"},
     "cli": FOUNDATION | SHARED_PURE | PURE | STATE_MACHINES
-    | {"settings", "ports", "wiring", "adapters", "stages", "sidecar", "client", "stack", "demo"},
+    | {"settings", "ports", "wiring", "stores", "stages", "sidecar", "client", "stack", "demo"},
 }  # fmt: skip
 """Room → the rooms it may import (besides itself)."""
 

@@ -16,10 +16,10 @@ import yaml
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from foreshard.adapters.prometheus_exporter import family
 from foreshard.sidecar.figures import ROUTE
 from foreshard.sidecar.metrics import SidecarMetrics
 from foreshard.sidecar.service import RouteService
+from foreshard.stores.prometheus_exporter import family
 from foreshard.watch.figures import figures
 from foreshard.watch.state import (
     AccuracyStatus,

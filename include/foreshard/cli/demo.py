@@ -108,7 +108,7 @@ def _options(chosen: dict[str, Any]) -> DemoOptions:
 
 def _fresh_stack(folder: Path, options: DemoOptions, ports: Callable[[int], Any]) -> EmbeddedStack:
     """A stack in an empty folder; an earlier one there is stopped and its data dropped."""
-    from foreshard.demo.layout import PARTITION_LOCATIONS
+    from foreshard.demo.demo_layout import PARTITION_LOCATIONS
     from foreshard.demo.run import make_stack
     from foreshard.stack.embedded import load_stack, project_root
 

@@ -16,9 +16,9 @@ def exporter(host: str | None, port: int | None) -> None:
     import signal
     import threading
 
-    from foreshard.adapters.mongo_watch import ControlReader
-    from foreshard.adapters.prometheus_exporter import start_exporter
     from foreshard.settings import Settings
+    from foreshard.stores.control.monitoring import ControlReader
+    from foreshard.stores.prometheus_exporter import start_exporter
     from foreshard.wiring import Wiring
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

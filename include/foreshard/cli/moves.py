@@ -14,7 +14,7 @@ from foreshard.cli.progress import bars
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from foreshard.migrate.ends import MoveSummary
+    from foreshard.move.context import MoveSummary
     from foreshard.ports.migration import MoveRecord
     from foreshard.wiring import Wiring
 
@@ -29,7 +29,7 @@ def moves() -> None:
 @click.option("--all", "every", is_flag=True, help="Also those that have ended.")
 def list_moves(hour: datetime | None, every: bool) -> None:
     """List moves, oldest first."""
-    from foreshard.migrate.states import ENDED
+    from foreshard.move.states import ENDED
     from foreshard.ports.migration import MoveState
 
     with _wiring() as wiring:

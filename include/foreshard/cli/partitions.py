@@ -92,7 +92,7 @@ def measure(origin: str) -> None:
     """
     from datetime import UTC, datetime
 
-    from foreshard.adapters.round_trips import measure_round_trips
+    from foreshard.stores.partition.round_trips import measure_round_trips
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:

@@ -12,7 +12,7 @@ import click
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
-    from foreshard.replay.side_by_side import Progress
+    from foreshard.lab.side_by_side import Progress
     from foreshard.stages.replay import Replayed
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -105,7 +105,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _print(replayed: Replayed) -> None:
-    from foreshard.replay.page import HEADINGS, figure
+    from foreshard.lab.page import HEADINGS, figure
 
     for note in replayed.notes:
         click.echo(f"note: {note}")

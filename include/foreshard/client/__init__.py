@@ -1,18 +1,18 @@
 """The app's side: routed collections with pymongo's own verbs, synchronous and asynchronous, that carry writes over fences."""
 
-from foreshard.client.records import Request
+from foreshard.client.records import RequestScope
 from foreshard.client.routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client.router_settings import build_router
-from foreshard.client.routes import Operation, Route, Router, Wish
+from foreshard.client.routes import Operation, ReadPreference, Route, Router
 
 __all__ = [
     "AsyncRoutedClient",
     "ClientOptions",
     "Operation",
-    "Request",
+    "RequestScope",
     "Route",
     "RoutedClient",
     "Router",
-    "Wish",
+    "ReadPreference",
     "build_router",
 ]

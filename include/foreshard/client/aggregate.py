@@ -11,9 +11,9 @@ from bson.raw_bson import RawBSONDocument
 from foreshard.client.aggregation import BOUND_TO_ONE_SERVER, Split, Stage, keys_of_pipeline, name_of, obstacle, split
 from foreshard.client.driving import settled
 from foreshard.client.merging import Merged, Stream
-from foreshard.client.reads import Part, Reader, ReadPlan
+from foreshard.client.reads import PartitionRead, Reader, ReadPlan
 from foreshard.client.results import Opened
-from foreshard.client.routes import Wish
+from foreshard.client.routes import ReadPreference
 from foreshard.errors import UnroutableOperation
 
 LARGEST_MERGE_BYTES = 15_000_000
@@ -23,7 +23,7 @@ LARGEST_MERGE_BYTES = 15_000_000
 class Aggregate:
     """One aggregation of an app."""
 
-    def __init__(self, reader: Reader, pipeline: Sequence[Stage], wish: Wish, options: Mapping[str, Any]) -> None:
+    def __init__(self, reader: Reader, pipeline: Sequence[Stage], wish: ReadPreference, options: Mapping[str, Any]) -> None:
         self._reader, self._pipeline, self._wish, self._options = reader, list(pipeline), wish, dict(options)
 
     async def run(self) -> Opened:
@@ -54,7 +54,7 @@ class Aggregate:
             return Opened(self._reader, plan, together, cursors)
         return await self._merged(plan, halves, Merged([Stream(cursor) for cursor in cursors], (), 0, 0))
 
-    async def _open(self, part: Part, pipeline: Sequence[Stage], *, raw: bool = False) -> Any:
+    async def _open(self, part: PartitionRead, pipeline: Sequence[Stage], *, raw: bool = False) -> Any:
         collection = self._reader.collection(part)
         if raw:
             collection = collection.with_options(
@@ -62,7 +62,7 @@ class Aggregate:
             )
         return await settled(collection.aggregate(list(pipeline), **self._options))
 
-    def _narrowed(self, part: Part, pipeline: Sequence[Stage]) -> list[Stage]:
+    def _narrowed(self, part: PartitionRead, pipeline: Sequence[Stage]) -> list[Stage]:
         """The pipeline for the part's keys; their condition joins a leading ``$match``, which may have to stay first
         (``$text``)."""
         if part.keys is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from foreshard.client.driving import Mode
-from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, Route, Router, Wish
+from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, ReadPreference, Route, Router
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class AsyncRouter:
     router: Router
     mode: Mode
 
-    async def route(self, key: str, operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False) -> Route:
+    async def route(self, key: str, operation: Operation, wish: ReadPreference = ANYWHERE, *, fresh: bool = False) -> Route:
         """Where ``key`` lives."""
         found = None if fresh else self.router.known(key, operation, wish)
         if found is not None:
@@ -25,7 +25,7 @@ class AsyncRouter:
         return await self.mode.blocking(partial(self.router.route, key, operation, wish, fresh=fresh))
 
     async def routes(
-        self, keys: Sequence[str], operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False
+        self, keys: Sequence[str], operation: Operation, wish: ReadPreference = ANYWHERE, *, fresh: bool = False
     ) -> dict[str, Route]:
         """Where many keys live."""
         if len(keys) == 1:

@@ -25,7 +25,7 @@ from foreshard.client.fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, on
 from foreshard.client.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
-Request = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne | DeleteMany
+WriteRequest = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne | DeleteMany
 
 LONGEST_RUN = 1_000
 HOST_UNREACHABLE = 6
@@ -34,7 +34,7 @@ LARGEST_MESSAGE = 24_000_000
 COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
 
 
-class Kind(StrEnum):
+class BulkKind(StrEnum):
     """What the server does a run of at once."""
 
     INSERT = "insert"
@@ -44,13 +44,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BulkItem:
     """One request, already limited to ``key``; ``index`` is its place in the app's list."""
 
     index: int
     key: str
-    kind: Kind
-    request: Request
+    kind: BulkKind
+    request: WriteRequest
 
 
 @dataclass
@@ -62,14 +62,14 @@ class Tally:
     errors: list[dict[str, Any]] = field(default_factory=list)
     concerns: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, raw: Mapping[str, Any], run: Sequence[Item]) -> None:
+    def add(self, raw: Mapping[str, Any], run: Sequence[BulkItem]) -> None:
         """Add what one run did."""
         for name in COUNTS:
             self.counts[name] += raw.get(name, 0)
         self.upserted += [{**entry, "index": run[entry["index"]].index} for entry in raw.get("upserted", ())]
         self.concerns += raw.get("writeConcernErrors", ())
 
-    def refuse(self, item: Item, error: Mapping[str, Any]) -> None:
+    def refuse(self, item: BulkItem, error: Mapping[str, Any]) -> None:
         """Note a request that was not applied."""
         self.errors.append({**error, "index": item.index})
 
@@ -98,9 +98,9 @@ class BulkWrite:
         self._unreachable: Unreachable | None = None
         self._silent: set[str] = set()
 
-    async def run(self, items: Sequence[Item]) -> dict[str, Any]:
+    async def run(self, items: Sequence[BulkItem]) -> dict[str, Any]:
         """Write all items; raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
-        deleting = any(item.kind is Kind.DELETE for item in items)
+        deleting = any(item.kind is BulkKind.DELETE for item in items)
         self._routes = await self._ask([item.key for item in items], fresh=deleting)
         pending = list(items)
         wait = Wait(self._writer, items[0].key) if items else None
@@ -122,18 +122,18 @@ class BulkWrite:
     async def _ask(self, keys: Sequence[str], *, fresh: bool) -> dict[str, Route]:
         return await self._writer.router.routes(tuple(dict.fromkeys(keys)), Operation.WRITE, fresh=fresh)
 
-    async def _round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
+    async def _round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
         """Send what can be sent; return what is left to do and, among it, what a fence or a silent partition holds up."""
         self._silent.clear()
         return await self._ordered_round(pending) if self._ordered else await self._unordered_round(pending)
 
-    async def _ordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
-        if pending[0].kind is Kind.UPDATE_MANY:
+    async def _ordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
+        if pending[0].kind is BulkKind.UPDATE_MANY:
             smaller = await self._per_document(pending[0])
             return ([*smaller, *pending[1:]], []) if smaller is not None else (pending, pending[:1])
         first = pending[0]
         partition = self._routes[first.key].partition
-        run: list[Item] = []
+        run: list[BulkItem] = []
         for item in islice(pending, LONGEST_RUN):
             if item.kind is not first.kind or self._routes[item.key].partition != partition:
                 break
@@ -147,11 +147,11 @@ class BulkWrite:
         self._tally.refuse(run[at], error)
         return [], []
 
-    async def _unordered_round(self, pending: list[Item]) -> tuple[list[Item], list[Item]]:
-        ready: list[Item] = []
-        waiting: list[Item] = []
+    async def _unordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
+        ready: list[BulkItem] = []
+        waiting: list[BulkItem] = []
         for item in pending:
-            smaller = await self._per_document(item) if item.kind is Kind.UPDATE_MANY else [item]
+            smaller = await self._per_document(item) if item.kind is BulkKind.UPDATE_MANY else [item]
             ready += smaller or []
             waiting += [item] if smaller is None else []
         runs = list(self._runs(ready))
@@ -163,14 +163,14 @@ class BulkWrite:
                     self._tally.refuse(run[at], error)
         return waiting, waiting
 
-    def _runs(self, items: list[Item]) -> Iterator[list[Item]]:
+    def _runs(self, items: list[BulkItem]) -> Iterator[list[BulkItem]]:
         """Requests by partition and kind, at most ``LONGEST_RUN`` at once, so that a lost answer leaves few in doubt."""
         ranked = sorted(items, key=lambda item: (self._routes[item.key].partition, item.kind))
         for _, group in groupby(ranked, key=lambda item: (self._routes[item.key].partition, item.kind)):
             while run := list(islice(group, LONGEST_RUN)):
                 yield run
 
-    async def _send(self, run: list[Item], later: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
+    async def _send(self, run: list[BulkItem], later: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:
         """Send one run; return (place in the run, the server's error) of each request that was not applied."""
         route = self._routes[run[0].key]
         if route.partition in self._silent:
@@ -188,7 +188,7 @@ class BulkWrite:
         return []
 
     def _not_answered(
-        self, error: PyMongoError, run: list[Item], later: Sequence[Item], route: Route
+        self, error: PyMongoError, run: list[BulkItem], later: Sequence[BulkItem], route: Route
     ) -> list[tuple[int, dict[str, Any]]]:
         said = self._writer.lost(error, self._operation, run[0].key, route)
         if isinstance(said, Unreachable) and fits_one_message(run, self._writer.collection(route).codec_options):
@@ -211,7 +211,7 @@ class BulkWrite:
         self._silent.add(route.partition)
         self._writer.router.avoid(route.partition)
 
-    async def _retry(self, item: Item, error: Mapping[str, Any]) -> bool:
+    async def _retry(self, item: BulkItem, error: Mapping[str, Any]) -> bool:
         """Whether a request may be sent again later: a fence refused it, or its partition was not found."""
         if error.get("code") == HOST_UNREACHABLE:
             return True
@@ -219,7 +219,7 @@ class BulkWrite:
             error, self._routes[item.key], item.key
         )
 
-    async def _move_on(self, waiting: Sequence[Item], wait: Wait) -> bool:
+    async def _move_on(self, waiting: Sequence[BulkItem], wait: Wait) -> bool:
         """Ask where the keys live that were held up, and wait where they still live there; False after the deadline."""
         if self._silent and wait.overdue():
             return False
@@ -236,7 +236,7 @@ class BulkWrite:
             return False
         return True
 
-    def _give_up(self, waiting: Sequence[Item], wait: Wait) -> None:
+    def _give_up(self, waiting: Sequence[BulkItem], wait: Wait) -> None:
         for item in waiting:
             route = self._routes[item.key]
             if route.partition in self._silent:
@@ -246,7 +246,7 @@ class BulkWrite:
             said = KeyInTransit(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
             self._tally.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(said)})
 
-    async def _per_document(self, item: Item) -> list[Item] | None:
+    async def _per_document(self, item: BulkItem) -> list[BulkItem] | None:
         """One request per document that matches now; an upsert that matches none stays one request. None: the partition did
         not answer."""
         every: Any = item.request
@@ -262,14 +262,18 @@ class BulkWrite:
             return None
         options = {"array_filters": every._array_filters}
         if not ids and every._upsert:
-            return [Item(item.index, item.key, Kind.UPDATE, UpdateOne(every._filter, every._doc, upsert=True, **options))]
+            return [
+                BulkItem(item.index, item.key, BulkKind.UPDATE, UpdateOne(every._filter, every._doc, upsert=True, **options))
+            ]
         return [
-            Item(item.index, item.key, Kind.UPDATE, UpdateOne({"$and": [{"_id": id_}, every._filter]}, every._doc, **options))
+            BulkItem(
+                item.index, item.key, BulkKind.UPDATE, UpdateOne({"$and": [{"_id": id_}, every._filter]}, every._doc, **options)
+            )
             for id_ in ids
         ]
 
 
-def fits_one_message(run: Sequence[Item], codec: CodecOptions[Any]) -> bool:
+def fits_one_message(run: Sequence[BulkItem], codec: CodecOptions[Any]) -> bool:
     """Whether pymongo sends a run in one message. It sends a larger one in several, and then a server that is not found does
     not mean that nothing was sent."""
     size = 0
@@ -287,5 +291,5 @@ def written(request: Any) -> tuple[Any, ...]:
     return (request._filter, getattr(request, "_doc", None))
 
 
-def _not_sent(run: Sequence[Item]) -> list[tuple[int, dict[str, Any]]]:
+def _not_sent(run: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:
     return [(at, {"code": HOST_UNREACHABLE}) for at in range(len(run))]

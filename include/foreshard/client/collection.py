@@ -15,20 +15,19 @@ from pymongo import InsertOne, UpdateMany
 from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client.bulk import BulkWrite, Item, Kind, Request
+from foreshard.client.bulk import BulkItem, BulkKind, BulkWrite, WriteRequest
 from foreshard.client.fences import FencedWriter
 from foreshard.client.merging import Document
-from foreshard.client.read_collection import AsyncRoutedReads, Call, Filter, Result
+from foreshard.client.read_collection import AsyncRoutedReads, Call, Filter, _Result
 from foreshard.client.reads import Reader
-from foreshard.client.records import Recorder
-from foreshard.client.records import Request as AppRequest
+from foreshard.client.records import Recorder, RequestScope
 from foreshard.client.requests import KeyRule
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
-    Attempt = Callable[[Collection[Document]], Result]
+    Attempt = Callable[[Collection[Document]], _Result]
 
 Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -165,7 +164,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         return DeleteResult({"n": deleted}, True)
 
     async def bulk_write(
-        self, requests: Sequence[Request], ordered: bool = True, *, request: Call = None, **options: Any
+        self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
         """Run pymongo's write requests; see :class:`foreshard.client.bulk.BulkWrite` for what a fence does to them."""
         if not requests:
@@ -185,23 +184,23 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         operation: str,
         verb: str,
         key: str,
-        attempt: Attempt[Result],
+        attempt: Attempt[_Result],
         request: Call,
-        missed: Callable[[Result], bool] = lambda _result: False,
-    ) -> Result:
+        missed: Callable[[_Result], bool] = lambda _result: False,
+    ) -> _Result:
         said, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, missed=missed)
         self.recorder.record(said, (key,), verb, started)
         return result
 
-    async def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
+    async def _delete(self, operation: str, key: str, attempt: Attempt[_Result], request: Call) -> _Result:
         said, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, passes_fence=True)
         self.recorder.record(said, (key,), DELETE, started)
         return result
 
     async def _bulk(
-        self, operation: str, requests: Sequence[Request], ordered: bool, request: Call, options: Mapping[str, Any]
+        self, operation: str, requests: Sequence[WriteRequest], ordered: bool, request: Call, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         self._check_options(operation, options)
         items = self._rule.items(operation, requests)
@@ -210,8 +209,8 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._record_items(said, items, started)
         return done
 
-    def _record_items(self, said: AppRequest, items: Sequence[Item], started: float) -> None:
-        verbs = {Kind.INSERT: INSERT, Kind.DELETE: DELETE}
+    def _record_items(self, said: RequestScope, items: Sequence[BulkItem], started: float) -> None:
+        verbs = {BulkKind.INSERT: INSERT, BulkKind.DELETE: DELETE}
         by_verb: dict[str, list[str]] = {}
         for item in items:
             by_verb.setdefault(verbs.get(item.kind, UPDATE), []).append(item.key)

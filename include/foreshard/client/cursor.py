@@ -10,9 +10,9 @@ from bson.codec_options import CodecOptions
 from pymongo.errors import InvalidOperation
 
 from foreshard.client.merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
-from foreshard.client.reads import Part, Reader, ReadPlan
+from foreshard.client.reads import PartitionRead, Reader, ReadPlan
 from foreshard.client.results import AsyncResults, LazyResults, Opened, SyncResults
-from foreshard.client.routes import Wish
+from foreshard.client.routes import ReadPreference
 
 Observer = Callable[[ReadPlan], None]
 SortKeys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
@@ -36,7 +36,7 @@ class FindResults(LazyResults):
     A read that runs longer than the grace period of a move may miss documents of the moved key: close it or read in pages.
     """
 
-    def __init__(self, reader: Reader, find: Find, wish: Wish, observe: Observer) -> None:
+    def __init__(self, reader: Reader, find: Find, wish: ReadPreference, observe: Observer) -> None:
         super().__init__(self._open_all)
         self._reader, self._find, self._wish, self._observe = reader, find, wish, observe
 
@@ -94,7 +94,7 @@ class FindResults(LazyResults):
         together = streams[0] if one else Merged(streams, find.sort, find.skip, find.limit)
         return Opened(self._reader, plan, together, cursors)
 
-    def _open_one(self, part: Part, one: bool) -> Any:
+    def _open_one(self, part: PartitionRead, one: bool) -> Any:
         find, collection = self._find, self._reader.collection(part)
         options = dict(find.options)
         if one:

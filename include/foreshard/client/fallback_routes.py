@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from foreshard.client.routes import Operation, PartitionAddress, Route, RouteSource, Wish
+from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route, RouteSource
 from foreshard.errors import Unreachable
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class FallbackRoutes:
@@ -22,11 +22,11 @@ class FallbackRoutes:
         self._again_at = float("-inf")
         self._missing: Unreachable | None = None
 
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         """Where ``key`` lives."""
         return self._ask(lambda source: source.route(key, operation, wish))
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         """Where many keys live."""
         return self._ask(lambda source: source.routes(keys, operation, wish))
 
@@ -43,7 +43,7 @@ class FallbackRoutes:
         self._first.close()
         self._then.close()
 
-    def _ask(self, question: Callable[[RouteSource], Result]) -> Result:
+    def _ask(self, question: Callable[[RouteSource], _Result]) -> _Result:
         if self._clock() >= self._again_at:
             try:
                 return question(self._first)

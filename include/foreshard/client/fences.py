@@ -25,24 +25,24 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteConcernError
 
-from foreshard.adapters.fence_validator import read_options
 from foreshard.client.async_router import AsyncRouter
 from foreshard.client.driving import settled
 from foreshard.client.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
+from foreshard.stores.partition.fence_validator import read_options
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
-    from foreshard.client.connections import Connections
+    from foreshard.client.partition_clients import PartitionClients
 
 REFUSED_BY_VALIDATOR = 121
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.1
 _INTERRUPTED = frozenset({11600, 11602, 10107, 13435, 189, 91, 64, 50})
 """A shutdown, step-down, or time limit met the write on the server: it may have been applied."""
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def fenced(error: Mapping[str, Any], key_field: str) -> bool | None:
@@ -72,7 +72,7 @@ class FencedWriter:
     """Carries writes of one sharded collection to where their keys live; ``deadline`` in seconds."""
 
     router: AsyncRouter
-    connections: Connections
+    connections: PartitionClients
     sharded: ShardedCollection
     deadline: float
 
@@ -80,11 +80,11 @@ class FencedWriter:
         self,
         operation: str,
         key: str,
-        attempt: Callable[[Collection[dict[str, Any]]], Result],
+        attempt: Callable[[Collection[dict[str, Any]]], _Result],
         *,
-        missed: Callable[[Result], bool] = lambda _result: False,
+        missed: Callable[[_Result], bool] = lambda _result: False,
         passes_fence: bool = False,
-    ) -> Result:
+    ) -> _Result:
         """Run ``attempt`` on the primary's collection until it is done; it must change at most one document.
 
         ``missed`` says whether a result may only mean that the key lives elsewhere by now (nothing matched): then the route is

@@ -1,9 +1,9 @@
 """Routing in process: the sidecar's decision, from the sidecar's own files, without asking it.
 
-The table is the mapped file that the sidecar keeps (:mod:`foreshard.adapters.routing_file`); the partitions' loads and the
-shadows' freshness stand beside it (:mod:`foreshard.adapters.live_routing`). With the sidecar gone, both grow old: loads count
-as unknown, shadows as too stale, and every route leads to the primary copy by the last table. That table may be stale, which is
-safe for writes because of the fence.
+The table is the mapped file that the sidecar keeps (:mod:`foreshard.stores.files.routing_file`). The partitions' loads and the
+shadows' freshness are in a file beside it (:mod:`foreshard.stores.files.live_routing`). Without the sidecar, both grow old:
+loads count as unknown, shadows as too stale, and every route leads to the primary copy by the last table. That table may be
+stale, which is safe for writes because of the fence.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
-from foreshard.adapters.routing_file import (
+from foreshard.client.local_rules import LONGEST_KEY, LocalRules, check_key
+from foreshard.client.local_view import CountedRoute, View
+from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.errors import CorruptRoutingFile, UnknownPartition, Unreachable
+from foreshard.model import PartitionLoad, Placement, RequestKind
+from foreshard.routing.decide import decide
+from foreshard.routing.decision import RouteDecision, RouteRequest
+from foreshard.routing.load_book import LoadBook
+from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements
+from foreshard.routing.table import locate
+from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
+from foreshard.stores.files.routing_file import (
     FILES,
     RoutingFile,
     SavedRouting,
@@ -27,17 +37,7 @@ from foreshard.adapters.routing_file import (
     routing_of,
     stamp,
 )
-from foreshard.adapters.routing_overlay import read_overlay
-from foreshard.client.local_rules import LONGEST_KEY, LocalRules, check_key
-from foreshard.client.local_view import Target, View
-from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
-from foreshard.errors import CorruptRoutingFile, UnknownPartition, Unreachable
-from foreshard.model import PartitionLoad, Placement, RequestKind
-from foreshard.routing.decide import decide
-from foreshard.routing.decision import Decision, RouteRequest
-from foreshard.routing.load_book import LoadBook
-from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements
-from foreshard.routing.table import locate
+from foreshard.stores.files.routing_overlay import read_overlay
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at the files."""
@@ -74,7 +74,7 @@ class LocalRoutes:
         self._look_at = self._renew_at = float("-inf")
         self._looking, self._booking = threading.Lock(), threading.Lock()
 
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         """Where ``key`` lives; raise :class:`Unreachable` (no table), :class:`RouteRefused` or :class:`UnknownPartition`."""
         if not key or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
             check_key(key)
@@ -99,7 +99,7 @@ class LocalRoutes:
         name = placement.primary
         return Route(key, name, target.location, "primary", placement.epoch, view.version, target.reason, target.uri)
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         """Where many keys live."""
         return {key: self.route(key, operation, wish) for key in keys}
 
@@ -229,15 +229,15 @@ class LocalRoutes:
             for name, cost in view.sent(self._rules.read_cost, self._rules.write_cost):
                 self._book.sent(name, cost, now)
 
-    def _target(self, view: View, kind: RequestKind, placement: Placement) -> Target:
+    def _target(self, view: View, kind: RequestKind, placement: Placement) -> CountedRoute:
         with self._booking:
             made = decide(RouteRequest(placement.key, kind), placement, view.around, self._book, self._clock(), self._random)
         location, uri = self._address(view, made)
-        target = Target(location, uri, made.sentence)
+        target = CountedRoute(location, uri, made.sentence)
         (view.reads if kind is RequestKind.READ else view.writes)[made.partition] = target
         return target
 
-    def _nearest(self, view: View, key: str, value: int, wish: Wish) -> Route:
+    def _nearest(self, view: View, key: str, value: int, wish: ReadPreference) -> Route:
         """A read of a key with shadows: by the choice that is prepared for its copies, or else decided."""
         now, copies = self._clock(), value & COPIES
         try:
@@ -251,7 +251,7 @@ class LocalRoutes:
         where = (taken.partition, taken.location, taken.role)
         return Route(key, *where, value >> EPOCH_SHIFT, view.version, taken.reason, taken.address)
 
-    def _decided(self, view: View, placement: Placement, wish: Wish) -> Route:
+    def _decided(self, view: View, placement: Placement, wish: ReadPreference) -> Route:
         request = RouteRequest(placement.key, RequestKind.READ, wish.location, wish.max_staleness)
         now = self._clock()
         with self._booking:
@@ -265,7 +265,7 @@ class LocalRoutes:
         return Route(placement.key, made.partition, location, made.role, made.epoch, view.version, made.sentence, uri)
 
     @staticmethod
-    def _address(view: View, made: Decision) -> tuple[str, str]:
+    def _address(view: View, made: RouteDecision) -> tuple[str, str]:
         address = view.addresses.get(made.partition)
         if address is None:
             raise UnknownPartition(made.partition, tuple(view.addresses))

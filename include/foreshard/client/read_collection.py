@@ -10,16 +10,16 @@ from foreshard.client.bson_order import rank_of
 from foreshard.client.cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
 from foreshard.client.driving import settled
 from foreshard.client.merging import Document, part_limit
-from foreshard.client.reads import Part, Reader, ReadPlan
-from foreshard.client.records import Recorder, Request
+from foreshard.client.reads import PartitionRead, Reader, ReadPlan
+from foreshard.client.records import Recorder, RequestScope
 from foreshard.client.results import AsyncResults, LazyResults
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
 Filter = Mapping[str, Any]
 Projection = Mapping[str, Any] | Sequence[str] | None
-Call = str | Request | None
-Result = TypeVar("Result")
+Call = str | RequestScope | None
+_Result = TypeVar("_Result")
 Cursor = TypeVar("Cursor", bound=FindResults)
 Results = TypeVar("Results", bound=LazyResults)
 
@@ -93,7 +93,7 @@ class AsyncRoutedReads:
             options["limit"] = part_limit(skip, limit)
 
         async def count(plan: ReadPlan) -> int:
-            async def one(part: Part) -> int:
+            async def one(part: PartitionRead) -> int:
                 narrow = self.reader.filter_for(part, filter)
                 return await settled(self.reader.collection(part).count_documents(narrow, **options))
 
@@ -112,7 +112,7 @@ class AsyncRoutedReads:
         self._check_options("distinct", options)
 
         async def values(plan: ReadPlan) -> list[Any]:
-            async def one(part: Part) -> list[Any]:
+            async def one(part: PartitionRead) -> list[Any]:
                 narrow = self.reader.filter_for(part, filter or {})
                 return await settled(self.reader.collection(part).distinct(key, narrow, **options))
 
@@ -142,14 +142,14 @@ class AsyncRoutedReads:
         keys: tuple[str, ...] | None,
         filter: Filter,
         request: Call,
-        read: Callable[[ReadPlan], Awaitable[Result]],
-    ) -> Result:
+        read: Callable[[ReadPlan], Awaitable[_Result]],
+    ) -> _Result:
         said, started = self.recorder.current(request), self.recorder.start()
         plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, said.wish), read)
         self._record_read(said, plan, started)
         return result
 
-    def _record_read(self, said: Request, plan: ReadPlan, started: float) -> None:
+    def _record_read(self, said: RequestScope, plan: ReadPlan, started: float) -> None:
         self.recorder.record(said, plan.keys, SCAN if plan.scattered else READ, started)
 
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:

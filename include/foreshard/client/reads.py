@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from pymongo.errors import ConnectionFailure
 
 from foreshard.client.async_router import AsyncRouter
-from foreshard.client.connections import Connections
 from foreshard.client.driving import settled
 from foreshard.client.fences import unreachable
 from foreshard.client.keys import keys_of_filter, narrowed
-from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
+from foreshard.client.partition_clients import PartitionClients
+from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 LONGEST_KEY_LIST = 20_000
 """Keys in one filter; more are asked for in several parts."""
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
-class Part(NamedTuple):
+class PartitionRead(NamedTuple):
     """What one partition is asked for: the documents of ``keys`` (None: the app's filter says it all)."""
 
     partition: str
@@ -47,7 +47,7 @@ class Part(NamedTuple):
 class ReadPlan(NamedTuple):
     """The parts of one read, and the keys that it touches; ``scattered`` when it named none."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PartitionRead, ...]
     keys: tuple[str, ...]
     scattered: bool = False
 
@@ -57,7 +57,7 @@ class Reader:
     """Plans and opens reads of one sharded collection."""
 
     router: AsyncRouter
-    connections: Connections
+    connections: PartitionClients
     sharded: ShardedCollection
     operation: Operation = Operation.READ
     """What routes are asked for; ``WRITE`` reads primaries only."""
@@ -67,19 +67,19 @@ class Reader:
         """The keys that a filter names. A collation may equate keys that the table keeps apart, so it names none."""
         return None if collation is not None else keys_of_filter(filter, self.sharded.key_field)
 
-    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], wish: Wish) -> ReadPlan:
+    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], wish: ReadPreference) -> ReadPlan:
         """Which partitions to ask for what: those of ``keys``, or of every key that matches ``filter`` where they are None."""
         if keys is None:
             return await self._scatter(filter)
         if len(keys) == 1:
             route = await self.router.route(keys[0], self.operation, wish)
-            return ReadPlan((Part(route.partition, route.uri),), keys)
+            return ReadPlan((PartitionRead(route.partition, route.uri),), keys)
         routes = await self.router.routes(keys, self.operation, wish)
         return ReadPlan(_grouped({key: (route.partition, route.uri) for key, route in routes.items()}), keys)
 
     async def run(
-        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
-    ) -> tuple[ReadPlan, Result]:
+        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[_Result]]
+    ) -> tuple[ReadPlan, _Result]:
         """Plan and read; where a partition doesn't answer, plan once more with a fresh table and fresh routes, and read
         elsewhere."""
         planned = await plan()
@@ -92,7 +92,7 @@ class Reader:
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
-    async def one(self, key: str, wish: Wish, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
+    async def one(self, key: str, wish: ReadPreference, read: Callable[[Collection[dict[str, Any]]], _Result]) -> _Result:
         """What ``read`` finds in the collection where one key's copy is read; like ``run``, and quicker."""
         route = self.router.router.known(key, self.operation, wish)
         if route is None:
@@ -102,14 +102,14 @@ class Reader:
             found = read(opened if opened is not None else self._open(route.uri))
             return await settled(found) if type(found) is CoroutineType else found
         except ConnectionFailure as error:
-            plan = ReadPlan((Part(route.partition, route.uri),), (key,))
+            plan = ReadPlan((PartitionRead(route.partition, route.uri),), (key,))
             again = await self._again(lambda: self.plan((key,), {}, wish), plan, error)
         try:
             return await settled(read(self.collection(again.parts[0])))
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
-    def at_once(self, key: str, wish: Wish) -> Collection[dict[str, Any]] | None:
+    def at_once(self, key: str, wish: ReadPreference) -> Collection[dict[str, Any]] | None:
         """The collection where one key's copy is read; None where the route has to be asked for."""
         route = self.router.router.known(key, self.operation, wish)
         if route is None:
@@ -136,11 +136,11 @@ class Reader:
         partitions = ", ".join(part.partition for part in plan.parts)
         return unreachable(partitions, ", ".join(self.connections.address(part.uri) for part in plan.parts))
 
-    def collection(self, part: Part) -> Collection[dict[str, Any]]:
+    def collection(self, part: PartitionRead) -> Collection[dict[str, Any]]:
         """The collection on a part's partition."""
         return self.connections.collection(part.uri, self.sharded)
 
-    def filter_for(self, part: Part, filter: Mapping[str, Any]) -> Mapping[str, Any]:
+    def filter_for(self, part: PartitionRead, filter: Mapping[str, Any]) -> Mapping[str, Any]:
         """``filter``, limited to the part's keys."""
         return filter if part.keys is None else narrowed(filter, self.sharded.key_field, part.keys)
 
@@ -155,7 +155,7 @@ class Reader:
     async def _keys_at(self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
         """The keys of the matching documents that stand on a partition, as owner or otherwise."""
         try:
-            cursor = await settled(self.collection(Part(address.partition, address.uri)).aggregate(pipeline))
+            cursor = await settled(self.collection(PartitionRead(address.partition, address.uri)).aggregate(pipeline))
             return [row["_id"] for row in await settled(cursor.to_list())]
         except ConnectionFailure as error:
             raise unreachable(address.partition, self.connections.address(address.uri)) from error
@@ -170,7 +170,7 @@ class Reader:
         for partition, (uri, found) in standing.items():
             keyless = tuple(key for key in found if key not in owners)
             if keyless:
-                parts.append(Part(partition, uri, keyless))
+                parts.append(PartitionRead(partition, uri, keyless))
         return ReadPlan(tuple(parts), tuple(owners), scattered=True)
 
     async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
@@ -185,12 +185,12 @@ class Reader:
             return found
 
 
-def _grouped(placed: Mapping[Any, tuple[str, str]]) -> tuple[Part, ...]:
+def _grouped(placed: Mapping[Any, tuple[str, str]]) -> tuple[PartitionRead, ...]:
     by_partition: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for key, place in placed.items():
         by_partition[place].append(key)
     return tuple(
-        Part(partition, uri, tuple(keys[start : start + LONGEST_KEY_LIST]))
+        PartitionRead(partition, uri, tuple(keys[start : start + LONGEST_KEY_LIST]))
         for (partition, uri), keys in sorted(by_partition.items())
         for start in range(0, len(keys), LONGEST_KEY_LIST)
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from foreshard.client.routes import Wish
+from foreshard.client.routes import ReadPreference
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.ports.access_records import AccessEmitter
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class RequestScope:
     """What the app says about its operations; what is None comes from the request around it, or from the client.
 
     ``location``: where the access comes from, and where reads are wanted near to; ``max_staleness``: seconds that a read may be
@@ -38,18 +38,18 @@ class Request:
     max_staleness: float | None = None
 
     @cached_property
-    def wish(self) -> Wish:
+    def wish(self) -> ReadPreference:
         """What its reads ask of a route."""
-        return Wish(self.location, self.max_staleness)
+        return ReadPreference(self.location, self.max_staleness)
 
-    def over(self, outer: Request) -> Request:
+    def over(self, outer: RequestScope) -> RequestScope:
         """This request, completed by the one around it."""
-        given = {f.name: value for f in fields(Request) if (value := getattr(self, f.name)) is not None}
+        given = {f.name: value for f in fields(RequestScope) if (value := getattr(self, f.name)) is not None}
         return replace(outer, **given)
 
 
-_NOTHING = Request()
-_CURRENT: ContextVar[Request] = ContextVar("foreshard_request", default=_NOTHING)
+_NOTHING = RequestScope()
+_CURRENT: ContextVar[RequestScope] = ContextVar("foreshard_request", default=_NOTHING)
 PSEUDONYMS_KEPT = 4_096
 
 
@@ -64,7 +64,7 @@ class Recorder:
         self,
         emitter: AccessEmitter | None,
         user_key: bytes | None,
-        default: Request,
+        default: RequestScope,
         *,
         measure: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -76,7 +76,7 @@ class Recorder:
         self._pseudonyms: dict[str, str] = {}
 
     @contextmanager
-    def request(self, request: Request) -> Iterator[Request]:
+    def request(self, request: RequestScope) -> Iterator[RequestScope]:
         """Operations inside belong to ``request``."""
         whole = request.over(_CURRENT.get())
         token = _CURRENT.set(whole)
@@ -85,7 +85,7 @@ class Recorder:
         finally:
             _CURRENT.reset(token)
 
-    def current(self, call: str | Request | None = None) -> Request:
+    def current(self, call: str | RequestScope | None = None) -> RequestScope:
         """The request of an operation that was called with ``request=call``."""
         said = _CURRENT.get()
         around, whole = self._completed
@@ -94,13 +94,13 @@ class Recorder:
             self._completed = said, whole
         if call is None:
             return whole
-        return (Request(call) if isinstance(call, str) else call).over(whole)
+        return (RequestScope(call) if isinstance(call, str) else call).over(whole)
 
     def start(self) -> float:
         """The moment from which a cost is measured."""
         return time.perf_counter() if self._measure else 0.0
 
-    def record(self, request: Request, keys: Iterable[str], verb: str, started: float) -> None:
+    def record(self, request: RequestScope, keys: Iterable[str], verb: str, started: float) -> None:
         """Record one access of each key; ``verb`` is the request type where the app names none. Never raises."""
         if self._emitter is None:
             return

@@ -12,18 +12,18 @@ from typing import Any
 from bson import ObjectId
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
-from foreshard.client.bulk import Item, Kind, Request
+from foreshard.client.bulk import BulkItem, BulkKind, WriteRequest
 from foreshard.client.keys import change_of_key, key_of_document, keys_of_filter, narrowed
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
-KINDS: Mapping[type, Kind] = {
-    InsertOne: Kind.INSERT,
-    UpdateOne: Kind.UPDATE,
-    ReplaceOne: Kind.UPDATE,
-    UpdateMany: Kind.UPDATE_MANY,
-    DeleteOne: Kind.DELETE,
-    DeleteMany: Kind.DELETE,
+KINDS: Mapping[type, BulkKind] = {
+    InsertOne: BulkKind.INSERT,
+    UpdateOne: BulkKind.UPDATE,
+    ReplaceOne: BulkKind.UPDATE,
+    UpdateMany: BulkKind.UPDATE_MANY,
+    DeleteOne: BulkKind.DELETE,
+    DeleteMany: BulkKind.DELETE,
 }
 
 
@@ -79,11 +79,11 @@ class KeyRule:
         """``filter`` for documents of ``key`` only; an upsert takes the key from it."""
         return filter if filter.get(self._sharded.key_field) == key else narrowed(filter, self._sharded.key_field, [key])
 
-    def items(self, operation: str, requests: Sequence[Request]) -> list[Item]:
+    def items(self, operation: str, requests: Sequence[WriteRequest]) -> list[BulkItem]:
         """The requests with their keys, each limited to its own; one of several keys becomes one per key."""
         return [item for index, request in enumerate(requests) for item in self._items(operation, index, request)]
 
-    def _items(self, operation: str, index: int, request: Any) -> list[Item]:
+    def _items(self, operation: str, index: int, request: Any) -> list[BulkItem]:
         kind = next((kind for known, kind in KINDS.items() if isinstance(request, known)), None)
         if kind is None:
             raise self._refuse(operation, f"{type(request).__name__} is no write request", "use pymongo's request classes")
@@ -91,11 +91,11 @@ class KeyRule:
             document: Any = request._doc
             key = self.of_document(operation, document)
             document.setdefault("_id", ObjectId())
-            return [Item(index, key, kind, request)]
+            return [BulkItem(index, key, kind, request)]
         options = {"collation": request._collation}
         if isinstance(request, ReplaceOne):
             key = self.of_replacement(operation, request._filter, request._doc, options)
-            return [Item(index, key, kind, self._limited(request, key))]
+            return [BulkItem(index, key, kind, self._limited(request, key))]
         if isinstance(request, UpdateMany | DeleteMany):
             keys = self.of_filter_many(operation, request._filter, options)
         else:
@@ -105,12 +105,12 @@ class KeyRule:
         for key in keys:
             if isinstance(request, UpdateOne | UpdateMany):
                 self.check_update(operation, request._doc, key)
-        return [Item(index, key, kind, self._limited(request, key)) for key in keys]
+        return [BulkItem(index, key, kind, self._limited(request, key)) for key in keys]
 
-    def _limited(self, request: Any, key: str) -> Request:
+    def _limited(self, request: Any, key: str) -> WriteRequest:
         limited = copy(request)
         limited._filter = self.limit(request._filter, key)
-        same: Request = limited
+        same: WriteRequest = limited
         return same
 
     def _refuse(self, operation: str, problem: str, remedy: str) -> UnroutableOperation:

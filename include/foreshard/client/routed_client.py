@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from foreshard.client.async_router import AsyncRouter
 from foreshard.client.collection import AsyncRoutedCollection
-from foreshard.client.connections import Connections
 from foreshard.client.driving import ASYNC, SYNC, Mode, run
 from foreshard.client.fences import FencedWriter
+from foreshard.client.partition_clients import PartitionClients
 from foreshard.client.reads import Reader
-from foreshard.client.records import Recorder, Request
+from foreshard.client.records import Recorder, RequestScope
 from foreshard.client.router_settings import build_router
-from foreshard.client.routes import LocalSource, Operation, Route, Router, RouteSource, Wish
+from foreshard.client.routes import LocalSource, Operation, ReadPreference, Route, Router, RouteSource
 from foreshard.client.sync_collection import RoutedCollection
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
@@ -71,11 +71,11 @@ class _Client(Generic[Collection]):
     def __init__(
         self,
         routes: RouteSource,
-        connections: Connections,
+        connections: PartitionClients,
         collections: Sequence[ShardedCollection],
         *,
         local: LocalSource | None = None,
-        request: Request = Request(),  # noqa: B008 (frozen)
+        request: RequestScope = RequestScope(),  # noqa: B008 (frozen)
         emitter: AccessEmitter | None = None,
         user_key: bytes | None = None,
         options: ClientOptions = ClientOptions(),
@@ -116,25 +116,25 @@ class _Client(Generic[Collection]):
         user_key = settings.require_user_key() if access_records else None
         emitter: AccessEmitter | None = None
         if access_records:
-            from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
+            from foreshard.stores.kafka.access_emitter import KafkaAccessEmitter
 
             emitter = KafkaAccessEmitter(settings.kafka_bootstrap, settings.access_topic)
         client = cls.__new__(cls)
         client._router = build_router(settings, sidecar_url, routing_folder, options.keep_routes)
-        connections = Connections.from_settings(settings, options.deadline, asynchronous=cls._asynchronous)
-        client._build(connections, sharded, Request(user=user, location=location), emitter, user_key, options)
+        connections = PartitionClients.from_settings(settings, options.deadline, asynchronous=cls._asynchronous)
+        client._build(connections, sharded, RequestScope(user=user, location=location), emitter, user_key, options)
         return client
 
     def _build(
         self,
-        connections: Connections,
+        connections: PartitionClients,
         collections: Sequence[ShardedCollection],
-        request: Request,
+        request: RequestScope,
         emitter: AccessEmitter | None,
         user_key: bytes | None,
         options: ClientOptions,
     ) -> None:
-        request = Request(location=request.location, max_staleness=options.max_staleness).over(request)
+        request = RequestScope(location=request.location, max_staleness=options.max_staleness).over(request)
         self._connections, self._options = connections, options
         self._recorder = Recorder(emitter, user_key, request, measure=options.measure_cost, clock=options.clock)
         self._default = request
@@ -164,17 +164,17 @@ class _Client(Generic[Collection]):
         location: str | None = None,
         timestamp: datetime | None = None,
         max_staleness: float | None = None,
-    ) -> AbstractContextManager[Request]:
+    ) -> AbstractContextManager[RequestScope]:
         """What the access records of the operations inside say; ``location`` is also where reads are wanted near to, and
         ``max_staleness`` how many seconds they may be behind."""
-        return self._recorder.request(Request(request_type, user, session, location, timestamp, max_staleness))
+        return self._recorder.request(RequestScope(request_type, user, session, location, timestamp, max_staleness))
 
     @property
     def dropped_records(self) -> int:
         """Access records that were lost (Kafka down for long, or faster than it takes them)."""
         return self._recorder.dropped
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> ReadPreference:
         return self._recorder.current().wish
 
 

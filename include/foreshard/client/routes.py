@@ -51,24 +51,24 @@ class PartitionAddress:
         return f"PartitionAddress({self.partition!r})"
 
 
-class Wish(NamedTuple):
+class ReadPreference(NamedTuple):
     """What a read asks for besides its key: to be near ``location``, and at most ``max_staleness`` seconds behind."""
 
     location: str | None = None
     max_staleness: float | None = None
 
 
-ANYWHERE = Wish()
+ANYWHERE = ReadPreference()
 
 
 class RouteSource(Protocol):
     """The sidecar, or what stands in for it."""
 
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         """Raise :class:`Unreachable` where nobody answers, :class:`foreshard.errors.RouteRefused` where the key is refused."""
         ...
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         """The routes of many keys, as of one table; raises like ``route``."""
         ...
 
@@ -117,13 +117,13 @@ class Router:
         self._source, self._keep, self._size, self._clock = source, keep, size, clock
         self._local = local
         self._learned: dict[str, Route] = {}
-        self._kept: dict[tuple[str, Operation, Wish], tuple[float, Route]] = {}
+        self._kept: dict[tuple[str, Operation, ReadPreference], tuple[float, Route]] = {}
         self._version = 0
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = float("-inf")
 
-    def known(self, key: str, operation: Operation, wish: Wish = ANYWHERE) -> Route | None:
+    def known(self, key: str, operation: Operation, wish: ReadPreference = ANYWHERE) -> Route | None:
         """The route of ``key`` where it can be told without asking anyone."""
         if self._local is not None:
             newer = self._newer(key) if self._learned else None
@@ -136,7 +136,7 @@ class Router:
         kept = self._kept.get((key, operation, wish if operation is Operation.READ else ANYWHERE))
         return kept[1] if kept is not None and self._clock() - kept[0] < self._keep else None
 
-    def route(self, key: str, operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference = ANYWHERE, *, fresh: bool = False) -> Route:
         """Where ``key`` lives; ``fresh`` asks anew."""
         found = None if fresh else self.known(key, operation, wish)
         if found is not None:
@@ -147,7 +147,7 @@ class Router:
         return answer
 
     def routes(
-        self, keys: Sequence[str], operation: Operation, wish: Wish = ANYWHERE, *, fresh: bool = False
+        self, keys: Sequence[str], operation: Operation, wish: ReadPreference = ANYWHERE, *, fresh: bool = False
     ) -> dict[str, Route]:
         """Where many keys live; those that are not known are asked for at once."""
         known: dict[str, Route] = {}
@@ -215,7 +215,7 @@ class Router:
             self._learned.pop(key, None)
         return None
 
-    def _remember(self, asked: tuple[str, Operation, Wish], answer: Route, asked_at: float) -> None:
+    def _remember(self, asked: tuple[str, Operation, ReadPreference], answer: Route, asked_at: float) -> None:
         if self._local is not None and asked[1] is Operation.WRITE and answer.table_version > self._local.version():
             with self._lock:
                 if len(self._learned) >= self._size:

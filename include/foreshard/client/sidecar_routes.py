@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from foreshard.client.routes import Operation, PartitionAddress, Route, Wish
+from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
@@ -34,7 +34,7 @@ class SidecarRoutes:
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()
 
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         """Ask where ``key`` lives."""
         try:
             path = f"/v1/route/{quote(key, safe='')}?op={operation}"
@@ -48,7 +48,7 @@ class SidecarRoutes:
         self._check(status, answer, key)
         return self._as_route(key, answer)
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         """Ask for many keys, ``KEYS_AT_ONCE`` per request."""
         found: dict[str, Route] = {}
         for start in range(0, len(keys), KEYS_AT_ONCE):

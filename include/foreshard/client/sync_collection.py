@@ -8,7 +8,7 @@ from typing import Any
 from pymongo.errors import ConnectionFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client.bulk import Request
+from foreshard.client.bulk import WriteRequest
 from foreshard.client.collection import AsyncRoutedCollection, Update
 from foreshard.client.cursor import Find, RoutedCursor, sort_keys
 from foreshard.client.driving import run
@@ -21,7 +21,7 @@ class RoutedCollection:
     """One sharded collection with pymongo's verbs, arguments and results; see
     :class:`foreshard.client.collection.AsyncRoutedCollection`.
 
-    ``request=`` says what an access record should say: a request type, or a :class:`foreshard.client.Request`.
+    ``request=`` says what an access record should say: a request type, or a :class:`foreshard.client.WriteRequest`.
     """
 
     def __init__(self, core: AsyncRoutedCollection) -> None:
@@ -160,7 +160,7 @@ class RoutedCollection:
         return run(self._core.delete_many(filter, request=request, **options))
 
     def bulk_write(
-        self, requests: Sequence[Request], ordered: bool = True, *, request: Call = None, **options: Any
+        self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
         """Run pymongo's write requests; see :class:`foreshard.client.bulk.BulkWrite` for what a fence does to them."""
         return run(self._core.bulk_write(requests, ordered, request=request, **options))

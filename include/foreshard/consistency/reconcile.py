@@ -19,7 +19,7 @@ UNREAD = b""
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class VersionedDocument:
     """One version of a document; ``body`` is its BSON, None for a tombstone (a delete that must not be forgotten)."""
 
     version: Version
@@ -35,11 +35,11 @@ class Copy:
 class Replica:
     """What one partition holds of a document: the copy that is shown, and concurrent siblings in the order of their stamps."""
 
-    shown: Copy
-    siblings: tuple[Copy, ...] = ()
+    shown: VersionedDocument
+    siblings: tuple[VersionedDocument, ...] = ()
 
     @property
-    def copies(self) -> tuple[Copy, ...]:
+    def copies(self) -> tuple[VersionedDocument, ...]:
         """The shown copy first, then the siblings."""
         return (self.shown, *self.siblings)
 
@@ -53,18 +53,18 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Reconciliation:
     """The replica afterwards, what became of the incoming copy, and the concurrent copies that are not shown (conflicts)."""
 
     action: Action
     replica: Replica
-    conflicts: tuple[Copy, ...] = ()
+    conflicts: tuple[VersionedDocument, ...] = ()
 
 
-def reconcile(policy: ConflictPolicy, existing: Replica | None, incoming: Copy) -> Decision:
+def reconcile(policy: ConflictPolicy, existing: Replica | None, incoming: VersionedDocument) -> Reconciliation:
     """Decide on ``incoming``; repeating it, or giving it later than its successors, changes nothing."""
     if existing is None:
-        return Decision(Action.APPLY, Replica(incoming))
+        return Reconciliation(Action.APPLY, Replica(incoming))
     if policy is ConflictPolicy.LAST_WRITE_WINS:
         return _last_write_wins(existing.shown, incoming)
     return _vector_clock(existing, incoming)
@@ -77,25 +77,25 @@ def join(policy: ConflictPolicy, one: Replica, other: Replica) -> Replica:
     return _replica(_uncovered((*one.copies, *other.copies)))
 
 
-def _last_write_wins(standing: Copy, incoming: Copy) -> Decision:
+def _last_write_wins(standing: VersionedDocument, incoming: VersionedDocument) -> Reconciliation:
     wins = incoming.version.stamp > standing.version.stamp
     winner, loser = (incoming, standing) if wins else (standing, incoming)
     concurrent = winner.version.compare(loser.version) is Order.CONCURRENT
     action = Action.APPLY if wins else Action.KEEP if concurrent else Action.DISCARD
-    return Decision(action, Replica(winner), (loser,) if concurrent else ())
+    return Reconciliation(action, Replica(winner), (loser,) if concurrent else ())
 
 
-def _vector_clock(existing: Replica, incoming: Copy) -> Decision:
+def _vector_clock(existing: Replica, incoming: VersionedDocument) -> Reconciliation:
     if any(copy.version.covers(incoming.version) for copy in existing.copies):
-        return Decision(Action.DISCARD, existing)
+        return Reconciliation(Action.DISCARD, existing)
     replica = _replica(_uncovered((*existing.copies, incoming)))
     action = Action.APPLY if replica.shown is incoming else Action.KEEP
-    return Decision(action, replica, replica.siblings)
+    return Reconciliation(action, replica, replica.siblings)
 
 
-def _uncovered(copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
+def _uncovered(copies: tuple[VersionedDocument, ...]) -> tuple[VersionedDocument, ...]:
     """The copies that no other covers; of copies with the same vector, the one with the highest stamp."""
-    highest: dict[object, Copy] = {}
+    highest: dict[object, VersionedDocument] = {}
     for copy in copies:
         key = (copy.version.epoch, copy.version.vector)
         if key not in highest or _stamp(copy) > _stamp(highest[key]):
@@ -107,10 +107,10 @@ def _uncovered(copies: tuple[Copy, ...]) -> tuple[Copy, ...]:
     )
 
 
-def _replica(copies: tuple[Copy, ...]) -> Replica:
+def _replica(copies: tuple[VersionedDocument, ...]) -> Replica:
     shown, *siblings = sorted(copies, key=_stamp, reverse=True)
     return Replica(shown, tuple(siblings))
 
 
-def _stamp(copy: Copy) -> tuple[object, ...]:
+def _stamp(copy: VersionedDocument) -> tuple[object, ...]:
     return (*copy.version.stamp, copy.body is not None, copy.body or b"")

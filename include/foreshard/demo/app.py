@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from foreshard.demo.layout import DATABASE
+from foreshard.demo.demo_layout import DATABASE
 from foreshard.demo.sample import lookup_city
 from foreshard.errors import AmbiguousWrite, ForeshardError
 from foreshard.model import hour_floor
@@ -23,7 +23,7 @@ from foreshard.model import hour_floor
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foreshard.client import Request, RoutedClient
+    from foreshard.client import RequestScope, RoutedClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class RidersApp:
             with self._lock:
                 self.acknowledged.trips.add(ride.session)
 
-    def _request(self, ride: Ride, request_type: str, city: str | None = None) -> AbstractContextManager[Request]:
+    def _request(self, ride: Ride, request_type: str, city: str | None = None) -> AbstractContextManager[RequestScope]:
         return self._client.request(
             request_type, user=ride.rider, session=ride.session, location=city or ride.city, timestamp=ride.at
         )

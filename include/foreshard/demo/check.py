@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from foreshard.demo.app import Acknowledged
-from foreshard.demo.layout import DATABASE
+from foreshard.demo.demo_layout import DATABASE
 from foreshard.model import RoutingTable
 from foreshard.routing.table import locate
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pymongo import MongoClient
 
-from foreshard.demo.layout import DATABASE
+from foreshard.demo.demo_layout import DATABASE
 from foreshard.demo.sample import Sample
 from foreshard.model import RoutingTable
 from foreshard.routing.table import locate

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foreshard.demo.check import AppCheck
-from foreshard.demo.layout import Layout
+from foreshard.demo.demo_layout import DemoLayout
 from foreshard.demo.loop import LoopTimes
 from foreshard.model import Plan, RoutingTable
 from foreshard.routing.table import locate
@@ -49,7 +49,7 @@ def show(
     wiring: Wiring,
     sidecar_url: str,
     hour: datetime,
-    layout: Layout,
+    layout: DemoLayout,
     before: Mapping[tuple[str, str, str], dict[str, Any]],
 ) -> None:
     """Print what the loop did."""

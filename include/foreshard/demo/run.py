@@ -16,8 +16,8 @@ from foreshard.demo import report
 from foreshard.demo.app import BackgroundRiders, RidersApp, ride_in_real_time, rides_of
 from foreshard.demo.check import AppCheck, check_app
 from foreshard.demo.console import Steps
+from foreshard.demo.demo_layout import PARTITION_LOCATIONS, DemoLayout
 from foreshard.demo.documents import station_documents
-from foreshard.demo.layout import PARTITION_LOCATIONS, Layout
 from foreshard.demo.loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dags
 from foreshard.demo.sample import load_sample
 from foreshard.demo.stages import COLLECTIONS, DemoOptions, Slice, cut, load_app, load_history, play_live
@@ -63,7 +63,7 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
     return EmbeddedStack(folder.resolve(), project_root(), ports, tuple(PARTITION_LOCATIONS), COLLECTIONS, extra)
 
 
-def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[Wiring, Slice, Layout]:
+def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[Wiring, Slice, DemoLayout]:
     """Start everything, load the app's data and the history; Airflow starts up meanwhile."""
     end = hour_floor(datetime.now(UTC))
     with steps.step("start five mongods and Kafka; launch Airflow") as step:
@@ -82,7 +82,7 @@ def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[W
 
 
 def join_stack(stack: EmbeddedStack) -> Wiring:
-    """Give this process the settings that the stack's own processes have, and its adapters."""
+    """Give this process the settings that the stack's own processes have, and its stores."""
     os.environ.update(stack.environment)
     return Wiring(Settings.load())
 

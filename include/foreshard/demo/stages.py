@@ -11,8 +11,8 @@ import pandas as pd
 from foreshard.client import RoutedClient
 from foreshard.demo.app import RidersApp, play, rides_of
 from foreshard.demo.console import Steps
+from foreshard.demo.demo_layout import DemoLayout, make_layout
 from foreshard.demo.documents import create_indexes, load_documents, station_documents, trip_documents
-from foreshard.demo.layout import Layout, make_layout
 from foreshard.demo.sample import Sample, with_lookups
 from foreshard.settings import CollectionSetting
 from foreshard.stack.embedded import EmbeddedStack
@@ -69,7 +69,7 @@ def cut(sample: Sample, options: DemoOptions) -> Slice:
     return Slice(sample, history, accesses[accesses["timestamp"] >= live_from], live_from, sample.end)
 
 
-def place(wiring: Wiring, parts: Slice, uris: Mapping[str, str]) -> Layout:
+def place(wiring: Wiring, parts: Slice, uris: Mapping[str, str]) -> DemoLayout:
     """Register the partitions, each at its one of ``uris``, and publish the first table."""
     weights = {name: setting.weight for name, setting in wiring.settings.observe.request_types.items()}
     layout = make_layout(parts.history, weights, parts.end, uris)
@@ -78,7 +78,7 @@ def place(wiring: Wiring, parts: Slice, uris: Mapping[str, str]) -> Layout:
     return layout
 
 
-def load_app(wiring: Wiring, stack: EmbeddedStack, parts: Slice, steps: Steps) -> Layout:
+def load_app(wiring: Wiring, stack: EmbeddedStack, parts: Slice, steps: Steps) -> DemoLayout:
     """Register the partitions, publish the first table and load the app's documents."""
     layout = place(wiring, parts, {mongod.name: mongod.uri for mongod in stack.mongods[1:]})
     clients = {p.partition_id: wiring.mongo.partition(p) for p in layout.partitions}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreshard.forecast.blend import blend_weights
-from foreshard.forecast.candidates import SEASONAL, Origin, Seasonal, at_yesterdays_level, seasonal_forecasts
+from foreshard.forecast.candidates import SEASONAL, Origin, SeasonalCandidate, at_yesterdays_level, seasonal_forecasts
 from foreshard.forecast.engine_result import EngineForecast
 from foreshard.forecast.prophet_candidates import DEFAULT_PROPHETS, prophet_forecasts
 from foreshard.forecast.quantiles import measured_spread
@@ -37,7 +37,7 @@ class _Day:
     """One origin: its seasonal forecasts and those of all candidates (K, H, C)."""
 
     origin: Origin
-    seasonal: Seasonal
+    seasonal: SeasonalCandidate
     candidates: FloatArray
 
 

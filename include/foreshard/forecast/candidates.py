@@ -34,7 +34,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Seasonal:
+class SeasonalCandidate:
     """The seasonal forecasts of one origin (K, H), and the typical cost of one access (K,), which scales their noise."""
 
     plain: FloatArray
@@ -43,14 +43,14 @@ class Seasonal:
     unit: FloatArray
 
 
-def seasonal_forecasts(costs: FloatArray, observed: BoolArray, numbers: IntArray, origin: Origin) -> Seasonal:
+def seasonal_forecasts(costs: FloatArray, observed: BoolArray, numbers: IntArray, origin: Origin) -> SeasonalCandidate:
     """The forecasts that come from weekly profiles."""
     known = slice(0, origin.length)
     starts = range(0, max(len(costs), 1), BLOCK)
     parts = [
         _of_block(costs[at : at + BLOCK, known], observed[at : at + BLOCK, known], numbers[known], origin) for at in starts
     ]
-    return Seasonal(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return SeasonalCandidate(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _of_block(
@@ -63,7 +63,7 @@ def _of_block(
 
 
 def at_yesterdays_level(
-    costs: FloatArray, observed: BoolArray, origin: Origin, seasonal: Seasonal, before: Seasonal | None
+    costs: FloatArray, observed: BoolArray, origin: Origin, seasonal: SeasonalCandidate, before: SeasonalCandidate | None
 ) -> FloatArray:
     """The recent seasonal forecast times yesterday's ratio of actual to forecast (made the day ``before``)."""
     if before is None:

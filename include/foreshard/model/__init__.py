@@ -35,10 +35,10 @@ if TYPE_CHECKING:
         Move,
         PartitionScore,
         Plan,
+        PlannedShadow,
         PlanWarning,
         Reason,
         Refusal,
-        ShadowCopy,
     )
     from foreshard.model.observed import (
         AccessRecord,
@@ -79,7 +79,7 @@ __all__ = [
     "RoutingTable",
     "RuleKind",
     "SeriesMatrix",
-    "ShadowCopy",
+    "PlannedShadow",
     "ShardedCollection",
     "hour_floor",
 ]
@@ -104,7 +104,7 @@ def hour_floor(moment: datetime) -> datetime:
     return aware.replace(minute=0, second=0, microsecond=0)
 
 
-_DECIDED = {"ForecastBatch", "Move", "PartitionScore", "Plan", "PlanWarning", "Reason", "Refusal", "ShadowCopy"}
+_DECIDED = {"ForecastBatch", "Move", "PartitionScore", "Plan", "PlanWarning", "Reason", "Refusal", "PlannedShadow"}
 _OBSERVED = {"AccessRecord", "GateResult", "HourCounts", "HourTally", "SeriesMatrix"}
 
 

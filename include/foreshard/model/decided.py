@@ -71,7 +71,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowCopy:
+class PlannedShadow:
     """One extra, asynchronously updated copy of ``key`` (primary on ``source``) on ``target``."""
 
     shadow_id: str
@@ -104,8 +104,8 @@ class Plan:
     hour: datetime
     table_version: int
     moves: tuple[Move, ...] = ()
-    shadows: tuple[ShadowCopy, ...] = ()
-    removals: tuple[ShadowCopy, ...] = ()
+    shadows: tuple[PlannedShadow, ...] = ()
+    removals: tuple[PlannedShadow, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
     lps_before: Mapping[str, float] = field(default_factory=dict)

@@ -22,7 +22,7 @@ MALFORMED = "malformed"
 SOURCE = "source"
 
 
-class Reason(StrEnum):
+class QuarantineReason(StrEnum):
     """Why a record was quarantined; where several hold, the first does."""
 
     MALFORMED = "malformed"
@@ -60,17 +60,17 @@ def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: 
     costs, unreadable_cost = as_costs(raw["cost"])
     key, kind = as_text(raw["partitionable_key"], MAXIMUM_KEY_BYTES), as_text(raw["request_type"])
     timeless = times.isna().to_numpy(dtype=np.bool_)
-    faults: dict[Reason, BoolArray] = {
-        Reason.MALFORMED: _flags(frame),
-        Reason.MISSING_KEY: ~key.given,
-        Reason.UNREADABLE_KEY: key.values.isna().to_numpy(dtype=np.bool_),
-        Reason.MISSING_TIME: _missing_among(raw["timestamp"], timeless),
-        Reason.UNPARSABLE_TIME: timeless,
-        Reason.OUT_OF_HOUR: ((times < since) | (times >= until)).to_numpy(dtype=np.bool_),
-        Reason.MISSING_REQUEST_TYPE: ~kind.given,
-        Reason.UNKNOWN_REQUEST_TYPE: ~kind.values.isin(list(request_types)).to_numpy(dtype=np.bool_),
-        Reason.UNPARSABLE_COST: unreadable_cost,
-        Reason.NEGATIVE_COST: (costs < 0).to_numpy(dtype=np.bool_),
+    faults: dict[QuarantineReason, BoolArray] = {
+        QuarantineReason.MALFORMED: _flags(frame),
+        QuarantineReason.MISSING_KEY: ~key.given,
+        QuarantineReason.UNREADABLE_KEY: key.values.isna().to_numpy(dtype=np.bool_),
+        QuarantineReason.MISSING_TIME: _missing_among(raw["timestamp"], timeless),
+        QuarantineReason.UNPARSABLE_TIME: timeless,
+        QuarantineReason.OUT_OF_HOUR: ((times < since) | (times >= until)).to_numpy(dtype=np.bool_),
+        QuarantineReason.MISSING_REQUEST_TYPE: ~kind.given,
+        QuarantineReason.UNKNOWN_REQUEST_TYPE: ~kind.values.isin(list(request_types)).to_numpy(dtype=np.bool_),
+        QuarantineReason.UNPARSABLE_COST: unreadable_cost,
+        QuarantineReason.NEGATIVE_COST: (costs < 0).to_numpy(dtype=np.bool_),
     }
     reason = np.select(list(faults.values()), [str(name) for name in faults], default="")
     bad = reason != ""

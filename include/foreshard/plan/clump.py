@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
 from foreshard.model import FloatArray
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Growth:
 
     def __init__(
         self,
-        view: Outlook,
+        view: PlacementModel,
         source: int,
         seed: int,
         allowed: BoolArray,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, IntArray, LoadProfile
+from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray, LoadProfile
 from foreshard.model import FloatArray
 from foreshard.plan.snapshot import CoAccessGraph
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from foreshard.load import IntArray
+from foreshard.measure.demand import IntArray
 from foreshard.model import Refusal
 from foreshard.plan import reasons
-from foreshard.plan.draft import Draft
 from foreshard.plan.move_search import best_move
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.refusals import against_rule, drain_unfinished
 from foreshard.plan.steps import apply_move
 
@@ -19,14 +19,14 @@ ATTEMPTS = 8
 """Moves that turn out to push a partition over its mark before a departure is given up for this hour."""
 
 
-def obey_rules(draft: Draft) -> None:
+def obey_rules(draft: PlanBuilder) -> None:
     """Move keys that stand against a placement rule to where they may be, cooling down or not; shadowed ones must wait."""
     view = draft.view
     for source, row in against_rules(view):
         _depart(draft, source, lambda source=source, row=row: _leaving(view, source, row), row, reasons.RULE)  # type: ignore[misc]
 
 
-def drain(draft: Draft) -> None:
+def drain(draft: PlanBuilder) -> None:
     """Move keys off draining partitions, the fullest first."""
     view = draft.view
     draining = np.flatnonzero(~view.snapshot.active)
@@ -34,7 +34,7 @@ def drain(draft: Draft) -> None:
         _depart(draft, source, lambda source=source: view.movable_on(source), None, reasons.DRAINING)  # type: ignore[misc]
 
 
-def against_rules(view: Outlook) -> list[tuple[int, int]]:
+def against_rules(view: PlacementModel) -> list[tuple[int, int]]:
     """(partition, row of the rules) of the primary copies that stand against their rules and aren't being moved."""
     rules = view.snapshot.rules
     if not rules.any_rules:
@@ -43,7 +43,7 @@ def against_rules(view: Outlook) -> list[tuple[int, int]]:
     return sorted({(int(view.primary[key]), int(rules.row[key])) for key in keys})
 
 
-def unfinished(draft: Draft, limits: Mapping[str, float]) -> list[Refusal]:
+def unfinished(draft: PlanBuilder, limits: Mapping[str, float]) -> list[Refusal]:
     """What still stands where it must not be, and why."""
     view = draft.view
     names = [partition.partition_id for partition in view.snapshot.partitions]
@@ -59,7 +59,7 @@ def unfinished(draft: Draft, limits: Mapping[str, float]) -> list[Refusal]:
     return found
 
 
-def _depart(draft: Draft, source: int, leaving: Callable[[], IntArray], row: int | None, cause: str) -> None:
+def _depart(draft: PlanBuilder, source: int, leaving: Callable[[], IntArray], row: int | None, cause: str) -> None:
     banned: set[tuple[int, int]] = set()
     for _ in range(len(leaving()) + ATTEMPTS):
         keys = leaving()
@@ -73,17 +73,17 @@ def _depart(draft: Draft, source: int, leaving: Callable[[], IntArray], row: int
             draft.held[source, row] = "no_target_fits"
 
 
-def _misplaced(view: Outlook, source: int, row: int) -> IntArray:
+def _misplaced(view: PlacementModel, source: int, row: int) -> IntArray:
     keys = view.keys_on(source)
     return np.asarray(keys[(view.snapshot.rules.row[keys] == row) & ~view.snapshot.under_way[keys]])
 
 
-def _leaving(view: Outlook, source: int, row: int) -> IntArray:
+def _leaving(view: PlacementModel, source: int, row: int) -> IntArray:
     keys = _misplaced(view, source, row)
     return keys[:0] if view.snapshot.rules.fixed[row] else keys[~view.has_shadow(keys)]
 
 
-def _obstacle(view: Outlook, keys: IntArray, obstacle: str, row: int) -> str:
+def _obstacle(view: PlacementModel, keys: IntArray, obstacle: str, row: int) -> str:
     """The search's last word, sharpened: pinned, nowhere to go, or shadows that have to go first."""
     if view.snapshot.rules.fixed[row]:
         return "pinned"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance, Growth, Sizes, joined
-from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.placement_model import TOLERANCE, PlacementModel
 
 PATIENCE = 3
 """How many keys a clump may grow by without its value rising."""
@@ -64,7 +64,7 @@ class MoveSearch:
 
 
 def best_move(
-    view: Outlook,
+    view: PlacementModel,
     source: int,
     allowance: Allowance,
     candidates: IntArray,
@@ -97,7 +97,7 @@ def best_move(
 
 
 def best_settlement(
-    view: Outlook, source: int, seeds: IntArray, allowance: Allowance, banned: set[tuple[int, int]]
+    view: PlacementModel, source: int, seeds: IntArray, allowance: Allowance, banned: set[tuple[int, int]]
 ) -> MoveOption | None:
     """The most valuable clump around one of ``seeds`` to take to its readers and the keys used with it, if any pays.
 
@@ -139,7 +139,7 @@ class _Aim:
 
 
 def _search(
-    view: Outlook, source: int, allowance: Allowance, candidates: IntArray, banned: set[tuple[int, int]], aim: _Aim
+    view: PlacementModel, source: int, allowance: Allowance, candidates: IntArray, banned: set[tuple[int, int]], aim: _Aim
 ) -> MoveSearch:
     seeds = _seeds(view, source, candidates, aim)
     targets = _targets(view, source, seeds)
@@ -165,7 +165,7 @@ def _search(
     return MoveSearch(max(paying, key=lambda option: (option.value, -len(option.keys))))
 
 
-def _grown(view: Outlook, source: int, growths: list[Growth], targets: IntArray, aim: _Aim) -> list[list[MoveOption]]:
+def _grown(view: PlacementModel, source: int, growths: list[Growth], targets: IntArray, aim: _Aim) -> list[list[MoveOption]]:
     """Each clump's options by its size, until it fits nowhere or its value has stopped to rise; all are grown side by side."""
     sizes: list[list[MoveOption]] = [[] for _ in growths]
     growing = list(range(len(growths)))
@@ -192,7 +192,7 @@ def _stagnant(sizes: list[MoveOption]) -> bool:
     return len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE])
 
 
-def _seeds(view: Outlook, source: int, candidates: IntArray, aim: _Aim) -> IntArray:
+def _seeds(view: PlacementModel, source: int, candidates: IntArray, aim: _Aim) -> IntArray:
     """The candidates that relieve the source most in its urgent hours (that bring most load, where it's being drained)."""
     hours = view.hours
     weight = np.ones(len(hours.weight)) if aim.draining else view.urgency(source)
@@ -200,7 +200,7 @@ def _seeds(view: Outlook, source: int, candidates: IntArray, aim: _Aim) -> IntAr
     return candidates[np.lexsort((candidates, -relief))[: aim.effort.seeds]]
 
 
-def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
+def _targets(view: PlacementModel, source: int, seeds: IntArray) -> IntArray:
     """The partitions that may take keys: active, and under the high-water mark, or less full than the source, in every hour."""
     open_for_keys = view.snapshot.active & (view.lps() < view.level(source))
     open_for_keys[source] = False
@@ -222,13 +222,13 @@ def _targets(view: Outlook, source: int, seeds: IntArray) -> IntArray:
     return np.array(sorted(chosen), np.int64)
 
 
-def _allowed(view: Outlook, keys: IntArray) -> BoolArray:
+def _allowed(view: PlacementModel, keys: IntArray) -> BoolArray:
     """Where placement rules let each of ``keys`` be, shape (keys, P)."""
     rules = view.snapshot.rules
     return np.asarray(rules.home[rules.row[keys]])
 
 
-def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:
+def _fit(view: PlacementModel, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:
     """Whether each load (S, H) leaves each target under the mark in every hour, shape (S, T)."""
     after = loads.rows((slice(None), None)) + view.profile.rows(targets).rows((None,))
     limit = mark * view.capacity[targets][None, :, None]
@@ -236,7 +236,7 @@ def _fit(view: Outlook, loads: LoadProfile, targets: IntArray, mark: float) -> B
 
 
 def _most_valuable(
-    view: Outlook, source: int, seeds: IntArray, loads: LoadProfile, targets: IntArray, fits: BoolArray, aim: _Aim
+    view: PlacementModel, source: int, seeds: IntArray, loads: LoadProfile, targets: IntArray, fits: BoolArray, aim: _Aim
 ) -> list[int]:
     """The hot keys to grow: by the risk that each alone would remove at its best target."""
     gain = _risk_removed(view, source, loads, 0.0) - _risk_added(view, loads, targets, 0.0)
@@ -245,7 +245,7 @@ def _most_valuable(
     return [int(seeds[rank]) for rank in ranked if np.isfinite(best[rank])]
 
 
-def _risk_removed(view: Outlook, source: int, loads: LoadProfile, uses: FloatArray | float) -> FloatArray:
+def _risk_removed(view: PlacementModel, source: int, loads: LoadProfile, uses: FloatArray | float) -> FloatArray:
     """By each load (S, H) at the source, shape (S, 1); ``uses`` (S, 1): the common uses that are no longer together there."""
     row = np.array([source])
     here = view.profile.rows(row)
@@ -253,14 +253,14 @@ def _risk_removed(view: Outlook, source: int, loads: LoadProfile, uses: FloatArr
     return np.asarray(view.risk_now()[row] - view.risk(left, row, view.uses[row] - uses))
 
 
-def _risk_added(view: Outlook, loads: LoadProfile, targets: IntArray, uses: FloatArray | float) -> FloatArray:
+def _risk_added(view: PlacementModel, loads: LoadProfile, targets: IntArray, uses: FloatArray | float) -> FloatArray:
     """By each load (S, H) at each target, shape (S, T); ``uses`` (S, T): the common uses that come together there."""
     there = view.profile.rows(targets)
     after = there.rows((None,)) + loads.rows((slice(None), None))
     return np.asarray(view.risk(after, targets, view.uses[targets] + uses) - view.risk_now()[targets])
 
 
-def _best_targets(view: Outlook, source: int, sizes: Sizes, targets: IntArray, aim: _Aim) -> list[MoveOption | None]:
+def _best_targets(view: PlacementModel, source: int, sizes: Sizes, targets: IntArray, aim: _Aim) -> list[MoveOption | None]:
     """For each clump the target where it fits with the highest value, the lower index on a tie; None where it fits nowhere."""
     snapshot, policy = view.snapshot, view.policy
     fits = _fit(view, sizes.load, targets, aim.mark) & sizes.open_

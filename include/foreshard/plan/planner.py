@@ -21,13 +21,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foreshard.load import IntArray, load_prediction_scores, partition_load
+from foreshard.measure.demand import IntArray, load_prediction_scores
+from foreshard.measure.serving import partition_load
 from foreshard.model import FloatArray, Plan, Refusal
 from foreshard.plan.departures import drain, obey_rules, unfinished
-from foreshard.plan.draft import Draft
-from foreshard.plan.horizon import coming_and_past
+from foreshard.plan.evaluation_window import coming_and_past
 from foreshard.plan.move_search import best_move
-from foreshard.plan.outlook import PAST_DAYS, TOLERANCE, Outlook
+from foreshard.plan.placement_model import PAST_DAYS, TOLERANCE, PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.refusals import refusal_reason
 from foreshard.plan.removals import remove_shadows, shed_writes
 from foreshard.plan.reserve import keep_reserve
@@ -50,19 +51,19 @@ FAR_TRIED = 4
 def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     """Make the plan for ``snapshot.hour``."""
     hours = coming_and_past(snapshot, PAST_DAYS)
-    view = Outlook(snapshot, policy, hours)
+    view = PlacementModel(snapshot, policy, hours)
     before = view.lps().copy()
     ceiling = max(_worst(before), policy.low_water) + TOLERANCE
     in_vain = dict.fromkeys(_overloaded(before, policy), "would_not_help")
-    draft = Draft(view, ceiling)
+    draft = PlanBuilder(view, ceiling)
     obey_rules(draft)
     _relieve(draft)
     if "limit_reached" in draft.obstacles.values():
-        draft = Draft(Outlook(snapshot, policy, hours), ceiling)
+        draft = PlanBuilder(PlacementModel(snapshot, policy, hours), ceiling)
         obey_rules(draft)
         _relieve(draft, urgent_first=True)
     if not _relief_helps(draft, before):
-        draft = Draft(Outlook(snapshot, policy, hours), ceiling, obstacles=in_vain)
+        draft = PlanBuilder(PlacementModel(snapshot, policy, hours), ceiling, obstacles=in_vain)
         obey_rules(draft)
     drain(draft)
     settle(draft)
@@ -72,7 +73,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     remove_shadows(draft, before)
     after = _scores(snapshot, policy, draft.view.primary, sorted(draft.view.shadows)) if draft.changed else before
     if _worst(after) > ceiling:
-        draft, after = Draft(Outlook(snapshot, policy, hours), ceiling, obstacles=in_vain), before
+        draft, after = PlanBuilder(PlacementModel(snapshot, policy, hours), ceiling, obstacles=in_vain), before
     return _finish(draft, before, after)
 
 
@@ -90,7 +91,7 @@ def _overloaded(lps: FloatArray, policy: PlanPolicy) -> list[int]:
     return np.flatnonzero(lps > policy.high_water + TOLERANCE).tolist()
 
 
-def _relieve(draft: Draft, urgent_first: bool = False) -> None:
+def _relieve(draft: PlanBuilder, urgent_first: bool = False) -> None:
     """Relieve the overloaded partitions, always the worst next, each down to the low-water mark.
 
     ``urgent_first``: where the limits don't let all be relieved, those come first that are needed first, each to below the
@@ -115,7 +116,7 @@ def _relieve(draft: Draft, urgent_first: bool = False) -> None:
             open_cases.discard(worst)
 
 
-def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> str:
+def _relieve_once(draft: PlanBuilder, source: int, banned: set[tuple[int, int]]) -> str:
     """Apply the next option for ``source``; return what stood in the way, or nothing.
 
     While it is overloaded, a shadow of a hot key is made where that is worth more than the best move, and one of any other key
@@ -147,7 +148,7 @@ def _relieve_once(draft: Draft, source: int, banned: set[tuple[int, int]]) -> st
     return ""
 
 
-def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[int, int]], least: float) -> bool:
+def _shadow_once(draft: PlanBuilder, source: int, keys: IntArray, banned: set[tuple[int, int]], least: float) -> bool:
     """Shadow the one of ``keys`` whose copy removes most risk, if that is worth more than ``least``."""
     shadow = best_shadow(draft.view, source, keys, draft.allowance.size_bytes, banned) if len(keys) else None
     if shadow is None or shadow.value <= least:
@@ -157,7 +158,7 @@ def _shadow_once(draft: Draft, source: int, keys: IntArray, banned: set[tuple[in
     return True
 
 
-def _relief_helps(draft: Draft, before: FloatArray) -> bool:
+def _relief_helps(draft: PlanBuilder, before: FloatArray) -> bool:
     """Whether the worst LPS among the touched partitions falls (true where nothing was touched)."""
     if not draft.relieving:
         return True
@@ -166,7 +167,7 @@ def _relief_helps(draft: Draft, before: FloatArray) -> bool:
     return _worst(after[touched]) < _worst(before[touched]) - TOLERANCE and _worst(after) <= _worst(before) + TOLERANCE
 
 
-def _shorten_far_reads(draft: Draft) -> None:
+def _shorten_far_reads(draft: PlanBuilder) -> None:
     """Copy keys that are read from far away to where they are read, while no partition gets too full by it."""
     view = draft.view
     if len(draft.shadows) >= view.policy.maximum_shadows or calm(view):
@@ -185,7 +186,7 @@ def _shorten_far_reads(draft: Draft) -> None:
             return
 
 
-def _finish(draft: Draft, before: FloatArray, after: FloatArray) -> Plan:
+def _finish(draft: PlanBuilder, before: FloatArray, after: FloatArray) -> Plan:
     """Order the moves by urgency, say when they are finished, refuse what stays over its mark, and name everything."""
     view, snapshot = draft.view, draft.view.snapshot
     limits = {"moves_left": draft.allowance.moves, "bytes_left": draft.allowance.size_bytes}

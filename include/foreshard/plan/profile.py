@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from foreshard.load import OriginShares
+from foreshard.measure.demand import OriginShares
 from foreshard.model import FloatArray, RequestKind
 
 _COUNTED = ["partitionable_key", "location", "request_type"]

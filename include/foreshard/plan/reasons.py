@@ -11,8 +11,8 @@ import numpy as np
 
 from foreshard.model import ONE_HOUR, FloatArray, Reason
 from foreshard.plan.move_search import MoveOption
-from foreshard.plan.outlook import Outlook
-from foreshard.plan.shadowing import ShadowOption, peak_share
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.shadowing import ShadowCandidate, peak_share
 
 RELIEF, DRAINING, RULE, SETTLING, ROOM = "relief", "draining", "rule", "settling", "room"
 """What a move is made for."""
@@ -60,7 +60,7 @@ def horizon_time(hour: datetime, index: int) -> str:
 
 
 def move_reason(
-    view: Outlook, source: int, option: MoveOption, key: int, was: Before, cause: str, room_for: int | None = None
+    view: PlacementModel, source: int, option: MoveOption, key: int, was: Before, cause: str, room_for: int | None = None
 ) -> Reason:
     """Why ``key`` moves; ``view`` already has the move applied, ``was`` is the source before it.
 
@@ -125,7 +125,7 @@ def _company(others: int) -> str:
     return f" with the {others} {'key' if others == 1 else 'keys'} used with it" if others else ""
 
 
-def shadow_reason(view: Outlook, option: ShadowOption, was: Before) -> Reason:
+def shadow_reason(view: PlacementModel, option: ShadowCandidate, was: Before) -> Reason:
     """Why a shadow is made; ``view`` already has it."""
     snapshot, names, lps = view.snapshot, _names(view), view.lps()
     source = int(view.primary[option.key])
@@ -158,7 +158,7 @@ def shadow_reason(view: Outlook, option: ShadowOption, was: Before) -> Reason:
     )
 
 
-def removal_reason(view: Outlook, code: str, key: int, target: int) -> Reason:
+def removal_reason(view: PlacementModel, code: str, key: int, target: int) -> Reason:
     """Why a shadow goes; ``view`` no longer has it."""
     snapshot, names = view.snapshot, _names(view)
     source = int(view.primary[key])
@@ -172,5 +172,5 @@ def removal_reason(view: Outlook, code: str, key: int, target: int) -> Reason:
     return reason(code, sentence, **facts)
 
 
-def _names(view: Outlook) -> list[str]:
+def _names(view: PlacementModel) -> list[str]:
     return [partition.partition_id for partition in view.snapshot.partitions]

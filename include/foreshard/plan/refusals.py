@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray, Reason
 from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
 from foreshard.plan.reasons import clock, horizon_time, reason
 
 
-def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
+def refusal_reason(view: PlacementModel, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
     """What is short where a partition stays over its high-water mark.
 
     ``obstacle`` is the search's last word; it is sharpened to ``capacity_short`` or ``key_too_large`` where it can be.
@@ -58,7 +58,9 @@ def refusal_reason(view: Outlook, partition: int, obstacle: str, limits: dict[st
     return reason(obstacle, f"{start}: {OBSTACLES[obstacle]}", **facts)
 
 
-def against_rule(view: Outlook, partition: int, row: int, keys: IntArray, obstacle: str, limits: Mapping[str, float]) -> Reason:
+def against_rule(
+    view: PlacementModel, partition: int, row: int, keys: IntArray, obstacle: str, limits: Mapping[str, float]
+) -> Reason:
     """Why ``keys``, which stand against the rules of ``row``, stay on ``partition``."""
     snapshot = view.snapshot
     name, first = snapshot.partitions[partition].partition_id, snapshot.keys[int(keys[0])]
@@ -75,7 +77,7 @@ def against_rule(view: Outlook, partition: int, row: int, keys: IntArray, obstac
     )
 
 
-def drain_unfinished(view: Outlook, partition: int, obstacle: str, limits: Mapping[str, float]) -> Reason:
+def drain_unfinished(view: PlacementModel, partition: int, obstacle: str, limits: Mapping[str, float]) -> Reason:
     """Why a draining partition isn't empty after this plan."""
     snapshot, keys = view.snapshot, view.keys_on(partition)
     name = snapshot.partitions[partition].partition_id
@@ -129,7 +131,7 @@ OBSTACLES = {
 }
 
 
-def _reach(view: Outlook, partition: int, hour: int) -> tuple[BoolArray, float]:
+def _reach(view: PlacementModel, partition: int, hour: int) -> tuple[BoolArray, float]:
     """The partitions that could take any of this one's keys (P), and the share of its capacity made by keys that none can."""
     snapshot, rules, keys = view.snapshot, view.snapshot.rules, view.keys_on(partition)
     others = snapshot.active.copy()
@@ -143,7 +145,7 @@ def _reach(view: Outlook, partition: int, hour: int) -> tuple[BoolArray, float]:
     return np.asarray(may[np.unique(rules.row[keys])].any(axis=0)), load / float(view.capacity[partition])
 
 
-def _where(view: Outlook, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
+def _where(view: PlacementModel, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
     """In which partitions there is no room: all that the keys may go to."""
     homes = {p.geographic_location for other, p in enumerate(view.snapshot.partitions) if reach[other]}
     rules = view.snapshot.rules
@@ -154,7 +156,7 @@ def _where(view: Outlook, partition: int, reach: BoolArray, room: FloatArray, pl
     return "all other partitions together" if room[near].any() else f"all of {place} and everywhere else"
 
 
-def _largest_key(view: Outlook, partition: int, hour: int) -> tuple[str | None, float]:
+def _largest_key(view: PlacementModel, partition: int, hour: int) -> tuple[str | None, float]:
     keys = view.keys_on(partition)
     if not len(keys):
         return None, 0.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR
-from foreshard.model import FloatArray, ShadowCopy
+from foreshard.measure.demand import SECONDS_PER_HOUR
+from foreshard.model import FloatArray, PlannedShadow
 from foreshard.plan import reasons
-from foreshard.plan.draft import Draft
-from foreshard.plan.outlook import TOLERANCE
+from foreshard.plan.placement_model import TOLERANCE
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.reserve import fixed_load, still_reserved
 from foreshard.plan.shadowing import removal_reason, still_far
-from foreshard.plan.snapshot import StandingShadow
+from foreshard.plan.snapshot import IndexedShadow
 
 SHED_GAIN = 0.01
 """Expected overload hours that giving up a shadow which is still needed must save."""
@@ -19,7 +19,7 @@ FAILURES = 4
 """Shadows in turn that nothing is saved by giving up, before a plan looks at no more."""
 
 
-def shed_writes(draft: Draft) -> None:
+def shed_writes(draft: PlanBuilder) -> None:
     """Give up standing shadows where overload is foreseen and the writes that they cost weigh more than what they save.
 
     When there is hardly room anywhere, passing reads on helps nobody, and each copy's writes come on top. Those with most
@@ -44,7 +44,7 @@ def shed_writes(draft: Draft) -> None:
         _record(draft, shadow, "writes_cost_more")
 
 
-def remove_shadows(draft: Draft, before: FloatArray) -> None:
+def remove_shadows(draft: PlanBuilder, before: FloatArray) -> None:
     """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
     view, gone = draft.view, {removal.shadow_id for removal in draft.removals}
     standing = sorted((s for s in view.snapshot.shadows if s.shadow_id not in gone), key=lambda s: s.shadow_id)
@@ -63,7 +63,7 @@ def remove_shadows(draft: Draft, before: FloatArray) -> None:
         _record(draft, shadow, code)
 
 
-def _most_written(draft: Draft) -> list[StandingShadow]:
+def _most_written(draft: PlanBuilder) -> list[IndexedShadow]:
     """The standing shadows that may go, those with the highest peak of writes first."""
     demand = draft.view.snapshot.demand
     writes = demand.mean.max(axis=1, initial=0.0) * (1.0 - demand.read_share) / SECONDS_PER_HOUR
@@ -71,11 +71,11 @@ def _most_written(draft: Draft) -> list[StandingShadow]:
     return sorted(may_go, key=lambda shadow: (-writes[shadow.key], shadow.shadow_id))
 
 
-def _record(draft: Draft, shadow: StandingShadow, code: str) -> None:
+def _record(draft: PlanBuilder, shadow: IndexedShadow, code: str) -> None:
     """Add the removal of a shadow that the outlook has no more to the plan."""
     view, snapshot = draft.view, draft.view.snapshot
     draft.removals.append(
-        ShadowCopy(
+        PlannedShadow(
             shadow_id=shadow.shadow_id,
             key=snapshot.keys[shadow.key],
             source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
@@ -85,7 +85,7 @@ def _record(draft: Draft, shadow: StandingShadow, code: str) -> None:
     )
 
 
-def _target_over_its_mark(draft: Draft, before: FloatArray) -> bool:
+def _target_over_its_mark(draft: PlanBuilder, before: FloatArray) -> bool:
     """Whether a partition that this plan gives something to is over the high-water mark, and farther than it was."""
     targets = sorted(draft.targets)
     lps = draft.view.lps()[targets]

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, summing
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, summing
 from foreshard.model import FloatArray
-from foreshard.plan.draft import Draft
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.settling import calm, quiet_now
-from foreshard.plan.shadowing import ShadowOption, diversity, open_to
+from foreshard.plan.shadowing import ShadowCandidate, diversity, open_to
 from foreshard.plan.steps import apply_if_harmless
 
 SLACK = 0.05
@@ -31,7 +31,7 @@ DIVERSITY_WORTH = 0.1
 """How much more of its capacity a target one whole span farther from the other copies may have in use."""
 
 
-def keep_reserve(draft: Draft) -> None:
+def keep_reserve(draft: PlanBuilder) -> None:
     """Shadow keys of partitions without reserve, those with the highest fixed load first.
 
     Not while keys still settle, since a key with a shadow stays where it is; nor in the busier half of a partition's day, since
@@ -52,7 +52,7 @@ def keep_reserve(draft: Draft) -> None:
             load = fixed_load(view)
 
 
-def still_reserved(view: Outlook, keys: IntArray, load: FloatArray) -> BoolArray:
+def still_reserved(view: PlacementModel, keys: IntArray, load: FloatArray) -> BoolArray:
     """Whether the reserve of its primary's partition rests on the shadows of each key (n); ``load``: the fixed load (P, H)."""
     if view.policy.reserve <= 0:
         return np.zeros(len(keys), bool)
@@ -61,7 +61,7 @@ def still_reserved(view: Outlook, keys: IntArray, load: FloatArray) -> BoolArray
     return _peaks(view, load[partition] + reads, partition) > 1.0 - view.policy.reserve - SLACK
 
 
-def fixed_load(view: Outlook) -> FloatArray:
+def fixed_load(view: PlacementModel) -> FloatArray:
     """What each partition can't pass on, in cost/s (P, hours ahead)."""
     ahead, copies = slice(view.marked), [(key, held) for key in sorted(view.shadowed) for held in sorted(view.copies(key))]
     keys, held = np.array(copies, np.int64).reshape(-1, 2).T
@@ -69,12 +69,12 @@ def fixed_load(view: Outlook) -> FloatArray:
     return np.asarray(view.whole.mean[:, ahead] + summing(held, len(view.capacity)) @ writes)
 
 
-def _peaks(view: Outlook, load: FloatArray, partition: int | IntArray | slice = slice(None)) -> FloatArray:
+def _peaks(view: PlacementModel, load: FloatArray, partition: int | IntArray | slice = slice(None)) -> FloatArray:
     """The peak of the load (…, H) of all partitions or one, at the level of the week's busiest hour, as a share of capacity."""
     return np.asarray(load.max(axis=-1, initial=0.0) * view.snapshot.busy_factor / view.capacity[partition])
 
 
-def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
+def _shadow_one(draft: PlanBuilder, partition: int, load: FloatArray) -> bool:
     """Shadow the key of ``partition`` whose reads weigh most at its peak, where one may be; whether there was one."""
     view = draft.view
     here = view.unmoved_on(partition)
@@ -85,12 +85,12 @@ def _shadow_one(draft: Draft, partition: int, load: FloatArray) -> bool:
         targets = _targets(view, key, load)
         if not len(targets) or view.snapshot.key_bytes[key] > draft.allowance.size_bytes:
             continue
-        if apply_if_harmless(draft, ShadowOption(key, int(targets[0]), "reserve", 0.0)):
+        if apply_if_harmless(draft, ShadowCandidate(key, int(targets[0]), "reserve", 0.0)):
             return True
     return False
 
 
-def _targets(view: Outlook, key: int, load: FloatArray) -> IntArray:
+def _targets(view: PlacementModel, key: int, load: FloatArray) -> IntArray:
     """Where the writes of ``key`` leave the reserve untouched, the best first: light, and far from the copies there are.
 
     Or where they raise the peak by much less than its primary's falls, to no more than that was: it is high at another time, or

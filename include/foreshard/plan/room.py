@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.load import IntArray
-from foreshard.plan.change import Change
+from foreshard.measure.demand import IntArray
 from foreshard.plan.clump import Allowance
-from foreshard.plan.draft import Draft
+from foreshard.plan.model_change import ModelChange
 from foreshard.plan.move_search import GIBIBYTE, Effort, MoveOption, best_move
-from foreshard.plan.outlook import TOLERANCE, Outlook
+from foreshard.plan.placement_model import TOLERANCE, PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.reasons import ROOM, Before
-from foreshard.plan.shadowing import ShadowOption, peak_share, roomiest
+from foreshard.plan.shadowing import ShadowCandidate, peak_share, roomiest
 from foreshard.plan.steps import apply_shadow, record_move
 
 LARGE = 0.5
@@ -35,11 +35,11 @@ ATTEMPTS = 4
 class Room:
     """A shadow, and the moves (with the partition that each is off) that make room for it on both sides."""
 
-    shadow: ShadowOption
+    shadow: ShadowCandidate
     moves: tuple[tuple[int, MoveOption], ...]
 
 
-def make_room(draft: Draft, source: int, candidates: IntArray) -> bool:
+def make_room(draft: PlanBuilder, source: int, candidates: IntArray) -> bool:
     """Shadow the large one of ``candidates`` (shadowable keys on ``source``) for which making room is worth most, if any is.
 
     For a second copy of a key no room is made: it stands where it fits.
@@ -62,7 +62,7 @@ def make_room(draft: Draft, source: int, candidates: IntArray) -> bool:
     return True
 
 
-def _try(draft: Draft, source: int, key: int, target: int) -> Room | None:
+def _try(draft: PlanBuilder, source: int, key: int, target: int) -> Room | None:
     """Put the shadow there, make room, see what it is worth, and take everything back; None where it doesn't pay."""
     view, size = draft.view, float(draft.view.snapshot.key_bytes[key])
     left = Allowance(draft.allowance.moves, draft.allowance.size_bytes - size)
@@ -79,11 +79,15 @@ def _try(draft: Draft, source: int, key: int, target: int) -> Room | None:
     price = policy.shadow_gain + policy.gigabyte_price * size / GIBIBYTE + sum(option.price for _, option in moves)
     if gain <= price or after >= worst - TOLERANCE:
         return None
-    return Room(ShadowOption(key, target, "hot_key", gain - price), tuple(moves))
+    return Room(ShadowCandidate(key, target, "hot_key", gain - price), tuple(moves))
 
 
 def _empty(
-    view: Outlook, partitions: list[int], left: Allowance, changes: list[Change], moves: list[tuple[int, MoveOption]]
+    view: PlacementModel,
+    partitions: list[int],
+    left: Allowance,
+    changes: list[ModelChange],
+    moves: list[tuple[int, MoveOption]],
 ) -> None:
     """Move the most valuable clumps off the fuller of ``partitions``, within what is ``left`` of the limits.
 
@@ -112,7 +116,7 @@ def _empty(
         left = Allowance(left.moves - len(option.keys), left.size_bytes - option.size_bytes)
 
 
-def _apply(draft: Draft, room: Room) -> None:
+def _apply(draft: PlanBuilder, room: Room) -> None:
     view, shadow = draft.view, room.shadow
     apply_shadow(draft, shadow)
     draft.relieving |= {int(view.primary[shadow.key]), shadow.target}

@@ -14,15 +14,15 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray, row_entries
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, row_entries
 from foreshard.model import FloatArray
 from foreshard.plan.clump import Allowance
-from foreshard.plan.draft import Draft
-from foreshard.plan.horizon import scaled
+from foreshard.plan.evaluation_window import scaled
 from foreshard.plan.move_search import HOURS_PER_DAY, best_settlement
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.reasons import SETTLING
-from foreshard.plan.snapshot import StandingShadow
+from foreshard.plan.snapshot import IndexedShadow
 from foreshard.plan.steps import apply_move
 
 BUSIEST = 512
@@ -37,7 +37,7 @@ MARGIN = 1.05
 """How much more than the busiest hour of the last week there must be room for."""
 
 
-def settle(draft: Draft) -> None:
+def settle(draft: PlanBuilder) -> None:
     """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
     view, policy = draft.view, draft.view.policy
     if policy.maximum_settled < 1 or (calm(view) and view.snapshot.past is None):
@@ -51,7 +51,7 @@ def settle(draft: Draft) -> None:
         _bring_home(draft, _busy_week(view), keys, gains, np.flatnonzero(~quiet).tolist())
 
 
-def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray, loud: list[int]) -> None:
+def _bring_home(draft: PlanBuilder, busy: PlacementModel, keys: IntArray, gains: FloatArray, loud: list[int]) -> None:
     """Bring ``keys`` to other partitions than ``loud`` ones, while ``busy`` says that there is room."""
     banned: set[tuple[int, int]] = set()
     left, failures = draft.view.policy.maximum_settled, 0
@@ -72,13 +72,13 @@ def _bring_home(draft: Draft, busy: Outlook, keys: IntArray, gains: FloatArray, 
         keys, gains = keys[~tried], gains[~tried]
 
 
-def quiet_now(view: Outlook) -> BoolArray:
+def quiet_now(view: PlacementModel) -> BoolArray:
     """Which partitions are in the quieter half of their day (P): copying costs load, and settling can wait for it."""
     utilisation = view.utilisation()
     return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
 
 
-def _busy_week(view: Outlook) -> Outlook:
+def _busy_week(view: PlacementModel) -> PlacementModel:
     """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there.
 
     And that without reads being passed on to other copies: these are for what isn't foreseen.
@@ -92,21 +92,21 @@ def _busy_week(view: Outlook) -> Outlook:
         access_cost=snapshot.access_cost * np.sqrt(factor),
         primary=view.primary.copy(),
         movable=movable,
-        shadows=tuple(StandingShadow("", key, partition) for key, partition in sorted(view.shadows)),
+        shadows=tuple(IndexedShadow("", key, partition) for key, partition in sorted(view.shadows)),
     )
     hours = scaled(view.hours, factor, past_days=1.0)
     policy = replace(view.policy, serving=replace(view.policy.serving, room_mark=np.inf))
-    week = Outlook(busy, policy, hours, hours.grown(view.whole))
+    week = PlacementModel(busy, policy, hours, hours.grown(view.whole))
     week.fix_copies()
     return week
 
 
-def calm(view: Outlook) -> bool:
+def calm(view: PlacementModel) -> bool:
     """Whether the hours ahead tell little about where there is room."""
     return view.snapshot.coming_peak < QUIET * view.snapshot.week_peak
 
 
-def _busiest(view: Outlook) -> IntArray:
+def _busiest(view: PlacementModel) -> IntArray:
     """The movable and rested keys with most load."""
     snapshot, work = view.snapshot, view.snapshot.demand.mean.sum(axis=1)
     may_go = snapshot.movable & snapshot.rested & ~snapshot.rules.fixed_keys
@@ -115,7 +115,7 @@ def _busiest(view: Outlook) -> IntArray:
     return np.sort(free[np.lexsort((free, -work[free]))[:BUSIEST]])
 
 
-def _possible_gains(view: Outlook, keys: IntArray) -> FloatArray:
+def _possible_gains(view: PlacementModel, keys: IntArray) -> FloatArray:
     """The most that bringing each key alone to one partition could save, in kilometres and crossing uses, without its price."""
     snapshot, policy, partitions = view.snapshot, view.policy, len(view.capacity)
     sources, rows = view.primary[keys], np.arange(len(keys))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.load import SECONDS_PER_HOUR, BoolArray, IntArray
+from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray
 from foreshard.model import FloatArray
 from foreshard.plan.move_search import GIBIBYTE
-from foreshard.plan.outlook import Outlook
-from foreshard.plan.snapshot import PlanPolicy, Snapshot, StandingShadow
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy, Snapshot
 
 KEYS_TRIED = 6
 TARGETS_TRIED = 6
@@ -22,7 +22,7 @@ STILL_NEEDED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowOption:
+class ShadowCandidate:
     """A shadow of ``key`` on ``target``, worth ``value`` overload hours (a far-read one: the km that it saves per read)."""
 
     key: int
@@ -41,18 +41,18 @@ def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
     return np.asarray(~snapshot.under_way & (read > 0) & (1.0 - read <= policy.maximum_write_share))
 
 
-def peak_share(view: Outlook, keys: IntArray) -> FloatArray:
+def peak_share(view: PlacementModel, keys: IntArray) -> FloatArray:
     """The peak of each key's own mean load ÷ the capacity of its primary partition."""
     peak = view.snapshot.demand.mean[keys].max(axis=1, initial=0.0) / SECONDS_PER_HOUR
     return np.asarray(peak / view.capacity[view.primary[keys]])
 
 
 def best_shadow(
-    view: Outlook, source: int, candidates: IntArray, size_bytes: float, banned: set[tuple[int, int]]
-) -> ShadowOption | None:
+    view: PlacementModel, source: int, candidates: IntArray, size_bytes: float, banned: set[tuple[int, int]]
+) -> ShadowCandidate | None:
     """Find the shadow of one of ``candidates`` (keys on ``source``) that removes most overload risk, if any pays its price."""
     relief = (view.hours.mean(candidates) @ view.urgency(source)) * view.snapshot.demand.read_share[candidates]
-    best: ShadowOption | None = None
+    best: ShadowCandidate | None = None
     for key in candidates[np.lexsort((candidates, -relief))[:KEYS_TRIED]].tolist():
         if view.snapshot.key_bytes[key] > size_bytes:
             continue
@@ -63,20 +63,20 @@ def best_shadow(
     return best if best is not None and best.value > 0 else None
 
 
-def _light_partitions(view: Outlook, key: int) -> IntArray:
+def _light_partitions(view: PlacementModel, key: int) -> IntArray:
     """Active partitions below the low-water mark without a copy, the best first: light, and far from the copies there are."""
     lps = view.lps()
     chosen = np.flatnonzero(open_to(view, key) & (lps < view.policy.low_water))
     return chosen[np.argsort(lps[chosen] - diversity(view, key)[chosen], kind="stable")]
 
 
-def roomiest(view: Outlook, key: int) -> IntArray:
+def roomiest(view: PlacementModel, key: int) -> IntArray:
     """Active partitions without a copy, whether or not one fits there now, the best first: empty, and far from the copies."""
     chosen = np.flatnonzero(open_to(view, key))
     return chosen[np.argsort(view.lps()[chosen] - diversity(view, key)[chosen] * DIVERSITY_BONUS, kind="stable")]
 
 
-def open_to(view: Outlook, key: int) -> BoolArray:
+def open_to(view: PlacementModel, key: int) -> BoolArray:
     """Which partitions may get a copy of ``key`` (P): active and allowed ones that neither have one nor are giving one up.
 
     Nor one that the key has left lately: what it had there may still be being deleted.
@@ -87,12 +87,12 @@ def open_to(view: Outlook, key: int) -> BoolArray:
     return may
 
 
-def diversity(view: Outlook, key: int) -> FloatArray:
+def diversity(view: PlacementModel, key: int) -> FloatArray:
     """How far each partition is from the nearest copy of ``key``, in spans (P, 0 to 1)."""
     return np.asarray(view.snapshot.partition_km[sorted(view.copies(key))].min(axis=0) / view.snapshot.span_km)
 
 
-def _try(view: Outlook, key: int, target: int) -> ShadowOption | None:
+def _try(view: PlacementModel, key: int, target: int) -> ShadowCandidate | None:
     """Measure one shadow and take it back; None where it would push a partition over its mark."""
     risk, apart = view.total_risk(), float(diversity(view, key)[target])
     change = view.add_shadow(key, target)
@@ -101,10 +101,10 @@ def _try(view: Outlook, key: int, target: int) -> ShadowOption | None:
     if gain is None:
         return None
     price = view.policy.shadow_gain + view.policy.gigabyte_price * float(view.snapshot.key_bytes[key]) / GIBIBYTE
-    return ShadowOption(key, target, "hot_key", gain - price + (DIVERSITY_BONUS * apart if gain > price else 0.0))
+    return ShadowCandidate(key, target, "hot_key", gain - price + (DIVERSITY_BONUS * apart if gain > price else 0.0))
 
 
-def far_reads(view: Outlook) -> tuple[FloatArray, FloatArray]:
+def far_reads(view: PlacementModel) -> tuple[FloatArray, FloatArray]:
     """Return, per key, the share of its reads from beyond ``far_km`` of its primary, and these reads' km (share × km)."""
     origins, distance = view.snapshot.demand.origins, view.snapshot.distance_km
     row = np.repeat(np.arange(len(view.primary)), np.diff(origins.indptr))
@@ -116,14 +116,14 @@ def far_reads(view: Outlook) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def far_load(view: Outlook, share: FloatArray) -> FloatArray:
+def far_load(view: PlacementModel, share: FloatArray) -> FloatArray:
     """The mean far reads of each key over the horizon, as a share of its primary's capacity."""
     demand = view.snapshot.demand
     reads = demand.mean.mean(axis=1) * demand.read_share / SECONDS_PER_HOUR
     return np.asarray(reads * share / view.capacity[view.primary])
 
 
-def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
+def far_shadows(view: PlacementModel, candidates: IntArray) -> Iterator[ShadowCandidate]:
     """Yield shadows near the far readers of ``candidates``, the most kilometres saved first; each at most once per key.
 
     The target is the lightly loaded partition that shortens the far reads most, by at least half.
@@ -143,10 +143,10 @@ def far_shadows(view: Outlook, candidates: IntArray) -> Iterator[ShadowOption]:
         saved = shares[far] @ nearer
         best = int(saved.argmax())
         if saved[best] >= 0.5 * km[key]:
-            yield ShadowOption(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
+            yield ShadowCandidate(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
 
 
-def removal_reason(view: Outlook, shadow: StandingShadow, needed: bool) -> str | None:
+def removal_reason(view: PlacementModel, shadow: IndexedShadow, needed: bool) -> str | None:
     """Say why a standing shadow should go: a reason code, or None to keep it.
 
     Rules, draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy
@@ -183,7 +183,7 @@ def removal_reason(view: Outlook, shadow: StandingShadow, needed: bool) -> str |
     return "write_heavy" if write_heavy else "no_longer_needed"
 
 
-def still_far(view: Outlook) -> BoolArray:
+def still_far(view: PlacementModel) -> BoolArray:
     """Which keys (K) are read from far away at half of the level that makes a shadow."""
     policy, (share, _) = view.policy, far_reads(view)
     return np.asarray((share >= STILL_NEEDED * policy.far_share) & (far_load(view, share) >= STILL_NEEDED * policy.far_load))

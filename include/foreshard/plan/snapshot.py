@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 
-from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.demand import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.placement_rules import Bounds
 from foreshard.model import FloatArray, Partition, PartitionState
-from foreshard.placement import Bounds
 from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import PastHours
 
@@ -50,7 +50,7 @@ class CoAccessGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingShadow:
+class IndexedShadow:
     """A shadow that exists (or is being made): indices into the snapshot, why it was made, whether it may go yet."""
 
     shadow_id: str
@@ -85,7 +85,7 @@ class Snapshot:
     partition_km: FloatArray
     key_bytes: FloatArray
     co_access: CoAccessGraph
-    shadows: tuple[StandingShadow, ...] = ()
+    shadows: tuple[IndexedShadow, ...] = ()
     leaving: frozenset[tuple[int, int]] = frozenset()
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     rested: BoolArray = field(default_factory=lambda: np.empty(0, bool))

@@ -7,13 +7,13 @@ from datetime import datetime
 
 import numpy as np
 
-from foreshard.model import Move, ShadowCopy
+from foreshard.model import Move, PlannedShadow
 from foreshard.plan import reasons
-from foreshard.plan.draft import Draft
 from foreshard.plan.move_search import MoveOption
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan.plan_builder import PlanBuilder
 from foreshard.plan.reasons import RELIEF
-from foreshard.plan.shadowing import ShadowOption
+from foreshard.plan.shadowing import ShadowCandidate
 
 LOWERED_PEAK = 0.01
 """How much LPS a move must take off a partition that is only being brought down to its low-water mark."""
@@ -33,7 +33,7 @@ def shadow_id(key: str, target: str) -> str:
     return f"{key}|{target}"
 
 
-def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[int, int]], cause: str = RELIEF) -> bool:
+def apply_move(draft: PlanBuilder, source: int, option: MoveOption, banned: set[tuple[int, int]], cause: str = RELIEF) -> bool:
     """Move the clump, unless reads that flow back or on because of it undo its gain or push a partition over its mark."""
     view = draft.view
     risk, was = view.total_risk(), reasons.Before.of(view.utilisation()[source], view.policy.high_water)
@@ -49,7 +49,7 @@ def apply_move(draft: Draft, source: int, option: MoveOption, banned: set[tuple[
 
 
 def record_move(
-    draft: Draft, source: int, option: MoveOption, was: reasons.Before, cause: str, room_for: int | None = None
+    draft: PlanBuilder, source: int, option: MoveOption, was: reasons.Before, cause: str, room_for: int | None = None
 ) -> None:
     """Add a move that has been applied to the plan; ``room_for``: the key for whose copy it makes room."""
     view, snapshot = draft.view, draft.view.snapshot
@@ -69,13 +69,13 @@ def record_move(
     ]
 
 
-def _pays(view: Outlook, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:
+def _pays(view: PlacementModel, source: int, option: MoveOption, was: reasons.Before, risk: float) -> bool:
     """Whether the move, once applied, removes more risk than it costs; below the high-water mark it must lower the peak."""
     lowers = was.lps > view.policy.high_water or float(view.lps()[source]) <= was.lps - LOWERED_PEAK
     return lowers and risk - view.total_risk() > option.price
 
 
-def apply_if_harmless(draft: Draft, option: ShadowOption, fullest: float = np.inf) -> bool:
+def apply_if_harmless(draft: PlanBuilder, option: ShadowCandidate, fullest: float = np.inf) -> bool:
     """Give the key its shadow, unless that pushes a partition over its mark, fills the target beyond ``fullest`` or costs more
     than a little risk."""
     view, risk, was = draft.view, draft.view.total_risk(), _before(draft.view, option)
@@ -93,18 +93,18 @@ def apply_if_harmless(draft: Draft, option: ShadowOption, fullest: float = np.in
     return not refused
 
 
-def apply_shadow(draft: Draft, option: ShadowOption) -> None:
+def apply_shadow(draft: PlanBuilder, option: ShadowCandidate) -> None:
     """Give the key its shadow."""
     was = _before(draft.view, option)
     draft.view.add_shadow(option.key, option.target)
     _record_shadow(draft, option, was)
 
 
-def _before(view: Outlook, option: ShadowOption) -> reasons.Before:
+def _before(view: PlacementModel, option: ShadowCandidate) -> reasons.Before:
     return reasons.Before.of(view.utilisation()[int(view.primary[option.key])], view.policy.high_water)
 
 
-def _record_shadow(draft: Draft, option: ShadowOption, was: reasons.Before) -> None:
+def _record_shadow(draft: PlanBuilder, option: ShadowCandidate, was: reasons.Before) -> None:
     """Add a shadow that has been made to the plan."""
     view, snapshot = draft.view, draft.view.snapshot
     source = int(view.primary[option.key])
@@ -112,7 +112,7 @@ def _record_shadow(draft: Draft, option: ShadowOption, was: reasons.Before) -> N
     draft.size_bytes += float(snapshot.key_bytes[option.key])
     draft.targets.add(option.target)
     draft.shadows.append(
-        ShadowCopy(
+        PlannedShadow(
             shadow_id=shadow_id(key, target),
             key=key,
             source=snapshot.partitions[source].partition_id,

@@ -1,1 +1,1 @@
-"""The small interfaces between the library and the world; adapters implement them, tests fake them."""
+"""The small interfaces between the library and the world; stores implement them, tests fake them."""

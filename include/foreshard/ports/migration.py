@@ -1,7 +1,7 @@
 """What a move needs of the world: its journal, and the copies of its key on the source and on the target.
 
 A document travels as the bytes of its BSON, so that a copy is exact; its id as the bytes of ``{"_id": …}``, which are hashable
-whatever the id's type. A ``Position`` is a place in a partition's change stream, opaque outside its adapter.
+whatever the id's type. A ``Position`` is a place in a partition's change stream, opaque outside its store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = Mapping[str, Mapping[str, Any]]
 
 
 class MoveState(StrEnum):
-    """Where a move stands; the transitions are drawn in :mod:`foreshard.migrate.states`."""
+    """Where a move stands; the transitions are drawn in :mod:`foreshard.move.states`."""
 
     PLANNED = "planned"
     COPYING = "copying"
@@ -168,7 +168,7 @@ class Changes:
     lag: timedelta
 
 
-class ChangeFeed(Protocol):
+class MoveFeed(Protocol):
     """The changes of the sharded collections on one partition, in the order of its oplog, without the move's own deletes."""
 
     @property
@@ -228,7 +228,7 @@ class KeyCopy(Protocol):
 
     def now(self) -> Position: ...
 
-    def feed(self, position: Position) -> ChangeFeed: ...
+    def feed(self, position: Position) -> MoveFeed: ...
 
     def count(self) -> Mapping[str, int]:
         """Namespace → documents of the key."""

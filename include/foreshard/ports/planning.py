@@ -22,7 +22,7 @@ class RecentMove:
 
 
 @dataclass(frozen=True, slots=True)
-class StandingCopy:
+class CurrentShadow:
     """A shadow that is wanted (being made, or serving), or that is ``leaving``: it can't be asked for until it has gone.
 
     ``hour`` is that of the plan which asked for it, if one did; ``why`` the reason that was given.
@@ -62,7 +62,7 @@ class PlanningStore(Protocol):
         """
         ...
 
-    def standing_copies(self) -> tuple[StandingCopy, ...]: ...
+    def standing_copies(self) -> tuple[CurrentShadow, ...]: ...
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
         """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""

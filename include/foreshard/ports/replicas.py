@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from foreshard.consistency.reconcile import Copy, Replica
+from foreshard.consistency.reconcile import Replica, VersionedDocument
 from foreshard.consistency.versions import Version
 from foreshard.model import ConflictPolicy, ShardedCollection
 
@@ -32,7 +32,7 @@ class ReplicaWrite:
     shown_changed: bool
 
 
-Decide = Callable[[Mapping[bytes, Standing], Callable[[bytes], bytes | None]], Sequence[ReplicaWrite]]
+ReconcileDocuments = Callable[[Mapping[bytes, Standing], Callable[[bytes], bytes | None]], Sequence[ReplicaWrite]]
 """(standing per identity, body of a shown document by identity) → what to write; called anew for each attempt."""
 
 
@@ -55,7 +55,9 @@ class ReplicaStore(Protocol):
         """Close the guards: no writer of ``round_`` or before commits anything for ``key`` after this returns."""
         ...
 
-    def write(self, role: str, rounds: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: Decide) -> int:
+    def write(
+        self, role: str, rounds: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
+    ) -> int:
         """Decide and write in one transaction, if the guards of ``rounds`` (key → round) stand; return documents written.
 
         ``role`` is ``apply`` or ``copy`` (each has a guard of its own); ``identities`` are (namespace, id, identity).
@@ -136,7 +138,7 @@ class Conflict:
     identity: bytes
     key: str
     policy: ConflictPolicy
-    kept: Copy
+    kept: VersionedDocument
     shown: Version
     state: str
     detected_at: datetime
@@ -146,7 +148,9 @@ class Conflict:
 class ConflictStore(Protocol):
     """Conflicts in the control database."""
 
-    def keep(self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: Copy, shown: Version) -> None:
+    def keep(
+        self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: VersionedDocument, shown: Version
+    ) -> None:
         """Save one; saving it again, or from another replica, changes nothing."""
         ...
 

@@ -124,7 +124,7 @@ class CaptureState:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ApplyProgress:
     """What was applied of one origin's changes in every partition of the topic: all up to ``cycle`` and ``seen_until``."""
 
     incarnation: str
@@ -161,13 +161,13 @@ class CaptureStore(Protocol):
         """Note (cycle, seen until) per partition of the topic, which has so many; notes only ever rise."""
         ...
 
-    def progress(self) -> dict[str, Progress]:
+    def progress(self) -> dict[str, ApplyProgress]:
         """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CapturedChange:
     """One change of a source's document; ``key`` is None for a delete, which carries none. ``document`` is its BSON.
 
     The document is its state at the event or later. ``rekeyed``: the document may have had another key before.
@@ -189,12 +189,12 @@ class Change:
 class ChangeBatch:
     """Changes in the stream's order; ``complete`` where no more were waiting; ``token`` is where the stream goes on."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[CapturedChange, ...]
     token: bytes
     complete: bool
 
 
-class ChangeFeed(Protocol):
+class CaptureFeed(Protocol):
     """One partition's change stream, filtered to some keys."""
 
     def open(self, keys: frozenset[str], token: bytes | None) -> bytes:

@@ -10,7 +10,7 @@ from foreshard.model import Partition, RoutingTable, ShardedCollection
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ExpectedPlacement:
     """What should be where: the table, and the (key, partition) copies that a move or a shadow in the making explains."""
 
     table: RoutingTable
@@ -49,7 +49,10 @@ class Verifier(Protocol):
     """Reads all sharded documents once; what looks wrong is looked at again, since apps write and keys move meanwhile."""
 
     def verify(
-        self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection], expected: Callable[[], Expectation]
+        self,
+        partitions: Sequence[Partition],
+        collections: Sequence[ShardedCollection],
+        expected: Callable[[], ExpectedPlacement],
     ) -> Verification:
         """``expected`` is asked again before each second look; raise :class:`foreshard.errors.Unreachable`."""
         ...

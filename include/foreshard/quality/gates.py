@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ForecastBatch, GateResult, HourCounts, Partition, Plan, RoutingTable
-from foreshard.placement import PlacementRules
 from foreshard.quality import access_log, forecasts, plans, tables
 from foreshard.quality.data_docs import DataDocs
 from foreshard.quality.runner import run

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Partition, PartitionState, Plan
-from foreshard.placement import PlacementRules
 from foreshard.quality.suite import Expectation, Suite, between, figure, known, unique
 from foreshard.settings import PlanSettings
 

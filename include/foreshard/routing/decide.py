@@ -8,14 +8,14 @@ from __future__ import annotations
 from random import Random
 
 from foreshard.model import Placement, RequestKind
-from foreshard.routing.decision import PRIMARY, Decision, RouteRequest, Surroundings
+from foreshard.routing.decision import PRIMARY, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.reads import ReadChoice
 
 
 def decide(
-    request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
-) -> Decision:
+    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+) -> RouteDecision:
     """Return where ``request`` goes; ``placement`` is what the table says of its key."""
     if request.kind is RequestKind.READ and placement.shadows:
         return ReadChoice(request, placement, around, book, now, random).decide()
@@ -25,25 +25,25 @@ def decide(
     return made._replace(copies=ReadChoice(request, placement, around, book, now, random).primary_taken())
 
 
-def _write(placement: Placement, book: LoadBook, now: float) -> Decision:
+def _write(placement: Placement, book: LoadBook, now: float) -> RouteDecision:
     at = book.pressure(placement.primary, now)
     if not at.reachable:
         sentence = f"writes go to the primary copy on {placement.primary}, which does not answer its reporter now"
-        return Decision(placement.primary, PRIMARY, placement.epoch, "write_primary_unreachable", sentence)
+        return RouteDecision(placement.primary, PRIMARY, placement.epoch, "write_primary_unreachable", sentence)
     sentence = f"writes go to the primary copy on {placement.primary}"
     if at.utilisation is not None and at.utilisation > book.rules.room_mark:
         sentence += f", overloaded at {at.utilisation:.0%} of its capacity"
-        return Decision(placement.primary, PRIMARY, placement.epoch, "write_primary_overloaded", sentence)
-    return Decision(placement.primary, PRIMARY, placement.epoch, "write_primary", sentence)
+        return RouteDecision(placement.primary, PRIMARY, placement.epoch, "write_primary_overloaded", sentence)
+    return RouteDecision(placement.primary, PRIMARY, placement.epoch, "write_primary", sentence)
 
 
-def _only_copy(placement: Placement, book: LoadBook, now: float) -> Decision:
+def _only_copy(placement: Placement, book: LoadBook, now: float) -> RouteDecision:
     at = book.pressure(placement.primary, now)
     if not at.reachable:
         sentence = f"the only copy is on {placement.primary}, which does not answer its reporter now"
-        return Decision(placement.primary, PRIMARY, placement.epoch, "only_copy_unreachable", sentence)
+        return RouteDecision(placement.primary, PRIMARY, placement.epoch, "only_copy_unreachable", sentence)
     if at.utilisation is not None and at.utilisation > book.rules.room_mark:
         sentence = f"the only copy is on {placement.primary}, overloaded at {at.utilisation:.0%} of its capacity"
-        return Decision(placement.primary, PRIMARY, placement.epoch, "only_copy_overloaded", sentence)
+        return RouteDecision(placement.primary, PRIMARY, placement.epoch, "only_copy_overloaded", sentence)
     sentence = f"the only copy is on {placement.primary}"
-    return Decision(placement.primary, PRIMARY, placement.epoch, "only_copy", sentence)
+    return RouteDecision(placement.primary, PRIMARY, placement.epoch, "only_copy", sentence)

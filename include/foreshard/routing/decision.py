@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from foreshard.measure.distance import Distances
 from foreshard.model import Partition, RequestKind
-from foreshard.routing.distance import Distances
 
 PRIMARY, SHADOW = "primary", "shadow"
 
@@ -26,7 +26,7 @@ class RouteRequest(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RoutingContext:
     """What a decision knows of the world besides the table and the loads.
 
     ``caught_up_at``: (key, partition) → the moment (seconds since 1970) until which a shadow holds all writes;
@@ -67,7 +67,7 @@ class CopyView(NamedTuple):
     where: str = ""
 
 
-class Decision(NamedTuple):
+class RouteDecision(NamedTuple):
     """The copy that a request is sent to; ``code`` and ``sentence`` are the reason, ``copies`` what was weighed (where asked).
 
     ``level``: the mean utilisation of the copies where all were overloaded; ``relieved``: the partition whose read found room

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from foreshard.model import Placement
-from foreshard.routing.decision import PRIMARY, CopyView, Decision, RouteRequest, Surroundings
+from foreshard.routing.decision import PRIMARY, CopyView, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.reads import ReadChoice, chance_of
 
@@ -21,7 +21,7 @@ class NearCopy:
 
     __slots__ = ("address", "location", "partition", "reason", "role", "sent", "utilisation")
 
-    def __init__(self, view: CopyView, decision: Decision, location: str, address: str) -> None:
+    def __init__(self, view: CopyView, decision: RouteDecision, location: str, address: str) -> None:
         self.partition, self.role, self.utilisation = view.partition, view.role, view.utilisation
         self.reason, self.location, self.address = decision.sentence, location, address
         self.sent = 0
@@ -60,7 +60,7 @@ class NearChoice:
 def near_choice(
     request: RouteRequest,
     placement: Placement,
-    around: Surroundings,
+    around: RoutingContext,
     book: LoadBook,
     now: float,
     addresses: Mapping[str, tuple[str, str]],

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from random import Random
 
 from foreshard.model import Placement
-from foreshard.routing.copies import Copy, copies_of
-from foreshard.routing.decision import PRIMARY, CopyView, Decision, RouteRequest, Surroundings
+from foreshard.routing.copies import PlacedCopy, copies_of
+from foreshard.routing.decision import PRIMARY, CopyView, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
 
 SERVICE_MS = 2.0
@@ -54,7 +54,7 @@ class ReadChoice:
     )  # fmt: skip
 
     def __init__(
-        self, request: RouteRequest, placement: Placement, around: Surroundings, book: LoadBook, now: float, random: Random
+        self, request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
     ) -> None:
         self._request, self._placement, self._around = request, placement, around
         self._book, self._now, self._random = book, now, random
@@ -64,7 +64,7 @@ class ReadChoice:
         self._copies = copies_of(placement, request.location, around)
         self._verdicts: dict[str, str] = {}
 
-    def decide(self) -> Decision:
+    def decide(self) -> RouteDecision:
         """Choose."""
         usable = self._usable()
         if not usable:
@@ -83,7 +83,7 @@ class ReadChoice:
             others.remove(copy)
         return self._drawn(first, views)
 
-    def nearest(self) -> list[tuple[CopyView, Decision]]:
+    def nearest(self) -> list[tuple[CopyView, RouteDecision]]:
         """The nearest copies, each with the decision for it, as long as they all are fresh enough; none of them where one does
         not answer or is not given all its reads."""
         near = self._copies.by_distance[0].ms + NEAR_EQUAL_MS
@@ -96,7 +96,7 @@ class ReadChoice:
         verdicts = ("taken" if copy.role == PRIMARY else "a shadow takes no writes" for copy in self._copies.in_order)
         return tuple(self._costed(c)._replace(verdict=v) for c, v in zip(self._copies.in_order, verdicts, strict=True))
 
-    def _usable(self) -> list[Copy]:
+    def _usable(self) -> list[PlacedCopy]:
         """The copies that are fresh enough and answer, by distance."""
         caught_up_at, key, now = self._around.caught_up_at, self._placement.key, self._now
         found = []
@@ -109,19 +109,19 @@ class ReadChoice:
                 found.append(copy)
         return found
 
-    def _view(self, copy: Copy) -> CopyView:
+    def _view(self, copy: PlacedCopy) -> CopyView:
         """A copy with its load; its cost is not reckoned."""
         utilisation, reachable, admission, _, latency_ms = self._book.pressure(copy.partition, self._now)
         name, role, ms, measured, km, where = copy
         behind = self._behind(copy)
         return CopyView(name, role, ms, measured, km, behind, utilisation, reachable, admission, latency_ms, where=where)
 
-    def _costed(self, copy: Copy) -> CopyView:
+    def _costed(self, copy: PlacedCopy) -> CopyView:
         view = self._view(copy)
         load = self._mark if view.utilisation is None else view.utilisation
         return view._replace(cost=cost_ms(view.ms, load, view.latency_ms))
 
-    def _behind(self, copy: Copy) -> float | None:
+    def _behind(self, copy: PlacedCopy) -> float | None:
         """Seconds that a copy is behind."""
         if copy.role == PRIMARY:
             return 0.0
@@ -144,7 +144,7 @@ class ReadChoice:
     def _overloaded(self, copy: CopyView) -> bool:
         return copy.utilisation is not None and copy.utilisation > self._mark
 
-    def _nearest(self, copy: CopyView) -> Decision:
+    def _nearest(self, copy: CopyView) -> RouteDecision:
         """The nearest usable copy; the reason names what is nearer and was left out."""
         left = self._left_out(copy) if copy.ms - self._copies.by_distance[0].ms > NEAR_EQUAL_MS else None
         where = copy.where
@@ -165,12 +165,12 @@ class ReadChoice:
         nearer = [self._view(c) for c in self._copies.in_order if copy.ms - c.ms > NEAR_EQUAL_MS]
         return next((c for c in nearer if not c.reachable), nearer[0])
 
-    def _instead(self, first: CopyView, copy: CopyView) -> Decision:
+    def _instead(self, first: CopyView, copy: CopyView) -> RouteDecision:
         sentence = f"{first.partition} is nearer, but {_load(first)}; {copy.where} has room"
         relieved = first.partition if self._overloaded(first) and not self._overloaded(copy) else None
         return self._decision(copy, "nearer_overloaded", sentence)._replace(relieved=relieved)
 
-    def _drawn(self, first: CopyView, usable: Sequence[CopyView]) -> Decision:
+    def _drawn(self, first: CopyView, usable: Sequence[CopyView]) -> RouteDecision:
         """No copy took the read by its admission: one is drawn, so that the utilisations even out."""
         capacity = [self._book.capacity(c.partition) for c in usable]
         weights = [size * c.admission for size, c in zip(capacity, usable, strict=True)]
@@ -183,7 +183,7 @@ class ReadChoice:
             return self._nearest(copy)
         return self._instead(first, copy)
 
-    def _without_choice(self) -> Decision:
+    def _without_choice(self) -> RouteDecision:
         """No copy is both fresh enough and answers."""
         primary, *shadows = (self._costed(copy) for copy in self._copies.in_order)
         late = [copy for copy in shadows if copy.reachable]
@@ -195,13 +195,13 @@ class ReadChoice:
         sentence = f"the primary on {primary.partition} does not answer its reporter now, {what}"
         return self._decision(primary, "no_fresh_copy_reachable" if late else "no_copy_reachable", sentence)
 
-    def _decision(self, copy: CopyView, code: str, sentence: str) -> Decision:
+    def _decision(self, copy: CopyView, code: str, sentence: str) -> RouteDecision:
         weighed: tuple[CopyView, ...] = ()
         if self._request.explain:
             weighed = tuple(self._costed(c)._replace(verdict=self._verdict(c, copy)) for c in self._copies.in_order)
-        return Decision(copy.partition, copy.role, self._placement.epoch, code, sentence + self._copies.note, weighed)
+        return RouteDecision(copy.partition, copy.role, self._placement.epoch, code, sentence + self._copies.note, weighed)
 
-    def _verdict(self, copy: Copy, taken: CopyView) -> str:
+    def _verdict(self, copy: PlacedCopy, taken: CopyView) -> str:
         if copy.partition == taken.partition:
             return "taken"
         if not self._book.reachable(copy.partition, self._now):

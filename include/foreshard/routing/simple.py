@@ -1,8 +1,8 @@
 """The simple decisions, prepared: writes, and reads of keys that have one copy. Pure.
 
-They depend on the key's primary partition alone. So everything but the key and its epoch is made once per partition and kind
-(a :class:`Target`), and again when the partition's load has changed what there is to say. A read of a key with shadows is no
-simple decision: :mod:`foreshard.routing.decide` makes it.
+They depend only on the key's primary partition. So everything except the key and its epoch is computed once per partition and
+kind (a :class:`RouteTarget`), and again when the partition's load changes the reason. :mod:`foreshard.routing.decide` decides
+reads of keys with shadows.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from foreshard.model import DefaultRule, Placement, RequestKind, RoutingTable
-from foreshard.routing.decision import Decision
+from foreshard.routing.decision import RouteDecision
 from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements, encoded
 from foreshard.routing.table import UNLISTED_EPOCH, default_partition
 
 MOST_TAILS = 4_096
 
 
-class Target:
+class RouteTarget:
     """Where requests of one kind go whose key's primary is on one partition; ``sent`` counts them.
 
     ``before`` and ``behind`` are the parts of a written answer that stand around the epoch.
@@ -29,7 +29,7 @@ class Target:
     __slots__ = ("address", "before", "behind", "code", "location", "partition", "reason", "role", "sent", "version")
 
     def __init__(
-        self, decision: Decision, location: str, address: str, version: int, before: bytes = b"", behind: bytes = b""
+        self, decision: RouteDecision, location: str, address: str, version: int, before: bytes = b"", behind: bytes = b""
     ) -> None:
         self.partition, self.role, self.code, self.reason = decision.partition, decision.role, decision.code, decision.sentence
         self.location, self.address, self.version = location, address, version
@@ -37,7 +37,7 @@ class Target:
         self.sent = 0
 
 
-Found = tuple[int, Target]
+Found = tuple[int, RouteTarget]
 """A key's epoch and its target."""
 
 
@@ -46,12 +46,12 @@ class Routed(NamedTuple):
 
     key: str
     epoch: int
-    target: Target
+    target: RouteTarget
 
 
-Decide = Callable[[str, RequestKind], Decision]
+DecideSimple = Callable[[str, RequestKind], RouteDecision]
 """Decides for a key whose only copy is on a partition."""
-Prepare = Callable[[str, Decision], Target]
+Prepare = Callable[[str, RouteDecision], RouteTarget]
 """Makes the target of a decision; raises where the partition is unknown."""
 
 
@@ -61,14 +61,14 @@ class SimpleRoutes:
     ``writes`` and ``reads`` are the same as the written parts of answers, for who looks keys up alone.
     """
 
-    def __init__(self, table: RoutingTable, placements: PackedPlacements, decide: Decide, prepare: Prepare) -> None:
+    def __init__(self, table: RoutingTable, placements: PackedPlacements, decide: DecideSimple, prepare: Prepare) -> None:
         made = (Targets(kind, table.default_rule, placements, decide, prepare) for kind in RequestKind)
         self._targets = {targets.kind: targets for targets in made}
         writes, reads = self._targets[RequestKind.WRITE], self._targets[RequestKind.READ]
         self.placements, self.writes, self.reads = placements, Written(writes), Written(reads)
         self.write, self.read = _by_text(writes), _by_text(reads)
 
-    def used(self) -> Iterator[tuple[RequestKind, Target]]:
+    def used(self) -> Iterator[tuple[RequestKind, RouteTarget]]:
         """Every target that requests were sent to since the last call to ``renew``."""
         self.writes.count()
         self.reads.count()
@@ -90,7 +90,7 @@ class Tail:
 
     __slots__ = ("sent", "size", "target", "text")
 
-    def __init__(self, epoch: int, target: Target) -> None:
+    def __init__(self, epoch: int, target: RouteTarget) -> None:
         self.text = b"%b%d%b" % (target.before, epoch, target.behind)
         self.size, self.target, self.sent = len(self.text), target, 0
 
@@ -146,12 +146,12 @@ class Targets:
     """The targets of one kind that have been prepared, by the partition's name and by its number in the packed table."""
 
     def __init__(
-        self, kind: RequestKind, rule: DefaultRule, placements: PackedPlacements, decide: Decide, prepare: Prepare
+        self, kind: RequestKind, rule: DefaultRule, placements: PackedPlacements, decide: DecideSimple, prepare: Prepare
     ) -> None:
         self.kind, self.rule, self.placements = kind, rule, placements
         self._decide, self._prepare = decide, prepare
-        self.named: dict[str, Target] = {}
-        self.numbered: list[Target | None] = [None] * len(placements.base.names)
+        self.named: dict[str, RouteTarget] = {}
+        self.numbered: list[RouteTarget | None] = [None] * len(placements.base.names)
         self.choice = SHADOWED if kind is RequestKind.READ else 0
         """The bits of a value that make a request one that has a choice."""
 
@@ -163,14 +163,14 @@ class Targets:
         for target in standing.values():
             target.sent = 0
 
-    def of(self, name: str) -> Target:
+    def of(self, name: str) -> RouteTarget:
         """The target of a partition."""
         found = self.named.get(name)
         if found is None:
             found = self.named[name] = self._prepare(name, self._decide(name, self.kind))
         return found
 
-    def at(self, number: int) -> Target:
+    def at(self, number: int) -> RouteTarget:
         """The target of a partition by its number."""
         found = self.numbered[number] = self.of(self.placements.base.names[number])
         return found
@@ -181,7 +181,7 @@ class Targets:
             return UNLISTED_EPOCH, self.of(default_partition(self.rule, key))
         return None if self.choice and row.shadows else (row.epoch, self.of(row.primary))
 
-    def _stands(self, target: Target) -> bool:
+    def _stands(self, target: RouteTarget) -> bool:
         made = self._decide(target.partition, self.kind)
         return made.sentence == target.reason and made.code == target.code
 
@@ -220,7 +220,7 @@ def _named(key: str, found: Found | None) -> Routed | None:
     return Routed(key, *found)
 
 
-def simple_routes(table: RoutingTable, decide: Decide, prepare: Prepare) -> SimpleRoutes | None:
+def simple_routes(table: RoutingTable, decide: DecideSimple, prepare: Prepare) -> SimpleRoutes | None:
     """The prepared decisions of a table; None unless it is packed."""
     placements = table.placements
     return SimpleRoutes(table, placements, decide, prepare) if isinstance(placements, PackedPlacements) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from foreshard.consistency.reconcile import UNREAD, Action, Copy, Replica, reconcile
+from foreshard.consistency.reconcile import UNREAD, Action, Replica, VersionedDocument, reconcile
 from foreshard.consistency.vectors import Order
 from foreshard.consistency.versions import Version
 from foreshard.errors import ReplicaRefused
@@ -95,16 +95,16 @@ class Decider:
             if owner is None or owner.source != record.origin:
                 return None
             version = replace(record.version, epoch=owner.epoch)
-            return self._merge(record, owner, standing, Copy(version, None), body)
+            return self._merge(record, owner, standing, VersionedDocument(version, None), body)
         if record.rekeyed or record.key is not None:
             return None
         if standing is not None and standing.replica.shown.version.vector.compare(record.version.vector) is not Order.BEFORE:
             return None
         self.counts.applied += 1
-        return Standing(None, Replica(Copy(record.version, None)))
+        return Standing(None, Replica(VersionedDocument(record.version, None)))
 
     def _put(self, record: ReplicationRecord, key: str, standing: Standing | None, body: Body) -> Standing | None:
-        incoming, owner = Copy(record.version, record.document), self.shadows[key]
+        incoming, owner = VersionedDocument(record.version, record.document), self.shadows[key]
         if standing is not None and standing.key != key:  # of another key, or a delete without one: epochs say nothing
             if standing.replica.shown.version.vector.compare(record.version.vector) in (Order.AFTER, Order.EQUAL):
                 return None
@@ -112,7 +112,7 @@ class Decider:
         return self._merge(record, owner, standing, incoming, body)
 
     def _merge(
-        self, record: ReplicationRecord, owner: Shadow, standing: Standing | None, incoming: Copy, body: Body
+        self, record: ReplicationRecord, owner: Shadow, standing: Standing | None, incoming: VersionedDocument, body: Body
     ) -> Standing | None:
         if self.heed_floors and owner.floor is not None and owner.floor.covers(incoming.version):
             return None

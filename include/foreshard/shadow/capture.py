@@ -10,10 +10,10 @@ from datetime import datetime
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import CaptureLost
 from foreshard.ports.replication import (
+    CapturedChange,
+    CaptureFeed,
     CaptureState,
     CaptureStore,
-    Change,
-    ChangeFeed,
     Heartbeat,
     ReplicationLog,
     ReplicationRecord,
@@ -23,7 +23,7 @@ WAIT_MS = 250
 """How long an idle stream is waited for."""
 
 
-def to_records(changes: Sequence[Change], origin: str, epochs: Mapping[str, int]) -> list[ReplicationRecord]:
+def to_records(changes: Sequence[CapturedChange], origin: str, epochs: Mapping[str, int]) -> list[ReplicationRecord]:
     """The records of ``origin``'s changes; ``epochs`` are the captured keys' epochs. The same change gives the same version."""
     return [
         ReplicationRecord(
@@ -54,7 +54,7 @@ class Capture:
         self,
         origin: str,
         term: int,
-        feed: ChangeFeed,
+        feed: CaptureFeed,
         log: ReplicationLog,
         captures: CaptureStore,
         clock: Callable[[], datetime],

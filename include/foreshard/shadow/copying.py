@@ -18,7 +18,7 @@ from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
 from foreshard.ports.replication import ReplicationRecord, Shadow
 from foreshard.shadow.apply import Decider
 
-Documents = Mapping[bytes, tuple[Any, bytes | None]]
+DocumentsById = Mapping[bytes, tuple[Any, bytes | None]]
 """Identity → (id, BSON or None)."""
 
 
@@ -35,7 +35,7 @@ class Compared:
 class Differences:
     """Per namespace: documents that differ, are missing on the shadow, or are too many there, as they are at the source."""
 
-    by_namespace: Mapping[str, Documents]
+    by_namespace: Mapping[str, DocumentsById]
 
     def __len__(self) -> int:
         return sum(len(ids) for ids in self.by_namespace.values())
@@ -67,20 +67,20 @@ class Copier:
                 if not proceed():
                     return None
                 there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
-                gone: Documents = {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
+                gone: DocumentsById = {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
                 compared.removed += self._write(collection, floor, gone)
             for there in self._source.scan(collection, self._shadow.key, self._batch):
                 if not proceed():
                     return None
                 compared.documents += len(there)
                 here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
-                different: Documents = {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+                different: DocumentsById = {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
                 compared.copied += self._write(collection, floor, different)
         return compared
 
     def differences(self) -> Differences:
         """What differs now; changes that are still on their way count as well."""
-        found: dict[str, Documents] = {}
+        found: dict[str, DocumentsById] = {}
         for collection in self._collections:
             ids: dict[bytes, tuple[Any, bytes | None]] = {}
             for here in self._target.scan(collection, self._shadow.key, self._batch):
@@ -107,7 +107,7 @@ class Copier:
         """Write the source's documents over those of ``among`` that differ now; return how many."""
         return sum(self._write(collection, floor, documents) for collection, documents in self._again(among))
 
-    def _again(self, among: Differences) -> Iterator[tuple[ShardedCollection, Documents]]:
+    def _again(self, among: Differences) -> Iterator[tuple[ShardedCollection, DocumentsById]]:
         """Of ``among``, in batches, those that differ now, as they stand at the source (None: not there)."""
         for collection in self._collections:
             wanted = list(among.by_namespace.get(collection.namespace, {}).items())
@@ -117,19 +117,19 @@ class Copier:
                 there = self._source.fetch(collection, self._shadow.key, list(some.values()))
                 yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
 
-    def _write(self, collection: ShardedCollection, floor: Version, documents: Documents) -> int:
+    def _write(self, collection: ShardedCollection, floor: Version, documents: DocumentsById) -> int:
         """Write, then take back what has left the key since it was read; return how many were written."""
         if not documents:
             return 0
         written = self._put(collection, floor, documents)
-        bodies: Documents = {identity: (i, None) for identity, (i, body) in documents.items() if body is not None}
+        bodies: DocumentsById = {identity: (i, None) for identity, (i, body) in documents.items() if body is not None}
         if self._left(collection, bodies):
             shadow = self._shadow
             now = version_of_write(shadow.source, shadow.epoch, *self._source.tick())
             self._put(collection, now, self._left(collection, bodies))
         return written
 
-    def _left(self, collection: ShardedCollection, documents: Documents) -> Documents:
+    def _left(self, collection: ShardedCollection, documents: DocumentsById) -> DocumentsById:
         """Those that are not at the source under this key.
 
         Where a document changed its key between reading and writing, that change may have been applied already, when there was
@@ -140,7 +140,7 @@ class Copier:
         present = self._source.present(collection, self._shadow.key, [i for i, _ in documents.values()])
         return {identity: document for identity, document in documents.items() if identity not in present}
 
-    def _put(self, collection: ShardedCollection, version: Version, documents: Documents) -> int:
+    def _put(self, collection: ShardedCollection, version: Version, documents: DocumentsById) -> int:
         if not documents:
             return 0
         shadow, namespace = self._shadow, collection.namespace
@@ -153,5 +153,5 @@ class Copier:
         return self._replica.write("copy", {shadow.key: shadow.round}, identities, decider)
 
 
-def _body(documents: Documents, identity: bytes) -> bytes | None:
+def _body(documents: DocumentsById, identity: bytes) -> bytes | None:
     return documents[identity][1] if identity in documents else None

@@ -19,8 +19,8 @@ from foreshard.errors import ClockDrift, ReplicatorSuperseded
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import ConflictStore, ReplicaStore
 from foreshard.ports.replication import (
+    CaptureFeed,
     CaptureStore,
-    ChangeFeed,
     Delivery,
     ReplicationLog,
     ReplicationReader,
@@ -32,7 +32,7 @@ from foreshard.settings import ShadowSettings
 from foreshard.shadow.apply import Applier
 from foreshard.shadow.capture import Capture
 from foreshard.shadow.status import Status
-from foreshard.shadow.upkeep import Places, Upkeep, captured_keys
+from foreshard.shadow.upkeep import PartitionStores, Upkeep, captured_keys
 
 PACE = 0.05
 """Seconds between two readings of a stream that had no more waiting: changes come in batches."""
@@ -40,18 +40,18 @@ LOOK_EVERY = 0.5
 NOTE_EVERY = 1.0
 COPIES_AT_ONCE = 2
 COPYING_NEXT = (ShadowState.REQUESTED, ShadowState.COPYING)
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class Connections:
+class ReplicatorPorts:
     """What a replicator works with; the feeds, log and reader are opened only by the one that replicates."""
 
     shadows: ShadowStore
     captures: CaptureStore
     conflicts: ConflictStore
-    places: Places
-    feed: Callable[[str], ChangeFeed]
+    places: PartitionStores
+    feed: Callable[[str], CaptureFeed]
     log: Callable[[], ReplicationLog]
     reader: Callable[[], ReplicationReader]
     collections: Sequence[ShardedCollection]
@@ -60,7 +60,7 @@ class Connections:
 class Replicator:
     """Runs until ``stop`` is set; survives trouble with MongoDB and Kafka by going back to what is saved, with patience."""
 
-    def __init__(self, connections: Connections, settings: ShadowSettings, worker: str, stop: threading.Event) -> None:
+    def __init__(self, connections: ReplicatorPorts, settings: ShadowSettings, worker: str, stop: threading.Event) -> None:
         self._with, self._settings, self._worker, self._stop = connections, settings, worker, stop
         self._lease_seconds = settings.lease.total_seconds()
         self._wanted: dict[str, dict[str, int]] = {}
@@ -150,7 +150,7 @@ class Replicator:
 
     def _upkeep(self) -> Upkeep:
         w = self._with
-        places = Places(w.places.documents, self._replica)
+        places = PartitionStores(w.places.documents, self._replica)
         batch = self._settings.batch_documents
         return Upkeep(w.shadows, w.captures, w.conflicts, places, w.collections, self._worker, self._lease_seconds, batch)
 
@@ -261,7 +261,7 @@ class Replicator:
                 if pause:
                     self._stop.wait(pause)
 
-    def _try(self, name: str, act: Callable[[], Item]) -> Item | None:
+    def _try(self, name: str, act: Callable[[], _Item]) -> _Item | None:
         """Act; trouble of any kind is noted under ``name`` and outlived: what is saved says where to go on."""
         try:
             result = act()

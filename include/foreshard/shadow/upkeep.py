@@ -11,7 +11,7 @@ from foreshard.consistency.versions import version_of_write
 from foreshard.errors import FenceRefused, FenceTimedOut, ReplicaRefused, UnknownPartition
 from foreshard.model import Placement, ShardedCollection
 from foreshard.ports.replicas import ConflictStore, DocumentReader, GuardsMoved, ReplicaStore
-from foreshard.ports.replication import CaptureState, CaptureStore, Progress, Shadow, ShadowState, ShadowStore
+from foreshard.ports.replication import ApplyProgress, CaptureState, CaptureStore, Shadow, ShadowState, ShadowStore
 from foreshard.shadow.copying import Compared, Copier
 from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, step
 
@@ -22,12 +22,12 @@ FRESH = (ShadowState.READY, ShadowState.LIVE)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class UpkeepContext:
     """What shadows are judged by: published placements, captures and progress, per key or partition."""
 
     placements: Mapping[str, Placement]
     captures: Mapping[str, CaptureState]
-    progress: Mapping[str, Progress]
+    progress: Mapping[str, ApplyProgress]
 
 
 def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
@@ -39,7 +39,7 @@ def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
     return wanted
 
 
-def judge(shadow: Shadow, around: Surroundings) -> tuple[str, dict[str, Any]] | None:
+def judge(shadow: Shadow, around: UpkeepContext) -> tuple[str, dict[str, Any]] | None:
     """The event that a shadow's surroundings call for, with its fields; None where all is as it should be.
 
     A higher epoch on the same primary is none of its business here: the key may have left and come back, or not.
@@ -70,7 +70,7 @@ def _again(shadow: Shadow, problem: str, **fields: Any) -> tuple[str, dict[str, 
 
 
 @dataclass(frozen=True)
-class Places:
+class PartitionStores:
     """The partitions as sources and targets."""
 
     documents: Callable[[str], DocumentReader]
@@ -85,7 +85,7 @@ class Upkeep:
         shadows: ShadowStore,
         captures: CaptureStore,
         conflicts: ConflictStore,
-        places: Places,
+        places: PartitionStores,
         collections: Sequence[ShardedCollection],
         worker: str,
         lease_seconds: float,
@@ -98,7 +98,7 @@ class Upkeep:
     def look(self, now: datetime, *, note_freshness: bool = True) -> tuple[Shadow, ...]:
         """Let every shadow react to its surroundings, and note how fresh each is; return those that are to be served."""
         shadows = self._shadows.shadows(BEFORE_RETIRING)
-        around = Surroundings(
+        around = UpkeepContext(
             self._shadows.placements([s.key for s in shadows]),
             self._captures.states(),
             self._captures.progress(),
@@ -113,7 +113,7 @@ class Upkeep:
             self._shadows.save_freshness(fresh, now)
         return kept
 
-    def _react(self, shadow: Shadow, around: Surroundings) -> Shadow | None:
+    def _react(self, shadow: Shadow, around: UpkeepContext) -> Shadow | None:
         verdict = judge(shadow, around)
         placement = around.placements.get(shadow.key)
         if verdict is None and placement is not None and placement.epoch > shadow.epoch:

@@ -30,7 +30,7 @@ SYNC_PATIENCE = 1.5
 IMPORTED_LATER = (
     "foreshard.wiring",
     "foreshard.sidecar.follower",
-    *(f"foreshard.adapters.mongo_{name}" for name in ("registry", "routing", "load", "control_feed")),
+    *(f"foreshard.stores.control.{name}" for name in ("registry", "routing_table", "partition_loads", "control_feed")),
     "foreshard.sidecar.exposition",
 )
 

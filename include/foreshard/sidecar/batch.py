@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from foreshard.model import RequestKind, RoutingTable
 from foreshard.routing.simple import SimpleRoutes, Tail
 from foreshard.sidecar.answers import encode
-from foreshard.sidecar.figures import Figures
+from foreshard.sidecar.figures import SidecarCounters
 from foreshard.sidecar.requests import Question
 from foreshard.sidecar.service import RouteService
 
@@ -17,7 +17,9 @@ KEYS_AT_ONCE = 250
 BEGIN = b'{"key":"'
 
 
-async def routes_of(service: RouteService, figures: Figures, keys: Sequence[str], question: Question, *, plain: bool) -> bytes:
+async def routes_of(
+    service: RouteService, figures: SidecarCounters, keys: Sequence[str], question: Question, *, plain: bool
+) -> bytes:
     """The body that answers a batch; ``plain``: no key needs escaping in JSON. Raises what :meth:`RouteService.route` does."""
     table, simple = service.table(), None if question.explain else service.simple()
     answers: list[bytes] = []
@@ -38,7 +40,7 @@ async def routes_of(service: RouteService, figures: Figures, keys: Sequence[str]
 class _Decided:
     """Answers that are not prepared."""
 
-    def __init__(self, service: RouteService, figures: Figures, question: Question, table: RoutingTable) -> None:
+    def __init__(self, service: RouteService, figures: SidecarCounters, question: Question, table: RoutingTable) -> None:
         self._service, self._figures, self._question, self._table = service, figures, question, table
 
     def answer(self, key: str) -> bytes:

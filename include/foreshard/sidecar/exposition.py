@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from foreshard.sidecar.figures import BOUNDS, Figures
+from foreshard.sidecar.figures import BOUNDS, SidecarCounters
 
 if TYPE_CHECKING:
     from foreshard.sidecar.metrics import Document
@@ -31,7 +31,7 @@ class _Together(Collector):
     def __init__(self, documents: Sequence[Document]) -> None:
         self._states = [document["state"] for document in documents]
         self._open = sum(document["open"] for document in documents)
-        self._figures = Figures()
+        self._figures = SidecarCounters()
         for document in documents:
             self._figures.add(document["figures"])
 

@@ -44,7 +44,7 @@ class Times:
         self.total += total
 
 
-class Figures:
+class SidecarCounters:
     """The counters of one process, or of several after ``add``."""
 
     def __init__(self, refused_files: int = 0) -> None:

@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING
 
 from pymongo.errors import PyMongoError
 
-from foreshard.adapters.mongo_control_feed import (
+from foreshard.errors import ForeshardError, TableGap
+from foreshard.routing.table import apply_changes
+from foreshard.sidecar.live_copy import LiveCopy
+from foreshard.sidecar.service import DATABASE, RouteService
+from foreshard.stores.control.control_feed import (
     Fact,
     LoadReported,
     RegistryChanged,
@@ -25,17 +29,13 @@ from foreshard.adapters.mongo_control_feed import (
     TableChanged,
     Unclear,
 )
-from foreshard.errors import ForeshardError, TableGap
-from foreshard.routing.table import apply_changes
-from foreshard.sidecar.live_copy import LiveCopy
-from foreshard.sidecar.service import DATABASE, RouteService
 
 if TYPE_CHECKING:
-    from foreshard.adapters.mongo_control_feed import ControlFeed
     from foreshard.model import RoutingTable
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import LoadStore, PartitionRegistry
     from foreshard.sidecar.saved_copy import SavedCopy
+    from foreshard.stores.control.control_feed import ControlFeed
     from foreshard.wiring import Wiring
 
 ACKNOWLEDGE_EVERY = 1.0

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
 from foreshard.model import PartitionLoad
+from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
 
 KEEP_EVERY = 1.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from foreshard.sidecar.figures import Figures
+from foreshard.sidecar.figures import SidecarCounters
 
 if TYPE_CHECKING:
     from foreshard.sidecar.service import RouteService
@@ -18,9 +18,9 @@ class SidecarMetrics:
     """One process' figures; ``others`` gives those of the workers beside it."""
 
     def __init__(
-        self, service: RouteService, figures: Figures | None = None, others: Callable[[], Sequence[Document]] = tuple
+        self, service: RouteService, figures: SidecarCounters | None = None, others: Callable[[], Sequence[Document]] = tuple
     ) -> None:
-        self.figures = figures or Figures()
+        self.figures = figures or SidecarCounters()
         self.open_connections: Callable[[], int] = lambda: 0
         self._service, self._others = service, others
         service.counted = self.figures.routed

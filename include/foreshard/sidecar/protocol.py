@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from foreshard.sidecar import limits
 from foreshard.sidecar.answers import CLOSE, CONTINUE, KEEP, Answer
-from foreshard.sidecar.connections import Connections
+from foreshard.sidecar.open_connections import OpenConnections
 from foreshard.sidecar.problems import BadRequest, Problem, TooLarge
 
 PIECE_BYTES = limits.PIECE_BYTES
@@ -30,7 +30,7 @@ PIECES_AT_ONCE = 4
 class SidecarProtocol(asyncio.Protocol):
     """One connection; ``connections`` is what all of them share."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: OpenConnections) -> None:
         self.shared = connections
         self.since = connections.tick
         """When the last request was answered, or what is under way began, by the connections' clock."""

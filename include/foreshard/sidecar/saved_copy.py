@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foreshard.adapters.routing_file import SavedRouting, name_of, read_routing
 from foreshard.errors import CorruptRoutingFile, TableNotPackable
 from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar.service import FILE, Installed, RouteService
+from foreshard.stores.files.routing_file import SavedRouting, name_of, read_routing
 
 if TYPE_CHECKING:
-    from foreshard.adapters.routing_file import RoutingFile
     from foreshard.model import Location, Partition, RoutingTable
     from foreshard.ports.routing import PublishedImage
+    from foreshard.stores.files.routing_file import RoutingFile
 
 CONFIRM_EVERY = 5.0
 FOLLOW_EVERY = 1.0
@@ -30,7 +30,7 @@ SAVE_EVERY = 0.25
 MOST_CHANGES = 10_000
 """More changes than this (or than an eighth of the image) over an image are packed into a new one."""
 FEW_CHANGES = 100
-COMPACTION = "foreshard.adapters.routing_compaction"
+COMPACTION = "foreshard.stores.files.routing_compaction"
 
 log = logging.getLogger(__name__)
 

@@ -21,20 +21,20 @@ from pathlib import Path
 
 import uvloop
 
-from foreshard.adapters.routing_file import RoutingFile
 from foreshard.sidecar.background import Background, Read, follower_of, import_the_rest
-from foreshard.sidecar.board import Board
-from foreshard.sidecar.connections import Connections
 from foreshard.sidecar.endpoints import Endpoints
 from foreshard.sidecar.essentials import Essentials
-from foreshard.sidecar.figures import Figures
+from foreshard.sidecar.figures import SidecarCounters
 from foreshard.sidecar.listening import BACKLOG, listeners
 from foreshard.sidecar.metrics import SidecarMetrics
+from foreshard.sidecar.open_connections import OpenConnections
 from foreshard.sidecar.protocol import SidecarProtocol
 from foreshard.sidecar.refresh import Refresher
 from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import RouteService
+from foreshard.sidecar.worker_stats import WorkerStats
 from foreshard.sidecar.workers import Supervisor
+from foreshard.stores.files.routing_file import RoutingFile
 
 PATIENCE_SECONDS = 2.0
 """How long the start waits for the control database where there is no saved table."""
@@ -57,16 +57,16 @@ class Worker:
     loaded: bool
     refresher: Refresher
     number: int = 0
-    board: Board | None = None
+    board: WorkerStats | None = None
 
     @classmethod
-    def build(cls, said: Essentials, read: Read, sidecar_id: str, number: int = 0, board: Board | None = None) -> Worker:
+    def build(cls, said: Essentials, read: Read, sidecar_id: str, number: int = 0, board: WorkerStats | None = None) -> Worker:
         """The parts, with the saved table loaded."""
         service, file = RouteService.of(said), RoutingFile(said.routing_folder)
         saved = SavedCopy(service, file, writes=number == 0)
         loaded = saved.load()
         background = Background(lambda: follower_of(service, saved, read, sidecar_id))
-        figures = Figures(len(file.refused))
+        figures = SidecarCounters(len(file.refused))
         before = board.read(number) if board else None
         if before is not None:
             figures.add(before["figures"])  # a worker that replaces another one counts on
@@ -85,7 +85,7 @@ class Worker:
         if not self.loaded:
             self.background.start()
             await asyncio.to_thread(self.background.first_try, PATIENCE_SECONDS)
-        connections = Connections(self.endpoints)
+        connections = OpenConnections(self.endpoints)
         tasks = [loop.create_task(connections.sweep()), loop.create_task(self._show())]
         servers = [await self._listen(one, connections) for one in sockets]
         if self.loaded:
@@ -101,7 +101,7 @@ class Worker:
         self.refresher.close()
 
     @staticmethod
-    async def _listen(one: socket.socket, connections: Connections) -> asyncio.Server:
+    async def _listen(one: socket.socket, connections: OpenConnections) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         protocol = partial(SidecarProtocol, connections)
         if one.family == socket.AF_UNIX:
@@ -130,7 +130,7 @@ def serve(said: Essentials, read: Read) -> bool:
     beside = f" and {said.socket}" if said.socket else ""
     log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, beside, os.getpid(), said.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
-    board = Board(said.workers)
+    board = WorkerStats(said.workers)
 
     def work(number: int, life: int) -> None:
         worker = Worker.build(said, read, name if number == 0 else f"{name}/{number}", number, board)

@@ -15,13 +15,13 @@ from random import Random
 from typing import Any
 
 from foreshard.errors import UnknownPartition
+from foreshard.measure.distance import Distances
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind, RoutingTable
 from foreshard.routing.address import public_uri
 from foreshard.routing.decide import decide
-from foreshard.routing.decision import CopyView, Decision, RouteRequest, Surroundings
-from foreshard.routing.distance import Distances
+from foreshard.routing.decision import CopyView, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook, LoadRules, Pressure
-from foreshard.routing.simple import SimpleRoutes, Target, simple_routes
+from foreshard.routing.simple import RouteTarget, SimpleRoutes, simple_routes
 from foreshard.routing.table import locate
 from foreshard.sidecar.essentials import Essentials
 from foreshard.sidecar.problems import NoTableYet
@@ -69,7 +69,7 @@ class RouteService:
         self.partitions: tuple[Partition, ...] = ()
         self.locations: tuple[Location, ...] = ()
         self._caught_up_at: dict[tuple[str, str], float] = {}
-        self._around = Surroundings({}, Distances(()))
+        self._around = RoutingContext({}, Distances(()))
         self._addresses: dict[str, tuple[str, str]] = {}
         self._reports: deque[tuple[PartitionLoad, ...]] = deque()
         self._capacities: deque[dict[str, float]] = deque()
@@ -131,7 +131,7 @@ class RouteService:
 
     def _surround(self, distances: Distances) -> None:
         by_id = {p.partition_id: p for p in self.partitions}
-        self._around = Surroundings(by_id, distances, self._caught_up_at, self.default_staleness, self.home_location)
+        self._around = RoutingContext(by_id, distances, self._caught_up_at, self.default_staleness, self.home_location)
 
     # what the answering thread asks
 
@@ -192,11 +192,11 @@ class RouteService:
         version = table.version
         return simple_routes(table, self._only, lambda name, made: _target(name, made, version, addresses))
 
-    def _only(self, name: str, kind: RequestKind) -> Decision:
+    def _only(self, name: str, kind: RequestKind) -> RouteDecision:
         """The decision for a key whose only copy is on a partition."""
         return decide(RouteRequest("", kind), Placement("", name), self._around, self.book, self.clock(), self.random)
 
-    def route(self, request: RouteRequest, table: RoutingTable | None = None) -> tuple[Decision, dict[str, Any]]:
+    def route(self, request: RouteRequest, table: RoutingTable | None = None) -> tuple[RouteDecision, dict[str, Any]]:
         """Decide and return the answer as well; ``table``: one that several requests share.
 
         Raise :class:`NoTableYet` or :class:`UnknownPartition`.
@@ -237,7 +237,7 @@ class RouteService:
         self.take_in(now)
         return [_described(p, self.book.pressure(p.partition_id, now)) for p in self.partitions]
 
-    def _note(self, kind: RequestKind, made: Decision, table: RoutingTable, key: str, now: float) -> None:
+    def _note(self, kind: RequestKind, made: RouteDecision, table: RoutingTable, key: str, now: float) -> None:
         self.book.sent(made.partition, self.costs.write if kind is RequestKind.WRITE else self.costs.read, now)
         if made.level is not None:
             placement = locate(table, key)
@@ -246,7 +246,7 @@ class RouteService:
             self.book.relieved(made.relieved)
 
 
-def _target(name: str, made: Decision, version: int, addresses: Mapping[str, tuple[str, str]]) -> Target:
+def _target(name: str, made: RouteDecision, version: int, addresses: Mapping[str, tuple[str, str]]) -> RouteTarget:
     """A prepared answer: everything but the key and the epoch, in the order of :meth:`RouteService.route`."""
     address = addresses.get(name)
     if address is None:
@@ -254,7 +254,7 @@ def _target(name: str, made: Decision, version: int, addresses: Mapping[str, tup
     where = {"partition": name, "location": address[0], "role": made.role}
     why = {"table_version": version, "reason": made.sentence, "reason_code": made.code, "uri": address[1]}
     before, behind = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (where, why))
-    return Target(made, *address, version, f'",{before},"epoch":'.encode(), f",{behind}}}".encode())
+    return RouteTarget(made, *address, version, f'",{before},"epoch":'.encode(), f",{behind}}}".encode())
 
 
 def _considered(copy: CopyView) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from foreshard.errors import CorruptLog
 from foreshard.forecast.accuracy import Accuracy, naive_scale
 from foreshard.forecast.series import HOURS_PER_DAY, build_series, history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_quantile
-from foreshard.load import LoadProfile
+from foreshard.measure.correlation import error_correlation, seasonal_residuals
+from foreshard.measure.demand import LoadProfile
 from foreshard.model import ONE_HOUR
 from foreshard.ports.stages import CountedLog
-from foreshard.score.correlation import error_correlation, seasonal_residuals
 from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 
 if TYPE_CHECKING:

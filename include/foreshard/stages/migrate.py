@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
-from foreshard.migrate import mover
-from foreshard.migrate.cleaning import Cleaner
-from foreshard.migrate.ends import MoveEnds, MoveLimits, MoveSummary
-from foreshard.migrate.hold import Paused
-from foreshard.migrate.states import ENDED, UNDER_WAY, MoveEvent, next_state
 from foreshard.model import Move, Placement, Reason
+from foreshard.move import mover
+from foreshard.move.cleaning import Cleaner
+from foreshard.move.context import MoveContext, MoveLimits, MoveSummary
+from foreshard.move.session import Paused
+from foreshard.move.states import ENDED, UNDER_WAY, MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord, MoveState
 from foreshard.routing.table import locate
 from foreshard.stages.rules import allowed_moves, require_allowed
 from foreshard.wiring import Wiring
 
-LOG = logging.getLogger("foreshard.migrate")
+LOG = logging.getLogger("foreshard.move")
 WATCH_SECONDS = 0.1
 Notify = Callable[[MoveRecord], None]
 
@@ -204,9 +204,9 @@ def _step(cleaner: Cleaner, done: list[MoveSummary]) -> bool:
     return False
 
 
-def _ends(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveEnds:
+def _ends(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
     settings, move = wiring.settings.migrate, record.move
-    ends = MoveEnds(
+    ends = MoveContext(
         journal=wiring.move_journal,
         source=wiring.key_copy(move.source, move.move_id, move.key),
         target=wiring.key_copy(move.target, move.move_id, move.key),

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from foreshard.errors import MissingStageResult
+from foreshard.measure.lps import require_capacities
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Plan
-from foreshard.placement import PlacementRules
 from foreshard.plan.authority import may_act
 from foreshard.plan.planner import make_plan
-from foreshard.score.lps import require_capacities
 from foreshard.stages.snapshot import load_snapshot
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
-from foreshard.model import ONE_HOUR, PlacementChange, RoutingTable, ShadowCopy
+from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
 from foreshard.ports.replication import Shadow, ShadowState
-from foreshard.ports.verification import Expectation, Verification
+from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
 from foreshard.shadow.machine import BEFORE_RETIRING, next_state
 
@@ -119,7 +119,7 @@ def verify_hour(wiring: Wiring, hour: datetime) -> VerifySummary:
     return VerifySummary(hour, version, **{name: getattr(found, name) for name in VerifySummary.__slots__[2:]})
 
 
-def _publish(wiring: Wiring, hour: datetime, removals: tuple[ShadowCopy, ...]) -> PublishSummary:
+def _publish(wiring: Wiring, hour: datetime, removals: tuple[PlannedShadow, ...]) -> PublishSummary:
     table = wiring.routing.current()
     ready = [s for s in wiring.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
     removed = [shadow for removal in removals if (shadow := _removable(wiring, removal)) is not None]
@@ -156,7 +156,7 @@ def _may_serve(shadow: Shadow, table: RoutingTable) -> bool:
     return locate(table, shadow.key).primary == shadow.source != shadow.target
 
 
-def _removable(wiring: Wiring, removal: ShadowCopy) -> Shadow | None:
+def _removable(wiring: Wiring, removal: PlannedShadow) -> Shadow | None:
     """The shadow as it stands, where it hasn't gone already."""
     try:
         shadow = wiring.shadows.get(removal.shadow_id)
@@ -178,11 +178,11 @@ def _listed_before(wiring: Wiring) -> set[str]:
     return {change.key for publication in wiring.routing.since(since) for change in publication.changes}
 
 
-def _expectation(wiring: Wiring) -> Expectation:
+def _expectation(wiring: Wiring) -> ExpectedPlacement:
     """The published table and what is on its way; read in this order, so that a copy is explained by either."""
     before = wiring.planning.copies_in_transit()
     table = wiring.routing.current()
-    return Expectation(table, before | wiring.planning.copies_in_transit())
+    return ExpectedPlacement(table, before | wiring.planning.copies_in_transit())
 
 
 def _differences(found: Verification) -> list[str]:

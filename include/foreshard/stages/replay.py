@@ -15,20 +15,20 @@ import numpy as np
 import pandas as pd
 
 from foreshard.errors import ConfigurationError
+from foreshard.lab.floor import noise_floor
+from foreshard.lab.lab_forecaster import SeasonalShape, TrueFuture
+from foreshard.lab.log import ReplayLog, gather_log
+from foreshard.lab.measures import Measures, measure
+from foreshard.lab.page import page
+from foreshard.lab.partition_layout import PartitionLayout, equal_layout, parse_layout
+from foreshard.lab.past import Policy, ReplayRules
+from foreshard.lab.planned import Planned, Timing
+from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
+from foreshard.lab.side_by_side import Progress, side_by_side
+from foreshard.lab.simulate import Run, replay
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
 from foreshard.plan.snapshot import PlanPolicy
-from foreshard.replay.floor import noise_floor
-from foreshard.replay.foresight import Seasonal, TrueFuture
-from foreshard.replay.layout import Layout, equal_layout, parse_layout
-from foreshard.replay.log import ReplayLog, gather_log
-from foreshard.replay.measures import Measures, measure
-from foreshard.replay.page import page
-from foreshard.replay.past import Policy, ReplayRules
-from foreshard.replay.planned import Planned, Timing
-from foreshard.replay.policies import MongoBalance, Reactive, StaticGeo, StaticHash
-from foreshard.replay.side_by_side import Progress, side_by_side
-from foreshard.replay.simulate import Run, replay
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
@@ -149,7 +149,7 @@ def _locations(path: Path, request: ReplayRequest) -> dict[str, Location]:
         ) from None
 
 
-def _layout(log: ReplayLog, start: int, request: ReplayRequest, places: Mapping[str, Location]) -> Layout:
+def _layout(log: ReplayLog, start: int, request: ReplayRequest, places: Mapping[str, Location]) -> PartitionLayout:
     if request.layout is None:
         return equal_layout(log, start, request.partitions, request.utilisation, places)
     try:
@@ -159,7 +159,7 @@ def _layout(log: ReplayLog, start: int, request: ReplayRequest, places: Mapping[
     return parse_layout(document, request.layout.name, places)
 
 
-def _remarks(log: ReplayLog, layout: Layout) -> list[str]:
+def _remarks(log: ReplayLog, layout: PartitionLayout) -> list[str]:
     notes = [f"{count:,} records left out: {reason}" for reason, count in sorted(log.left_out.items())]
     if log.unknown_types:
         shown = ", ".join(log.unknown_types[:5])
@@ -180,7 +180,7 @@ def _rules(settings: Settings) -> ReplayRules:
     return ReplayRules(training_hours=settings.forecast.history_days * 24)
 
 
-def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, known: Known) -> Policy:
+def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settings, known: Known) -> Policy:
     if name == "static_hash":
         return StaticHash(layout)
     if name == "static_geo":
@@ -192,7 +192,7 @@ def _policy(name: str, log: ReplayLog, layout: Layout, settings: Settings, known
     policy, timing = _planning(settings)
     if name == "predictive":
         epoch = round(log.first.timestamp() / 3600)
-        return Planned(log, layout, Seasonal(timing.window_hours, epoch), policy, timing)
+        return Planned(log, layout, SeasonalShape(timing.window_hours, epoch), policy, timing)
     return Planned(log, layout, TrueFuture(log, *known), policy, timing)
 
 
@@ -200,7 +200,7 @@ def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
     from foreshard.stages.snapshot import plan_policy
 
     plan, window = settings.plan, settings.forecast.history_days * 24
-    from foreshard.load import ServingRule
+    from foreshard.measure.demand import ServingRule
 
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
     timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window)
@@ -228,7 +228,7 @@ def _document(
     path: Path,
     log: ReplayLog,
     start: int,
-    layout: Layout,
+    layout: PartitionLayout,
     request: ReplayRequest,
     runs: Mapping[str, Run],
     measures: Mapping[str, Measures],

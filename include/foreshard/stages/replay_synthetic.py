@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from foreshard.errors import ConfigurationError
-from foreshard.replay.synthetic import KINDS, PLACES, START, synthesise
+from foreshard.lab.synthetic import KINDS, PLACES, START, synthesise
 
 
 def write_synthetic_log(kind: str, output: Path, keys: int, days: int, seed: int) -> tuple[Path, Path, Path]:

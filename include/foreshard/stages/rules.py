@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from foreshard.errors import PlacementRuleBroken, UnusableRule
-from foreshard.model import Move, Partition, PartitionState, PlacementRule, RuleKind, ShadowCopy
-from foreshard.placement import PlacementRules
+from foreshard.measure.placement_rules import PlacementRules
+from foreshard.model import Move, Partition, PartitionState, PlacementRule, PlannedShadow, RuleKind
 from foreshard.routing.table import locate
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def allowed_moves(wiring: Wiring, moves: Sequence[Move]) -> tuple[Move, ...]:
     return tuple(m for m in moves if _still_allowed(wiring, m.key, m.target, False)) if moves else ()
 
 
-def allowed_shadows(wiring: Wiring, shadows: Sequence[ShadowCopy]) -> tuple[ShadowCopy, ...]:
+def allowed_shadows(wiring: Wiring, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:
     """The shadows that no rule forbids, likewise."""
     return tuple(s for s in shadows if _still_allowed(wiring, s.key, s.target, True)) if shadows else ()
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foreshard.load import partition_load
-from foreshard.score.lps import access_volume, require_capacities, score_profile
+from foreshard.measure.lps import access_volume, require_capacities, score_profile
+from foreshard.measure.serving import partition_load
 from foreshard.stages.snapshot import load_ground
 
 if TYPE_CHECKING:

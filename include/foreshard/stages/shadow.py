@@ -20,11 +20,11 @@ from foreshard.consistency.versions import version_of_write
 from foreshard.errors import ShadowRefused, VerificationFailed
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.routing.table import locate
-from foreshard.shadow.copying import Copier, Differences, Documents
+from foreshard.shadow.copying import Copier, Differences, DocumentsById
 from foreshard.shadow.machine import BEFORE_RETIRING, shadow_id, step
-from foreshard.shadow.replicator import Connections, Replicator
+from foreshard.shadow.replicator import Replicator, ReplicatorPorts
 from foreshard.shadow.status import Status
-from foreshard.shadow.upkeep import Places
+from foreshard.shadow.upkeep import PartitionStores
 from foreshard.stages.rules import allowed_shadows, require_allowed
 from foreshard.stages.shadow_listing import RetireSummary, publish_shadow, remove_shadow, retire_shadows
 from foreshard.wiring import Wiring
@@ -165,10 +165,10 @@ def run_shadow(wiring: Wiring, shadow_id: str) -> ShadowSummary:
 # ── feeding ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def connections(wiring: Wiring) -> Connections:
+def connections(wiring: Wiring) -> ReplicatorPorts:
     """What a replicator works with."""
-    places = Places(wiring.documents, wiring.replica)
-    return Connections(
+    places = PartitionStores(wiring.documents, wiring.replica)
+    return ReplicatorPorts(
         wiring.shadows, wiring.captures, wiring.conflicts, places, wiring.change_feed, wiring.replication_log,
         wiring.replication_reader, wiring.settings.sharded_collections,
     )  # fmt: skip
@@ -262,7 +262,7 @@ def _lasting_differences(wiring: Wiring, shadow_id: str) -> tuple[Shadow, Copier
         shadow, wiring.documents(shadow.source), wiring.documents(shadow.target), wiring.replica(shadow.target),
         wiring.settings.sharded_collections, wiring.conflicts, wiring.settings.shadow.batch_documents,
     )  # fmt: skip
-    lasting: dict[str, Documents] = {}
+    lasting: dict[str, DocumentsById] = {}
     moving = copier.differences()
     for _ in range(LOOKS):
         if not len(moving):

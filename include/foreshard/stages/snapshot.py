@@ -13,18 +13,18 @@ import pandas as pd
 from scipy.special import ndtri
 
 from foreshard.errors import MissingStageResult, UnknownPartition
-from foreshard.geography import distance_matrix, fill_unknown
-from foreshard.load import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.correlation import error_correlation, seasonal_residuals
+from foreshard.measure.demand import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.geography import distance_matrix, fill_unknown
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
-from foreshard.placement import PlacementRules
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import shadow_id
 from foreshard.plan.profile import KeyProfiles, profile_keys
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
-from foreshard.ports.planning import RecentMove, StandingCopy
+from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
+from foreshard.ports.planning import CurrentShadow, RecentMove
 from foreshard.routing.table import locate
-from foreshard.score.correlation import error_correlation, seasonal_residuals
 from foreshard.stages.history_days import ONE_DAY, HistoryDays
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CORRELATED_KEYS = 400
 
 
 @dataclass(frozen=True)
-class Ground:
+class ScoringInput:
     """What score and plan both stand on: K keys (sorted), the partitions, the published table, and each key's demand."""
 
     hour: datetime
@@ -75,7 +75,7 @@ class Ground:
         ]
 
 
-def load_ground(wiring: Wiring, hour: datetime) -> Ground:
+def load_ground(wiring: Wiring, hour: datetime) -> ScoringInput:
     """Load forecasts, profiles and placement for ``hour``.
 
     Every forecast key and every key that the table lists is in it. Raise :class:`MissingStageResult` without forecasts,
@@ -89,7 +89,7 @@ def load_ground(wiring: Wiring, hour: datetime) -> Ground:
     profiles = profile_keys(days, keys, _kinds(wiring.settings), locations)
     homes = [partition.geographic_location for partition in partitions]
     mean, sigma = _spread(forecasts, keys)
-    return Ground(
+    return ScoringInput(
         hour=hour,
         keys=keys,
         partitions=partitions,
@@ -220,8 +220,8 @@ def _note_move(move: RecentMove, key: int, places: dict[str, int], now: datetime
 
 
 def _standing(
-    copies: Sequence[StandingCopy], ground: Ground, index: dict[str, int], oldest_to_keep: datetime
-) -> tuple[StandingShadow, ...]:
+    copies: Sequence[CurrentShadow], ground: ScoringInput, index: dict[str, int], oldest_to_keep: datetime
+) -> tuple[IndexedShadow, ...]:
     """The shadows that are wanted, and those that the table lists; those asked for since ``oldest_to_keep`` may not go yet."""
     places = ground.places
     leaving = {(copy.key, copy.target) for copy in copies if copy.leaving}
@@ -230,11 +230,11 @@ def _standing(
         if not copy.leaving and copy.key in index and copy.target in places:
             removable = copy.hour is None or copy.hour <= oldest_to_keep
             pair = (index[copy.key], places[copy.target])
-            found[pair] = StandingShadow(copy.shadow_id, *pair, copy.why, removable)
+            found[pair] = IndexedShadow(copy.shadow_id, *pair, copy.why, removable)
     for key, partition in ground.published_shadows():
         name = (ground.keys[key], ground.partitions[partition].partition_id)
         if name not in leaving:
-            found.setdefault((key, partition), StandingShadow(shadow_id(*name), key, partition))
+            found.setdefault((key, partition), IndexedShadow(shadow_id(*name), key, partition))
     return tuple(found[pair] for pair in sorted(found))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from foreshard.migrate.ends import MoveSummary
-from foreshard.migrate.states import BEFORE_SWITCH
+from foreshard.move.context import MoveSummary
+from foreshard.move.states import BEFORE_SWITCH
 from foreshard.ports.migration import MoveRecord, MoveState
 from foreshard.routing.table import locate
 from foreshard.stages.migrate import revert_move, undo_move

@@ -32,7 +32,7 @@ MOVE_STATES = (
 SHADOW_STATES = ("requested", "copying", "catching_up", "ready", "live", "retiring", "retired", "failed")
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """What Prometheus may do with a figure."""
 
     GAUGE = "gauge"
@@ -47,7 +47,7 @@ class Figure:
     text: str
     samples: tuple[tuple[tuple[str, ...], float], ...]
     labels: tuple[str, ...] = ()
-    kind: Kind = Kind.GAUGE
+    kind: MetricKind = MetricKind.GAUGE
 
 
 def figures(state: ControlState, now: datetime) -> Iterator[Figure]:
@@ -187,9 +187,9 @@ def _loop(found: LoopStatus) -> Iterator[Figure]:
 def _outcomes(found: tuple[TaskOutcome, ...]) -> Iterator[Figure]:
     labels = ("dag", "task", "state")
     counts = tuple(((o.dag, o.task, o.state), float(o.count)) for o in found)
-    yield Figure("foreshard_task_outcomes", "How the tasks of the DAGs ended", counts, labels, Kind.COUNTER)
+    yield Figure("foreshard_task_outcomes", "How the tasks of the DAGs ended", counts, labels, MetricKind.COUNTER)
     seconds = tuple(((o.dag, o.task, o.state), o.seconds) for o in found)
-    yield Figure("foreshard_task_seconds", "Time that the tasks of the DAGs took", seconds, labels, Kind.COUNTER)
+    yield Figure("foreshard_task_seconds", "Time that the tasks of the DAGs took", seconds, labels, MetricKind.COUNTER)
 
 
 def _complete(counts: Mapping[str, int], states: tuple[str, ...]) -> list[tuple[str, float | None]]:

@@ -13,11 +13,11 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from tests.integration.client.looped import Loop, Looped, collect_cancelled_sockets
 
-from foreshard.adapters.mongo_fence import MongoFence
-from foreshard.client.connections import Connections
+from foreshard.client.partition_clients import PartitionClients
 from foreshard.client.routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
+from foreshard.stores.partition.fence import MongoFence
 
 DEFAULTS = ClientOptions(deadline=2.0)
 PATIENCE = {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": 300}
@@ -131,7 +131,7 @@ def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Call
     made: list[RoutedClient] = []
 
     def make(options: ClientOptions = DEFAULTS, **parts: object) -> RoutedClient:
-        connections = Connections(lambda uri: MongoClient(uri, **PATIENCE))
+        connections = PartitionClients(lambda uri: MongoClient(uri, **PATIENCE))
         made.append(RoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options, **parts))
         return made[-1]
 
@@ -154,7 +154,7 @@ def make_things(request, make_client, answerer: Answerer, sharded: ShardedCollec
     loop, made = Loop(), []
 
     def make(options: ClientOptions = DEFAULTS) -> Looped:
-        connections = Connections(lambda uri: AsyncMongoClient(uri, **PATIENCE))
+        connections = PartitionClients(lambda uri: AsyncMongoClient(uri, **PATIENCE))
         made.append(AsyncRoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options))
         return Looped(made[-1][sharded.database][sharded.collection], loop)
 

@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foreshard.adapters.kafka_access_emitter import KafkaAccessEmitter
-from foreshard.adapters.kafka_access_log import KafkaAccessLog
-from foreshard.client.records import Request
+from foreshard.client.records import RequestScope
 from foreshard.client.routed_client import ClientOptions, RoutedClient
 from foreshard.errors import ConfigurationError, MissingSecret
 from foreshard.model import AccessRecord
@@ -18,6 +16,8 @@ from foreshard.observe.pseudonym import pseudonym
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.process import free_port
+from foreshard.stores.kafka.access_emitter import KafkaAccessEmitter
+from foreshard.stores.kafka.access_log import KafkaAccessLog
 
 HOUR = datetime(2024, 3, 1, 7, tzinfo=UTC)
 SECRET = b"k" * 32
@@ -43,7 +43,7 @@ def test_each_operation_leaves_a_record_in_the_hour_when_it_happened(
 ) -> None:
     moment = HOUR + timedelta(minutes=5)
     client = make_client(
-        ClientOptions(clock=lambda: moment), emitter=emitter, user_key=SECRET, request=Request(location="San Jose")
+        ClientOptions(clock=lambda: moment), emitter=emitter, user_key=SECRET, request=RequestScope(location="San Jose")
     )
     things = client[sharded.database][sharded.collection]
     with client.request("checkout", user="rider 17", session="s1"):

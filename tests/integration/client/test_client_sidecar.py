@@ -14,14 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from foreshard.adapters.mongo_fence import MongoFence
-from foreshard.adapters.mongo_registry import MongoPartitionRegistry
-from foreshard.adapters.mongo_routing import MongoRoutingStore
 from foreshard.client import RoutedClient
 from foreshard.errors import Unreachable
 from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+from foreshard.stores.control.registry import MongoPartitionRegistry
+from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.partition.fence import MongoFence
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from pymongo import InsertOne, UpdateOne
 from tests.integration.client.looped import Loop, Looped
 from tests.integration.faults.deployment import Deployment, wait_until
 
-from foreshard.adapters.kafka_access_log import KafkaAccessLog
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.process import free_port
 from foreshard.stages import migrate
+from foreshard.stores.kafka.access_log import KafkaAccessLog
 from foreshard.wiring import Wiring
 
 KEYS = ("key one", "key/2 ü")

@@ -11,10 +11,10 @@ from pymongo import MongoClient
 from tests.integration.client.looped import Loop, Looped
 from tests.integration.faults.deployment import Deployment, wait_until
 
-from foreshard.adapters.routing_file import RoutingFile
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.errors import Unreachable
 from foreshard.model import Placement, PlacementChange
+from foreshard.stores.files.routing_file import RoutingFile
 from foreshard.wiring import Wiring
 
 KEYS = {"k": Placement("k", "alpha", ("beta",)), "m": Placement("m", "beta")}

@@ -16,7 +16,7 @@ from foreshard.client.bulk import BulkWrite
 from foreshard.client.driving import SYNC, Mode, run
 from foreshard.client.fences import FencedWriter
 from foreshard.client.requests import KeyRule
-from foreshard.client.routes import Operation, PartitionAddress, Route, Router, Wish
+from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route, Router
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -44,11 +44,11 @@ class FakeWorld:
     def __init__(self, *places: tuple[str, int]) -> None:
         self.places, self.now, self.refreshes, self.options = deque(places), 0.0, 0, {}
 
-    def route(self, key: str, _operation: Operation, _wish: Wish) -> Route:
+    def route(self, key: str, _operation: Operation, _wish: ReadPreference) -> Route:
         place, epoch = self.places[0] if len(self.places) == 1 else self.places.popleft()
         return Route(key, place, "", "primary", epoch, 1, "", place)
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         return {key: self.route(key, operation, wish) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
@@ -139,7 +139,7 @@ class FakeInserts(FakeWorld):
         super().__init__()
         self.moving, self.until, self.applied = moving, until, []
 
-    def route(self, key: str, _operation: Operation, _wish: Wish) -> Route:
+    def route(self, key: str, _operation: Operation, _wish: ReadPreference) -> Route:
         if not key:
             raise RouteRefused(key, 400, "empty")
         gone = key in self.moving and self.refreshes >= self.until

@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from foreshard.adapters.live_routing import LiveRouting, LiveRoutingFile
-from foreshard.adapters.routing_file import RoutingFile, SavedRouting
 from foreshard.client.local_routes import LocalRoutes
-from foreshard.client.routes import ANYWHERE, Operation, Wish
+from foreshard.client.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.routing.table import locate
+from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
+from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 PARTITIONS = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name in ("alpha", "beta"))
 
@@ -28,7 +28,7 @@ def saved(version: int, **places: str) -> SavedRouting:
 def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) -> None:
     RoutingFile(tmp_path).save(saved(7, k="beta"))
     routes = LocalRoutes(tmp_path, look_every=0)
-    route = routes.route("k", Operation.READ, Wish("Home"))
+    route = routes.route("k", Operation.READ, ReadPreference("Home"))
     assert (route.partition, route.epoch, route.table_version, route.uri) == ("beta", 3, 7, "mongodb://beta")
     assert routes.route("unlisted", Operation.WRITE, ANYWHERE).partition == locate(saved(7).table, "unlisted").primary
     assert [p.partition for p in routes.partitions()] == ["alpha", "beta"]
@@ -78,27 +78,27 @@ def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
 
 def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_primary(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
-    assert routes.route("k", Operation.READ, Wish("There")).partition == "alpha"  # nothing is known of the shadow yet
+    assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"  # nothing is known of the shadow yet
     report(tmp_path, NOW - 2, alpha=1.0, beta=1.0)
-    near = routes.route("k", Operation.READ, Wish("There"))
+    near = routes.route("k", Operation.READ, ReadPreference("There"))
     assert (near.partition, near.role, near.uri) == ("beta", "shadow", "mongodb://beta")
     assert "has room at 10%" in near.reason
-    assert routes.route("k", Operation.READ, Wish("There", 1.0)).partition == "alpha"
-    assert routes.route("k", Operation.WRITE, Wish("There")).partition == "alpha"
+    assert routes.route("k", Operation.READ, ReadPreference("There", 1.0)).partition == "alpha"
+    assert routes.route("k", Operation.WRITE, ReadPreference("There")).partition == "alpha"
     report(tmp_path, NOW - 60, alpha=1.0, beta=1.0)
-    assert routes.route("k", Operation.READ, Wish("There")).partition == "alpha"
+    assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"
 
 
 def test_a_partition_that_its_reporter_or_this_process_can_not_reach_is_left(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
     report(tmp_path, NOW, alpha=-1.0, beta=1.0)
-    assert routes.route("k", Operation.READ, Wish("Home")).partition == "beta"
+    assert routes.route("k", Operation.READ, ReadPreference("Home")).partition == "beta"
     report(tmp_path, NOW, alpha=1.0, beta=1.0)
     routes = shadowed(tmp_path)
-    assert routes.route("k", Operation.READ, Wish("Home")).partition == "alpha"
+    assert routes.route("k", Operation.READ, ReadPreference("Home")).partition == "alpha"
     routes.avoid("alpha")
-    assert routes.route("k", Operation.READ, Wish("Home")).partition == "beta"
-    assert "does not answer" in routes.route("k", Operation.WRITE, Wish("Home")).reason
+    assert routes.route("k", Operation.READ, ReadPreference("Home")).partition == "beta"
+    assert "does not answer" in routes.route("k", Operation.WRITE, ReadPreference("Home")).reason
 
 
 def test_overload_shows_in_the_reason_even_where_there_is_no_choice(tmp_path: Path) -> None:
@@ -124,13 +124,15 @@ def test_reads_of_keys_with_near_shadows_share_the_copies_and_count_as_load(tmp_
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), NOW))
     routes = LocalRoutes(tmp_path, clock=lambda: NOW, random=Random(2), look_every=3600.0)
     report(tmp_path, NOW - 1, alpha=2.0, beta=2.0)
-    made = [routes.route("k", Operation.READ, Wish("Home")) for _ in range(200)]
+    made = [routes.route("k", Operation.READ, ReadPreference("Home")) for _ in range(200)]
     assert 60 < sum(route.partition == "beta" for route in made) < 140
     assert {(r.role, r.uri, r.epoch) for r in made if r.partition == "beta"} == {("shadow", "mongodb://beta", 2)}
-    assert {route.partition for route in (routes.route("late", Operation.READ, Wish("Home")) for _ in range(20))} == {"alpha"}
+    assert {route.partition for route in (routes.route("late", Operation.READ, ReadPreference("Home")) for _ in range(20))} == {
+        "alpha"
+    }
     routes.avoid("beta")
-    assert {routes.route("k", Operation.READ, Wish("Home")).partition for _ in range(20)} == {"alpha"}
-    assert "overloaded at 2" in routes.route("k", Operation.READ, Wish("Home")).reason  # by what was sent from here
+    assert {routes.route("k", Operation.READ, ReadPreference("Home")).partition for _ in range(20)} == {"alpha"}
+    assert "overloaded at 2" in routes.route("k", Operation.READ, ReadPreference("Home")).reason  # by what was sent from here
 
 
 def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_aside(tmp_path: Path, caplog) -> None:

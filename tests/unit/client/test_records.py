@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from foreshard.client.records import Recorder, Request
+from foreshard.client.records import Recorder, RequestScope
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 
@@ -34,11 +34,11 @@ def emitter() -> FakeEmitter:
 
 @pytest.fixture
 def recorder(emitter) -> Recorder:
-    return Recorder(emitter, b"secret", Request(location="San Jose"), clock=lambda: NOON)
+    return Recorder(emitter, b"secret", RequestScope(location="San Jose"), clock=lambda: NOON)
 
 
 def test_an_access_is_recorded_with_the_users_pseudonym_and_never_the_raw_id(recorder, emitter) -> None:
-    with recorder.request(Request("checkout", user="rider 17", session="s1")):
+    with recorder.request(RequestScope("checkout", user="rider 17", session="s1")):
         recorder.record(recorder.current(), ["k"], "update", 0.0)
     (record,) = emitter.records
     assert record == AccessRecord(NOON, "k", pseudonym(b"secret", "rider 17"), "checkout", "San Jose", "s1", None)
@@ -56,31 +56,31 @@ def test_without_a_request_the_verb_and_the_clients_own_place_count(recorder, em
 
 def test_an_inner_request_completes_the_outer_one_and_ends_with_its_block(recorder) -> None:
     later = datetime(2024, 3, 1, 13, tzinfo=UTC)
-    with recorder.request(Request("checkout", user="u", session="s")):
-        with recorder.request(Request("read", location="Palo Alto", timestamp=later)):
-            assert recorder.current() == Request("read", "u", "s", "Palo Alto", later)
-        assert recorder.current("scan") == Request("scan", "u", "s", "San Jose", None)
-        assert recorder.current(Request(user="other")).user == "other"
-    assert recorder.current() == Request(location="San Jose")
+    with recorder.request(RequestScope("checkout", user="u", session="s")):
+        with recorder.request(RequestScope("read", location="Palo Alto", timestamp=later)):
+            assert recorder.current() == RequestScope("read", "u", "s", "Palo Alto", later)
+        assert recorder.current("scan") == RequestScope("scan", "u", "s", "San Jose", None)
+        assert recorder.current(RequestScope(user="other")).user == "other"
+    assert recorder.current() == RequestScope(location="San Jose")
 
 
 def test_threads_have_requests_of_their_own(recorder) -> None:
-    seen: list[Request] = []
-    with recorder.request(Request("checkout", user="u")):
+    seen: list[RequestScope] = []
+    with recorder.request(RequestScope("checkout", user="u")):
         thread = threading.Thread(target=lambda: seen.append(recorder.current()))
         thread.start()
         thread.join()
-    assert seen == [Request(location="San Jose")]
+    assert seen == [RequestScope(location="San Jose")]
 
 
 def test_the_apps_own_time_goes_before_the_clock(recorder, emitter) -> None:
     earlier = datetime(2014, 8, 1, 8, tzinfo=UTC)
-    recorder.record(Request(timestamp=earlier), ["k"], "read", 0.0)
+    recorder.record(RequestScope(timestamp=earlier), ["k"], "read", 0.0)
     assert emitter.records[0].timestamp == earlier
 
 
 def test_a_measured_cost_is_shared_by_the_keys_of_one_operation(emitter) -> None:
-    recorder = Recorder(emitter, None, Request(), measure=True)
+    recorder = Recorder(emitter, None, RequestScope(), measure=True)
     recorder.record(recorder.current(), ["a", "b"], "scan", recorder.start() - 1.0)
     costs = [record.cost for record in emitter.records]
     assert costs[0] == costs[1]
@@ -89,7 +89,7 @@ def test_a_measured_cost_is_shared_by_the_keys_of_one_operation(emitter) -> None
 
 
 def test_without_the_secret_no_user_is_recorded_at_all(emitter) -> None:
-    recorder = Recorder(emitter, None, Request(user="rider 17"))
+    recorder = Recorder(emitter, None, RequestScope(user="rider 17"))
     recorder.record(recorder.current(), ["k"], "read", 0.0)
     assert emitter.records[0].user_id is None
 
@@ -105,6 +105,6 @@ def test_a_record_that_can_not_be_made_does_not_fail_the_app(recorder, emitter, 
 
 
 def test_without_an_emitter_nothing_is_recorded() -> None:
-    recorder = Recorder(None, None, Request())
+    recorder = Recorder(None, None, RequestScope())
     recorder.record(recorder.current(), ["k"], "read", 0.0)
     assert (recorder.flush(1.0), recorder.dropped) == (0, 0)

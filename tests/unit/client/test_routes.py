@@ -7,7 +7,7 @@ import pytest
 
 from foreshard.client.fallback_routes import FallbackRoutes
 from foreshard.client.local_routes import LocalRoutes
-from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, Route, Router, Wish
+from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, ReadPreference, Route, Router
 from foreshard.errors import Unreachable
 
 READ, WRITE = Operation.READ, Operation.WRITE
@@ -17,13 +17,13 @@ class FakeSource:
     def __init__(self) -> None:
         self.version, self.asked, self.refreshed, self.down = 1, [], 0, False
 
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         if self.down:
             raise Unreachable("sidecar", "here", "start it")
         self.asked.append((key, operation, wish))
         return Route(key, "alpha", "", "primary", 1, self.version, "", "mongodb://alpha")
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: Wish) -> dict[str, Route]:
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         return {key: self.route(key, operation, wish) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
@@ -62,14 +62,18 @@ def router(source, clock) -> Router:
 def test_an_answer_is_used_again_for_a_while_and_then_asked_anew(router, source, clock) -> None:
     for moment in (100.0, 100.4, 100.6):
         clock.now = moment
-        router.route("a", READ, Wish("x"))
+        router.route("a", READ, ReadPreference("x"))
     assert len(source.asked) == 2
 
 
 def test_answers_are_kept_by_operation_and_place_and_writes_regardless_of_place(router, source) -> None:
     for operation, place in ((READ, "x"), (READ, "y"), (WRITE, "x"), (WRITE, "y"), (READ, "x")):
-        router.route("a", operation, Wish(place))
-    assert source.asked == [("a", READ, Wish("x")), ("a", READ, Wish("y")), ("a", WRITE, Wish("x"))]
+        router.route("a", operation, ReadPreference(place))
+    assert source.asked == [
+        ("a", READ, ReadPreference("x")),
+        ("a", READ, ReadPreference("y")),
+        ("a", WRITE, ReadPreference("x")),
+    ]
 
 
 def test_a_fresh_question_is_always_asked(router, source) -> None:
@@ -167,7 +171,7 @@ def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source
 
 
 class FakeLocal(FakeSource):
-    def route(self, key: str, operation: Operation, wish: Wish) -> Route:
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         return super().route(key, operation, wish)._replace(partition="by file", table_version=self.version)
 
     def avoid(self, partition: str) -> None: ...

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from foreshard.client.routes import ANYWHERE, Operation, Wish
+from foreshard.client.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.client.sidecar_routes import SidecarRoutes
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
@@ -71,7 +71,7 @@ def routes(url) -> Iterator[SidecarRoutes]:
 
 def test_one_connection_serves_many_questions(routes, script) -> None:
     for _ in range(5):
-        assert routes.route("k", Operation.READ, Wish("San José", 1.5)).partition == "alpha"
+        assert routes.route("k", Operation.READ, ReadPreference("San José", 1.5)).partition == "alpha"
     assert script.connections == 1
     assert script.requests[0][:2] == ("GET", "/v1/route/k?op=read&from=San%20Jos%C3%A9&max_staleness_ms=1500")
 
@@ -91,7 +91,7 @@ def test_keys_are_quoted_whole(routes, script) -> None:
 
 def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
     script.body = json.dumps({"routes": [GOOD, {**GOOD, "key": "m"}]}).encode()
-    found = routes.routes(["k", "m"], Operation.READ, Wish("Here", 0.0))
+    found = routes.routes(["k", "m"], Operation.READ, ReadPreference("Here", 0.0))
     assert list(found) == ["k", "m"]
     assert json.loads(script.requests[0][2]) == {"keys": ["k", "m"], "op": "read", "from": "Here", "max_staleness_ms": 0.0}
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.consistency.clock import HybridTime
-from foreshard.consistency.reconcile import Action, Copy, Replica, join, reconcile
+from foreshard.consistency.reconcile import Action, Replica, VersionedDocument, join, reconcile
 from foreshard.consistency.vectors import Order, VersionVector
 from foreshard.consistency.versions import Version, version_of_write
 from foreshard.model import ConflictPolicy
@@ -29,7 +29,7 @@ def histories(draw):
         floor = max([c.version.time.physical for c in seen + own] + [0])
         time = HybridTime(floor + draw(st.integers(1, 3)), 0, origin)
         body = draw(st.none() | st.just(b"document %d" % number))
-        copies.append(Copy(Version(epoch, time, vector.advance(origin, counters[origin])), body))
+        copies.append(VersionedDocument(Version(epoch, time, vector.advance(origin, counters[origin])), body))
     return copies
 
 
@@ -105,7 +105,7 @@ def version(epoch, origin, seconds, increment, seen=None):
 
 
 def test_a_version_of_a_later_epoch_supersedes_whatever_the_old_primary_wrote():
-    old, new = Copy(version(1, "alpha", 500, 9), b"old"), Copy(version(2, "beta", 3, 1), b"new")
+    old, new = VersionedDocument(version(1, "alpha", 500, 9), b"old"), VersionedDocument(version(2, "beta", 3, 1), b"new")
     for policy in ConflictPolicy:
         for order in ([old, new], [new, old]):
             assert deliver(policy, order) == (Replica(new), [])
@@ -123,24 +123,24 @@ def test_a_counter_fits_into_64_bits_until_2087():
 
 
 def test_a_concurrent_loser_is_kept_and_an_obsolete_one_is_not():
-    first = Copy(version(1, "alpha", 1, 1), b"first")
-    second = Copy(version(1, "alpha", 2, 1), b"second")
-    rival = Copy(version(1, "gamma", 1, 5), b"rival")
+    first = VersionedDocument(version(1, "alpha", 1, 1), b"first")
+    second = VersionedDocument(version(1, "alpha", 2, 1), b"second")
+    rival = VersionedDocument(version(1, "gamma", 1, 5), b"rival")
     assert reconcile(LAST, Replica(second), first).action is Action.DISCARD
     kept = reconcile(LAST, Replica(second), rival)
     assert (kept.action, kept.conflicts) == (Action.KEEP, (rival,))
 
 
 def test_a_write_that_has_seen_all_siblings_ends_the_conflict():
-    left, right = Copy(version(1, "alpha", 1, 1), b"left"), Copy(version(1, "gamma", 2, 1), None)
+    left, right = VersionedDocument(version(1, "alpha", 1, 1), b"left"), VersionedDocument(version(1, "gamma", 2, 1), None)
     replica, _ = deliver(VECTOR, [left, right])
     assert set(replica.copies) == {left, right}
-    merged = Copy(version(1, "alpha", 3, 1, right.version.vector), b"merged")
+    merged = VersionedDocument(version(1, "alpha", 3, 1, right.version.vector), b"merged")
     assert reconcile(VECTOR, replica, merged).replica == Replica(merged)
 
 
 @pytest.mark.parametrize("policy", list(ConflictPolicy))
 def test_a_tombstone_outlives_a_late_older_write(policy):
-    old, gone = Copy(version(1, "alpha", 1, 1), b"old"), Copy(version(1, "alpha", 2, 1), None)
+    old, gone = VersionedDocument(version(1, "alpha", 1, 1), b"old"), VersionedDocument(version(1, "alpha", 2, 1), None)
     decision = reconcile(policy, Replica(gone), old)
     assert (decision.action, decision.replica) == (Action.DISCARD, Replica(gone))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.clean import MAXIMUM_KEY_BYTES, Cleaned, Reason, clean
+from foreshard.observe.clean import MAXIMUM_KEY_BYTES, Cleaned, QuarantineReason, clean
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 INSIDE = HOUR + timedelta(minutes=12)
@@ -33,40 +33,40 @@ def reason_of(record: dict[str, Any]) -> str | None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"partitionable_key": None}, Reason.MISSING_KEY),
-        ({"partitionable_key": ""}, Reason.MISSING_KEY),
-        ({"partitionable_key": " \t "}, Reason.MISSING_KEY),
-        ({"partitionable_key": float("nan")}, Reason.MISSING_KEY),
-        ({"partitionable_key": pd.NA}, Reason.MISSING_KEY),
-        ({"partitionable_key": "\ud800"}, Reason.UNREADABLE_KEY),
-        ({"partitionable_key": ["a", "b"]}, Reason.UNREADABLE_KEY),
-        ({"partitionable_key": {"a": 1}}, Reason.UNREADABLE_KEY),
-        ({"partitionable_key": "é" * (MAXIMUM_KEY_BYTES // 2 + 1)}, Reason.UNREADABLE_KEY),
-        ({"timestamp": None}, Reason.MISSING_TIME),
-        ({"timestamp": ""}, Reason.MISSING_TIME),
-        ({"timestamp": pd.NaT}, Reason.MISSING_TIME),
-        ({"timestamp": "soon"}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": "2014-13-45T99:00:00Z"}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": [2014]}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": True}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": float("inf")}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": 1e30}, Reason.UNPARSABLE_TIME),
-        ({"timestamp": HOUR - timedelta(microseconds=1)}, Reason.OUT_OF_HOUR),
-        ({"timestamp": HOUR + timedelta(hours=1)}, Reason.OUT_OF_HOUR),
-        ({"timestamp": 0}, Reason.OUT_OF_HOUR),
-        ({"request_type": None}, Reason.MISSING_REQUEST_TYPE),
-        ({"request_type": ""}, Reason.MISSING_REQUEST_TYPE),
-        ({"request_type": "explode"}, Reason.UNKNOWN_REQUEST_TYPE),
-        ({"request_type": {"a": 1}}, Reason.UNKNOWN_REQUEST_TYPE),
-        ({"cost": -0.5}, Reason.NEGATIVE_COST),
-        ({"cost": "-1"}, Reason.NEGATIVE_COST),
-        ({"cost": "much"}, Reason.UNPARSABLE_COST),
-        ({"cost": float("inf")}, Reason.UNPARSABLE_COST),
-        ({"cost": [1.0]}, Reason.UNPARSABLE_COST),
-        ({"malformed": True}, Reason.MALFORMED),
+        ({"partitionable_key": None}, QuarantineReason.MISSING_KEY),
+        ({"partitionable_key": ""}, QuarantineReason.MISSING_KEY),
+        ({"partitionable_key": " \t "}, QuarantineReason.MISSING_KEY),
+        ({"partitionable_key": float("nan")}, QuarantineReason.MISSING_KEY),
+        ({"partitionable_key": pd.NA}, QuarantineReason.MISSING_KEY),
+        ({"partitionable_key": "\ud800"}, QuarantineReason.UNREADABLE_KEY),
+        ({"partitionable_key": ["a", "b"]}, QuarantineReason.UNREADABLE_KEY),
+        ({"partitionable_key": {"a": 1}}, QuarantineReason.UNREADABLE_KEY),
+        ({"partitionable_key": "é" * (MAXIMUM_KEY_BYTES // 2 + 1)}, QuarantineReason.UNREADABLE_KEY),
+        ({"timestamp": None}, QuarantineReason.MISSING_TIME),
+        ({"timestamp": ""}, QuarantineReason.MISSING_TIME),
+        ({"timestamp": pd.NaT}, QuarantineReason.MISSING_TIME),
+        ({"timestamp": "soon"}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": "2014-13-45T99:00:00Z"}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": [2014]}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": True}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": float("inf")}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": 1e30}, QuarantineReason.UNPARSABLE_TIME),
+        ({"timestamp": HOUR - timedelta(microseconds=1)}, QuarantineReason.OUT_OF_HOUR),
+        ({"timestamp": HOUR + timedelta(hours=1)}, QuarantineReason.OUT_OF_HOUR),
+        ({"timestamp": 0}, QuarantineReason.OUT_OF_HOUR),
+        ({"request_type": None}, QuarantineReason.MISSING_REQUEST_TYPE),
+        ({"request_type": ""}, QuarantineReason.MISSING_REQUEST_TYPE),
+        ({"request_type": "explode"}, QuarantineReason.UNKNOWN_REQUEST_TYPE),
+        ({"request_type": {"a": 1}}, QuarantineReason.UNKNOWN_REQUEST_TYPE),
+        ({"cost": -0.5}, QuarantineReason.NEGATIVE_COST),
+        ({"cost": "-1"}, QuarantineReason.NEGATIVE_COST),
+        ({"cost": "much"}, QuarantineReason.UNPARSABLE_COST),
+        ({"cost": float("inf")}, QuarantineReason.UNPARSABLE_COST),
+        ({"cost": [1.0]}, QuarantineReason.UNPARSABLE_COST),
+        ({"malformed": True}, QuarantineReason.MALFORMED),
     ],
 )
-def test_a_bad_record_is_quarantined_with_its_reason(change: dict[str, Any], reason: Reason) -> None:
+def test_a_bad_record_is_quarantined_with_its_reason(change: dict[str, Any], reason: QuarantineReason) -> None:
     assert reason_of(good(**change)) == reason
 
 
@@ -187,6 +187,6 @@ def test_no_record_is_lost_whatever_it_holds(records: list[dict[str, Any]]) -> N
     assert found.accepted["request_type"].isin(TYPES).all()
     assert found.accepted["timestamp"].between(HOUR, HOUR + timedelta(hours=1), inclusive="left").all()
     assert not (found.accepted["cost"] < 0).any()
-    assert found.quarantined["reason"].isin([str(reason) for reason in Reason]).all()
+    assert found.quarantined["reason"].isin([str(reason) for reason in QuarantineReason]).all()
     for column in found.quarantined.columns:
         assert found.quarantined[column].map(lambda value: value is None or isinstance(value, str)).all()

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from foreshard.load import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
+from foreshard.measure.demand import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Partition, PartitionState, PlacementRule, RuleKind
-from foreshard.placement import PlacementRules
 from foreshard.plan.past_hours import PastHours
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot, StandingShadow
+from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 
@@ -92,7 +92,7 @@ def draw(seed):
         movable=rng.random(keys) < 0.9,
         last_source=np.where(rng.random(keys) < 0.1, rng.integers(0, partitions, keys), -1),
         shadows=tuple(
-            StandingShadow(f"s-{n}", k, p, "hot_key", bool(rng.random() < 0.5))
+            IndexedShadow(f"s-{n}", k, p, "hot_key", bool(rng.random() < 0.5))
             for n, (k, p) in enumerate(sorted(shadows))
             if p != primary[k]
         ),

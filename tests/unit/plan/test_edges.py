@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreshard.load import ServingRule
+from foreshard.measure.demand import ServingRule
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy
 

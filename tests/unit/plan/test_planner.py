@@ -3,10 +3,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from foreshard.load import OriginShares, ServingRule
+from foreshard.measure.demand import OriginShares, ServingRule
 from foreshard.model import PartitionState
 from foreshard.plan.planner import make_plan, move_id, shadow_id
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0))
 
@@ -186,7 +186,7 @@ class TestRefusals:
 
 class TestShadowedSources:
     def test_moves_whose_gain_the_shadows_reads_would_fill_up_again_are_not_made(self, world):
-        standing = tuple(StandingShadow(f"s-{k}", k, 1, "hot_key", removable=False) for k in range(3))
+        standing = tuple(IndexedShadow(f"s-{k}", k, 1, "hot_key", removable=False) for k in range(3))
         origins = OriginShares.build(range(3), [0, 0, 0], [1, 1, 1], 6)
         snapshot = world(
             [6, 6, 6, 0.4, 0.4, 1],
@@ -260,7 +260,7 @@ class TestShadows:
         assert not make_plan(world([0.01, 1], [0, 1], [10, 10], read_share=1.0, origins=origins, km=km), POLICY).shadows
 
     def test_a_shadow_whose_reason_has_gone_is_removed(self, world):
-        standing = (StandingShadow("s-1", 0, 1, "hot_key"),)
+        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
         plan = make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY)
         (removal,) = plan.removals
         assert (removal.shadow_id, removal.key, removal.target, removal.reason.code) == (
@@ -271,25 +271,25 @@ class TestShadows:
         )
 
     def test_a_shadow_is_kept_while_its_partition_would_pass_the_low_water_mark_without_it(self, world):
-        standing = (StandingShadow("s-1", 0, 1, "hot_key"),)
+        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
         assert not make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY).removals
 
     def test_a_young_shadow_is_kept(self, world):
-        standing = (StandingShadow("s-1", 0, 1, "hot_key", removable=False),)
+        standing = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
         assert not make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY).removals
 
     def test_a_shadow_of_a_key_that_became_write_heavy_is_removed(self, world):
-        standing = (StandingShadow("s-1", 0, 1, "hot_key"),)
+        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
         plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=[0.1, 0.5], shadows=standing), POLICY)
         assert [removal.reason.code for removal in plan.removals] == ["write_heavy"]
 
     def test_a_draining_partition_gives_up_its_shadows_and_its_keys_their_own(self, world):
         states = [PartitionState.ACTIVE, PartitionState.DRAINING]
-        standing = (StandingShadow("s-1", 0, 1, removable=False), StandingShadow("s-2", 1, 0, removable=False))
+        standing = (IndexedShadow("s-1", 0, 1, removable=False), IndexedShadow("s-2", 1, 0, removable=False))
         plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, states=states, shadows=standing), POLICY)
         assert {r.shadow_id: r.reason.code for r in plan.removals} == {"s-1": "target_draining", "s-2": "primary_draining"}
 
     def test_shadowed_keys_are_not_moved(self, world):
-        standing = (StandingShadow("s-1", 0, 1, removable=False),)
+        standing = (IndexedShadow("s-1", 0, 1, removable=False),)
         plan = make_plan(world([4, 5, 1], [0, 0, 1], [10, 20], read_share=0.0, shadows=standing), POLICY)
         assert set(moved(plan)) == {"key-0001"}

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.load import load_prediction_scores, partition_load
+from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.serving import partition_load
 from foreshard.model import PartitionState, RuleKind
 from foreshard.plan.planner import make_plan
 

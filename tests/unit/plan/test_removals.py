@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from tests.unit.plan.test_properties import LOOK, SEEDS
 
-from foreshard.load import ServingRule
-from foreshard.plan.outlook import Outlook
+from foreshard.measure.demand import ServingRule
+from foreshard.plan.placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.removals import SHED_GAIN
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
 
 
 def copied(world, p0, p1, removable=True, read_share=0.5):
     """A key of 2, half of it writes, on p0 beside one of ``p0``, with a copy on p1 beside a key of ``p1``; capacities of 10."""
-    standing = (StandingShadow("s-1", 0, 1, "reserve", removable),)
+    standing = (IndexedShadow("s-1", 0, 1, "reserve", removable),)
     return world([2.0, p0, p1], [0, 0, 1], [10.0, 10.0], read_share=[read_share, 0.0, 0.0], shadows=standing)
 
 
@@ -58,5 +58,7 @@ def test_each_one_given_up_saves_what_it_must(drawn, seed):
     if not given_up or plan.moves or plan.shadows or len(given_up) < len(plan.removals):
         return
     left = tuple(shadow for shadow in snapshot.shadows if shadow.shadow_id not in given_up)
-    before, after = (Outlook(replace(snapshot, shadows=shadows), policy).total_risk() for shadows in (snapshot.shadows, left))
+    before, after = (
+        PlacementModel(replace(snapshot, shadows=shadows), policy).total_risk() for shadows in (snapshot.shadows, left)
+    )
     assert after <= before - SHED_GAIN * len(given_up) + 1e-6

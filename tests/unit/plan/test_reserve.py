@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreshard.load import ServingRule
-from foreshard.plan.outlook import Outlook
+from foreshard.measure.demand import ServingRule
+from foreshard.plan.placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.reserve import fixed_load
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
 BUSY = np.repeat(1.4, 6)
@@ -21,17 +21,17 @@ def three(world, busy=BUSY, others=3.0, read_share=0.9, **more):
 
 def standing(plan, snapshot):
     index = {key: k for k, key in enumerate(snapshot.keys)}
-    return tuple(StandingShadow(s.shadow_id, index[s.key], int(s.target[1:]), "reserve") for s in plan.shadows)
+    return tuple(IndexedShadow(s.shadow_id, index[s.key], int(s.target[1:]), "reserve") for s in plan.shadows)
 
 
 def test_a_partition_that_a_burst_would_overload_gets_shadows_until_enough_reads_can_make_way(world):
     snapshot = three(world)
     plan = make_plan(snapshot, POLICY)
     assert {(s.source, s.reason.code) for s in plan.shadows} == {("p0", "reserve")}
-    fixed = fixed_load(Outlook(replace(snapshot, shadows=standing(plan, snapshot)), POLICY))
+    fixed = fixed_load(PlacementModel(replace(snapshot, shadows=standing(plan, snapshot)), POLICY))
     assert len(plan.shadows) == 1
     assert fixed.max() <= 7.5
-    assert fixed_load(Outlook(snapshot, POLICY)).max() == pytest.approx(8.4)
+    assert fixed_load(PlacementModel(snapshot, POLICY)).max() == pytest.approx(8.4)
     assert "a burst could overload p0: with a copy of key-0000 on p" in plan.shadows[0].reason.sentence
     assert "up to 13% of the capacity of p0" in plan.shadows[0].reason.sentence
 
@@ -54,7 +54,7 @@ def test_partitions_without_reserve_get_copies_only_whose_writes_weigh_little_be
     plan = make_plan(snapshot, POLICY)
     assert bool(plan.shadows) == made
     before, after = (
-        fixed_load(Outlook(replace(snapshot, shadows=shadows), POLICY)).max(axis=1)
+        fixed_load(PlacementModel(replace(snapshot, shadows=shadows), POLICY)).max(axis=1)
         for shadows in ((), standing(plan, snapshot))
     )
     assert sum(after) <= sum(before)

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreshard.load import ServingRule
-from foreshard.plan.outlook import Outlook
+from foreshard.measure.demand import ServingRule
+from foreshard.plan.placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0, room_mark=0.8), maximum_settled=0)
 LARGE, SMALL = 11.0, 1.0
@@ -69,7 +69,7 @@ def test_the_copy_that_stands_is_kept_and_its_room_not_filled_again(world):
     primary = snapshot.primary.copy()
     for move in plan.moves:
         primary[index[move.key]] = int(move.target[1:])
-    standing = (StandingShadow(shadow.shadow_id, 0, int(shadow.target[1:]), "hot_key"),)
+    standing = (IndexedShadow(shadow.shadow_id, 0, int(shadow.target[1:]), "hot_key"),)
     after = make_plan(replace(snapshot, primary=primary, shadows=standing), POLICY)
     assert (after.moves, after.shadows, after.removals) == ((), (), ())
 
@@ -77,14 +77,14 @@ def test_the_copy_that_stands_is_kept_and_its_room_not_filled_again(world):
 def test_what_was_tried_in_vain_leaves_no_trace(world):
     snapshot = crowded(world)
     policy = replace(POLICY, minimum_gain=5.0, shadow_gain=50.0)
-    plan, view = make_plan(snapshot, policy), Outlook(snapshot, policy)
+    plan, view = make_plan(snapshot, policy), PlacementModel(snapshot, policy)
     assert plan.lps_after == plan.lps_before
     assert [plan.lps_before[p.partition_id] for p in snapshot.partitions] == view.lps().tolist()
 
 
 def test_a_key_whose_copy_is_not_enough_gets_another(world):
     snapshot = world([17.0, 0.5, 0.5, 0.5], [0, 1, 2, 3], [10.0] * 4, read_share=[0.95, 0, 0, 0])
-    standing = (StandingShadow("key-0000|p1", 0, 1, "hot_key"),)
+    standing = (IndexedShadow("key-0000|p1", 0, 1, "hot_key"),)
     plan = make_plan(replace(snapshot, shadows=standing), POLICY)
     (shadow,) = plan.shadows
     assert (shadow.key, shadow.source) == ("key-0000", "p0")

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreshard.load import OriginShares, ServingRule
+from foreshard.measure.demand import OriginShares, ServingRule
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import PartitionState, PlacementRule, RuleKind
-from foreshard.placement import PlacementRules
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 HELD = np.array([False, True])
 POLICY = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=ServingRule(z=0.0))
@@ -125,7 +125,7 @@ def test_more_keys_against_a_rule_than_the_limit_are_moved_hour_by_hour(ruled):
 
 
 def test_shadows_against_a_rule_are_removed_and_none_is_made_there(ruled):
-    standing = (StandingShadow("s-1", 0, 1, "hot_key", removable=False),)
+    standing = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
     snapshot = ruled(
         [2, 1, 1], [0, 1, 2], [10] * 3, ("reside", "key-0000", ("town-0", "town-2")), read_share=0.9, shadows=standing
     )
@@ -137,7 +137,7 @@ def test_shadows_against_a_rule_are_removed_and_none_is_made_there(ruled):
 
 
 def test_a_key_against_its_rule_gives_up_its_shadows_before_it_moves(ruled):
-    standing = (StandingShadow("s-1", 0, 2, "hot_key", removable=False),)
+    standing = (IndexedShadow("s-1", 0, 2, "hot_key", removable=False),)
     snapshot = ruled([2, 1, 1], [0, 1, 2], [10] * 3, ("pin", "key-0000", "p1"), read_share=0.9, shadows=standing)
     plan = make_plan(snapshot, POLICY)
     assert not plan.moves

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foreshard.load import OriginShares, ServingRule
+from foreshard.measure.demand import OriginShares, ServingRule
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy, StandingShadow
+from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0))
 KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
@@ -69,7 +69,7 @@ def test_no_key_settles_where_there_is_no_room_in_the_busiest_hours(world):
 def test_room_that_reads_could_make_by_going_elsewhere_is_not_settled_into(world):
     at_p2 = OriginShares.build([0, 2], [2, 2], [1.0, 1.0], 4)
     snapshot = world(day([1, 6, 7.5, 1]), [0, 0, 2, 1], [10, 10, 10], read_share=[0, 0, 1, 0], origins=at_p2, km=KM)
-    shadow = StandingShadow("key-0002|p1", 2, 1, "reserve", removable=False)
+    shadow = IndexedShadow("key-0002|p1", 2, 1, "reserve", removable=False)
     early = replace(POLICY, serving=ServingRule(z=0.0, room_mark=0.5))
     assert moved(make_plan(replace(snapshot, shadows=(shadow,)), early)) == {"key-0000": "p1"}
 

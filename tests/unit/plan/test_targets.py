@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from foreshard.load import ServingRule
+from foreshard.measure.demand import ServingRule
 from foreshard.plan.clump import Allowance
 from foreshard.plan.move_search import best_move
-from foreshard.plan.outlook import Outlook
+from foreshard.plan.placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy
 
@@ -39,7 +39,7 @@ def test_nearness_pushes_no_target_over_its_mark_even_from_a_fuller_partition(wo
 
 def test_a_search_that_may_level_at_once_fills_a_target_over_its_mark_where_that_is_worth_more(world):
     loads = np.array([5, 3, 3, 3, 5])
-    view = Outlook(world(loads, [0, 0, 0, 0, 1], [10, 10]), POLICY)
+    view = PlacementModel(world(loads, [0, 0, 0, 0, 1], [10, 10]), POLICY)
 
     def after(mark):
         option = best_move(view, 0, Allowance(20, 1e9), view.movable_on(0), set(), mark=mark).best

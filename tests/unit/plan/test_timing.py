@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshard.load import ServingRule
+from foreshard.measure.demand import ServingRule
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy

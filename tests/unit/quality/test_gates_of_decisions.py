@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import (
     DefaultRule,
     GateResult,
@@ -13,12 +14,11 @@ from foreshard.model import (
     Placement,
     PlacementRule,
     Plan,
+    PlannedShadow,
     Reason,
     RoutingTable,
     RuleKind,
-    ShadowCopy,
 )
-from foreshard.placement import PlacementRules
 from foreshard.quality.gates import check_plan, check_table
 from foreshard.settings import PlanSettings
 
@@ -39,8 +39,8 @@ def move(key: str = "k", source: str = "p1", target: str = "p2", size: int = 10)
     return Move(f"m-{key}-{target}", key, source, target, size, "c", WHY)
 
 
-def shadow(key: str = "k", source: str = "p1", target: str = "p2") -> ShadowCopy:
-    return ShadowCopy(f"s-{key}-{target}", key, source, target, WHY)
+def shadow(key: str = "k", source: str = "p1", target: str = "p2") -> PlannedShadow:
+    return PlannedShadow(f"s-{key}-{target}", key, source, target, WHY)
 
 
 def plan(**changes: Any) -> Plan:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.geography import distance_km
+from foreshard.measure.distance import Distances, great_circle_km
+from foreshard.measure.geography import distance_km
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
 from foreshard.routing.decide import decide
-from foreshard.routing.decision import Decision, RouteRequest, Surroundings
-from foreshard.routing.distance import Distances, great_circle_km
+from foreshard.routing.decision import RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook, LoadRules
 from foreshard.routing.reads import cost_ms
 
@@ -30,9 +30,9 @@ PARTITIONS = {
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
 
 
-def around(caught_up: dict[tuple[str, str], float] | None = None, home: str | None = None) -> Surroundings:
+def around(caught_up: dict[tuple[str, str], float] | None = None, home: str | None = None) -> RoutingContext:
     fresh = {("k", name): NOW - 1.0 for name in PARTITIONS}
-    return Surroundings(PARTITIONS, Distances(PLACES), fresh if caught_up is None else caught_up, 10.0, home)
+    return RoutingContext(PARTITIONS, Distances(PLACES), fresh if caught_up is None else caught_up, 10.0, home)
 
 
 def book(*, unreachable: tuple[str, ...] = (), age: float = 1.0, **utilisation: float) -> LoadBook:
@@ -45,7 +45,7 @@ def book(*, unreachable: tuple[str, ...] = (), age: float = 1.0, **utilisation: 
     return made
 
 
-def ask(placement: Placement, loads: LoadBook, kind=READ, origin="sf", seed=1, surroundings=None, **extra) -> Decision:
+def ask(placement: Placement, loads: LoadBook, kind=READ, origin="sf", seed=1, surroundings=None, **extra) -> RouteDecision:
     request = RouteRequest("k", kind, origin, **extra)
     return decide(request, placement, surroundings or around(), loads, NOW, Random(seed))
 
@@ -241,7 +241,7 @@ def test_unknown_places_have_no_distance_except_from_themselves():
     assert distances.km("Atlantis", "sf") is None
 
 
-def measured(*trips: tuple[str, str, float]) -> Surroundings:
+def measured(*trips: tuple[str, str, float]) -> RoutingContext:
     """The usual surroundings, with measured round trips (origin, destination, ms)."""
     places = tuple(replace(p, round_trips=tuple((to, ms) for origin, to, ms in trips if origin == p.name)) for p in PLACES)
     return replace(around(), distances=Distances(places))

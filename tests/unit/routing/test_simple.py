@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from foreshard.errors import UnknownPartition
 from foreshard.model import DefaultRule, Placement, RequestKind, RoutingTable
-from foreshard.routing.decision import PRIMARY, Decision
+from foreshard.routing.decision import PRIMARY, RouteDecision
 from foreshard.routing.packed import PackedPlacements, pack
-from foreshard.routing.simple import SimpleRoutes, Target, simple_routes
+from foreshard.routing.simple import RouteTarget, SimpleRoutes, simple_routes
 from foreshard.routing.table import locate
 
 NAMES = ("a", "b", "c")
@@ -32,13 +32,13 @@ def rows_of(drawn) -> dict[str, Placement]:
 def routes_of(packed, changed=(), sentences=None) -> tuple[SimpleRoutes, RoutingTable]:
     said = sentences or {}
 
-    def decide(name: str, kind: RequestKind) -> Decision:
-        return Decision(name, PRIMARY, 0, kind.value, said.get(name, "it is there"))
+    def decide(name: str, kind: RequestKind) -> RouteDecision:
+        return RouteDecision(name, PRIMARY, 0, kind.value, said.get(name, "it is there"))
 
-    def prepare(name: str, made: Decision) -> Target:
+    def prepare(name: str, made: RouteDecision) -> RouteTarget:
         if name not in NAMES:
             raise UnknownPartition(name, NAMES)
-        return Target(made, "place", "address", 1, f"<{name} {made.code}>".encode(), made.sentence.encode())
+        return RouteTarget(made, "place", "address", 1, f"<{name} {made.code}>".encode(), made.sentence.encode())
 
     table = RoutingTable(1, PackedPlacements(pack(packed, count(3)), dict(changed)), RULE, datetime(2025, 1, 1, tzinfo=UTC))
     simple = simple_routes(table, decide, prepare)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as with_
 
 from foreshard.consistency.clock import HybridTime
-from foreshard.consistency.reconcile import UNREAD, Copy, Replica
+from foreshard.consistency.reconcile import UNREAD, Replica, VersionedDocument
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import COUNTER_EPOCH, Version, version_of_write
 from foreshard.model import ConflictPolicy
@@ -38,7 +38,7 @@ def record(time: int, key: str | None = "k", body: bytes | None = b"body", docum
 class Kept:
     """A conflict store in memory."""
 
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[VersionedDocument] = field(default_factory=list)
 
     def keep(self, namespace, document_id, key, policy, copy, shown) -> None:
         self.copies.append(copy)
@@ -58,7 +58,7 @@ class MemoryReplica:
         self.write("apply", {}, (), Decider(records, {s.key: s for s in shadows}, {NAMESPACE: self.policy}, self.conflicts))
 
     def write(self, role, rounds, identities, decide) -> int:
-        """As an adapter would write it: the shown document stands apart and is read only when it's asked for."""
+        """As a store would write it: the shown document stands apart and is read only when it's asked for."""
         writes = decide(dict(self.standing), lambda identity: self.documents.get(identity, (None, None))[1])
         for write in writes:
             shown = write.replica.shown

@@ -4,18 +4,18 @@ import pytest
 from tests.unit.shadow.fakes import shadow
 
 from foreshard.model import Placement
-from foreshard.ports.replication import CaptureState, Change, Progress, ShadowState
+from foreshard.ports.replication import ApplyProgress, CapturedChange, CaptureState, ShadowState
 from foreshard.shadow.capture import to_records
-from foreshard.shadow.upkeep import Surroundings, captured_keys, judge
+from foreshard.shadow.upkeep import UpkeepContext, captured_keys, judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def around(primary="alpha", shadows=(), epoch=1, incarnation="one", cycle=0):
-    return Surroundings(
+    return UpkeepContext(
         {"k": Placement("k", primary, shadows, epoch)},
         {"alpha": CaptureState("alpha", incarnation, b"", frozenset("k"), cycle)},
-        {"alpha": Progress(incarnation, cycle, NOW)},
+        {"alpha": ApplyProgress(incarnation, cycle, NOW)},
     )
 
 
@@ -48,7 +48,7 @@ def test_a_copy_has_caught_up_when_the_awaited_cycle_is_applied(cycle, verdict):
 
 def test_progress_of_another_incarnation_does_not_count():
     catching = shadow(state=ShadowState.CATCHING_UP, incarnation="one", wait_cycle=5)
-    surroundings = Surroundings({}, {}, {"alpha": Progress("older", 99, NOW)})
+    surroundings = UpkeepContext({}, {}, {"alpha": ApplyProgress("older", 99, NOW)})
     assert judge(catching, surroundings) is None
 
 
@@ -63,9 +63,9 @@ def test_each_source_is_captured_for_the_keys_of_its_shadows():
 
 def test_the_same_change_makes_the_same_record_however_often_it_is_captured():
     changes = [
-        Change("app.documents", 1, b"1", "k", b"body", 1_700_000_000, 4),
-        Change("app.documents", 2, b"2", None, None, 1_700_000_000, 5),
-        Change("app.documents", 3, b"3", "not captured any more", b"body", 1_700_000_000, 6),
+        CapturedChange("app.documents", 1, b"1", "k", b"body", 1_700_000_000, 4),
+        CapturedChange("app.documents", 2, b"2", None, None, 1_700_000_000, 5),
+        CapturedChange("app.documents", 3, b"3", "not captured any more", b"body", 1_700_000_000, 6),
     ]
     first, again = to_records(changes, "alpha", {"k": 3}), to_records(changes, "alpha", {"k": 3})
     assert first == again

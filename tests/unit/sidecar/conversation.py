@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foreshard.sidecar.connections import Connections
 from foreshard.sidecar.endpoints import Endpoints
 from foreshard.sidecar.metrics import SidecarMetrics
+from foreshard.sidecar.open_connections import OpenConnections
 from foreshard.sidecar.protocol import SidecarProtocol
 
 
@@ -81,15 +81,15 @@ async def refresh() -> int:
     return 8
 
 
-def connections_of(service, *, refreshes: Callable[[], Any] = refresh, **more: Any) -> Connections:
+def connections_of(service, *, refreshes: Callable[[], Any] = refresh, **more: Any) -> OpenConnections:
     """The server's side, without sockets."""
-    return Connections(Endpoints(service, SidecarMetrics(service), refreshes), **more)
+    return OpenConnections(Endpoints(service, SidecarMetrics(service), refreshes), **more)
 
 
 class Conversation:
     """One connection to ``connections``."""
 
-    def __init__(self, connections: Connections, takes: int | None = None) -> None:
+    def __init__(self, connections: OpenConnections, takes: int | None = None) -> None:
         self.transport = Transport(takes)
         self.protocol = SidecarProtocol(connections)
         self.transport.protocol = self.protocol

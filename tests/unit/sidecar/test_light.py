@@ -12,11 +12,11 @@ import urllib.request
 import pytest
 from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 
-from foreshard.adapters.routing_file import RoutingFile, SavedRouting
 from foreshard.routing.address import public_uri
 from foreshard.settings import Settings
 from foreshard.sidecar.essentials import Essentials, remember
 from foreshard.stack.process import free_port
+from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 HEAVY = (
     "pandas", "numpy", "scipy", "prophet", "great_expectations",

@@ -5,10 +5,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from foreshard.adapters.live_routing import LiveRoutingFile
-from foreshard.adapters.routing_file import stamp
 from foreshard.model import PartitionLoad
 from foreshard.sidecar.live_copy import LiveCopy
+from foreshard.stores.files.live_routing import LiveRoutingFile
+from foreshard.stores.files.routing_file import stamp
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 IDLE, BUSY = PartitionLoad("alpha", 1.0, True, NOON), PartitionLoad("beta", 9.0, False, NOON)

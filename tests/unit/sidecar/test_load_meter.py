@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from foreshard.adapters.load_reporter import LatencyMeter, LoadMeter
+from foreshard.stores.partition.load_reporter import LatencyMeter, LoadMeter
 
 WEIGHTS = {"query": 1.0, "insert": 2.0, "command": 0.0}
 

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from foreshard.adapters.routing_file import RoutingFile
 from foreshard.model import PlacementChange, RequestKind
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
@@ -14,6 +13,7 @@ from foreshard.routing.table import apply_changes
 from foreshard.sidecar import saved_copy
 from foreshard.sidecar.saved_copy import SavedCopy
 from foreshard.sidecar.service import RouteService
+from foreshard.stores.files.routing_file import RoutingFile
 
 
 @pytest.fixture

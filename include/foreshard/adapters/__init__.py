@@ -1,1 +1,0 @@
-"""The only rooms that do I/O: MongoDB, Kafka, files, metrics."""

@@ -1,0 +1,63 @@
+"""What a policy's run comes to, in the figures that policies are compared by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from foreshard.lab.log import ReplayLog
+from foreshard.lab.simulate import Run
+from foreshard.measure.demand import SECONDS_PER_HOUR
+from foreshard.model import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """One policy's figures.
+
+    ``overload_hours``: partition-hours above capacity. ``overflow_share``: cost above capacity ÷ the log's cost. Utilisation:
+    over all partition-hours. ``keys_moved_twice_a_day``: of all (key, day) with a move, the share with more than one.
+    ``cross_partition_share``: of common uses of two keys, those that no partition has both of. ``mean_distance_km``: from the
+    user to the serving copy, by cost, over accesses of known locations. ``shadows``: kept on average.
+    """
+
+    overload_hours: int
+    overflow_share: float
+    worst_utilisation: float
+    p99_utilisation: float
+    moves: int
+    bytes: int
+    keys_moved_twice_a_day: float
+    cross_partition_share: float
+    mean_distance_km: float
+    shadows: float
+
+    def document(self) -> Mapping[str, float | int]:
+        """As plain values."""
+        return asdict(self)
+
+
+def measure(run: Run, log: ReplayLog, capacity: FloatArray) -> Measures:
+    """Measure a run; ``capacity`` (P) in cost/s."""
+    hourly = capacity[:, None] * SECONDS_PER_HOUR
+    utilisation = run.load / hourly
+    days = Counter((key, log.hour(hour).date()) for hour, key, _, _ in run.moves)
+    return Measures(
+        overload_hours=int((utilisation > 1.0 + 1e-9).sum()),
+        overflow_share=_share(float(np.maximum(run.load - hourly, 0.0).sum()), run.own_cost),
+        worst_utilisation=round(float(utilisation.max(initial=0.0)), 6),
+        p99_utilisation=round(float(np.quantile(utilisation, 0.99)) if utilisation.size else 0.0, 6),
+        moves=len(run.moves),
+        bytes=int(run.size_bytes),
+        keys_moved_twice_a_day=_share(sum(count > 1 for count in days.values()), len(days)),
+        cross_partition_share=_share(run.used_apart, run.used_together),
+        mean_distance_km=round(_share(run.cost_km, run.located_cost), 3),
+        shadows=round(float(np.mean(run.shadows)) if run.shadows else 0.0, 3),
+    )
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 8) if whole > 0 else 0.0

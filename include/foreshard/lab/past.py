@@ -1,0 +1,109 @@
+"""What a policy sees and says: the past, the cluster as it is, and the changes that it wants; and what changes cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from foreshard.lab.log import HOURS_PER_DAY, ReplayLog
+from foreshard.measure.demand import IntArray
+from foreshard.model import FloatArray
+
+NOT_YET = -(10**6)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRules:
+    """What moving costs. Sizes: a key's data are ``documents`` and one more per write so far, of ``document_bytes`` each.
+
+    ``lanes`` moves run at once; each takes ``move_seconds`` + bytes ÷ ``bytes_per_second``, and costs source and target
+    ``copy_load`` × the key's mean load of the last day for that hour.
+    """
+
+    lanes: int = 2
+    move_seconds: float = 60.0
+    bytes_per_second: float = 5 * 2**20
+    copy_load: float = 0.5
+    documents: int = 100
+    document_bytes: float = 1024.0
+    training_hours: int = 28 * 24
+
+
+@dataclass(frozen=True, slots=True)
+class LabAction:
+    """One decision: ``key`` moves to ``partition``, gets a shadow there (``shadow``), or loses the one there (``remove``)."""
+
+    key: int
+    partition: int
+    kind: str = "move"
+
+
+@dataclass
+class Cluster:
+    """Where everything is at the start of an hour. ``pending``: keys that are being moved or copied, and where to."""
+
+    primary: IntArray
+    shadows: set[tuple[int, int]]
+    pending: dict[int, int]
+    moved_at: IntArray
+    came_from: IntArray
+
+
+class Past:
+    """What had happened before hour ``now``: the only view of the log that a policy gets."""
+
+    def __init__(self, log: ReplayLog, now: int, rules: ReplayRules) -> None:
+        self._log, self.now, self._rules = log, now, rules
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys' names; those that have not appeared yet have no past."""
+        return self._log.keys
+
+    def costs(self, hours: int) -> FloatArray:
+        """Cost per key of at most the last ``hours`` hours (K, ≤ hours)."""
+        return self._log.costs[:, max(0, self.now - hours) : self.now].astype(np.float64)
+
+    def before(self, hour: int, hours: int) -> FloatArray:
+        """Cost per key of at most ``hours`` hours before ``hour``, which may not be later than ``now`` (K, ≤ hours)."""
+        return Past(self._log, min(hour, self.now), self._rules).costs(hours)
+
+    def latest(self) -> FloatArray:
+        """Cost per key (K) of the last hour; zero before the first."""
+        return self._log.costs[:, self.now - 1].astype(np.float64) if self.now else np.zeros(len(self._log.keys))
+
+    def visits(self, hours: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """Rows (key, place, cost, reads' cost) of the last ``hours`` hours; place −1 is unknown."""
+        log, rows = self._log, self._log.visits.of(self.now - hours, self.now)
+        return log.visit_key[rows], log.visit_place[rows], log.visit_cost[rows], log.visit_reads[rows]
+
+    def pairs(self, hours: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """Rows (key, key, times used together) of the last ``hours`` hours."""
+        log, rows = self._log, self._log.pairs.of(self.now - hours, self.now)
+        return log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
+
+    def sizes(self) -> FloatArray:
+        """Bytes per key (K), zero for keys that have not appeared."""
+        return key_sizes(self._log, self.now, self._rules)
+
+
+class Policy(Protocol):
+    """Decides placement. ``start`` gives the first placement; ``decide`` is asked at the start of each hour."""
+
+    def start(self, past: Past) -> IntArray:
+        """Each key's first partition (K)."""
+
+    def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
+        """The changes to begin in the hour ``past.now``, the most urgent first."""
+
+
+def key_sizes(log: ReplayLog, now: int, rules: ReplayRules) -> FloatArray:
+    """Bytes of each key's data (K) at the start of the hour ``now``."""
+    day = now // HOURS_PER_DAY
+    writes, seen = (np.array(total[day]) for total in log.by_day)
+    rows = log.visits.of(day * HOURS_PER_DAY, now)
+    np.add.at(writes, log.visit_key[rows], log.visit_writes[rows])
+    seen[log.visit_key[rows]] = True
+    return np.asarray(np.where(seen, rules.documents + writes, 0.0) * rules.document_bytes)

@@ -1,0 +1,131 @@
+"""Our own policy: the real planner, given each hour what it would have known then (or, as the oracle, what will come)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+
+from foreshard.lab.floor import cost_of_one_access
+from foreshard.lab.lab_forecaster import LabForecaster
+from foreshard.lab.log import ReplayLog
+from foreshard.lab.partition_layout import PartitionLayout
+from foreshard.lab.past import Cluster, LabAction, Past
+from foreshard.lab.policies import StaticHash
+from foreshard.measure.demand import KeyDemand, OriginShares
+from foreshard.model import ONE_HOUR
+from foreshard.plan.past_hours import past_hours
+from foreshard.plan.planner import make_plan, shadow_id
+from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
+
+DAYS_PER_WEEK = 7
+REFRESH_HOURS = 24
+"""How often read shares, origins, co-access and sizes are counted anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a moved key rests, stays away from where it came from; and the fewest uses that make a pair count."""
+
+    cooldown: timedelta
+    no_return: timedelta
+    settle_rest: timedelta
+    minimum_pair_uses: int
+    window_hours: int
+
+
+class Planned(StaticHash):
+    """``make_plan`` hour by hour. It starts from the same hashed placement as the others."""
+
+    def __init__(
+        self, log: ReplayLog, layout: PartitionLayout, foresight: LabForecaster, policy: PlanPolicy, timing: Timing
+    ) -> None:
+        """Of ``log`` only names and the first hour are used; the rest comes from the past that ``decide`` is given."""
+        super().__init__(layout)
+        self._first, self._places = log.first, log.locations
+        self._foresight, self._policy, self._timing = foresight, policy, timing
+        self._refreshed: int | None = None
+        self._km = layout.distance_from(log.locations)
+        self._partition_km = layout.distance_from([p.geographic_location for p in layout.partitions])
+        self._since: dict[tuple[int, int], int] = {}
+        self._index = {p.partition_id: n for n, p in enumerate(layout.partitions)}
+        self._row = {key: n for n, key in enumerate(log.keys)}
+
+    def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
+        """Plan the hours from now on."""
+        if self._refreshed is None or past.now - self._refreshed >= REFRESH_HOURS:
+            self._refresh(past)
+        outcome = self._foresight.ahead(past)
+        demand = KeyDemand(outcome.mean, outcome.sigma, self._read_share, self._origins)
+        rule = replace(self._policy.serving, correlation=outcome.correlation)
+        plan = make_plan(self._snapshot(past, cluster, demand), replace(self._policy, serving=rule))
+        changes = [LabAction(self._row[move.key], self._index[move.target]) for move in plan.moves]
+        for shadow in plan.shadows:
+            pair = (self._row[shadow.key], self._index[shadow.target])
+            self._since[pair] = past.now
+            changes.append(LabAction(*pair, "shadow"))
+        changes += [LabAction(self._row[gone.key], self._index[gone.target], "remove") for gone in plan.removals]
+        return changes
+
+    def _snapshot(self, past: Past, cluster: Cluster, demand: KeyDemand) -> Snapshot:
+        now, timing = past.now, self._timing
+        primary, movable = cluster.primary.copy(), cluster.moved_at < now - timing.cooldown / ONE_HOUR
+        copying, under_way = set(), np.zeros(len(past.keys), bool)
+        for key, target in cluster.pending.items():
+            movable[key], under_way[key] = False, True
+            if self._since.get((key, target), -1) >= 0 and (key, target) not in cluster.shadows:
+                copying.add((key, target))
+            else:
+                primary[key] = target
+        rests = now - timing.cooldown / ONE_HOUR
+        standing = tuple(
+            IndexedShadow(
+                shadow_id(past.keys[k], self._layout.partitions[p].partition_id), k, p, "", self._since.get((k, p), 0) <= rests
+            )
+            for k, p in sorted(cluster.shadows | copying)
+        )
+        since = now - cluster.moved_at
+        return Snapshot(
+            hour=self._first + (now - 1) * ONE_HOUR,
+            table_version=now,
+            keys=past.keys,
+            partitions=self._layout.partitions,
+            demand=demand,
+            primary=primary,
+            distance_km=self._km,
+            partition_km=self._partition_km,
+            key_bytes=self._sizes,
+            co_access=self._graph,
+            shadows=standing,
+            movable=movable,
+            under_way=under_way,
+            rested=since > timing.settle_rest / ONE_HOUR,
+            last_source=np.where(since <= timing.no_return / ONE_HOUR, cluster.came_from, -1),
+            week_peak=self._week_peak,
+            access_cost=self._access_cost,
+            past=self._past_hours,
+        )
+
+    def _refresh(self, past: Past) -> None:
+        """Count what changes slowly over the training window."""
+        keys, window = len(past.keys), self._timing.window_hours
+        key, place, cost, reads = past.visits(window)
+        spent = np.bincount(key, weights=cost, minlength=keys)
+        read = np.bincount(key, weights=reads, minlength=keys)
+        self._read_share = np.divide(read, spent, out=np.zeros(keys), where=spent > 0)
+        counted = (place >= 0) & ((reads > 0) | (read[key] == 0))
+        weight = np.where(reads > 0, reads, cost)
+        self._origins = OriginShares.build(key[counted], place[counted], weight[counted], keys)
+        a, b, uses = past.pairs(window)
+        code, at = np.unique(a * keys + b, return_inverse=True)
+        total = np.bincount(at, weights=uses, minlength=len(code))
+        code, total = (values[total >= self._timing.minimum_pair_uses] for values in (code, total))
+        hours = max(1, min(window, past.now))
+        self._graph = CoAccessGraph.build(code // max(keys, 1), code % max(keys, 1), total / hours, keys)
+        self._sizes = past.sizes()
+        costs = past.costs(window)
+        self._access_cost = cost_of_one_access(costs)
+        self._past_hours = past_hours(costs)
+        self._week_peak = float(past.costs(DAYS_PER_WEEK * 24).sum(axis=0).max(initial=0.0))
+        self._refreshed = past.now

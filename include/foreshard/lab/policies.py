@@ -1,0 +1,132 @@
+"""The policies that ours is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from foreshard.lab.partition_layout import PartitionLayout
+from foreshard.lab.past import Cluster, LabAction, Past
+from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray
+from foreshard.model import DefaultRule, Partition, PartitionState, RoutingTable
+from foreshard.routing.table import locate
+
+MOST_MOVES = 20
+"""Moves that any policy begins in one hour."""
+
+
+class StaticHash:
+    """Every key stays where weighted rendezvous hashing puts it."""
+
+    def __init__(self, layout: PartitionLayout) -> None:
+        self._layout = layout
+
+    def start(self, past: Past) -> IntArray:
+        """Hash over all active partitions."""
+        return hashed(past.keys, self._layout.partitions)
+
+    def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:  # noqa: ARG002
+        """Nothing."""
+        return []
+
+
+class StaticGeo(StaticHash):
+    """Every key stays at the place that it had been used from most, hashed over that place's partitions."""
+
+    def __init__(self, layout: PartitionLayout, places: Sequence[str]) -> None:
+        super().__init__(layout)
+        self._km = layout.distance_from(places)
+
+    def start(self, past: Past) -> IntArray:
+        """Keys without a located past are hashed over all partitions."""
+        primary = hashed(past.keys, self._layout.partitions)
+        key, place, cost, _ = past.visits(past.now)
+        known = place >= 0
+        if not known.any():
+            return primary
+        use = np.zeros((len(past.keys), len(self._km)))
+        np.add.at(use, (key[known], place[known]), cost[known])
+        nearest = [np.flatnonzero(row <= row.min() + 1e-6) for row in self._km]
+        for place_index in range(len(self._km)):
+            mine = np.flatnonzero((use.argmax(axis=1) == place_index) & (use.max(axis=1) > 0))
+            partitions = [self._layout.partitions[p] for p in nearest[place_index]]
+            if len(mine):
+                chosen = hashed([past.keys[k] for k in mine], partitions)
+                primary[mine] = nearest[place_index][chosen]
+        return primary
+
+
+class Reactive(StaticHash):
+    """As E-Store (Taft et al., VLDB 2014) does: a partition that was too hot in the last hour gives up its hottest keys.
+
+    Above ``high`` × capacity, the keys with most load go one by one to the least loaded partition, which must stay below the
+    source's goal, until the source is down to ``goal``. A key rests an hour after its move.
+    """
+
+    def __init__(self, layout: PartitionLayout, high: float = 0.9, goal: float = 0.8) -> None:
+        super().__init__(layout)
+        self._high, self._goal = high, goal
+        self._open = np.array([p.state is PartitionState.ACTIVE for p in layout.partitions], bool)
+
+    def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
+        """From the last hour's load."""
+        capacity = self._layout.capacity * SECONDS_PER_HOUR
+        cost, where = past.latest(), cluster.primary.copy()
+        for key, target in cluster.pending.items():
+            where[key] = target
+        load = np.bincount(where, weights=cost, minlength=len(capacity))
+        changes: list[LabAction] = []
+        for source in np.argsort(-load / capacity, kind="stable").tolist():
+            if load[source] <= self._high * capacity[source]:
+                break
+            here = np.flatnonzero((where == source) & (cost > 0) & (cluster.moved_at < past.now - 1))
+            for key in here[np.lexsort((here, -cost[here]))].tolist():
+                if load[source] <= self._goal * capacity[source] or len(changes) >= MOST_MOVES:
+                    break
+                room = np.where(self._open, self._goal * capacity - load, -np.inf)
+                room[source] = -np.inf
+                target = int((room / capacity).argmax())
+                if key in cluster.pending or room[target] < cost[key]:
+                    continue
+                changes.append(LabAction(key, target))
+                load[source] -= cost[key]
+                load[target] += cost[key]
+                where[key] = target
+        return changes
+
+
+class MongoBalance(StaticHash):
+    """As MongoDB's balancer does: even out data size, not load; from the fullest partition to the emptiest, a key at a time.
+
+    It acts where the two differ by more than ``threshold`` of the mean size (MongoDB: three ranges).
+    """
+
+    def __init__(self, layout: PartitionLayout, threshold: float = 0.1) -> None:
+        super().__init__(layout)
+        self._threshold = threshold
+
+    def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
+        """One move an hour, of the key that evens the two out best."""
+        size, share = past.sizes(), self._layout.capacity / self._layout.capacity.mean()
+        where = cluster.primary.copy()
+        for key, target in cluster.pending.items():
+            where[key] = target
+        held = np.bincount(where, weights=size, minlength=len(share)) / share
+        most, least = int(held.argmax()), int(held.argmin())
+        gap = float(held[most] - held[least])
+        keys = np.flatnonzero((where == most) & (size > 0))
+        if not len(keys) or gap <= self._threshold * held.mean():
+            return []
+        best = int(keys[np.abs(size[keys] - gap / 2).argmin()])
+        return [LabAction(best, least)] if size[best] < gap and best not in cluster.pending else []
+
+
+def hashed(keys: Sequence[str], partitions: Sequence[Partition]) -> IntArray:
+    """The index of each key's partition by the routing table's default rule."""
+    active = [p for p in partitions if p.state is PartitionState.ACTIVE] or list(partitions)
+    index: Mapping[str, int] = {partition.partition_id: place for place, partition in enumerate(partitions)}
+    rule = DefaultRule(tuple(p.partition_id for p in active), tuple(p.capacity for p in active))
+    table = RoutingTable(0, {}, rule, datetime(2000, 1, 1, tzinfo=UTC))
+    return np.array([index[locate(table, key).primary] for key in keys], np.int64)

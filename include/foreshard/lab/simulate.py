@@ -1,0 +1,236 @@
+"""The simulator: hour by hour a policy decides from what has happened, its moves take time and cost load, and loads follow.
+
+What is assumed, the same for every policy (:class:`ReplayRules`): moves run one after another in a few lanes; a move takes a
+fixed time and its bytes at the migration rate, costs both sides a share of the key's recent load while it runs, and the key
+stays at its source until it is finished. A shadow is copied likewise, and serves from the hour after it is finished. Keys that
+appear are where hashing puts them until a policy moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from foreshard.lab.log import ReplayLog
+from foreshard.lab.partition_layout import PartitionLayout
+from foreshard.lab.past import NOT_YET, Cluster, LabAction, Past, Policy, ReplayRules, key_sizes
+from foreshard.measure.demand import (
+    SECONDS_PER_HOUR,
+    BoolArray,
+    IntArray,
+    KeyDemand,
+    LoadProfile,
+    OriginShares,
+    ServingRule,
+    only_copies,
+    row_entries,
+)
+from foreshard.measure.serving import share_reads
+from foreshard.model import FloatArray
+
+
+@dataclass
+class Run:
+    """What happened under one policy: ``load`` and ``served`` (P, hours) in cost per hour, with and without copying.
+
+    ``moves``: (hour, key, source, target); ``shadows``: how many stood in each hour.
+    """
+
+    first: int
+    load: FloatArray
+    moves: list[tuple[int, int, int, int]] = field(default_factory=list)
+    size_bytes: float = 0.0
+    used_together: float = 0.0
+    used_apart: float = 0.0
+    cost_km: float = 0.0
+    located_cost: float = 0.0
+    shadows: list[int] = field(default_factory=list)
+    own_cost: float = 0.0
+
+
+@dataclass
+class _Job:
+    """A change under way; ``ends`` in hours since the log's first, ``recent`` the key's mean cost per hour of the last day."""
+
+    change: LabAction
+    source: int
+    begins: float
+    ends: float
+    size: float
+    recent: float
+
+
+def replay(
+    log: ReplayLog,
+    layout: PartitionLayout,
+    policy: Policy,
+    start: int,
+    rules: ReplayRules,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Run the hours from ``start`` on under ``policy``."""
+    return _Simulation(log, layout, policy, start, rules).run(progress)
+
+
+class _Simulation:
+    def __init__(self, log: ReplayLog, layout: PartitionLayout, policy: Policy, start: int, rules: ReplayRules) -> None:
+        self.log, self.policy, self.rules, self.first = log, policy, rules, start
+        self.capacity = layout.capacity
+        self.km = layout.distance_from(log.locations)
+        keys = len(log.keys)
+        first = policy.start(Past(log, start, rules)).astype(np.int64)
+        self.cluster = Cluster(first.copy(), set(), {}, np.full(keys, NOT_YET), np.full(keys, -1, np.int64))
+        self.jobs: list[_Job] = []
+        self.lanes = [float(start)] * max(1, rules.lanes)
+        self.run_ = Run(start, np.zeros((len(layout.partitions), log.hours - start)))
+        self.reads = _read_shares(log, 0, start)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Run:
+        hours = self.log.hours
+        for now in range(self.first, hours):
+            if (now - self.first) % 24 == 0:
+                self.sizes = key_sizes(self.log, now, self.rules)
+                if progress:
+                    progress(now - self.first, hours - self.first)
+            self._begin(now)
+            self._serve(now)
+        if progress:
+            progress(hours - self.first, hours - self.first)
+        return self.run_
+
+    def _begin(self, now: int) -> None:
+        cluster = self.cluster
+        for change in self.policy.decide(Past(self.log, now, self.rules), cluster):
+            if change.kind == "remove":
+                cluster.shadows.discard((change.key, change.partition))
+                continue
+            here = int(cluster.primary[change.key])
+            if change.key in cluster.pending or here == change.partition:
+                continue
+            lane = min(range(len(self.lanes)), key=lambda n: self.lanes[n])
+            begins = max(self.lanes[lane], float(now))
+            size = float(self.sizes[change.key])
+            takes = (self.rules.move_seconds + size / self.rules.bytes_per_second) / SECONDS_PER_HOUR
+            self.lanes[lane] = begins + takes
+            last_day = self.log.costs[change.key, max(0, now - 24) : now]
+            recent = float(last_day.mean()) if len(last_day) else 0.0
+            self.jobs.append(_Job(change, here, begins, begins + takes, size, recent))
+            cluster.pending[change.key] = change.partition
+
+    def _serve(self, now: int) -> None:
+        """Add the hour's load, and finish what is finished in it."""
+        costs = self.log.costs[:, now].astype(np.float64)
+        primary_before = self.cluster.primary.copy()
+        shadows_before = set(self.cluster.shadows)
+        extra = np.zeros(len(self.capacity))
+        still = []
+        for job in self.jobs:
+            extra += self._job_load(job, now, costs)
+            if job.ends <= now + 1:
+                self._finish(job, now)
+            else:
+                still.append(job)
+        self.jobs = still
+        load = self._load(costs, primary_before, shadows_before, now)
+        self.run_.load[:, now - self.first] = np.maximum(load + extra, 0.0)
+        self.run_.own_cost += float(costs.sum())
+        self.run_.shadows.append(len(self.cluster.shadows))
+        self._measure(now, primary_before, shadows_before)
+
+    def _job_load(self, job: _Job, now: int, costs: FloatArray) -> FloatArray:
+        """What a move adds to each partition in this hour: copying on both sides, and the rest of the hour at the target."""
+        extra = np.zeros(len(self.capacity))
+        running = max(0.0, min(job.ends, now + 1.0) - max(job.begins, float(now)))
+        whole = max(job.ends - job.begins, 1e-9)
+        copying = self.rules.copy_load * job.recent * running / whole
+        extra[[job.source, job.change.partition]] += copying
+        if job.change.kind == "move" and job.ends <= now + 1:
+            served = float(costs[job.change.key]) * (now + 1.0 - max(job.ends, float(now)))
+            extra[job.source] -= served
+            extra[job.change.partition] += served
+        return extra
+
+    def _finish(self, job: _Job, now: int) -> None:
+        key, target, cluster = job.change.key, job.change.partition, self.cluster
+        cluster.pending.pop(key, None)
+        self.run_.size_bytes += job.size
+        if job.change.kind == "shadow":
+            cluster.shadows.add((key, target))
+            return
+        cluster.primary[key] = target
+        cluster.moved_at[key], cluster.came_from[key] = now, job.source
+        cluster.shadows.discard((key, target))
+        self.run_.moves.append((now, key, job.source, target))
+
+    def _load(self, costs: FloatArray, primary: IntArray, shadows: set[tuple[int, int]], now: int) -> FloatArray:
+        if not shadows:
+            return np.bincount(primary, weights=costs, minlength=len(self.capacity)).astype(np.float64)
+        demand = KeyDemand(costs[:, None], np.zeros((len(costs), 1)), self.reads, self._origins(now, shadows))
+        listed, rule = sorted(shadows), ServingRule(z=0.0)
+        alone = costs * only_copies(len(costs), [key for key, _ in listed]) / SECONDS_PER_HOUR
+        base = LoadProfile.zeros(len(self.capacity), 1)
+        base.mean[:, 0] = np.bincount(primary, weights=alone, minlength=len(self.capacity))
+        load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, rule)
+        return np.asarray(load.mean[:, 0] * SECONDS_PER_HOUR)
+
+    def _origins(self, now: int, shadows: set[tuple[int, int]]) -> OriginShares:
+        rows = self.log.visits.of(now, now + 1)
+        key, place, weight = self.log.visit_key[rows], self.log.visit_place[rows], self.log.visit_reads[rows]
+        kept = (place >= 0) & np.isin(key, [k for k, _ in shadows])
+        return OriginShares.build(key[kept], place[kept], weight[kept], len(self.log.keys))
+
+    def _measure(self, now: int, primary: IntArray, shadows: set[tuple[int, int]]) -> None:
+        log, run = self.log, self.run_
+        rows = log.pairs.of(now, now + 1)
+        a, b, weight = log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
+        apart = primary[a] != primary[b]
+        if shadows and apart.any():
+            apart &= ~self._share_a_copy(a, b, primary, shadows)
+        run.used_together += float(weight.sum())
+        run.used_apart += float(weight[apart].sum())
+        rows = log.visits.of(now, now + 1)
+        key, place, cost, reads = (
+            log.visit_key[rows],
+            log.visit_place[rows],
+            log.visit_cost[rows],
+            log.visit_reads[rows],
+        )
+        known = place >= 0
+        key, place, cost, reads = key[known], place[known], cost[known], reads[known]
+        km = self.km[place, primary[key]]
+        run.cost_km += float((cost * km).sum())
+        run.located_cost += float(cost.sum())
+        run.cost_km -= float((reads * (km - self._nearest(key, place, km, shadows))).sum())
+
+    def _nearest(self, key: IntArray, place: IntArray, km: FloatArray, shadows: set[tuple[int, int]]) -> FloatArray:
+        """How far the nearest copy of each row's key is from its place; ``km``: how far the primary is."""
+        nearest = km.copy()
+        if shadows:
+            held, partition = np.array(sorted(shadows), np.int64).T
+            copied = np.flatnonzero(np.isin(key, held))
+            row, at = row_entries(np.searchsorted(held, np.arange(len(self.reads) + 1)), key[copied])
+            np.minimum.at(nearest, copied[row], self.km[place[copied[row]], partition[at]])
+        return nearest
+
+    def _share_a_copy(self, a: IntArray, b: IntArray, primary: IntArray, shadows: set[tuple[int, int]]) -> BoolArray:
+        """Whether some partition holds a copy of both keys."""
+        copies: dict[int, set[int]] = {}
+        for key, partition in shadows:
+            copies.setdefault(key, {int(primary[key])}).add(partition)
+        together = np.zeros(len(a), bool)
+        rows = np.flatnonzero(np.isin(a, list(copies)) | np.isin(b, list(copies)))
+        for row in rows:
+            one, other = int(a[row]), int(b[row])
+            first, second = copies.get(one, {int(primary[one])}), copies.get(other, {int(primary[other])})
+            together[row] = bool(first & second)
+        return together
+
+
+def _read_shares(log: ReplayLog, first: int, last: int) -> FloatArray:
+    """Share of each key's cost that reads make (K); over the whole log where the span is empty."""
+    rows = log.visits.of(first, last) if last > first else slice(None)
+    spent = np.bincount(log.visit_key[rows], weights=log.visit_cost[rows], minlength=len(log.keys))
+    read = np.bincount(log.visit_key[rows], weights=log.visit_reads[rows], minlength=len(log.keys))
+    return np.divide(read, spent, out=np.zeros(len(log.keys)), where=spent > 0)

@@ -1,0 +1,1 @@
+"""Shared formulas: demand, serving, the Load Prediction Score, distance, and placement rules."""

@@ -1,0 +1,73 @@
+"""LPS, the Load Prediction Score: a partition's forecast peak at the upper quantile ÷ its capacity, with its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from foreshard.errors import UnusableCapacity
+from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray, KeyDemand, LoadProfile, ServingRule, sum_by_partition
+from foreshard.measure.serving import CopyShares
+from foreshard.model import ONE_HOUR, FloatArray, Partition, PartitionScore
+
+
+def require_capacities(partitions: Sequence[Partition]) -> FloatArray:
+    """Return the capacities (cost/s); raise :class:`UnusableCapacity` for the first that is not a positive number."""
+    for partition in partitions:
+        if not (np.isfinite(partition.capacity) and partition.capacity > 0):
+            raise UnusableCapacity(partition.partition_id, partition.capacity)
+    return np.array([partition.capacity for partition in partitions], dtype=np.float64)
+
+
+def access_volume(
+    demand: KeyDemand, access_cost: FloatArray, primary: IntArray, shares: CopyShares, partitions: int
+) -> FloatArray:
+    """Return predicted accesses/s per partition × hour, from the cost of one access per key, shape (keys,).
+
+    A write counts once more at each shadow that applies it. Keys without a known access cost (≤ 0) count as cost 1.
+    """
+    rate = demand.mean / np.where(access_cost > 0, access_cost, 1.0)[:, None] / SECONDS_PER_HOUR
+    whole = np.ones(len(primary), bool)
+    whole[shares.key] = False
+    volume = sum_by_partition(rate[whole], primary[whole], partitions)
+    np.add.at(volume, shares.partition, shares.share * rate[shares.key])
+    return volume
+
+
+def score_profile(
+    hour: datetime,
+    partitions: Sequence[Partition],
+    profile: LoadProfile,
+    volume: FloatArray,
+    keys: Sequence[int],
+    rule: ServingRule,
+) -> tuple[PartitionScore, ...]:
+    """Score each partition for the horizon after ``hour``.
+
+    ``profile`` and ``volume`` have a row per partition, ``keys`` counts its primary keys. The peak is the first hour of the
+    highest utilisation; ``predicted_load`` is the upper-quantile load there, ``volume`` × ``complexity`` its mean.
+    """
+    capacity = require_capacities(partitions)
+    upper = profile.upper(rule)
+    utilisation = upper / capacity[:, None]
+    scores = []
+    for row, partition in enumerate(partitions):
+        peak = int(utilisation[row].argmax())
+        accesses, mean = float(volume[row, peak]), float(profile.mean[row, peak])
+        scores.append(
+            PartitionScore(
+                hour=hour,
+                partition_id=partition.partition_id,
+                lps=float(utilisation[row, peak]),
+                peak_hour=hour + (peak + 1) * ONE_HOUR,
+                predicted_load=float(upper[row, peak]),
+                capacity=partition.capacity,
+                volume=accesses,
+                complexity=mean / accesses if accesses > 0 else 0.0,
+                keys=int(keys[row]),
+                utilisation=tuple(float(value) for value in utilisation[row]),
+            )
+        )
+    return tuple(scores)

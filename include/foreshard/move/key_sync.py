@@ -1,0 +1,119 @@
+"""Bringing a key's documents on the target to what they are on the source: copy, follow, compare.
+
+``copy_absent`` inserts only what is absent. ``sync`` reads the latest state of the documents that a change stream named and
+makes the target equal, whatever happened to them meanwhile, so that it may run late and twice. ``compare`` compares bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from foreshard.errors import VerificationFailed
+from foreshard.ports.migration import DocumentId, KeyCopy, RawDocument, UniqueConflict
+
+Suspects = dict[str, set[DocumentId]]
+"""Namespace → documents not known to be equal."""
+
+MAXIMUM_CONFLICTS = 50
+
+
+class KeySync:
+    """Source and target of one move; ``batch`` bounds how many documents one transaction writes."""
+
+    def __init__(self, source: KeyCopy, target: KeyCopy, batch: int) -> None:
+        self._source, self._target, self._batch = source, target, batch
+
+    def copy_absent(self, noted: Callable[[int, int], None], *, target_is_empty: bool) -> None:
+        """Insert on the target what is absent there; ``noted(documents, bytes)`` after each batch.
+
+        ``target_is_empty`` saves the look whether something stands there already (an insert finds it out as well).
+        """
+        for namespace in self._source.namespaces:
+            for batch in self._source.scan(namespace):
+                there = {} if target_is_empty else self._target.fetch(namespace, [document.id for document in batch])
+                absent = [document for document in batch if document.id not in there]
+                if absent:
+                    self._insert(namespace, absent)
+                noted(len(batch), sum(len(document.raw) for document in batch))
+
+    def _insert(self, namespace: str, documents: Collection[RawDocument]) -> None:
+        try:
+            self._target.write(namespace, (), tuple(documents))
+        except UniqueConflict as conflict:
+            self.sync({namespace: {document.id for document in documents} | conflict.ids})
+
+    def sync(self, touched: Mapping[str, Collection[DocumentId]]) -> Suspects:
+        """Make the target equal to the source for these documents; return those that either side has or had."""
+        return {
+            namespace: set().union(*(self._sync_some(namespace, set(some)) for some in _portions(ids, self._batch)))
+            for namespace, ids in touched.items()
+        }
+
+    def _sync_some(self, namespace: str, ids: set[DocumentId]) -> set[DocumentId]:
+        for _ in range(MAXIMUM_CONFLICTS):
+            now, there = self._source.fetch(namespace, ids), self._target.fetch(namespace, ids)
+            put = [RawDocument(identity, raw) for identity, raw in now.items() if there.get(identity) != raw]
+            remove = [identity for identity, raw in there.items() if now.get(identity) != raw]
+            if not put and not remove:
+                return set(now)
+            try:
+                self._target.write(namespace, remove, put)
+            except UniqueConflict as conflict:
+                ids |= conflict.ids
+                continue
+            return set(now) | set(there)
+        raise VerificationFailed(
+            f"{namespace} on {self._target.partition_id}", ["a unique index refuses what the source holds"]
+        )
+
+    def compare_all(self, noted: Callable[[], None]) -> Suspects:
+        """Documents that differ, or stand on one side only; memory holds one batch and the differences."""
+        suspects: Suspects = {namespace: set() for namespace in self._source.namespaces}
+        for namespace, found in suspects.items():
+            for batch in self._source.scan(namespace):
+                there = self._target.fetch(namespace, [document.id for document in batch])
+                found |= {document.id for document in batch if there.get(document.id) != document.raw}
+                noted()
+            for batch in self._target.scan(namespace):
+                here = self._source.fetch(namespace, [document.id for document in batch])
+                found |= {document.id for document in batch if document.id not in here}
+                noted()
+        return suspects
+
+    def compare(self, suspects: Mapping[str, Collection[DocumentId]]) -> Suspects:
+        """Those of ``suspects`` that are not equal now."""
+        different: Suspects = {namespace: set() for namespace in self._source.namespaces}
+        for namespace, ids in suspects.items():
+            for some in _portions(ids, self._batch):
+                now, there = self._source.fetch(namespace, some), self._target.fetch(namespace, some)
+                different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
+        return different
+
+    def count_differences(self) -> list[str]:
+        """Collections in which the two sides differ in number, in words."""
+        here, there = self._source.count(), self._target.count()
+        return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
+
+    def remove_all(self, side: KeyCopy, noted: Callable[[int], None]) -> None:
+        """Remove every document of the key on ``side``; ``noted(documents)`` after each batch."""
+        for namespace in side.namespaces:
+            for batch in side.scan(namespace):
+                side.write(namespace, [document.id for document in batch], ())
+                noted(len(batch))
+
+
+def merge(into: Suspects, more: Mapping[str, Collection[DocumentId]]) -> None:
+    """Add ``more`` to ``into``."""
+    for namespace, ids in more.items():
+        into.setdefault(namespace, set()).update(ids)
+
+
+def size(suspects: Mapping[str, Collection[DocumentId]]) -> int:
+    """How many documents are named."""
+    return sum(len(ids) for ids in suspects.values())
+
+
+def _portions(ids: Collection[DocumentId], limit: int) -> Iterator[list[DocumentId]]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), limit):
+        yield ordered[start : start + limit]

@@ -1,0 +1,52 @@
+"""A piece of memory that the workers of one sidecar share: each lays its figures there, so that any of them can show all."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xxhash import xxh3_64_intdigest
+
+SLOT_BYTES = 256 * 2**10
+HEAD = struct.Struct("<QQ")
+"""Length and xxh3_64 of what follows."""
+TRIES = 3
+
+
+class WorkerStats:
+    """``workers`` slots; made before the workers are forked."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._memory = mmap.mmap(-1, workers * SLOT_BYTES)
+
+    def write(self, worker: int, document: Mapping[str, Any]) -> None:
+        """Replace what a worker shows; what is too long for its slot is left out."""
+        content = json.dumps(document, separators=(",", ":")).encode()
+        if len(content) > SLOT_BYTES - HEAD.size:
+            content = json.dumps({**document, "state": {**document["state"], "partitions": {}}}).encode()
+        if len(content) <= SLOT_BYTES - HEAD.size:
+            at = worker * SLOT_BYTES
+            self._memory[at : at + HEAD.size + len(content)] = HEAD.pack(len(content), xxh3_64_intdigest(content)) + content
+
+    def read(self, worker: int) -> dict[str, Any] | None:
+        """What a worker shows; None where it shows nothing, or just writes."""
+        for _ in range(TRIES):
+            at = worker * SLOT_BYTES
+            length, wanted = HEAD.unpack_from(self._memory, at)
+            if not 0 < length <= SLOT_BYTES - HEAD.size:
+                return None
+            content = self._memory[at + HEAD.size : at + HEAD.size + length]
+            if xxh3_64_intdigest(content) == wanted:
+                found: dict[str, Any] = json.loads(content)
+                return found
+        return None
+
+    def others(self, worker: int) -> Iterator[dict[str, Any]]:
+        """What the other workers show."""
+        for number in range(self.workers):
+            if number != worker and (found := self.read(number)) is not None:
+                yield found

@@ -1,0 +1,1 @@
+"""The only rooms that do I/O. Each store implements one port."""

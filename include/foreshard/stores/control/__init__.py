@@ -1,0 +1,1 @@
+"""Stores that read and write the control database."""

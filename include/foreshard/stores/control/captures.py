@@ -1,0 +1,135 @@
+"""Checkpoints of capture and of applying, in the control database.
+
+``captures {_id: partition_id, term, incarnation, token, keys, cycle, at}``: how far a partition's changes were published.
+``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until}}}``: what was
+applied of them. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the
+database's clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import ReplicatorSuperseded
+from foreshard.ports.replication import ApplyProgress, CaptureState
+from foreshard.stores.mongo_connections import Document
+
+LEASE = "replicator"
+
+
+class MongoCaptureStore:
+    """Implements :class:`foreshard.ports.replication.CaptureStore`."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        durable: dict[str, Any] = {"write_concern": WriteConcern("majority"), "read_concern": ReadConcern("majority")}
+        self._captures = database.get_collection("captures", **durable)
+        self._applied = database.get_collection("applied", **durable)
+        self._leases = database.get_collection("replicator", **durable)
+
+    def acquire(self, holder: str, seconds: float) -> int | None:
+        """Take or renew the replicator's lease; its term, or None while another holds it."""
+        until = {"$add": ["$$NOW", round(seconds * 1000)]}
+        mine = {"$eq": ["$holder", holder]}
+        term = {"$cond": [mine, "$term", {"$add": ["$term", 1]}]}
+        taken = self._leases.find_one_and_update(
+            {"_id": LEASE, "$expr": {"$or": [mine, {"$lte": ["$until", "$$NOW"]}]}},
+            [{"$set": {"term": term, "holder": {"$literal": holder}, "until": until}}],
+            return_document=ReturnDocument.AFTER,
+        )
+        if taken is not None:
+            return int(taken["term"])
+        try:
+            self._leases.insert_one({"_id": LEASE, "holder": None, "term": 0, "until": datetime.fromtimestamp(0, UTC)})
+        except DuplicateKeyError:
+            return None
+        return self.acquire(holder, seconds)
+
+    def release(self, holder: str) -> None:
+        """Give the lease back; the term stays."""
+        free = {"holder": None, "until": datetime.fromtimestamp(0, UTC)}
+        self._leases.update_one({"_id": LEASE, "holder": holder}, {"$set": free})
+
+    def holder(self) -> str | None:
+        """Who replicates now, if anybody does."""
+        found = self._leases.find_one({"_id": LEASE, "$expr": {"$gt": ["$until", "$$NOW"]}})
+        return str(found["holder"]) if found else None
+
+    def claim(self, partition_id: str, term: int) -> CaptureState | None:
+        """Take over a partition's capture; its cycle skips one that the owner before may have published unnoted."""
+        found = self._captures.find_one_and_update(
+            {"_id": partition_id, "term": {"$lte": term}},
+            {"$set": {"term": term}, "$inc": {"cycle": 1}},
+            return_document=ReturnDocument.AFTER,
+        )
+        if found is None and self._captures.find_one({"_id": partition_id}, {"_id": 1}) is not None:
+            raise ReplicatorSuperseded(partition_id, term)
+        return _state(found) if found else None
+
+    def begin(self, partition_id: str, term: int, token: bytes, keys: frozenset[str]) -> CaptureState:
+        """Start a new incarnation."""
+        changed = {
+            "term": term, "incarnation": uuid.uuid4().hex, "token": token, "keys": sorted(keys), "at": datetime.now(UTC),
+        }  # fmt: skip
+        try:
+            found = self._captures.find_one_and_update(
+                {"_id": partition_id, "term": {"$lte": term}},
+                {"$set": changed, "$inc": {"cycle": 1}},
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        except DuplicateKeyError:
+            raise ReplicatorSuperseded(partition_id, term) from None
+        return _state(found or {})
+
+    def checkpoint(self, state: CaptureState, term: int) -> None:
+        """Save ``state``; raise :class:`ReplicatorSuperseded` where a later term has taken over."""
+        changed = {"token": state.token, "keys": sorted(state.keys), "cycle": state.cycle, "at": datetime.now(UTC)}
+        mine = {"_id": state.partition_id, "term": term, "incarnation": state.incarnation}
+        if self._captures.update_one(mine, {"$set": changed}).matched_count != 1:
+            raise ReplicatorSuperseded(state.partition_id, term)
+
+    def states(self) -> dict[str, CaptureState]:
+        """Every partition's checkpoint."""
+        return {found["_id"]: _state(found) for found in self._captures.find({})}
+
+    def save_applied(
+        self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
+    ) -> None:
+        """Note (cycle, seen until) per partition of the topic, which has so many; another incarnation's notes give way."""
+        rises = {
+            f"notes.{partition}.{name}": value
+            for partition, (cycle, seen_until) in applied.items()
+            for name, value in (("cycle", cycle), ("seen_until", seen_until))
+        }
+        known = {"_id": origin, "incarnation": incarnation, "topic_partitions": topic_partitions}
+        if self._applied.update_one(known, {"$max": rises}).matched_count:
+            return
+        fresh = {str(p): {"cycle": cycle, "seen_until": seen} for p, (cycle, seen) in applied.items()}
+        self._applied.replace_one({"_id": origin}, {**known, "notes": fresh}, upsert=True)
+
+    def progress(self) -> dict[str, ApplyProgress]:
+        """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
+        return {
+            found["_id"]: ApplyProgress(
+                found["incarnation"],
+                min(int(note["cycle"]) for note in found["notes"].values()),
+                min(note["seen_until"] for note in found["notes"].values()),
+            )
+            for found in self._applied.find({})
+            if len(found["notes"]) >= found["topic_partitions"]
+        }
+
+
+def _state(found: Mapping[str, Any]) -> CaptureState:
+    token = found["token"]
+    keys, cycle = frozenset(found["keys"]), int(found["cycle"])
+    return CaptureState(found["_id"], found["incarnation"], None if token is None else bytes(token), keys, cycle)

@@ -1,0 +1,52 @@
+"""Results of the quality gates in the control database.
+
+``gates``: ``{_id: {gate, hour}, passed, failures: [line, …], expectations: count, at: when it was asked}``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pymongo.database import Database
+
+from foreshard.errors import MissingStageResult
+from foreshard.model import GateResult
+from foreshard.stores.mongo_connections import Document
+
+
+class MongoGateStore:
+    """Keeps the latest result per gate and hour; asking a gate again replaces what it said before."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._gates = database["gates"]
+
+    def save(self, result: GateResult) -> None:
+        """Replace the result of the gate for its hour."""
+        self._gates.replace_one(
+            {"_id": {"gate": result.gate, "hour": result.hour}},
+            {
+                "passed": result.passed,
+                "failures": list(result.failures),
+                "expectations": result.expectations,
+                "at": datetime.now(UTC),
+            },
+            upsert=True,
+        )
+
+    def load(self, gate: str, hour: datetime) -> GateResult:
+        """The result of ``gate`` for ``hour``."""
+        document = self._gates.find_one({"_id": {"gate": gate, "hour": hour}})
+        if document is None:
+            raise MissingStageResult(f"result of gate {gate}", hour.isoformat(), f"the {gate} gate")
+        return _result(document)
+
+    def recent(self, limit: int) -> tuple[GateResult, ...]:
+        """The last results, newest hour first."""
+        return tuple(_result(found) for found in self._gates.find().sort({"_id.hour": -1, "_id.gate": 1}).limit(limit))
+
+
+def _result(document: Document) -> GateResult:
+    identity = document["_id"]
+    return GateResult(
+        identity["gate"], identity["hour"], document["passed"], tuple(document["failures"]), document["expectations"]
+    )

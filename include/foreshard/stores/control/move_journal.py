@@ -1,0 +1,207 @@
+"""The journal of moves: ``moves`` in the control database, one document per move.
+
+``{_id: move_id, key, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active, lease,
+lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at,
+history: [{state, event, at, lease}]}``. ``active`` is absent once a move has ended; a unique index lets a key have one active
+move. Leases run by the database's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pymongo import ASCENDING, ReturnDocument
+from pymongo.collection import Collection as MongoCollection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import MoveSuperseded, UnknownMove
+from foreshard.model import Move, Reason
+from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
+from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition.dead_transactions import past_dead_transactions
+
+ENDED = (MoveState.DONE, MoveState.REVERTED)
+QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
+"""Entered while apps wait, without waiting for a majority: the switch behind them in the same oplog does; if they are lost, the
+move stands at ``fenced`` and goes on from there."""
+
+
+class MongoMoveJournal:
+    """Implements :class:`foreshard.ports.migration.MoveJournal`; ``lease`` is how long a mover may be silent."""
+
+    def __init__(self, database: Database[Document], lease: timedelta) -> None:
+        self._moves = database.get_collection(
+            "moves", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        )
+        self._quick = self._moves.with_options(write_concern=WriteConcern(1))
+        self._client = database.client
+        self._lease_ms = int(lease.total_seconds() * 1000)
+        self._indexed = False
+
+    def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
+        """Journal a move; a key with an active move gets an entry that says so and has ended."""
+        self._ensure_index()
+        document = _planned(move, hour)
+        try:
+            self._moves.insert_one(document)
+        except DuplicateKeyError:
+            if self._moves.find_one({"_id": move.move_id}, {"_id": 1}) is None:
+                self._skip(document)
+        return self.get(move.move_id)
+
+    def _skip(self, document: Document) -> None:
+        other = self._moves.find_one({"key": document["key"], "active": True}, {"_id": 1}) or {}
+        entry = {"state": MoveState.REVERTED, "event": "skip", "at": document["planned_at"], "lease": 0}
+        skipped = {name: value for name, value in document.items() if name != "active"}
+        skipped |= {"state": MoveState.REVERTED, "error": f"skipped: move {other.get('_id', 'of the same key')} is under way"}
+        try:
+            self._moves.insert_one({**skipped, "history": [*document["history"], entry]})
+        except DuplicateKeyError:
+            return
+
+    def get(self, move_id: str) -> MoveRecord:
+        """Return a move."""
+        document = self._moves.find_one({"_id": move_id})
+        if document is None:
+            raise UnknownMove(move_id)
+        return _record(document)
+
+    def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
+        """The moves in ``states`` (all where empty), of ``hour`` where given, oldest first."""
+        wanted: Document = {"state": {"$in": list(states)}} if states else {}
+        if hour is not None:
+            wanted["hour"] = hour
+        return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
+
+    def take(self, move_id: str) -> MoveRecord:
+        """Take (over) a move under a new lease number."""
+        change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
+        taken = past_dead_transactions(
+            self._client,
+            lambda limit: self._moves.find_one_and_update(
+                {"_id": move_id}, change, return_document=ReturnDocument.AFTER, maxTimeMS=limit
+            ),
+        )
+        if taken is None:
+            raise UnknownMove(move_id)
+        return _record(taken)
+
+    def advance(
+        self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
+    ) -> MoveRecord:
+        """Enter ``to`` from the record's state under the record's lease."""
+        entry = {"state": str(to), "event": str(event), "at": datetime.now(UTC), "lease": record.lease}
+        fields: Document = {**(changes or {}), "state": str(to), "history": {"$concatArrays": ["$history", [entry]]}}
+        moves = self._quick if to in QUICK and session is None else self._moves
+        return self._change(record, fields, session, unset=["active"] if to in ENDED else [], moves=moves)
+
+    def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
+        """Prolong the lease and note progress."""
+        return self._change(record, changes)
+
+    def pause(self, record: MoveRecord) -> MoveRecord:
+        """Give the lease up at once; it stays so until someone takes the move."""
+        return self._change(record, {"lease_until": None, "stop_requested": True})
+
+    def request_stop(self, move_id: str) -> MoveRecord:
+        """Ask the move's mover to pause."""
+        asked = self._moves.find_one_and_update(
+            {"_id": move_id}, {"$set": {"stop_requested": True}}, return_document=ReturnDocument.AFTER
+        )
+        if asked is None:
+            raise UnknownMove(move_id)
+        return _record(asked)
+
+    def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
+        """Moves in ``states`` whose lease has run out and that nobody asked to stop."""
+        silent = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
+        wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": silent}
+        return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
+
+    def _change(
+        self,
+        record: MoveRecord,
+        fields: Mapping[str, Any],
+        session: Any = None,
+        unset: Collection[str] = (),
+        moves: MongoCollection[Document] | None = None,
+    ) -> MoveRecord:
+        """Set ``fields`` (dotted names reach inside) if state and lease are the record's; raise where they are not."""
+        values = {name: value if name == "history" else {"$literal": value} for name, value in fields.items()}
+        values.setdefault("lease_until", self._until())
+        stages: list[Document] = [{"$set": values}, *([{"$unset": list(unset)}] if unset else [])]
+        changed = (self._moves if moves is None else moves).find_one_and_update(
+            {"_id": record.move_id, "state": str(record.state), "lease": record.lease},
+            stages,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        if changed is None:
+            raise MoveSuperseded(record.move_id, record.lease)
+        return _record(changed)
+
+    def _until(self) -> Document:
+        return {"$add": ["$$NOW", self._lease_ms]}
+
+    def _ensure_index(self) -> None:
+        if not self._indexed:
+            self._moves.create_index(
+                [("key", ASCENDING)], name="one_active_move_per_key", unique=True, partialFilterExpression={"active": True}
+            )
+            self._moves.create_index([("state", ASCENDING), ("planned_at", ASCENDING)], name="by_state")
+            self._indexed = True
+
+
+def _planned(move: Move, hour: datetime | None) -> Document:
+    now = datetime.now(UTC)
+    return {
+        "_id": move.move_id,
+        "key": move.key,
+        "source": move.source,
+        "target": move.target,
+        "clump": move.clump,
+        "estimated_bytes": move.estimated_bytes,
+        "reason": {"code": move.reason.code, "sentence": move.reason.sentence, "facts": dict(move.reason.facts)},
+        "hour": hour,
+        "state": str(MoveState.PLANNED),
+        "active": True,
+        "lease": 0,
+        "lease_until": None,
+        "stop_requested": False,
+        "counters": {},
+        "notes": {},
+        "planned_at": now,
+        "history": [{"state": str(MoveState.PLANNED), "event": "plan", "at": now, "lease": 0}],
+    }
+
+
+def _record(document: Document) -> MoveRecord:
+    reason = document["reason"]
+    return MoveRecord(
+        move=Move(
+            document["_id"],
+            document["key"],
+            document["source"],
+            document["target"],
+            document["estimated_bytes"],
+            document["clump"],
+            Reason(reason["code"], reason["sentence"], reason["facts"]),
+        ),
+        state=MoveState(document["state"]),
+        hour=document["hour"],
+        lease=document["lease"],
+        lease_until=document.get("lease_until"),
+        stop_requested=document["stop_requested"],
+        position=document.get("position"),
+        opened_from=document.get("opened_from"),
+        version=document.get("version"),
+        error=document.get("error"),
+        counters=document["counters"],
+        notes=document["notes"],
+        history=tuple(HistoryEntry(MoveState(h["state"]), h["event"], h["at"], h["lease"]) for h in document["history"]),
+    )

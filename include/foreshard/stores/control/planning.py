@@ -1,0 +1,161 @@
+"""What the planner reads besides its own stores: the move journal, the shadows, and key sizes on the partitions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.errors import PyMongoError
+from pymongo.read_preferences import ReadPreference
+
+from foreshard.model import Partition, ShardedCollection
+from foreshard.ports.migration import MoveState
+from foreshard.ports.planning import CurrentShadow, KeySizes, RecentMove
+from foreshard.ports.replication import ShadowState
+from foreshard.stores.mongo_connections import Document, MongoConnections
+
+PENDING = (
+    MoveState.PLANNED,
+    MoveState.COPYING,
+    MoveState.CATCHING_UP,
+    MoveState.FENCED,
+    MoveState.DRAINED,
+    MoveState.VERIFIED,
+    MoveState.REVERTING,
+)
+SWITCHED = (MoveState.SWITCHED, MoveState.CLEANING, MoveState.DONE)
+STANDING = (ShadowState.REQUESTED, ShadowState.COPYING, ShadowState.CATCHING_UP, ShadowState.READY, ShadowState.LIVE)
+
+UNFINISHED = tuple(state.value for state in (*PENDING, MoveState.SWITCHED, MoveState.CLEANING))
+"""Moves whose key may stand on both ends."""
+UNSETTLED = tuple(
+    state.value for state in ShadowState if state not in (ShadowState.REQUESTED, ShadowState.LIVE, ShadowState.RETIRED)
+)
+"""Shadows whose copy may stand where the table does not name it."""
+
+MOVES_MEASURED = 500
+"""At most so many recent moves say how fast moves go."""
+
+WHOLE_SCAN_DOCUMENTS = 200_000
+"""Up to this many documents a collection is measured whole; beyond, by a sample of as many."""
+
+
+class MongoPlanningStore:
+    """Implements :class:`foreshard.ports.planning.PlanningStore`."""
+
+    def __init__(self, connections: MongoConnections, sample: int = WHOLE_SCAN_DOCUMENTS) -> None:
+        self._connections = connections
+        self._sample = sample
+
+    def recent_moves(self, since: datetime) -> tuple[RecentMove, ...]:
+        """Moves that are pending, or were switched at or after ``since``, oldest first."""
+        pending = {"state": {"$in": [state.value for state in PENDING]}}
+        switched = {
+            "state": {"$in": [state.value for state in SWITCHED]},
+            "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
+        }
+        found = self._moves.find({"$or": [pending, switched]}, {"key": 1, "source": 1, "target": 1, "state": 1, "history": 1})
+        return tuple(sorted((_recent_move(document) for document in found), key=lambda move: (move.at, move.key)))
+
+    def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
+        """(bytes, seconds) of the moves switched lately by one mover in one go, the newest first."""
+        switched = {
+            "state": {"$in": [state.value for state in SWITCHED]},
+            "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
+        }
+        found = self._moves.find(switched, {"history": 1, "counters.bytes": 1}).sort("planned_at", -1).limit(MOVES_MEASURED)
+        times = (_move_time(document) for document in found)
+        return tuple(time for time in times if time is not None)
+
+    def standing_copies(self) -> tuple[CurrentShadow, ...]:
+        """The shadows that are being made, serve, or are being taken away, by id."""
+        states = [state.value for state in (*STANDING, ShadowState.RETIRING)]
+        return tuple(
+            CurrentShadow(
+                document["_id"],
+                document["key"],
+                document["target"],
+                str(document.get("reason") or ""),
+                document.get("hour"),
+                document["state"] == ShadowState.RETIRING.value,
+            )
+            for document in self._shadows.find({"state": {"$in": states}}).sort("_id", 1)
+        )
+
+    def copies_in_transit(self) -> frozenset[tuple[str, str]]:
+        """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""
+        moves = self._moves.find({"state": {"$in": [*UNFINISHED]}}, {"key": 1, "source": 1, "target": 1})
+        ends = {(move["key"], partition) for move in moves for partition in (move["source"], move["target"])}
+        shadows = self._shadows.find({"state": {"$in": [*UNSETTLED]}}, {"key": 1, "target": 1})
+        return frozenset(ends | {(shadow["key"], shadow["target"]) for shadow in shadows})
+
+    def started(self, hour: datetime) -> bool:
+        """Whether any move or shadow of the plan for ``hour`` has been taken up."""
+        return any(collection.find_one({"hour": hour}, {"_id": 1}) for collection in (self._moves, self._shadows))
+
+    def key_sizes(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> KeySizes:
+        """Sum ``$bsonSize`` by key, one aggregation per partition and collection; the largest copy of a key counts."""
+        sizes: Counter[str] = Counter()
+        sampled = False
+        for partition in partitions:
+            here: Counter[str] = Counter()
+            for collection in collections:
+                try:
+                    sampled |= self._measure(partition, collection, here)
+                except PyMongoError:
+                    self._connections.check(partition.uri, f"partition {partition.partition_id}")
+                    raise
+            for key, size in here.items():
+                sizes[key] = max(sizes[key], size)
+        typical = sizes.total() / len(sizes) if sampled and sizes else 0.0
+        return KeySizes({key: float(size) for key, size in sizes.items()}, typical)
+
+    def _measure(self, partition: Partition, collection: ShardedCollection, sizes: Counter[str]) -> bool:
+        """Add the sizes found; return whether they come from a sample, scaled up."""
+        documents = (
+            self._connections.partition(partition)
+            .get_database(collection.database, read_preference=ReadPreference.SECONDARY_PREFERRED)
+            .get_collection(collection.collection)
+        )
+        count = documents.estimated_document_count()
+        sampled = count > self._sample
+        total = {"$group": {"_id": f"${collection.key_field}", "bytes": {"$sum": {"$bsonSize": "$$ROOT"}}}}
+        pipeline: list[dict[str, Any]] = [*([{"$sample": {"size": self._sample}}] if sampled else []), total]
+        scale = count / self._sample if sampled else 1.0
+        for row in documents.aggregate(pipeline, allowDiskUse=True):
+            if row["_id"] is not None:
+                sizes[str(row["_id"])] += round(row["bytes"] * scale)
+        return sampled
+
+    @property
+    def _moves(self) -> Any:
+        return self._connections.control_database["moves"]
+
+    @property
+    def _shadows(self) -> Any:
+        return self._connections.control_database["shadows"]
+
+
+def _move_time(document: Document) -> tuple[float, float] | None:
+    """The move's bytes and seconds; None where it had more than one mover, or never got as far as to count its bytes."""
+    entries = [entry for entry in document["history"] if entry["state"] != MoveState.PLANNED.value]
+    upto = next(n for n, entry in enumerate(entries) if entry["state"] == MoveState.SWITCHED.value)
+    states = [entry["state"] for entry in entries[: upto + 1]]
+    if len({entry["lease"] for entry in entries[: upto + 1]}) > 1 or len(set(states)) < len(states):
+        return None
+    seconds = (entries[upto]["at"] - entries[0]["at"]).total_seconds()
+    size = document.get("counters", {}).get("bytes")
+    return None if size is None or seconds < 0 else (float(size), float(seconds))
+
+
+def _recent_move(document: Document) -> RecentMove:
+    pending = document["state"] in [state.value for state in PENDING]
+    wanted = None if pending else MoveState.SWITCHED.value
+    moments = [entry["at"] for entry in document["history"] if wanted is None or entry["state"] == wanted]
+    goes_back = document["state"] == MoveState.REVERTING.value
+    target = document["source"] if goes_back else document["target"]
+    return RecentMove(
+        document["key"], document["source"], target, pending, max(moments, default=datetime.min.replace(tzinfo=UTC))
+    )

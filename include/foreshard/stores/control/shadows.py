@@ -1,0 +1,158 @@
+"""Shadows in the control database.
+
+``shadows {_id: "key|target", key, source, target, state, epoch, round, reason, hour, floor, incarnation, wait_cycle, lag_ms,
+caught_up_at, problem, attempts, updated_at, history: [{state, at, problem}], worker, worker_until}``: see
+:class:`foreshard.ports.replication.Shadow`. Who serves reads looks at ``caught_up_at``: the copy is ``now − caught_up_at``
+behind at most, whether or not the applier still runs; ``lag_ms`` is what that was at the last report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import UnknownShadow
+from foreshard.model import Placement
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.stores.mongo_connections import Document
+from foreshard.stores.version_documents import read_version, version_document
+
+HISTORY = 50
+"""The last changes of state that are kept."""
+
+FIELDS = tuple(field.name for field in fields(Shadow) if field.name != "shadow_id")
+MOVE_ENDED = ("done", "reverted")
+MOVE_PAST = (*MOVE_ENDED, "cleaning", "switched")
+
+
+class MongoShadowStore:
+    """Implements :class:`foreshard.ports.replication.ShadowStore`."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+        self._shadows = database.get_collection(
+            "shadows", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
+        )
+
+    def create(self, shadow: Shadow) -> bool:
+        """Save a new shadow; False where its id is taken."""
+        now = datetime.now(UTC)
+        document = {"_id": shadow.shadow_id, **_encode(asdict(shadow) | {"floor": shadow.floor}), "updated_at": now}
+        del document["shadow_id"]
+        try:
+            self._shadows.insert_one({**document, "history": [{"state": shadow.state.value, "at": now, "problem": None}]})
+        except DuplicateKeyError:
+            return False
+        return True
+
+    def get(self, shadow_id: str) -> Shadow:
+        """Raise :class:`UnknownShadow`."""
+        found = self._shadows.find_one({"_id": shadow_id})
+        if found is None:
+            raise UnknownShadow(shadow_id)
+        return _decode(found)
+
+    def shadows(self, states: Sequence[ShadowState] = ()) -> tuple[Shadow, ...]:
+        """Those in one of ``states`` (in any, where none is named), by id."""
+        wanted = {"state": {"$in": [state.value for state in states]}} if states else {}
+        return tuple(_decode(found) for found in self._shadows.find(wanted, {"history": 0}).sort("_id", 1))
+
+    def of_key(self, key: str) -> tuple[Shadow, ...]:
+        """The shadows of one key, by id."""
+        return tuple(_decode(found) for found in self._shadows.find({"key": key}, {"history": 0}).sort("_id", 1))
+
+    def history(self, shadow_id: str) -> list[Document]:
+        """The last changes of state: ``{state, at, problem}``, oldest first."""
+        found = self._shadows.find_one({"_id": shadow_id}, {"history": 1})
+        if found is None:
+            raise UnknownShadow(shadow_id)
+        return list(found["history"])
+
+    def change(
+        self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
+    ) -> Shadow | None:
+        """Set ``state`` and ``fields`` unless the state or the round has changed since ``shadow`` was read (then None)."""
+        assert session is None or isinstance(session, ClientSession)  # noqa: S101 - for the type checker
+        now = datetime.now(UTC)
+        changed = {**_encode(fields or {}), "state": state.value, "updated_at": now}
+        update: Document = {"$set": changed}
+        if state is not shadow.state:
+            note = {"state": state.value, "at": now, "problem": changed.get("problem")}
+            update["$push"] = {"history": {"$each": [note], "$slice": -HISTORY}}
+        found = self._shadows.find_one_and_update(
+            {"_id": shadow.shadow_id, "state": shadow.state.value, "round": shadow.round},
+            update,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return _decode(found) if found else None
+
+    def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
+        """Note, per shadow id, how fresh it is; only of copies that have caught up."""
+        fresh = {"state": {"$in": [ShadowState.READY.value, ShadowState.LIVE.value]}}
+        changes = [
+            UpdateOne(
+                {"_id": shadow_id, **fresh},
+                {"$set": {"caught_up_at": moment, "lag_ms": max(0, round((now - moment).total_seconds() * 1000))}},
+            )
+            for shadow_id, moment in caught_up_at.items()
+        ]
+        if changes:
+            self._shadows.bulk_write(changes, ordered=False)
+
+    def lease(self, shadow_id: str, worker: str, seconds: float) -> bool:
+        """Take or renew the right to work on a shadow, by the database's clock; False while another worker has it."""
+        free = {"$or": [{"$eq": ["$worker", worker]}, {"$lte": [{"$ifNull": ["$worker_until", None]}, "$$NOW"]}]}
+        until = {"$add": ["$$NOW", round(seconds * 1000)]}
+        done = self._shadows.update_one(
+            {"_id": shadow_id, "$expr": free}, [{"$set": {"worker": worker, "worker_until": until}}]
+        )
+        return done.matched_count == 1
+
+    def release(self, shadow_id: str, worker: str) -> None:
+        """Give the lease back."""
+        self._shadows.update_one({"_id": shadow_id, "worker": worker}, {"$unset": {"worker": 1, "worker_until": 1}})
+
+    def placements(self, keys: Sequence[str]) -> dict[str, Placement]:
+        """The published rows of these keys (unlisted ones are left out)."""
+        rows = self._database.get_collection("routing_table", read_concern=ReadConcern("majority"))
+        found = rows.find({"_id": {"$in": list(keys)}})
+        return {row["_id"]: Placement(row["_id"], row["primary"], tuple(row["shadows"]), int(row["epoch"])) for row in found}
+
+    def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
+        """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
+        stayed: set[int] = set()
+        for name in ("routing_versions", "routing_changes"):
+            versions = self._database.get_collection(name, read_concern=ReadConcern("majority"))
+            for version in versions.find({"changes.key": key}, {"changes": {"$elemMatch": {"key": key}}}):
+                change = version["changes"][0]
+                if change["primary"] == primary:
+                    stayed.add(int(change["new_epoch"]))
+        return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
+
+    def busy_keys(self, partition_id: str) -> frozenset[str]:
+        """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
+        incoming = {"target": partition_id, "state": {"$nin": list(MOVE_PAST)}}
+        outgoing = {"source": partition_id, "state": {"$nin": list(MOVE_ENDED)}}
+        moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
+        return frozenset(move["key"] for move in moves.find({"$or": [incoming, outgoing]}, {"key": 1}))
+
+
+def _encode(fields: Mapping[str, Any]) -> Document:
+    return {name: version_document(value) if name == "floor" and value is not None else value for name, value in fields.items()}
+
+
+def _decode(document: Mapping[str, Any]) -> Shadow:
+    values = {name: document.get(name) for name in FIELDS}
+    floor = values["floor"]
+    values |= {"state": ShadowState(document["state"]), "floor": read_version(floor) if floor else None}
+    return Shadow(shadow_id=document["_id"], **values)  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""Hourly tallies in the control database, in columns: an hour is one document, or several of ``CHUNK_ROWS`` rows.
+
+- ``tallied_hours``: ``{_id: hour, accesses, keys, cost, pairs, at}``: the hours that are counted, also those without accesses.
+- ``key_load``: ``{_id: {hour, chunk}, hour, partitionable_key: […], location: […], request_type: […], count: […], cost: […],
+  distinct_users: […]}``, rows in the order of their keys; ``first_key`` and ``last_key`` say which are in a chunk.
+- ``co_access``: ``{_id: {hour, chunk}, hour, key_a: […], key_b: […], weight: […], distinct_users: […], user_marks: [[…], …]}``.
+
+An hour is replaced in one transaction, so a writer may be killed anywhere; two writers of one hour conflict on its document in
+``tallied_hours``, and the later does its work again. Reads see one snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from pymongo import InsertOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+from pymongo.read_preferences import ReadPreference
+
+from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
+from foreshard.observe.co_access import empty_co_access, sum_hours, unite
+from foreshard.observe.hours import hours_between
+from foreshard.observe.tally import empty_key_load
+from foreshard.stores.mongo_connections import Document
+
+CHUNK_ROWS = 5_000
+HOURS_AT_ONCE = 24
+ROWS_PER_TRANSACTION = 200_000
+_SNAPSHOT_UNAVAILABLE = 246
+_Result = TypeVar("_Result")
+
+
+class MongoTallyStore:
+    """Keeps hourly tallies; pairs of fewer than ``minimum_distinct_users`` users never leave it."""
+
+    def __init__(self, database: Database[Document], minimum_distinct_users: int = 5) -> None:
+        self._database = database
+        self._minimum_distinct_users = minimum_distinct_users
+        self._hours, self._key_load, self._co_access = (database[n] for n in ("tallied_hours", "key_load", "co_access"))
+        self._indexed = False
+
+    def save(self, tallies: Sequence[HourTally]) -> None:
+        """Replace each tally's hour, whole."""
+        self._ensure_indexes()
+        for batch in _batches(tallies):
+            with self._database.client.start_session() as session:
+                session.with_transaction(lambda active, batch=batch: self._replace(active, batch))  # type: ignore[misc]
+
+    def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
+        """The counted hours in [since, until), in order."""
+        found = self._hours.find({"_id": {"$gte": since, "$lt": until}}, {"_id": 1}).sort("_id")
+        return tuple(document["_id"] for document in found)
+
+    def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
+        """How many accesses and keys each of the counted ``hours`` had, in order."""
+        found = self._hours.find({"_id": {"$in": list(hours)}}).sort("_id")
+        return tuple(HourCounts(document["_id"], document["accesses"], document["keys"]) for document in found)
+
+    def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
+        """Rows with ``KEY_LOAD_COLUMNS``, in the order of hour and key."""
+        return self._snapshot(lambda session: self._read(session, "key_load", since, until, KEY_LOAD_COLUMNS, empty_key_load()))
+
+    def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
+        """Pairs summed over [since, until), heaviest first; read a day at a time, so that hours need not fit in memory."""
+        united = unite(empty_co_access())
+        for start in hours_between(since, until)[::HOURS_AT_ONCE]:
+            hourly = self.hourly_co_access(start, min(start + HOURS_AT_ONCE * ONE_HOUR, until))
+            united = unite(pd.concat([united, hourly], ignore_index=True)) if len(hourly) else united
+        return sum_hours(united, self._minimum_distinct_users)
+
+    def hourly_co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
+        """Rows with ``CO_ACCESS_COLUMNS``; also pairs of few users: not for showing."""
+        empty = empty_co_access()
+        return self._snapshot(lambda session: self._read(session, "co_access", since, until, CO_ACCESS_COLUMNS, empty))
+
+    def _ensure_indexes(self) -> None:
+        if not self._indexed:
+            for name in ("key_load", "co_access"):
+                self._database[name].create_index("hour")
+            self._indexed = True
+
+    def _replace(self, session: ClientSession, tallies: Sequence[HourTally]) -> None:
+        hours = [tally.hour for tally in tallies]
+        now = datetime.now(UTC)
+        self._hours.delete_many({"_id": {"$in": hours}}, session=session)
+        self._hours.insert_many([_counts(tally, now) for tally in tallies], session=session)
+        for collection, documents in (
+            (self._key_load, [d for tally in tallies for d in _chunks(tally.hour, tally.key_load, "partitionable_key")]),
+            (self._co_access, [d for tally in tallies for d in _chunks(tally.hour, tally.co_access, "key_a")]),
+        ):
+            collection.delete_many({"hour": {"$in": hours}}, session=session)
+            if documents:
+                collection.bulk_write([InsertOne(document) for document in documents], ordered=True, session=session)
+
+    def _snapshot(self, read: Callable[[ClientSession], _Result]) -> _Result:
+        """Read in one snapshot; once more where the collections themselves were made only after it was taken."""
+        for attempt in range(5):
+            try:
+                with self._database.client.start_session(snapshot=True) as session:
+                    return read(session)
+            except OperationFailure as error:
+                if error.code != _SNAPSHOT_UNAVAILABLE or attempt == 4:
+                    raise
+        raise AssertionError
+
+    def _read(
+        self,
+        session: ClientSession,
+        name: str,
+        since: datetime,
+        until: datetime,
+        columns: Sequence[str],
+        empty: pd.DataFrame,
+    ) -> pd.DataFrame:
+        collection = self._database.get_collection(name, read_preference=ReadPreference.PRIMARY)
+        wanted = {"hour": {"$gte": since, "$lt": until}}
+        documents = list(collection.find(wanted, session=session).sort("_id"))
+        if not documents:
+            return empty
+        sizes = [len(document[columns[1]]) for document in documents]
+        moments = pd.to_datetime([document["hour"] for document in documents], utc=True).as_unit("ns")
+        frame: dict[str, Any] = {"hour": moments[np.repeat(np.arange(len(documents)), sizes)]}
+        for column in columns[1:]:
+            values: list[Any] = []
+            for document in documents:
+                values += document.pop(column)
+            frame[column] = pd.Series(values, dtype=empty.dtypes[column])
+        return pd.DataFrame(frame)
+
+
+def _batches(tallies: Sequence[HourTally]) -> Iterator[list[HourTally]]:
+    """Tallies in batches of about ``ROWS_PER_TRANSACTION`` rows."""
+    batch: list[HourTally] = []
+    rows = 0
+    for tally in tallies:
+        batch.append(tally)
+        rows += len(tally.key_load) + len(tally.co_access)
+        if rows >= ROWS_PER_TRANSACTION:
+            yield batch
+            batch, rows = [], 0
+    if batch:
+        yield batch
+
+
+def _counts(tally: HourTally, now: datetime) -> Document:
+    load = tally.key_load
+    return {
+        "_id": tally.hour,
+        "accesses": int(load["count"].sum()),
+        "keys": int(load["partitionable_key"].nunique()),
+        "cost": float(load["cost"].sum()),
+        "pairs": len(tally.co_access),
+        "at": now,
+    }
+
+
+def _chunks(hour: datetime, frame: pd.DataFrame, first: str) -> Iterator[Document]:
+    columns = {name: frame[name].tolist() for name in frame.columns if name != "hour"}
+    for chunk, start in enumerate(range(0, len(frame), CHUNK_ROWS)):
+        rows = {name: values[start : start + CHUNK_ROWS] for name, values in columns.items()}
+        ends = {"first_key": rows[first][0], "last_key": rows[first][-1]}
+        yield {"_id": {"hour": hour, "chunk": chunk}, "hour": hour, **ends, **rows}

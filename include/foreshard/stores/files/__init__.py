@@ -1,0 +1,1 @@
+"""Files: the routing file, access logs and Parquet."""

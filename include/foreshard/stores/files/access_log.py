@@ -1,0 +1,177 @@
+"""Access logs in files: Parquet, CSV and JSON Lines, with the standard columns.
+
+``timestamp``, ``partitionable_key`` and ``request_type`` must be there; the other standard columns may be absent, and further
+ones are ignored. CSV cells are read as text, so that a key may be ``NA`` or ``007``. A line of JSON that can't be decoded is
+kept as a malformed record, with its place, for the quarantine; its text, which may name a user, is not.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foreshard.errors import CorruptLog
+from foreshard.model import ACCESS_LOG_COLUMNS, ONE_HOUR
+from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.values import as_times
+
+REQUIRED_COLUMNS = ("timestamp", "partitionable_key", "request_type")
+BATCH_RECORDS = 200_000
+_FORMATS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
+
+
+class FileAccessLog:
+    """Log files as a source of hours; a folder stands for the log files in it, in the order of their names.
+
+    A record whose time can't be read claims the hour of the record before it.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+
+    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+        """Yield the hour's records; raise :class:`CorruptLog` where a file can't be read."""
+        for path in self._files():
+            yield from self._of_file(path, hour)
+
+    def _of_file(self, path: Path, hour: datetime) -> Iterator[pd.DataFrame]:
+        since, until = pd.Timestamp(hour), pd.Timestamp(hour + ONE_HOUR)
+        last: pd.Timestamp | None = None
+        for batch in read_batches(path, hour, hour + ONE_HOUR):
+            claimed = as_times(batch["timestamp"]).ffill()
+            claimed = claimed.bfill() if last is None else claimed.fillna(last)
+            if claimed.isna().all():
+                raise CorruptLog(str(path), f"none of its first {len(batch):,} times can be read")
+            last = claimed.iloc[-1]
+            inside = ((claimed >= since) & (claimed < until)).to_numpy()
+            if inside.any():
+                yield batch[inside].reset_index(drop=True)
+
+    def _files(self) -> Iterator[Path]:
+        for path in self._paths:
+            if path.is_dir():
+                yield from (file for file in sorted(path.rglob("*")) if file.name.endswith(_FORMATS))
+            else:
+                yield path
+
+
+def read_access_log(path: Path) -> pd.DataFrame:
+    """Read a whole log file: the standard columns that it has, as they came; raise :class:`CorruptLog`."""
+    batches = list(read_batches(path))
+    if not batches:
+        raise CorruptLog(str(path), "it holds no record")
+    return pd.concat(batches, ignore_index=True)
+
+
+def read_batches(path: Path, since: datetime | None = None, until: datetime | None = None) -> Iterator[pd.DataFrame]:
+    """Read a log file in batches of not empty frames; raise :class:`CorruptLog`.
+
+    Parts of a Parquet file that hold no record of [since, until), as its own statistics say, are left out.
+    """
+    if not path.is_file():
+        raise CorruptLog(str(path), "no such file")
+    if not path.name.endswith(_FORMATS):
+        raise CorruptLog(str(path), f"its name ends in none of {', '.join(_FORMATS)}")
+    try:
+        if path.name.endswith(".parquet"):
+            yield from _parquet(path, since, until)
+        elif path.name.endswith((".csv", ".csv.gz")):
+            yield from _csv(path)
+        else:
+            yield from _json_lines(path)
+    except (OSError, ValueError, EOFError, pa.ArrowException, csv.Error) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CorruptLog(str(path), f"it can't be read ({said})") from error
+
+
+def _require_columns(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in names]
+    if missing:
+        found = ", ".join(str(name) for name in names) or "none"
+        raise CorruptLog(str(path), f"it has no column {', '.join(missing)} (its columns: {found})")
+
+
+def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iterator[pd.DataFrame]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        _require_columns(path, names)
+        wanted = [name for name in ACCESS_LOG_COLUMNS if name in names]
+        place = next(i for i in range(file.metadata.num_columns) if file.schema.column(i).name == "timestamp")
+        groups = [
+            number
+            for number in range(file.num_row_groups)
+            if _overlaps(file.metadata.row_group(number).column(place).statistics, since, until)
+        ]
+        if groups:
+            for batch in file.iter_batches(BATCH_RECORDS, row_groups=groups, columns=wanted):
+                if batch.num_rows:
+                    yield batch.to_pandas()
+
+
+def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
+    """Whether a row group may hold records of [since, until), or records without a time."""
+    if since is None or until is None or statistics is None or not statistics.has_min_max or statistics.null_count:
+        return True
+    if not isinstance(statistics.min, datetime):
+        return True
+    times = as_times(pd.Series([statistics.min, statistics.max]))
+    return bool(times.iloc[0] < until and times.iloc[1] >= since)
+
+
+def _csv(path: Path) -> Iterator[pd.DataFrame]:
+    with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], chunksize=BATCH_RECORDS) as chunks:
+        for chunk in chunks:
+            _require_columns(path, list(chunk.columns))
+            if len(chunk):
+                yield chunk[[name for name in ACCESS_LOG_COLUMNS if name in chunk.columns]].reset_index(drop=True)
+
+
+def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
+    batch: list[dict[str, Any]] = []
+    checked = False
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.isspace():
+                batch.append(decoded(line, f"{path.name}:{number}"))
+            if len(batch) >= BATCH_RECORDS:
+                checked = checked or _require_records(path, batch)
+                yield records_frame(batch)
+                batch = []
+    if batch:
+        _ = checked or _require_records(path, batch)
+        yield records_frame(batch)
+
+
+def _require_records(path: Path, records: Sequence[dict[str, Any]]) -> bool:
+    """Raise :class:`CorruptLog` unless these are (at least in part) records with the required columns."""
+    readable = [record for record in records if MALFORMED not in record]
+    if not readable:
+        raise CorruptLog(str(path), f"none of its first {len(records):,} lines is a JSON object")
+    _require_columns(path, [name for name in ACCESS_LOG_COLUMNS if any(name in record for record in readable)])
+    return True
+
+
+def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
+    """One JSON record with its place in the log; a malformed one where ``payload`` is no JSON object."""
+    try:
+        record = json.loads(payload) if payload is not None else None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        return {MALFORMED: True, SOURCE: source}
+    return {**{name: record.get(name) for name in ACCESS_LOG_COLUMNS if name in record}, SOURCE: source}
+
+
+def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Decoded records as a frame with every standard column, values as they came, and their places."""
+    names = (*ACCESS_LOG_COLUMNS, MALFORMED, SOURCE)
+    return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})

@@ -1,0 +1,40 @@
+"""Packs an image and the changes beside it into a new image, in a process of its own: ``python -m … FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from foreshard.errors import ForeshardError
+from foreshard.routing.image import image_parts
+from foreshard.routing.packed import PackedPlacements, pack
+from foreshard.stores.files.routing_file import RoutingFile, description_of, random_seeds, read_routing
+
+
+def compact(folder: Path) -> bool:
+    """Replace the image in ``folder``; False where the one that stands has been replaced by another process meanwhile."""
+    file = RoutingFile(folder)
+    saved = read_routing(file.path)
+    placements = saved.table.placements
+    first = placements.base.names if isinstance(placements, PackedPlacements) else ()
+    parts = image_parts(pack(placements.values(), random_seeds(), first), description_of(saved))
+    before = file.image()
+    with file.locked():
+        if file.image() != before:
+            return False
+        file.keep(file.write(parts), saved)
+    return True
+
+
+def main() -> int:
+    """Compact the folder that the command line names."""
+    try:
+        compact(Path(sys.argv[1]))
+    except (OSError, ForeshardError) as error:
+        print(f"foreshard: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""The access log in a Kafka topic: JSON records whose message timestamp is the time of the access.
+
+A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``. An
+hour is read from the first offset whose time is in it to where the hour has *settled*: past the first offset that is
+``allowed_lateness`` behind it, and past ``SETTLED`` further messages in a row that belong to later hours, so that one producer
+whose clock runs ahead doesn't cut an hour short. Nothing is committed: reading again gives the same records, in the same order
+within a partition of the topic; which partition comes first may differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import pandas as pd
+from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from foreshard.errors import Unreachable
+from foreshard.model import ONE_HOUR
+from foreshard.stores.files.access_log import decoded, records_frame
+
+SETTLED = 1_000
+BATCH_RECORDS = 50_000
+FETCHED_AT_ONCE = 5_000
+PATIENCE_SECONDS = 15.0
+_LEADERLESS = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
+_Answer = TypeVar("_Answer")
+
+
+class KafkaAccessLog:
+    """Reads one hour of ``topic``, all partitions, between offsets that are looked up by time."""
+
+    def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta) -> None:
+        self._bootstrap, self._topic, self._lateness = bootstrap, topic, allowed_lateness
+
+    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+        """Yield the records whose message time lies in the hour; raise :class:`Unreachable` without a broker or topic."""
+        consumer = self._consumer()
+        try:
+            batch: list[dict[str, Any]] = []
+            for message in self._messages(consumer, hour):
+                batch.append(decoded(message.value(), f"{message.topic()}[{message.partition()}]@{message.offset()}"))
+                if len(batch) >= BATCH_RECORDS:
+                    yield records_frame(batch)
+                    batch = []
+            if batch:
+                yield records_frame(batch)
+        except KafkaException as error:
+            raise self._unreachable(f"see that the broker runs ({error.args[0].str()})") from error
+        finally:
+            consumer.close()
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "foreshard.observe",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "log_level": 0,
+                "error_cb": lambda _error: None,
+            }
+        )
+
+    def _messages(self, consumer: Consumer, hour: datetime) -> Iterator[Message]:
+        spans = {span.partition: span for span in self._spans(consumer, hour) if span.position < span.end}
+        consumer.assign([TopicPartition(self._topic, span.partition, span.position) for span in spans.values()])
+        first, last = _milliseconds(hour), _milliseconds(hour + ONE_HOUR)
+        while any(not span.done for span in spans.values()):
+            first_come = consumer.poll(PATIENCE_SECONDS)
+            if first_come is None:
+                raise self._unreachable(f"nothing came for {PATIENCE_SECONDS:.0f} s; see that the broker runs, then try again")
+            messages = [first_come, *consumer.consume(num_messages=FETCHED_AT_ONCE, timeout=0)]
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                span = spans[message.partition()]
+                if span.done:
+                    continue
+                if error is not None:
+                    span.done = True
+                    continue
+                kind, at = message.timestamp()
+                timeless = kind == TIMESTAMP_NOT_AVAILABLE
+                span.passed(message.offset(), not timeless and at >= last)
+                if timeless or first <= at < last:
+                    yield message
+            self._rest(consumer, spans)
+
+    def _rest(self, consumer: Consumer, spans: dict[int, _Span]) -> None:
+        """Stop fetching partitions that are read to their end."""
+        finished = [span for span in spans.values() if span.done and not span.paused]
+        for span in finished:
+            span.paused = True
+        if finished:
+            consumer.pause([TopicPartition(self._topic, span.partition) for span in finished])
+
+    def _spans(self, consumer: Consumer, hour: datetime) -> list[_Span]:
+        start, settled = _milliseconds(hour), _milliseconds(hour + ONE_HOUR + self._lateness)
+        starts = _patiently(lambda: self._offsets(consumer, start))
+        ends = _patiently(lambda: self._offsets(consumer, settled))
+        spans = []
+        for partition, offset in starts.items():
+            place = TopicPartition(self._topic, partition)
+            lowest, highest = _patiently(partial(consumer.get_watermark_offsets, place, timeout=PATIENCE_SECONDS))
+            begin = highest if offset == OFFSET_END else max(offset, lowest)
+            settles = highest if ends[partition] == OFFSET_END else ends[partition]
+            spans.append(_Span(partition, begin, settles, highest))
+        return spans
+
+    def _offsets(self, consumer: Consumer, moment: int) -> dict[int, int]:
+        """Partition → the first offset whose time is at or after ``moment`` (``OFFSET_END`` where there is none)."""
+        wanted = [TopicPartition(self._topic, partition, moment) for partition in self._partitions(consumer)]
+        found = consumer.offsets_for_times(wanted, timeout=PATIENCE_SECONDS)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {place.partition: place.offset for place in found}
+
+    def _partitions(self, consumer: Consumer) -> list[int]:
+        known = consumer.list_topics(self._topic, timeout=PATIENCE_SECONDS).topics[self._topic]
+        if known.error is not None:
+            raise self._unreachable(f"it has no topic {self._topic!r}; create it, or correct FORESHARD_ACCESS_TOPIC")
+        return sorted(known.partitions)
+
+    def _unreachable(self, remedy: str) -> Unreachable:
+        return Unreachable("Kafka's access log", self._bootstrap, remedy)
+
+
+class _Span:
+    """What is still to be read of one partition."""
+
+    def __init__(self, partition: int, position: int, settles: int, end: int) -> None:
+        self.partition, self.position, self.settles, self.end = partition, position, settles, end
+        self.later, self.done, self.paused = 0, False, False
+
+    def passed(self, offset: int, belongs_later: bool) -> None:
+        """Note one message; the span is done at the log's end, or once the hour has settled."""
+        self.later = self.later + 1 if belongs_later else 0
+        self.done = offset + 1 >= self.end or (offset >= self.settles and self.later >= SETTLED)
+
+
+def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """Ask again for a while where a partition has just no leader: its topic is new, or its broker is being replaced."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

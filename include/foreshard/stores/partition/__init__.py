@@ -1,0 +1,1 @@
+"""Stores that read and write one partition's own documents."""

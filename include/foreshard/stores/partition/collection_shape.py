@@ -1,0 +1,76 @@
+"""Collections on the target as they are on the source: options and indexes where empty, and an index on the key field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo import ASCENDING, MongoClient
+from pymongo.errors import OperationFailure
+
+from foreshard.errors import MoveRefused
+from foreshard.model import ShardedCollection
+from foreshard.ports.migration import Shape
+from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition.fence_validator import read_options
+
+NAMESPACE_EXISTS = 48
+NOT_COPIED = frozenset({"uuid", "validator", "validationLevel", "validationAction"})
+
+
+def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection], move_id: str) -> Shape:
+    """Namespace → ``{options, indexes}`` of those that exist; raise :class:`MoveRefused` for what cannot be moved."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for each in collections:
+        entry = next(iter(client[each.database].list_collections(filter={"name": each.collection})), None)
+        if entry is None:
+            continue
+        options = dict(entry.get("options", {}))
+        problem = _problem(entry.get("type", "collection"), options)
+        if problem:
+            raise MoveRefused(move_id, f"{each.namespace} {problem}", "move its keys by other means")
+        rules = read_options(options, each.key_field).rules
+        kept = {name: value for name, value in options.items() if name not in NOT_COPIED}
+        if rules.validator:
+            kept |= {"validator": rules.validator, "validationLevel": rules.level, "validationAction": rules.action}
+        indexes = [dict(index) for index in client[each.database][each.collection].list_indexes()]
+        found[each.namespace] = {"options": kept, "indexes": indexes}
+    return found
+
+
+def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollection], wanted: Shape) -> None:
+    """Create what is absent like ``wanted``; have an index that starts with the key field everywhere."""
+    for each in collections:
+        database = client[each.database]
+        like = wanted.get(each.namespace, {})
+        if each.collection not in database.list_collection_names(filter={"name": each.collection}):
+            try:
+                database.command({"create": each.collection, **like.get("options", {})})
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:
+                    raise
+        indexes = [dict(index) for index in database[each.collection].list_indexes()]
+        if len(indexes) <= 1 and database[each.collection].estimated_document_count() == 0:
+            copied = [
+                {k: v for k, v in i.items() if k not in ("v", "ns")} for i in like.get("indexes", ()) if i["name"] != "_id_"
+            ]
+            if copied:
+                database.command({"createIndexes": each.collection, "indexes": copied})
+                indexes += copied
+        if not any(_serves(index, each.key_field) for index in indexes):
+            database[each.collection].create_index([(each.key_field, ASCENDING)], name="foreshard_key")
+
+
+def _serves(index: Mapping[str, Any], key_field: str) -> bool:
+    plain = not {"partialFilterExpression", "sparse", "collation"} & set(index)
+    return plain and next(iter(index["key"])) == key_field and index["key"][key_field] in (1, -1, "hashed")
+
+
+def _problem(kind: str, options: Mapping[str, Any]) -> str | None:
+    if kind != "collection":
+        return f"is a {kind}, not a collection"
+    if options.get("capped"):
+        return "is capped, so documents cannot be removed from it"
+    if options.get("collation", {}).get("locale", "simple") != "simple":
+        return "has a default collation, by which different keys may be equal"
+    return None

@@ -1,0 +1,99 @@
+"""Shadows against their primaries: by count and an order-independent hash of the BSON; where these differ, by document.
+
+The hash of a copy is the sum of its documents' 128-bit xxh3 hashes modulo 2¹²⁸: it does not depend on their order, and needs
+no memory. Changes travel while this runs, so documents that differ are read again until they agree or the looks are used up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.collection import Collection
+from xxhash import xxh3_128_intdigest
+
+from foreshard.model import ShardedCollection
+from foreshard.ports.verification import ExpectedPlacement
+from foreshard.routing.table import locate
+from foreshard.stores.raw_bson import id_bytes, id_value
+
+MAXIMUM_DIFFERENCES = 10_000
+_MODULUS = 1 << 128
+
+DocumentsOf = Callable[[str, ShardedCollection], Collection[Any]]
+"""(partition id, collection) → the collection there, with documents as raw BSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPair:
+    """One key's documents of one collection on its primary and on one of its shadows."""
+
+    collection: ShardedCollection
+    key: str
+    primary: str
+    shadow: str
+
+
+def compare(
+    documents: DocumentsOf,
+    pairs: Sequence[CopyPair],
+    expected: Callable[[], ExpectedPlacement],
+    looks: int,
+    pause: float,
+) -> list[str]:
+    """Return one line per document that stays different; copies that the table no longer lists don't count."""
+    suspects: dict[tuple[CopyPair, bytes], str] = {}
+    for pair in pairs:
+        if _digest(documents, pair, pair.primary) != _digest(documents, pair, pair.shadow):
+            for identity in _differing(documents, pair):
+                if len(suspects) < MAXIMUM_DIFFERENCES:
+                    suspects[pair, identity] = ""
+    for look in range(looks):
+        table = expected().table if suspects else None
+        again = {}
+        for pair, identity in suspects:
+            placement = locate(table, pair.key) if table else None
+            listed = placement is not None and placement.primary == pair.primary and pair.shadow in placement.shadows
+            problem = _problem(documents, pair, identity) if listed else None
+            if problem:
+                again[pair, identity] = problem
+        suspects = again
+        if not suspects:
+            break
+        time.sleep(pause if look + 1 < looks else 0)
+    return list(suspects.values())
+
+
+def _digest(documents: DocumentsOf, pair: CopyPair, partition: str) -> tuple[int, int]:
+    """(count, hash) of a copy."""
+    count = total = 0
+    for document in documents(partition, pair.collection).find({pair.collection.key_field: pair.key}):
+        count, total = count + 1, (total + xxh3_128_intdigest(document.raw)) % _MODULUS
+    return count, total
+
+
+def _differing(documents: DocumentsOf, pair: CopyPair) -> list[bytes]:
+    """The ids of documents that the copies don't share."""
+    sides = [
+        {
+            (id_bytes(document["_id"]), xxh3_128_intdigest(document.raw))
+            for document in documents(partition, pair.collection).find({pair.collection.key_field: pair.key})
+        }
+        for partition in (pair.primary, pair.shadow)
+    ]
+    return sorted({identity for identity, _ in sides[0] ^ sides[1]})
+
+
+def _problem(documents: DocumentsOf, pair: CopyPair, identity: bytes) -> str | None:
+    """How a document differs now; None where the shadow shows what the primary has, or had a moment before."""
+    wanted = {"_id": id_value(identity), pair.collection.key_field: pair.key}
+    before, copy, after = (
+        None if found is None else bytes(found.raw)
+        for found in (documents(p, pair.collection).find_one(wanted) for p in (pair.primary, pair.shadow, pair.primary))
+    )
+    if copy in (before, after):
+        return None
+    what = "lacks" if copy is None else ("still has" if after is None else "differs in")
+    return f"shadow of {pair.key!r} on {pair.shadow} {what} {pair.collection.namespace} {wanted['_id']!r} of {pair.primary}"

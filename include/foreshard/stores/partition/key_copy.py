@@ -1,0 +1,258 @@
+"""One key's documents on one partition, as one mover sees and writes them.
+
+The key of a document is the exact string in the collection's key field. Documents that hold it inside an array belong to more
+than one key: a move that meets one is refused. Ids must be unique over the partitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import BulkWriteError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import MoveRefused
+from foreshard.model import ShardedCollection
+from foreshard.ports.migration import DocumentId, LateChange, MoveFeed, Position, RawDocument, Shape, UniqueConflict
+from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition.collection_shape import prepare, shape
+from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.late_writes import last_writes
+from foreshard.stores.partition.move_feed import MongoMoveFeed
+from foreshard.stores.partition.move_lease import MoveLease
+from foreshard.stores.raw_bson import RAW, id_bytes, id_value, key_of
+
+BATCH_BYTES = 8 * 2**20
+DUPLICATE_KEY = 11000
+RawCollection = MongoCollection[RawBSONDocument]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyScope:
+    """Which documents, for which move, in which portions; ``bookkeeping`` names the database of the lease documents."""
+
+    move_id: str
+    key: str
+    collections: tuple[ShardedCollection, ...]
+    bookkeeping: str = "foreshard"
+    batch_documents: int = 500
+    fence_timeout: timedelta = timedelta(seconds=5)
+
+
+class MongoKeyCopy:
+    """Implements :class:`foreshard.ports.migration.KeyCopy`."""
+
+    def __init__(self, partition_id: str, client: MongoClient[Document], scope: CopyScope) -> None:
+        self._partition_id, self._client, self._scope = partition_id, client, scope
+        self._by_name = {c.namespace: c for c in scope.collections}
+        self._lease = MoveLease(client, scope.bookkeeping, scope.move_id)
+        self._reading = client.start_session(causal_consistency=True)
+        self._fences = {
+            c.namespace: MongoFence(client, c, timeout=scope.fence_timeout, guard=self._lease.guard) for c in scope.collections
+        }
+
+    @property
+    def partition_id(self) -> str:
+        """The partition."""
+        return self._partition_id
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The sharded collections."""
+        return tuple(self._by_name)
+
+    def close(self) -> None:
+        """End the reading session."""
+        self._reading.end_session()
+
+    # ── lease, shape, position ───────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, lease: int) -> None:
+        """Write the lease number down on this partition."""
+        self._lease.claim(lease)
+
+    def mark(self) -> int:
+        """Leave a mark in this partition's change stream and return its number."""
+        return self._lease.mark()
+
+    def shape(self) -> Shape:
+        """Options and indexes of the collections that exist."""
+        return shape(self._client, self._scope.collections, self._scope.move_id)
+
+    def prepare(self, wanted: Shape) -> None:
+        """Have every collection, as on the source where it is new, an index on its key field, and its fence's list."""
+        prepare(self._client, self._scope.collections, wanted)
+        for fence in self._fences.values():
+            fence.prepare()
+
+    def now(self) -> Position:
+        """The partition's cluster time."""
+        self._client.admin.command("ping", session=self._reading)
+        return {"at": self._reading.operation_time}
+
+    def feed(self, position: Position) -> MoveFeed:
+        """The partition's changes after ``position``."""
+        return MongoMoveFeed(
+            self._client,
+            self._reading,
+            partition_id=self._partition_id,
+            collections=self._scope.collections,
+            key=self._scope.key,
+            lease=self._lease,
+            position=position,
+        )
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def count(self) -> Mapping[str, int]:
+        """Namespace → documents of the key."""
+        return {
+            name: self._collection(name).count_documents(self._of_key(name), session=self._reading) for name in self._by_name
+        }
+
+    def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
+        """Every document of the key, in batches bounded by number and bytes."""
+        batch: list[RawDocument] = []
+        size = 0
+        found = self._collection(namespace).find(
+            self._of_key(namespace), session=self._reading, batch_size=self._scope.batch_documents
+        )
+        with found:
+            for document in found:
+                batch.append(self._own(namespace, document))
+                size += len(document.raw)
+                if len(batch) >= self._scope.batch_documents or size >= BATCH_BYTES:
+                    yield tuple(batch)
+                    batch, size = [], 0
+        if batch:
+            yield tuple(batch)
+
+    def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
+        """Those of ``ids`` that are there and carry the key."""
+        return self._fetch(namespace, ids, self._reading)
+
+    def _fetch(self, namespace: str, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
+        if not ids:
+            return {}
+        found = self._collection(namespace, in_transaction=session.in_transaction).find(
+            {"$and": [_among(ids), self._of_key(namespace)]}, session=session
+        )
+        documents = (self._own(namespace, document) for document in found)
+        return {document.id: document.raw for document in documents}
+
+    def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
+        """Those of ``ids`` that are there but carry another key."""
+        wanted = {"$and": [_among(ids), {self._field(namespace): {"$ne": self._scope.key}}]}
+        found = self._collection(namespace).find(wanted, {"_id": 1}, session=self._reading)
+        return frozenset(id_bytes(document["_id"]) for document in found)
+
+    # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
+
+    def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
+        """Remove, then insert, in one transaction past the validator."""
+        try:
+            self._lease.transact(lambda session: self._replace(namespace, remove, put, session))
+        except BulkWriteError as error:
+            self._explain(namespace, error)
+
+    def _replace(
+        self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument], session: ClientSession
+    ) -> None:
+        collection = self._collection(namespace, in_transaction=True)
+        if remove:
+            collection.delete_many({"$and": [_among(remove), self._of_key(namespace)]}, session=session)
+        if put:
+            documents = [RawBSONDocument(document.raw, RAW) for document in put]
+            collection.insert_many(documents, bypass_document_validation=True, session=session)
+
+    def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
+        """Remove those that are still exactly so; return how many."""
+
+        def work(session: ClientSession) -> int:
+            there = self._fetch(namespace, [document.id for document in documents], session)
+            same = [document.id for document in documents if there.get(document.id) == document.raw]
+            self._replace(namespace, same, (), session)
+            return len(same)
+
+        return self._lease.transact(work)
+
+    def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
+        """Apply late changes unless the document was written here later; return the ids kept as they are.
+
+        The snapshot is taken before the change stream is read up to a mark behind it, so a write that the stream did not show
+        conflicts with the transaction.
+        """
+
+        def work(session: ClientSession) -> frozenset[DocumentId]:
+            there = self._fetch(namespace, changes, session)
+            written = last_writes(self._client, self._by_name[namespace], tuple(changes), since, self._lease)
+            kept = frozenset(i for i, change in changes.items() if i in written and written[i] >= change.at)
+            due = {i: change.raw for i, change in changes.items() if i not in kept and there.get(i) != change.raw}
+            put = [RawDocument(i, raw) for i, raw in due.items() if raw is not None]
+            self._replace(namespace, [i for i in due if i in there], put, session)
+            return kept
+
+        return self._lease.transact(work)
+
+    # ── fence ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fence(self) -> Mapping[str, int]:
+        """Fence the key in every collection; return namespace → revision."""
+        return {name: fence.fence([self._scope.key]).revision for name, fence in self._fences.items()}
+
+    def unfence(self) -> None:
+        """Take writes for the key again in every collection."""
+        for fence in self._fences.values():
+            fence.unfence([self._scope.key])
+
+    def is_fenced(self) -> bool:
+        """Whether every collection refuses writes for the key now."""
+        return all(self._scope.key in fence.fenced() for fence in self._fences.values())
+
+    # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _collection(self, namespace: str, *, in_transaction: bool = False) -> RawCollection:
+        place = self._by_name[namespace]
+        return self._client[place.database].get_collection(  # type: ignore[return-value]
+            place.collection,
+            codec_options=RAW,
+            read_concern=None if in_transaction else ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+
+    def _field(self, namespace: str) -> str:
+        return self._by_name[namespace].key_field
+
+    def _of_key(self, namespace: str) -> dict[str, Any]:
+        return {self._field(namespace): self._scope.key}
+
+    def _own(self, namespace: str, document: RawBSONDocument) -> RawDocument:
+        if key_of(document, self._field(namespace)) != self._scope.key:
+            problem = f"document {document['_id']!r} of {namespace} on {self._partition_id} holds the key inside an array"
+            raise MoveRefused(self._scope.move_id, problem, "give each document one key")
+        return RawDocument(id_bytes(document["_id"]), bytes(document.raw))
+
+    def _explain(self, namespace: str, error: BulkWriteError) -> None:
+        """Say who stands in the way of an insert: documents of the key itself, or one of another key."""
+        first = error.details["writeErrors"][0]
+        if first["code"] != DUPLICATE_KEY:
+            raise error
+        there = self._collection(namespace).find_one(dict(first["keyValue"]), session=self._reading)
+        if there is None or key_of(there, self._field(namespace)) == self._scope.key:
+            ids = frozenset() if there is None else frozenset({id_bytes(there["_id"])})
+            raise UniqueConflict(namespace, ids) from error
+        fields = ", ".join(first["keyPattern"])
+        problem = f"{namespace} on {self._partition_id} has a document of another key with the same {fields}"
+        raise MoveRefused(self._scope.move_id, problem, "make them unique over all partitions") from error
+
+
+def _among(ids: Collection[DocumentId]) -> dict[str, Any]:
+    return {"_id": {"$in": [id_value(i) for i in ids]}}

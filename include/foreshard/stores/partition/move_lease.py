@@ -1,0 +1,91 @@
+"""The lease of a move on a partition: ``move_leases {_id: move_id, lease, batches}``, bumped by each of its transactions there.
+
+A mover that takes a move over first writes its higher number down here (``claim``). A batch of the mover before it either
+committed earlier, or meets a write conflict, or finds another number: it cannot be written any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pymongo import MongoClient, ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import MoveSuperseded
+from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition.dead_transactions import past_dead_transactions
+
+LEASES = "move_leases"
+T = TypeVar("T")
+
+
+class MoveLease:
+    """One mover's hold on one move on one partition; ``database`` keeps the lease documents there."""
+
+    def __init__(self, client: MongoClient[Document], database: str, move_id: str) -> None:
+        self._client, self.move_id = client, move_id
+        self.namespace = (database, LEASES)
+        self._leases = client[database].get_collection(LEASES, write_concern=WriteConcern("majority"))
+        self._number = 0
+
+    def claim(self, number: int) -> None:
+        """Write ``number`` down; raise :class:`MoveSuperseded` where a higher one stands."""
+        change = {"$set": {"lease": number}, "$inc": {"batches": 1}}
+        try:
+            past_dead_transactions(
+                self._client,
+                lambda limit: self._leases.find_one_and_update(
+                    {"_id": self.move_id, "lease": {"$lte": number}}, change, upsert=True, maxTimeMS=limit
+                ),
+            )
+        except DuplicateKeyError as error:
+            raise MoveSuperseded(self.move_id, number) from error
+        self._number = number
+
+    def bump(self, session: ClientSession) -> int:
+        """Count one more batch inside a transaction and return the count; raise :class:`MoveSuperseded` to abort it."""
+        entry = self._leases.find_one_and_update(
+            {"_id": self.move_id, "lease": self._number},
+            {"$inc": {"batches": 1}},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        if entry is None:
+            raise MoveSuperseded(self.move_id, self._number)
+        return int(entry["batches"])
+
+    def guard(self, session: ClientSession) -> None:
+        """As ``bump``, for whom the count does not matter."""
+        self.bump(session)
+
+    def transact(self, work: Callable[[ClientSession], T]) -> T:
+        """Run ``work`` in a transaction that bumps the lease first; again where the server asks for it."""
+
+        def guarded(session: ClientSession) -> T:
+            self.bump(session)
+            return work(session)
+
+        with self._client.start_session() as session:
+            return session.with_transaction(
+                guarded, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+            )
+
+    def mark(self) -> int:
+        """Write a mark, which shows in the change stream behind everything written before it; return its number."""
+        entry: Document = self._leases.find_one_and_update(  # type: ignore[assignment]
+            {"_id": self._mark_id}, {"$inc": {"batches": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        return int(entry["batches"])
+
+    def events(self) -> dict[str, Any]:
+        """Which change events are the lease's and its marks'."""
+        database, collection = self.namespace
+        return {"ns.db": database, "ns.coll": collection, "documentKey._id": {"$in": [self.move_id, self._mark_id]}}
+
+    @property
+    def _mark_id(self) -> str:
+        return f"{self.move_id}/mark"

@@ -1,0 +1,231 @@
+"""Verification from the data itself: every sharded document of every partition is read once, as ``{_id, key}``.
+
+Memory is bounded: ids are kept as 64-bit hashes that spill to disk, and only documents that look wrong are remembered (up to
+``MAXIMUM_SUSPECTS``). Shadows are compared with their primaries by count and by an order-independent hash of their BSON
+(:mod:`foreshard.stores.partition.compare`). Apps write and keys move while this runs, so each suspect is looked at again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+from foreshard.model import Partition, ShardedCollection
+from foreshard.ports.verification import ExpectedPlacement, Verification
+from foreshard.routing.table import locate
+from foreshard.stores.mongo_connections import MongoConnections
+from foreshard.stores.partition.compare import CopyPair, compare
+from foreshard.stores.partition.seen_ids import SeenIds
+from foreshard.stores.raw_bson import id_bytes, id_value
+from foreshard.stores.version_documents import exact
+
+MAXIMUM_SUSPECTS = 10_000
+EXAMPLES = 20
+LOOKUP = 1_000
+
+Raw = Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Stray:
+    """A document on a partition that should have no copy of its key."""
+
+    collection: ShardedCollection
+    partition: str
+    key: str
+    identity: bytes
+
+    def __str__(self) -> str:
+        return f"{self.collection.namespace} {id_value(self.identity)!r} (key {self.key!r}) on {self.partition}"
+
+
+@dataclass
+class _Tally:
+    """What the reading found."""
+
+    documents: int = 0
+    without_key: int = 0
+    in_transit: int = 0
+    shadow_documents: int = 0
+    misplaced: int = 0
+    keys: set[str] = field(default_factory=set)
+    strays: list[_Stray] = field(default_factory=list)
+
+
+class MongoVerifier:
+    """Implements :class:`foreshard.ports.verification.Verifier`; suspects get ``looks`` looks, ``pause`` seconds apart."""
+
+    def __init__(self, connections: MongoConnections, looks: int = 20, pause: float = 0.5) -> None:
+        self._connections, self._looks, self._pause = connections, looks, pause
+
+    def verify(
+        self,
+        partitions: Sequence[Partition],
+        collections: Sequence[ShardedCollection],
+        expected: Callable[[], ExpectedPlacement],
+    ) -> Verification:
+        """Read everything; raise :class:`foreshard.errors.Unreachable` where a partition does not answer."""
+        try:
+            return self._verify({p.partition_id: p for p in partitions}, collections, expected)
+        except PyMongoError:
+            for partition in partitions:
+                self._connections.check(partition.uri, f"partition {partition.partition_id}")
+            raise
+
+    def _verify(
+        self,
+        partitions: dict[str, Partition],
+        collections: Sequence[ShardedCollection],
+        expected: Callable[[], ExpectedPlacement],
+    ) -> Verification:
+        first, tally, twice = expected(), _Tally(), []
+        for collection in collections:
+            with SeenIds() as seen:
+                for partition in partitions.values():
+                    self._read(partition, collection, first, seen, tally)
+                twice += self._named_twice(partitions, collection, seen.repeated(), expected)
+        duplicated, missing = self._look_again(partitions, tally, expected)
+        pairs = [
+            CopyPair(collection, placement.key, placement.primary, shadow)
+            for placement in first.table.placements.values()
+            for shadow in placement.shadows
+            if {placement.primary, shadow} <= set(partitions) and (placement.key, shadow) not in first.in_transit
+            for collection in collections
+        ]
+        differences = compare(lambda name, c: self._documents(partitions[name], c), pairs, expected, self._looks, self._pause)
+        return Verification(
+            documents=tally.documents,
+            keys=len(tally.keys),
+            misplaced=tally.misplaced,
+            duplicated=duplicated + len(twice),
+            missing=missing,
+            shadow_copies=len({(pair.key, pair.shadow) for pair in pairs}),
+            shadow_documents=tally.shadow_documents,
+            shadow_differences=len(differences),
+            in_transit=tally.in_transit,
+            without_key=tally.without_key,
+            examples=tuple([*(str(stray) for stray in tally.strays), *twice, *differences][:EXAMPLES]),
+        )
+
+    def _read(
+        self, partition: Partition, collection: ShardedCollection, expected: ExpectedPlacement, seen: SeenIds, tally: _Tally
+    ) -> None:
+        """Count one collection of one partition by what each document is there."""
+        name, roles = partition.partition_id, _Roles(expected)
+        for identity, key in self._ids(partition, collection):
+            if key is None:
+                tally.without_key += 1
+                continue
+            role = roles.of(key, name)
+            if role == "primary":
+                tally.documents += 1
+                tally.keys.add(key)
+                seen.add(identity)
+            elif role == "shadow":
+                tally.shadow_documents += 1
+            elif role == "in_transit":
+                tally.in_transit += 1
+            else:
+                tally.misplaced += 1
+                if len(tally.strays) < MAXIMUM_SUSPECTS:
+                    tally.strays.append(_Stray(collection, name, key, identity))
+
+    def _look_again(
+        self, partitions: dict[str, Partition], tally: _Tally, expected: Callable[[], ExpectedPlacement]
+    ) -> tuple[int, int]:
+        """Look at the strays until none is left or the looks are used up; return (also at their primary, only there).
+
+        Moves that began or ended while the documents were read explain most of them.
+        """
+        unseen = tally.misplaced - len(tally.strays)
+        for _ in range(self._looks):
+            if not tally.strays:
+                break
+            now = expected()
+            tally.strays = [
+                s for s in tally.strays if _Roles(now).of(s.key, s.partition) == "none" and self._stands(partitions, s)
+            ]
+            if tally.strays:
+                time.sleep(self._pause)
+        tally.misplaced = len(tally.strays) + (unseen if tally.strays else 0)
+        table = expected().table
+        at_primary = 0
+        for stray in tally.strays:
+            owner = locate(table, stray.key).primary
+            at_primary += owner in partitions and self._find(partitions[owner], stray.collection, stray.identity) is not None
+        return at_primary, len(tally.strays) - at_primary
+
+    def _named_twice(
+        self,
+        partitions: dict[str, Partition],
+        collection: ShardedCollection,
+        hashes: frozenset[int],
+        expected: Callable[[], ExpectedPlacement],
+    ) -> list[str]:
+        """Documents that stand as primaries on two partitions under the same id (by two keys), looked at a second time."""
+        if not hashes:
+            return []
+        holders: dict[bytes, set[str]] = {}
+        for partition in partitions.values():
+            for identity, _key in self._ids(partition, collection):
+                if SeenIds.hash(identity) in hashes:
+                    holders.setdefault(identity, set()).add(partition.partition_id)
+        roles = _Roles(expected())
+        found = []
+        for identity, names in holders.items():
+            keys = {name: self._find(partitions[name], collection, identity) for name in sorted(names)}
+            owners = [name for name, key in keys.items() if key is not None and roles.of(key, name) == "primary"]
+            if len(owners) > 1:
+                found.append(f"{collection.namespace} {id_value(identity)!r} is a primary on {' and '.join(owners)}")
+        return found
+
+    def _stands(self, partitions: dict[str, Partition], stray: _Stray) -> bool:
+        return self._find(partitions[stray.partition], stray.collection, stray.identity) == stray.key
+
+    def _find(self, partition: Partition, collection: ShardedCollection, identity: bytes) -> str | None:
+        """The key of a document, None where it isn't there."""
+        found = self._documents(partition, collection).find_one({"_id": id_value(identity)}, {collection.key_field: 1})
+        return None if found is None else _key(found, collection)
+
+    def _ids(self, partition: Partition, collection: ShardedCollection) -> Iterator[tuple[bytes, str | None]]:
+        """(BSON of the id, key) of every document, streamed."""
+        found = self._documents(partition, collection).find({}, {"_id": 1, collection.key_field: 1})
+        for document in found:
+            yield id_bytes(document["_id"]), _key(document, collection)
+
+    def _documents(self, partition: Partition, collection: ShardedCollection) -> Collection[Raw]:
+        client = self._connections.partition(partition)
+        return exact(client[collection.database][collection.collection])
+
+
+class _Roles:
+    """What a partition is to a key; remembers placements of unlisted keys, which cost a hash each."""
+
+    def __init__(self, expected: ExpectedPlacement) -> None:
+        self._expected = expected
+        self._placements: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def of(self, key: str, partition: str) -> str:
+        """``primary``, ``shadow``, ``in_transit`` or ``none``."""
+        placement = self._placements.get(key)
+        if placement is None:
+            found = locate(self._expected.table, key)
+            placement = self._placements[key] = (found.primary, found.shadows)
+        if placement[0] == partition:
+            return "primary"
+        if (key, partition) in self._expected.in_transit:
+            return "in_transit"
+        return "shadow" if partition in placement[1] else "none"
+
+
+def _key(document: Any, collection: ShardedCollection) -> str | None:
+    """The partitionable key as a string; None where the document has none."""
+    value: Any = document
+    for part in collection.key_field.split("."):
+        value = value.get(part) if hasattr(value, "get") else None
+    return None if value is None else str(value)

@@ -1,0 +1,73 @@
+"""Deletes old hours: files below ``data_dir``, and documents of the control database that carry their hour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from foreshard.stores.mongo_connections import Document
+
+_DATED = re.compile(r"date=(\d{4}-\d\d-\d\d)")
+_SERIES = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.parquet")
+
+
+class StoredRetention:
+    """Implements :class:`foreshard.ports.stages.StoredRetention`; what it deletes twice is gone once."""
+
+    def __init__(self, database: Database[Document], data_dir: Path) -> None:
+        self._database = database
+        self._data_dir = data_dir
+
+    def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
+        """Delete files, tallies and forecasts of hours before these; return how many files and documents of each kind."""
+        forgotten = {
+            "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
+            "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
+            "series": _unlink(_series(self._data_dir / "series", files), dry_run),
+        }
+        selections: tuple[tuple[str, Document], ...] = (
+            ("tallied_hours", {"_id": {"$lt": tallies}}),
+            ("key_load", {"hour": {"$lt": tallies}}),
+            ("co_access", {"hour": {"$lt": tallies}}),
+            ("forecasts", {"hour": {"$lt": forecasts}}),
+            ("forecasts", {"chunks": {"$exists": True}, "_id": {"$lt": f"{forecasts.astimezone(UTC):%Y-%m-%dT%H}"}}),
+            ("scores", {"hour": {"$lt": forecasts}}),
+        )
+        for name, selection in selections:
+            forgotten[name] = forgotten.get(name, 0) + self._delete(name, selection, dry_run)
+        return forgotten
+
+    def _delete(self, name: str, selection: dict[str, Any], dry_run: bool) -> int:
+        collection = self._database[name]
+        return collection.count_documents(selection) if dry_run else collection.delete_many(selection).deleted_count
+
+
+def _daily(root: Path, before: datetime) -> Iterator[Path]:
+    """The files of whole days before ``before``."""
+    for folder in sorted(root.glob("date=*")) if root.is_dir() else ():
+        found = _DATED.fullmatch(folder.name)
+        if found and found[1] < f"{before.astimezone(UTC):%Y-%m-%d}":
+            yield from sorted(folder.glob("*.parquet"))
+
+
+def _series(root: Path, before: datetime) -> Iterator[Path]:
+    for file in sorted(root.glob("*.parquet")) if root.is_dir() else ():
+        found = _SERIES.fullmatch(file.name)
+        if found and found[1] < f"{before.astimezone(UTC):%Y-%m-%dT%H}":
+            yield file
+
+
+def _unlink(files: Iterator[Path], dry_run: bool) -> int:
+    count = 0
+    for file in list(files):
+        count += 1
+        if not dry_run:
+            file.unlink(missing_ok=True)
+            if file.parent.name.startswith("date=") and not any(file.parent.iterdir()):
+                file.parent.rmdir()
+    return count

@@ -1,0 +1,164 @@
+"""What happens to the source's copy between fence and cleaning: late deletes, lifted fences, shadows on the target."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from foreshard.model import PlacementChange
+from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.stages import migrate
+
+
+def switch(world, documents: int = 20) -> str:
+    """A move that is switched, its source still there."""
+    world.fill(documents)
+    move_id = world.plan("alpha", "beta")
+    assert migrate.run_move(world.wiring, move_id).state == "switched"
+    return move_id
+
+
+def test_a_late_delete_on_the_source_is_forwarded(world):
+    move_id = switch(world)
+    assert world.trips("alpha").delete_one({"_id": f"{world.key}:7"}).deleted_count == 1
+    migrate.clean_moves(world.wiring)
+    assert f"{world.key}:7" not in world.copies()["beta"]
+    assert len(world.copies()["beta"]) == 19
+    assert world.wiring.move_journal.get(move_id).counters["late_applied"] == 1
+
+
+def test_a_late_delete_does_not_undo_a_later_write_on_the_target(world):
+    move_id = switch(world)
+    world.trips("alpha").delete_one({"_id": f"{world.key}:7"})
+    time.sleep(0.01)
+    again = {"_id": f"{world.key}:7", "at": {"station": world.key}, "n": 7, "pad": "x" * 100}
+    world.trips("beta").replace_one({"_id": f"{world.key}:7"}, {**again, "n": 8})
+    world.trips("beta").replace_one({"_id": f"{world.key}:7"}, again)
+    migrate.clean_moves(world.wiring)
+    assert world.copies()["beta"][f"{world.key}:7"] == again
+    assert world.wiring.move_journal.get(move_id).counters["late_kept"] == 1
+
+
+def test_a_late_delete_after_a_write_on_the_target_is_applied(world):
+    switch(world)
+    world.trips("beta").update_one({"_id": f"{world.key}:7"}, {"$set": {"n": -7}})
+    time.sleep(0.01)
+    world.trips("alpha").delete_one({"_id": f"{world.key}:7"})
+    migrate.clean_moves(world.wiring)
+    assert f"{world.key}:7" not in world.copies()["beta"]
+
+
+def test_cleaning_does_not_forward_its_own_deletes_or_undo_what_apps_did_since(world):
+    switch(world, 250)
+    world.trips("beta").delete_one({"_id": f"{world.key}:1"})
+    world.trips("beta").update_one({"_id": f"{world.key}:2"}, {"$set": {"n": "new"}})
+    world.trips("beta").insert_one({"_id": "since", "at": {"station": world.key}})
+    migrate.clean_moves(world.wiring)
+    there = world.copies()["beta"]
+    assert len(there) == 250
+    assert f"{world.key}:1" not in there
+    assert there[f"{world.key}:2"]["n"] == "new"
+    assert world.copies()["alpha"] == {}
+
+
+def test_a_fence_that_an_app_lifts_stands_again_and_what_slipped_through_is_forwarded(world):
+    switch(world)
+    world.clients["alpha"][world.database].command("collMod", "trips", validator={"n": {"$exists": True}})
+    time.sleep(0.01)
+    world.trips("alpha").insert_one({"_id": "slipped", "at": {"station": world.key}, "n": 1})
+    world.trips("alpha").update_one({"_id": f"{world.key}:3"}, {"$set": {"n": "slipped"}})
+    migrate.clean_moves(world.wiring)
+    assert "slipped" in world.copies()["beta"]
+    assert world.copies()["beta"][f"{world.key}:3"]["n"] == "slipped"
+    assert world.copies()["alpha"] == {}
+    assert world.refused("alpha")
+
+
+def test_a_fence_lifted_after_the_move_is_imposed_again_by_the_next_hour(world):
+    switch(world)
+    migrate.clean_moves(world.wiring)
+    world.clients["alpha"][world.database].command("collMod", "trips", validator={})
+    assert not world.refused("alpha")
+    assert migrate.repair_fences(world.wiring) == ("alpha",)
+    assert world.refused("alpha")
+
+
+def test_a_fence_lifted_between_drain_and_switch_is_set_anew_before_the_switch(world, cut_off):
+    world.fill(20)
+    move_id = world.plan("alpha", "beta")
+    cut_off("drained")
+    world.run_until_cut_off(move_id)
+    world.clients["alpha"][world.database].command("collMod", "trips", validator={})
+    world.trips("alpha").insert_one({"_id": "slipped", "at": {"station": world.key}})
+    assert migrate.run_move(world.wiring, move_id).state == "switched"
+    assert "slipped" in world.copies()["beta"]
+    events = [entry.event for entry in world.wiring.move_journal.get(move_id).history]
+    assert "refence" in events
+
+
+def test_documents_deleted_behind_the_fence_are_not_on_the_target_when_it_opens(world, cut_off):
+    world.fill(20)
+    move_id = world.plan("alpha", "beta")
+    cut_off("verified")
+    world.run_until_cut_off(move_id)
+    world.trips("alpha").delete_many({"_id": {"$in": [f"{world.key}:{n}" for n in range(5)]}})
+    assert migrate.run_move(world.wiring, move_id).state == "switched"
+    assert len(world.copies()["beta"]) == 15
+
+
+def test_sources_wait_for_the_sidecars_or_the_grace_period(world, monkeypatch):
+    from datetime import timedelta
+
+    slow = world.wiring.settings.migrate.model_copy(update={"grace_period": timedelta(hours=1)})
+    monkeypatch.setattr(world.wiring, "settings", world.wiring.settings.model_copy(update={"migrate": slow}))
+    move_id = switch(world)
+    world.wiring.routing.acknowledge("sidecar-1", 1)
+    assert migrate.clean_moves(world.wiring, wait=False) == ()
+    assert world.state(move_id) == "switched"
+    assert len(world.copies()["alpha"]) == 20
+    world.wiring.routing.acknowledge("sidecar-1", 2)
+    assert [s.state for s in migrate.clean_moves(world.wiring, wait=False)] == ["done"]
+
+
+def shadow_on_beta(world) -> Shadow:
+    """A live shadow of the key on beta that has missed some changes."""
+    from foreshard.stores.control.shadows import MongoShadowStore
+    from foreshard.stores.partition.replica import MongoReplicaStore
+
+    shadow = Shadow(f"{world.key}|beta", world.key, "alpha", "beta", ShadowState.LIVE, 1, 1, "hot", datetime.now(UTC))
+    MongoShadowStore(world.wiring.mongo.control_database).create(shadow)
+    replicas = MongoReplicaStore(world.clients["beta"], world.wiring.settings.sharded_collections, world.database)
+    replicas.prepare(world.key, 1)
+    world.wiring.routing.publish([PlacementChange(world.key, "alpha", ("beta",), 1, 1)], "shadow")
+    world.trips("beta").with_options().database.command(
+        "insert",
+        "trips",
+        documents=[{"_id": f"{world.key}:{n}", "at": {"station": world.key}, "n": -n} for n in (0, 1, 99)],
+        bypassDocumentValidation=True,
+    )
+    return shadow
+
+
+def test_a_shadow_on_the_target_is_absorbed(world):
+    from foreshard.stores.control.shadows import MongoShadowStore
+
+    world.fill(20)
+    shadow = shadow_on_beta(world)
+    assert world.move("alpha", "beta").state == "switched"
+    placement = migrate.owner_of(world.wiring, world.key)
+    assert (placement.primary, placement.shadows) == ("beta", ())
+    assert MongoShadowStore(world.wiring.mongo.control_database).get(shadow.shadow_id).state is ShadowState.RETIRED
+    assert sorted(d["n"] for d in world.copies()["beta"].values()) == list(range(20))
+    assert not world.refused("beta")
+
+
+def test_a_reverted_move_leaves_no_shadow_that_nobody_feeds(world, cut_off):
+    world.fill(20)
+    shadow_on_beta(world)
+    move_id = world.plan("alpha", "beta")
+    cut_off("catching_up")
+    world.run_until_cut_off(move_id)
+    assert migrate.owner_of(world.wiring, world.key).shadows == ("beta",)
+    migrate.revert_move(world.wiring, move_id)
+    assert migrate.owner_of(world.wiring, world.key).shadows == ()
+    assert world.copies()["beta"] == {}

@@ -1,0 +1,58 @@
+"""A policy at an hour sees only what had happened before it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from foreshard.lab.lab_forecaster import SeasonalShape, TrueFuture
+from foreshard.lab.partition_layout import PartitionLayout
+from foreshard.lab.past import ReplayRules
+from foreshard.lab.planned import Planned, Timing
+from foreshard.lab.policies import MongoBalance, Reactive
+from foreshard.lab.simulate import replay
+from foreshard.measure.demand import ServingRule
+from foreshard.model import Partition
+from foreshard.plan.snapshot import PlanPolicy
+
+LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
+POLICY = PlanPolicy(serving=ServingRule())
+TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24)
+RULES = ReplayRules()
+
+
+def policies(log):
+    return {
+        "reactive": Reactive(LAYOUT),
+        "mongodb_balance": MongoBalance(LAYOUT),
+        "predictive": Planned(log, LAYOUT, SeasonalShape(14 * 24, 0), POLICY, TIMING),
+    }
+
+
+def moves_before(log, name, hour):
+    run = replay(log, LAYOUT, policies(log)[name], 14 * 24, RULES)
+    return [move for move in run.moves if move[0] < hour]
+
+
+@pytest.mark.parametrize("name", ["reactive", "mongodb_balance", "predictive"])
+def test_what_comes_later_changes_no_earlier_decision(rates_log, name):
+    log = rates_log(np.random.default_rng(5), days=18, jump_at=24 * 16)
+    hour = 24 * 17
+    costs = log.costs.copy()
+    costs[:, hour:] = np.roll(costs[:, hour:], 7, axis=0) * 3
+    assert moves_before(log, name, hour) == moves_before(replace(log, costs=costs), name, hour)
+
+
+def test_our_policy_acts_before_an_overload_that_it_could_foresee(rates_log):
+    log = rates_log(np.random.default_rng(7), days=18, jump_at=None)
+    wave = log.costs.copy()
+    wave[:, np.arange(wave.shape[1]) % 24 == 7] *= 2
+    log = replace(log, costs=wave)
+    load = {}
+    for name, policy in {**policies(log), "oracle": Planned(log, LAYOUT, TrueFuture(log), POLICY, TIMING)}.items():
+        load[name] = replay(log, LAYOUT, policy, 14 * 24, RULES)
+    first = {name: run.moves[0][0] for name, run in load.items() if run.moves}
+    assert first["predictive"] == 14 * 24
+    over = {name: int((run.load > 160).sum()) for name, run in load.items()}
+    assert over["predictive"] <= over["reactive"]

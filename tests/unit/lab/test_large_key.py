@@ -1,0 +1,35 @@
+"""A key that fills a partition by itself: moving the others off it doesn't end its overload, sharing its reads does."""
+
+from datetime import timedelta
+
+import numpy as np
+
+from foreshard.lab.lab_forecaster import SeasonalShape
+from foreshard.lab.partition_layout import PartitionLayout
+from foreshard.lab.past import ReplayRules
+from foreshard.lab.planned import Planned, Timing
+from foreshard.lab.policies import Reactive
+from foreshard.lab.simulate import replay
+from foreshard.measure.demand import ServingRule
+from foreshard.model import Partition
+from foreshard.plan.snapshot import PlanPolicy
+
+CAPACITY, DAYS, LEARNT = 200.0, 12, 7
+LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
+POLICY = PlanPolicy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=ServingRule(), maximum_settled=0)
+TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24)
+
+
+def test_a_copy_for_which_others_make_room_ends_most_of_its_overload(make_log):
+    random, at = np.random.default_rng(3), np.arange(DAYS * 24)
+    wave = 1.0 + 0.4 * np.sin(at / 24 * 2 * np.pi)
+    rates = np.r_[0.8 * CAPACITY, np.full(60, 0.5 * 4 * CAPACITY / 60)][:, None] * wave
+    log = make_log(random.poisson(rates))
+    policies = {
+        "reactive": Reactive(LAYOUT),
+        "predictive": Planned(log, LAYOUT, SeasonalShape(LEARNT * 24, 0), POLICY, TIMING),
+    }
+    runs = {name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules()) for name, policy in policies.items()}
+    over = {name: int((run.load > CAPACITY).sum()) for name, run in runs.items()}
+    assert over["reactive"] > 20
+    assert over["predictive"] < over["reactive"] / 4

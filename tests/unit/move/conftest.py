@@ -1,0 +1,230 @@
+"""A world of moves without a server: partitions as dictionaries with a change log, one key, a clock that counts events.
+
+Before each call of a port, ``World.tick`` lets apps act and may cut the mover off, so that every interleaving at the ports'
+granularity can happen. Apps route by tables that may be stale, as real clients do.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from foreshard.errors import MoveSuperseded, StaleEpoch
+from foreshard.model import Move, Placement, PlacementChange, Reason
+from foreshard.move.context import MoveContext, MoveLimits
+from foreshard.move.cutover import MAXIMUM_STALE
+from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
+from foreshard.ports.routing import Publication
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from simulated_partition import START, Event, KeyCopy, Partition
+
+KEY = "k"
+ENDED = (MoveState.DONE, MoveState.REVERTED)
+
+
+class CutOff(BaseException):
+    """The mover dies here."""
+
+
+class World:
+    """Two partitions, one table row, one move, and apps that never rest until they are told to."""
+
+    def __init__(self, seed: int, cut_share: float = 0.03) -> None:
+        self.random = Random(seed)
+        self.cut_share, self.cuts_left = cut_share, self.random.randint(1, 12)
+        self.clock = 0
+        self.quiet = False
+        self.lifts_left = self.random.randint(0, 3)
+        self.shadow_changes_left = self.random.randint(0, MAXIMUM_STALE - 1)
+        self.cut_after: int | None = None
+        self.ticks = 0
+        self.partitions = {"a": Partition(), "b": Partition()}
+        self.table = Placement(KEY, "a", (), 1)
+        self.old_table = self.table
+        self.table_version, self.publications = 1, [Publication(1, (), "first", START)]
+        self.expected: dict[bytes, bytes | None] = {}
+        self.refusals = 0
+        self.record: MoveRecord | None = None
+        self.stopping = False
+        for number in range(12):
+            self.put("a", b"%d" % number, b"%d.0" % number)
+            self.expected[b"%d" % number] = b"%d.0" % number
+        self.partitions["b"].documents[b"leftover"] = b"old"
+
+    def now(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def put(self, name: str, identity: bytes, raw: bytes, mine: bool = False) -> None:
+        self.partitions[name].documents[identity] = raw
+        self.partitions[name].log.append(Event("put", identity, self.now(), mine))
+
+    def remove(self, name: str, identity: bytes, mine: bool = False) -> None:
+        del self.partitions[name].documents[identity]
+        self.partitions[name].log.append(Event("remove", identity, self.now(), mine))
+
+    # ── apps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        """What happens before the mover's next step in the world."""
+        if self.quiet:
+            return
+        while self.random.random() < 0.5:
+            self.act()
+        self.ticks += 1
+        if self.ticks == self.cut_after:
+            raise CutOff
+        if self.cuts_left and self.random.random() < self.cut_share:
+            self.cuts_left -= 1
+            raise CutOff
+
+    def lift_fence(self) -> None:
+        """An app sets a validator of its own over the source's fence (not any more once the source is being cleaned)."""
+        source = self.partitions["a"]
+        if self.lifts_left and source.fenced and self.get("m").state not in (MoveState.CLEANING, MoveState.DONE):
+            self.lifts_left -= 1
+            source.fenced = False
+            source.log.append(Event("unfence"))
+
+    def act(self) -> None:
+        """One app operation, by a stale table first where its client has one."""
+        if self.random.random() < 0.03:
+            self.lift_fence()
+        choice, identity = self.random.random(), b"n%d" % self.now()
+        standing = [identity for identity, raw in self.expected.items() if raw is not None]
+        if standing and (choice >= 0.4 or len(standing) > 30):
+            choice, identity = max(choice, 0.4), self.random.choice(standing)
+        tables = [self.old_table, self.table] if self.random.random() < 0.5 else [self.table]
+        for table in tables:
+            if self.operate(table.primary, choice, identity):
+                return
+
+    def operate(self, name: str, choice: float, identity: bytes) -> bool:
+        """Try one operation on a partition; True where it was acknowledged (and had something to act on)."""
+        partition = self.partitions[name]
+        if choice >= 0.8:
+            if identity not in partition.documents:
+                return False
+            self.remove(name, identity)
+            self.expected[identity] = None
+            return True
+        if partition.fenced:
+            self.refusals += 1
+            return False
+        if choice >= 0.4 and identity not in partition.documents:
+            return False
+        raw = b"%d" % self.clock
+        self.put(name, identity, raw)
+        self.expected[identity] = raw
+        return True
+
+    # ── routing (RoutingStore) and owner, shadows ────────────────────────────────────────────────────────────────────
+
+    def owner(self, key: str) -> Placement:
+        self.tick()
+        return self.table
+
+    def version(self) -> int:
+        return self.table_version
+
+    def since(self, version: int) -> tuple:
+        return tuple(self.publications[version - 1 :])
+
+    def shadow_comes_or_goes(self) -> None:
+        """Another publication about the key, which does not raise its epoch."""
+        self.table = replace(self.table, shadows=() if self.table.shadows else ("c",))
+        change = PlacementChange(KEY, self.table.primary, self.table.shadows, self.table.epoch, self.table.epoch)
+        self.table_version += 1
+        self.publications.append(Publication(self.table_version, (change,), "shadow", START))
+
+    def publish(self, changes: Any, cause: str, *, within: Any = None) -> int:
+        self.tick()
+        if self.shadow_changes_left and self.random.random() < 0.3:
+            self.shadow_changes_left -= 1
+            self.shadow_comes_or_goes()
+        (change,) = changes
+        if change.expected_epoch != self.table.epoch:
+            raise StaleEpoch(change.key, change.expected_epoch, self.table.epoch)
+        before = self.record
+        try:
+            within(None, self.table_version + 1)
+        except BaseException:
+            self.record = before
+            raise
+        self.shadows_before_switch = self.table.shadows
+        self.old_table, self.table = self.table, Placement(KEY, change.primary, change.shadows, change.new_epoch)
+        self.table_version += 1
+        self.publications.append(Publication(self.table_version, tuple(changes), cause, START))
+        self.tick()
+        return self.table_version
+
+    def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
+        return (1, 1)
+
+    def absorb(self, key: str, partition_id: str) -> None:
+        self.tick()
+
+    # ── journal (MoveJournal) ────────────────────────────────────────────────────────────────────────────────────────
+
+    def plan(self) -> MoveRecord:
+        move = Move("m", KEY, "a", "b", 1, "c", Reason("r", "s", {}))
+        self.record = MoveRecord(move, MoveState.PLANNED, history=(HistoryEntry(MoveState.PLANNED, "plan", START, 0),))
+        return self.record
+
+    def get(self, move_id: str) -> MoveRecord:
+        assert self.record is not None
+        return self.record
+
+    def take(self, move_id: str) -> MoveRecord:
+        self.record = replace(self.get(move_id), lease=self.get(move_id).lease + 1, stop_requested=False)
+        return self.record
+
+    def advance(self, record: MoveRecord, to: MoveState, event: str, changes: Any = None, session: Any = None) -> MoveRecord:
+        self.tick()
+        entry = HistoryEntry(to, str(event), START + timedelta(seconds=self.now()), record.lease)
+        self._change(record, {**(changes or {}), "state": to})
+        self.record = replace(self.get("m"), history=(*record.history, entry))
+        return self.record
+
+    def beat(self, record: MoveRecord, changes: Any) -> MoveRecord:
+        self.tick()
+        self._change(record, changes)
+        return self.get("m")
+
+    def pause(self, record: MoveRecord) -> MoveRecord:
+        return self.get("m")
+
+    def _change(self, record: MoveRecord, changes: Any) -> None:
+        standing = self.get("m")
+        if (standing.state, standing.lease) != (record.state, record.lease):
+            raise MoveSuperseded("m", record.lease)
+        fields: dict[str, Any] = {}
+        for name, value in changes.items():
+            outer, _, inner = name.partition(".")
+            if inner:
+                fields[outer] = {**fields.get(outer, getattr(standing, outer)), inner: value}
+            else:
+                fields[name] = value
+        self.record = replace(standing, **fields)
+
+    def ends(self) -> MoveContext:
+        """A new mover's world."""
+        limits = MoveLimits(
+            batch_documents=3, grace_period=timedelta(), beat_every=timedelta(), fence_timeout=timedelta(hours=1)
+        )
+        return MoveContext(self, KeyCopy(self, "a"), KeyCopy(self, "b"), self, self.owner, self, limits)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def simulate() -> type[World]:
+    """The world; it has everything else."""
+    World.CutOff = CutOff
+    return World
