@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
+from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import free_port
 
 
 @pytest.fixture(scope="session")

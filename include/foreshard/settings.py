@@ -69,7 +69,7 @@ class ObserveSettings(_Frozen):
 class ForecastSettings(_Frozen):
     """How each key is forecast.
 
-    ``prophets``: the Prophets that the engine ``blended`` weighs (:mod:`foreshard.forecast.prophet_candidates`).
+    ``prophets``: the Prophets that the engine ``blended`` weighs (:mod:`foreshard.forecast._prophet_candidates`).
     """
 
     engine: str = "blended"

@@ -29,14 +29,14 @@ from rich.console import Console
 from rich.table import Table
 
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
-from foreshard.client.partition_clients import PartitionClients
-from foreshard.client.records import RequestScope
-from foreshard.client.sidecar_routes import SidecarRoutes
+from foreshard.client._partition_clients import PartitionClients
+from foreshard.client._records import RequestScope
+from foreshard.client._sidecar_routes import SidecarRoutes
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, Settings, ShadowSettings, SidecarSettings
+from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
@@ -234,7 +234,7 @@ async def asynchronous(on: Stage, rounds: int) -> dict[str, Taken]:
 
 def emitting(on: Stage, records: int = 20_000) -> dict[str, float]:
     """Microseconds that one access record costs the app's thread, and what became of the records."""
-    from foreshard.client.records import Recorder
+    from foreshard.client._records import Recorder
 
     emitter = KafkaAccessEmitter(on.bootstrap, "bench")
     recorder = Recorder(emitter, b"secret", RequestScope(user="rider 17", location="Home"))

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foreshard.forecast.blended_engine import fit_blended
-from foreshard.forecast.configuration import plain
-from foreshard.forecast.map_batch import BatchFit, fit_batch
-from foreshard.forecast.map_problem import MapFit, evaluate, objective
+from foreshard.forecast._blended_engine import fit_blended
+from foreshard.forecast._configuration import plain
+from foreshard.forecast._map_batch import BatchFit, fit_batch
+from foreshard.forecast._map_problem import MapFit, evaluate, objective
 from foreshard.forecast.rolling import RollingFit
 from foreshard.forecast.series import stamps
 from foreshard.forecast.spread import normal_quantile

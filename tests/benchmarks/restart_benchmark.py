@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.sidecar_servers import children
 
-from foreshard.client.local_routes import LocalRoutes
-from foreshard.client.routes import ANYWHERE, Operation
+from foreshard.client._local_routes import LocalRoutes
+from foreshard.client._routes import ANYWHERE, Operation
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
 from foreshard.routing.table import locate
-from foreshard.stack.process import free_port
+from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 GOAL_MS = 100.0

@@ -16,7 +16,7 @@ from tests.benchmarks.sidecar_servers import key_of, sidecar
 
 from foreshard.model import RequestKind
 from foreshard.routing.decision import RouteRequest
-from foreshard.sidecar.service import RouteService
+from foreshard.sidecar._service import RouteService
 from foreshard.stores.files.routing_file import FILES, read_routing
 
 ASKED = 200_000

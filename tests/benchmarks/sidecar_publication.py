@@ -31,8 +31,8 @@ from tests.benchmarks.sidecar_servers import (
 )
 
 from foreshard.model import PlacementChange
+from foreshard.stack._process import free_port, running_pid
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import free_port, running_pid
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 

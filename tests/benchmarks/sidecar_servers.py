@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
-from foreshard.stack.process import free_port
+from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 PARTITIONS = tuple(

@@ -29,10 +29,10 @@ from foreshard.model import DefaultRule, Location, Partition, Placement, Request
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.image import HEADER, image_parts
 from foreshard.routing.packed import PackedPlacements, pack
-from foreshard.sidecar import limits
-from foreshard.sidecar.problems import Problem
-from foreshard.sidecar.requests import parse_batch, parse_key
-from foreshard.sidecar.service import Costs, RouteService
+from foreshard.sidecar import _limits as limits
+from foreshard.sidecar._problems import Problem
+from foreshard.sidecar._requests import parse_batch, parse_key
+from foreshard.sidecar._service import Costs, RouteService
 from foreshard.stores.files.routing_file import FILES, SavedRouting, description_of, read_routing
 from foreshard.stores.files.routing_overlay import Overlay, checksum_line, read_overlay, write_overlay
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from foreshard.demo._sample import load_sample, with_lookups
 from foreshard.demo.demo_layout import PARTITION_LOCATIONS
 from foreshard.demo.run import FAR_KM, FAR_LOAD
-from foreshard.demo.sample import load_sample, with_lookups
 from foreshard.demo.stages import COLLECTIONS, DemoOptions, cut, place
 from foreshard.settings import PlanSettings, Settings
 from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks

@@ -31,7 +31,7 @@ from foreshard.model import (
 )
 from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.settings import Settings
-from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.accuracy import MongoAccuracyStore
 from foreshard.stores.control.forecasts import MongoForecastStore
 from foreshard.stores.control.gates import MongoGateStore

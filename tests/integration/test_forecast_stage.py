@@ -117,7 +117,7 @@ def test_an_hour_that_was_not_counted_cannot_be_forecast(wiring: Wiring) -> None
 
 
 def test_the_gate_refuses_forecasts_of_which_most_are_fallbacks(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreshard.forecast.prophet_engine._new_prophet", lambda *_: 1 / 0)
+    monkeypatch.setattr("foreshard.forecast._prophet_engine._new_prophet", lambda *_: 1 / 0)
     for chunk in prepare_chunks(wiring, HOUR):
         fit_chunk(wiring, HOUR, chunk)
     with pytest.raises(GateFailed, match="fallback models carry"):

@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 
 from foreshard.errors import Unreachable
 from foreshard.model import hour_floor
+from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka, create_topic
-from foreshard.stack.process import free_port
 from foreshard.stores.kafka import access_log as kafka_access_log
 from foreshard.stores.kafka.access_log import KafkaAccessLog
 

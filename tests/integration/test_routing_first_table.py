@@ -9,10 +9,10 @@ from pymongo.errors import PyMongoError
 
 from foreshard.errors import CorruptRoutingFile, NoRoutingTable, TableLoadSuperseded, TableStillLoading
 from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
-from foreshard.stores.control import first_table as mongo_first_table
-from foreshard.stores.control import routing_images as mongo_routing_image
-from foreshard.stores.control.routing_documents import row_document
-from foreshard.stores.control.routing_images import table_of
+from foreshard.stores.control import _first_table as mongo_first_table
+from foreshard.stores.control import _routing_images as mongo_routing_image
+from foreshard.stores.control._routing_documents import row_document
+from foreshard.stores.control._routing_images import table_of
 from foreshard.stores.control.routing_table import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -19,9 +19,9 @@ from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring,
 from foreshard.consistency.versions import version_of_write
 from foreshard.model import PlacementChange
 from foreshard.ports.replication import ReplicationRecord, ShadowState
+from foreshard.stack._process import running_pid
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import running_pid
 from foreshard.stages.conflicts import resolve_with_kept
 from foreshard.stages.shadow import (
     apply_bounded,

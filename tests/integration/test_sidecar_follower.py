@@ -21,11 +21,11 @@ from foreshard.model import (
 )
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
-from foreshard.sidecar.follower import Follower
-from foreshard.sidecar.saved_copy import SavedCopy
-from foreshard.sidecar.service import RouteService
+from foreshard.sidecar._follower import Follower
+from foreshard.sidecar._saved_copy import SavedCopy
+from foreshard.sidecar._service import RouteService
+from foreshard.stack._process import free_port
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import free_port
 from foreshard.stores.control.control_feed import ControlFeed
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
@@ -152,7 +152,7 @@ def test_a_refresh_reads_what_was_published_before_it(control):
 
 
 def test_a_sidecar_that_is_far_behind_reads_the_whole_table(control, monkeypatch):
-    monkeypatch.setattr("foreshard.sidecar.follower.MOST_PUBLICATIONS", 3)
+    monkeypatch.setattr("foreshard.sidecar._follower.MOST_PUBLICATIONS", 3)
     control.register()
     control.routing.initialise(first_table())
     control.follower.sync()

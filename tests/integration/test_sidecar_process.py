@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from foreshard.cli.group import cli
 from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
-from foreshard.stack.process import free_port
+from foreshard.stack._process import free_port
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 

@@ -2,9 +2,9 @@ import pytest
 from pymongo import MongoClient
 
 from foreshard.errors import PortInUse
+from foreshard.stack._process import require_free_port
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import require_free_port
 
 
 def test_a_mongod_of_the_stack_takes_majority_writes(control: MongoClient, unique_name: str) -> None:

@@ -12,7 +12,7 @@ from foreshard.ports.replication import Shadow, ShadowState
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stages.publish import verify_hour
-from foreshard.stores.partition.seen_ids import SeenIds
+from foreshard.stores.partition._seen_ids import SeenIds
 from foreshard.stores.partition.verifier import MongoVerifier
 from foreshard.wiring import Wiring
 
@@ -185,7 +185,7 @@ def test_a_partition_that_does_not_answer_is_named(wiring, monkeypatch):
 
 
 def test_ids_seen_more_than_once_are_found_beyond_what_memory_holds(monkeypatch):
-    monkeypatch.setattr("foreshard.stores.partition.seen_ids.BUFFERED", 10)
+    monkeypatch.setattr("foreshard.stores.partition._seen_ids.BUFFERED", 10)
     with SeenIds() as seen:
         for n in [*range(1000), 5, 700]:
             seen.add(b"%d" % n)

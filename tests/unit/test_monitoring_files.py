@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from foreshard.sidecar.figures import ROUTE
-from foreshard.sidecar.metrics import SidecarMetrics
-from foreshard.sidecar.service import RouteService
+from foreshard.sidecar._figures import ROUTE
+from foreshard.sidecar._metrics import SidecarMetrics
+from foreshard.sidecar._service import RouteService
 from foreshard.stores.prometheus_exporter import family
 from foreshard.watch.figures import figures
 from foreshard.watch.state import (

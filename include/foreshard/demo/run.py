@@ -12,14 +12,14 @@ import pandas as pd
 from rich.console import Console
 
 from foreshard.client import RoutedClient
-from foreshard.demo import report
-from foreshard.demo.app import BackgroundRiders, RidersApp, ride_in_real_time, rides_of
-from foreshard.demo.check import AppCheck, check_app
+from foreshard.demo import _report as report
+from foreshard.demo._app import BackgroundRiders, RidersApp, ride_in_real_time, rides_of
+from foreshard.demo._check import AppCheck, check_app
+from foreshard.demo._documents import station_documents
+from foreshard.demo._loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dags
+from foreshard.demo._sample import load_sample
 from foreshard.demo.console import Steps
 from foreshard.demo.demo_layout import PARTITION_LOCATIONS, DemoLayout
-from foreshard.demo.documents import station_documents
-from foreshard.demo.loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dags
-from foreshard.demo.sample import load_sample
 from foreshard.demo.stages import COLLECTIONS, DemoOptions, Slice, cut, load_app, load_history, play_live
 from foreshard.errors import ForeshardError, VerificationFailed
 from foreshard.model import hour_floor

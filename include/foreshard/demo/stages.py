@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from foreshard.client import RoutedClient
-from foreshard.demo.app import RidersApp, play, rides_of
+from foreshard.demo._app import RidersApp, play, rides_of
+from foreshard.demo._documents import create_indexes, load_documents, station_documents, trip_documents
+from foreshard.demo._sample import Sample, with_lookups
 from foreshard.demo.console import Steps
 from foreshard.demo.demo_layout import DemoLayout, make_layout
-from foreshard.demo.documents import create_indexes, load_documents, station_documents, trip_documents
-from foreshard.demo.sample import Sample, with_lookups
 from foreshard.settings import CollectionSetting
 from foreshard.stack.embedded import EmbeddedStack
 from foreshard.stages.observe import extract_hour, import_history, tally_hour

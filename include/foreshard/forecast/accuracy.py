@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foreshard.forecast.quantiles import pinball
+from foreshard.forecast._quantiles import pinball
 from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK
 from foreshard.model import FloatArray
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshard.errors import UnknownEngine
-from foreshard.forecast.batched_engine import BATCHED, fit_batched
-from foreshard.forecast.blended_engine import BLENDED, fit_blended
-from foreshard.forecast.engine_result import EngineForecast
+from foreshard.forecast._batched_engine import BATCHED, fit_batched
+from foreshard.forecast._blended_engine import BLENDED, fit_blended
+from foreshard.forecast._engine_result import EngineForecast
+from foreshard.forecast._prophet_candidates import PROPHETS
+from foreshard.forecast._prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.fallback import fallback_forecast
-from foreshard.forecast.prophet_candidates import PROPHETS
-from foreshard.forecast.prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_upper
 from foreshard.model import BoolArray, FloatArray, ForecastBatch

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from foreshard.errors import UnsupportedModel
-from foreshard.forecast.configuration import Configuration
-from foreshard.forecast.design import Design, build_design
-from foreshard.forecast.map_additive import FIRST_SLOPE, AdditiveSolver
-from foreshard.forecast.map_problem import MapFit, evaluate, join_fits
-from foreshard.forecast.moments import Moments
+from foreshard.forecast._configuration import Configuration
+from foreshard.forecast._design import Design, build_design
+from foreshard.forecast._map_additive import FIRST_SLOPE, AdditiveSolver
+from foreshard.forecast._map_problem import MapFit, evaluate, join_fits
+from foreshard.forecast._moments import Moments
+from foreshard.forecast._trend_uncertainty import future_variance
 from foreshard.forecast.series import HOURS_PER_WEEK, IntArray, stamps
-from foreshard.forecast.trend_uncertainty import future_variance
 from foreshard.model import FloatArray
 
 BLOCK = 4096

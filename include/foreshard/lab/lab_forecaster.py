@@ -2,9 +2,9 @@
 
 Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, its
 last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. Keys that their
-past doesn't explain are expected to go on as they do now (:mod:`foreshard.lab.recency`). How far off that has been gives the
+past doesn't explain are expected to go on as they do now (:mod:`foreshard.lab._recency`). How far off that has been gives the
 spread: variance per unit of mean, key by key, and the part of it that all keys have in common; surprises beyond
-``SURPRISE`` deviations count as that much. Hours farther ahead are less sure (:mod:`foreshard.lab.lead_spread`). Where the
+``SURPRISE`` deviations count as that much. Hours farther ahead are less sure (:mod:`foreshard.lab._lead_spread`). Where the
 clocks have changed, the history is put right by an hour.
 
 It stands in for the forecast stage's engine, which is too slow to be asked 8,000 times over: that one blends several models,
@@ -20,10 +20,10 @@ import numpy as np
 
 from foreshard.forecast.clock_change import LIKELY_SINCE, ClockWatch, moved_history
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
-from foreshard.lab.lead_spread import LeadSpread
+from foreshard.lab._lead_spread import LeadSpread
+from foreshard.lab._recency import Recency
 from foreshard.lab.log import ReplayLog, smallest_costs
 from foreshard.lab.past import Past
-from foreshard.lab.recency import Recency
 from foreshard.model import FloatArray
 
 HORIZON = 24

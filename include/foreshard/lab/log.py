@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshard.errors import CorruptLog
-from foreshard.lab.forked import each_forked
-from foreshard.lab.gather import Coded, LogPart, gather
+from foreshard.lab._forked import each_forked
+from foreshard.lab._gather import Coded, LogPart, gather
 from foreshard.measure.demand import BoolArray, IntArray
 from foreshard.model import ONE_HOUR, FloatArray, RequestKind
 from foreshard.observe.co_access import CoAccessRules, co_access

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from foreshard.lab._page_script import SCRIPT, STYLE
 from foreshard.lab.log import ReplayLog
-from foreshard.lab.page_script import SCRIPT, STYLE
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.simulate import Run
 from foreshard.measure.demand import SECONDS_PER_HOUR

@@ -10,7 +10,7 @@ from functools import partial
 from queue import Empty
 from typing import Any
 
-from foreshard.lab.forked import fork_pool
+from foreshard.lab._forked import fork_pool
 from foreshard.lab.simulate import Run
 
 Progress = Callable[[str, int, int], None]

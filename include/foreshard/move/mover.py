@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foreshard.errors import FenceRefused, FenceTimedOut, HistoryLost, MoveRefused, MoveTimedOut, VerificationFailed
+from foreshard.move._copying import begin, catch_up, copy, skip_if_out_of_date
+from foreshard.move._cutover import MAXIMUM_RETREATS, fence_and_drain, open_target, retreat, switch, verify
+from foreshard.move._reversal import turn_back
 from foreshard.move.context import MoveContext
-from foreshard.move.copying import begin, catch_up, copy, skip_if_out_of_date
-from foreshard.move.cutover import MAXIMUM_RETREATS, fence_and_drain, open_target, retreat, switch, verify
-from foreshard.move.reversal import turn_back
 from foreshard.move.session import MoveSession, Paused
 from foreshard.move.states import BEFORE_SWITCH, ENDED, MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord, MoveState

@@ -8,8 +8,8 @@ from typing import Any
 
 from foreshard.errors import MoveRefused
 from foreshard.model import Placement
+from foreshard.move._key_sync import KeySync, Suspects, merge
 from foreshard.move.context import MoveContext
-from foreshard.move.key_sync import KeySync, Suspects, merge
 from foreshard.move.states import BEFORE_SWITCH, STOPPABLE, MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveFeed, MoveRecord
 

@@ -24,20 +24,20 @@ import numpy as np
 from foreshard.measure.demand import IntArray, load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import FloatArray, Plan, Refusal
-from foreshard.plan.departures import drain, obey_rules, unfinished
-from foreshard.plan.evaluation_window import coming_and_past
-from foreshard.plan.move_search import best_move
-from foreshard.plan.placement_model import PAST_DAYS, TOLERANCE, PlacementModel
-from foreshard.plan.plan_builder import PlanBuilder
-from foreshard.plan.refusals import refusal_reason
-from foreshard.plan.removals import remove_shadows, shed_writes
-from foreshard.plan.reserve import keep_reserve
-from foreshard.plan.room import make_room
-from foreshard.plan.settling import calm, settle
-from foreshard.plan.shadowing import best_shadow, far_shadows, peak_share
+from foreshard.plan._departures import drain, obey_rules, unfinished
+from foreshard.plan._evaluation_window import coming_and_past
+from foreshard.plan._move_search import best_move
+from foreshard.plan._placement_model import PAST_DAYS, TOLERANCE, PlacementModel
+from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._refusals import refusal_reason
+from foreshard.plan._removals import remove_shadows, shed_writes
+from foreshard.plan._reserve import keep_reserve
+from foreshard.plan._room import make_room
+from foreshard.plan._settling import calm, settle
+from foreshard.plan._shadowing import best_shadow, far_shadows, peak_share
+from foreshard.plan._steps import apply_if_harmless, apply_move, apply_shadow, move_id, shadow_id
+from foreshard.plan._timing import timed
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
-from foreshard.plan.steps import apply_if_harmless, apply_move, apply_shadow, move_id, shadow_id
-from foreshard.plan.timing import timed
 
 __all__ = ["make_plan", "move_id", "shadow_id"]
 

@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike
 
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ForecastBatch, GateResult, HourCounts, Partition, Plan, RoutingTable
-from foreshard.quality import access_log, forecasts, plans, tables
+from foreshard.quality import _access_log as access_log
+from foreshard.quality import _forecasts as forecasts
+from foreshard.quality import _plans as plans
+from foreshard.quality import _tables as tables
+from foreshard.quality._runner import run
 from foreshard.quality.data_docs import DataDocs
-from foreshard.quality.runner import run
 from foreshard.settings import ObserveSettings, PlanSettings
 
 

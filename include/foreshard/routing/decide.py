@@ -1,6 +1,6 @@
 """Where one request goes, and why. Pure: the moment and the random source are passed in.
 
-Writes go to the primary copy, always; :mod:`foreshard.routing.reads` chooses among the copies of a read.
+Writes go to the primary copy, always; :mod:`foreshard.routing._reads` chooses among the copies of a read.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from random import Random
 
 from foreshard.model import Placement, RequestKind
+from foreshard.routing._reads import ReadChoice
 from foreshard.routing.decision import PRIMARY, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
-from foreshard.routing.reads import ReadChoice
 
 
 def decide(

@@ -41,7 +41,7 @@ class RoutingContext:
     known_copies: dict[tuple[str, tuple[str, ...], str | None], Any] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
-    """What :func:`foreshard.routing.copies.copies_of` has found out so far."""
+    """What :func:`foreshard.routing._copies.copies_of` has found out so far."""
 
 
 class CopyView(NamedTuple):
@@ -49,7 +49,7 @@ class CopyView(NamedTuple):
     ``where`` names it.
 
     ``ms``: the round trip there, ``measured`` or by the great circle of ``km`` (None where unknown); ``cost``: see
-    :func:`foreshard.routing.reads.cost_ms`; ``latency_ms``: what its server takes for a read.
+    :func:`foreshard.routing._reads.cost_ms`; ``latency_ms``: what its server takes for a read.
     """
 
     partition: str

@@ -2,7 +2,7 @@
 
 It depends on the copies and on where the read comes from, and of the key itself only on how fresh its shadows are. So it is
 made once for all keys of the same copies, and stands as long as the loads' figures that it was made of. The draw among equally
-near copies and the look at the freshness are each read's own. All other reads are decided by :mod:`foreshard.routing.reads`.
+near copies and the look at the freshness are each read's own. All other reads are decided by :mod:`foreshard.routing._reads`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 from foreshard.model import Placement
+from foreshard.routing._reads import ReadChoice, chance_of
 from foreshard.routing.decision import PRIMARY, CopyView, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
-from foreshard.routing.reads import ReadChoice, chance_of
 
 
 class NearCopy:

@@ -16,7 +16,7 @@ from foreshard.consistency.versions import Version, version_of_write
 from foreshard.model import ConflictPolicy, ShardedCollection
 from foreshard.ports.replicas import ConflictStore, DocumentReader, ReplicaStore
 from foreshard.ports.replication import ReplicationRecord, Shadow
-from foreshard.shadow.apply import Decider
+from foreshard.shadow._apply import Decider
 
 DocumentsById = Mapping[bytes, tuple[Any, bytes | None]]
 """Identity → (id, BSON or None)."""

@@ -29,8 +29,8 @@ from foreshard.ports.replication import (
     ShadowStore,
 )
 from foreshard.settings import ShadowSettings
-from foreshard.shadow.apply import Applier
-from foreshard.shadow.capture import Capture
+from foreshard.shadow._apply import Applier
+from foreshard.shadow._capture import Capture
 from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import PartitionStores, Upkeep, captured_keys
 

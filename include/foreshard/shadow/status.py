@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from foreshard.ports.replication import Shadow
-from foreshard.shadow.apply import ApplyCounts
+from foreshard.shadow._apply import ApplyCounts
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Runs the sidecar: a supervisor, and in each worker the follower's thread and one event loop (uvloop) that answers.
 
 A start answers from the saved table as soon as it can: what it does without then is imported afterwards
-(:mod:`foreshard.sidecar.background`).
+(:mod:`foreshard.sidecar._background`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pathlib import Path
 
 import uvloop
 
-from foreshard.sidecar.background import Background, Read, follower_of, import_the_rest
-from foreshard.sidecar.endpoints import Endpoints
+from foreshard.sidecar._background import Background, Read, follower_of, import_the_rest
+from foreshard.sidecar._endpoints import Endpoints
+from foreshard.sidecar._figures import SidecarCounters
+from foreshard.sidecar._listening import BACKLOG, listeners
+from foreshard.sidecar._metrics import SidecarMetrics
+from foreshard.sidecar._open_connections import OpenConnections
+from foreshard.sidecar._protocol import SidecarProtocol
+from foreshard.sidecar._refresh import Refresher
+from foreshard.sidecar._saved_copy import SavedCopy
+from foreshard.sidecar._service import RouteService
+from foreshard.sidecar._worker_stats import WorkerStats
+from foreshard.sidecar._workers import Supervisor
 from foreshard.sidecar.essentials import Essentials
-from foreshard.sidecar.figures import SidecarCounters
-from foreshard.sidecar.listening import BACKLOG, listeners
-from foreshard.sidecar.metrics import SidecarMetrics
-from foreshard.sidecar.open_connections import OpenConnections
-from foreshard.sidecar.protocol import SidecarProtocol
-from foreshard.sidecar.refresh import Refresher
-from foreshard.sidecar.saved_copy import SavedCopy
-from foreshard.sidecar.service import RouteService
-from foreshard.sidecar.worker_stats import WorkerStats
-from foreshard.sidecar.workers import Supervisor
 from foreshard.stores.files.routing_file import RoutingFile
 
 PATIENCE_SECONDS = 2.0

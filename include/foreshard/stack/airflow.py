@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshard.stack.process import ProcessSpec, require_free_port, running_pid, start, stop, wait_until_ready
+from foreshard.stack._process import ProcessSpec, require_free_port, running_pid, start, stop, wait_until_ready
 
 USER = "admin"
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from foreshard.errors import ConfigurationError
 from foreshard.settings import CollectionSetting
+from foreshard.stack._process import ProcessSpec, running_pid, start, stop, wait_until_ready
 from foreshard.stack.airflow import Airflow, AirflowPorts
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
 from foreshard.stack.ports import PortPlan
-from foreshard.stack.process import ProcessSpec, running_pid, start, stop, wait_until_ready
 
 Announce = Callable[[str], None]
 SERVICES = ("sidecar", "reporter", "applier", "exporter")

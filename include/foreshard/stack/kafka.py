@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from foreshard.errors import Unreachable
-from foreshard.stack.process import ProcessSpec, port_answers, require_free_port, running_pid, start, stop, wait_until_ready
+from foreshard.stack._process import ProcessSpec, port_answers, require_free_port, running_pid, start, stop, wait_until_ready
 
 KAFKA_JARS = "org.apache.kafka:kafka_2.13:4.3.0"
 CLUSTER_ID = "Zm9yZXNoYXJkLWVtYmVkZA"

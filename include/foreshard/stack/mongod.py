@@ -8,7 +8,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from foreshard.stack.process import ProcessSpec, require_free_port, running_pid, start, stop, wait_until_ready
+from foreshard.stack._process import ProcessSpec, require_free_port, running_pid, start, stop, wait_until_ready
 
 ALREADY_INITIALISED = 23
 

@@ -13,9 +13,9 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from tests.integration.client.looped import Loop, Looped, collect_cancelled_sockets
 
-from foreshard.client.partition_clients import PartitionClients
-from foreshard.client.routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
-from foreshard.client.sidecar_routes import SidecarRoutes
+from foreshard.client._partition_clients import PartitionClients
+from foreshard.client._routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
+from foreshard.client._sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 from foreshard.stores.partition.fence import MongoFence
 

@@ -9,7 +9,7 @@ import pytest
 from pymongo import DeleteOne, InsertOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
-from foreshard.client.routed_client import ClientOptions
+from foreshard.client._routed_client import ClientOptions
 from foreshard.errors import KeyInTransit
 
 WRITES = {

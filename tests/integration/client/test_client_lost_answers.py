@@ -11,7 +11,7 @@ import pytest
 from pymongo.errors import BulkWriteError
 
 from foreshard.errors import AmbiguousWrite, Unreachable
-from foreshard.stack.process import free_port
+from foreshard.stack._process import free_port
 
 
 class CuttingProxy:

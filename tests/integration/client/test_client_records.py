@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foreshard.client.records import RequestScope
-from foreshard.client.routed_client import ClientOptions, RoutedClient
+from foreshard.client._records import RequestScope
+from foreshard.client._routed_client import ClientOptions, RoutedClient
 from foreshard.errors import ConfigurationError, MissingSecret
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.settings import CollectionSetting, Settings
+from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka, create_topic
-from foreshard.stack.process import free_port
 from foreshard.stores.kafka.access_emitter import KafkaAccessEmitter
 from foreshard.stores.kafka.access_log import KafkaAccessLog
 

@@ -18,7 +18,7 @@ from foreshard.client import RoutedClient
 from foreshard.errors import Unreachable
 from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
 from foreshard.settings import CollectionSetting, Settings
-from foreshard.stack.process import ProcessSpec, free_port, start, stop, wait_until_ready
+from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.partition.fence import MongoFence

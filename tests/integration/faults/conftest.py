@@ -7,8 +7,8 @@ import pytest
 from tests.integration.client.looped import collect_cancelled_sockets
 from tests.integration.faults.deployment import Deployment
 
+from foreshard.stack._process import free_port
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import free_port
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from pymongo import MongoClient
 
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
+from foreshard.stack._process import ProcessSpec, start, stop, wait_until_ready
 from foreshard.stack.mongod import Mongod
-from foreshard.stack.process import ProcessSpec, start, stop, wait_until_ready
 from foreshard.wiring import Wiring
 
 FORESHARD = str(Path(sys.executable).parent / "foreshard")

@@ -16,8 +16,8 @@ from tests.integration.faults.deployment import Deployment, wait_until
 
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
+from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka
-from foreshard.stack.process import free_port
 from foreshard.stages import migrate
 from foreshard.stores.kafka.access_log import KafkaAccessLog
 from foreshard.wiring import Wiring

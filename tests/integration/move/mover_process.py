@@ -15,8 +15,8 @@ from typing import Any
 from foreshard.stages import migrate
 from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition.key_copy import MongoKeyCopy
-from foreshard.stores.partition.move_lease import MoveLease
 from foreshard.wiring import Wiring
 
 PLACES = {

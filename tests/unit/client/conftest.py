@@ -11,12 +11,12 @@ import pytest
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, WriteError
 
-from foreshard.client.async_router import AsyncRouter
-from foreshard.client.bulk import BulkWrite
-from foreshard.client.driving import SYNC, Mode, run
-from foreshard.client.fences import FencedWriter
-from foreshard.client.requests import KeyRule
-from foreshard.client.routes import Operation, PartitionAddress, ReadPreference, Route, Router
+from foreshard.client._async_router import AsyncRouter
+from foreshard.client._bulk import BulkWrite
+from foreshard.client._driving import SYNC, Mode, run
+from foreshard.client._fences import FencedWriter
+from foreshard.client._requests import KeyRule
+from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route, Router
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from foreshard.client.aggregation import Split, keys_of_pipeline, obstacle, split
+from foreshard.client._aggregation import Split, keys_of_pipeline, obstacle, split
 
 
 def test_stages_on_single_documents_run_on_the_partitions_alone() -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from foreshard.client.driving import ASYNC, SYNC, run, settled
+from foreshard.client._driving import ASYNC, SYNC, run, settled
 
 
 async def doubled(number: int) -> int:

@@ -14,7 +14,7 @@ from pymongo.errors import (
     WriteError,
 )
 
-from foreshard.client.fences import fenced, one_line, pauses
+from foreshard.client._fences import fenced, one_line, pauses
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 

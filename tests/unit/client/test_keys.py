@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.client.keys import change_of_key, key_of_document, keys_of_filter, narrowed
+from foreshard.client._keys import change_of_key, key_of_document, keys_of_filter, narrowed
 
 KEYS = st.sampled_from(["a", "b", "c"])
 

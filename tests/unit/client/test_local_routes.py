@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from foreshard.client.local_routes import LocalRoutes
-from foreshard.client.routes import ANYWHERE, Operation, ReadPreference
+from foreshard.client._local_routes import LocalRoutes
+from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.routing.table import locate
@@ -154,7 +154,7 @@ def test_what_is_published_over_an_image_is_taken_without_mapping_the_image_agai
     assert routes.route("k", Operation.WRITE, ANYWHERE).table_version == 7
     standing = file.load()
     changed = standing.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})
-    monkeypatch.setattr("foreshard.client.local_routes.read_routing", None)
+    monkeypatch.setattr("foreshard.client._local_routes.read_routing", None)
     file.save_changes(replace(standing, table=replace(standing.table, version=8, placements=changed)))
     route = routes.route("k", Operation.WRITE, ANYWHERE)
     assert (route.partition, route.epoch, route.table_version) == ("alpha", 4, 8)

@@ -8,9 +8,9 @@ from bson import Decimal128, MaxKey, MinKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.client.bson_order import rank_of, sort_rank
-from foreshard.client.driving import run
-from foreshard.client.merging import SORT_KEY, Merged, Stream, directions, part_limit, with_sort_key
+from foreshard.client._bson_order import rank_of, sort_rank
+from foreshard.client._driving import run
+from foreshard.client._merging import SORT_KEY, Merged, Stream, directions, part_limit, with_sort_key
 
 VALUES = st.recursive(
     st.one_of(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from foreshard.client.records import Recorder, RequestScope
+from foreshard.client._records import Recorder, RequestScope
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from foreshard.client.fallback_routes import FallbackRoutes
-from foreshard.client.local_routes import LocalRoutes
-from foreshard.client.routes import ANYWHERE, Operation, PartitionAddress, ReadPreference, Route, Router
+from foreshard.client._fallback_routes import FallbackRoutes
+from foreshard.client._local_routes import LocalRoutes
+from foreshard.client._routes import ANYWHERE, Operation, PartitionAddress, ReadPreference, Route, Router
 from foreshard.errors import Unreachable
 
 READ, WRITE = Operation.READ, Operation.WRITE

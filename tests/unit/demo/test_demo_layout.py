@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
+from foreshard.demo._sample import load_sample
 from foreshard.demo.demo_layout import HEADROOM, coming_peak, make_layout
-from foreshard.demo.sample import load_sample
 
 END = datetime(2024, 3, 6, 7, tzinfo=UTC)
 WEIGHTS = {"read": 1.0, "checkout": 2.0, "return": 2.0}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshard.demo.sample import LATEST_END, ONE_WEEK, load_sample, whole_weeks, with_lookups
+from foreshard.demo._sample import LATEST_END, ONE_WEEK, load_sample, whole_weeks, with_lookups
 
 END = datetime(2026, 11, 23, 22, tzinfo=UTC)
 

@@ -2,10 +2,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foreshard.demo.app import rides_of
-from foreshard.demo.check import AppCheck
+from foreshard.demo._app import rides_of
+from foreshard.demo._check import AppCheck
+from foreshard.demo._sample import load_sample
 from foreshard.demo.run import _refuse_failures
-from foreshard.demo.sample import load_sample
 from foreshard.demo.stages import LATEST_RIDES, DemoOptions, cut
 from foreshard.errors import ForeshardError
 

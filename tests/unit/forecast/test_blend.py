@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.forecast.blend import blend_weights
+from foreshard.forecast._blend import blend_weights
 
 
 def errors(seed: int, keys: int, spreads: list[float], shared: float = 0.0) -> np.ndarray:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from foreshard.forecast._candidates import SEASONAL, Origin
+from foreshard.forecast._prophet_candidates import DEFAULT_PROPHETS
+from foreshard.forecast._total import total_forecasts
 from foreshard.forecast.accuracy import Accuracy, naive_scale
 from foreshard.forecast.baselines import BASELINES, with_spread
-from foreshard.forecast.candidates import SEASONAL, Origin
 from foreshard.forecast.engine import forecast_keys
-from foreshard.forecast.prophet_candidates import DEFAULT_PROPHETS
 from foreshard.forecast.series import history_numbers, horizon_numbers
-from foreshard.forecast.total import total_forecasts
 from foreshard.model import ForecastBatch
 from foreshard.settings import ForecastSettings
 

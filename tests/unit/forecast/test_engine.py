@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from foreshard.errors import UnknownEngine
-from foreshard.forecast import prophet_engine
+from foreshard.forecast import _prophet_engine as prophet_engine
+from foreshard.forecast._prophet_engine import seasonality_mode
 from foreshard.forecast.engine import chunk_size, forecast_keys
-from foreshard.forecast.prophet_engine import seasonality_mode
 from foreshard.model import ForecastBatch
 from foreshard.settings import ForecastSettings
 

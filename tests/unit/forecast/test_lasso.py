@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.forecast.lasso import DenseGram, ReducedGram, solve_lassos
+from foreshard.forecast._lasso import DenseGram, ReducedGram, solve_lassos
 
 
 def problems(seed: int, count: int, size: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

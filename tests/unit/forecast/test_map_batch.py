@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from foreshard.errors import UnsupportedModel
-from foreshard.forecast import map_batch
-from foreshard.forecast.configuration import Configuration, by_day_type, plain
-from foreshard.forecast.map_additive import AdditiveSolver
-from foreshard.forecast.map_batch import BatchFit, fit_batch
-from foreshard.forecast.map_problem import MapFit, evaluate, objective
+from foreshard.forecast import _map_batch as map_batch
+from foreshard.forecast._configuration import Configuration, by_day_type, plain
+from foreshard.forecast._map_additive import AdditiveSolver
+from foreshard.forecast._map_batch import BatchFit, fit_batch
+from foreshard.forecast._map_problem import MapFit, evaluate, objective
 from foreshard.forecast.series import history_numbers, horizon_numbers, stamps
 
 HOUR = datetime(2026, 3, 1, 23, tzinfo=UTC)
@@ -187,7 +187,7 @@ def test_the_closed_form_uncertainty_is_what_prophet_samples(name: str, costs: n
 
 def test_stragglers_are_finished_by_prophet_and_counted(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = reference(plain(), costs[1])
-    monkeypatch.setattr("foreshard.forecast.map_additive.GAP_TOLERANCE", -1.0)
+    monkeypatch.setattr("foreshard.forecast._map_additive.GAP_TOLERANCE", -1.0)
     batch = fit(plain(), costs[1:3])
     assert batch.stragglers == 2
     assert not batch.failed.any()
@@ -195,7 +195,7 @@ def test_stragglers_are_finished_by_prophet_and_counted(costs: np.ndarray, monke
 
 
 def test_a_straggler_on_which_prophet_fails_too_is_reported(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreshard.forecast.map_additive.GAP_TOLERANCE", -1.0)
+    monkeypatch.setattr("foreshard.forecast._map_additive.GAP_TOLERANCE", -1.0)
     series = costs[1:3].copy()
     series[0, 5] = np.inf
     with np.errstate(all="ignore"):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from foreshard.errors import UnknownEngine
-from foreshard.forecast.candidates import Origin
+from foreshard.forecast._candidates import Origin
+from foreshard.forecast._prophet_candidates import PROPHETS, prophet_forecasts
 from foreshard.forecast.engine import forecast_keys
-from foreshard.forecast.prophet_candidates import PROPHETS, prophet_forecasts
 from foreshard.settings import ForecastSettings
 
 FIRST, HOURS = 480_000, 28 * 24

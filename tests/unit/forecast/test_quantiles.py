@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import nbinom, norm, poisson
 
-from foreshard.forecast.quantiles import FAMILIES, gamma, measured_spread, negative_binomial, normal, pinball
+from foreshard.forecast._quantiles import FAMILIES, gamma, measured_spread, negative_binomial, normal, pinball
 
 
 def one(value: float) -> np.ndarray:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foreshard.errors import UnsupportedModel
-from foreshard.forecast.configuration import Configuration, plain
-from foreshard.forecast.map_batch import fit_batch
+from foreshard.forecast._configuration import Configuration, plain
+from foreshard.forecast._map_batch import fit_batch
 from foreshard.forecast.rolling import RollingFit
 
 FIRST, HOURS, EXTRA = 480_000, 672, 60

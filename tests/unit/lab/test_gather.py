@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from foreshard.errors import CorruptLog
-from foreshard.lab.forked import each_forked
-from foreshard.lab.gather import gather as parts_of
-from foreshard.lab.gather import typed
+from foreshard.lab._forked import each_forked
+from foreshard.lab._gather import gather as parts_of
+from foreshard.lab._gather import typed
 
 
 def frames(rows_of, number):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from foreshard.lab._lead_spread import MOST, LeadSpread
 from foreshard.lab.lab_forecaster import SeasonalShape
-from foreshard.lab.lead_spread import MOST, LeadSpread
 
 KEYS, HORIZON, HOURS = 40, 6, 3000
 

@@ -17,8 +17,8 @@ import pytest
 
 from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
+from foreshard.move._cutover import MAXIMUM_STALE
 from foreshard.move.context import MoveContext, MoveLimits
-from foreshard.move.cutover import MAXIMUM_STALE
 from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
 from foreshard.ports.routing import Publication
 

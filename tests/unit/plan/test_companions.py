@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from foreshard.measure.demand import LoadProfile
-from foreshard.plan.companions import CommonUses, noisier
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._companions import CommonUses, noisier
+from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy
 
 GRAPH = CoAccessGraph.build([0, 1, 2], [1, 2, 3], [10.0, 20.0, 40.0], 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.evaluation_window import coming_and_past, scaled
+from foreshard.plan._evaluation_window import coming_and_past, scaled
 from foreshard.plan.past_hours import MOST_GROWTH, PastHours, past_every, past_hours
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foreshard.measure.demand import load_prediction_scores
 from foreshard.measure.serving import partition_load
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import CoAccessGraph
 

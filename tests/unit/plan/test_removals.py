@@ -7,9 +7,9 @@ from hypothesis import given
 from tests.unit.plan.test_properties import LOOK, SEEDS
 
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._placement_model import PlacementModel
+from foreshard.plan._removals import SHED_GAIN
 from foreshard.plan.planner import make_plan
-from foreshard.plan.removals import SHED_GAIN
 from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._placement_model import PlacementModel
+from foreshard.plan._reserve import fixed_load
 from foreshard.plan.planner import make_plan
-from foreshard.plan.reserve import fixed_load
 from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 
 POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.plan.risk import EXCESS_WEIGHT, HEADROOM_WEIGHT, overload_risk
+from foreshard.plan._risk import EXCESS_WEIGHT, HEADROOM_WEIGHT, overload_risk
 
 
 def risk(mean, deviation, capacity=10.0, high=0.8, low=0.6):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
 

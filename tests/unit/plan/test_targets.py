@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.clump import Allowance
-from foreshard.plan.move_search import best_move
-from foreshard.plan.placement_model import PlacementModel
+from foreshard.plan._clump import Allowance
+from foreshard.plan._move_search import best_move
+from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import PlanPolicy
 

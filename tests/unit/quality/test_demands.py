@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from foreshard.model import HourCounts
-from foreshard.quality.access_log import minimum_accesses, minimum_keys
-from foreshard.quality.forecasts import believable_totals
-from foreshard.quality.suite import few, figure
+from foreshard.quality._access_log import minimum_accesses, minimum_keys
+from foreshard.quality._forecasts import believable_totals
+from foreshard.quality._suite import few, figure
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from foreshard.measure.distance import Distances, great_circle_km
 from foreshard.measure.geography import distance_km
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind
+from foreshard.routing._reads import cost_ms
 from foreshard.routing.decide import decide
 from foreshard.routing.decision import RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook, LoadRules
-from foreshard.routing.reads import cost_ms
 
 NOW = 1_700_000_000.0
 PLACES = (Location("sf", 37.789, -122.401), Location("sj", 37.336, -121.890), Location("ny", 40.713, -74.006))

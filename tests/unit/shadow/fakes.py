@@ -13,7 +13,7 @@ from foreshard.consistency.versions import COUNTER_EPOCH, Version, version_of_wr
 from foreshard.model import ConflictPolicy
 from foreshard.ports.replicas import Standing
 from foreshard.ports.replication import ReplicationRecord, Shadow, ShadowState
-from foreshard.shadow.apply import Decider
+from foreshard.shadow._apply import Decider
 
 NAMESPACE = "app.documents"
 

@@ -4,7 +4,7 @@ from tests.unit.shadow.fakes import MemoryReplica, record, shadow
 
 from foreshard.consistency.vectors import Order
 from foreshard.model import ConflictPolicy
-from foreshard.shadow.apply import route
+from foreshard.shadow._apply import route
 
 
 @st.composite

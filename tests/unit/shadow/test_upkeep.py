@@ -5,7 +5,7 @@ from tests.unit.shadow.fakes import shadow
 
 from foreshard.model import Placement
 from foreshard.ports.replication import ApplyProgress, CapturedChange, CaptureState, ShadowState
-from foreshard.shadow.capture import to_records
+from foreshard.shadow._capture import to_records
 from foreshard.shadow.upkeep import UpkeepContext, captured_keys, judge
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

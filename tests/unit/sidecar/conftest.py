@@ -10,7 +10,7 @@ import pytest
 
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.routing.packed import PackedPlacements, pack
-from foreshard.sidecar.service import RouteService
+from foreshard.sidecar._service import RouteService
 
 NOW = 1_700_000_000.0
 PARTITIONS = (

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foreshard.sidecar.endpoints import Endpoints
-from foreshard.sidecar.metrics import SidecarMetrics
-from foreshard.sidecar.open_connections import OpenConnections
-from foreshard.sidecar.protocol import SidecarProtocol
+from foreshard.sidecar._endpoints import Endpoints
+from foreshard.sidecar._metrics import SidecarMetrics
+from foreshard.sidecar._open_connections import OpenConnections
+from foreshard.sidecar._protocol import SidecarProtocol
 
 
 class Transport:

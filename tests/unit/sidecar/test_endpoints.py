@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.sidecar.conftest import table_as
 from tests.unit.sidecar.conversation import Conversation, ask, connections_of, request
 
-from foreshard.sidecar.problems import Problem
+from foreshard.sidecar._problems import Problem
 
 
 @pytest.fixture(params=["rows", "packed", "changed"])
@@ -69,7 +69,7 @@ def test_a_key_may_hold_unescaped_slashes(service):
 @given(st.text(min_size=1, max_size=50).filter(lambda k: "\0" not in k and k.encode("utf-8", "ignore").decode() == k))
 @settings(max_examples=60)
 def test_every_valid_key_comes_back_as_it_was_sent(key):
-    from foreshard.sidecar.requests import parse_key
+    from foreshard.sidecar._requests import parse_key
 
     assert parse_key(quote(key, safe="").encode()) == key
 

@@ -15,7 +15,7 @@ from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 from foreshard.routing.address import public_uri
 from foreshard.settings import Settings
 from foreshard.sidecar.essentials import Essentials, remember
-from foreshard.stack.process import free_port
+from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 HEAVY = (
@@ -28,7 +28,7 @@ LATER = ("pymongo", "bson", "pydantic", "pydantic_settings", "prometheus_client"
 ANSWERS_ONLY = f"""
 import sys
 from foreshard.cli.main import main
-from foreshard.sidecar.background import Background
+from foreshard.sidecar._background import Background
 Background.start = lambda self: None
 Background.stop = lambda self: print([name for name in {(*HEAVY, *LATER)!r} if name in sys.modules], flush=True)
 main()
@@ -39,7 +39,7 @@ main()
 def test_a_sidecar_imports_nothing_heavy():
     code = f"""
 import sys
-from foreshard.sidecar.background import import_the_rest
+from foreshard.sidecar._background import import_the_rest
 from foreshard.sidecar.serve import Worker
 import_the_rest()
 print([name for name in {HEAVY!r} if name in sys.modules])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from foreshard.model import PartitionLoad
-from foreshard.sidecar.live_copy import LiveCopy
+from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import stamp
 

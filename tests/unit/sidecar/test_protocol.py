@@ -15,7 +15,7 @@ from tests.unit.sidecar.conversation import Conversation, Received, connections_
 
 from foreshard.model import PartitionLoad, RequestKind
 from foreshard.routing.decision import RouteRequest
-from foreshard.sidecar.service import Costs
+from foreshard.sidecar._service import Costs
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.sidecar.conftest import table_as
 from tests.unit.sidecar.conversation import Conversation, connections_of, request
 
-from foreshard.sidecar import limits
+from foreshard.sidecar import _limits as limits
 
 WRITE = request("GET", "/v1/route/plain?op=write")
 REFRESH = request("POST", "/v1/refresh")

@@ -8,8 +8,8 @@ import threading
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 
-from foreshard.sidecar.problems import Problem
-from foreshard.sidecar.refresh import Refresher
+from foreshard.sidecar._problems import Problem
+from foreshard.sidecar._refresh import Refresher
 
 
 def test_many_questions_share_two_reads_and_none_gets_a_read_begun_before_it():

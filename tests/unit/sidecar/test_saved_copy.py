@@ -10,9 +10,9 @@ from foreshard.model import PlacementChange, RequestKind
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
 from foreshard.routing.table import apply_changes
-from foreshard.sidecar import saved_copy
-from foreshard.sidecar.saved_copy import SavedCopy
-from foreshard.sidecar.service import RouteService
+from foreshard.sidecar import _saved_copy as saved_copy
+from foreshard.sidecar._saved_copy import SavedCopy
+from foreshard.sidecar._service import RouteService
 from foreshard.stores.files.routing_file import RoutingFile
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from foreshard.sidecar.figures import SidecarCounters
-from foreshard.sidecar.metrics import SidecarMetrics
-from foreshard.sidecar.service import RouteService
-from foreshard.sidecar.worker_stats import SLOT_BYTES, WorkerStats
+from foreshard.sidecar._figures import SidecarCounters
+from foreshard.sidecar._metrics import SidecarMetrics
+from foreshard.sidecar._service import RouteService
+from foreshard.sidecar._worker_stats import SLOT_BYTES, WorkerStats
 
 
 def lines_of(metrics: SidecarMetrics) -> dict[str, float]:

@@ -27,8 +27,8 @@ from foreshard.errors import InvalidChange, NoRoutingTable, StaleEpoch, TableSti
 from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
 from foreshard.ports.routing import Publication, PublishedImage
 from foreshard.stores.collector_pause import collector_paused
-from foreshard.stores.control.first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
-from foreshard.stores.control.routing_documents import (
+from foreshard.stores.control._first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
+from foreshard.stores.control._routing_documents import (
     before_of,
     change_document,
     change_of,
@@ -39,7 +39,7 @@ from foreshard.stores.control.routing_documents import (
     rule_document,
     rule_of,
 )
-from foreshard.stores.control.routing_images import COLLECTION, pieces_of, published_image, table_of
+from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
 from foreshard.stores.mongo_connections import Document
 
 Within = Callable[[ClientSession, int], None]

@@ -2,7 +2,7 @@
 
 Memory is bounded: ids are kept as 64-bit hashes that spill to disk, and only documents that look wrong are remembered (up to
 ``MAXIMUM_SUSPECTS``). Shadows are compared with their primaries by count and by an order-independent hash of their BSON
-(:mod:`foreshard.stores.partition.compare`). Apps write and keys move while this runs, so each suspect is looked at again.
+(:mod:`foreshard.stores.partition._compare`). Apps write and keys move while this runs, so each suspect is looked at again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from foreshard.model import Partition, ShardedCollection
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
 from foreshard.stores.mongo_connections import MongoConnections
-from foreshard.stores.partition.compare import CopyPair, compare
-from foreshard.stores.partition.seen_ids import SeenIds
+from foreshard.stores.partition._compare import CopyPair, compare
+from foreshard.stores.partition._seen_ids import SeenIds
 from foreshard.stores.raw_bson import id_bytes, id_value
 from foreshard.stores.version_documents import exact
 

@@ -1,0 +1,240 @@
+"""A routed collection: pymongo's verbs, each sent to where the documents' key lives.
+
+This is the asynchronous one, and the core of the other (:mod:`foreshard.client._sync_collection`), which runs it without an
+event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+from pymongo import InsertOne, UpdateMany
+from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
+from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+
+from foreshard.client._bulk import BulkItem, BulkKind, BulkWrite, WriteRequest
+from foreshard.client._fences import FencedWriter
+from foreshard.client._merging import Document
+from foreshard.client._read_collection import AsyncRoutedReads, Call, Filter, _Result
+from foreshard.client._reads import Reader
+from foreshard.client._records import Recorder, RequestScope
+from foreshard.client._requests import KeyRule
+from foreshard.model import ShardedCollection
+
+if TYPE_CHECKING:
+    from pymongo.collection import Collection
+
+    Attempt = Callable[[Collection[Document]], _Result]
+
+Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+INSERT, UPDATE, DELETE = "insert", "update", "delete"
+DUPLICATE_KEY = 11000
+
+
+class AsyncRoutedCollection(AsyncRoutedReads):
+    """One sharded collection. Every verb takes pymongo's arguments and, by ``request=``, what an access record should say.
+
+    Reads without a key go to every partition; writes without one are refused. So are ``session=`` (pymongo's sessions belong
+    to one replica set) and ``bypass_document_validation=True`` (it would pass the fence).
+    """
+
+    def __init__(self, sharded: ShardedCollection, reader: Reader, writer: FencedWriter, recorder: Recorder) -> None:
+        super().__init__(sharded, reader, recorder)
+        self._writer = writer
+        self._rule = KeyRule(sharded)
+
+    # writes of one document
+
+    async def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
+        """Insert a document; it gets an ``_id`` where it has none."""
+        self._check_options("insert_one", options)
+        key = self._rule.of_document("insert_one", document)
+        document.setdefault("_id", ObjectId())
+        return await self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request)
+
+    async def update_one(
+        self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
+    ) -> UpdateResult:
+        """Update the first matching document of one key."""
+        key = self._key_to_update("update_one", filter, update, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._write(
+            "update_one", UPDATE, key, lambda c: c.update_one(narrow, update, upsert, **options), request, _matched_none
+        )
+
+    async def replace_one(
+        self,
+        filter: Filter,
+        replacement: Mapping[str, Any],
+        upsert: bool = False,
+        *,
+        request: Call = None,
+        **options: Any,
+    ) -> UpdateResult:
+        """Replace the first matching document; the key is the replacement's, and only documents of that key match."""
+        self._check_options("replace_one", options)
+        key = self._rule.of_replacement("replace_one", filter, replacement, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._write(
+            "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none
+        )
+
+    async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+        """Delete the first matching document of one key."""
+        self._check_options("delete_one", options)
+        key = self._rule.of_filter("delete_one", filter, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._delete("delete_one", key, lambda c: c.delete_one(narrow, **options), request)
+
+    async def find_one_and_update(
+        self, filter: Filter, update: Update, *, request: Call = None, **options: Any
+    ) -> Document | None:
+        """Update one document and return it (as it was, unless ``return_document`` says otherwise)."""
+        key = self._key_to_update("find_one_and_update", filter, update, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._write(
+            "find_one_and_update",
+            UPDATE,
+            key,
+            lambda c: c.find_one_and_update(narrow, update, **options),
+            request,
+            _none(options),
+        )
+
+    async def find_one_and_replace(
+        self, filter: Filter, replacement: Mapping[str, Any], *, request: Call = None, **options: Any
+    ) -> Document | None:
+        """Replace one document and return it."""
+        self._check_options("find_one_and_replace", options)
+        key = self._rule.of_replacement("find_one_and_replace", filter, replacement, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._write(
+            "find_one_and_replace",
+            UPDATE,
+            key,
+            lambda c: c.find_one_and_replace(narrow, replacement, **options),
+            request,
+            _none(options),
+        )
+
+    async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
+        """Delete one document and return it."""
+        self._check_options("find_one_and_delete", options)
+        key = self._rule.of_filter("find_one_and_delete", filter, options)
+        narrow = self._rule.limit(filter, key)
+        return await self._delete("find_one_and_delete", key, lambda c: c.find_one_and_delete(narrow, **options), request)
+
+    # writes of many documents
+
+    async def insert_many(
+        self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
+    ) -> InsertManyResult:
+        """Insert documents, each where its key lives."""
+        listed = list(documents)
+        if not listed:
+            raise TypeError("documents must be a non-empty list")
+        await self._bulk("insert_many", [InsertOne(document) for document in listed], ordered, request, options)
+        return InsertManyResult([document["_id"] for document in listed], True)
+
+    async def update_many(
+        self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
+    ) -> UpdateResult:
+        """Update the matching documents of the keys that the filter names."""
+        own = {name: options.pop(name) for name in ("array_filters", "hint", "collation") if name in options}
+        try:
+            raw = await self._bulk("update_many", [UpdateMany(filter, update, upsert, **own)], True, request, options)
+        except BulkWriteError as error:
+            raise _as_write_error(error) from error
+        upserted = raw["upserted"][0]["_id"] if raw["upserted"] else None
+        known = {"n": raw["nMatched"] + raw["nUpserted"], "nModified": raw["nModified"]}
+        return UpdateResult({**known, "upserted": upserted} if raw["upserted"] else known, True)
+
+    async def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+        """Delete the matching documents of the keys that the filter names."""
+        self._check_options("delete_many", options)
+        deleted = 0
+        for key in self._rule.of_filter_many("delete_many", filter, options):
+            narrow = self._rule.limit(filter, key)
+            done = await self._delete("delete_many", key, partial(_delete_many, narrow, options), request)
+            deleted += done.deleted_count
+        return DeleteResult({"n": deleted}, True)
+
+    async def bulk_write(
+        self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
+    ) -> BulkWriteResult:
+        """Run pymongo's write requests; see :class:`foreshard.client._bulk.BulkWrite` for what a fence does to them."""
+        if not requests:
+            raise TypeError("requests must be a non-empty list")
+        return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)
+
+    # how
+
+    def _key_to_update(self, operation: str, filter: Filter, update: Update, options: Mapping[str, Any]) -> str:
+        self._check_options(operation, options)
+        key = self._rule.of_filter(operation, filter, options)
+        self._rule.check_update(operation, update, key)
+        return key
+
+    async def _write(
+        self,
+        operation: str,
+        verb: str,
+        key: str,
+        attempt: Attempt[_Result],
+        request: Call,
+        missed: Callable[[_Result], bool] = lambda _result: False,
+    ) -> _Result:
+        said, started = self.recorder.current(request), self.recorder.start()
+        result = await self._writer.write(operation, key, attempt, missed=missed)
+        self.recorder.record(said, (key,), verb, started)
+        return result
+
+    async def _delete(self, operation: str, key: str, attempt: Attempt[_Result], request: Call) -> _Result:
+        said, started = self.recorder.current(request), self.recorder.start()
+        result = await self._writer.write(operation, key, attempt, passes_fence=True)
+        self.recorder.record(said, (key,), DELETE, started)
+        return result
+
+    async def _bulk(
+        self, operation: str, requests: Sequence[WriteRequest], ordered: bool, request: Call, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        self._check_options(operation, options)
+        items = self._rule.items(operation, requests)
+        said, started = self.recorder.current(request), self.recorder.start()
+        done = await BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
+        self._record_items(said, items, started)
+        return done
+
+    def _record_items(self, said: RequestScope, items: Sequence[BulkItem], started: float) -> None:
+        verbs = {BulkKind.INSERT: INSERT, BulkKind.DELETE: DELETE}
+        by_verb: dict[str, list[str]] = {}
+        for item in items:
+            by_verb.setdefault(verbs.get(item.kind, UPDATE), []).append(item.key)
+        for verb, keys in by_verb.items():
+            self.recorder.record(said, keys, verb, started)
+
+
+def _delete_many(filter: Filter, options: Mapping[str, Any], collection: Collection[Document]) -> DeleteResult:
+    return collection.delete_many(filter, **options)
+
+
+def _matched_none(result: UpdateResult) -> bool:
+    return result.matched_count == 0 and result.upserted_id is None
+
+
+def _none(options: Mapping[str, Any]) -> Callable[[Document | None], bool]:
+    """Nothing matched; an upsert that was applied may return None as well, so that says nothing."""
+    return lambda result: result is None and not options.get("upsert")
+
+
+def _as_write_error(error: BulkWriteError) -> Exception:
+    """An update of many reports one error, not a list."""
+    failures = error.details.get("writeErrors", [])
+    if not failures:
+        return error
+    kind = DuplicateKeyError if failures[0].get("code") == DUPLICATE_KEY else WriteError
+    return kind(failures[0].get("errmsg", "write error"), failures[0].get("code"), failures[0])

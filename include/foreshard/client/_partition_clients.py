@@ -1,0 +1,79 @@
+"""pymongo clients of the partitions, one per address, opened when the first route leads there; and their collections.
+
+They are pymongo's synchronous or asynchronous ones. The core is typed by the synchronous ones and settles what it gets
+(:func:`foreshard.client._driving.settled`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from foreshard.client._driving import settled
+from foreshard.model import ShardedCollection
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+    from pymongo.collection import Collection
+
+    from foreshard.settings import Settings
+
+
+class PartitionClients:
+    """``connect(uri)`` builds a client, with the credentials from the environment."""
+
+    def __init__(self, connect: Callable[[str], MongoClient[dict[str, Any]]]) -> None:
+        self._connect = connect
+        self._clients: dict[str, MongoClient[dict[str, Any]]] = {}
+        self._collections: dict[tuple[str, str, str], Collection[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, deadline: float, *, asynchronous: bool = False) -> PartitionClients:
+        """Connections of an app. Half the ``deadline`` (seconds, 0.5 to 5) is how long one attempt looks for a server."""
+        from foreshard.stores.mongo_connections import SERVER_SELECTION_MS, client_options
+
+        patience = int(min(max(500.0, deadline * 500), SERVER_SELECTION_MS))
+        options = client_options(settings, "foreshard", patience)
+
+        def connect(uri: str) -> MongoClient[dict[str, Any]]:
+            from pymongo import AsyncMongoClient, MongoClient
+
+            made: Any = AsyncMongoClient(uri, **options) if asynchronous else MongoClient(uri, **options)
+            client: MongoClient[dict[str, Any]] = made
+            return client
+
+        return cls(connect)
+
+    def client(self, uri: str) -> MongoClient[dict[str, Any]]:
+        """The client for ``uri``."""
+        found = self._clients.get(uri)
+        if found is None:
+            with self._lock:
+                found = self._clients.get(uri) or self._connect(uri)
+                self._clients[uri] = found
+        return found
+
+    def collection(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:
+        """The collection on one partition."""
+        name = (uri, sharded.database, sharded.collection)
+        found = self._collections.get(name)
+        if found is None:
+            found = self._collections[name] = self.client(uri)[sharded.database][sharded.collection]
+        return found
+
+    @staticmethod
+    def address(uri: str) -> str:
+        """The hosts of ``uri``, without credentials and options."""
+        return uri.split("://", 1)[-1].split("/", 1)[0].rsplit("@", 1)[-1]
+
+    async def close(self) -> None:
+        """Close every client."""
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+            self._collections.clear()
+        for client in clients:
+            closing: Any = client.close
+            await settled(closing())

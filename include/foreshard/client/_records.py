@@ -1,0 +1,142 @@
+"""Access records of an app: who asked for which key, what kind of request it was, from where, and what it cost.
+
+``with recorder.request("checkout", user=…, session=…)`` names these for every operation inside, in the same thread or task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+from foreshard.client._routes import ReadPreference
+from foreshard.model import AccessRecord
+from foreshard.observe.pseudonym import pseudonym
+from foreshard.ports.access_records import AccessEmitter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RequestScope:
+    """What the app says about its operations; what is None comes from the request around it, or from the client.
+
+    ``location``: where the access comes from, and where reads are wanted near to; ``max_staleness``: seconds that a read may be
+    behind (None: the loop's own limit for shadows; 0: primaries only).
+    """
+
+    request_type: str | None = None
+    user: str | None = None
+    session: str | None = None
+    location: str | None = None
+    timestamp: datetime | None = None
+    max_staleness: float | None = None
+
+    @cached_property
+    def wish(self) -> ReadPreference:
+        """What its reads ask of a route."""
+        return ReadPreference(self.location, self.max_staleness)
+
+    def over(self, outer: RequestScope) -> RequestScope:
+        """This request, completed by the one around it."""
+        given = {f.name: value for f in fields(RequestScope) if (value := getattr(self, f.name)) is not None}
+        return replace(outer, **given)
+
+
+_NOTHING = RequestScope()
+_CURRENT: ContextVar[RequestScope] = ContextVar("foreshard_request", default=_NOTHING)
+PSEUDONYMS_KEPT = 4_096
+
+
+class Recorder:
+    """Makes the records of one client; users are pseudonymised here, before anything is kept.
+
+    ``emitter`` None: nothing is recorded. ``measure``: the cost is the milliseconds that the operation took, else it is left
+    open and the request type's weight counts.
+    """
+
+    def __init__(
+        self,
+        emitter: AccessEmitter | None,
+        user_key: bytes | None,
+        default: RequestScope,
+        *,
+        measure: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._emitter, self._user_key, self._default = emitter, user_key, default
+        self._measure, self._clock = measure, clock
+        self._warned = False
+        self._completed = (_NOTHING, _NOTHING.over(default))
+        self._pseudonyms: dict[str, str] = {}
+
+    @contextmanager
+    def request(self, request: RequestScope) -> Iterator[RequestScope]:
+        """Operations inside belong to ``request``."""
+        whole = request.over(_CURRENT.get())
+        token = _CURRENT.set(whole)
+        try:
+            yield whole
+        finally:
+            _CURRENT.reset(token)
+
+    def current(self, call: str | RequestScope | None = None) -> RequestScope:
+        """The request of an operation that was called with ``request=call``."""
+        said = _CURRENT.get()
+        around, whole = self._completed
+        if said is not around:
+            whole = said.over(self._default)
+            self._completed = said, whole
+        if call is None:
+            return whole
+        return (RequestScope(call) if isinstance(call, str) else call).over(whole)
+
+    def start(self) -> float:
+        """The moment from which a cost is measured."""
+        return time.perf_counter() if self._measure else 0.0
+
+    def record(self, request: RequestScope, keys: Iterable[str], verb: str, started: float) -> None:
+        """Record one access of each key; ``verb`` is the request type where the app names none. Never raises."""
+        if self._emitter is None:
+            return
+        cost = (time.perf_counter() - started) * 1000 if self._measure else None
+        try:
+            moment = request.timestamp or self._clock()
+            user = self._pseudonym(request.user) if request.user is not None and self._user_key else None
+            kind = request.request_type or verb
+            listed = tuple(keys)
+            share = cost / len(listed) if cost is not None and listed else None
+            for key in listed:
+                self._emitter.emit(AccessRecord(moment, key, user, kind, request.location, request.session, share))
+        except Exception:  # the app's operation is done; its record must not undo that
+            if not self._warned:
+                self._warned = True
+                logger.exception("an access record could not be made; more of these are not reported")
+
+    def _pseudonym(self, user: str) -> str:
+        """The user's pseudonym, made once for a user who comes often."""
+        known = self._pseudonyms.get(user)
+        if known is None:
+            if len(self._pseudonyms) >= PSEUDONYMS_KEPT:
+                self._pseudonyms.clear()
+            known = self._pseudonyms[user] = pseudonym(self._user_key or b"", user)
+        return known
+
+    def flush(self, timeout: float) -> int:
+        """Wait until the records are delivered; return how many are not."""
+        return self._emitter.flush(timeout) if self._emitter is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """Records that were lost."""
+        return self._emitter.dropped if self._emitter is not None else 0
+
+    def close(self, timeout: float) -> None:
+        """Flush and stop."""
+        if self._emitter is not None:
+            self._emitter.close(timeout)

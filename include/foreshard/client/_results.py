@@ -1,0 +1,143 @@
+"""What a read gives back: documents one after another, from one partition or merged from many; begun when the first is wanted.
+
+:class:`SyncResults` and :class:`AsyncResults` are the two ways to walk through them. Neither is safe to share by threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+from pymongo.errors import ConnectionFailure, InvalidOperation
+
+from foreshard.client._driving import run, settled
+from foreshard.client._merging import Document, Merged, Stream
+from foreshard.client._reads import Reader, ReadPlan
+
+
+class Opened:
+    """A read under way: its stream, and the servers' cursors behind it."""
+
+    def __init__(self, reader: Reader, plan: ReadPlan, stream: Stream | Merged, cursors: Sequence[Any]) -> None:
+        self.plan = plan
+        self._reader, self._stream, self._cursors = reader, stream, list(cursors)
+
+    async def next(self) -> Document | None:
+        """The next document, None behind the last."""
+        try:
+            return await self._stream.next()
+        except ConnectionFailure as error:
+            raise self._reader.failed(error, self.plan) from error
+
+    async def close(self) -> None:
+        """Give the servers' cursors back."""
+        while self._cursors:
+            with suppress(ConnectionFailure):
+                await settled(self._cursors.pop().close())
+
+
+class LazyResults:
+    """``begin`` opens the read."""
+
+    def __init__(self, begin: Callable[[], Awaitable[Opened]]) -> None:
+        self._begin = begin
+        self._opened: Opened | None = None
+        self._ended = False
+
+    async def _take(self) -> Document | None:
+        if self._ended:
+            return None
+        if self._opened is None:
+            self._opened = await self._begin()
+        document = await self._opened.next()
+        self._ended = document is None
+        return document
+
+    async def _take_many(self, length: int | None) -> list[Document]:
+        taken: list[Document] = []
+        while length is None or len(taken) < length:
+            document = await self._take()
+            if document is None:
+                break
+            taken.append(document)
+        return taken
+
+    async def _end(self) -> None:
+        self._ended = True
+        if self._opened is not None:
+            await self._opened.close()
+
+    @property
+    def plan(self) -> ReadPlan:
+        """Where the documents come from; the read must have begun."""
+        if self._opened is None:
+            raise InvalidOperation("the read has not begun")
+        return self._opened.plan
+
+    async def started(self) -> Self:
+        """Open the read now."""
+        self._opened = await self._begin()
+        return self
+
+
+class SyncResults(LazyResults):
+    """Documents for a ``for`` loop."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Document:
+        document = run(self._take())
+        if document is None:
+            raise StopIteration
+        return document
+
+    def next(self) -> Document:
+        """The next document."""
+        return self.__next__()
+
+    def to_list(self, length: int | None = None) -> list[Document]:
+        """The next ``length`` documents, or all."""
+        return run(self._take_many(length))
+
+    def close(self) -> None:
+        """Give the servers' cursors back; no more documents come."""
+        run(self._end())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncResults(LazyResults):
+    """Documents for an ``async for`` loop."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Document:
+        document = await self._take()
+        if document is None:
+            raise StopAsyncIteration
+        return document
+
+    async def next(self) -> Document:
+        """The next document."""
+        return await self.__anext__()
+
+    async def to_list(self, length: int | None = None) -> list[Document]:
+        """The next ``length`` documents, or all."""
+        return await self._take_many(length)
+
+    async def close(self) -> None:
+        """Give the servers' cursors back; no more documents come."""
+        await self._end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,163 @@
+"""The sidecar over HTTP, by keep-alive connections of the standard library (http.client costs a third of httpx per request)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
+
+START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
+KEYS_AT_ONCE = 5_000
+_BROKEN = (http.client.HTTPException, OSError)
+
+
+class SidecarRoutes:
+    """Asks the sidecar at ``url``; safe to use from several threads, and after a fork.
+
+    A connection that the sidecar has closed meanwhile is replaced once: every request here may be sent twice.
+    """
+
+    def __init__(self, url: str, timeout: float = 2.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ConfigurationError("sidecar_url", f"{url!r} is no http address", "name it like http://127.0.0.1:7788")
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._prefix = parts.path.rstrip("/")
+        self._timeout = timeout
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._process = os.getpid()
+
+    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
+        """Ask where ``key`` lives."""
+        try:
+            path = f"/v1/route/{quote(key, safe='')}?op={operation}"
+        except UnicodeEncodeError as error:
+            raise RouteRefused(key, 400, "a key must be valid Unicode") from error
+        if wish.location:
+            path += f"&from={quote(wish.location, safe='')}"
+        if wish.max_staleness is not None:
+            path += f"&max_staleness_ms={wish.max_staleness * 1000:g}"
+        status, answer = self._ask("GET", path)
+        self._check(status, answer, key)
+        return self._as_route(key, answer)
+
+    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
+        """Ask for many keys, ``KEYS_AT_ONCE`` per request."""
+        found: dict[str, Route] = {}
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = keys[start : start + KEYS_AT_ONCE]
+            question: dict[str, Any] = {"keys": list(some), "op": operation.value}
+            if wish.location:
+                question["from"] = wish.location
+            if wish.max_staleness is not None:
+                question["max_staleness_ms"] = wish.max_staleness * 1000
+            status, answer = self._ask("POST", "/v1/routes", json.dumps(question).encode())
+            self._check(status, answer, some[0])
+            answers = answer.get("routes", ()) if isinstance(answer, Mapping) else ()
+            if len(answers) != len(some):
+                raise Unreachable("sidecar", self._address, "its answer lacks keys; check its version")
+            found.update((key, self._as_route(key, one)) for key, one in zip(some, answers, strict=True))
+        return found
+
+    def partitions(self) -> tuple[PartitionAddress, ...]:
+        """Every registered partition."""
+        status, answer = self._ask("GET", "/v1/partitions")
+        if status != 200:
+            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+        rows = answer["partitions"] if isinstance(answer, Mapping) else answer
+        return tuple(PartitionAddress(str(row["partition"]), str(row.get("location", "")), str(row["uri"])) for row in rows)
+
+    def refresh(self) -> None:
+        """Have the sidecar read the newest published table."""
+        status, answer = self._ask("POST", "/v1/refresh")
+        if status >= 400:
+            raise Unreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @property
+    def _address(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    def _check(self, status: int, answer: Any, key: str) -> None:
+        if status >= 500:
+            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+        if status != 200:
+            raise RouteRefused(key, status, _problem(answer))
+
+    def _as_route(self, key: str, answer: Any) -> Route:
+        try:
+            if answer["key"] != key:
+                raise Unreachable("sidecar", self._address, "it answered for another key; restart it")
+            return Route(
+                key,
+                str(answer["partition"]),
+                str(answer.get("location") or ""),
+                str(answer.get("role") or ""),
+                int(answer["epoch"]),
+                int(answer["table_version"]),
+                str(answer.get("reason") or ""),
+                str(answer["uri"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unreachable("sidecar", self._address, f"its answer makes no sense ({error!r}); check its version") from error
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        connection, reused = self._take()
+        try:
+            return self._exchange(connection, method, path, body)
+        except _BROKEN as error:
+            connection.close()
+            if not reused or isinstance(error, TimeoutError):
+                raise Unreachable("sidecar", self._address, START_IT) from error
+        connection = self._connect()
+        try:
+            return self._exchange(connection, method, path, body)
+        except _BROKEN as error:
+            connection.close()
+            raise Unreachable("sidecar", self._address, START_IT) from error
+
+    def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+        connection.request(method, self._prefix + path, body, {"Accept": "application/json"})
+        response = connection.getresponse()
+        content = response.read()
+        if response.will_close:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        try:
+            return response.status, json.loads(content) if content else None
+        except ValueError as error:
+            if response.status >= 400:
+                return response.status, {"detail": response.reason}
+            raise Unreachable("sidecar", self._address, "its answer is no JSON; check its address") from error
+
+    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
+        if self._process != os.getpid():  # a forked child must not read its parent's answers
+            self._idle, self._process = deque(), os.getpid()
+        try:
+            return self._idle.pop(), True
+        except IndexError:
+            return self._connect(), False
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+
+
+def _problem(answer: Any) -> str:
+    """The sentence of a problem document (RFC 9457), or what there is instead."""
+    if isinstance(answer, Mapping):
+        for name in ("detail", "title", "error", "reason"):
+            if answer.get(name):
+                return str(answer[name])
+    return str(answer) if answer else "no detail"

@@ -1,0 +1,166 @@
+"""The synchronous routed collection: every verb runs the asynchronous one's code over pymongo's synchronous driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pymongo.errors import ConnectionFailure
+from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
+
+from foreshard.client._bulk import WriteRequest
+from foreshard.client._collection import AsyncRoutedCollection, Update
+from foreshard.client._cursor import Find, RoutedCursor, sort_keys
+from foreshard.client._driving import run
+from foreshard.client._merging import Document
+from foreshard.client._read_collection import READ, Call, Filter, Projection
+from foreshard.client._results import SyncResults
+
+
+class RoutedCollection:
+    """One sharded collection with pymongo's verbs, arguments and results; see
+    :class:`foreshard.client._collection.AsyncRoutedCollection`.
+
+    ``request=`` says what an access record should say: a request type, or a :class:`foreshard.client.WriteRequest`.
+    """
+
+    def __init__(self, core: AsyncRoutedCollection) -> None:
+        self._core = core
+        self._reader, self._recorder, self._key_field = core.reader, core.recorder, core.reader.sharded.key_field
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self._core.name
+
+    # reads
+
+    def find(
+        self,
+        filter: Filter | None = None,
+        projection: Projection = None,
+        skip: int = 0,
+        limit: int = 0,
+        sort: Any = None,
+        *,
+        request: Call = None,
+        **options: Any,
+    ) -> RoutedCursor:
+        """The matching documents, as a cursor that may be sorted, limited and skipped before its first document is read."""
+        find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
+        return self._core.cursor(RoutedCursor, find, request)
+
+    def find_one(
+        self,
+        filter: Filter | Any = None,
+        projection: Projection = None,
+        skip: int = 0,
+        *,
+        sort: Any = None,
+        request: Call = None,
+        **options: Any,
+    ) -> Document | None:
+        """The first matching document, or None. A filter that is no mapping is an ``_id``, as in pymongo."""
+        if request is None and not options and type(filter) is dict and len(filter) == 1:
+            key = filter.get(self._key_field)
+            if type(key) is str and key:
+                return self._find_one_of(key, filter, projection, skip, sort)
+        return run(self._core.find_one(filter, projection, skip, sort=sort, request=request, **options))
+
+    def _find_one_of(self, key: str, filter: Filter, projection: Projection, skip: int, sort: Any) -> Document | None:
+        """``find_one`` of one key, the most frequent of all reads, in as few steps as there can be; where the partition does
+        not answer, all over again with all the care of the core."""
+        recorder = self._recorder
+        said, started = recorder.current(), recorder.start()
+        place = self._reader.at_once(key, said.wish)
+        if place is not None:
+            try:
+                document = place.find_one(filter, projection, skip=skip, sort=sort)
+            except ConnectionFailure:
+                pass
+            else:
+                recorder.record(said, (key,), READ, started)
+                return document
+        return run(self._core.find_one(filter, projection, skip, sort=sort))
+
+    def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
+        """How many documents match."""
+        return run(self._core.count_documents(filter, request=request, **options))
+
+    def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
+        """How many documents there are: counted, since the servers' own estimates count shadows and half-moved keys as well."""
+        return run(self._core.estimated_document_count(request=request, **options))
+
+    def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
+        """The distinct values of a field, in MongoDB's order of values."""
+        return run(self._core.distinct(key, filter, request=request, **options))
+
+    def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> SyncResults:
+        """Run a pipeline: whole on one partition where its first ``$match`` names keys of one, else on all and then as one."""
+        return run(self._core.aggregated(SyncResults, pipeline, request, options))
+
+    # writes of one document
+
+    def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
+        """Insert a document; it gets an ``_id`` where it has none."""
+        return run(self._core.insert_one(document, request=request, **options))
+
+    def update_one(
+        self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
+    ) -> UpdateResult:
+        """Update the first matching document of one key."""
+        return run(self._core.update_one(filter, update, upsert, request=request, **options))
+
+    def replace_one(
+        self,
+        filter: Filter,
+        replacement: Mapping[str, Any],
+        upsert: bool = False,
+        *,
+        request: Call = None,
+        **options: Any,
+    ) -> UpdateResult:
+        """Replace the first matching document; the key is the replacement's, and only documents of that key match."""
+        return run(self._core.replace_one(filter, replacement, upsert, request=request, **options))
+
+    def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+        """Delete the first matching document of one key."""
+        return run(self._core.delete_one(filter, request=request, **options))
+
+    def find_one_and_update(self, filter: Filter, update: Update, *, request: Call = None, **options: Any) -> Document | None:
+        """Update one document and return it (as it was, unless ``return_document`` says otherwise)."""
+        return run(self._core.find_one_and_update(filter, update, request=request, **options))
+
+    def find_one_and_replace(
+        self, filter: Filter, replacement: Mapping[str, Any], *, request: Call = None, **options: Any
+    ) -> Document | None:
+        """Replace one document and return it."""
+        return run(self._core.find_one_and_replace(filter, replacement, request=request, **options))
+
+    def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
+        """Delete one document and return it."""
+        return run(self._core.find_one_and_delete(filter, request=request, **options))
+
+    # writes of many documents
+
+    def insert_many(
+        self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
+    ) -> InsertManyResult:
+        """Insert documents, each where its key lives."""
+        return run(self._core.insert_many(documents, ordered, request=request, **options))
+
+    def update_many(
+        self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
+    ) -> UpdateResult:
+        """Update the matching documents of the keys that the filter names."""
+        return run(self._core.update_many(filter, update, upsert, request=request, **options))
+
+    def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
+        """Delete the matching documents of the keys that the filter names."""
+        return run(self._core.delete_many(filter, request=request, **options))
+
+    def bulk_write(
+        self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
+    ) -> BulkWriteResult:
+        """Run pymongo's write requests; see :class:`foreshard.client._bulk.BulkWrite` for what a fence does to them."""
+        return run(self._core.bulk_write(requests, ordered, request=request, **options))

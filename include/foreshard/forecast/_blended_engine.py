@@ -1,0 +1,147 @@
+"""The engine ``blended``: each key's own mixture of Prophet and seasonal means, weighed by a backtest within its history.
+
+For each of the last seven days every candidate (:mod:`.candidates`) forecasts that day from what was known before it. The
+errors give each key's weights (:mod:`.blend`), then the keys are reconciled with their total, which is forecast itself (noise
+that drowns a weekly shape in a single key averages out in the total), and the errors that the reconciled blend would have made
+give sigma and the upper quantile (:mod:`.quantiles`). Keys that are forecast together are pooled, so the batch that a key is in
+has a small part in its forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foreshard.forecast._blend import blend_weights
+from foreshard.forecast._candidates import SEASONAL, Origin, SeasonalCandidate, at_yesterdays_level, seasonal_forecasts
+from foreshard.forecast._engine_result import EngineForecast
+from foreshard.forecast._prophet_candidates import DEFAULT_PROPHETS, prophet_forecasts
+from foreshard.forecast._quantiles import measured_spread
+from foreshard.forecast._total import total_forecasts
+from foreshard.forecast.series import HOURS_PER_DAY, IntArray
+from foreshard.model import BoolArray, FloatArray
+
+BLENDED = "blended"
+BACKTEST_DAYS = 7
+LEAST_BEFORE_ORIGIN = 2 * HOURS_PER_DAY
+"""Observed hours, of any key, that an origin needs before it."""
+
+MOST_RECONCILED = 2.0
+"""The factor by which reconciliation may change a key's hour at most."""
+
+
+@dataclass(frozen=True)
+class _Day:
+    """One origin: its seasonal forecasts and those of all candidates (K, H, C)."""
+
+    origin: Origin
+    seasonal: SeasonalCandidate
+    candidates: FloatArray
+
+
+def fit_blended(
+    costs: FloatArray,
+    observed: BoolArray,
+    numbers: IntArray,
+    ahead: IntArray,
+    quantile: float,
+    prophets: Sequence[str] = DEFAULT_PROPHETS,
+) -> EngineForecast:
+    """Forecast all keys: mean, sigma, upper quantile (keys, H), and which candidate leads each key's blend.
+
+    ``prophets`` names those that are candidates (:mod:`.prophet_candidates`).
+    """
+    days, names = _days(costs, observed, numbers, ahead, prophets), (*SEASONAL, *prophets)
+    now, past = days[-1], days[:-1]
+    actual, known = _what_came(costs, observed, past)
+    before = np.concatenate([day.candidates for day in past], axis=1) if past else np.zeros((len(costs), 0, len(names)))
+    weights = blend_weights(before - actual[:, :, None], known)
+    mean, fitted = _mixed(now.candidates, weights), _mixed(before, weights)
+    mean, fitted = _reconciled(costs, observed, numbers, days, mean, fitted, actual, known)
+    unit = _smallest_cost(costs, observed, mean)
+    if past:
+        spread = measured_spread(mean, fitted, actual, known, unit, quantile)
+    else:
+        fitted = np.repeat(mean.mean(axis=1, keepdims=True), costs.shape[1], axis=1)
+        spread = measured_spread(mean, fitted, costs, observed, unit, quantile)
+    leading = tuple(f"{BLENDED}/{names[int(place)]}" for place in weights.argmax(axis=1))
+    done = np.asarray(np.isfinite(mean + spread.sigma + spread.upper).all(axis=1))
+    return EngineForecast(mean, spread.sigma, done, spread.upper, leading)
+
+
+def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, prophets: Sequence[str]) -> list[_Day]:
+    """The past origins, oldest first, and the present one."""
+    length = len(numbers)
+    ends = [length - back * HOURS_PER_DAY for back in range(BACKTEST_DAYS, 0, -1)]
+    origins = [Origin(end, numbers[end : end + HOURS_PER_DAY]) for end in ends if end > 0 and _enough(observed[:, :end])]
+    first = (origins[0].length if origins else length) - HOURS_PER_DAY
+    previous = None
+    if first > 0 and _enough(observed[:, :first]):
+        previous = seasonal_forecasts(costs, observed, numbers, Origin(first, numbers[first : first + HOURS_PER_DAY]))
+    days = []
+    for origin in [*origins, Origin(length, ahead)]:
+        seasonal = seasonal_forecasts(costs, observed, numbers, origin)
+        made = (
+            seasonal.steady,
+            seasonal.recent,
+            at_yesterdays_level(costs, observed, origin, seasonal, previous),
+            *prophet_forecasts(prophets, costs, observed, numbers, origin, seasonal.steady),
+        )
+        days.append(_Day(origin, seasonal, np.stack(made, axis=2)))
+        previous = seasonal
+    return days
+
+
+def _enough(observed: BoolArray) -> bool:
+    return int(np.any(observed, axis=0).sum()) >= LEAST_BEFORE_ORIGIN
+
+
+def _what_came(costs: FloatArray, observed: BoolArray, past: list[_Day]) -> tuple[FloatArray, BoolArray]:
+    """Costs and their mask (K, N) of the days that the past origins forecast."""
+    spans = [slice(day.origin.length, day.origin.length + HOURS_PER_DAY) for day in past]
+    if not spans:
+        return np.zeros((len(costs), 0)), np.zeros((len(costs), 0), dtype=np.bool_)
+    return (
+        np.concatenate([costs[:, span] for span in spans], axis=1),
+        np.concatenate([observed[:, span] for span in spans], axis=1),
+    )
+
+
+def _mixed(candidates: FloatArray, weights: FloatArray) -> FloatArray:
+    mixed: FloatArray = np.maximum((candidates @ weights[:, :, None])[:, :, 0], 0.0)
+    return mixed
+
+
+def _reconciled(
+    costs: FloatArray,
+    observed: BoolArray,
+    numbers: IntArray,
+    days: list[_Day],
+    mean: FloatArray,
+    fitted: FloatArray,
+    actual: FloatArray,
+    known: BoolArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Scale all keys' hours so that their total is a blend of their sum, of weekly means, and of the total's own forecasts."""
+    if len(days) == 1:
+        return mean, fitted
+    total, counted = costs.sum(axis=0), np.asarray(observed.all(axis=0))
+    sums = [fitted.sum(axis=0), mean.sum(axis=0)]
+    plain = [np.concatenate([day.seasonal.plain.sum(axis=0) for day in part]) for part in (days[:-1], days[-1:])]
+    own = [total_forecasts(total, counted, numbers, [day.origin for day in part]) for part in (days[:-1], days[-1:])]
+    before, now = (np.column_stack([sums[i], plain[i], own[i]]) for i in (0, 1))
+    weights = blend_weights((before - actual.sum(axis=0)[:, None])[None], np.asarray(known.all(axis=0))[None], pool=0.0)[0]
+    factors = [
+        np.clip((table @ weights + 1e-12) / (table[:, 0] + 1e-12), 1.0 / MOST_RECONCILED, MOST_RECONCILED)
+        for table in (now, before)
+    ]
+    return mean * factors[0], fitted * factors[1]
+
+
+def _smallest_cost(costs: FloatArray, observed: BoolArray, mean: FloatArray) -> FloatArray:
+    """The smallest cost that an hour of each key has had: what one access costs, where accesses are counted; (K,)."""
+    smallest = np.where(observed & (costs > 0), costs, np.inf).min(axis=1, initial=np.inf)
+    unit: FloatArray = np.where(np.isfinite(smallest), smallest, np.maximum(mean.max(axis=1, initial=0.0), 1.0))
+    return unit

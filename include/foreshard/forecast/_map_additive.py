@@ -1,0 +1,166 @@
+"""The additive model for all series of one design at once.
+
+Given σ², the coefficients with normal priors (trend base, seasonality) are eliminated in closed form. In the basis that
+diagonalises their Gram matrix against their priors, ``(A + σ²Λ)⁻¹`` is diagonal for *every* σ², so one factorisation serves all
+series although each has its own noise. What is left is a lasso in the changepoints (:mod:`.lasso`), solved exactly; then σ² in
+closed form, and again, by secants, until it stands still. The data enter through one product ``Y·[hinges, base, features]``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.forecast._design import TREND_PRIOR_SCALE, Design
+from foreshard.forecast._lasso import ReducedGram, solve_lassos
+from foreshard.forecast._map_problem import GAP_TOLERANCE, MapFit, noise_variance
+from foreshard.forecast._moments import Moments
+from foreshard.forecast.series import IntArray
+from foreshard.model import BoolArray, FloatArray
+
+MAXIMUM_ROUNDS = 50
+STANDSTILL = 1e-5
+FIRST_SLOPE, _STEEPEST = 0.1, 0.9
+_SECANT_ROUNDS = 10
+
+
+class AdditiveSolver:
+    """Holds one design's factorisation; ``moments`` reads the data, ``fit`` solves from them."""
+
+    def __init__(self, design: Design) -> None:
+        if design.is_multiplicative:
+            raise ValueError("this design multiplies; use the multiplicative solver")
+        self.design = design
+        self._used = np.flatnonzero(design.additive)
+        base = design.base(design.times)
+        quadratic = np.hstack([base, design.features[:, self._used]])
+        self._scales = np.concatenate([np.full(base.shape[1], TREND_PRIOR_SCALE), design.prior_scales[self._used]])
+        self._bases = base.shape[1]
+        hinges = design.hinges(design.times)
+        self._hinges = hinges.shape[1]
+        whitened = quadratic * self._scales
+        values, self._vectors = np.linalg.eigh(whitened.T @ whitened)
+        self._values = np.maximum(values, 0.0)
+        rotated = whitened @ self._vectors
+        self.columns: FloatArray = np.hstack([hinges, rotated])
+        self._cross = hinges.T @ rotated
+        self._own = hinges.T @ hinges
+        self._gram = self.columns.T @ self.columns
+        self._tau = design.changepoint_prior_scale
+
+    def moments(self, scaled: FloatArray) -> Moments:
+        """What the fit needs of the scaled series (K, T): the one product with the data."""
+        return Moments(scaled @ self.columns, np.einsum("kt,kt->k", scaled, scaled), scaled.shape[1])
+
+    def from_raw(self, hinged: FloatArray, based: FloatArray, featured: FloatArray) -> FloatArray:
+        """The products (K, P) from those with the design's own hinges (K, S), base (K, 1 or 2) and features (K, B)."""
+        quadratic = np.hstack([based, featured[:, self._used]]) * self._scales
+        return np.hstack([hinged, quadratic @ self._vectors])
+
+    def fit(
+        self,
+        moments: Moments,
+        start: MapFit | None = None,
+        slope: FloatArray | None = None,
+        standstill: float = STANDSTILL,
+    ) -> MapFit:
+        """Solve all series; ``start`` (the last hour's fit) saves steps where it is near.
+
+        ``slope`` (K,), how much the noise found changes with the noise assumed, is used and updated in place. σ² stands still
+        once it changes by less than its share ``standstill`` d; the objective is then higher than it could be by ¼·T·d².
+        """
+        count = len(moments.squares)
+        delta = np.zeros((count, self._hinges)) if start is None else start.delta.copy()
+        rotated = np.zeros((count, len(self._values)))
+        variance = self._first_variance(moments) if start is None else start.variance.copy()
+        solved = np.zeros(count, dtype=np.bool_)
+        rows = np.arange(count)
+        slope = np.full(count, FIRST_SLOPE) if slope is None else slope
+        steps = np.zeros((2, count))
+        for made in range(MAXIMUM_ROUNDS):
+            assumed = variance[rows]
+            delta[rows], rotated[rows], solved[rows] = self._given_variance(moments, rows, assumed, delta[rows])
+            found = noise_variance(self._squares(moments, rows, delta[rows], rotated[rows]), moments.count)
+            if made:
+                slope[rows] = _secant(assumed - steps[0, rows], found - steps[1, rows], made)
+            steps[:, rows] = assumed, found
+            moving = np.abs(found - assumed) > standstill * assumed
+            variance[rows] = np.where(moving, assumed + (found - assumed) / (1.0 - slope[rows]), found)
+            rows = rows[moving]
+            if not len(rows):
+                break
+        gap = self._gap(moments, delta, rotated, variance)
+        return self._as_fit(delta, rotated, variance, gap, solved & (gap <= GAP_TOLERANCE))
+
+    def _first_variance(self, moments: Moments) -> FloatArray:
+        rotated = moments.rotated(self._hinges) / (self._values + 1e-2)
+        none = np.zeros((len(rotated), self._hinges))
+        return noise_variance(self._squares(moments, np.arange(len(rotated)), none, rotated), moments.count)
+
+    def _given_variance(
+        self, moments: Moments, rows: IntArray, variance: FloatArray, delta: FloatArray
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """The exact minimum over the coefficients for a given noise: δ, the rotated coefficients, and which are solved."""
+        inverse = 1.0 / (self._values + variance[:, None])
+        right = moments.rotated(self._hinges)[rows]
+        linear = moments.hinged(self._hinges)[rows] - (right * inverse) @ self._cross.T
+        penalty = variance / self._tau
+        best = np.zeros_like(delta)
+        solved = np.ones(len(rows), dtype=np.bool_)
+        bent = np.flatnonzero((np.abs(linear) > penalty[:, None]).any(axis=1))
+        if len(bent):
+            gram = ReducedGram(self._own, self._cross, inverse[bent])
+            best[bent], solved[bent] = solve_lassos(gram, linear[bent], penalty[bent], delta[bent])
+        return best, (right - best @ self._cross) * inverse, solved
+
+    def _squares(self, moments: Moments, rows: IntArray, delta: FloatArray, rotated: FloatArray) -> FloatArray:
+        """Sum of squared residuals without the series: ‖y‖² − 2bᵀθ + θᵀAθ."""
+        theta = np.hstack([delta, rotated])
+        fitted = theta @ self._gram
+        squares: FloatArray = moments.squares[rows] + np.einsum("kp,kp->k", theta, fitted - 2.0 * moments.products[rows])
+        return squares
+
+    def _gap(self, moments: Moments, delta: FloatArray, rotated: FloatArray, variance: FloatArray) -> FloatArray:
+        """Upper bound on objective − minimum (given the noise): ½ eᵀH⁻¹e/σ² for the least subgradient e and the Hessian H.
+
+        The objective is a quadratic with Hessian H plus a convex function, so it is nowhere below its value plus
+        eᵀx + ½xᵀHx. H here is that of the least noise, which makes the bound larger, never smaller.
+        """
+        theta = np.hstack([delta, rotated])
+        gradient = theta @ self._gram - moments.products
+        gradient[:, self._hinges :] += variance[:, None] * rotated
+        penalty = (variance / self._tau)[:, None]
+        bent = gradient[:, : self._hinges]
+        bent -= np.where(delta != 0, -penalty * np.sign(delta), np.clip(bent, -penalty, penalty))
+        hessian = self._gram.copy()
+        hinge_range = np.arange(self._hinges)
+        hessian[hinge_range, hinge_range] *= 1.0 + 1e-12
+        other = np.arange(self._hinges, len(hessian))
+        hessian[other, other] += variance.min(initial=np.inf) if len(variance) else 1.0
+        try:
+            half = gradient @ np.linalg.inv(np.linalg.cholesky(hessian)).T
+        except np.linalg.LinAlgError:
+            return np.full(len(delta), np.inf)
+        bound: FloatArray = 0.5 * np.einsum("kp,kp->k", half, half) / variance
+        return bound
+
+    def _as_fit(
+        self,
+        delta: FloatArray,
+        rotated: FloatArray,
+        variance: FloatArray,
+        gap: FloatArray,
+        converged: BoolArray,
+    ) -> MapFit:
+        quadratic = (rotated @ self._vectors.T) * self._scales
+        beta = np.zeros((len(delta), len(self.design.prior_scales)))
+        beta[:, self._used] = quadratic[:, self._bases :]
+        offset = quadratic[:, self._bases - 1]
+        rate = quadratic[:, 0] if self.design.rate else np.zeros(len(delta))
+        return MapFit(rate, offset, delta, beta, variance, gap, converged)
+
+
+def _secant(assumed: FloatArray, found: FloatArray, made: int) -> FloatArray:
+    """How much the noise found changes with the noise assumed, from the last two rounds; plain repetition after many."""
+    if made > _SECANT_ROUNDS:
+        return np.zeros_like(found)
+    return np.clip(np.divide(found, assumed, out=np.zeros_like(found), where=assumed != 0), 0.0, _STEEPEST)

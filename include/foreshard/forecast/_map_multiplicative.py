@@ -1,0 +1,147 @@
+"""The model with multiplicative terms, for all series of one design at once.
+
+``trend·(1 + X_m β) + X_a β`` is linear in (trend, β_a) for a given β_m, and in (β_m, β_a) for a given trend: the two are solved
+in turn, each exactly, with the noise in closed form, so that no round can raise the objective. Each series has a Gram matrix of
+its own then, but all of them come from one matrix product of the squared factors with the design's column pairs.
+
+Solving in turn creeps along narrow valleys, so each round starts from a point pushed on along the last change, with Nesterov's
+growing momentum; a round that raises the objective is taken back and its momentum dropped (restart by function value:
+O'Donoghue and Candès, 2015), so that the objective still never rises.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.forecast._design import TREND_PRIOR_SCALE, Design
+from foreshard.forecast._lasso import DenseGram, solve_lassos
+from foreshard.forecast._map_problem import MapFit, from_squares, noise_variance, seasonal, trend
+from foreshard.model import BoolArray, FloatArray
+
+MAXIMUM_ROUNDS = 400
+DECREASE = 1e-5
+"""A series has converged once a whole round without momentum lowers its objective by less than this."""
+
+_FIELDS = ("k", "m", "delta", "beta", "variance", "gap", "converged")
+
+
+class MultiplicativeSolver:
+    """Holds one design's column pairs."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self._hinges = design.hinges(design.times)
+        self._base = design.base(design.times)
+        self._trend = np.hstack([self._hinges, self._base])
+        self._added = design.features[:, design.additive]
+        self._multiplied = design.features[:, design.multiplicative]
+        self._trend_pairs = _pairs(self._trend, self._trend)
+        self._trend_added = _pairs(self._trend, self._added)
+        self._multiplied_pairs = _pairs(self._multiplied, self._multiplied)
+        self._multiplied_added = _pairs(self._multiplied, self._added)
+        self._added_gram = self._added.T @ self._added
+
+    def fit(self, scaled: FloatArray, start: MapFit) -> MapFit:
+        """Solve all series (K, T) from ``start``, whose β_m may be zero."""
+        fit = MapFit(*(getattr(start, name).copy() for name in _FIELDS))
+        fit.converged[:] = False
+        fit.gap[:] = np.inf
+        last, before, streak = np.full(len(scaled), np.inf), fit.beta.copy(), np.zeros(len(scaled))
+        rows = np.arange(len(scaled))
+        for _ in range(MAXIMUM_ROUNDS):
+            push = streak[rows] / (streak[rows] + 3.0)
+            part = fit.rows(rows)  # type: ignore[arg-type]
+            part.beta[:] += push[:, None] * (part.beta - before[rows])
+            value, solved = self._round(scaled[rows], part)
+            fell = last[rows] - value
+            kept = (push == 0) | (fell > 0)
+            part.gap[:] = fell
+            part.converged[:] = solved & (push == 0) & (fell < DECREASE)
+            taken = rows[kept]
+            before[taken], last[taken] = fit.beta[taken], value[kept]
+            for name in _FIELDS:
+                getattr(fit, name)[taken] = getattr(part, name)[kept]
+            streak[rows] = np.where(kept & (fell >= DECREASE), streak[rows] + 1.0, 0.0)
+            rows = rows[~kept | (solved & np.isfinite(value) & ~part.converged)]
+            if not len(rows):
+                break
+        return fit
+
+    def _round(self, scaled: FloatArray, fit: MapFit) -> tuple[FloatArray, BoolArray]:
+        """Both steps and the noise, in place; return the objective and which are solved."""
+        solved = self._trend_step(scaled, fit)
+        self._feature_step(scaled, fit)
+        squares = self._squares(scaled, fit)
+        fit.variance[:] = noise_variance(squares, scaled.shape[1])
+        return from_squares(self.design, fit, squares, scaled.shape[1]), solved
+
+    def _trend_step(self, scaled: FloatArray, fit: MapFit) -> BoolArray:
+        """Trend and additive coefficients for the present factor 1 + X_m β, in place; return which are solved."""
+        factor = 1.0 + seasonal(self.design, fit, self.design.features)[1]
+        hinges, bases, added = self._hinges.shape[1], self._base.shape[1], self._added.shape[1]
+        size = hinges + bases
+        gram = np.zeros((len(scaled), size + added, size + added))
+        gram[:, :size, :size] = ((factor**2) @ self._trend_pairs).reshape(len(scaled), size, size)
+        gram[:, :size, size:] = (factor @ self._trend_added).reshape(len(scaled), size, added)
+        gram[:, size:, :size] = gram[:, :size, size:].transpose(0, 2, 1)
+        gram[:, size:, size:] = self._added_gram
+        linear = np.hstack([(scaled * factor) @ self._trend, scaled @ self._added])
+        quadratic = np.arange(hinges, size + added)
+        scales = np.concatenate([np.full(bases, TREND_PRIOR_SCALE), self.design.prior_scales[self.design.additive]])
+        gram[:, quadratic, quadratic] += fit.variance[:, None] / scales**2
+        penalty = fit.variance / self.design.changepoint_prior_scale
+        coefficients, delta, solved = _eliminate(gram, linear, hinges, penalty, fit.delta)
+        fit.delta[:] = delta
+        fit.m[:] = coefficients[:, bases - 1]
+        if self.design.rate:
+            fit.k[:] = coefficients[:, 0]
+        fit.beta[:, self.design.additive] = coefficients[:, bases:]
+        return solved
+
+    def _feature_step(self, scaled: FloatArray, fit: MapFit) -> None:
+        """All seasonal coefficients for the present trend, in place."""
+        level = trend(self.design, fit, self.design.times)
+        multiplied, added = self._multiplied.shape[1], self._added.shape[1]
+        gram = np.zeros((len(scaled), multiplied + added, multiplied + added))
+        gram[:, :multiplied, :multiplied] = ((level**2) @ self._multiplied_pairs).reshape(len(scaled), multiplied, multiplied)
+        gram[:, :multiplied, multiplied:] = (level @ self._multiplied_added).reshape(len(scaled), multiplied, added)
+        gram[:, multiplied:, :multiplied] = gram[:, :multiplied, multiplied:].transpose(0, 2, 1)
+        gram[:, multiplied:, multiplied:] = self._added_gram
+        rest = scaled - level
+        linear = np.hstack([(rest * level) @ self._multiplied, rest @ self._added])
+        priors = self.design.prior_scales
+        scales = np.concatenate([priors[self.design.multiplicative], priors[self.design.additive]])
+        diagonal = np.arange(multiplied + added)
+        gram[:, diagonal, diagonal] += fit.variance[:, None] / scales**2
+        beta = np.linalg.solve(gram, linear[:, :, None])[:, :, 0]
+        fit.beta[:, self.design.multiplicative] = beta[:, :multiplied]
+        fit.beta[:, self.design.additive] = beta[:, multiplied:]
+
+    def _squares(self, scaled: FloatArray, fit: MapFit) -> FloatArray:
+        added, multiplied = seasonal(self.design, fit, self.design.features)
+        residuals = scaled - trend(self.design, fit, self.design.times) * (1.0 + multiplied) - added
+        squares: FloatArray = np.einsum("kt,kt->k", residuals, residuals)
+        return squares
+
+
+def _pairs(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Products of every column of ``left`` with every column of ``right``, (T, left × right)."""
+    pairs: FloatArray = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
+    return pairs
+
+
+def _eliminate(
+    gram: FloatArray, linear: FloatArray, hinges: int, penalty: FloatArray, start: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Minimise over the coefficients behind the first ``hinges`` in closed form and over those by lasso."""
+    inner = gram[:, hinges:, hinges:]
+    right = np.concatenate([linear[:, hinges:, None], gram[:, hinges:, :hinges]], axis=2)
+    eliminated = np.linalg.solve(inner, right)
+    cross = gram[:, :hinges, hinges:]
+    reduced = gram[:, :hinges, :hinges] - cross @ eliminated[:, :, 1:]
+    target = linear[:, :hinges] - (cross @ eliminated[:, :, :1])[:, :, 0]
+    if hinges:
+        delta, solved = solve_lassos(DenseGram(reduced), target, penalty, start)
+    else:
+        delta, solved = np.zeros((len(linear), 0)), np.ones(len(linear), dtype=np.bool_)
+    return eliminated[:, :, 0] - (eliminated[:, :, 1:] @ delta[:, :, None])[:, :, 0], delta, solved

@@ -1,0 +1,55 @@
+"""When a plan's moves are finished, at the rate at which moves have been finished lately, and which come too late."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from foreshard.model import ONE_HOUR, Move, PlanWarning, RuleKind
+from foreshard.plan._refusals import finishes_late
+from foreshard.plan.snapshot import PlanPolicy, Snapshot
+
+AT_ONCE = frozenset(kind.value for kind in RuleKind)
+"""Reasons of moves that are made as soon as possible, and come late only by that they weren't made before."""
+
+
+def timed(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> tuple[tuple[Move, ...], tuple[PlanWarning, ...]]:
+    """Order ``moves``, the most urgent first and clumps in one piece; say when each is finished; warn where that is too late.
+
+    They are taken up in this order by ``policy.parallel_moves`` movers as soon as the plan's hour is over.
+    """
+    start = snapshot.hour + ONE_HOUR
+    urgent: dict[tuple[str, str], datetime] = {}
+    for move in moves:
+        of = (move.source, move.clump)
+        urgent[of] = min(urgent.get(of, _needed_by(move)), _needed_by(move))
+    ordered = sorted(moves, key=lambda move: urgent[move.source, move.clump])
+    lanes = [0.0] * max(1, policy.parallel_moves)
+    finished: list[tuple[Move, datetime]] = []
+    for move in ordered:
+        ends = heapq.heappop(lanes) + snapshot.migration.seconds(move.estimated_bytes)
+        heapq.heappush(lanes, ends)
+        at = start + timedelta(seconds=ends)
+        facts = {**move.reason.facts, "finished_by": at.isoformat(timespec="seconds"), "in_time": at <= _needed_by(move)}
+        finished.append((replace(move, reason=replace(move.reason, facts=MappingProxyType(facts))), at))
+    return tuple(move for move, _ in finished), _late(snapshot, finished, start)
+
+
+def _needed_by(move: Move) -> datetime:
+    return datetime.fromisoformat(str(move.reason.facts["needed_by"]))
+
+
+def _late(snapshot: Snapshot, finished: Sequence[tuple[Move, datetime]], start: datetime) -> tuple[PlanWarning, ...]:
+    """One warning per partition whose relief comes after the hour that needs it."""
+    warnings = []
+    for source in dict.fromkeys(move.source for move, _ in finished):
+        mine = [(move, at) for move, at in finished if move.source == source and move.reason.code not in AT_ONCE]
+        late = [(move, at) for move, at in mine if at > _needed_by(move)]
+        if late:
+            needed, at = min(_needed_by(move) for move, _ in late), max(at for _, at in late)
+            why = finishes_late(source, len(late), needed, at, start, snapshot.migration)
+            warnings.append(PlanWarning(source, why))
+    return tuple(warnings)

@@ -1,0 +1,109 @@
+"""What the hour's access log must hold before it is counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from foreshard.model import ONE_HOUR, HourCounts
+from foreshard.quality._suite import Expectation, Suite, below, between, figure, known, not_null
+from foreshard.settings import ObserveSettings
+
+BUSY_HOUR = 50
+"""Accesses at which an hour counts as busy: at a steady rate, so many expected accesses never come to none by chance."""
+
+
+def suites(
+    frame: pd.DataFrame, hour: datetime, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
+) -> tuple[Suite, ...]:
+    """Suites ``records`` (each accepted record) and ``hour`` (the hour as a whole)."""
+    return _records(frame, hour, limits), _hour(frame, quarantined, limits, usual)
+
+
+def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
+    """The fewest accesses that are believable: ``share`` of the usual where the hour was busy in every week before, else 0."""
+    counts = [counted.accesses for counted in usual]
+    if not counts or min(counts) < BUSY_HOUR:
+        return 0
+    return math.ceil(share * median(counts))
+
+
+def minimum_keys(usual: Sequence[HourCounts], accesses: int, share: float) -> int:
+    """The fewest distinct keys that are believable for so many accesses: ``share`` of the usual number."""
+    counts = [counted.keys for counted in usual if counted.accesses >= BUSY_HOUR]
+    return math.ceil(share * min(median(counts), accesses)) if counts else 0
+
+
+def _records(frame: pd.DataFrame, hour: datetime, limits: ObserveSettings) -> Suite:
+    moments = pd.to_datetime(frame["timestamp"], utc=True)
+    costs = frame["cost"] if "cost" in frame else pd.Series(np.nan, index=frame.index)
+    view = pd.DataFrame(
+        {
+            "partitionable_key": frame["partitionable_key"].to_numpy(),
+            "request_type": frame["request_type"].to_numpy(),
+            "seconds_into_the_hour": ((moments - pd.Timestamp(hour)) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64),
+            "cost": pd.to_numeric(costs, errors="coerce").to_numpy(dtype=np.float64),
+        }
+    )
+    seconds = ONE_HOUR.total_seconds()
+    return Suite(
+        "records",
+        view,
+        (
+            not_null("partitionable_key", "{bad} of {all} records have no partitionable key"),
+            not_null("seconds_into_the_hour", "{bad} of {all} records have no time"),
+            below(
+                "seconds_into_the_hour",
+                seconds,
+                "every record's time lies in the hour",
+                "{bad} of {all} records lie outside the hour (seconds after its start: {examples})",
+            ),
+            known(
+                "request_type",
+                tuple(limits.request_types),
+                "{bad} of {all} records have an unknown request type ({examples}); add it to observe.request_types",
+            ),
+            between("cost", 0, None, "no cost is negative", "{bad} of {all} records have a negative cost ({examples})"),
+        ),
+    )
+
+
+def _hour(frame: pd.DataFrame, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]) -> Suite:
+    accepted, keys = len(frame), int(frame["partitionable_key"].nunique())
+    records = accepted + quarantined
+    share = quarantined / records if records else 0.0
+    fewest = minimum_accesses(usual, limits.minimum_usual_share)
+    fewest_keys = minimum_keys(usual, accepted, limits.minimum_key_share)
+    usually = figure(median(counted.accesses for counted in usual)) if usual else "nothing"
+    usual_keys = figure(median(counted.keys for counted in usual)) if usual else "nothing"
+    highest = limits.maximum_quarantined_share
+    view = pd.DataFrame({"accesses": [accepted], "keys": [keys], "quarantined_share": [share]})
+    expectations: tuple[Expectation, ...] = (
+        between(
+            "quarantined_share",
+            0,
+            highest,
+            f"at most {figure(highest)} of the records are quarantined",
+            f"quarantined share {figure(share)} > {figure(highest)} ({quarantined:,} of {records:,} records)",
+        ),
+        between(
+            "accesses",
+            fewest,
+            None,
+            f"at least {fewest:,} accesses (this hour of the weeks before had {usually})",
+            f"{accepted:,} accesses < {fewest:,}: this hour of the weeks before had {usually}; is the log's source down?",
+        ),
+        between(
+            "keys",
+            fewest_keys,
+            None,
+            f"at least {fewest_keys:,} distinct keys (this hour of the weeks before had {usual_keys})",
+            f"{keys:,} distinct keys < {fewest_keys:,}: this hour of the weeks before had {usual_keys}",
+        ),
+    )
+    return Suite("hour", view, expectations)

@@ -1,0 +1,178 @@
+"""What an hour's plan must hold before a single document moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from foreshard.measure.placement_rules import PlacementRules
+from foreshard.model import Partition, PartitionState, Plan
+from foreshard.quality._suite import Expectation, Suite, between, figure, known, unique
+from foreshard.settings import PlanSettings
+
+_ROUNDING = 1e-6
+
+
+def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules) -> tuple[Suite, ...]:
+    """Suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after) and ``plan`` (its limits)."""
+    names = tuple(partition.partition_id for partition in partitions)
+    active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
+    return (
+        _moves(plan, names, active, _against(rules, partitions, [(m.key, m.target) for m in plan.moves], shadow=False)),
+        _shadows(plan, names, active, _against(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
+        _removals(plan, names),
+        _partitions(plan, names, limits),
+        _whole(plan, limits),
+    )
+
+
+def _against(
+    rules: PlacementRules, partitions: Sequence[Partition], copies: Sequence[tuple[str, str]], *, shadow: bool
+) -> list[str | None]:
+    """For each (key, target) what its rules ask of the key, where its copy must not go there."""
+    places = {partition.partition_id: partition for partition in partitions}
+    broken = [rules.broken(key, places[to], shadow=shadow) if to in places else None for key, to in copies]
+    return [None if rule is None else f"{key!r} {rule.claim}" for (key, _), rule in zip(copies, broken, strict=True)]
+
+
+def _keeps_rules(against: Sequence[str | None], what: str) -> Expectation:
+    shown = "; ".join([claim for claim in against if claim][:3]).replace("{", "{{").replace("}", "}}")
+    failure = f"{{bad}} of {{all}} {what}s break a placement rule ({shown})"
+    return between("against_a_rule", 0, 0, f"no {what} breaks a placement rule", failure)
+
+
+def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
+    frame = pd.DataFrame(
+        [
+            (m.key, m.source, m.target, int(m.source == m.target), m.estimated_bytes, int(claim is not None))
+            for m, claim in zip(plan.moves, against, strict=True)
+        ],
+        columns=["key", "source", "target", "stays", "estimated_bytes", "against_a_rule"],
+    )
+    return Suite(
+        "moves",
+        frame,
+        (
+            unique("key", "{bad} of {all} moves are of a key that is moved more than once ({examples})"),
+            known("source", names, "{bad} of {all} moves leave an unknown partition ({examples})"),
+            known("target", active, "{bad} of {all} moves go to a partition that is unknown or drained ({examples})"),
+            between("stays", 0, 0, "no move ends where it starts", "{bad} of {all} moves have the same source and target"),
+            between(
+                "estimated_bytes", 0, None, "no size is negative", "{bad} of {all} moves have a negative size ({examples})"
+            ),
+            _keeps_rules(against, "move"),
+        ),
+    )
+
+
+def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
+    landing = {move.key: move.target for move in plan.moves}
+    frame = pd.DataFrame(
+        [
+            (s.key, s.source, s.target, int(s.target in (s.source, landing.get(s.key))), int(claim is not None))
+            for s, claim in zip(plan.shadows, against, strict=True)
+        ],
+        columns=["key", "source", "target", "beside_its_primary", "against_a_rule"],
+    )
+    twice = "{bad} of {all} shadows repeat one of the same key on the same partition"
+    return Suite(
+        "shadows",
+        frame,
+        (
+            Expectation(
+                "ExpectCompoundColumnsToBeUnique", {"column_list": ["key", "target"]}, "no shadow is planned twice", twice
+            ),
+            known("source", names, "{bad} of {all} shadows copy from an unknown partition ({examples})"),
+            known("target", active, "{bad} of {all} shadows go to a partition that is unknown or drained ({examples})"),
+            between(
+                "beside_its_primary",
+                0,
+                0,
+                "no shadow stands on its primary's partition",
+                "{bad} of {all} shadows stand on their primary's own partition",
+            ),
+            _keeps_rules(against, "shadow"),
+        ),
+    )
+
+
+def _removals(plan: Plan, names: tuple[str, ...]) -> Suite:
+    planned = {(shadow.key, shadow.target) for shadow in plan.shadows}
+    frame = pd.DataFrame(
+        [(s.key, s.target, int((s.key, s.target) in planned)) for s in plan.removals],
+        columns=["key", "target", "planned_as_well"],
+    )
+    return Suite(
+        "removals",
+        frame,
+        (
+            known("target", names, "{bad} of {all} removed shadows stand on an unknown partition ({examples})"),
+            between(
+                "planned_as_well",
+                0,
+                0,
+                "no shadow is made and removed at once",
+                "{bad} of {all} removed shadows are made by the same plan",
+            ),
+        ),
+    )
+
+
+def _partitions(plan: Plan, names: tuple[str, ...], limits: PlanSettings) -> Suite:
+    targets = {move.target for move in plan.moves} | {shadow.target for shadow in plan.shadows}
+    sources = [move.source for move in plan.moves] + [s.source for s in plan.shadows if s.reason.code == "hot_key"]
+    relieved = max((plan.lps_before.get(source, 0.0) for source in sources), default=0.0)
+    rows = []
+    for name in sorted(targets | set(plan.lps_before) | set(plan.lps_after)):
+        before, after = plan.lps_before.get(name), plan.lps_after.get(name)
+        scored = before is not None and after is not None
+        allowed = max(limits.high_water, before or 0.0, relieved) + _ROUNDING
+        rows.append((name, int(scored), max(0.0, (after or 0.0) - allowed) if name in targets else 0.0))
+    frame = pd.DataFrame(rows, columns=["partition_id", "scored", "lps_above_what_a_target_may_have"])
+    frame = frame.astype({"scored": "float64", "lps_above_what_a_target_may_have": "float64"})
+    over = [name for name, _, excess in rows if excess > 0]
+    shown = ", ".join(f"{name} {figure(plan.lps_after[name])}" for name in over[:5])
+    return Suite(
+        "partitions",
+        frame,
+        (
+            known("partition_id", names, "the plan scores {bad} unknown partitions ({examples})"),
+            between(
+                "scored", 1, 1, "each has an LPS before and after", "{bad} of {all} partitions have no LPS before or after"
+            ),
+            between(
+                "lps_above_what_a_target_may_have",
+                0,
+                0,
+                "no target ends above the high-water mark, above where it was, or above what is relieved",
+                f"{{bad}} targets end above the high-water mark {figure(limits.high_water)} and worse than before ({shown})",
+            ),
+        ),
+    )
+
+
+def _whole(plan: Plan, limits: PlanSettings) -> Suite:
+    size = sum(move.estimated_bytes for move in plan.moves)
+    before, after = max(plan.lps_before.values(), default=0.0), max(plan.lps_after.values(), default=0.0)
+    rows = (
+        ("moves", len(plan.moves), limits.maximum_moves, f"{len(plan.moves)} moves > {limits.maximum_moves}"),
+        ("shadows", len(plan.shadows), limits.maximum_shadows, f"{len(plan.shadows)} shadows > {limits.maximum_shadows}"),
+        ("bytes", size, limits.maximum_bytes, f"{size:,} bytes to move > {limits.maximum_bytes:,}"),
+        (
+            "worst_lps",
+            after,
+            max(before, limits.low_water) + _ROUNDING,
+            f"worst LPS after {figure(after)} > {figure(before)} before",
+        ),
+    )
+    claims = {
+        "moves": "no more moves than the limit",
+        "shadows": "no more shadows than the limit",
+        "bytes": "no more bytes than the limit",
+        "worst_lps": "the worst LPS is no higher after than before, or below the low-water mark",
+    }
+    frame = pd.DataFrame({name: [float(value)] for name, value, _, _ in rows})
+    return Suite(
+        "plan", frame, tuple(between(name, 0, float(limit), claims[name], failure) for name, _, limit, failure in rows)
+    )

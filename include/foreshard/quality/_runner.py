@@ -1,0 +1,97 @@
+"""Puts suites to Great Expectations and turns its results into lines for people.
+
+Great Expectations is imported when a gate is asked (seconds, 300 MB), runs on frames in memory and writes no project of its
+own; its progress bars are off. It sends nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+
+from foreshard.model import GateResult
+from foreshard.quality._suite import Expectation, Suite
+from foreshard.quality.data_docs import DataDocs, PageFacts, render_page
+
+EXAMPLES = 5
+_POSITION = "position"
+
+
+def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | None = None) -> GateResult:
+    """Validate every suite, give its Data Docs page to ``docs``, and return what failed."""
+    gx = load_great_expectations()
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    failures: list[str] = []
+    for suite in suites:
+        validation = _validate(gx, context, gate, suite)
+        failures += _failures(suite.expectations, validation.results)
+        if docs is not None:
+            facts = PageFacts(gate, suite.name, hour, bool(validation.success))
+            docs.save_page(facts, render_page(facts, validation))
+    if docs is not None:
+        docs.save_index()
+    return GateResult(gate, hour, not failures, tuple(failures), sum(len(suite.expectations) for suite in suites))
+
+
+def load_great_expectations() -> ModuleType:
+    """Import Great Expectations (its own imports warn of what Python will drop; that is not for our users)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations
+        import great_expectations.expectations
+    module: ModuleType = great_expectations
+    return module
+
+
+def _validate(gx: ModuleType, context: Any, gate: str, suite: Suite) -> Any:
+    expectations = [
+        getattr(gx.expectations, expectation.kind)(
+            **expectation.arguments, description=expectation.claim, meta={_POSITION: position}
+        )
+        for position, expectation in enumerate(suite.expectations)
+    ]
+    source = context.data_sources.add_pandas(f"{gate}.{suite.name}")
+    definition = source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe(gate)
+    batch = definition.get_batch({"dataframe": suite.frame})
+    return batch.validate(
+        gx.ExpectationSuite(name=f"{gate}.{suite.name}", expectations=expectations),
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES},
+    )
+
+
+def _failures(expectations: Sequence[Expectation], results: Iterable[Any]) -> list[str]:
+    by_position = {result.expectation_config.meta[_POSITION]: result for result in results}
+    lines = []
+    for position, expectation in enumerate(expectations):
+        result = by_position.get(position)
+        if result is None:
+            lines.append(f"{expectation.claim}: it was not checked")
+        elif not result.success:
+            lines.append(_line(expectation, result))
+    return lines
+
+
+def _line(expectation: Expectation, result: Any) -> str:
+    raised = _raised(result.exception_info or {})
+    if raised:
+        return f"{expectation.claim}: it could not be checked ({raised})"
+    found = dict(result.result)
+    examples = list(dict.fromkeys(repr(value) for value in found.get("partial_unexpected_list", ())))
+    return (
+        expectation.failure.replace("{bad}", f"{found.get('unexpected_count', '?'):,}" if "unexpected_count" in found else "?")
+        .replace("{all}", f"{found['element_count']:,}" if "element_count" in found else "?")
+        .replace("{examples}", ", ".join(examples[:EXAMPLES]))
+    )
+
+
+def _raised(exception_info: Any) -> str:
+    """The message of the exception behind a result, in one line ("" where there was none); GX nests it in two ways."""
+    entries = [exception_info] if "raised_exception" in exception_info else list(exception_info.values())
+    for entry in entries:
+        if entry.get("raised_exception"):
+            return str(entry.get("exception_message") or "no message").strip().splitlines()[0]
+    return ""

@@ -1,0 +1,116 @@
+"""What a published routing table must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from foreshard.model import DefaultRule, Partition, RoutingTable
+from foreshard.quality._suite import Suite, between, few, known, not_null, unique
+
+
+def suites(
+    table: RoutingTable,
+    partitions: Sequence[Partition],
+    last_version: int,
+    previous_keys: Collection[str],
+    live_keys: Collection[str],
+) -> tuple[Suite, ...]:
+    """Suites ``placements`` (each listed key), ``default_rule`` and ``table`` (as a whole)."""
+    names = tuple(partition.partition_id for partition in partitions)
+    return (
+        _placements(table, names),
+        _default_rule(table.default_rule, names),
+        _whole(table, last_version, previous_keys, live_keys),
+    )
+
+
+def _placements(table: RoutingTable, names: tuple[str, ...]) -> Suite:
+    placements = table.placements
+    registered = frozenset(names)
+    frame = pd.DataFrame(
+        {
+            "key": list(placements),
+            "primary": [p.primary or None for p in placements.values()],
+            "epoch": np.array([p.epoch for p in placements.values()], dtype=np.int64),
+            "filed_wrongly": np.array([p.key != key for key, p in placements.items()], dtype=np.int64),
+            "shadows_repeated": np.array([len(p.shadows) - len(set(p.shadows)) for p in placements.values()], dtype=np.int64),
+            "shadows_beside_primary": np.array([p.shadows.count(p.primary) for p in placements.values()], dtype=np.int64),
+            "shadows_unknown": np.array([len(set(p.shadows) - registered) for p in placements.values()], dtype=np.int64),
+        }
+    )
+    return Suite(
+        "placements",
+        frame,
+        (
+            unique("key", "{bad} of {all} keys are listed more than once ({examples})"),
+            not_null("primary", "{bad} of {all} keys have no primary"),
+            known("primary", names, "{bad} of {all} keys have a primary on an unknown partition ({examples})"),
+            between("epoch", 1, None, "every epoch is at least 1", "{bad} of {all} keys have an epoch below 1 ({examples})"),
+            between(
+                "filed_wrongly", 0, 0, "every placement names its key", "{bad} of {all} placements stand under another key"
+            ),
+            between("shadows_repeated", 0, 0, "no shadow is listed twice", "{bad} of {all} keys list a shadow twice"),
+            between(
+                "shadows_beside_primary",
+                0,
+                0,
+                "no shadow stands on its primary's partition",
+                "{bad} of {all} keys have a shadow on their primary's own partition",
+            ),
+            between(
+                "shadows_unknown",
+                0,
+                0,
+                "every shadow stands on a known partition",
+                "{bad} of {all} keys have a shadow on an unknown partition",
+            ),
+        ),
+    )
+
+
+def _default_rule(rule: DefaultRule, names: tuple[str, ...]) -> Suite:
+    pairs = list(zip(rule.partitions, rule.weights, strict=False))
+    frame = pd.DataFrame(pairs, columns=["partition_id", "weight"]).astype({"weight": "float64"})
+    return Suite(
+        "default_rule",
+        frame,
+        (
+            known("partition_id", names, "{bad} of {all} partitions of the default rule are unknown ({examples})"),
+            unique("partition_id", "{bad} of {all} partitions of the default rule are listed more than once ({examples})"),
+            not_null("weight", "{bad} of {all} weights of the default rule are no numbers"),
+            between(
+                "weight", 1e-12, 1e300, "every weight is above 0", "{bad} of {all} weights of the default rule are not above 0"
+            ),
+        ),
+    )
+
+
+def _whole(table: RoutingTable, last_version: int, previous_keys: Collection[str], live_keys: Collection[str]) -> Suite:
+    rule = table.default_rule
+    applies = bool(rule.partitions)
+    unmatched = abs(len(rule.partitions) - len(rule.weights))
+    lost = [key for key in previous_keys if key not in table.placements]
+    nowhere = [] if applies else [key for key in live_keys if key not in table.placements]
+    rows = (
+        ("version", table.version, last_version, last_version, f"the table's version is {table.version}, not {last_version}"),
+        ("default_rule_partitions", len(rule.partitions), 1, None, "the default rule names no partition"),
+        ("unmatched_weights", unmatched, 0, 0, f"the default rule has {unmatched} more partitions than weights, or fewer"),
+        ("lost_keys", len(lost), 0, 0, f"{_count(lost, previous_keys)} keys of the version before are gone ({few(lost)})"),
+        ("nowhere", len(nowhere), 0, 0, f"{_count(nowhere, live_keys)} keys of the log can't be located ({few(nowhere)})"),
+    )
+    claims = {
+        "version": "the table is the last version of routing_versions",
+        "default_rule_partitions": "the default rule names partitions",
+        "unmatched_weights": "each partition of the default rule has a weight",
+        "lost_keys": "no key of the version before is gone",
+        "nowhere": "every key of the log can be located",
+    }
+    frame = pd.DataFrame({name: [float(value)] for name, value, *_ in rows})
+    return Suite("table", frame, tuple(between(name, low, high, claims[name], failure) for name, _, low, high, failure in rows))
+
+
+def _count(some: Collection[str], among: Collection[str]) -> str:
+    return f"{len(some):,} of {len(among):,}"

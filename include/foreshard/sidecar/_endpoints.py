@@ -1,0 +1,148 @@
+"""What a sidecar answers, request by request, whatever brought it: ``GET /v1/route/{key}``, ``POST /v1/routes``,
+``GET /v1/table``, ``GET /v1/partitions``, ``POST /v1/refresh``, ``GET /healthz``, ``GET /readyz``, ``GET /metrics``,
+``GET /openapi.json``. Errors are problem documents (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from foreshard.errors import ForeshardError
+from foreshard.sidecar._answers import Answer, encode, problem_answer
+from foreshard.sidecar._batch import routes_of
+from foreshard.sidecar._figures import ROUTE, ROUTES
+from foreshard.sidecar._lookups import PREFIX
+from foreshard.sidecar._metrics import CONTENT_TYPE, SidecarMetrics
+from foreshard.sidecar._openapi import openapi_document
+from foreshard.sidecar._problems import NoTableYet, Problem, UnknownPath, WrongMethod
+from foreshard.sidecar._requests import parse_batch, parse_key, parse_query
+from foreshard.sidecar._service import RouteService
+
+Refresh = Callable[[], Awaitable[int]]
+Handler = Callable[[bytes], Answer | Awaitable[Answer]]
+
+log = logging.getLogger(__name__)
+
+
+class Endpoints:
+    """``refresh`` makes the table as new as the control database's and returns its version, or raises a :class:`Problem`."""
+
+    def __init__(self, service: RouteService, metrics: SidecarMetrics, refresh: Refresh) -> None:
+        self.service, self.metrics, self.figures = service, metrics, metrics.figures
+        self._refresh = refresh
+        self._openapi = encode(openapi_document())
+        self._paths: dict[bytes, tuple[bytes, Handler]] = {
+            b"/v1/routes": (b"POST", self._routes),
+            b"/v1/table": (b"GET", self._table),
+            b"/v1/partitions": (b"GET", self._partitions),
+            b"/v1/refresh": (b"POST", self._refreshed),
+            b"/healthz": (b"GET", self._health),
+            b"/readyz": (b"GET", self._ready),
+            b"/metrics": (b"GET", self._metrics),
+            b"/openapi.json": (b"GET", lambda _: Answer(self._openapi)),
+        }
+
+    def answer(self, method: bytes, target: bytes, body: bytes) -> Answer | Awaitable[Answer]:
+        """The answer to one request, at once or, where it takes a while, as something to wait for. Raises nothing."""
+        try:
+            path, _, query = _origin_form(target).partition(b"?")
+            if path.startswith(PREFIX):
+                return self._route(method, path[len(PREFIX) :], query)
+            found = self._handler(method, path)(body)
+        except Exception as error:
+            return self.refused(error)
+        return found if isinstance(found, Answer) else self._waited(found)
+
+    def refused(self, error: Exception) -> Answer:
+        """The problem document for ``error``, counted."""
+        if isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, ForeshardError):
+            problem = Problem(503, "unavailable", type(error).__name__, str(error))
+        else:
+            log.error("a request failed", exc_info=error)
+            problem = Problem(500, "internal", "the sidecar failed", "its log says why; ask again or restart it")
+        self.figures.refused(problem.status, problem.code)
+        return problem_answer(problem)
+
+    def _handler(self, method: bytes, path: bytes) -> Handler:
+        if path not in self._paths:
+            raise UnknownPath
+        allowed, handler = self._paths[path]
+        if method != allowed and not (method == b"HEAD" and allowed == b"GET"):
+            raise WrongMethod("GET, HEAD" if allowed == b"GET" else allowed.decode())
+        return handler
+
+    async def _waited(self, coming: Awaitable[Answer]) -> Answer:
+        try:
+            return await coming
+        except Exception as error:
+            return self.refused(error)
+
+    def _route(self, method: bytes, key: bytes, query: bytes) -> Answer:
+        begun = time.perf_counter()
+        if method != b"GET":
+            raise WrongMethod("GET")
+        request = parse_query(query).about(parse_key(key))
+        made, answer = self.service.route(request)
+        self.figures.routed(request.kind.value, made.role, made.code)
+        body = encode(answer)
+        self.figures.times[ROUTE].took(time.perf_counter() - begun)
+        return Answer(body)
+
+    async def _routes(self, body: bytes) -> Answer:
+        begun = time.perf_counter()
+        keys, question = parse_batch(body)
+        written = await routes_of(self.service, self.figures, keys, question, plain=b"\\" not in body)
+        self.figures.times[ROUTES].took(time.perf_counter() - begun)
+        return Answer(written)
+
+    def _table(self, _: bytes) -> Answer:
+        installed = self.service.installed
+        if installed is None:
+            raise NoTableYet
+        table, rule = installed.table, installed.table.default_rule
+        document = {
+            "version": table.version,
+            "identity": installed.identity,
+            "keys": len(table.placements),
+            "age_seconds": round(max(0.0, self.service.clock() - installed.confirmed_at), 3),
+            "published_at": table.published_at.isoformat(),
+            "source": installed.source,
+            "connected": self.service.connected,
+            "default_rule": dict(zip(rule.partitions, rule.weights, strict=True)),
+        }
+        return Answer(encode(document))
+
+    def _partitions(self, _: bytes) -> Answer:
+        self.service.settle()
+        return Answer(encode({"partitions": self.service.describe_partitions()}))
+
+    async def _refreshed(self, _: bytes) -> Answer:
+        try:
+            version = await self._refresh()
+        except ForeshardError:
+            self.figures.refreshes["failed"] += 1
+            raise
+        self.figures.refreshes["done"] += 1
+        return Answer(encode({"table_version": version}))
+
+    def _health(self, _: bytes) -> Answer:
+        return Answer(encode({"status": "ok", "connected": self.service.connected}))
+
+    def _ready(self, _: bytes) -> Answer:
+        return Answer(encode({"status": "ready", "table_version": self.service.table().version}))
+
+    def _metrics(self, _: bytes) -> Answer:
+        return Answer(self.metrics.text(), CONTENT_TYPE.encode())
+
+
+def _origin_form(target: bytes) -> bytes:
+    """A target without the scheme and the authority that a proxy's client puts before it (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
+    _, _, rest = target.partition(b"://")
+    slash = rest.find(b"/")
+    return rest[slash:] if slash >= 0 else b"/"

@@ -1,0 +1,296 @@
+"""HTTP/1.1 on one connection: httptools (llhttp) reads requests; answers that are prepared go out at once.
+
+What keeps a client from taking more than its part: nothing more is read from one that does not take its answers or whose
+request is being worked on; received bytes are read in pieces; requests and times have limits
+(:mod:`foreshard.sidecar._limits`); who breaks them gets a problem document and a closed connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from foreshard.sidecar import _limits as limits
+from foreshard.sidecar._answers import CLOSE, CONTINUE, KEEP, Answer
+from foreshard.sidecar._open_connections import OpenConnections
+from foreshard.sidecar._problems import BadRequest, Problem, TooLarge
+
+PIECE_BYTES = limits.PIECE_BYTES
+SAMPLED_EVERY = 16
+"""Requests that are answered from what is prepared between two whose time is taken, for them all."""
+PIECES_AT_ONCE = 4
+"""Pieces of one client between two chances for the others."""
+
+
+class SidecarProtocol(asyncio.Protocol):
+    """One connection; ``connections`` is what all of them share."""
+
+    def __init__(self, connections: OpenConnections) -> None:
+        self.shared = connections
+        self.since = connections.tick
+        """When the last request was answered, or what is under way began, by the connections' clock."""
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._lookups, self._times = connections.lookups, connections.times
+        self._parser = HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+        self._url, self._body = b"", cast("bytearray | None", None)
+        self._received = 0
+        """Bytes of the request that is not complete yet."""
+        self._quick = False
+        """Whether prepared answers may be written: an HTTP/1.1 client that has nothing else under way."""
+        self._steady = True
+        """Whether what is received may be read at once; otherwise it is held."""
+        self._answered, self._others = 0, False
+        self._busy = self._full = self._gone = self._closing = False
+        self._held, self._queue = bytearray(), cast("deque[tuple[bytes, bytes, bytes, bool]]", deque())
+        self._refusal: Problem | None = None
+        self._broken_by: Exception | None = None
+        """What ends the connection as soon as the requests before it are answered."""
+
+    # what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or refuse it where there are too many."""
+        self.transport = cast(asyncio.Transport, transport)
+        self._write = self.transport.write
+        self.transport.set_write_buffer_limits(high=limits.WRITE_AHEAD_BYTES)
+        if not self.shared.add(self):
+            self._refuse(Problem(503, "too-many-connections", "too many connections", "close some, or start another worker"))
+
+    def data_received(self, data: bytes) -> None:
+        """Read what was received, and answer."""
+        if not self._steady or len(data) > PIECE_BYTES:
+            self._hold(data)
+            return
+        times = self._times
+        begun = perf_counter() if times.uncounted >= SAMPLED_EVERY else 0.0
+        try:
+            self._feed(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._broken(error)
+        answered = self._answered
+        if answered:
+            self._answered = self._received = 0
+            self.since = self.shared.tick
+            times.uncounted += answered
+            if begun:
+                times.took_sampled(perf_counter() - begun)
+        elif self._others:
+            self._others = False
+        else:
+            self._unfinished(data)
+
+    def eof_received(self) -> bool:
+        """The client sends nothing more; it may still wait for an answer."""
+        self._gone = True
+        return self._busy or bool(self._held)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: read nothing more from it."""
+        self._full, self._steady = True, False
+        self.since = self.shared.tick
+        self.transport.pause_reading()
+        self.shared.stalls(self)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._full = False
+        self.shared.flows(self)
+        self._go_on()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Give everything back, and let go of the parser, which holds on to this."""
+        self._end()
+        self.shared.remove(self)
+        del self._parser, self._feed
+
+    # what the parser calls
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the target, mostly all of it."""
+        if self._url:
+            url = self._url + url
+            if len(url) > limits.MAXIMUM_TARGET_BYTES:
+                self._refusal = TooLarge(414, "target-too-long", "target", limits.MAXIMUM_TARGET_BYTES)
+                raise self._refusal
+        self._url = url
+
+    def on_body(self, part: bytes) -> None:
+        """A part of a body."""
+        if self._body is None:
+            self._body = bytearray()
+        self._refusal = self.shared.body_refused(len(self._body), len(part))
+        if self._refusal is not None:
+            raise self._refusal
+        self._body += part
+
+    def on_message_complete(self) -> None:
+        """Answer a request, or queue it behind one that is being worked on."""
+        parser = self._parser
+        if self._quick and self._body is None and parser.should_keep_alive() and parser.get_method() == b"GET":
+            answer = self._lookups.lookup(self._url)
+            if answer is not None:
+                self._url = b""
+                self._answered += 1
+                self._write(answer)
+                return
+        if not self._closing:
+            self._other(parser)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what can't be read now; what a closing connection still sends is thrown away."""
+        if self._closing:
+            return
+        self._held += data
+        if self._steady:
+            self._steady = False
+            self.transport.pause_reading()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what is held, a few pieces at a time, and then from the client again."""
+        for _ in range(PIECES_AT_ONCE):
+            if not self._held or self._busy or self._full or self._closing:
+                break
+            piece = bytes(self._held[:PIECE_BYTES])
+            del self._held[:PIECE_BYTES]
+            self._steady = True
+            self.data_received(piece)
+            self._steady = False
+        if self._busy or self._full or self._closing:
+            return
+        if self._held:
+            self.shared.soon(self._go_on)
+        elif self._gone:
+            self._close()
+        else:
+            self._steady = True
+            self.transport.resume_reading()
+
+    def _unfinished(self, piece: bytes) -> None:
+        """A request that has begun, or goes on, without being complete."""
+        if self._busy or self._closing:
+            return
+        if not self._received:
+            self.since = self.shared.tick
+        self._received += len(piece)
+        if self._body is None:
+            if self._received > limits.MAXIMUM_HEADER_BYTES:
+                self._refuse(TooLarge(431, "headers-too-large", "headers", limits.MAXIMUM_HEADER_BYTES))
+            elif piece.endswith(b"\r\n\r\n") and b"100-continue" in piece.lower():
+                self._write(CONTINUE)
+        elif self._received > 2 * limits.MAXIMUM_BODY_BYTES:
+            self._refuse(TooLarge(413, "body-too-large", "body", limits.MAXIMUM_BODY_BYTES))
+
+    def _broken(self, error: Exception) -> None:
+        """Bytes that are no HTTP, a limit that was passed, or a protocol that is not spoken here."""
+        if isinstance(error, HttpParserUpgrade) or self._closing:
+            return  # what follows a request that ends its connection is not read
+        cause = error.__context__ if isinstance(error.__context__, Exception) else None
+        refusal = self._refusal or cause or BadRequest("invalid-http", f"the bytes are no HTTP/1.1 request ({error})")
+        if self._busy:
+            self._broken_by = refusal
+            self._held.clear()
+            return
+        self._refuse(refusal)
+
+    # answering what is not prepared
+
+    def _other(self, parser: HttpRequestParser) -> None:
+        modern, keep = parser.get_http_version() == "1.1", parser.should_keep_alive() and not parser.should_upgrade()
+        self._queue.append((parser.get_method(), self._url, bytes(self._body or b""), keep))
+        self._drop_body()
+        self._url, self._received, self._others = b"", 0, True
+        if not self._busy:
+            self._work(modern)
+
+    def _work(self, modern: bool) -> None:
+        """Answer what is queued, until something takes a while."""
+        while self._queue and not self._closing:
+            method, url, body, keep = self._queue.popleft()
+            answer = self.shared.endpoints.answer(method, url, body)
+            if not isinstance(answer, Answer):
+                self._busy, self._quick, self._steady = True, False, False
+                self.since = self.shared.tick
+                self.transport.pause_reading()
+                self.shared.begin(self._wait(answer, keep, modern))
+                return
+            self._answer(answer, keep, modern, head_only=method == b"HEAD")
+        self._quick = modern and not self._closing and not self.shared.leaving
+
+    async def _wait(self, coming: Awaitable[Answer], keep: bool, modern: bool) -> None:
+        answer = await coming
+        self._busy = False
+        if self._closing:
+            return
+        self._answer(answer, keep, modern)
+        self._work(modern)
+        if self._broken_by is not None and not self._busy and not self._closing:
+            self._refuse(self._broken_by)
+        self._go_on()
+
+    def _answer(self, answer: Answer, keep: bool, modern: bool, *, head_only: bool = False) -> None:
+        self.since = self.shared.tick
+        keep = keep and not self.shared.leaving
+        connection = CLOSE if not keep else b"" if modern else KEEP
+        self._write(answer.bytes(connection, head_only=head_only))
+        if not keep:
+            self._close()
+
+    def _refuse(self, problem: Exception) -> None:
+        self._write(self.shared.endpoints.refused(problem).bytes(CLOSE))
+        self._close()
+
+    def _close(self) -> None:
+        """Let the client read its answers, then close; what it still sends is thrown away."""
+        self._end()
+        self.since = self.shared.tick
+        self.shared.soon(self._say_goodbye)
+
+    def _end(self) -> None:
+        self._closing, self._quick, self._steady = True, False, False
+        self._queue.clear()
+        self._held.clear()
+        self._drop_body()
+
+    def _say_goodbye(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._gone or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self.transport.resume_reading()
+
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self.shared.body_bytes -= len(self._body)
+            self._body = None
+
+    def overdue(self, tick: int) -> str:
+        """Why the connection should end now, "" where it should not."""
+        if self._busy and not self._full:
+            return ""
+        why, seconds = "idle", limits.IDLE_SECONDS
+        if self._full:
+            why, seconds = "stalled", limits.STALL_SECONDS
+        elif self._closing:
+            why, seconds = "closed", limits.LINGER_SECONDS
+        elif self._received:
+            why, seconds = "slow", limits.RECEIVE_SECONDS
+        return why if tick - self.since > seconds else ""
+
+    def time_out(self) -> None:
+        """Tell a slow client why its connection ends."""
+        self._refuse(Problem(408, "too-slow", "the request took too long", f"send it within {limits.RECEIVE_SECONDS} s"))
+
+    def leave(self) -> None:
+        """Close where nothing is under way; otherwise the next answer is the last."""
+        self._quick = False
+        if self._steady and not self._received:
+            self._close()

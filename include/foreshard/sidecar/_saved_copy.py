@@ -1,0 +1,191 @@
+"""Keeps the copy on disk in step with the table that answers, and the table that answers on the mapped copy.
+
+A table that was read row by row is packed into a new image, and from then on the sidecar answers from that image's mapping.
+What changes afterwards is laid over it and written beside it. When the changes have become many, another process packs a new
+image (it needs a second of work for a million keys, which would hold up answers here), and this one maps it.
+Of the workers of one sidecar, one writes; the others map what it has written.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foreshard.errors import CorruptRoutingFile, TableNotPackable
+from foreshard.routing.packed import PackedPlacements
+from foreshard.sidecar._service import FILE, Installed, RouteService
+from foreshard.stores.files.routing_file import SavedRouting, name_of, read_routing
+
+if TYPE_CHECKING:
+    from foreshard.model import Location, Partition, RoutingTable
+    from foreshard.ports.routing import PublishedImage
+    from foreshard.stores.files.routing_file import RoutingFile
+
+CONFIRM_EVERY = 5.0
+FOLLOW_EVERY = 1.0
+SAVE_EVERY = 0.25
+MOST_CHANGES = 10_000
+"""More changes than this (or than an eighth of the image) over an image are packed into a new one."""
+FEW_CHANGES = 100
+COMPACTION = "foreshard.stores.files.routing_compaction"
+
+log = logging.getLogger(__name__)
+
+
+class SavedCopy:
+    """One per sidecar process; the follower's thread calls it."""
+
+    def __init__(self, service: RouteService, file: RoutingFile, *, writes: bool = True) -> None:
+        self._service, self._file, self._writes = service, file, writes
+        self._saved: tuple[object, ...] = ()
+        self._saved_at = self._confirmed_at = float("-inf")
+        self._compaction: subprocess.Popen[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the copy lies."""
+        return self._file.folder
+
+    def load(self) -> bool:
+        """Answer from the copy, where there is a whole one."""
+        saved = self._file.load()
+        if saved is None:
+            return False
+        self._service.install_registry(saved.partitions, saved.locations)
+        self._service.install_table(saved.table, saved.identity, FILE, saved.confirmed_at)
+        self._saved = self._state()
+        log.info("answering from the saved table, version %d, %d keys", saved.table.version, len(saved.table.placements))
+        return True
+
+    def adopt(self, image: PublishedImage, moment: float) -> RoutingTable | None:
+        """Save a published image and return its table, mapped; None where it is not whole or can't be saved.
+
+        Several processes of one folder share the mapping: the one that comes first saves it.
+        """
+        try:
+            with self._file.locked():
+                standing = self._standing(image)
+                if standing is not None:
+                    return standing
+                fresh = self._file.write(image.parts)
+                known = SavedRouting(image.identity, read_routing(fresh).table, *self._registry(), moment)
+                self._file.keep(fresh, known, beside=True)
+        except (OSError, CorruptRoutingFile) as error:
+            log.warning("the published table can't be used as it is, its rows are read instead: %s", error)
+            return None
+        self._saved = (image.identity, known.table.version, *self._registry())
+        return known.table
+
+    def _standing(self, image: PublishedImage) -> RoutingTable | None:
+        try:
+            saved = read_routing(self._file.path)
+        except (OSError, CorruptRoutingFile):
+            return None
+        return saved.table if saved.identity == image.identity and saved.table.version >= image.version else None
+
+    def _registry(self) -> tuple[tuple[Partition, ...], tuple[Location, ...]]:
+        return self._service.partitions, self._service.locations
+
+    def keep(self, now: float) -> None:
+        """Write what has changed, and map what was written, where it is time; ``now`` is a monotonic time."""
+        installed = self._service.installed
+        if installed is None:
+            return
+        if not self._writes:
+            if now - self._confirmed_at >= FOLLOW_EVERY:
+                self._confirmed_at = now
+                self._follow(installed)
+            return
+        if self._compaction is not None and self._compaction.poll() is not None:
+            self._compacted(self._compaction.returncode)
+        if self._state() != self._saved and now - self._saved_at >= SAVE_EVERY:
+            self._saved_at = now
+            self._save(installed)
+            self._compact_where_many()
+        elif now - self._confirmed_at >= CONFIRM_EVERY:
+            self._file.confirm(installed.confirmed_at)
+            self._confirmed_at = now
+
+    def close(self) -> None:
+        """Write what has not been written yet."""
+        installed = self._service.installed
+        if self._writes and installed is not None and self._state() != self._saved:
+            self._save(installed)
+        if self._compaction is not None and self._compaction.poll() is None:
+            self._compaction.terminate()
+            self._compaction.wait()
+
+    def _save(self, installed: Installed) -> None:
+        state = self._state()
+        copy = SavedRouting(installed.identity, installed.table, *self._registry(), installed.confirmed_at)
+        try:
+            with self._file.locked():
+                self._file.save_changes(copy)
+        except (OSError, TableNotPackable) as error:
+            text = "the table can't be saved in %s (%s); without it, a restart needs the control database"
+            log.warning(text, self._file.path.parent, getattr(error, "strerror", None) or error)
+            return
+        self._saved = state
+        if not isinstance(installed.table.placements, PackedPlacements):
+            self._map(installed)
+
+    def _map(self, installed: Installed) -> None:
+        """Answer from the image on disk from now on, where it says what the table says that was just saved."""
+        try:
+            saved = read_routing(self._file.path)
+        except (OSError, CorruptRoutingFile) as error:
+            log.warning("the saved table can't be mapped: %s", error)
+            return
+        if (saved.identity, saved.table.version) == (installed.identity, installed.table.version):
+            self._service.replace_table(installed.table, saved.table)
+
+    def _compact_where_many(self) -> None:
+        placements = self._service.table().placements
+        if self._compaction is not None or not isinstance(placements, PackedPlacements):
+            return
+        if len(placements.changed) > max(FEW_CHANGES, min(MOST_CHANGES, placements.base.count // 8)):
+            command = [sys.executable, "-m", COMPACTION, str(self._file.path.parent)]
+            self._compaction = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def _compacted(self, returned: int) -> None:
+        """Map the new image, where one was packed."""
+        self._compaction = None
+        installed = self._service.installed
+        if returned or installed is None or not isinstance(installed.table.placements, PackedPlacements):
+            log.warning("packing the changes into a new image failed (%d); they stay beside it", returned)
+            return
+        if self._rebase(installed, installed.table.placements):
+            self._saved = ()
+
+    def _follow(self, installed: Installed) -> None:
+        """Map the image that another worker has written, where it is not the one that is mapped."""
+        placements = installed.table.placements
+        if not isinstance(placements, PackedPlacements):
+            self._map(installed)
+        elif self._file.image() not in ("", name_of(placements.base)):
+            self._rebase(installed, placements)
+
+    def _rebase(self, installed: Installed, placements: PackedPlacements) -> bool:
+        """Map the image on disk; what is newer than it stays laid over it."""
+        try:
+            saved = read_routing(Path(self._file.path))
+        except (OSError, CorruptRoutingFile) as error:
+            log.warning("the packed table can't be mapped: %s", error)
+            return False
+        base = saved.table.placements
+        if saved.identity != installed.identity or not isinstance(base, PackedPlacements):
+            return False
+        table = installed.table
+        fresh = placements.rebased(base.base)
+        self._service.replace_table(table, type(table)(table.version, fresh, table.default_rule, table.published_at))
+        log.info("mapped a new image of version %d (%s)", saved.table.version, name_of(base.base))
+        return True
+
+    def _state(self) -> tuple[object, ...]:
+        """What the saved copy holds; another state is another copy."""
+        installed = self._service.installed
+        where = (installed.identity, installed.table.version) if installed else ()
+        return (*where, *self._registry())

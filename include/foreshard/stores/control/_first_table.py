@@ -1,0 +1,147 @@
+"""Loads the first routing table, of any size, so that it appears as a whole or not at all.
+
+Its packed form (``mongo_routing_image``) is written in pieces, each in one transaction that also bumps the loader's lease
+(``routing_state {_id: "initialising", token, batches}``), so that a superseded loader can't add pieces behind the back of the
+one that took over. The transaction after them writes the version document: from then on the table exists, and sidecars
+answer from it. Its rows, one for each key, follow: publications compare and change rows, so they wait until all are there
+(``loading`` in the version document). Writing rows may be interrupted, repeated, and done by two at once: they are the same.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from itertools import islice
+from typing import TypeVar
+
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from foreshard.errors import RoutingTableStands, TableLoadSuperseded
+from foreshard.model import RoutingTable
+from foreshard.stores.control._routing_documents import row_document, rule_document
+from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
+from foreshard.stores.mongo_connections import Document
+
+HEAD, INITIALISING = "table", "initialising"
+LOAD_ROWS = 10_000
+DUPLICATE_KEY = 11000
+PATIENCE_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def in_transaction(database: Database[Document], transact: Callable[[ClientSession], T]) -> T:
+    """Run ``transact`` in one majority transaction on a snapshot, again where the server asks for it."""
+    with database.client.start_session() as session:
+        return session.with_transaction(transact, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
+
+
+class FirstTable:
+    """Publishes version one (or the version that a table brings along) into an empty control database."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._database = database
+        self._state: Collection[Document] = database.get_collection("routing_state", read_concern=ReadConcern("majority"))
+        self._rows: Collection[Document] = database["routing_table"]
+        self._images: Collection[Document] = database[COLLECTION]
+        self._token = uuid.uuid4().hex
+
+    def publish(self, table: RoutingTable) -> None:
+        """Load and open ``table``; do nothing where its version or a later one stands.
+
+        Raise :class:`RoutingTableStands` where an earlier version stands, and :class:`TableLoadSuperseded` where another
+        loader took over and did not finish.
+        """
+        if not in_transaction(self._database, lambda session: self._claim(session, table.version)):
+            self._finish(table.version)
+            return
+        try:
+            while in_transaction(self._database, self._clear):
+                pass
+            pieces = 0
+            for piece in pieces_of(table, self._token):
+                in_transaction(self._database, lambda session, piece=piece: self._load(session, [piece]))  # type: ignore[misc]
+                pieces += 1
+            in_transaction(self._database, lambda session: self._open(session, table, pieces))
+        except TableLoadSuperseded:
+            self._wait_for_other(table.version)
+            return
+        self._fill(table)
+
+    def _stands(self, version: int, session: ClientSession | None = None) -> bool:
+        state = self._database["routing_state"] if session else self._state
+        head = state.find_one({"_id": HEAD}, {"version": 1}, session=session)
+        if head is not None and head["version"] < version:
+            raise RoutingTableStands(head["version"], version)
+        return head is not None
+
+    def _claim(self, session: ClientSession, version: int) -> bool:
+        if self._stands(version, session):
+            return False
+        lease = {"$set": {"token": self._token, "batches": 0}}
+        self._database["routing_state"].update_one({"_id": INITIALISING}, lease, upsert=True, session=session)
+        return True
+
+    def _renew(self, session: ClientSession) -> None:
+        mine = {"_id": INITIALISING, "token": self._token}
+        if not self._database["routing_state"].update_one(mine, {"$inc": {"batches": 1}}, session=session).matched_count:
+            raise TableLoadSuperseded(self._database.name)
+
+    def _clear(self, session: ClientSession) -> int:
+        """Remove one batch of rows and pieces that a killed load left behind; return how many there were."""
+        self._renew(session)
+        count = 0
+        for collection in (self._rows, self._images):
+            left = [found["_id"] for found in collection.find({}, {"_id": 1}, session=session).limit(LOAD_ROWS)]
+            if left:
+                collection.delete_many({"_id": {"$in": left}}, session=session)
+            count += len(left)
+        return count
+
+    def _load(self, session: ClientSession, pieces: list[Document]) -> None:
+        self._renew(session)
+        self._images.insert_many(pieces, session=session)
+
+    def _open(self, session: ClientSession, table: RoutingTable, pieces: int) -> None:
+        self._renew(session)
+        rule = rule_document(table.default_rule)
+        image = {"version": table.version, "pieces": pieces}
+        head = {"_id": HEAD, "version": table.version, "identity": self._token, "default_rule": rule, "image": image}
+        first = {"_id": table.version, "cause": "first table", "changes": [], "chunks": 0, "default_rule": rule}
+        opened = {**head, "published_at": table.published_at, "loading": True}
+        self._database["routing_state"].insert_one(opened, session=session)
+        self._database["routing_versions"].insert_one({**first, "published_at": table.published_at}, session=session)
+        self._database["routing_state"].delete_one({"_id": INITIALISING}, session=session)
+
+    def _fill(self, table: RoutingTable) -> None:
+        """Write the rows that are not there yet; then publications may begin."""
+        placements = iter(table.placements.values())
+        while rows := [row_document(p, table.version) for p in islice(placements, LOAD_ROWS)]:
+            try:
+                self._rows.insert_many(rows, ordered=False)
+            except BulkWriteError as error:
+                if any(problem["code"] != DUPLICATE_KEY for problem in error.details["writeErrors"]):
+                    raise
+        opened = {"_id": HEAD, "version": table.version, "loading": True}
+        self._database["routing_state"].update_one(opened, {"$unset": {"loading": 1}})
+
+    def _finish(self, version: int) -> None:
+        """Write the rest of the rows where the one who opened the table was killed before it had written all."""
+        head = self._state.find_one({"_id": HEAD, "version": version, "loading": True})
+        image = published_image(self._database, head) if head else None
+        if image is not None:
+            self._fill(table_of(image))
+
+    def _wait_for_other(self, version: int) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._stands(version):
+            if time.monotonic() > deadline:
+                raise TableLoadSuperseded(self._database.name)
+            time.sleep(0.1)
+        self._finish(version)
