@@ -29,7 +29,8 @@ from foreshard.model import (
     Refusal,
     RoutingTable,
 )
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.accuracy import MongoAccuracyStore

@@ -21,7 +21,7 @@ from foreshard.model import (
     RoutingTable,
     RuleKind,
 )
-from foreshard.ports.migration import MoveState
+from foreshard.model.move_state import MoveState
 from foreshard.settings import CollectionSetting, ForecastSettings, Settings
 from foreshard.stages.migrate import describe_move, move_key, start_moves
 from foreshard.stages.plan import gate_plan, plan_hour

@@ -16,7 +16,8 @@ from foreshard.model import (
     Reason,
     RoutingTable,
 )
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
 from foreshard.stages.publish import gate_table, publish_hour
 from foreshard.wiring import Wiring

@@ -18,7 +18,8 @@ from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring,
 
 from foreshard.consistency.versions import version_of_write
 from foreshard.model import PlacementChange
-from foreshard.ports.replication import ReplicationRecord, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import ReplicationRecord
 from foreshard.stack._process import running_pid
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod

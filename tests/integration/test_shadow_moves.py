@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from pymongo.errors import WriteError
 from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
 
-from foreshard.ports.replication import ShadowState
+from foreshard.model.shadow_state import ShadowState
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.migrate import clean_moves, move_key

@@ -11,7 +11,8 @@ from pymongo import MongoClient
 
 from foreshard.errors import ConfigurationError, UnknownPartition
 from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.retention import forget_old

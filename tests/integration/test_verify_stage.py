@@ -8,7 +8,8 @@ import pytest
 
 from foreshard.errors import Unreachable, VerificationFailed
 from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stages.publish import verify_hour

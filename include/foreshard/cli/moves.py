@@ -10,6 +10,7 @@ import click
 
 from foreshard.cli.hours import HOUR
 from foreshard.cli.progress import bars
+from foreshard.model.move_state import OPEN
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,11 +30,9 @@ def moves() -> None:
 @click.option("--all", "every", is_flag=True, help="Also those that have ended.")
 def list_moves(hour: datetime | None, every: bool) -> None:
     """List moves, oldest first."""
-    from foreshard.move.states import ENDED
-    from foreshard.ports.migration import MoveState
 
     with _wiring() as wiring:
-        states = () if every or hour is not None else tuple(state for state in MoveState if state not in ENDED)
+        states = () if every or hour is not None else OPEN
         records = wiring.move_journal.find(states, hour)
     if not records:
         click.echo("no moves" if every or hour else "no moves under way; --all lists those that have ended")

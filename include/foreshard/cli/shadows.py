@@ -20,7 +20,7 @@ def shadows() -> None:
 @click.option("--all", "everything", is_flag=True, help="Retired ones as well.")
 def list_shadows(everything: bool) -> None:
     """Print every shadow with its state and how fresh it is."""
-    from foreshard.ports.replication import ShadowState
+    from foreshard.model.shadow_state import ShadowState
 
     with Wiring() as wiring:
         found = [s for s in wiring.shadows.shadows() if everything or s.state is not ShadowState.RETIRED]

@@ -13,10 +13,11 @@ from typing import Any
 
 from foreshard.errors import FenceTimedOut, MoveRefused, StaleEpoch, VerificationFailed
 from foreshard.model import Placement, PlacementChange
+from foreshard.model.move_state import MoveState
 from foreshard.move._key_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import Changes, MoveRecord, MoveState
+from foreshard.ports.migration import Changes, MoveRecord
 
 MAXIMUM_RETREATS = 3
 """How often the fence may be lifted before the switch; then the move turns back."""

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from foreshard.errors import HistoryLost, MoveTimedOut
+from foreshard.model.move_state import MoveState
 from foreshard.move.context import MoveContext
 from foreshard.move.session import POLL_LIMIT, MoveSession
 from foreshard.move.states import MoveEvent
-from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, MoveRecord, MoveState, Touch
+from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, MoveRecord, Touch
 
 MAXIMUM_ROUNDS = 20
 

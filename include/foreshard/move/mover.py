@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foreshard.errors import FenceRefused, FenceTimedOut, HistoryLost, MoveRefused, MoveTimedOut, VerificationFailed
+from foreshard.model.move_state import BEFORE_SWITCH, ENDED, MoveState
 from foreshard.move._copying import begin, catch_up, copy, skip_if_out_of_date
 from foreshard.move._cutover import MAXIMUM_RETREATS, fence_and_drain, open_target, retreat, switch, verify
 from foreshard.move._reversal import turn_back
 from foreshard.move.context import MoveContext
 from foreshard.move.session import MoveSession, Paused
-from foreshard.move.states import BEFORE_SWITCH, ENDED, MoveEvent, next_state
-from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.move.states import MoveEvent, next_state
+from foreshard.ports.migration import MoveRecord
 
 STEPS: dict[MoveState, Callable[[MoveSession], None]] = {
     MoveState.PLANNED: begin,

@@ -8,9 +8,10 @@ from typing import Any
 
 from foreshard.errors import MoveRefused
 from foreshard.model import Placement
+from foreshard.model.move_state import BEFORE_SWITCH, STOPPABLE
 from foreshard.move._key_sync import KeySync, Suspects, merge
 from foreshard.move.context import MoveContext
-from foreshard.move.states import BEFORE_SWITCH, STOPPABLE, MoveEvent, next_state
+from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveFeed, MoveRecord
 
 POLL_LIMIT = 5_000

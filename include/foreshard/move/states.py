@@ -19,7 +19,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from foreshard.errors import IllegalTransition
-from foreshard.ports.migration import MoveState
+from foreshard.model.move_state import BEFORE_SWITCH, MoveState
 
 
 class MoveEvent(StrEnum):
@@ -42,18 +42,6 @@ class MoveEvent(StrEnum):
 
 
 _S, _E = MoveState, MoveEvent
-
-BEFORE_SWITCH = (_S.PLANNED, _S.COPYING, _S.CATCHING_UP, _S.FENCED, _S.DRAINED, _S.VERIFIED)
-"""States from which a move can be reverted."""
-
-UNDER_WAY = (_S.COPYING, _S.CATCHING_UP, _S.FENCED, _S.DRAINED, _S.VERIFIED, _S.REVERTING)
-"""States that a mover has begun and must bring to an end before anything else happens to the key."""
-
-STOPPABLE = (_S.PLANNED, _S.COPYING, _S.CATCHING_UP, _S.SWITCHED, _S.CLEANING)
-"""States in which a mover may pause; between fence and switch it may not, because apps wait."""
-
-ENDED = (_S.DONE, _S.REVERTED)
-"""States that nothing leaves."""
 
 TRANSITIONS: dict[tuple[MoveState, MoveEvent], MoveState] = {
     (_S.PLANNED, _E.SKIP): _S.REVERTED,

@@ -14,27 +14,12 @@ from typing import Any, Protocol
 
 from foreshard.errors import ForeshardError
 from foreshard.model import Move
+from foreshard.model.move_state import MoveState
 
 DocumentId = bytes
 Position = Mapping[str, Any]
 Shape = Mapping[str, Mapping[str, Any]]
 """Namespace → its collection's options and indexes; a collection that does not exist has no entry."""
-
-
-class MoveState(StrEnum):
-    """Where a move stands; the transitions are drawn in :mod:`foreshard.move.states`."""
-
-    PLANNED = "planned"
-    COPYING = "copying"
-    CATCHING_UP = "catching_up"
-    FENCED = "fenced"
-    DRAINED = "drained"
-    VERIFIED = "verified"
-    SWITCHED = "switched"
-    CLEANING = "cleaning"
-    DONE = "done"
-    REVERTING = "reverting"
-    REVERTED = "reverted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Protocol
 
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import Version
 from foreshard.model import Placement
-
-
-class ShadowState(StrEnum):
-    """Where a shadow stands; :mod:`foreshard.shadow.machine` has the transitions."""
-
-    REQUESTED = "requested"
-    COPYING = "copying"
-    CATCHING_UP = "catching_up"
-    READY = "ready"
-    LIVE = "live"
-    RETIRING = "retiring"
-    RETIRED = "retired"
-    FAILED = "failed"
+from foreshard.model.shadow_state import ShadowState
 
 
 @dataclass(frozen=True, slots=True)

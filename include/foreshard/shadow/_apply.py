@@ -10,9 +10,10 @@ from foreshard.consistency.vectors import Order
 from foreshard.consistency.versions import Version
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ConflictPolicy
+from foreshard.model.shadow_state import APPLYING
 from foreshard.ports.replicas import ConflictStore, GuardsMoved, ReplicaStore, ReplicaWrite, Standing
 from foreshard.ports.replication import ReplicationRecord, Shadow, ShadowStore
-from foreshard.shadow.machine import APPLYING, step
+from foreshard.shadow.machine import step
 
 Body = Callable[[bytes], bytes | None]
 ATTEMPTS = 5

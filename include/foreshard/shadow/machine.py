@@ -21,22 +21,19 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from foreshard.errors import IllegalTransition
-from foreshard.ports.replication import Shadow, ShadowState, ShadowStore
+from foreshard.model.shadow_state import APPLYING, WANTED, ShadowState
+from foreshard.ports.replication import Shadow, ShadowStore
 
 _S = ShadowState
-BEFORE_RETIRING: Final = (_S.REQUESTED, _S.COPYING, _S.CATCHING_UP, _S.READY, _S.LIVE)
-APPLYING: Final = (_S.COPYING, _S.CATCHING_UP, _S.READY, _S.LIVE)
-"""States whose copies take changes."""
-
 TRANSITIONS: Final[Mapping[tuple[ShadowState, str], ShadowState]] = {
     (_S.REQUESTED, "start"): _S.COPYING,
     (_S.COPYING, "copied"): _S.CATCHING_UP,
     (_S.CATCHING_UP, "caught_up"): _S.READY,
     (_S.READY, "publish"): _S.LIVE,
     **{(state, "recopy"): _S.COPYING for state in APPLYING},
-    **{(state, "remove"): _S.RETIRING for state in (*BEFORE_RETIRING, _S.FAILED)},
-    **{(state, "fail"): _S.FAILED for state in BEFORE_RETIRING},
-    **{(state, "absorb"): _S.RETIRED for state in (*BEFORE_RETIRING, _S.FAILED, _S.RETIRING)},
+    **{(state, "remove"): _S.RETIRING for state in (*WANTED, _S.FAILED)},
+    **{(state, "fail"): _S.FAILED for state in WANTED},
+    **{(state, "absorb"): _S.RETIRED for state in (*WANTED, _S.FAILED, _S.RETIRING)},
     (_S.RETIRING, "cleaned"): _S.RETIRED,
     (_S.RETIRED, "request"): _S.REQUESTED,
     (_S.FAILED, "request"): _S.REQUESTED,

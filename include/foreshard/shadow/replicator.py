@@ -17,6 +17,7 @@ from typing import TypeVar
 from foreshard.consistency.clock import HybridClock
 from foreshard.errors import ClockDrift, ReplicatorSuperseded
 from foreshard.model import ShardedCollection
+from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replicas import ConflictStore, ReplicaStore
 from foreshard.ports.replication import (
     CaptureFeed,
@@ -25,7 +26,6 @@ from foreshard.ports.replication import (
     ReplicationLog,
     ReplicationReader,
     Shadow,
-    ShadowState,
     ShadowStore,
 )
 from foreshard.settings import ShadowSettings

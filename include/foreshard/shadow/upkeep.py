@@ -10,15 +10,14 @@ from typing import Any
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import FenceRefused, FenceTimedOut, ReplicaRefused, UnknownPartition
 from foreshard.model import Placement, ShardedCollection
+from foreshard.model.shadow_state import APPLYING, CAUGHT_UP, WANTED, ShadowState
 from foreshard.ports.replicas import ConflictStore, DocumentReader, GuardsMoved, ReplicaStore
-from foreshard.ports.replication import ApplyProgress, CaptureState, CaptureStore, Shadow, ShadowState, ShadowStore
+from foreshard.ports.replication import ApplyProgress, CaptureState, CaptureStore, Shadow, ShadowStore
 from foreshard.shadow.copying import Compared, Copier
-from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, step
+from foreshard.shadow.machine import step
 
 MAXIMUM_ATTEMPTS = 5
 """Comparisons in a row that fail before a shadow does."""
-
-FRESH = (ShadowState.READY, ShadowState.LIVE)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Upkeep:
 
     def look(self, now: datetime, *, note_freshness: bool = True) -> tuple[Shadow, ...]:
         """Let every shadow react to its surroundings, and note how fresh each is; return those that are to be served."""
-        shadows = self._shadows.shadows(BEFORE_RETIRING)
+        shadows = self._shadows.shadows(WANTED)
         around = UpkeepContext(
             self._shadows.placements([s.key for s in shadows]),
             self._captures.states(),
@@ -107,7 +106,7 @@ class Upkeep:
         fresh = {
             s.shadow_id: reached.seen_until
             for s in kept
-            if s.state in FRESH and (reached := around.progress.get(s.source)) and reached.incarnation == s.incarnation
+            if s.state in CAUGHT_UP and (reached := around.progress.get(s.source)) and reached.incarnation == s.incarnation
         }
         if note_freshness:
             self._shadows.save_freshness(fresh, now)

@@ -12,12 +12,13 @@ from datetime import datetime
 
 from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
 from foreshard.model import Move, Placement, Reason
+from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
 from foreshard.move import mover
 from foreshard.move.cleaning import Cleaner
 from foreshard.move.context import MoveContext, MoveLimits, MoveSummary
 from foreshard.move.session import Paused
-from foreshard.move.states import ENDED, UNDER_WAY, MoveEvent, next_state
-from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.move.states import MoveEvent, next_state
+from foreshard.ports.migration import MoveRecord
 from foreshard.routing.table import locate
 from foreshard.stages.rules import allowed_moves, require_allowed
 from foreshard.wiring import Wiring
@@ -65,14 +66,13 @@ def stop_move(wiring: Wiring, move_id: str) -> MoveSummary:
 
 def stop_moves(wiring: Wiring, hour: datetime | None = None) -> tuple[MoveSummary, ...]:
     """Ask the movers of every move that has not ended (of ``hour``, where given) to pause."""
-    open_states = tuple(state for state in MoveState if state not in ENDED)
-    return tuple(stop_move(wiring, record.move_id) for record in wiring.move_journal.find(open_states, hour))
+    return tuple(stop_move(wiring, record.move_id) for record in wiring.move_journal.find(OPEN, hour))
 
 
 def resume_moves(wiring: Wiring, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
     """Carry on every begun move whose mover has gone silent and that nobody asked to stop; impose fences that apps lifted."""
     repair_fences(wiring)
-    abandoned = wiring.move_journal.abandoned((*UNDER_WAY, MoveState.SWITCHED))
+    abandoned = wiring.move_journal.abandoned((*RUNNING, MoveState.SWITCHED))
     return tuple(run_move(wiring, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
 
 
@@ -84,7 +84,7 @@ def clean_moves(
     Each waits until the sidecars follow its switch or its grace period has passed, and forwards late changes meanwhile;
     without ``wait``, only those that are ready are cleaned.
     """
-    found = wiring.move_journal.find((MoveState.SWITCHED, MoveState.CLEANING))
+    found = wiring.move_journal.find(CLEANABLE)
     due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
     return _clean(wiring, [record.move_id for record in due], wait, notify)
 
@@ -92,7 +92,7 @@ def clean_moves(
 def undo_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Move a switched key back: finish the move's cleaning, then run a reverse move; return the reverse move's summary."""
     record = wiring.move_journal.get(move_id)
-    if record.state in (MoveState.SWITCHED, MoveState.CLEANING):
+    if record.state in CLEANABLE:
         _clean(wiring, [move_id], True, notify)
         record = wiring.move_journal.get(move_id)
     if record.state is not MoveState.DONE:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
 from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import WANTED, ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
-from foreshard.shadow.machine import BEFORE_RETIRING, next_state
+from foreshard.shadow.machine import next_state
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
@@ -162,7 +163,7 @@ def _removable(wiring: Wiring, removal: PlannedShadow) -> Shadow | None:
         shadow = wiring.shadows.get(removal.shadow_id)
     except UnknownShadow:
         return None
-    return shadow if shadow.state in (*BEFORE_RETIRING, ShadowState.FAILED) else None
+    return shadow if shadow.state in (*WANTED, ShadowState.FAILED) else None
 
 
 def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> PlacementChange | None:

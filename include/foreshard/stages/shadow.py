@@ -18,10 +18,11 @@ from datetime import datetime
 
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import ShadowRefused, VerificationFailed
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import CAUGHT_UP, WANTED, ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.routing.table import locate
 from foreshard.shadow.copying import Copier, Differences, DocumentsById
-from foreshard.shadow.machine import BEFORE_RETIRING, shadow_id, step
+from foreshard.shadow.machine import shadow_id, step
 from foreshard.shadow.replicator import Replicator, ReplicatorPorts
 from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import PartitionStores
@@ -52,7 +53,6 @@ POLL = 0.1
 LOOKS = 5
 """How often a document that keeps changing is looked at before it counts as being on its way."""
 
-FRESH = (ShadowState.READY, ShadowState.LIVE)
 
 Marks = dict[tuple[str, str], int]
 """(source, incarnation of its capture) → the cycle that is waited for."""
@@ -131,7 +131,7 @@ def request_shadow(
     wanted = Shadow(name, key, primary, target, ShadowState.REQUESTED, epoch, round_, reason, hour)
     while not wiring.shadows.create(wanted):
         standing = wiring.shadows.get(name)
-        if standing.state in BEFORE_RETIRING:
+        if standing.state in WANTED:
             return standing
         if standing.state is ShadowState.RETIRING:
             raise ShadowRefused(name, "it is being taken away", "retire it first (foreshard shadows remove)")
@@ -151,8 +151,8 @@ def run_shadow(wiring: Wiring, shadow_id: str) -> ShadowSummary:
     begun = time.monotonic()
     deadline = begun + wiring.settings.shadow.apply_timeout.total_seconds()
     with replicating(wiring) as status:
-        while (shadow := wiring.shadows.get(shadow_id)).state not in FRESH:
-            if shadow.state not in BEFORE_RETIRING:
+        while (shadow := wiring.shadows.get(shadow_id)).state not in CAUGHT_UP:
+            if shadow.state not in WANTED:
                 raise ShadowRefused(shadow_id, shadow.problem or f"it is {shadow.state}", "request it again")
             if time.monotonic() > deadline:
                 trouble = "; ".join(status.problems.values()) or shadow.problem or "no trouble noted"
@@ -201,7 +201,7 @@ def apply_bounded(wiring: Wiring, seconds: float) -> ApplySummary:
     with replicating(wiring) as status:
         while True:
             was_active = was_active or status.active
-            serving = wiring.shadows.shadows(BEFORE_RETIRING)
+            serving = wiring.shadows.shadows(WANTED)
             fresh = _caught_up(wiring, serving, marks)
             if len(fresh) == len(serving) or time.monotonic() > deadline:
                 break
@@ -230,7 +230,7 @@ def _caught_up(wiring: Wiring, shadows: Sequence[Shadow], marks: Marks) -> list[
             continue
         mark = marks.setdefault((shadow.source, capture.incarnation), capture.cycle + 2)
         applied = reached is not None and reached.incarnation == capture.incarnation and reached.cycle >= mark
-        if applied and shadow.state in FRESH and shadow.incarnation == capture.incarnation:
+        if applied and shadow.state in CAUGHT_UP and shadow.incarnation == capture.incarnation:
             fresh.append(shadow)
     return fresh
 
@@ -282,6 +282,6 @@ def _wait_fresh(wiring: Wiring, shadow_id: str) -> Shadow:
         shadow = wiring.shadows.get(shadow_id)
         if _caught_up(wiring, [shadow], marks):
             return shadow
-        if shadow.state not in BEFORE_RETIRING or time.monotonic() > deadline:
+        if shadow.state not in WANTED or time.monotonic() > deadline:
             raise VerificationFailed(f"shadow {shadow_id}", [shadow.problem or f"it is {shadow.state} and does not catch up"])
         time.sleep(POLL)

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from foreshard.errors import ShadowRefused, StaleEpoch
 from foreshard.model import PlacementChange
+from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replicas import GuardsMoved
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.shadow.machine import shadow_id, step
 from foreshard.wiring import Wiring
 
@@ -78,7 +79,7 @@ def publish_shadow(wiring: Wiring, shadow_id: str) -> int:
     """List a ready shadow in the routing table at once, and call it live; return the table's version."""
     shadow = wiring.shadows.get(shadow_id)
     placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
-    if shadow.state not in (ShadowState.READY, ShadowState.LIVE):
+    if shadow.state not in CAUGHT_UP:
         raise ShadowRefused(shadow_id, f"it is {shadow.state}, not ready", "run it first")
     if placement is not None and shadow.target in placement.shadows:
         return wiring.routing.version()

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from foreshard.model.move_state import AFTER_SWITCH, PENDING
 from foreshard.move.context import MoveSummary
-from foreshard.move.states import BEFORE_SWITCH
-from foreshard.ports.migration import MoveRecord, MoveState
+from foreshard.ports.migration import MoveRecord
 from foreshard.routing.table import locate
 from foreshard.stages.migrate import revert_move, undo_move
 from foreshard.wiring import Wiring
-
-SERVING = (MoveState.SWITCHED, MoveState.CLEANING, MoveState.DONE)
 
 
 def moves_to_undo(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
     """The hour's moves that still have an effect, the latest first: under way, or the key still lives where they put it."""
     table = wiring.routing.current()
-    found = wiring.move_journal.find((*BEFORE_SWITCH, MoveState.REVERTING, *SERVING), hour)
+    found = wiring.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
     return tuple(
         record.move_id
         for record in reversed(found)
-        if record.state not in SERVING or locate(table, record.move.key).primary == record.move.target
+        if record.state not in AFTER_SWITCH or locate(table, record.move.key).primary == record.move.target
     )
 
 
 def take_back(wiring: Wiring, move_id: str) -> MoveSummary:
     """Revert one move that has not switched, or move its key back by a reverse move; twice is no harm."""
     record = wiring.move_journal.get(move_id)
-    if record.state not in SERVING:
+    if record.state not in AFTER_SWITCH:
         return revert_move(wiring, move_id, "an hour's moves are undone")
     if not _has_effect(wiring, record):
         return MoveSummary.of(record)

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from foreshard.model import PartitionState
-from foreshard.ports.migration import MoveRecord, MoveState
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.move_state import OPEN
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.migration import MoveRecord
+from foreshard.ports.replication import Shadow
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
-OPEN_MOVES = tuple(state for state in MoveState if state not in (MoveState.DONE, MoveState.REVERTED))
 """Moves that somebody has yet to bring to an end."""
 
 
@@ -60,7 +61,7 @@ def lag_report(wiring: Wiring, now: datetime | None = None) -> LagReport:
     live = [shadow for shadow in shadows if shadow.state is ShadowState.LIVE]
     behind = {shadow.shadow_id: _seconds_behind(shadow, moment) for shadow in live}
     limit = wiring.settings.shadow.maximum_staleness.total_seconds()
-    moves = wiring.move_journal.find(OPEN_MOVES)
+    moves = wiring.move_journal.find(OPEN)
     known = [seconds for seconds in behind.values() if seconds is not None]
     return LagReport(
         shadows=dict(Counter(shadow.state.value for shadow in shadows)),

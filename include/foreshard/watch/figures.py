@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from foreshard.model.move_state import MoveState
+from foreshard.model.shadow_state import ShadowState
 from foreshard.watch.state import (
     AccuracyStatus,
     ControlState,
@@ -24,12 +26,6 @@ from foreshard.watch.state import (
     TableStatus,
     TaskOutcome,
 )
-
-MOVE_STATES = (
-    "planned", "copying", "catching_up", "fenced", "drained", "verified", "switched", "cleaning", "done", "reverting",
-    "reverted",
-)  # fmt: skip
-SHADOW_STATES = ("requested", "copying", "catching_up", "ready", "live", "retiring", "retired", "failed")
 
 
 class MetricKind(StrEnum):
@@ -113,7 +109,7 @@ def _partitions(found: tuple[PartitionStatus, ...]) -> Iterator[Figure]:
 
 
 def _moves(found: MoveStatus, now: datetime) -> Iterator[Figure]:
-    yield _by("foreshard_moves", "Moves by state", "state", _complete(found.by_state, MOVE_STATES))
+    yield _by("foreshard_moves", "Moves by state", "state", _complete(found.by_state, tuple(MoveState)))
     yield one("foreshard_move_oldest_seconds", "Age of the oldest unfinished move", _age(found.oldest_planned_at, now))
     text = "Longest time that an unfinished move has been in its state"
     yield one("foreshard_move_longest_in_state_seconds", text, _age(found.waiting_since, now))
@@ -125,7 +121,7 @@ def _moves(found: MoveStatus, now: datetime) -> Iterator[Figure]:
 
 
 def _shadows(found: ShadowStatus, now: datetime) -> Iterator[Figure]:
-    yield _by("foreshard_shadows", "Shadow copies by state", "state", _complete(found.by_state, SHADOW_STATES))
+    yield _by("foreshard_shadows", "Shadow copies by state", "state", _complete(found.by_state, tuple(ShadowState)))
     lags = ((partition, _age(moment, now)) for partition, moment in sorted(found.caught_up_at.items()))
     text = "How far the least fresh live shadow copy on a partition is behind"
     yield _by("foreshard_shadow_lag_seconds", text, "partition", lags)

@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 
 from foreshard.model import PlacementChange
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.stages import migrate
 
 

@@ -17,9 +17,10 @@ import pytest
 
 from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
+from foreshard.model.move_state import MoveState
 from foreshard.move._cutover import MAXIMUM_STALE
 from foreshard.move.context import MoveContext, MoveLimits
-from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
+from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.ports.routing import Publication
 
 sys.path.insert(0, str(Path(__file__).parent))

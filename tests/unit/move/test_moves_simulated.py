@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.errors import FenceTimedOut, HistoryLost, MoveSuperseded
+from foreshard.model.move_state import MoveState
 from foreshard.move.cleaning import Cleaner
 from foreshard.move.mover import is_serving, revert_move, run_move
-from foreshard.ports.migration import MoveState
 
 SEEDS = st.integers(0, 2**32)
 

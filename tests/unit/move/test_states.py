@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshard.errors import IllegalTransition
+from foreshard.model.move_state import BEFORE_SWITCH, ENDED, RUNNING, MoveState
 from foreshard.move.mover import STEPS
-from foreshard.move.states import BEFORE_SWITCH, ENDED, TRANSITIONS, UNDER_WAY, MoveEvent, next_state
-from foreshard.ports.migration import MoveState
+from foreshard.move.states import TRANSITIONS, MoveEvent, next_state
 
 
 def reachable(start: MoveState) -> set[MoveState]:
@@ -47,7 +47,7 @@ def test_ended_moves_are_left_by_nothing():
 
 
 def test_a_mover_has_a_step_for_every_state_that_somebody_must_bring_to_an_end():
-    assert {MoveState.PLANNED, MoveState.SWITCHED, *UNDER_WAY} == set(STEPS)
+    assert {MoveState.PLANNED, MoveState.SWITCHED, *RUNNING} == set(STEPS)
 
 
 @given(st.sampled_from(MoveState), st.sampled_from(MoveEvent))

@@ -11,8 +11,9 @@ from foreshard.consistency.reconcile import UNREAD, Replica, VersionedDocument
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import COUNTER_EPOCH, Version, version_of_write
 from foreshard.model import ConflictPolicy
+from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replicas import Standing
-from foreshard.ports.replication import ReplicationRecord, Shadow, ShadowState
+from foreshard.ports.replication import ReplicationRecord, Shadow
 from foreshard.shadow._apply import Decider
 
 NAMESPACE = "app.documents"

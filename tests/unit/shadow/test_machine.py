@@ -1,8 +1,8 @@
 import pytest
 
 from foreshard.errors import IllegalTransition
-from foreshard.ports.replication import ShadowState
-from foreshard.shadow.machine import APPLYING, BEFORE_RETIRING, TRANSITIONS, next_state
+from foreshard.model.shadow_state import APPLYING, WANTED, ShadowState
+from foreshard.shadow.machine import TRANSITIONS, next_state
 
 
 def test_a_shadow_goes_from_its_request_to_the_table_and_away():
@@ -36,7 +36,7 @@ def test_what_is_retired_takes_no_changes_and_comes_back_by_a_request_only():
         next_state(ShadowState.RETIRED, "publish")
 
 
-@pytest.mark.parametrize("state", BEFORE_RETIRING)
+@pytest.mark.parametrize("state", WANTED)
 def test_any_shadow_before_retiring_can_fail_be_removed_and_be_absorbed(state):
     assert next_state(state, "fail") is ShadowState.FAILED
     assert next_state(state, "remove") is ShadowState.RETIRING

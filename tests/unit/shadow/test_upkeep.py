@@ -4,7 +4,8 @@ import pytest
 from tests.unit.shadow.fakes import shadow
 
 from foreshard.model import Placement
-from foreshard.ports.replication import ApplyProgress, CapturedChange, CaptureState, ShadowState
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import ApplyProgress, CapturedChange, CaptureState
 from foreshard.shadow._capture import to_records
 from foreshard.shadow.upkeep import UpkeepContext, captured_keys, judge
 

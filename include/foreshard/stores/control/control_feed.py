@@ -11,12 +11,12 @@ from pymongo.change_stream import ChangeStream
 from pymongo.database import Database
 
 from foreshard.model import PartitionLoad
+from foreshard.model.shadow_state import CAUGHT_UP
 from foreshard.stores.control.partition_loads import load_of
 from foreshard.stores.mongo_connections import Document
 
 WAIT_MS = 500
 """How long the server holds an empty answer back; changes come at once."""
-CAUGHT_UP_STATES = ("ready", "live")
 FOLLOWED = ("routing_versions", "partitions", "locations", "partition_load", "shadows")
 PIPELINE: list[Document] = [
     {
@@ -91,7 +91,7 @@ class ControlFeed:
 
     def freshness(self) -> dict[tuple[str, str], float]:
         """(key, partition) → the moment until which that shadow holds all writes (seconds since 1970)."""
-        wanted = {"state": {"$in": CAUGHT_UP_STATES}, "caught_up_at": {"$ne": None}}
+        wanted = {"state": {"$in": CAUGHT_UP}, "caught_up_at": {"$ne": None}}
         found = self._database["shadows"].find(wanted, {"key": 1, "target": 1, "caught_up_at": 1})
         return {(s["key"], s["target"]): s["caught_up_at"].timestamp() for s in found}
 
@@ -114,6 +114,6 @@ def _fact(event: Mapping[str, Any]) -> Fact:
     if document is not None and collection == "partition_load":
         return LoadReported(load_of(document))
     if document is not None and collection == "shadows":
-        caught_up = document.get("caught_up_at") if document.get("state") in CAUGHT_UP_STATES else None
+        caught_up = document.get("caught_up_at") if document.get("state") in CAUGHT_UP else None
         return ShadowFreshness(document["key"], document["target"], caught_up.timestamp() if caught_up else None)
     return Unclear()

@@ -15,6 +15,8 @@ from bson import MinKey
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from foreshard.model.move_state import AFTER_SWITCH
+from foreshard.model.shadow_state import ShadowState
 from foreshard.settings import Settings
 from foreshard.stores.control.accuracy import MongoAccuracyStore
 from foreshard.stores.mongo_connections import Document
@@ -35,7 +37,6 @@ from foreshard.watch.state import (
 
 log = logging.getLogger(__name__)
 
-SWITCHED = ("switched", "cleaning", "done")
 RECENT_MOVES = 50
 SIDECAR_SILENCE = timedelta(minutes=2)
 """A sidecar that has not acknowledged a version for so long is gone, not behind."""
@@ -129,7 +130,7 @@ class ControlReader:
         moves = self._database["moves"]
         unfinished = list(moves.find({"active": True}, {"planned_at": 1, "last": {"$last": "$history.at"}}))
         recent = list(
-            moves.find({"state": {"$in": SWITCHED}}, {"counters.pause_ms": 1, "last": {"$last": "$history.at"}})
+            moves.find({"state": {"$in": list(AFTER_SWITCH)}}, {"counters.pause_ms": 1, "last": {"$last": "$history.at"}})
             .sort("planned_at", -1)
             .limit(RECENT_MOVES)
         )
@@ -145,14 +146,14 @@ class ControlReader:
     def _shadows(self) -> ShadowStatus:
         shadows = self._database["shadows"]
         live: list[Document] = [
-            {"$match": {"state": "live"}},
+            {"$match": {"state": ShadowState.LIVE}},
             {"$group": {"_id": "$target", "oldest": {"$min": "$caught_up_at"}}},
         ]
         oldest = {row["_id"]: row["oldest"] for row in shadows.aggregate(live)}
         return ShadowStatus(
             _states(shadows),
             {partition: moment for partition, moment in oldest.items() if moment is not None},
-            shadows.count_documents({"state": "live", "caught_up_at": None}),
+            shadows.count_documents({"state": ShadowState.LIVE, "caught_up_at": None}),
         )
 
     def _gates(self) -> tuple[GateStatus, ...]:

@@ -21,11 +21,11 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveSuperseded, UnknownMove
 from foreshard.model import Move, Reason
-from foreshard.ports.migration import HistoryEntry, MoveRecord, MoveState
+from foreshard.model.move_state import ENDED, MoveState
+from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
 
-ENDED = (MoveState.DONE, MoveState.REVERTED)
 QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
 """Entered while apps wait, without waiting for a majority: the switch behind them in the same oplog does; if they are lost, the
 move stands at ``fenced`` and goes on from there."""

@@ -11,29 +11,10 @@ from pymongo.errors import PyMongoError
 from pymongo.read_preferences import ReadPreference
 
 from foreshard.model import Partition, ShardedCollection
-from foreshard.ports.migration import MoveState
+from foreshard.model.move_state import AFTER_SWITCH, OPEN, PENDING, MoveState
+from foreshard.model.shadow_state import UNLISTED_WITH_DATA, WANTED, ShadowState
 from foreshard.ports.planning import CurrentShadow, KeySizes, RecentMove
-from foreshard.ports.replication import ShadowState
 from foreshard.stores.mongo_connections import Document, MongoConnections
-
-PENDING = (
-    MoveState.PLANNED,
-    MoveState.COPYING,
-    MoveState.CATCHING_UP,
-    MoveState.FENCED,
-    MoveState.DRAINED,
-    MoveState.VERIFIED,
-    MoveState.REVERTING,
-)
-SWITCHED = (MoveState.SWITCHED, MoveState.CLEANING, MoveState.DONE)
-STANDING = (ShadowState.REQUESTED, ShadowState.COPYING, ShadowState.CATCHING_UP, ShadowState.READY, ShadowState.LIVE)
-
-UNFINISHED = tuple(state.value for state in (*PENDING, MoveState.SWITCHED, MoveState.CLEANING))
-"""Moves whose key may stand on both ends."""
-UNSETTLED = tuple(
-    state.value for state in ShadowState if state not in (ShadowState.REQUESTED, ShadowState.LIVE, ShadowState.RETIRED)
-)
-"""Shadows whose copy may stand where the table does not name it."""
 
 MOVES_MEASURED = 500
 """At most so many recent moves say how fast moves go."""
@@ -53,7 +34,7 @@ class MongoPlanningStore:
         """Moves that are pending, or were switched at or after ``since``, oldest first."""
         pending = {"state": {"$in": [state.value for state in PENDING]}}
         switched = {
-            "state": {"$in": [state.value for state in SWITCHED]},
+            "state": {"$in": [state.value for state in AFTER_SWITCH]},
             "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
         }
         found = self._moves.find({"$or": [pending, switched]}, {"key": 1, "source": 1, "target": 1, "state": 1, "history": 1})
@@ -62,7 +43,7 @@ class MongoPlanningStore:
     def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
         """(bytes, seconds) of the moves switched lately by one mover in one go, the newest first."""
         switched = {
-            "state": {"$in": [state.value for state in SWITCHED]},
+            "state": {"$in": [state.value for state in AFTER_SWITCH]},
             "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
         }
         found = self._moves.find(switched, {"history": 1, "counters.bytes": 1}).sort("planned_at", -1).limit(MOVES_MEASURED)
@@ -71,7 +52,7 @@ class MongoPlanningStore:
 
     def standing_copies(self) -> tuple[CurrentShadow, ...]:
         """The shadows that are being made, serve, or are being taken away, by id."""
-        states = [state.value for state in (*STANDING, ShadowState.RETIRING)]
+        states = [state.value for state in (*WANTED, ShadowState.RETIRING)]
         return tuple(
             CurrentShadow(
                 document["_id"],
@@ -86,9 +67,9 @@ class MongoPlanningStore:
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
         """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""
-        moves = self._moves.find({"state": {"$in": [*UNFINISHED]}}, {"key": 1, "source": 1, "target": 1})
+        moves = self._moves.find({"state": {"$in": list(OPEN)}}, {"key": 1, "source": 1, "target": 1})
         ends = {(move["key"], partition) for move in moves for partition in (move["source"], move["target"])}
-        shadows = self._shadows.find({"state": {"$in": [*UNSETTLED]}}, {"key": 1, "target": 1})
+        shadows = self._shadows.find({"state": {"$in": list(UNLISTED_WITH_DATA)}}, {"key": 1, "target": 1})
         return frozenset(ends | {(shadow["key"], shadow["target"]) for shadow in shadows})
 
     def started(self, hour: datetime) -> bool:

@@ -22,7 +22,9 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import UnknownShadow
 from foreshard.model import Placement
-from foreshard.ports.replication import Shadow, ShadowState
+from foreshard.model.move_state import OPEN, PENDING
+from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
+from foreshard.ports.replication import Shadow
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.version_documents import read_version, version_document
 
@@ -30,8 +32,6 @@ HISTORY = 50
 """The last changes of state that are kept."""
 
 FIELDS = tuple(field.name for field in fields(Shadow) if field.name != "shadow_id")
-MOVE_ENDED = ("done", "reverted")
-MOVE_PAST = (*MOVE_ENDED, "cleaning", "switched")
 
 
 class MongoShadowStore:
@@ -98,7 +98,7 @@ class MongoShadowStore:
 
     def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
         """Note, per shadow id, how fresh it is; only of copies that have caught up."""
-        fresh = {"state": {"$in": [ShadowState.READY.value, ShadowState.LIVE.value]}}
+        fresh = {"state": {"$in": list(CAUGHT_UP)}}
         changes = [
             UpdateOne(
                 {"_id": shadow_id, **fresh},
@@ -141,8 +141,8 @@ class MongoShadowStore:
 
     def busy_keys(self, partition_id: str) -> frozenset[str]:
         """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
-        incoming = {"target": partition_id, "state": {"$nin": list(MOVE_PAST)}}
-        outgoing = {"source": partition_id, "state": {"$nin": list(MOVE_ENDED)}}
+        incoming = {"target": partition_id, "state": {"$in": list(PENDING)}}
+        outgoing = {"source": partition_id, "state": {"$in": list(OPEN)}}
         moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
         return frozenset(move["key"] for move in moves.find({"$or": [incoming, outgoing]}, {"key": 1}))
 

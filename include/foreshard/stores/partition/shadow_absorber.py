@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreshard.ports.replication import ShadowState
+from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.stages import PartitionRegistry
 from foreshard.settings import Settings
 from foreshard.stores.control.shadows import MongoShadowStore
