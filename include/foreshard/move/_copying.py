@@ -1,4 +1,4 @@
-"""From ``planned`` to the fence: note where changes start, clear the target, copy, follow, compare."""
+"""From ``planned`` to the fence: note the position in the feed, clear the target, copy, catch up, compare."""
 
 from __future__ import annotations
 
@@ -10,78 +10,80 @@ from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
 
 MAXIMUM_ROUNDS = 20
-"""Rounds of comparing before the fence; what they leave is compared behind it."""
+"""Rounds of comparison before the fence. Remaining suspects are compared behind it."""
 
 
-def skip_if_out_of_date(hold: MoveSession) -> bool:
-    """End a planned move whose key is not on its source any more; say why."""
-    move = hold.record.move
-    owner = hold.ends.owner(move.key).primary
+def skip_if_out_of_date(session: MoveSession) -> bool:
+    """Skip a planned move if its source no longer owns the key. Return whether it was skipped."""
+    move = session.record.move
+    owner = session.context.owner(move.key).primary
     if owner == move.source != move.target:
         return False
     where = f"is on {owner} already" if owner == move.target else f"is on {owner}, not on {move.source}"
-    hold.advance(MoveEvent.SKIP, error=f"skipped: the key {where}")
+    session.advance(MoveEvent.SKIP, error=f"skipped: the key {where}")
     return True
 
 
-def begin(hold: MoveSession) -> None:
-    """Note where the source's changes start, before anything is copied."""
-    hold.advance(MoveEvent.BEGIN, position=hold.ends.source.now(), notes__target_was_fenced=hold.ends.target.is_fenced())
+def begin(session: MoveSession) -> None:
+    """Note the position in the source's change stream before anything is copied."""
+    session.advance(
+        MoveEvent.BEGIN, position=session.context.source.now(), notes__target_was_fenced=session.context.target.is_fenced()
+    )
 
 
-def copy(hold: MoveSession) -> None:
-    """Close the target to apps, clear leftovers of the key (a shadow's documents are absorbed), copy what is absent."""
-    source, target = hold.ends.source, hold.ends.target
+def copy(session: MoveSession) -> None:
+    """Fence the target, remove leftovers of the key there (a shadow's documents are kept), and copy the absent documents."""
+    source, target = session.context.source, session.context.target
     shape = source.shape()
     target.shape()
     source.prepare({})
     target.prepare(shape)
     target.fence()
-    swept_before = "swept" in hold.record.notes
+    swept_before = "swept" in session.record.notes
     if not swept_before:
-        _sweep(hold)
-    empty = not swept_before and target.partition_id not in hold.ends.owner(hold.record.move.key).shadows
+        _sweep(session)
+    empty = not swept_before and target.partition_id not in session.context.owner(session.record.move.key).shadows
     documents = copied = 0
 
     def noted(some: int, read: int) -> None:
         nonlocal documents, copied
         documents, copied = documents + some, copied + read
-        hold.beat(counters__documents=documents, counters__bytes=copied)
+        session.beat(counters__documents=documents, counters__bytes=copied)
 
-    hold.replication.copy_absent(noted, target_is_empty=empty)
-    hold.advance(MoveEvent.COPIED, counters__documents=documents, counters__bytes=copied)
-
-
-def _sweep(hold: MoveSession) -> None:
-    move, target = hold.record.move, hold.ends.target
-    if hold.ends.owner(move.key).primary == target.partition_id:
-        raise MoveRefused(hold.record.move_id, f"{target.partition_id} owns the key already", "plan the move again")
-    hold.note(notes__absorbing=True)
-    hold.ends.shadows.absorb(move.key, target.partition_id)
-    if target.partition_id not in hold.ends.owner(move.key).shadows:
-        hold.replication.remove_all(target, lambda _documents: hold.beat())
-    hold.note(notes__swept=True, counters__total=sum(hold.ends.source.count().values()))
+    session.sync.copy_absent(noted, target_is_empty=empty)
+    session.advance(MoveEvent.COPIED, counters__documents=documents, counters__bytes=copied)
 
 
-def catch_up(hold: MoveSession) -> None:
-    """Follow the source until little is left to compare behind the fence; compare the whole once before it."""
-    limits = hold.ends.limits
+def _sweep(session: MoveSession) -> None:
+    move, target = session.record.move, session.context.target
+    if session.context.owner(move.key).primary == target.partition_id:
+        raise MoveRefused(session.record.move_id, f"{target.partition_id} owns the key already", "plan the move again")
+    session.note(notes__absorbing=True)
+    session.context.shadows.absorb(move.key, target.partition_id)
+    if target.partition_id not in session.context.owner(move.key).shadows:
+        session.sync.remove_all(target, lambda _documents: session.beat())
+    session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()))
+
+
+def catch_up(session: MoveSession) -> None:
+    """Apply the source's changes until few documents remain to be compared behind the fence. Compare all of them once."""
+    limits = session.context.limits
     deadline = time.monotonic() + limits.catch_up_timeout.total_seconds()
     rounds = 0
     while True:
-        changes = hold.follow()
-        hold.beat(position=hold.feed.position, counters__lag_ms=round(changes.lag.total_seconds() * 1000))
+        changes = session.follow()
+        session.beat(position=session.feed.position, counters__lag_ms=round(changes.lag.total_seconds() * 1000))
         if time.monotonic() > deadline:
-            raise MoveTimedOut(hold.record.move_id, "catching up", limits.catch_up_timeout)
+            raise MoveTimedOut(session.record.move_id, "catching up", limits.catch_up_timeout)
         if not changes.at_end and changes.lag > limits.catch_up_lag:
             continue
         rounds += 1
-        if hold.suspects is None:
-            hold.compare_all()
-        elif size(hold.suspects) > limits.batch_documents and rounds < MAXIMUM_ROUNDS:
-            hold.suspects = hold.replication.compare(hold.suspects)
-            merge(hold.suspects, hold.replication.sync(hold.suspects))
+        if session.suspects is None:
+            session.compare_all()
+        elif size(session.suspects) > limits.batch_documents and rounds < MAXIMUM_ROUNDS:
+            session.suspects = session.sync.compare(session.suspects)
+            merge(session.suspects, session.sync.sync(session.suspects))
         else:
             break
-    hold.owner = hold.read_owner()
-    hold.advance(MoveEvent.FENCE, position=hold.feed.position, counters__rounds=rounds)
+    session.owner = session.read_owner()
+    session.advance(MoveEvent.FENCE, position=session.feed.position, counters__rounds=rounds)

@@ -1,7 +1,7 @@
-"""From the fence to a target that serves: fence, drain, verify, switch, open. Apps wait meanwhile: milliseconds count.
+"""From the fence to a serving target: fence, drain, verify, switch, open. Apps wait for all of it, so milliseconds count.
 
-The source's fence is looked at again wherever a mover resumes, and in the feed until the switch: where an app's own ``collMod``
-has lifted it, the move goes back to ``fenced``.
+An app's own ``collMod`` can lift the source's fence. A resuming mover checks for that, and the feed shows it until the switch;
+the move then goes back to ``fenced``.
 """
 
 from __future__ import annotations
@@ -20,144 +20,144 @@ from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveRecord
 
 MAXIMUM_RETREATS = 3
-"""How often the fence may be lifted before the switch; then the move turns back."""
+"""The fence may be lifted this often before the switch. After that the move is reverted."""
 MAXIMUM_STALE = 5
 COUNTED_BEHIND_FENCE = 20_000
-"""Up to how many documents of the key are counted on both sides once more behind the fence (about a million a second)."""
+"""Keys with at most this many documents are counted again behind the fence (about a million documents a second)."""
 
 
-def fence_and_drain(hold: MoveSession) -> None:
-    """Fence the key at the source and follow its changes up to the fence; lift it again where that takes too long."""
-    hold.fenced_at = time.monotonic()
-    deadline = hold.fenced_at + hold.ends.limits.fence_timeout.total_seconds()
+def fence_and_drain(session: MoveSession) -> None:
+    """Fence the key on the source and apply its changes up to the fence. Retreat if that takes too long."""
+    session.fenced_at = time.monotonic()
+    deadline = session.fenced_at + session.context.limits.fence_timeout.total_seconds()
     try:
-        marks = hold.ends.source.fence()
+        marks = session.context.source.fence()
     except FenceTimedOut as error:
-        retreat(hold, str(error))
+        retreat(session, str(error))
         return
-    while not _reached(marks, hold.feed.fences_seen):
-        changes = hold.follow(until_fences=marks)
-        if changes.unfenced and not hold.ends.source.is_fenced():
-            marks = hold.ends.source.fence()
+    while not _reached(marks, session.feed.fences_seen):
+        changes = session.follow(until_fences=marks)
+        if changes.unfenced and not session.context.source.is_fenced():
+            marks = session.context.source.fence()
         if time.monotonic() > deadline:
-            retreat(hold, "draining the source's changes took too long")
+            retreat(session, "draining the source's changes took too long")
             return
-    hold.advance(MoveEvent.DRAIN, position=hold.feed.position)
+    session.advance(MoveEvent.DRAIN, position=session.feed.position)
 
 
-def retreat(hold: MoveSession, why: str) -> None:
-    """Give writes back to the apps and catch up anew; after some times, turn back for good."""
-    hold.ends.source.unfence()
-    hold.fenced_at = None
-    retreats = int(hold.record.counters.get("retreats", 0)) + 1
+def retreat(session: MoveSession, why: str) -> None:
+    """Lift the fence and catch up again. Revert the move after ``MAXIMUM_RETREATS`` retreats."""
+    session.context.source.unfence()
+    session.fenced_at = None
+    retreats = int(session.record.counters.get("retreats", 0)) + 1
     if retreats > MAXIMUM_RETREATS:
-        hold.advance(MoveEvent.REVERT, error=f"fenced {retreats} times in vain: {why}")
+        session.advance(MoveEvent.REVERT, error=f"fenced {retreats} times without success: {why}")
     else:
-        hold.advance(MoveEvent.RETREAT, counters__retreats=retreats, notes__retreat=why)
+        session.advance(MoveEvent.RETREAT, counters__retreats=retreats, notes__retreat=why)
 
 
-def verify(hold: MoveSession) -> None:
-    """Compare byte by byte what may have changed since it was last compared, and the numbers of documents.
+def verify(session: MoveSession) -> None:
+    """Compare every document that may have changed since the last comparison, byte by byte, and the document counts.
 
-    The whole was compared before the fence, from both sides, so that both copies have the same documents; counting them again
-    takes longer the more they are, and is left out where apps would wait for it.
+    All documents were compared before the fence, from both sides. Counting takes time in proportion to their number, so large
+    keys are not counted again while apps wait.
 
-    What differs is brought up to date once and compared again (a TTL index may be quicker on one side). Late deletes pass the
-    fence: a difference is excused for as long as the feed still brings something, up to the fence's time limit.
+    A different document is synchronised once and compared again, because a TTL index may run earlier on one side. Late deletes
+    pass the fence, so differences are tolerated while the feed still has changes, up to ``fence_timeout``.
     """
-    if not hold.ends.source.is_fenced():
-        hold.advance(MoveEvent.REFENCE)
+    if not session.context.source.is_fenced():
+        session.advance(MoveEvent.REFENCE)
         return
-    if hold.suspects is None:
-        hold.compare_all()
-    deadline = time.monotonic() + hold.ends.limits.fence_timeout.total_seconds()
+    if session.suspects is None:
+        session.compare_all()
+    deadline = time.monotonic() + session.context.limits.fence_timeout.total_seconds()
     repaired = 0
     while True:
-        different = hold.replication.compare(hold.suspects or {})
+        different = session.sync.compare(session.suspects or {})
         repaired += size(different)
-        hold.replication.sync(different)
+        session.sync.sync(different)
         wrong = [
             f"{namespace} _id {identity!r}"
-            for namespace, ids in hold.replication.compare(different).items()
+            for namespace, ids in session.sync.compare(different).items()
             for identity in sorted(ids)
         ]
-        if hold.record.counters.get("total", 0) <= COUNTED_BEHIND_FENCE:
-            wrong += hold.replication.count_differences()
+        if session.record.counters.get("total", 0) <= COUNTED_BEHIND_FENCE:
+            wrong += session.sync.count_differences()
         if not wrong:
             break
-        changes = hold.follow()
-        if _fence_was_lost(hold, changes):
+        changes = session.follow()
+        if _fence_was_lost(session, changes):
             return
         if not any(changes.touched.values()) or time.monotonic() > deadline:
-            raise VerificationFailed(f"move {hold.record.move_id}", wrong)
-    hold.advance(MoveEvent.VERIFY, position=hold.feed.position, counters__repaired=repaired)
+            raise VerificationFailed(f"move {session.record.move_id}", wrong)
+    session.advance(MoveEvent.VERIFY, position=session.feed.position, counters__repaired=repaired)
 
 
-def switch(hold: MoveSession) -> None:
-    """Publish the key's new primary, with the journal's entry in the same transaction."""
-    if hold.fenced_at is None and not hold.ends.source.is_fenced():
-        hold.advance(MoveEvent.REFENCE)
+def switch(session: MoveSession) -> None:
+    """Publish the key's new primary copy and enter ``switched``, in one transaction."""
+    if session.fenced_at is None and not session.context.source.is_fenced():
+        session.advance(MoveEvent.REFENCE)
         return
-    if _fence_was_lost(hold, hold.follow()):
+    if _fence_was_lost(session, session.follow()):
         return
-    opened_from = hold.ends.target.now()
+    opened_from = session.context.target.now()
     for _ in range(MAXIMUM_STALE):
-        (version, owner), hold.owner = hold.owner or hold.read_owner(), None
-        if owner.primary != hold.record.move.source:
-            raise MoveRefused(hold.record.move_id, f"the key is on {owner.primary} now", "plan the move again")
+        (version, owner), session.owner = session.owner or session.read_owner(), None
+        if owner.primary != session.record.move.source:
+            raise MoveRefused(session.record.move_id, f"the key is on {owner.primary} now", "plan the move again")
         try:
-            hold.record = _publish(hold, version, owner, {"position": hold.feed.position, "opened_from": opened_from})
+            session.record = _publish(session, version, owner, {"position": session.feed.position, "opened_from": opened_from})
         except StaleEpoch:
             continue
-        hold.ends.notify(hold.record)
+        session.context.notify(session.record)
         return
-    raise MoveRefused(hold.record.move_id, "the key's epoch changed again and again", "plan the move again")
+    raise MoveRefused(session.record.move_id, "the key's epoch kept changing", "plan the move again")
 
 
-def _publish(hold: MoveSession, read_at: int, owner: Placement, changes: Mapping[str, Any]) -> MoveRecord:
-    """Publish what follows from ``owner``; raise :class:`StaleEpoch` where the key's row has changed since ``read_at``.
+def _publish(session: MoveSession, read_at: int, owner: Placement, changes: Mapping[str, Any]) -> MoveRecord:
+    """Publish the switch. Raise :class:`StaleEpoch` if the key's row has changed since version ``read_at``.
 
-    Its epoch alone does not say so: shadows come and go without raising it.
+    The epoch alone does not show that, because adding or removing a shadow does not raise it.
     """
-    move, before = hold.record.move, hold.record
+    move, before = session.record.move, session.record
     shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
     change = PlacementChange(move.key, move.target, shadows, owner.epoch, owner.epoch + 1)
     to = next_state(before.state, MoveEvent.SWITCH)
     switched: list[MoveRecord] = []
 
-    def enter(session: Any, version: int) -> None:
-        between = hold.ends.routing.since(read_at) if version - 1 > read_at else ()
+    def enter(transaction: Any, version: int) -> None:
+        between = session.context.routing.since(read_at) if version - 1 > read_at else ()
         if len(between) < version - 1 - read_at or any(c.key == move.key for p in between for c in p.changes):
             raise StaleEpoch(move.key, owner.epoch, owner.epoch)
         fields = {**changes, "version": version, "counters.epoch": change.new_epoch}
-        switched.append(hold.ends.journal.advance(before, to, MoveEvent.SWITCH, fields, session))
+        switched.append(session.context.journal.advance(before, to, MoveEvent.SWITCH, fields, transaction))
 
-    hold.ends.routing.publish([change], f"move {move.move_id}", within=enter)
+    session.context.routing.publish([change], f"move {move.move_id}", within=enter)
     return switched[-1]
 
 
-def open_target(hold: MoveSession) -> None:
-    """Take writes for the key on the target. Deletes that the source acknowledged until now are there before.
+def open_target(session: MoveSession) -> None:
+    """Open the target for writes of the key, after applying the deletes that the source has acknowledged so far.
 
-    A mover that resumes here cannot know whether apps write on the target already; the cleaner then forwards late changes.
+    A resuming mover cannot know whether apps already write on the target. It leaves late changes to the cleaning.
     """
-    if hold.fenced_at is not None:
-        hold.follow()
-    hold.ends.target.unfence()
+    if session.fenced_at is not None:
+        session.follow()
+    session.context.target.unfence()
     now = datetime.now(UTC)
-    if hold.fenced_at is not None:
-        pause = (time.monotonic() - hold.fenced_at) * 1000
+    if session.fenced_at is not None:
+        pause = (time.monotonic() - session.fenced_at) * 1000
     else:
-        fenced = hold.record.entered(MoveState.FENCED)
+        fenced = session.record.entered(MoveState.FENCED)
         pause = (now - fenced).total_seconds() * 1000 if fenced else 0.0
-    hold.note(notes__opened_at=now, counters__pause_ms=round(pause, 2))
-    hold.ends.notify(hold.record)
+    session.note(notes__opened_at=now, counters__pause_ms=round(pause, 2))
+    session.context.notify(session.record)
 
 
-def _fence_was_lost(hold: MoveSession, changes: Changes) -> bool:
-    if not changes.unfenced or hold.ends.source.is_fenced():
+def _fence_was_lost(session: MoveSession, changes: Changes) -> bool:
+    if not changes.unfenced or session.context.source.is_fenced():
         return False
-    hold.advance(MoveEvent.REFENCE)
+    session.advance(MoveEvent.REFENCE)
     return True
 
 

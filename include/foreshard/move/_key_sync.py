@@ -1,7 +1,7 @@
-"""Bringing a key's documents on the target to what they are on the source: copy, follow, compare.
+"""Makes a key's documents on the target equal to those on the source: copy, synchronise, compare.
 
-``copy_absent`` inserts only what is absent. ``sync`` reads the latest state of the documents that a change stream named and
-makes the target equal, whatever happened to them meanwhile, so that it may run late and twice. ``compare`` compares bytes.
+``copy_absent`` inserts absent documents only. ``sync`` reads the current state of the given documents on both sides and makes
+the target equal, so it may run late and more than once. ``compare`` compares bytes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from foreshard.errors import VerificationFailed
 from foreshard.ports.migration import DocumentId, KeyCopy, RawDocument, UniqueConflict
 
 Suspects = dict[str, set[DocumentId]]
-"""Namespace → documents not known to be equal."""
+"""Namespace → ids of documents that are not known to be equal."""
 
 MAXIMUM_CONFLICTS = 50
 
 
 class KeySync:
-    """Source and target of one move; ``batch`` bounds how many documents one transaction writes."""
+    """Source and target of one move. One transaction writes at most ``batch`` documents."""
 
     def __init__(self, source: KeyCopy, target: KeyCopy, batch: int) -> None:
         self._source, self._target, self._batch = source, target, batch
 
     def copy_absent(self, noted: Callable[[int, int], None], *, target_is_empty: bool) -> None:
-        """Insert on the target what is absent there; ``noted(documents, bytes)`` after each batch.
+        """Insert the documents that are absent on the target. Call ``noted(documents, bytes)`` after each batch.
 
-        ``target_is_empty`` saves the look whether something stands there already (an insert finds it out as well).
+        ``target_is_empty`` skips the check for existing documents. An insert that meets one falls back to ``sync``.
         """
         for namespace in self._source.namespaces:
             for batch in self._source.scan(namespace):
@@ -43,7 +43,7 @@ class KeySync:
             self.sync({namespace: {document.id for document in documents} | conflict.ids})
 
     def sync(self, touched: Mapping[str, Collection[DocumentId]]) -> Suspects:
-        """Make the target equal to the source for these documents; return those that either side has or had."""
+        """Make the target equal to the source for these documents. Return the ids that either side has or had."""
         return {
             namespace: set().union(*(self._sync_some(namespace, set(some)) for some in _portions(ids, self._batch)))
             for namespace, ids in touched.items()
@@ -63,11 +63,11 @@ class KeySync:
                 continue
             return set(now) | set(there)
         raise VerificationFailed(
-            f"{namespace} on {self._target.partition_id}", ["a unique index refuses what the source holds"]
+            f"{namespace} on {self._target.partition_id}", ["a unique index refuses documents of the source"]
         )
 
     def compare_all(self, noted: Callable[[], None]) -> Suspects:
-        """Documents that differ, or stand on one side only; memory holds one batch and the differences."""
+        """Return the documents that differ or exist on one side only. Memory holds one batch and the differences."""
         suspects: Suspects = {namespace: set() for namespace in self._source.namespaces}
         for namespace, found in suspects.items():
             for batch in self._source.scan(namespace):
@@ -81,7 +81,7 @@ class KeySync:
         return suspects
 
     def compare(self, suspects: Mapping[str, Collection[DocumentId]]) -> Suspects:
-        """Those of ``suspects`` that are not equal now."""
+        """Return the suspects that are different now."""
         different: Suspects = {namespace: set() for namespace in self._source.namespaces}
         for namespace, ids in suspects.items():
             for some in _portions(ids, self._batch):
@@ -90,12 +90,12 @@ class KeySync:
         return different
 
     def count_differences(self) -> list[str]:
-        """Collections in which the two sides differ in number, in words."""
+        """Return one line for each collection whose document counts differ."""
         here, there = self._source.count(), self._target.count()
         return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
 
     def remove_all(self, side: KeyCopy, noted: Callable[[int], None]) -> None:
-        """Remove every document of the key on ``side``; ``noted(documents)`` after each batch."""
+        """Remove every document of the key on ``side``. Call ``noted(documents)`` after each batch."""
         for namespace in side.namespaces:
             for batch in side.scan(namespace):
                 side.write(namespace, [document.id for document in batch], ())
@@ -109,7 +109,7 @@ def merge(into: Suspects, more: Mapping[str, Collection[DocumentId]]) -> None:
 
 
 def size(suspects: Mapping[str, Collection[DocumentId]]) -> int:
-    """How many documents are named."""
+    """Return the number of documents."""
     return sum(len(ids) for ids in suspects.values())
 
 

@@ -1,4 +1,4 @@
-"""What one mover holds: the journal, both copies of the key, the routing table, and its limits."""
+"""The ports and limits that one mover works with."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ from datetime import timedelta
 from foreshard.model import Placement
 from foreshard.ports.migration import KeyCopy, MoveJournal, MoveRecord, ShadowAbsorber
 from foreshard.ports.routing import RoutingStore
+from foreshard.settings import MigrateSettings
 
-
-@dataclass(frozen=True, slots=True)
-class MoveLimits:
-    """Sizes and times; ``catch_up_lag`` is how far behind the target may be when the key is fenced."""
-
-    batch_documents: int = 500
-    catch_up_lag: timedelta = timedelta(milliseconds=500)
-    catch_up_timeout: timedelta = timedelta(minutes=10)
-    fence_timeout: timedelta = timedelta(seconds=5)
-    grace_period: timedelta = timedelta(seconds=30)
-    beat_every: timedelta = timedelta(milliseconds=250)
+BEAT_EVERY = timedelta(milliseconds=250)
+"""A mover renews its lease and reports progress this often. It is far below the shortest sensible lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveContext:
-    """The world of one move; ``owner`` says where a key lives by the current table."""
+    """The ports of one move. ``owner`` returns a key's placement in the current routing table."""
 
     journal: MoveJournal
     source: KeyCopy
@@ -33,18 +25,19 @@ class MoveContext:
     routing: RoutingStore
     owner: Callable[[str], Placement]
     shadows: ShadowAbsorber
-    limits: MoveLimits = MoveLimits()
+    limits: MigrateSettings
     notify: Callable[[MoveRecord], None] = lambda _record: None
+    beat_every: timedelta = BEAT_EVERY
 
     def close(self) -> None:
-        """Give both copies' resources back."""
+        """Close both copies."""
         self.source.close()
         self.target.close()
 
 
 @dataclass(frozen=True, slots=True)
 class MoveSummary:
-    """What became of a move, for XCom, logs and the command line; times in milliseconds and seconds."""
+    """The result of a move for XCom, logs and the command line. ``pause_ms`` is the cutover's write pause."""
 
     move_id: str
     key: str

@@ -1,4 +1,4 @@
-"""The states of a move and the events that lead from one to the next: the only place that knows them.
+"""The transition table of a move: which event leads from which state to which.
 
 ::
 
@@ -8,10 +8,10 @@
        ▼                                       └──────────────────retreat──────────────────────────────┘                ▼
     reverted ◄─reverted─ reverting ◄─revert─ (every state before switched)                       done ◄─finish─ cleaning
 
-``restart``: the source's oplog no longer held the changes, so the copy starts from a new position. ``retreat``: the fence was
-lifted again (drain too slow), apps write on the source, and the move catches up anew. ``refence``: an app's own ``collMod`` had
-lifted the fence. ``skip``: the key's owner is no longer the planned source. After ``switched`` a move is undone by a reverse
-move, which is a new move.
+``restart``: the source's oplog no longer held the changes, so the copy starts again at a new position. ``retreat``: draining
+took too long, so the fence is lifted, apps write on the source, and the move catches up again. ``refence``: an app's own
+``collMod`` had lifted the fence. ``skip``: the planned source no longer owns the key. After ``switched``, a reverse move undoes
+the move; it is a new move.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foreshard.model.move_state import BEFORE_SWITCH, MoveState
 
 
 class MoveEvent(StrEnum):
-    """What makes a move leave its state."""
+    """The events that change a move's state."""
 
     BEGIN = "begin"
     SKIP = "skip"
@@ -66,7 +66,7 @@ TRANSITIONS: dict[tuple[MoveState, MoveEvent], MoveState] = {
 
 
 def next_state(state: MoveState, event: MoveEvent) -> MoveState:
-    """Where ``event`` leads from ``state``; raise :class:`IllegalTransition` where it leads nowhere."""
+    """Return the state after ``event``. Raise :class:`IllegalTransition` if the table has no such transition."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,9 +13,7 @@ from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, Pla
 from foreshard.model import Move, Placement, Reason
 from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
 from foreshard.move import mover
-from foreshard.move.cleaning import Cleaner
-from foreshard.move.context import MoveContext, MoveLimits, MoveSummary
-from foreshard.move.session import Paused
+from foreshard.move.context import MoveContext, MoveSummary
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord
 from foreshard.routing.table import locate
@@ -24,7 +21,6 @@ from foreshard.stages.rules import allowed_moves, require_allowed
 from foreshard.wiring import Wiring
 
 LOG = logging.getLogger("foreshard.move")
-WATCH_SECONDS = 0.1
 Notify = Callable[[MoveRecord], None]
 
 
@@ -48,14 +44,14 @@ def start_moves(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
 def run_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Take one move until its target serves (or back); whoever had it before is superseded."""
     with ExitStack() as stack:
-        record = mover.run_move(_ends(wiring, wiring.move_journal.get(move_id), stack, notify), move_id)
+        record = mover.run_move(_context(wiring, wiring.move_journal.get(move_id), stack, notify), move_id)
     return _summary(record)
 
 
 def revert_move(wiring: Wiring, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
     """Turn a move back; raise :class:`foreshard.errors.IllegalTransition` where it has been switched (undo it then)."""
     with ExitStack() as stack:
-        record = mover.revert_move(_ends(wiring, wiring.move_journal.get(move_id), stack, notify), move_id, reason)
+        record = mover.revert_move(_context(wiring, wiring.move_journal.get(move_id), stack, notify), move_id, reason)
     return _summary(record)
 
 
@@ -172,58 +168,26 @@ def _retire_planned(wiring: Wiring, hour: datetime) -> None:
 
 
 def _clean(wiring: Wiring, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
-    done: list[MoveSummary] = []
     with ExitStack() as stack:
-        waiting: list[Cleaner] = []
-        for move_id in move_ids:
-            record = wiring.move_journal.get(move_id)
-            if not mover.is_serving(record) and record.state is MoveState.SWITCHED:
-                run_move(wiring, move_id, notify)
-            cleaner = Cleaner(_ends(wiring, record, stack, notify), move_id)
-            stack.callback(cleaner.close)
-            waiting.append(cleaner)
-        while waiting:
-            for cleaner in tuple(waiting):
-                if not _step(cleaner, done) or not (wait or cleaner.ready()):
-                    waiting.remove(cleaner)
-            time.sleep(WATCH_SECONDS if waiting else 0)
-    return tuple(done)
+        records = (wiring.move_journal.get(move_id) for move_id in move_ids)
+        moves = [(record.move_id, _context(wiring, record, stack, notify)) for record in records]
+        return tuple(_summary(record) for record in mover.clean_moves(moves, wait=wait))
 
 
-def _step(cleaner: Cleaner, done: list[MoveSummary]) -> bool:
-    """Watch one move and clean up after it when it is ready; False when there is nothing left to do about it."""
-    try:
-        cleaner.watch()
-        if not cleaner.ready():
-            return True
-        done.append(_summary(cleaner.clean()))
-    except Paused:
-        cleaner.pause()
-    except MoveSuperseded as superseded:
-        LOG.warning("%s", superseded)
-    return False
-
-
-def _ends(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
-    settings, move = wiring.settings.migrate, record.move
-    ends = MoveContext(
+def _context(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
+    move = record.move
+    context = MoveContext(
         journal=wiring.move_journal,
         source=wiring.key_copy(move.source, move.move_id, move.key),
         target=wiring.key_copy(move.target, move.move_id, move.key),
         routing=wiring.routing,
         owner=lambda key: owner_of(wiring, key),
         shadows=wiring.shadow_absorber,
-        limits=MoveLimits(
-            settings.batch_documents,
-            settings.catch_up_lag,
-            settings.catch_up_timeout,
-            settings.fence_timeout,
-            settings.grace_period,
-        ),
+        limits=wiring.settings.migrate,
         notify=notify or _log_progress,
     )
-    stack.callback(ends.close)
-    return ends
+    stack.callback(context.close)
+    return context
 
 
 def _log_progress(record: MoveRecord) -> None:

@@ -11,7 +11,7 @@ from pymongo.errors import WriteError
 
 from foreshard.errors import MoveSuperseded, UnknownPartition
 from foreshard.model import Move, PlacementChange, Plan, Reason
-from foreshard.move.context import MoveLimits
+from foreshard.move.context import MoveContext
 from foreshard.stages import migrate
 from foreshard.stores.partition.key_copy import MongoKeyCopy
 
@@ -231,7 +231,7 @@ def test_a_move_stops_at_its_next_batch_and_resumes(world, monkeypatch):
         migrate.stop_move(world.wiring, move_id)
 
     monkeypatch.setattr(MongoKeyCopy, "write", stop)
-    monkeypatch.setattr(migrate, "MoveLimits", partial(MoveLimits, beat_every=timedelta(0)))
+    monkeypatch.setattr(migrate, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
     paused = migrate.run_move(world.wiring, move_id)
     assert paused.state in ("copying", "catching_up")
     assert migrate.resume_moves(world.wiring) == ()

@@ -19,16 +19,16 @@ from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
 from foreshard.model.move_state import MoveState
 from foreshard.move._cutover import MAXIMUM_STALE
-from foreshard.move.context import MoveContext, MoveLimits
+from foreshard.move.context import MoveContext
 from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.ports.routing import Publication
+from foreshard.settings import MigrateSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from simulated_partition import START, Event, KeyCopy, Partition
 
 KEY = "k"
-ENDED = (MoveState.DONE, MoveState.REVERTED)
 
 
 class CutOff(BaseException):
@@ -216,12 +216,11 @@ class World:
                 fields[name] = value
         self.record = replace(standing, **fields)
 
-    def ends(self) -> MoveContext:
-        """A new mover's world."""
-        limits = MoveLimits(
-            batch_documents=3, grace_period=timedelta(), beat_every=timedelta(), fence_timeout=timedelta(hours=1)
-        )
-        return MoveContext(self, KeyCopy(self, "a"), KeyCopy(self, "b"), self, self.owner, self, limits)  # type: ignore[arg-type]
+    def context(self) -> MoveContext:
+        """The ports of a new mover."""
+        limits = MigrateSettings(batch_documents=3, grace_period=timedelta(), fence_timeout=timedelta(hours=1))
+        copies = KeyCopy(self, "a"), KeyCopy(self, "b")
+        return MoveContext(self, *copies, self, self.owner, self, limits, beat_every=timedelta())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

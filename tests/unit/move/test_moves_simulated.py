@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from foreshard.errors import FenceTimedOut, HistoryLost, MoveSuperseded
 from foreshard.model.move_state import MoveState
-from foreshard.move.cleaning import Cleaner
-from foreshard.move.mover import is_serving, revert_move, run_move
+from foreshard.move._cleaning import forward_late_changes
+from foreshard.move.mover import drive, is_serving, revert_move, run_move
+from foreshard.move.session import MoveSession
 
 SEEDS = st.integers(0, 2**32)
 
@@ -25,10 +26,12 @@ def finish(world, step):
 
 def clean(world):
     def step():
-        cleaner = Cleaner(world.ends(), "m")
+        session = MoveSession(world.context(), world.take("m"))
+        session.claim()
         for _ in range(3):
-            cleaner.watch()
-        return cleaner.clean()
+            forward_late_changes(session)
+        drive(session, until=lambda record: False)
+        return session.record
 
     return finish(world, step)
 
@@ -42,7 +45,7 @@ def expected(world):
 def test_every_acknowledged_write_is_at_the_owner_whatever_is_cut_off(simulate, seed):
     world = simulate(seed)
     world.plan()
-    record = finish(world, lambda: run_move(world.ends(), "m"))
+    record = finish(world, lambda: run_move(world.context(), "m"))
     assert is_serving(record), record.error
     for _ in range(10):
         world.act()
@@ -61,11 +64,11 @@ def test_a_reverted_move_leaves_the_source_as_the_apps_made_it(simulate, seed, c
     world.plan()
     world.cut_after = cut_after
     with contextlib.suppress(world.CutOff):
-        run_move(world.ends(), "m")
+        run_move(world.context(), "m")
     if world.get("m").state is MoveState.SWITCHED:
         return
     world.cut_share = 0.05
-    finish(world, lambda: revert_move(world.ends(), "m", "test"))
+    finish(world, lambda: revert_move(world.context(), "m", "test"))
     for _ in range(10):
         world.act()
     assert world.get("m").state is MoveState.REVERTED
@@ -81,14 +84,14 @@ def test_a_reverted_move_leaves_the_source_as_the_apps_made_it(simulate, seed, c
 def test_a_mover_that_was_superseded_changes_nothing_any_more(simulate, seed):
     world = simulate(seed, cut_share=0.02)
     world.plan()
-    old = world.ends()
+    old = world.context()
     with contextlib.suppress(world.CutOff):
         run_move(old, "m")
     world.cut_share = 0.0
     lease = world.get("m").lease
     if world.get("m").state in (MoveState.PLANNED, MoveState.SWITCHED) or old.target.partition.leases.get("m") != lease:
         return
-    run_move(world.ends(), "m")
+    run_move(world.context(), "m")
     before, fenced = dict(world.partitions["b"].documents), world.partitions["a"].fenced
     world.quiet = True
     for late in (old.target.unfence, old.source.unfence, lambda: old.target.write("db.trips", list(before), ())):
@@ -103,7 +106,7 @@ def test_a_key_that_is_elsewhere_is_skipped(simulate):
     world = simulate(1, cut_share=0.0)
     world.plan()
     world.table = world.table.__class__("k", "b", (), 2)
-    record = run_move(world.ends(), "m")
+    record = run_move(world.context(), "m")
     assert (record.state, record.error) == (MoveState.REVERTED, "skipped: the key is on b already")
     assert not world.partitions["a"].fenced
 
@@ -112,13 +115,13 @@ def test_a_copy_that_stays_different_is_not_switched(simulate, monkeypatch):
     world = simulate(2, cut_share=0.0)
     world.quiet = True
     world.plan()
-    ends = world.ends()
-    fetch = ends.target.fetch
+    context = world.context()
+    fetch = context.target.fetch
     monkeypatch.setattr(
-        ends.target, "fetch", lambda namespace, ids: {i: raw + b"!" for i, raw in fetch(namespace, ids).items()}
+        context.target, "fetch", lambda namespace, ids: {i: raw + b"!" for i, raw in fetch(namespace, ids).items()}
     )
-    monkeypatch.setattr(ends.target, "write", lambda namespace, remove, put: None)
-    record = run_move(ends, "m")
+    monkeypatch.setattr(context.target, "write", lambda namespace, remove, put: None)
+    record = run_move(context, "m")
     assert record.state is MoveState.REVERTED
     assert "differences" in record.error
     assert world.table.primary == "a"
@@ -128,23 +131,23 @@ def test_a_source_that_cannot_be_fenced_keeps_its_writes_and_the_move_turns_back
     world = simulate(3, cut_share=0.0)
     world.quiet = True
     world.plan()
-    ends = world.ends()
+    context = world.context()
 
     def locked():
-        raise FenceTimedOut("db.trips", "open transactions kept its lock", ends.limits.fence_timeout)
+        raise FenceTimedOut("db.trips", "open transactions kept its lock", context.limits.fence_timeout)
 
-    monkeypatch.setattr(ends.source, "fence", locked)
-    record = run_move(ends, "m")
+    monkeypatch.setattr(context.source, "fence", locked)
+    record = run_move(context, "m")
     assert record.state is MoveState.REVERTED
-    assert "fenced 4 times in vain" in record.error
+    assert "fenced 4 times without success" in record.error
     assert not world.partitions["a"].fenced
 
 
 def test_a_source_whose_history_is_lost_is_copied_anew(simulate, monkeypatch):
     world = simulate(4, cut_share=0.0)
     world.plan()
-    ends = world.ends()
-    feed, lost = ends.source.feed, []
+    context = world.context()
+    feed, lost = context.source.feed, []
 
     def once(position):
         if not lost:
@@ -152,8 +155,8 @@ def test_a_source_whose_history_is_lost_is_copied_anew(simulate, monkeypatch):
             raise HistoryLost("a")
         return feed(position)
 
-    monkeypatch.setattr(ends.source, "feed", once)
-    record = run_move(ends, "m")
+    monkeypatch.setattr(context.source, "feed", once)
+    record = run_move(context, "m")
     assert is_serving(record)
     assert [entry.event for entry in record.history].count("restart") == 1
 
@@ -162,14 +165,14 @@ def test_an_error_behind_the_fence_gives_writes_back(simulate, monkeypatch):
     world = simulate(5, cut_share=0.0)
     world.quiet = True
     world.plan()
-    ends = world.ends()
+    context = world.context()
 
     def broken():
         raise OSError("network")
 
-    monkeypatch.setattr(ends.source, "is_fenced", broken)
+    monkeypatch.setattr(context.source, "is_fenced", broken)
     with pytest.raises(OSError, match="network"):
-        run_move(ends, "m")
+        run_move(context, "m")
     assert world.get("m").state is MoveState.CATCHING_UP
     assert not world.partitions["a"].fenced
-    assert is_serving(run_move(world.ends(), "m"))
+    assert is_serving(run_move(world.context(), "m"))

@@ -1,0 +1,112 @@
+"""After the switch: forward what stale clients still change on the source, then remove its documents. The fence stays.
+
+Deletes pass a validator, and so do updates that take a document out of the key. A late change is applied on the target unless
+the document was written there later, by the servers' wall clocks. Before each batch is removed, the feed is read up to a mark,
+so that everything that happened to a document is forwarded before the document is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from foreshard.errors import HistoryLost, MoveTimedOut
+from foreshard.model.move_state import MoveState
+from foreshard.move.session import POLL_LIMIT, MoveSession
+from foreshard.move.states import MoveEvent
+from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch
+
+LOG = logging.getLogger("foreshard.move")
+MAXIMUM_ROUNDS = 20
+
+
+def is_ready(session: MoveSession) -> bool:
+    """Return whether every recently heard sidecar answers from the switch's version, or the grace period is over."""
+    record, grace = session.record, session.context.limits.grace_period
+    switched = record.entered(MoveState.SWITCHED)
+    if switched is None:
+        return True
+    now = datetime.now(UTC)
+    if now - switched >= grace:
+        return True
+    at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=now - grace)
+    return heard > 0 and at_version >= heard
+
+
+def forward_late_changes(session: MoveSession) -> None:
+    """Forward the late changes that are in the feed now. Raise :class:`foreshard.move.session.Paused` if asked to stop."""
+    _forward(session)
+    session.beat(position=session.feed.position)
+
+
+def remove_source(session: MoveSession) -> None:
+    """Remove the source's documents and end the move. Its statistics stay in the journal."""
+    forward_late_changes(session)
+    if not session.context.source.is_fenced():
+        session.context.source.fence()
+    removed = _remove_all(session)
+    session.advance(MoveEvent.FINISH, position=session.feed.position, counters__removed=removed)
+
+
+def _remove_all(session: MoveSession) -> int:
+    source, removed = session.context.source, 0
+    for _ in range(MAXIMUM_ROUNDS):
+        for namespace in source.namespaces:
+            for batch in source.scan(namespace):
+                _forward_to_mark(session)
+                removed += source.remove_unchanged(namespace, batch)
+                session.beat(position=session.feed.position, counters__removed=removed)
+        _forward_to_mark(session)
+        if not any(source.count().values()):
+            return removed
+    raise MoveTimedOut(
+        session.record.move_id, "removing documents that are written again and again", session.context.limits.grace_period
+    )
+
+
+def _forward_to_mark(session: MoveSession) -> None:
+    source, timeout = session.context.source, session.context.limits.catch_up_timeout
+    mark = source.mark()
+    deadline = time.monotonic() + timeout.total_seconds()
+    while session.feed.mark_seen < mark:
+        if not _forward(session, until_mark=mark):
+            mark = source.mark()
+        if time.monotonic() > deadline:
+            raise MoveTimedOut(session.record.move_id, "forwarding late changes", timeout)
+
+
+def _forward(session: MoveSession, until_mark: int | None = None) -> bool:
+    """Apply late changes on the target. Return False if the source's oplog had dropped some, and note that."""
+    try:
+        changes = session.feed.poll(POLL_LIMIT, until_mark=until_mark)
+    except HistoryLost as lost:
+        session.close_feed()
+        session.note(position=session.context.source.now(), notes__late_changes_unknown=str(lost))
+        return False
+    if changes.unfenced and not session.context.source.is_fenced():
+        session.context.source.fence()
+    for namespace, touched in changes.touched.items():
+        _forward_some(session, namespace, touched)
+    return True
+
+
+def _forward_some(session: MoveSession, namespace: str, touched: Mapping[DocumentId, Touch]) -> None:
+    source, target = session.context.source, session.context.target
+    on_source, on_target = source.fetch(namespace, touched), target.fetch(namespace, touched)
+    strayed = source.strayed(namespace, [i for i in touched if i not in on_source and i in on_target])
+    late: dict[DocumentId, LateChange] = {}
+    for identity, touch in touched.items():
+        raw = on_source.get(identity)
+        removed = touch.kind is ChangeKind.REMOVE or identity in strayed
+        if raw != on_target.get(identity) and (raw is not None or removed):
+            late[identity] = LateChange(touch.at, raw)
+    if not late or session.record.opened_from is None:
+        return
+    kept = target.forward(namespace, late, session.record.opened_from)
+    counters = session.record.counters
+    session.note(
+        counters__late_applied=counters.get("late_applied", 0) + len(late) - len(kept),
+        counters__late_kept=counters.get("late_kept", 0) + len(kept),
+    )
