@@ -8,7 +8,7 @@ APT_TOOLS := promtool docker-compose
 BENCH_TOOLS := nginx haproxy wrk cc
 FUZZ_SECONDS ?= 120
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench bench-system fuzz lock clean
+.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench bench-system docs fuzz lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ bench-system: ## install what the sidecar is compared with from Debian's package
 	  $$SUDO apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends \
 	    nginx-light haproxy wrk gcc libc6-dev >/dev/null; \
 	fi
+
+docs: setup ## write docs/settings.md from the settings' descriptions
+	@$(BIN)/python -m foreshard.settings.reference > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 
 fuzz: setup ## fuzz the sidecar for FUZZ_SECONDS (120): its protocol and table files with atheris, its interface with schemathesis
 	@$(BIN)/python tests/fuzz/run_atheris.py --seconds $(FUZZ_SECONDS)

@@ -29,6 +29,8 @@ from statistics import median
 from typing import Any
 
 import foreshard.demo
+from foreshard.demo.stages import REQUEST_TYPES
+from foreshard.settings import Settings
 from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log
 from foreshard.stages.replay_synthetic import write_synthetic_log
 from foreshard.wiring import Wiring
@@ -93,7 +95,7 @@ def run(job: Job) -> tuple[Job, dict[str, Figures]]:
         rates=job.rates,
         processes=1,
     )
-    with Wiring() as wiring:
+    with Wiring(Settings.load(observe={"request_types": REQUEST_TYPES})) as wiring:
         document = replay_log(wiring, job.path, request).document
     floor = {"overload_hours": document["layout"]["noise_floor_overload_hours"]}
     return job, {name: dict(found) for name, found in document["policies"].items()} | {"floor": floor}

@@ -10,7 +10,7 @@ import pytest
 from foreshard.demo._sample import load_sample, with_lookups
 from foreshard.demo.demo_layout import PARTITION_LOCATIONS
 from foreshard.demo.run import FAR_KM, FAR_LOAD
-from foreshard.demo.stages import COLLECTIONS, DemoOptions, cut, place
+from foreshard.demo.stages import COLLECTIONS, REQUEST_TYPES, DemoOptions, cut, place
 from foreshard.settings import PlanSettings, Settings
 from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
 from foreshard.stages.observe import import_history
@@ -35,6 +35,7 @@ def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
         control_database=unique_name,
         data_dir=work_folder,
         collections=COLLECTIONS,
+        observe={"request_types": REQUEST_TYPES},
         plan=PlanSettings(far_km=FAR_KM, far_load=FAR_LOAD),
     )
     end, since = request.param, request.param - timedelta(weeks=OPTIONS.weeks)

@@ -15,7 +15,7 @@ from foreshard.cli.main import main
 from foreshard.errors import CorruptLog, GateFailed, MissingSecret
 from foreshard.model import ONE_HOUR, HourCounts, hour_floor
 from foreshard.observe.pseudonym import is_pseudonym, pseudonym
-from foreshard.settings import ObserveSettings, Settings
+from foreshard.settings import Settings
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.observe import extract_hour, gate_access_log, import_history, tally_hour
@@ -24,6 +24,7 @@ from foreshard.wiring import Wiring
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=6)
 SECRET = "a secret of the tests"
 RAW_USERS = tuple(f"rider-{n}@example.org" for n in range(12))
+REQUEST_TYPES = {name: {"kind": "write", "weight": 2.0} for name in ("checkout", "return")}
 
 
 def history(hours: int = 3, per_hour: int = 60, end: datetime = HOUR) -> pd.DataFrame:
@@ -52,6 +53,7 @@ def wiring(mongods: tuple[Mongod, ...], kafka: Kafka, unique_name: str, tmp_path
         access_topic=unique_name,
         data_dir=tmp_path / "data",
         user_key=SECRET,
+        observe={"request_types": REQUEST_TYPES},
     )
     with Wiring(settings) as made:
         yield made
@@ -210,7 +212,7 @@ def test_an_hour_is_the_same_in_whatever_order_its_source_gives_it(wiring: Wirin
     saved = []
     for number, frame in enumerate((log, log.sample(frac=1, random_state=1), log[::-1])):
         frame.to_parquet(path := tmp_path / f"{number}.parquet")
-        observe = ObserveSettings(access_log_paths=(path,))
+        observe = wiring.settings.observe.model_copy(update={"access_log_paths": (path,)})
         with Wiring(wiring.settings.model_copy(update={"observe": observe, "data_dir": tmp_path / str(number)})) as other:
             raw = extract_hour(other, HOUR)
             saved.append((other.raw_hours.load(HOUR), pd.read_parquet(raw.quarantine_path or "")))
@@ -221,7 +223,7 @@ def test_an_hour_is_the_same_in_whatever_order_its_source_gives_it(wiring: Wirin
 
 def test_a_log_in_files_can_be_observed_hour_by_hour_too(wiring: Wiring, tmp_path: Path) -> None:
     history(3).to_parquet(tmp_path / "log.parquet")
-    observe = ObserveSettings(access_log_paths=(tmp_path / "log.parquet",))
+    observe = wiring.settings.observe.model_copy(update={"access_log_paths": (tmp_path / "log.parquet",)})
     with Wiring(wiring.settings.model_copy(update={"observe": observe})) as from_files:
         assert extract_hour(from_files, HOUR - ONE_HOUR).accepted == 60
         assert tally_hour(from_files, HOUR - ONE_HOUR).accesses == 60
@@ -237,6 +239,7 @@ class TestCommand:
         monkeypatch.setenv("FORESHARD_ACCESS_TOPIC", settings.access_topic)
         monkeypatch.setenv("FORESHARD_DATA_DIR", str(settings.data_dir))
         monkeypatch.setenv("FORESHARD_USER_KEY", SECRET)
+        monkeypatch.setenv("FORESHARD_OBSERVE__REQUEST_TYPES", json.dumps(REQUEST_TYPES))
 
     def run(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

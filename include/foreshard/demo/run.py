@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from foreshard.demo._loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dag
 from foreshard.demo._sample import load_sample
 from foreshard.demo.console import Steps
 from foreshard.demo.demo_layout import PARTITION_LOCATIONS, DemoLayout
-from foreshard.demo.stages import COLLECTIONS, DemoOptions, Slice, cut, load_app, load_history, play_live
+from foreshard.demo.stages import COLLECTIONS, REQUEST_TYPES, DemoOptions, Slice, cut, load_app, load_history, play_live
 from foreshard.errors import ForeshardError, VerificationFailed
 from foreshard.model import hour_floor
 from foreshard.settings import Settings
@@ -57,6 +58,7 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
         "FORESHARD_DEMO_RIDERS": str(options.riders),
         "FORESHARD_DEMO_LOOKUPS": str(options.lookups),
         "FORESHARD_MIGRATE__GRACE_PERIOD": "PT5S",
+        "FORESHARD_OBSERVE__REQUEST_TYPES": json.dumps({n: t.model_dump(mode="json") for n, t in REQUEST_TYPES.items()}),
         "FORESHARD_PLAN__FAR_KM": str(FAR_KM),
         "FORESHARD_PLAN__FAR_LOAD": str(FAR_LOAD),
     }

@@ -14,7 +14,8 @@ from foreshard.demo._documents import create_indexes, load_documents, station_do
 from foreshard.demo._sample import Sample, with_lookups
 from foreshard.demo.console import Steps
 from foreshard.demo.demo_layout import DemoLayout, make_layout
-from foreshard.settings import CollectionSetting
+from foreshard.model import RequestKind
+from foreshard.settings import CollectionSetting, RequestTypeSetting
 from foreshard.stack.embedded import EmbeddedStack
 from foreshard.stages.observe import extract_hour, import_history, tally_hour
 from foreshard.wiring import Wiring
@@ -23,6 +24,11 @@ COLLECTIONS = (
     CollectionSetting(database="bikeshare", collection="stations", key_field="station"),
     CollectionSetting(database="bikeshare", collection="trips", key_field="station"),
 )
+REQUEST_TYPES = {
+    "checkout": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+    "return": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+}
+"""The sample log's own request types, added to the default ones."""
 ONE_HOUR = timedelta(hours=1)
 LATEST_RIDES = 500
 

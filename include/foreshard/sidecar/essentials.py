@@ -29,7 +29,7 @@ DATA_DIR = "var/foreshard"
 PREFIX = "FORESHARD_"
 SECRETS = {"FORESHARD_USER_KEY", "FORESHARD_MONGO_PASSWORD", "FORESHARD_CONTROL_URI"}
 """Any text will do for these."""
-MADE_BY = Path(__file__).parents[1] / "settings.py"
+MADE_BY = tuple(sorted((Path(__file__).parents[1] / "settings").glob("*.py")))
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,6 @@ def _mark() -> str:
     given = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     said = sorted((name, "" if name.upper() in SECRETS else value) for name, value in given.items())
     config = given.get("FORESHARD_CONFIG")
-    files = [path.stat() for path in (MADE_BY, config and Path(config)) if path]
+    files = [path.stat() for path in (*MADE_BY, config and Path(config)) if path]
     stamps = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in files]
     return xxh3_128_hexdigest(json.dumps([__version__, said, stamps]).encode())

@@ -1,0 +1,81 @@
+"""Settings of the observe stage: request types, co-access, and the access log's quality gate."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from foreshard.model import RequestKind
+from foreshard.settings._section import SettingsSection
+
+
+class RequestTypeSetting(SettingsSection):
+    """One request type of the access log."""
+
+    kind: RequestKind = Field(description="`read` or `write`. Only reads can be served by a shadow.")
+    weight: float = Field(gt=0, description="Cost of one access, in cost units. Used when the record has no cost of its own.")
+
+
+class ObserveSettings(SettingsSection):
+    """How accesses are counted."""
+
+    request_types: dict[str, RequestTypeSetting] = Field(
+        default={
+            "read": RequestTypeSetting(kind=RequestKind.READ, weight=1.0),
+            "write": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+            "insert": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+            "update": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+            "delete": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
+            "scan": RequestTypeSetting(kind=RequestKind.READ, weight=4.0),
+        },
+        description="The request types that the access log may contain, by name, each with its `kind` and `weight`."
+        " The observe stage quarantines records of any other type.",
+    )
+    co_access_window: timedelta = Field(
+        default=timedelta(minutes=5),
+        description="Two accesses by the same session or user count as co-access when they are at most this far apart.",
+    )
+    minimum_distinct_users: int = Field(
+        default=5,
+        ge=1,
+        description="Co-access seen from fewer distinct users than this is dropped, so that no user can be recognised by it.",
+    )
+    maximum_keys_per_session: int = Field(
+        default=50,
+        ge=2,
+        description="Only this many keys of one session or user count for co-access in an hour, the ones touched last. This"
+        " limits the effect of crawlers.",
+    )
+    maximum_pairs_per_hour: int = Field(
+        default=20_000, ge=1, description="Co-accessed pairs that are stored per hour, the heaviest first."
+    )
+    maximum_quarantined_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="The access log's gate fails when a larger share of an hour's records is quarantined.",
+    )
+    minimum_usual_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="The access log's gate fails when an hour has fewer accesses than this share of what the same hour had"
+        " in the previous weeks.",
+    )
+    minimum_key_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="The access log's gate fails when an hour has fewer distinct keys than this share of what its number of"
+        " accesses had in the previous weeks.",
+    )
+    access_log_paths: tuple[Path, ...] = Field(
+        default=(),
+        description="Files or folders to read the access log from (Parquet or CSV). Empty: read it from Kafka.",
+    )
+    allowed_lateness: timedelta = Field(
+        default=timedelta(minutes=5),
+        description="How long after the end of an hour its records may still arrive in Kafka.",
+    )

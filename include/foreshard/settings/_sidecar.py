@@ -1,0 +1,50 @@
+"""Settings of the sidecar, the load reporter and the exporter."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from foreshard.settings._section import SettingsSection
+
+
+class SidecarSettings(SettingsSection):
+    """Where the sidecar listens, how it chooses between copies, and how partitions' loads are measured."""
+
+    host: str = Field(
+        default="127.0.0.1", description="Address that the sidecar and the exporter listen on. Neither has authentication."
+    )
+    port: int = Field(default=7788, ge=0, le=65535, description="TCP port of the sidecar; 0 chooses a free one.")
+    socket: Path | None = Field(default=None, description="Path of a Unix socket to listen on as well. None: TCP only.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer.")
+    room_mark: float = Field(
+        default=0.8,
+        gt=0,
+        description="Utilisation (load divided by capacity) up to which a partition has room. Above it, reads go to other"
+        " copies where there are any.",
+    )
+    load_interval: timedelta = Field(
+        default=timedelta(seconds=2), description="How often the load reporter measures each partition."
+    )
+    load_expiry: timedelta = Field(
+        default=timedelta(seconds=15), description="A sidecar ignores load reports that are older than this."
+    )
+    load_time_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds of log time per second of real time. Above 1 only when a log is played faster than it happened.",
+    )
+    load_smoothing: timedelta = Field(
+        default=timedelta(seconds=5), description="Time constant of the moving average of measured loads."
+    )
+    operation_weights: dict[str, float] = Field(
+        default={"query": 1.0, "getmore": 1.0, "insert": 2.0, "update": 2.0, "delete": 2.0, "command": 0.0},
+        description="Cost units per operation that a mongod counts (`serverStatus.opcounters`).",
+    )
+    home_location: str | None = Field(
+        default=None,
+        description="Location assumed for requests that name none, or an unknown one. None: such requests have no location.",
+    )
+    metrics_port: int = Field(default=7789, ge=0, le=65535, description="TCP port of the exporter's `/metrics`.")
