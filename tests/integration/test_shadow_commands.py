@@ -16,7 +16,7 @@ from foreshard.errors import UnknownPartition, UnknownShadow
 from foreshard.ports.replication import ReplicationRecord
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stores.version_documents import identity_of
+from foreshard.stores.bson_codec import identity_of
 from foreshard.wiring import Wiring
 
 Command = Callable[..., Result]

@@ -34,8 +34,8 @@ from foreshard.stages.shadow import (
     run_shadow,
     shadow_differences,
 )
+from foreshard.stores.bson_codec import identity_of
 from foreshard.stores.kafka.replication import KafkaReplicationLog
-from foreshard.stores.version_documents import identity_of
 from foreshard.wiring import Wiring
 
 

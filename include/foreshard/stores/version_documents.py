@@ -10,29 +10,13 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import bson
-from bson import CodecOptions, DatetimeConversion
-from bson.raw_bson import RawBSONDocument
-from pymongo.collection import Collection
-from pymongo.read_concern import ReadConcern
-
 from foreshard.consistency.clock import HybridTime
 from foreshard.consistency.reconcile import VersionedDocument
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import Version
 
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
-)
-"""Documents as the exact bytes that the server sent."""
-
 LARGE = 1_000_000
 """Bodies of more bytes are compressed, so that the largest document MongoDB takes can be kept inside another."""
-
-
-def exact(collection: Collection[Any]) -> Collection[RawBSONDocument]:
-    """The collection with documents as the bytes that the server sends; reads what the majority has."""
-    return collection.with_options(codec_options=RAW, read_concern=ReadConcern("majority"))
 
 
 def version_document(version: Version) -> dict[str, Any]:
@@ -69,8 +53,3 @@ def read_copy(document: Mapping[str, Any]) -> VersionedDocument:
     if body is not None:
         body = zlib.decompress(body) if document.get("compressed") else bytes(body)
     return VersionedDocument(read_version(document["version"]), body)
-
-
-def identity_of(namespace: str, document_id: Any) -> bytes:
-    """A document's identity as bytes: the BSON of ``{ns, id}``, which is its ``_id`` in ``foreshard_versions``."""
-    return bson.encode({"ns": namespace, "id": document_id})

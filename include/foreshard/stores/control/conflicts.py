@@ -22,8 +22,9 @@ from foreshard.consistency.versions import Version
 from foreshard.errors import UnknownConflict
 from foreshard.model import ConflictPolicy
 from foreshard.ports.replicas import Conflict
+from foreshard.stores.bson_codec import identity_of
 from foreshard.stores.mongo_connections import Document
-from foreshard.stores.version_documents import copy_document, identity_of, read_copy, read_version, version_document
+from foreshard.stores.version_documents import copy_document, read_copy, read_version, version_document
 
 
 class MongoConflictStore:

@@ -22,7 +22,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from foreshard.errors import Unreachable
 from foreshard.ports.replication import Delivery, Heartbeat, ReplicationRecord
-from foreshard.stores.version_documents import RAW, identity_of, read_version, version_document
+from foreshard.stores.bson_codec import RAW, identity_of
+from foreshard.stores.version_documents import read_version, version_document
 
 LARGEST_MESSAGE = 20 * 2**20
 """MongoDB's largest document (16 MB) and its envelope."""

@@ -12,6 +12,7 @@ from foreshard.errors import MoveRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.migration import Shape
 from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition._indexes import create_missing, index_definitions
 from foreshard.stores.partition.fence_validator import read_options
 
 NAMESPACE_EXISTS = 48
@@ -33,7 +34,7 @@ def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection
         kept = {name: value for name, value in options.items() if name not in NOT_COPIED}
         if rules.validator:
             kept |= {"validator": rules.validator, "validationLevel": rules.level, "validationAction": rules.action}
-        indexes = [dict(index) for index in client[each.database][each.collection].list_indexes()]
+        indexes = index_definitions(client[each.database][each.collection])
         found[each.namespace] = {"options": kept, "indexes": indexes}
     return found
 
@@ -49,16 +50,11 @@ def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollecti
             except OperationFailure as error:
                 if error.code != NAMESPACE_EXISTS:
                     raise
-        indexes = [dict(index) for index in database[each.collection].list_indexes()]
-        if len(indexes) <= 1 and database[each.collection].estimated_document_count() == 0:
-            copied = [
-                {k: v for k, v in i.items() if k not in ("v", "ns")} for i in like.get("indexes", ()) if i["name"] != "_id_"
-            ]
-            if copied:
-                database.command({"createIndexes": each.collection, "indexes": copied})
-                indexes += copied
-        if not any(_serves(index, each.key_field) for index in indexes):
-            database[each.collection].create_index([(each.key_field, ASCENDING)], name="foreshard_key")
+        collection = database[each.collection]
+        if len(index_definitions(collection)) <= 1 and collection.estimated_document_count() == 0:
+            create_missing(collection, like.get("indexes", ()))
+        if not any(_serves(index, each.key_field) for index in index_definitions(collection)):
+            collection.create_index([(each.key_field, ASCENDING)], name="foreshard_key")
 
 
 def _serves(index: Mapping[str, Any], key_field: str) -> bool:

@@ -17,7 +17,7 @@ from xxhash import xxh3_128_intdigest
 from foreshard.model import ShardedCollection
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.routing.table import locate
-from foreshard.stores.raw_bson import id_bytes, id_value
+from foreshard.stores.bson_codec import id_bytes, id_value
 
 MAXIMUM_DIFFERENCES = 10_000
 _MODULUS = 1 << 128

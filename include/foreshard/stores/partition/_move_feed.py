@@ -1,47 +1,48 @@
-"""The change stream of a partition as a move reads it: which documents were touched, and where fences stand.
+"""A move's view of a partition's changes: which documents were touched, and where the fences are.
 
-One stream over the whole replica set, filtered by the server to the sharded collections and the move's own lease document, so
-that their changes come in one order. Events carry ids only: whoever follows reads the latest state itself. The deletes that
-the move made are known by their transaction, which has bumped the lease document, and are left out.
+One stream covers the whole replica set, so the changes of all sharded collections come in one order. Events carry ids only; the
+follower reads the current documents itself. The move's own deletes are left out.
 
-A position is ``{"token": …}`` or ``{"at": Timestamp}``: the resume token of a ``modify`` event holds its whole validator, too
-much for a journal, so after one of those the cluster time serves (resuming by it repeats what happened at that time). A
-position never lies inside a transaction: its first event tells whether the rest is the move's own work.
+A position is ``{"token": …}`` or ``{"at": Timestamp}``. The resume token of a ``modify`` event contains its whole validator,
+which is too large for a journal, so the cluster time is used after one (resuming there repeats the changes of that time). A
+position never lies inside a transaction, because the transaction's first event says whether the rest is the move's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import Timestamp
 from pymongo import MongoClient
-from pymongo.change_stream import ChangeStream
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
 from foreshard.errors import HistoryLost
 from foreshard.model import ShardedCollection
 from foreshard.ports.migration import ChangeKind, Changes, DocumentId, Position, Touch
+from foreshard.stores.bson_codec import id_bytes
 from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition._change_stream import (
+    COLLECTION_EVENTS,
+    PUTS,
+    LeaseStream,
+    history_lost_as,
+    namespace_of,
+    transaction_of,
+)
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition.fence_validator import read_options
-from foreshard.stores.raw_bson import id_bytes
 
 AWAIT_MS = 2
-"""How long an empty read waits for more: the stream is read in loops that must not hold up a cutover."""
+"""How long an empty read waits for events. The stream is read in loops that must not delay a cutover."""
 MAXIMUM_TOKEN = 4_000
-LOST = frozenset({136, 260, 280, 286})
-"""Capped position lost, invalid resume token, change stream fatal error, history lost."""
 VALIDATION = ("validator", "validationLevel", "validationAction")
-PUTS = ("insert", "update", "replace")
-BREAKS = ("drop", "rename", "dropDatabase")
 
 
 class MongoMoveFeed:
-    """Implements :class:`foreshard.ports.migration.ChangeFeed` for the key ``key`` and the move ``move_id``."""
+    """Implements :class:`foreshard.ports.migration.MoveFeed` for one key and the move that holds ``lease``."""
 
     def __init__(
         self,
@@ -54,22 +55,14 @@ class MongoMoveFeed:
         lease: MoveLease,
         position: Position,
     ) -> None:
-        self._partition_id, self._key, self._move_id = partition_id, key, lease.move_id
+        self._partition_id, self._key = partition_id, key
         self._fields = {c.namespace: c.key_field for c in collections}
-        self._lease_namespace = ".".join(lease.namespace)
-        self._position = position
+        self._position: Position = position
         self._reached: Position = position
         self._transaction: tuple[Any, int] | None = None
-        self._own: tuple[Any, int] | None = None
-        self._mark, self._fences = -1, dict[str, int]()
-        with _history(partition_id):
-            self._stream: ChangeStream[Document] = client.watch(
-                _pipeline(collections, key, lease),
-                max_await_time_ms=AWAIT_MS,
-                session=session,
-                show_expanded_events=True,
-                **start_at(position, session),
-            )
+        self._fences: dict[str, int] = {}
+        with history_lost_as(self._lost):
+            self._stream = LeaseStream(client, session, _wanted(collections, key), lease, position, await_ms=AWAIT_MS)
 
     @property
     def position(self) -> Position:
@@ -78,22 +71,22 @@ class MongoMoveFeed:
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
-        """Namespace → revision of the fence with our key that was read last."""
+        """Namespace → revision of the last fence read that contains the key."""
         return self._fences
 
     @property
     def mark_seen(self) -> int:
-        """The highest count of the lease document that was read."""
-        return self._mark
+        """The highest mark read."""
+        return self._stream.mark
 
     def poll(self, limit: int, *, until_fences: Mapping[str, int] | None = None, until_mark: int | None = None) -> Changes:
-        """Read up to ``limit`` events, until the end or until what is waited for."""
+        """Read at most ``limit`` events. Stop early at the end of the stream, at the fences, or at the mark."""
         batch = _Batch()
-        with _history(self._partition_id):
+        with history_lost_as(self._lost):
             for _ in range(limit):
-                if self._seen(until_fences, until_mark):
+                if self._has_seen(until_fences, until_mark):
                     break
-                event = self._stream.try_next()
+                event = self._stream.read()
                 if event is None:
                     batch.at_end = True
                     self._position = self._reached = self._here(None)
@@ -106,28 +99,27 @@ class MongoMoveFeed:
         """Close the server's cursor."""
         self._stream.close()
 
-    def _seen(self, fences: Mapping[str, int] | None, mark: int | None) -> bool:
+    def _lost(self, _failure: OperationFailure) -> HistoryLost:
+        return HistoryLost(self._partition_id)
+
+    def _has_seen(self, fences: Mapping[str, int] | None, mark: int | None) -> bool:
         if fences is not None and all(self._fences.get(name, -1) >= revision for name, revision in fences.items()):
             return True
-        return mark is not None and self._mark >= mark
+        return mark is not None and self._stream.mark >= mark
 
     def _take(self, event: Document, batch: _Batch) -> None:
-        place = event.get("ns", {})
-        namespace, kind = f"{place.get('db')}.{place.get('coll')}", event["operationType"]
+        namespace, kind = namespace_of(event), event["operationType"]
         at = event["wallTime"].replace(tzinfo=UTC)
         batch.last_at = at
-        if namespace == self._lease_namespace:
-            if event["documentKey"]["_id"] == self._move_id:
-                self._own = transaction_of(event)
-            else:
-                self._mark = max(self._mark, event.get("mark") or -1)
-        elif kind in BREAKS:
-            batch.broken = f"{kind} of {namespace if place.get('coll') else place.get('db')}"
+        if self._stream.is_of_lease(event):
+            return
+        if kind in COLLECTION_EVENTS:
+            batch.broken = f"{kind} of {namespace}"
         elif kind == "modify":
             self._take_modify(namespace, event.get("operationDescription") or {}, batch)
         elif kind in PUTS:
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.PUT, at))
-        elif kind == "delete" and (self._own is None or transaction_of(event) != self._own):
+        elif kind == "delete" and not self._stream.is_own(event):
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.REMOVE, at))
 
     def _take_modify(self, namespace: str, description: Document, batch: _Batch) -> None:
@@ -142,7 +134,7 @@ class MongoMoveFeed:
             batch.unfenced.add(namespace)
 
     def _follow(self, event: Document) -> None:
-        """Move the position up to before ``event`` unless both lie in one transaction."""
+        """Move the position to just before ``event``, unless both are in one transaction."""
         transaction = transaction_of(event)
         if transaction is None or transaction != self._transaction:
             self._position = self._reached
@@ -157,7 +149,7 @@ class MongoMoveFeed:
 
 
 class _Batch:
-    """What one poll gathers."""
+    """Collects the result of one poll."""
 
     def __init__(self) -> None:
         self.touched: dict[str, dict[DocumentId, Touch]] = {}
@@ -170,50 +162,17 @@ class _Batch:
         self.touched.setdefault(namespace, {})[identity] = touch
 
     def freeze(self) -> Changes:
-        behind = timedelta() if self.at_end or self.last_at is None else datetime.now(UTC) - self.last_at
-        return Changes(self.touched, frozenset(self.unfenced), self.broken, self.at_end, max(behind, timedelta()))
+        lag = timedelta() if self.at_end or self.last_at is None else datetime.now(UTC) - self.last_at
+        return Changes(self.touched, frozenset(self.unfenced), self.broken, self.at_end, max(lag, timedelta()))
 
 
-def transaction_of(event: Document) -> tuple[Any, int] | None:
-    """The transaction that an event belongs to."""
-    return (event["lsid"]["id"], event["txnNumber"]) if "txnNumber" in event and "lsid" in event else None
-
-
-def start_at(position: Position, session: ClientSession) -> dict[str, Any]:
-    """How ``watch`` starts at a position."""
-    if "token" in position:
-        return {"resume_after": dict(position["token"])}
-    session.advance_operation_time(position["at"])
-    return {"start_at_operation_time": position["at"]}
-
-
-def mark_of_event(lease: MoveLease) -> dict[str, Any]:
-    """The number of a mark, as an expression on its change event (an update, or the first one's insert)."""
-    number = {"$ifNull": ["$updateDescription.updatedFields.batches", "$fullDocument.batches"]}
-    return {"$cond": [{"$eq": ["$ns.coll", lease.namespace[1]]}, number, None]}
-
-
-def _pipeline(collections: Sequence[ShardedCollection], key: str, lease: MoveLease) -> list[dict[str, Any]]:
+def _wanted(collections: Sequence[ShardedCollection], key: str) -> list[dict[str, Any]]:
+    """The events of interest. An insert carries its document, so the server filters inserts by key."""
     ours: list[dict[str, Any]] = []
     for each in collections:
         place = {"ns.db": each.database, "ns.coll": each.collection}
-        wanted = [{"operationType": {"$ne": "insert"}}, {f"fullDocument.{each.key_field}": key}]
-        ours += [{**place, "$or": wanted}, {"to.db": each.database, "to.coll": each.collection}]
+        of_key = [{"operationType": {"$ne": "insert"}}, {f"fullDocument.{each.key_field}": key}]
+        ours += [{**place, "$or": of_key}, {"to.db": each.database, "to.coll": each.collection}]
     ours += [{"ns.db": name, "operationType": "dropDatabase"} for name in sorted({c.database for c in collections})]
-    kinds = [*PUTS, *BREAKS, "delete", "modify"]
-    return [
-        {"$match": {"operationType": {"$in": kinds}, "$or": [*ours, lease.events()]}},
-        {"$set": {"mark": mark_of_event(lease)}},
-        {"$unset": ["fullDocument", "updateDescription", "stateBeforeChange"]},
-    ]
-
-
-@contextmanager
-def _history(partition_id: str) -> Iterator[None]:
-    """Raise :class:`HistoryLost` for the server's ways to say that its oplog no longer reaches back far enough."""
-    try:
-        yield
-    except OperationFailure as error:
-        if error.code in LOST:
-            raise HistoryLost(partition_id) from error
-        raise
+    kinds = {"operationType": {"$in": [*PUTS, *COLLECTION_EVENTS, "delete", "modify"]}}
+    return [{**kinds, **each} for each in ours]

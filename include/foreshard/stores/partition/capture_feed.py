@@ -17,21 +17,19 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from foreshard.consistency.vectors import VersionVector
 from foreshard.errors import CaptureLost
 from foreshard.model import ConflictPolicy, ShardedCollection
 from foreshard.ports.replication import CapturedChange, ChangeBatch
+from foreshard.stores.bson_codec import RAW, exact, identity_of, key_of
 from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition._change_stream import COLLECTION_EVENTS, history_lost_as, namespace_of
 from foreshard.stores.partition.replica import VERSIONS
-from foreshard.stores.version_documents import RAW, exact, identity_of, read_vector
-
-HISTORY_LOST = frozenset({136, 222, 260, 280, 286})
-"""Capped position lost, close change stream, invalid resume token, change stream fatal error, history lost."""
+from foreshard.stores.version_documents import read_vector
 
 DOCUMENT_OPERATIONS = ("update", "replace", "delete")
-COLLECTION_OPERATIONS = ("drop", "rename", "dropDatabase")
 
 
 class MongoCaptureFeed:
@@ -83,13 +81,8 @@ class MongoCaptureFeed:
             self._session, self._cursor = None, 0
 
     def _command(self, command: Document) -> Mapping[str, Any]:
-        try:
+        with history_lost_as(lambda failure: CaptureLost(self._partition_id, str(failure).split(", full error")[0])):
             return self._client.admin.command(command, codec_options=RAW, session=self._session)
-        except OperationFailure as error:
-            if error.code in HISTORY_LOST:
-                problem = str(error).split(", full error")[0]
-                raise CaptureLost(self._partition_id, problem) from error
-            raise
 
     def _wanted(self, keys: frozenset[str]) -> list[Document]:
         names = [{"db": c.database, "coll": c.collection} for c in self._collections.values()]
@@ -104,7 +97,7 @@ class MongoCaptureFeed:
         databases = sorted({c.database for c in self._collections.values()})
         return [
             *inserts,
-            {"ns": {"$in": names}, "operationType": {"$in": [*DOCUMENT_OPERATIONS, *COLLECTION_OPERATIONS]}},
+            {"ns": {"$in": names}, "operationType": {"$in": [*DOCUMENT_OPERATIONS, *COLLECTION_EVENTS]}},
             {"ns.db": {"$in": databases}, "operationType": "dropDatabase"},
         ]
 
@@ -112,9 +105,8 @@ class MongoCaptureFeed:
 
     def _changes(self, events: Sequence[RawBSONDocument]) -> list[CapturedChange]:
         for event in events:
-            if event["operationType"] in COLLECTION_OPERATIONS or event["operationType"] == "invalidate":
-                namespace = ".".join(str(part) for part in event["ns"].values())
-                raise CaptureLost(self._partition_id, f"{event['operationType']} of {namespace}")
+            if event["operationType"] in COLLECTION_EVENTS or event["operationType"] == "invalidate":
+                raise CaptureLost(self._partition_id, f"{event['operationType']} of {namespace_of(event)}")
         current = self._look_up([event for event in events if _needs_lookup(event)])
         latest: dict[bytes, CapturedChange] = {}
         for event in events:
@@ -132,7 +124,7 @@ class MongoCaptureFeed:
         if operation in ("insert", "replace") and not transaction:
             current = event["fullDocument"]
         rekeyed = operation == "replace" or (transaction and operation != "insert") or _sets(event, collection.key_field)
-        key = _value(current, collection.key_field) if current is not None else None
+        key = key_of(current, collection.key_field) if current is not None else None
         if key in self._keys and current is not None:
             return CapturedChange(namespace, document_id, identity, key, bytes(current.raw), time.time, time.inc, rekeyed)
         if operation == "delete":
@@ -174,7 +166,7 @@ class MongoCaptureFeed:
 
 
 def _subject(event: RawBSONDocument) -> tuple[str, Any]:
-    return f"{event['ns']['db']}.{event['ns']['coll']}", event["documentKey"]["_id"]
+    return namespace_of(event), event["documentKey"]["_id"]
 
 
 def _needs_lookup(event: RawBSONDocument) -> bool:
@@ -185,13 +177,3 @@ def _sets(event: RawBSONDocument, field: str) -> bool:
     """Whether an update names the key field."""
     update = event.get("updateDescription")
     return update is not None and (field in update["updatedFields"] or field in update["removedFields"])
-
-
-def _value(document: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
-    value: Any = document
-    for name in path.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return None
-        value = value[name]
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bson import Timestamp
@@ -15,8 +16,9 @@ from pymongo.write_concern import WriteConcern
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import DocumentReader
+from foreshard.stores.bson_codec import exact, identity_of
 from foreshard.stores.mongo_connections import Document
-from foreshard.stores.version_documents import exact, identity_of
+from foreshard.stores.partition._indexes import create_missing, index_definitions
 
 Batch = dict[bytes, tuple[Any, bytes]]
 
@@ -73,18 +75,13 @@ class MongoDocumentReader:
 
     def indexes(self, collection: ShardedCollection) -> list[Document]:
         """The indexes' definitions, as ``createIndexes`` takes them."""
-        documents = self._client[collection.database][collection.collection]
-        return [{k: v for k, v in dict(index).items() if k not in ("v", "ns")} for index in documents.list_indexes()]
+        return list(index_definitions(self._client[collection.database][collection.collection]))
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
         """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
-        here = {index["name"] for index in self.indexes(collection)}
         for index in other.indexes(collection):
-            if index["name"] not in here and index["name"] != "_id_":
-                try:
-                    self._client[collection.database].command("createIndexes", collection.collection, indexes=[index])
-                except OperationFailure:  # the partition has an index of its own that stands against it
-                    continue
+            with suppress(OperationFailure):  # the partition's own indexes may conflict with it
+                create_missing(self._client[collection.database][collection.collection], [index])
 
     def _of_key(
         self, collection: ShardedCollection, key: str, ids: Sequence[Any], fields: dict[str, int] | None = None

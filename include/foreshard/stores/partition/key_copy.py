@@ -22,13 +22,13 @@ from pymongo.write_concern import WriteConcern
 from foreshard.errors import MoveRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.migration import DocumentId, LateChange, MoveFeed, Position, RawDocument, Shape, UniqueConflict
+from foreshard.stores.bson_codec import RAW, id_bytes, id_value, key_of
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._collection_shape import prepare, shape
 from foreshard.stores.partition._late_writes import last_writes
 from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition.fence import MongoFence
-from foreshard.stores.raw_bson import RAW, id_bytes, id_value, key_of
 
 BATCH_BYTES = 8 * 2**20
 DUPLICATE_KEY = 11000

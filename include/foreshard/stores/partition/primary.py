@@ -18,9 +18,10 @@ from pymongo.write_concern import WriteConcern
 from foreshard.consistency.versions import Version
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
+from foreshard.stores.bson_codec import RAW, exact, identity_of
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.replica import VERSIONS
-from foreshard.stores.version_documents import RAW, exact, identity_of, version_document
+from foreshard.stores.version_documents import version_document
 
 FENCED = 121
 

@@ -29,10 +29,11 @@ from foreshard.consistency.reconcile import UNREAD, Replica, VersionedDocument
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import GuardsMoved, ReconcileDocuments, ReplicaWrite, Standing
+from foreshard.stores.bson_codec import RAW
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._writer_sessions import WriterSessions
 from foreshard.stores.partition.fence import MongoFence
-from foreshard.stores.version_documents import RAW, copy_document, read_copy, read_version, version_document
+from foreshard.stores.version_documents import copy_document, read_copy, read_version, version_document
 
 VERSIONS, GUARDS = "foreshard_versions", "shadow_guards"
 ROLES = ("apply", "copy")

@@ -18,11 +18,10 @@ from pymongo.errors import PyMongoError
 from foreshard.model import Partition, ShardedCollection
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
+from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_of
 from foreshard.stores.mongo_connections import MongoConnections
 from foreshard.stores.partition._compare import CopyPair, compare
 from foreshard.stores.partition._seen_ids import SeenIds
-from foreshard.stores.raw_bson import id_bytes, id_value
-from foreshard.stores.version_documents import exact
 
 MAXIMUM_SUSPECTS = 10_000
 EXAMPLES = 20
@@ -225,7 +224,5 @@ class _Roles:
 
 def _key(document: Any, collection: ShardedCollection) -> str | None:
     """The partitionable key as a string; None where the document has none."""
-    value: Any = document
-    for part in collection.key_field.split("."):
-        value = value.get(part) if hasattr(value, "get") else None
+    value = key_of(document, collection.key_field)
     return None if value is None else str(value)
