@@ -18,7 +18,7 @@ from foreshard.stages.plan import gate_plan, plan_hour
 from foreshard.stages.score import score_partitions
 from foreshard.wiring import Wiring
 
-OPTIONS = DemoOptions(weeks=4, live_hours=1)
+OPTIONS = DemoOptions(riders=1, lookups=5, weeks=4, live_hours=1, pace=240.0)
 AWKWARD = {
     "Friday night, when nobody rides": datetime(2026, 11, 20, 13, tzinfo=UTC),
     "Saturday 02:00, rush hour before the clock change and not after it": datetime(2026, 11, 21, 2, tzinfo=UTC),

@@ -21,7 +21,17 @@ from foreshard.demo._loop import LOOP, UPKEEP, LoopTimes, run_loop, wait_for_dag
 from foreshard.demo._sample import load_sample
 from foreshard.demo.console import Steps
 from foreshard.demo.demo_layout import PARTITION_LOCATIONS, DemoLayout
-from foreshard.demo.stages import COLLECTIONS, REQUEST_TYPES, DemoOptions, Slice, cut, load_app, load_history, play_live
+from foreshard.demo.stages import (
+    COLLECTIONS,
+    REQUEST_TYPES,
+    THREADS,
+    DemoOptions,
+    Slice,
+    cut,
+    load_app,
+    load_history,
+    play_live,
+)
 from foreshard.errors import ForeshardError, VerificationFailed
 from foreshard.model import hour_floor
 from foreshard.settings import Settings
@@ -126,7 +136,7 @@ def ride() -> None:
     riders, lookups = int(os.environ["FORESHARD_DEMO_RIDERS"]), int(os.environ["FORESHARD_DEMO_LOOKUPS"])
     sample = load_sample(hour_floor(datetime.now(UTC)), riders, WEEKS_AHEAD)
     with RoutedClient.from_settings() as client:
-        ride_in_real_time(RidersApp(client, lookups), rides_of(sample.accesses), DemoOptions().threads)
+        ride_in_real_time(RidersApp(client, lookups), rides_of(sample.accesses), THREADS)
 
 
 def make_client(wiring: Wiring, stack: EmbeddedStack) -> RoutedClient:

@@ -31,18 +31,19 @@ REQUEST_TYPES = {
 """The sample log's own request types, added to the default ones."""
 ONE_HOUR = timedelta(hours=1)
 LATEST_RIDES = 500
+THREADS = 6
+"""Riders that ride at once."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
     """How much of the sample is used, and how fast."""
 
-    riders: int = 1
-    lookups: int = 5
-    weeks: int = 5
-    live_hours: int = 2
-    pace: float = 240.0
-    threads: int = 6
+    riders: int
+    lookups: int
+    weeks: int
+    live_hours: int
+    pace: float
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def play_live(wiring: Wiring, app: RidersApp, client: RoutedClient, parts: Slice
     rides = rides_of(parts.live)
     title = f"play {len(rides):,} rides of the latest {options.live_hours} h as live traffic, {options.pace:.0f} × real time"
     with steps.step(title, len(rides)) as step:
-        play(app, rides, options.pace, options.threads, step.advance)
+        play(app, rides, options.pace, THREADS, step.advance)
         client.flush(30)
     hour = parts.live_from
     while hour < parts.hour:

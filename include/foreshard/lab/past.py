@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from foreshard.lab.log import HOURS_PER_DAY, ReplayLog
 from foreshard.measure.demand import IntArray
 from foreshard.model import FloatArray
+
+if TYPE_CHECKING:
+    from foreshard.settings import ForecastSettings, PlanSettings
 
 NOT_YET = -(10**6)
 
@@ -22,13 +25,19 @@ class ReplayRules:
     ``copy_load`` × the key's mean load of the last day for that hour.
     """
 
-    lanes: int = 2
-    move_seconds: float = 60.0
-    bytes_per_second: float = 5 * 2**20
+    lanes: int
+    move_seconds: float
+    bytes_per_second: float
+    training_hours: int
     copy_load: float = 0.5
     documents: int = 100
     document_bytes: float = 1024.0
-    training_hours: int = 28 * 24
+
+    @classmethod
+    def of(cls, plan: PlanSettings, forecast: ForecastSettings) -> ReplayRules:
+        """The rates that the planner assumes, and the history that forecasts are fitted to."""
+        hours = forecast.history_days * HOURS_PER_DAY
+        return cls(plan.parallel_moves, plan.move_time.total_seconds(), plan.bytes_per_second, hours)
 
 
 @dataclass(frozen=True, slots=True)

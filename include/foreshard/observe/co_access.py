@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,21 +27,36 @@ import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR
 
+if TYPE_CHECKING:
+    from foreshard.settings import ObserveSettings
+
 IntArray = npt.NDArray[np.int64]
 
 PAIRS_AT_ONCE = 4_000_000
 _MARK_LIMIT = 2**31
 _HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
+MARKS = 16
+"""User marks that are kept per pair and hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoAccessRules:
     """How pairs are found and kept; ``marks`` must not be below the k distinct users that are asked for later."""
 
-    window: timedelta = timedelta(minutes=5)
-    maximum_keys: int = 50
-    maximum_pairs: int = 20_000
-    marks: int = 16
+    window: timedelta
+    maximum_keys: int
+    maximum_pairs: int
+    marks: int = MARKS
+
+    @classmethod
+    def of(cls, settings: ObserveSettings) -> CoAccessRules:
+        """The settings' rules, with enough marks for the smallest number of distinct users that is asked for."""
+        return cls(
+            settings.co_access_window,
+            settings.maximum_keys_per_session,
+            settings.maximum_pairs_per_hour,
+            max(MARKS, settings.minimum_distinct_users),
+        )
 
 
 def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None = None) -> pd.DataFrame:

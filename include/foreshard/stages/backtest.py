@@ -39,10 +39,10 @@ class BacktestOptions:
     ``Prophet.fit`` runs ``prophet_fits`` times at most, each of the other libraries' methods ``peer_fits`` times.
     """
 
-    origins: int = 14
-    partitions: int | None = None
-    prophet_fits: int = 400
-    peer_fits: int = 24
+    origins: int
+    partitions: int | None
+    prophet_fits: int
+    peer_fits: int
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def tally_hour(wiring: Wiring, hour: datetime) -> TallySummary:
     accepted = wiring.raw_hours.load(hour)
     seen = [wiring.raw_hours.load(hour - ONE_HOUR)] if _standing(wiring, hour - ONE_HOUR) else []
     load = tally(accepted, _weights(observe))
-    pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), _rules(observe), since=hour)
+    pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), CoAccessRules.of(observe), since=hour)
     wiring.tallies.save([HourTally(hour, load, pairs)])
     keys = int(load["partitionable_key"].nunique())
     return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(pairs))
@@ -128,7 +128,7 @@ def import_history(
     _require_good(wiring, cleaned, since, until, label, reasons)
     hours, kept = _hours_to_save(wiring, cleaned.accepted, since, until)
     observe = wiring.settings.observe
-    load, pairs = tally(cleaned.accepted, _weights(observe)), co_access(cleaned.accepted, _rules(observe))
+    load, pairs = tally(cleaned.accepted, _weights(observe)), co_access(cleaned.accepted, CoAccessRules.of(observe))
     raw = _raw_hours(wiring, cleaned, hours, f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}")
     for start in range(0, len(hours), HOURS_PER_STEP):
         step = hours[start : start + HOURS_PER_STEP]
@@ -173,15 +173,6 @@ def _standing(wiring: Wiring, hour: datetime) -> RawHour | None:
 
 def _weights(observe: ObserveSettings) -> dict[str, float]:
     return {name: setting.weight for name, setting in observe.request_types.items()}
-
-
-def _rules(observe: ObserveSettings) -> CoAccessRules:
-    return CoAccessRules(
-        observe.co_access_window,
-        observe.maximum_keys_per_session,
-        observe.maximum_pairs_per_hour,
-        max(CoAccessRules().marks, observe.minimum_distinct_users),
-    )
 
 
 def _span(

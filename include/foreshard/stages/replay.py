@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,7 @@ def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
         wiring.access_log_batches(path),
         {name: setting.kind for name, setting in observe.request_types.items()},
         {name: setting.weight for name, setting in observe.request_types.items()},
-        CoAccessRules(observe.co_access_window, observe.maximum_keys_per_session, observe.maximum_pairs_per_hour, marks=0),
+        replace(CoAccessRules.of(observe), marks=0),
         str(path),
         days,
         processes if path.is_file() and path.stat().st_size >= LARGE else 1,
@@ -177,7 +177,7 @@ def _remarks(log: ReplayLog, layout: PartitionLayout) -> list[str]:
 
 
 def _rules(settings: Settings) -> ReplayRules:
-    return ReplayRules(training_hours=settings.forecast.history_days * 24)
+    return ReplayRules.of(settings.plan, settings.forecast)
 
 
 def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settings, known: Known) -> Policy:

@@ -128,7 +128,9 @@ def shadow_on_beta(world) -> Shadow:
 
     shadow = Shadow(f"{world.key}|beta", world.key, "alpha", "beta", ShadowState.LIVE, 1, 1, "hot", datetime.now(UTC))
     MongoShadowStore(world.wiring.mongo.control_database).create(shadow)
-    replicas = MongoReplicaStore(world.clients["beta"], world.wiring.settings.sharded_collections, world.database)
+    settings = world.wiring.settings
+    fence_timeout = settings.migrate.fence_timeout
+    replicas = MongoReplicaStore(world.clients["beta"], settings.sharded_collections, world.database, fence_timeout)
     replicas.prepare(world.key, 1)
     world.wiring.routing.publish([PlacementChange(world.key, "alpha", ("beta",), 1, 1)], "shadow")
     world.trips("beta").with_options().database.command(

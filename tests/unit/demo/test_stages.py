@@ -11,11 +11,12 @@ from foreshard.errors import ForeshardError
 
 QUIET = datetime(2026, 11, 27, 13, tzinfo=UTC)
 """Nobody rode in the two hours before it."""
+OPTIONS = DemoOptions(riders=1, lookups=5, weeks=5, live_hours=2, pace=240.0)
 
 
 @pytest.mark.parametrize("hour", [QUIET, QUIET + timedelta(hours=8)], ids=["in the dead of night", "in the rush hour"])
 def test_there_are_rides_to_ride_while_the_table_changes_at_any_hour(hour: datetime) -> None:
-    parts = cut(load_sample(hour), DemoOptions())
+    parts = cut(load_sample(hour), OPTIONS)
     rides = rides_of(parts.latest)
     assert len(rides) == LATEST_RIDES
     assert rides[-1].at < hour
@@ -23,7 +24,7 @@ def test_there_are_rides_to_ride_while_the_table_changes_at_any_hour(hour: datet
 
 
 def test_the_quiet_hours_are_played_as_quiet_as_they_were() -> None:
-    assert cut(load_sample(QUIET), DemoOptions()).live.empty
+    assert cut(load_sample(QUIET), OPTIONS).live.empty
 
 
 def test_a_demo_without_an_acknowledged_write_has_shown_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 from foreshard.lab.log import Ranges, ReplayLog, gather_log
 from foreshard.model import RequestKind
 from foreshard.observe.co_access import CoAccessRules
+from foreshard.settings import ObserveSettings
 
 START = datetime(2024, 3, 4, tzinfo=UTC)
 KINDS = {"read": RequestKind.READ, "write": RequestKind.WRITE}
@@ -25,7 +26,7 @@ def records(rows, start=START, **columns):
 
 
 def gathered(*frames, **more):
-    return gather_log(frames, KINDS, WEIGHTS, CoAccessRules(), "log", **more)
+    return gather_log(frames, KINDS, WEIGHTS, CoAccessRules.of(ObserveSettings()), "log", **more)
 
 
 def log_of(costs, **columns):

@@ -15,11 +15,12 @@ from foreshard.lab.simulate import replay
 from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
 from foreshard.plan.snapshot import PlanPolicy
+from foreshard.settings import ForecastSettings, PlanSettings
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
 POLICY = PlanPolicy(serving=ServingRule())
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24)
-RULES = ReplayRules()
+RULES = ReplayRules.of(PlanSettings(), ForecastSettings())
 
 
 def policies(log):

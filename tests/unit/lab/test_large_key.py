@@ -13,6 +13,7 @@ from foreshard.lab.simulate import replay
 from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
 from foreshard.plan.snapshot import PlanPolicy
+from foreshard.settings import ForecastSettings, PlanSettings
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
@@ -29,7 +30,10 @@ def test_a_copy_for_which_others_make_room_ends_most_of_its_overload(make_log):
         "reactive": Reactive(LAYOUT),
         "predictive": Planned(log, LAYOUT, SeasonalShape(LEARNT * 24, 0), POLICY, TIMING),
     }
-    runs = {name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules()) for name, policy in policies.items()}
+    runs = {
+        name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules.of(PlanSettings(), ForecastSettings()))
+        for name, policy in policies.items()
+    }
     over = {name: int((run.load > CAPACITY).sum()) for name, run in runs.items()}
     assert over["reactive"] > 20
     assert over["predictive"] < over["reactive"] / 4

@@ -7,6 +7,7 @@ import pytest
 from foreshard.errors import CorruptLog
 from foreshard.lab import log as logs
 from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.settings import ObserveSettings
 
 
 def test_records_in_any_order_count_the_same(gather, rows_of):
@@ -64,7 +65,7 @@ def test_common_uses_are_the_same_however_many_hours_are_counted_together(gather
     frame = rows_of(rows, session_id=sessions, user_id=[f"u{random.integers(8)}" for _ in rows])
     monkeypatch.setattr(logs, "RECORDS_AT_ONCE", at_once)
     found, typed = gather(frame), frame.sort_values("timestamp")
-    whole = co_access(typed, CoAccessRules())
+    whole = co_access(typed, CoAccessRules.of(ObserveSettings()))
     hours = np.repeat(np.arange(found.hours), np.diff(found.pairs.start))
     pairs = [found.first + timedelta(hours=int(hour)) for hour in hours], found.pair_a, found.pair_b, found.pair_weight
     counted = pd.DataFrame(dict(zip(("hour", "key_a", "key_b", "weight"), pairs, strict=True)))

@@ -8,6 +8,7 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.policies import Reactive, StaticHash
 from foreshard.lab.side_by_side import side_by_side
 from foreshard.lab.simulate import replay
+from foreshard.settings import ForecastSettings, PlanSettings
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,10 @@ def starts(make_log):
     log = make_log(np.random.default_rng(2).poisson(4.0, (20, 96)))
     layout = layout_of(25, 25, 25)
     policies = {"static_hash": StaticHash(layout), "reactive": Reactive(layout)}
-    return {name: partial(replay, log, layout, policy, 24, ReplayRules()) for name, policy in policies.items()}
+    return {
+        name: partial(replay, log, layout, policy, 24, ReplayRules.of(PlanSettings(), ForecastSettings()))
+        for name, policy in policies.items()
+    }
 
 
 def test_policies_come_to_the_same_one_after_another_and_side_by_side(starts):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,10 @@ from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import LabAction, ReplayRules
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
+from foreshard.settings import ForecastSettings, PlanSettings
 
-FREE = ReplayRules(move_seconds=0.0, bytes_per_second=1e15, copy_load=0.0)
+RULES = ReplayRules.of(PlanSettings(), ForecastSettings())
+FREE = replace(RULES, move_seconds=0.0, bytes_per_second=1e15, copy_load=0.0)
 
 
 def layout_of(*capacities, places=None):
@@ -45,7 +49,7 @@ def test_a_free_move_takes_the_keys_load_along_from_its_hour_on(make_log):
 
 
 def test_a_move_takes_its_time_and_costs_both_sides(make_log):
-    rules = ReplayRules(lanes=1, move_seconds=1800, bytes_per_second=1e15, copy_load=0.5)
+    rules = replace(RULES, lanes=1, move_seconds=1800, bytes_per_second=1e15, copy_load=0.5)
     log, layout = make_log([[8, 8, 8], [4, 4, 4]]), layout_of(10, 10)
     run = replay(log, layout, Script([0, 0], {1: [LabAction(1, 1)]}), 0, rules)
     assert run.load[:, 1].tolist() == [8 + 2 + 2, 2 + 2]
@@ -53,7 +57,7 @@ def test_a_move_takes_its_time_and_costs_both_sides(make_log):
 
 
 def test_moves_wait_for_a_lane_and_go_on_in_later_hours(make_log):
-    rules = ReplayRules(lanes=1, move_seconds=3600 * 1.5, bytes_per_second=1e15, copy_load=0.0)
+    rules = replace(RULES, lanes=1, move_seconds=3600 * 1.5, bytes_per_second=1e15, copy_load=0.0)
     log, layout = make_log(np.full((2, 6), 4.0)), layout_of(10, 10)
     run = replay(log, layout, Script([0, 0], {1: [LabAction(0, 1), LabAction(1, 1)]}), 0, rules)
     assert [(hour, key) for hour, key, _, _ in run.moves] == [(2, 0), (3, 1)]
@@ -62,7 +66,7 @@ def test_moves_wait_for_a_lane_and_go_on_in_later_hours(make_log):
 
 def test_a_move_copies_what_was_written_before_it(gather, rows_of):
     log = gather(rows_of([(0, "a", 1)] * 5 + [(3, "a", 1)], request_type="write"))
-    rules = ReplayRules(documents=10, document_bytes=100.0)
+    rules = replace(RULES, documents=10, document_bytes=100.0)
     run = replay(log, layout_of(10, 10), Script([0], {2: [LabAction(0, 1)]}), 2, rules)
     assert run.size_bytes == 15 * 100
 

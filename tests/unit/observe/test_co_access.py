@@ -1,4 +1,5 @@
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
@@ -7,9 +8,11 @@ import pandas as pd
 from foreshard.model import CO_ACCESS_COLUMNS
 from foreshard.observe import co_access as room
 from foreshard.observe.co_access import CoAccessRules, co_access, sum_hours, unite
+from foreshard.settings import ObserveSettings
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
-LOOSE = CoAccessRules(maximum_keys=1000)
+RULES = CoAccessRules.of(ObserveSettings())
+LOOSE = replace(RULES, maximum_keys=1000)
 
 Access = tuple[float, str, str | None, str | None]
 
@@ -101,14 +104,14 @@ def test_a_session_without_a_user_gives_weight_and_no_user() -> None:
 
 def test_a_crawler_gives_no_more_pairs_than_the_cap_allows() -> None:
     crawl = [(number / 1000, f"k{number}", "bot", "s") for number in range(10_000)]
-    found = co_access(frame_of(crawl), CoAccessRules(maximum_keys=50))
+    found = co_access(frame_of(crawl), replace(RULES, maximum_keys=50))
     assert len(found) == 50 * 49 // 2
     assert "k9999" in set(found["key_b"])
 
 
 def test_only_the_heaviest_pairs_of_an_hour_are_kept() -> None:
     accesses = [(1, key, "u", f"s{n}") for n in range(3) for key in "ab"] + [(1, key, "u", "t") for key in "cd"]
-    found = co_access(frame_of(accesses), CoAccessRules(maximum_pairs=1))
+    found = co_access(frame_of(accesses), replace(RULES, maximum_pairs=1))
     assert weights(found) == {(0, "a", "b"): (3, 1)}
 
 

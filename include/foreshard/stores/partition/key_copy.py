@@ -42,9 +42,9 @@ class CopyScope:
     move_id: str
     key: str
     collections: tuple[ShardedCollection, ...]
-    bookkeeping: str = "foreshard"
-    batch_documents: int = 500
-    fence_timeout: timedelta = timedelta(seconds=5)
+    bookkeeping: str
+    batch_documents: int
+    fence_timeout: timedelta
 
 
 class MongoKeyCopy:

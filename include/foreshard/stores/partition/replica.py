@@ -50,7 +50,7 @@ class MongoReplicaStore:
         client: MongoClient[Document],
         collections: Sequence[ShardedCollection],
         bookkeeping_database: str,
-        fence_timeout: timedelta = timedelta(seconds=5),
+        fence_timeout: timedelta,
     ) -> None:
         self._client = client
         self._collections = {collection.namespace: collection for collection in collections}

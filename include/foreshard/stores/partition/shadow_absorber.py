@@ -24,7 +24,10 @@ class MongoShadowAbsorber:
             if not found:
                 return
             client = self._mongo.partition(self._registry.partition(partition_id))
-            replicas = MongoReplicaStore(client, self._settings.sharded_collections, self._settings.control_database)
+            settings = self._settings
+            replicas = MongoReplicaStore(
+                client, settings.sharded_collections, settings.control_database, settings.migrate.fence_timeout
+            )
             for shadow in found:
                 replicas.revoke(key, shadow.round)
                 self._shadows.change(shadow, ShadowState.RETIRED, {"problem": None})
