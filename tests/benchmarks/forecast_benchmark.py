@@ -1,4 +1,4 @@
-"""The forecast benchmark: speed, agreement with Prophet, scale and refresh, all ratios measured in one run.
+"""The forecast benchmark: speed, agreement with Prophet, and scale. All ratios are measured in one run.
 
 ``python tests/benchmarks/forecast_benchmark.py [--json FILE] [--keys 180000] [--series 500] [--converged 24]``. One BLAS thread
 per process; figures "on one core" are those of one process.
@@ -30,7 +30,6 @@ from foreshard.forecast._blended_engine import fit_blended
 from foreshard.forecast._configuration import plain
 from foreshard.forecast._map_batch import BatchFit, fit_batch
 from foreshard.forecast._map_problem import MapFit, evaluate, objective
-from foreshard.forecast.rolling import RollingFit
 from foreshard.forecast.series import stamps
 from foreshard.forecast.spread import normal_quantile
 
@@ -183,27 +182,6 @@ def at_scale(engine: str, keys: int, processes: int = 2, chunk: int = 8192) -> F
     }
 
 
-def refresh(count: int = 65_536) -> Figures:
-    """An hour's refresh from yesterday's state against fitting from scratch, both with the next day's mean and interval."""
-    series = np.tile(real_series(1000), (count // 1000 + 1, 1))[:count]
-    scratch = best_of(3, lambda: fit(series).forecast()) / count
-    rolling = RollingFit(plain(), series, FIRST + np.arange(HOURS), AHEAD)
-    newest = [np.roll(series, -hour, axis=1)[:, 0].copy() for hour in range(6)]
-
-    def step() -> None:
-        rolling.advance(newest.pop())
-        rolling.forecast()
-
-    refreshed = best_of(5, step) / count
-    return {
-        "keys": count,
-        "scratch_keys_per_second": 1 / scratch,
-        "refresh_keys_per_second": 1 / refreshed,
-        "ratio": scratch / refreshed,
-        "converged_share": float(rolling.fit.converged.mean()),
-    }
-
-
 def main() -> None:
     """Run everything, print tables, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -217,7 +195,6 @@ def main() -> None:
         "against Prophet run to convergence": lambda: converged_difference(options.converged),
         "at scale, Prophet's model": lambda: at_scale("batched", options.keys),
         "at scale, blended": lambda: at_scale("blended", options.keys),
-        "hourly refresh": refresh,
     }
     machine = {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()}
     results: Figures = {"made_at": datetime.now(UTC).isoformat(), "machine": machine}

@@ -8,19 +8,42 @@ closed form, and again, by secants, until it stands still. The data enter throug
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from foreshard.forecast._design import TREND_PRIOR_SCALE, Design
 from foreshard.forecast._lasso import ReducedGram, solve_lassos
 from foreshard.forecast._map_problem import GAP_TOLERANCE, MapFit, noise_variance
-from foreshard.forecast._moments import Moments
 from foreshard.forecast.series import IntArray
 from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 50
-STANDSTILL = 1e-5
-FIRST_SLOPE, _STEEPEST = 0.1, 0.9
+_VARIANCE_TOLERANCE = 1e-5
+"""Relative change of σ² below which it has converged. The objective is then within ¼·T·tolerance² of its minimum."""
+_FIRST_SLOPE, _STEEPEST_SLOPE = 0.1, 0.9
 _SECANT_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All that the solver reads of K scaled series.
+
+    ``products`` (K, P) are the series times the solver's columns, ``squares`` (K,) their sums of squares, ``count`` their
+    number of observations.
+    """
+
+    products: FloatArray
+    squares: FloatArray
+    count: int
+
+    def hinged(self, hinges: int) -> FloatArray:
+        """The products with the changepoints' hinges."""
+        return self.products[:, :hinges]
+
+    def rotated(self, hinges: int) -> FloatArray:
+        """The products with the rotated quadratic columns."""
+        return self.products[:, hinges:]
 
 
 class AdditiveSolver:
@@ -51,30 +74,15 @@ class AdditiveSolver:
         """What the fit needs of the scaled series (K, T): the one product with the data."""
         return Moments(scaled @ self.columns, np.einsum("kt,kt->k", scaled, scaled), scaled.shape[1])
 
-    def from_raw(self, hinged: FloatArray, based: FloatArray, featured: FloatArray) -> FloatArray:
-        """The products (K, P) from those with the design's own hinges (K, S), base (K, 1 or 2) and features (K, B)."""
-        quadratic = np.hstack([based, featured[:, self._used]]) * self._scales
-        return np.hstack([hinged, quadratic @ self._vectors])
-
-    def fit(
-        self,
-        moments: Moments,
-        start: MapFit | None = None,
-        slope: FloatArray | None = None,
-        standstill: float = STANDSTILL,
-    ) -> MapFit:
-        """Solve all series; ``start`` (the last hour's fit) saves steps where it is near.
-
-        ``slope`` (K,), how much the noise found changes with the noise assumed, is used and updated in place. σ² stands still
-        once it changes by less than its share ``standstill`` d; the objective is then higher than it could be by ¼·T·d².
-        """
+    def fit(self, moments: Moments) -> MapFit:
+        """Solve all series. σ² is found by secants: the noise that a fit leaves must equal the noise it assumed."""
         count = len(moments.squares)
-        delta = np.zeros((count, self._hinges)) if start is None else start.delta.copy()
+        delta = np.zeros((count, self._hinges))
         rotated = np.zeros((count, len(self._values)))
-        variance = self._first_variance(moments) if start is None else start.variance.copy()
+        variance = self._first_variance(moments)
         solved = np.zeros(count, dtype=np.bool_)
         rows = np.arange(count)
-        slope = np.full(count, FIRST_SLOPE) if slope is None else slope
+        slope = np.full(count, _FIRST_SLOPE)
         steps = np.zeros((2, count))
         for made in range(MAXIMUM_ROUNDS):
             assumed = variance[rows]
@@ -83,7 +91,7 @@ class AdditiveSolver:
             if made:
                 slope[rows] = _secant(assumed - steps[0, rows], found - steps[1, rows], made)
             steps[:, rows] = assumed, found
-            moving = np.abs(found - assumed) > standstill * assumed
+            moving = np.abs(found - assumed) > _VARIANCE_TOLERANCE * assumed
             variance[rows] = np.where(moving, assumed + (found - assumed) / (1.0 - slope[rows]), found)
             rows = rows[moving]
             if not len(rows):
@@ -163,4 +171,4 @@ def _secant(assumed: FloatArray, found: FloatArray, made: int) -> FloatArray:
     """How much the noise found changes with the noise assumed, from the last two rounds; plain repetition after many."""
     if made > _SECANT_ROUNDS:
         return np.zeros_like(found)
-    return np.clip(np.divide(found, assumed, out=np.zeros_like(found), where=assumed != 0), 0.0, _STEEPEST)
+    return np.clip(np.divide(found, assumed, out=np.zeros_like(found), where=assumed != 0), 0.0, _STEEPEST_SLOPE)
