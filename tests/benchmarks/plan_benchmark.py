@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from plan_world import draw_pairs, draw_snapshot
 
-from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.demand import ServingRule, load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import Plan
 from foreshard.plan.past_hours import PastHours, past_every
@@ -43,7 +43,32 @@ LARGE = 200_000
 HISTORY_DAYS = 28
 EDGES_PER_KEY = 13
 """Drawn; about ten remain when repetitions are summed."""
-MARKS = PlanPolicy(high_water=0.8, low_water=0.65, overload_mark=0.8, reserve=0.25)
+MARKS = PlanPolicy(
+    high_water=0.8,
+    low_water=0.65,
+    maximum_moves=20,
+    maximum_shadows=5,
+    maximum_bytes=10 * 2**30,
+    maximum_write_share=0.5,
+    minimum_gain=0.05,
+    relief_closeness=0.1,
+    settle_gain=0.1,
+    maximum_settled=20,
+    shadow_gain=0.2,
+    overload_mark=0.8,
+    gigabyte_price=0.01,
+    crossing_cost=1.0,
+    distance_weight=1.0,
+    payback_days=30.0,
+    hot_share=0.15,
+    far_km=1000.0,
+    far_share=0.3,
+    far_load=0.005,
+    reserve=0.25,
+    maximum_clump=16,
+    parallel_moves=2,
+    serving=ServingRule(),
+)
 """The drawn partitions are so sized that about one in ten passes this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 """Keys → the goals: seconds and GiB."""

@@ -40,7 +40,7 @@ class PlacementModel:
         self.snapshot, self.policy, self.hours = snapshot, policy, hours
         self.marked, self._weight = hours.marked, hours.weight
         self.capacity, self.rule = snapshot.capacity, policy.serving
-        self._mark = policy.high_water if policy.overload_mark is None else policy.overload_mark
+        self._mark = policy.overload_mark
         self.primary: IntArray = snapshot.primary.copy()
         self.returns_allowed = False
         self._copies: dict[int, list[int]] = {}

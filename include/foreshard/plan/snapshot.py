@@ -157,43 +157,52 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PlanPolicy:
-    """The planner's settings. Gains and prices are in expected overload hours over the horizon (see ``plan.risk``).
+    """The planner's settings, all given by the caller. The defaults are those of :class:`foreshard.settings.PlanSettings`.
 
-    ``minimum_gain`` is the net gain that each moved key must bring, ``shadow_gain`` each shadow; ``gigabyte_price`` is what
-    copying a GiB costs; ``crossing_cost`` the extra cost units of a common use of two keys on different partitions;
-    ``distance_weight`` the share of an access' cost that serving it one whole span farther away is worth.
-    ``hot_share``: a key whose mean peak takes that share of its partition's capacity is hot: moving it would move the hot
-    spot, so it's shadowed.
-    ``far_km``/``far_share``: a key is read from far away where at least that share of its reads crosses that distance, and
-    these reads make at least ``far_load`` of its partition's capacity.
-    ``settle_gain``: what bringing a key to its readers and the keys used with it must be worth (the price of such a move), over
-    ``payback_days`` days like the coming one; ``maximum_settled``: how many keys are brought so in one plan.
-    ``relief_closeness``: how much of that counts, of one day, where moves against overload are ranked.
-    ``reserve``: the share of each partition's capacity that is kept free for bursts, or used by reads that can be passed on.
-    ``parallel_moves``: how many moves are taken to run at once.
+    Gains and prices are in expected overload hours over the horizon (:mod:`foreshard.plan._risk`).
+
+    - ``high_water``, ``low_water``: the LPS at which a partition is relieved, and the LPS at which relief stops.
+    - ``overload_mark``: the share of capacity above which an hour counts as overloaded.
+    - ``maximum_moves``, ``maximum_shadows``, ``maximum_bytes``: limits of one plan.
+    - ``maximum_write_share``: keys with a larger share of writes are not shadowed.
+    - ``minimum_gain``: the net gain that each moved key must bring. ``shadow_gain``: the same for each shadow.
+    - ``gigabyte_price``: the price of copying one GiB.
+    - ``crossing_cost``: extra cost units of an access that uses two keys on different partitions.
+    - ``distance_weight``: the value of serving an access one span nearer, as a share of its cost. A span is the longest
+      distance between two partitions.
+    - ``settle_gain``: the price of moving a key closer to its readers and its co-accessed keys. The gain is counted over
+      ``payback_days`` days like the coming one. ``maximum_settled`` limits such moves in one plan.
+    - ``relief_closeness``: the weight of one day's closeness when moves against overload are ranked.
+    - ``hot_share``: a key whose mean peak takes this share of its partition's capacity is hot. Moving it would only move
+      the hot spot, so it is shadowed instead.
+    - ``far_km``, ``far_share``, ``far_load``: a key is read from far away if at least ``far_share`` of its reads cross
+      ``far_km`` and these reads take at least ``far_load`` of its partition's capacity.
+    - ``reserve``: the share of each partition's capacity kept free for bursts. Reads that shadows can take may use it.
+    - ``maximum_clump``: the largest number of keys moved as one clump.
+    - ``parallel_moves``: the number of moves that run at once.
     """
 
-    high_water: float = 0.8
-    low_water: float = 0.65
-    maximum_moves: int = 20
-    maximum_shadows: int = 5
-    maximum_bytes: float = 10 * 2**30
-    maximum_write_share: float = 0.5
-    minimum_gain: float = 0.05
-    relief_closeness: float = 0.1
-    settle_gain: float = 0.1
-    maximum_settled: int = 20
-    shadow_gain: float = 0.2
-    overload_mark: float | None = None
-    gigabyte_price: float = 0.01
-    crossing_cost: float = 1.0
-    distance_weight: float = 1.0
-    payback_days: float = 30.0
-    hot_share: float = 0.15
-    far_km: float = 1000.0
-    far_share: float = 0.3
-    far_load: float = 0.005
-    reserve: float = 0.0
-    maximum_clump: int = 16
-    parallel_moves: int = 2
-    serving: ServingRule = field(default_factory=ServingRule)
+    high_water: float
+    low_water: float
+    maximum_moves: int
+    maximum_shadows: int
+    maximum_bytes: float
+    maximum_write_share: float
+    minimum_gain: float
+    relief_closeness: float
+    settle_gain: float
+    maximum_settled: int
+    shadow_gain: float
+    overload_mark: float
+    gigabyte_price: float
+    crossing_cost: float
+    distance_weight: float
+    payback_days: float
+    hot_share: float
+    far_km: float
+    far_share: float
+    far_load: float
+    reserve: float
+    maximum_clump: int
+    parallel_moves: int
+    serving: ServingRule

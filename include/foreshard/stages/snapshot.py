@@ -168,9 +168,34 @@ def migration_rate(wiring: Wiring, now: datetime) -> MigrationRate:
 
 
 def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
-    """The planner's policy as the settings have it."""
-    shared = set(PlanPolicy.__dataclass_fields__) & set(type(settings.plan).model_fields)
-    return PlanPolicy(**{name: getattr(settings.plan, name) for name in sorted(shared)}, serving=rule)
+    """The planner's policy, from the settings field by field: a renamed setting must not fall back to a default."""
+    plan = settings.plan
+    return PlanPolicy(
+        high_water=plan.high_water,
+        low_water=plan.low_water,
+        maximum_moves=plan.maximum_moves,
+        maximum_shadows=plan.maximum_shadows,
+        maximum_bytes=plan.maximum_bytes,
+        maximum_write_share=plan.maximum_write_share,
+        minimum_gain=plan.minimum_gain,
+        relief_closeness=plan.relief_closeness,
+        settle_gain=plan.settle_gain,
+        maximum_settled=plan.maximum_settled,
+        shadow_gain=plan.shadow_gain,
+        overload_mark=plan.overload_mark,
+        gigabyte_price=plan.gigabyte_price,
+        crossing_cost=plan.crossing_cost,
+        distance_weight=plan.distance_weight,
+        payback_days=plan.payback_days,
+        hot_share=plan.hot_share,
+        far_km=plan.far_km,
+        far_share=plan.far_share,
+        far_load=plan.far_load,
+        reserve=plan.reserve,
+        maximum_clump=plan.maximum_clump,
+        parallel_moves=plan.parallel_moves,
+        serving=rule,
+    )
 
 
 def _kinds(settings: Settings) -> dict[str, RequestKind]:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from tests.unit.plan.conftest import build_policy
 
 from foreshard.lab.lab_forecaster import SeasonalShape, TrueFuture
 from foreshard.lab.partition_layout import PartitionLayout
@@ -14,11 +15,10 @@ from foreshard.lab.policies import MongoBalance, Reactive
 from foreshard.lab.simulate import replay
 from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
-from foreshard.plan.snapshot import PlanPolicy
 from foreshard.settings import ForecastSettings, PlanSettings
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
-POLICY = PlanPolicy(serving=ServingRule())
+POLICY = build_policy(serving=ServingRule())
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24)
 RULES = ReplayRules.of(PlanSettings(), ForecastSettings())
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
+from tests.unit.plan.conftest import build_policy
 
 from foreshard.lab.lab_forecaster import SeasonalShape
 from foreshard.lab.partition_layout import PartitionLayout
@@ -12,12 +13,11 @@ from foreshard.lab.policies import Reactive
 from foreshard.lab.simulate import replay
 from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
-from foreshard.plan.snapshot import PlanPolicy
 from foreshard.settings import ForecastSettings, PlanSettings
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
-POLICY = PlanPolicy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=ServingRule(), maximum_settled=0)
+POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=ServingRule(), maximum_settled=0)
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24)
 
 

@@ -15,6 +15,39 @@ from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Sn
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 
 
+def build_policy(**changes):
+    """The policy that these tests plan with, except for ``changes``. ``overload_mark`` is the high-water mark by default.
+
+    The values are fixed here, so the tests keep their meaning when the default settings change.
+    """
+    values = {
+        "high_water": 0.8,
+        "low_water": 0.65,
+        "maximum_moves": 20,
+        "maximum_shadows": 5,
+        "maximum_bytes": 10 * 2**30,
+        "maximum_write_share": 0.5,
+        "minimum_gain": 0.05,
+        "relief_closeness": 0.1,
+        "settle_gain": 0.1,
+        "maximum_settled": 20,
+        "shadow_gain": 0.2,
+        "gigabyte_price": 0.01,
+        "crossing_cost": 1.0,
+        "distance_weight": 1.0,
+        "payback_days": 30.0,
+        "hot_share": 0.15,
+        "far_km": 1000.0,
+        "far_share": 0.3,
+        "far_load": 0.005,
+        "reserve": 0.0,
+        "maximum_clump": 16,
+        "parallel_moves": 2,
+        "serving": ServingRule(),
+    } | changes
+    return PlanPolicy(**{"overload_mark": values["high_water"], **values})
+
+
 def build_world(
     loads,
     primary,
@@ -97,7 +130,7 @@ def draw(seed):
             if p != primary[k]
         ),
     )
-    policy = PlanPolicy(
+    policy = build_policy(
         maximum_moves=int(rng.integers(0, 15)),
         maximum_shadows=int(rng.integers(0, 4)),
         maximum_bytes=float(rng.integers(0, 60_000)),

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.plan.conftest import build_policy
 
 from foreshard.measure.demand import LoadProfile
 from foreshard.plan._companions import CommonUses, noisier
 from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy
+from foreshard.plan.snapshot import CoAccessGraph
 
 GRAPH = CoAccessGraph.build([0, 1, 2], [1, 2, 3], [10.0, 20.0, 40.0], 4)
 
@@ -49,7 +50,7 @@ def test_an_idle_partition_is_not_noisy():
 def test_a_partition_of_companions_is_at_more_risk_than_one_of_strangers(world):
     loads = np.full((4, 24), 3.0)
     snapshot = world(loads, [0, 0, 1, 1], [8, 8], sigma=0.16, co_access=[(0, 1, 200)], access_cost=30.0)
-    companions, strangers = PlacementModel(snapshot, PlanPolicy()).risk_now()
+    companions, strangers = PlacementModel(snapshot, build_policy()).risk_now()
     assert companions > 1.1 * strangers
-    unknown = PlacementModel(replace(snapshot, access_cost=0.0), PlanPolicy()).risk_now()
+    unknown = PlacementModel(replace(snapshot, access_cost=0.0), build_policy()).risk_now()
     assert unknown[0] == unknown[1] == strangers

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from tests.unit.plan.conftest import build_policy
 from tests.unit.plan.test_properties import LOOK, SEEDS
 
 from foreshard.measure.demand import ServingRule
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._removals import SHED_GAIN
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
+from foreshard.plan.snapshot import IndexedShadow
 
-POLICY = PlanPolicy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
+POLICY = build_policy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
 
 
 def copied(world, p0, p1, removable=True, read_share=0.5):

@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.plan.conftest import build_policy
 
 from foreshard.measure.demand import OriginShares, ServingRule
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow, PlanPolicy
+from foreshard.plan.snapshot import IndexedShadow
 
-POLICY = PlanPolicy(serving=ServingRule(z=0.0))
+POLICY = build_policy(serving=ServingRule(z=0.0))
 KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
 
 

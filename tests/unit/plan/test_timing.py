@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.plan.conftest import build_policy
 
 from foreshard.measure.demand import ServingRule
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import PlanPolicy
 
 MIB = 2.0**20
-POLICY = PlanPolicy(
+POLICY = build_policy(
     high_water=0.8,
     low_water=0.65,
     overload_mark=0.8,
