@@ -98,7 +98,6 @@ def fit(
 @click.option("--origins", default=14, show_default=True, type=click.IntRange(1), help="How many, evenly over the log.")
 @click.option("--partitions", default=None, type=click.IntRange(1), help="So many by hash; by location without this.")
 @click.option("--engine", default=None, help="What `foreshard` stands for; the engine of the settings by default.")
-@click.option("--prophets", default=None, help="Prophets that the blended engine weighs, comma-separated; the settings'.")
 @click.option("--prophet-fits", default=400, show_default=True, type=click.IntRange(0), help="Limit for plain Prophet.fit.")
 @click.option(
     "--peer-fits",
@@ -115,7 +114,6 @@ def backtest(
     origins: int,
     partitions: int | None,
     engine: str | None,
-    prophets: str | None,
     prophet_fits: int,
     peer_fits: int,
     output: Path | None,
@@ -133,7 +131,6 @@ def backtest(
         "history_days": history_days,
         "engine": engine or settings.forecast.engine,
     }
-    changes |= {"prophets": tuple(prophets.split(","))} if prophets else {}
     settings = settings.model_copy(update={"forecast": settings.forecast.model_copy(update=changes)})
     options = BacktestOptions(origins, partitions, prophet_fits, peer_fits)
     with Wiring(settings) as wiring, _progress("backtesting, origins") as report:

@@ -96,10 +96,10 @@ class CorruptLog(ForeshardError):
 
 
 class UnknownEngine(ForeshardError):
-    """A forecast engine, or a Prophet for the blended one, that does not exist; ``setting`` is where it was named."""
+    """A forecast engine that does not exist."""
 
-    def __init__(self, engine: str, known: Sequence[str], setting: str = "FORESHARD_FORECAST__ENGINE") -> None:
-        super().__init__(f"unknown forecast engine {engine!r}; known: {', '.join(known)}; set {setting}")
+    def __init__(self, engine: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown forecast engine {engine!r}; known: {', '.join(known)}; set FORESHARD_FORECAST__ENGINE")
         self.engine, self.known = engine, tuple(known)
 
 

@@ -1,1 +1,1 @@
-"""The forecast room: hourly cost per key, from counted hours to means, standard deviations and upper quantiles. No I/O."""
+"""Forecasts of each key's hourly cost: means, standard deviations and upper quantiles. No I/O."""

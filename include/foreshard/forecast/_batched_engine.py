@@ -1,7 +1,7 @@
-"""The engine ``batched``: Prophet's model, fitted to all keys at once (:mod:`.map_batch`).
+"""The engine ``batched``: Prophet's model, fitted to all keys at once (:mod:`._map_batch`).
 
-Growth and seasonality mode are chosen as the engine ``prophet`` chooses them, and sigma comes from the residuals as there, so
-that the two engines differ in speed only.
+It chooses growth and seasonality mode like the engine ``prophet``, and takes sigma from the residuals in the same way. The two
+engines differ only in speed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def fit_batched(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead
 
 
 def _kinds(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> list[tuple[str, str, IntArray]]:
-    """Growth and mode, and the rows that they suit."""
+    """Group the rows by growth and seasonality mode: (growth, mode, rows)."""
     if not len(costs):
         return []
     long = _spans(observed, numbers) >= 2 * HOURS_PER_WEEK

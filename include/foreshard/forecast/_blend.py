@@ -1,8 +1,8 @@
-"""Weights of a blend: per key, on the simplex, by the absolute errors that the candidates have made at past origins.
+"""The weights of a blend, per key: non-negative, summing to 1, and minimising the absolute error at past origins.
 
-A key's own errors are few and noisy, so they are pooled with all keys' errors, and with the error of the keys' total, in which
-noise averages out and a shared bias does not. The absolute error is minimised by reweighted least squares: a few quadratic
-programs on the simplex, each solved by exponentiated gradient, all keys at once.
+A key's own errors are few and noisy. They are pooled with the errors of all keys, and with the error of the keys' total, which
+shows shared bias because noise averages out. The absolute error is minimised by iteratively reweighted least squares: a few
+quadratic programs on the simplex, each solved for all keys at once by exponentiated gradient descent.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 from foreshard.model import BoolArray, FloatArray
 
 POOL = 0.5
-"""How much all keys' errors count, against the key's own."""
+"""Weight of the pooled errors relative to the key's own."""
 
 TOGETHER = 0.3
-"""How much the error of the keys' total counts within the pooled part."""
+"""Weight of the total's error within the pooled errors."""
 
 _ROUNDS = 4
 _STEPS = 80
 _BLOCK = 256
 """Keys worked on at once, so that their errors stay in the processor's cache."""
 _FLOOR = 0.05
-"""Absolute errors below this share of the typical one are weighed as if they were this large."""
+"""Lower bound of an absolute error when it is used as a divisor, as a share of the typical error."""
 
 
 def blend_weights(errors: FloatArray, known: BoolArray, pool: float = POOL, together: float = TOGETHER) -> FloatArray:
-    """Weights (K, C) from ``errors`` (K, N, C) of C candidates at N past hours, where ``known`` (K, N)."""
+    """Return weights (K, C) from the ``errors`` (K, N, C) of C candidates at N past hours. Only ``known`` (K, N) ones count."""
     keys, hours, candidates = errors.shape
     weights: FloatArray = np.full((keys, candidates), 1.0 / candidates)
     if not keys or not hours or not known.any():
@@ -48,7 +48,7 @@ def blend_weights(errors: FloatArray, known: BoolArray, pool: float = POOL, toge
 
 
 def _reweighted(errors: FloatArray, weights: FloatArray) -> FloatArray:
-    """Second moments (K, C, C) of the errors (C, K, N), each hour divided by the present blend's absolute error."""
+    """Second moments (K, C, C) of the errors (C, K, N), each hour divided by the absolute error of the current blend."""
     candidates, keys, _ = errors.shape
     matrix: FloatArray = np.empty((keys, candidates, candidates))
     for start in range(0, keys, _BLOCK):

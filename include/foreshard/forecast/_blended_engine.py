@@ -1,62 +1,58 @@
-"""The engine ``blended``: each key's own mixture of Prophet and seasonal means, weighed by a backtest within its history.
+"""The engine ``blended``: a weighted mixture per key of Prophet and seasonal means, with weights from a backtest.
 
-For each of the last seven days every candidate (:mod:`.candidates`) forecasts that day from what was known before it. The
-errors give each key's weights (:mod:`.blend`), then the keys are reconciled with their total, which is forecast itself (noise
-that drowns a weekly shape in a single key averages out in the total), and the errors that the reconciled blend would have made
-give sigma and the upper quantile (:mod:`.quantiles`). Keys that are forecast together are pooled, so the batch that a key is in
-has a small part in its forecast.
+1. Every candidate (:mod:`._candidates`) forecasts each of the last seven days from the history before that day.
+2. Their errors give each key's weights (:mod:`._blend`).
+3. The keys are scaled to agree with a separate forecast of their total.
+4. The errors that this blend would have made give sigma and the upper quantile (:mod:`._quantiles`).
+
+The weights pool errors over keys, so a key's forecast depends slightly on the keys forecast in the same batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from foreshard.forecast._blend import blend_weights
-from foreshard.forecast._candidates import SEASONAL, Origin, SeasonalCandidate, at_yesterdays_level, seasonal_forecasts
+from foreshard.forecast._candidates import (
+    CANDIDATES,
+    Origin,
+    SeasonalCandidate,
+    at_yesterdays_level,
+    prophet_forecast,
+    seasonal_forecasts,
+    total_forecasts,
+)
 from foreshard.forecast._engine_result import EngineForecast
-from foreshard.forecast._prophet_candidates import DEFAULT_PROPHETS, prophet_forecasts
 from foreshard.forecast._quantiles import measured_spread
-from foreshard.forecast._total import total_forecasts
 from foreshard.forecast.series import HOURS_PER_DAY, IntArray
 from foreshard.model import BoolArray, FloatArray
 
 BLENDED = "blended"
 BACKTEST_DAYS = 7
 LEAST_BEFORE_ORIGIN = 2 * HOURS_PER_DAY
-"""Observed hours, of any key, that an origin needs before it."""
+"""Hours with an observation of any key that an origin needs before it."""
 
 MOST_RECONCILED = 2.0
-"""The factor by which reconciliation may change a key's hour at most."""
+"""The largest factor by which reconciliation changes an hour of a key, either way."""
 
 
 @dataclass(frozen=True)
 class _Day:
-    """One origin: its seasonal forecasts and those of all candidates (K, H, C)."""
+    """One origin with its seasonal forecasts and the forecasts of all candidates (K, H, C)."""
 
     origin: Origin
     seasonal: SeasonalCandidate
     candidates: FloatArray
 
 
-def fit_blended(
-    costs: FloatArray,
-    observed: BoolArray,
-    numbers: IntArray,
-    ahead: IntArray,
-    quantile: float,
-    prophets: Sequence[str] = DEFAULT_PROPHETS,
-) -> EngineForecast:
-    """Forecast all keys: mean, sigma, upper quantile (keys, H), and which candidate leads each key's blend.
-
-    ``prophets`` names those that are candidates (:mod:`.prophet_candidates`).
-    """
-    days, names = _days(costs, observed, numbers, ahead, prophets), (*SEASONAL, *prophets)
+def fit_blended(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float) -> EngineForecast:
+    """Forecast all keys. The labels name the candidate with the largest weight in each key's blend."""
+    days = _days(costs, observed, numbers, ahead)
     now, past = days[-1], days[:-1]
-    actual, known = _what_came(costs, observed, past)
-    before = np.concatenate([day.candidates for day in past], axis=1) if past else np.zeros((len(costs), 0, len(names)))
+    actual, known = _actuals(costs, observed, past)
+    before = np.concatenate([day.candidates for day in past], axis=1) if past else np.zeros((len(costs), 0, len(CANDIDATES)))
     weights = blend_weights(before - actual[:, :, None], known)
     mean, fitted = _mixed(now.candidates, weights), _mixed(before, weights)
     mean, fitted = _reconciled(costs, observed, numbers, days, mean, fitted, actual, known)
@@ -66,13 +62,13 @@ def fit_blended(
     else:
         fitted = np.repeat(mean.mean(axis=1, keepdims=True), costs.shape[1], axis=1)
         spread = measured_spread(mean, fitted, costs, observed, unit, quantile)
-    leading = tuple(f"{BLENDED}/{names[int(place)]}" for place in weights.argmax(axis=1))
+    leading = tuple(f"{BLENDED}/{CANDIDATES[int(place)]}" for place in weights.argmax(axis=1))
     done = np.asarray(np.isfinite(mean + spread.sigma + spread.upper).all(axis=1))
     return EngineForecast(mean, spread.sigma, done, spread.upper, leading)
 
 
-def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, prophets: Sequence[str]) -> list[_Day]:
-    """The past origins, oldest first, and the present one."""
+def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> list[_Day]:
+    """The past origins, oldest first, and the current one."""
     length = len(numbers)
     ends = [length - back * HOURS_PER_DAY for back in range(BACKTEST_DAYS, 0, -1)]
     origins = [Origin(end, numbers[end : end + HOURS_PER_DAY]) for end in ends if end > 0 and _enough(observed[:, :end])]
@@ -87,7 +83,7 @@ def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntA
             seasonal.steady,
             seasonal.recent,
             at_yesterdays_level(costs, observed, origin, seasonal, previous),
-            *prophet_forecasts(prophets, costs, observed, numbers, origin, seasonal.steady),
+            prophet_forecast(costs, observed, numbers, origin, seasonal.steady),
         )
         days.append(_Day(origin, seasonal, np.stack(made, axis=2)))
         previous = seasonal
@@ -98,8 +94,8 @@ def _enough(observed: BoolArray) -> bool:
     return int(np.any(observed, axis=0).sum()) >= LEAST_BEFORE_ORIGIN
 
 
-def _what_came(costs: FloatArray, observed: BoolArray, past: list[_Day]) -> tuple[FloatArray, BoolArray]:
-    """Costs and their mask (K, N) of the days that the past origins forecast."""
+def _actuals(costs: FloatArray, observed: BoolArray, past: list[_Day]) -> tuple[FloatArray, BoolArray]:
+    """The actual costs of the days that the past origins forecast, and which are observed; both (K, N)."""
     spans = [slice(day.origin.length, day.origin.length + HOURS_PER_DAY) for day in past]
     if not spans:
         return np.zeros((len(costs), 0)), np.zeros((len(costs), 0), dtype=np.bool_)
@@ -124,7 +120,7 @@ def _reconciled(
     actual: FloatArray,
     known: BoolArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Scale all keys' hours so that their total is a blend of their sum, of weekly means, and of the total's own forecasts."""
+    """Scale each hour of all keys, so that their sum is a blend of that sum, weekly means, and the total's own forecasts."""
     if len(days) == 1:
         return mean, fitted
     total, counted = costs.sum(axis=0), np.asarray(observed.all(axis=0))
@@ -141,7 +137,7 @@ def _reconciled(
 
 
 def _smallest_cost(costs: FloatArray, observed: BoolArray, mean: FloatArray) -> FloatArray:
-    """The smallest cost that an hour of each key has had: what one access costs, where accesses are counted; (K,)."""
+    """Each key's smallest hourly cost above 0, (K,). If accesses are counted, this is the cost of one access."""
     smallest = np.where(observed & (costs > 0), costs, np.inf).min(axis=1, initial=np.inf)
     unit: FloatArray = np.where(np.isfinite(smallest), smallest, np.maximum(mean.max(axis=1, initial=0.0), 1.0))
     return unit

@@ -1,16 +1,15 @@
-"""Which Prophet a batch is fitted with: its arguments, and the columns that its conditions and regressors need."""
+"""The Prophet that a batch is fitted with: its arguments, and the columns that its conditions and regressors need."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-
-from foreshard.forecast._quiet import silence
-from foreshard.model import BoolArray
 
 if TYPE_CHECKING:
     from prophet import Prophet
@@ -20,10 +19,10 @@ Columns = Callable[[pd.DatetimeIndex], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A recipe for equal ``Prophet`` objects.
+    """Everything needed to construct equal ``Prophet`` objects.
 
-    ``arguments`` are Prophet's own, each of ``seasonalities`` those of ``add_seasonality``, each of ``regressors`` those of
-    ``add_regressor``; ``columns`` computes the condition and regressor columns for any (naive UTC) hours.
+    ``arguments`` are passed to ``Prophet``, each of ``seasonalities`` to ``add_seasonality``, each of ``regressors`` to
+    ``add_regressor``. ``columns`` computes the condition and regressor columns for any (naive UTC) hours.
     """
 
     name: str
@@ -33,18 +32,16 @@ class Configuration:
     columns: Columns | None = None
 
     def new(self) -> Prophet:
-        """A fresh, unfitted Prophet; its own sampling of uncertainty is off unless ``arguments`` say otherwise."""
-        silence()
+        """A new, unfitted Prophet. It does not sample its uncertainty unless ``arguments`` say so."""
+        silence_prophet()
         from prophet import Prophet
 
         return self._complete(Prophet(**self._arguments()))
 
     def outline(self) -> Prophet:
-        """As :meth:`new`, without the optimiser behind it (loading that starts a process): for designs and for predicting."""
-        silence()
-        from foreshard.forecast._outline import Outline
-
-        return self._complete(Outline(**self._arguments()))
+        """Like :meth:`new`, but without an optimiser: it builds designs and predicts, but cannot fit."""
+        silence_prophet()
+        return self._complete(_outline_class()(**self._arguments()))
 
     def _arguments(self) -> dict[str, Any]:
         return {"uncertainty_samples": 0, **self.arguments}
@@ -64,20 +61,35 @@ class Configuration:
         return frame
 
 
-def weekend_columns(hours: pd.DatetimeIndex) -> Mapping[str, BoolArray]:
-    """The conditions ``weekday`` and ``weekend``, in UTC."""
-    weekend = hours.dayofweek.to_numpy() >= 5
-    return {"weekday": ~weekend, "weekend": weekend}
-
-
 def plain(growth: str = "linear", mode: str = "additive") -> Configuration:
-    """Prophet as it comes: daily and weekly seasonality where Prophet thinks that the history suffices."""
+    """Prophet with its default arguments. It adds daily and weekly seasonality if the history is long enough."""
     return Configuration(f"prophet_{mode}", {"growth": growth, "seasonality_mode": mode})
 
 
-def by_day_type(growth: str = "flat", order: int = 8) -> Configuration:
-    """A daily shape for weekdays and another for weekends, and a weekly one."""
-    kinds = ("weekday", "weekend")
-    shapes = tuple({"name": f"daily_{kind}", "period": 1, "fourier_order": order, "condition_name": kind} for kind in kinds)
-    arguments = {"growth": growth, "daily_seasonality": False}
-    return Configuration("prophet_day_type", arguments, shapes, columns=weekend_columns)
+@cache
+def silence_prophet() -> None:
+    """Silence Prophet and cmdstanpy, which log every fit; once per process.
+
+    cmdstanpy overwrites a log level that is set before its first fit, so its own switch is used. Importing Prophet sets its
+    logger's level, so that level is set before and after the import.
+    """
+    import cmdstanpy
+
+    cmdstanpy.disable_logging().__enter__()
+    logging.getLogger("prophet").setLevel(logging.CRITICAL)
+    import prophet  # noqa: F401  # sets its logger's level
+
+    logging.getLogger("prophet").setLevel(logging.CRITICAL)
+
+
+@cache
+def _outline_class() -> type[Prophet]:
+    """Prophet without its Stan backend. Loading the backend starts a process and takes longer than fitting 1,000 keys."""
+    from prophet import Prophet
+
+    class Outline(Prophet):  # type: ignore[misc]
+        def _load_stan_backend(self, stan_backend: str | None) -> None:
+            del stan_backend
+            self.stan_backend = None
+
+    return Outline

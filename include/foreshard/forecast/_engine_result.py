@@ -1,4 +1,4 @@
-"""What every engine returns."""
+"""The result type of all engines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from foreshard.model import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class EngineForecast:
-    """Mean and sigma (keys, H); which keys are ``done`` (keys,); where the engine has its own, the upper quantile and labels.
+    """Mean and sigma (keys, H), and which keys are ``done`` (keys,). ``upper`` and ``labels`` are None if not provided.
 
-    A key that is not done is served by a fallback; what stands in its row is not read.
+    A key that is not done gets a fallback; its row is ignored.
     """
 
     mean: FloatArray

@@ -1,8 +1,8 @@
 """Many small lassos at once, solved exactly by an active-set method (feature-sign search; Lee, Battle, Raina, Ng 2006).
 
-Each problem is ``min ½ δᵀSδ − cᵀδ + λ|δ|₁`` with a Gram matrix, a linear term and a penalty of its own. Prophet's changepoints
-are sparse at the optimum (0 to 3 of 25 on most series), so that a few steps, each one small linear system on the active
-coordinates, end at the exact solution; a first-order method needs hundreds. Every step lowers the objective.
+Each problem is ``min ½ δᵀSδ − cᵀδ + λ|δ|₁`` with its own Gram matrix S, linear term c and penalty λ. Prophet's changepoints are
+sparse at the optimum (0 to 3 of 25 on most series), so a few steps reach the exact solution. Each step solves a small linear
+system on the active coordinates and lowers the objective. A first-order method needs hundreds of steps.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _TOLERANCE = 1e-9
 
 
 class Gram(Protocol):
-    """The Gram matrices of K problems, of which only parts are ever needed."""
+    """The Gram matrices of K problems. Only blocks and products are needed, never the full matrices."""
 
     def block(self, rows: IntArray, index: IntArray) -> FloatArray:
         """The matrices of problems ``rows`` (R,) on their coordinates ``index`` (R, M): (R, M, M)."""
         ...
 
     def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
-        """The matrices of problems ``rows`` times the vectors that are ``value`` (R, M) at ``index``, else zero: (R, L)."""
+        """The matrices of problems ``rows`` times vectors that are ``value`` (R, M) at ``index`` and 0 elsewhere: (R, L)."""
         ...
 
 
 @dataclass(frozen=True)
 class DenseGram:
-    """A matrix of its own for each problem, ``values`` (K, L, L)."""
+    """One explicit matrix per problem, ``values`` (K, L, L)."""
 
     values: FloatArray
 
@@ -49,7 +49,7 @@ class DenseGram:
 
 @dataclass(frozen=True)
 class ReducedGram:
-    """``own − cross·diag(inverse)·crossᵀ``: ``own`` (L, L) and ``cross`` (L, Q) are shared, ``inverse`` (K, Q) is not."""
+    """``own − cross·diag(inverse)·crossᵀ``. All problems share ``own`` (L, L) and ``cross`` (L, Q); ``inverse`` is (K, Q)."""
 
     own: FloatArray
     cross: FloatArray
@@ -70,7 +70,7 @@ class ReducedGram:
 
 @dataclass
 class _State:
-    """Where each problem stands: its point, its active coordinates and their signs."""
+    """Each problem's current point, active coordinates, and signs."""
 
     point: FloatArray
     active: BoolArray
@@ -79,7 +79,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """The problems at work, their active coordinates (padded, ``real`` where not padding) and the point tried."""
+    """One step: the unsolved problems, their active coordinates (``real`` where not padding), and the new values there."""
 
     rows: IntArray
     index: IntArray
@@ -89,10 +89,10 @@ class _Candidate:
 
 
 def solve_lassos(gram: Gram, linear: FloatArray, penalty: FloatArray, start: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Solve K problems: ``gram`` (K × L × L), ``linear`` and ``start`` (K, L), ``penalty`` (K,) → solution, which are solved.
+    """Solve K problems with ``linear`` and ``start`` (K, L) and ``penalty`` (K,). Return the solutions (K, L) and a mask (K,).
 
-    ``start`` may be any point, zero or a neighbouring solution. A problem that is singular on its active coordinates, or not
-    done after ``MAXIMUM_STEPS``, is reported as not solved.
+    ``start`` is any point, such as zero or a nearby solution. The mask is False for problems that are singular on their active
+    coordinates or need more than ``MAXIMUM_STEPS`` steps.
     """
     state = _State(start.copy(), start != 0, np.sign(start))
     solved = np.zeros(len(linear), dtype=np.bool_)
@@ -104,15 +104,15 @@ def solve_lassos(gram: Gram, linear: FloatArray, penalty: FloatArray, start: Flo
         state.point[rows] = 0.0
         state.point[rows[:, None], tried.index] = np.where(tried.real, tried.value, 0.0)
         state.active[rows[:, None], tried.index] = tried.real & ~tried.dropped
-        settled = np.flatnonzero(~tried.dropped.any(axis=1))
-        excess = _activate_worst(gram, linear, penalty, state, tried, settled)
-        solved[rows[settled[excess <= 0]]] = True
-        rows = np.delete(rows, settled[~(excess > 0)])
+        at_minimum = np.flatnonzero(~tried.dropped.any(axis=1))
+        excess = _activate_worst(gram, linear, penalty, state, tried, at_minimum)
+        solved[rows[at_minimum[excess <= 0]]] = True
+        rows = np.delete(rows, at_minimum[~(excess > 0)])
     return state.point, solved
 
 
 def _step(gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, rows: IntArray) -> _Candidate:
-    """Minimise on the active coordinates with their signs held; stop at the first coordinate that reaches zero, and drop it."""
+    """Minimise on the active coordinates with fixed signs. Stop where a coordinate reaches zero, and deactivate it."""
     active = state.active[rows]
     width = max(1, int(active.sum(axis=1).max()))
     index = np.argsort(~active, axis=1, kind="stable")[:, :width]
@@ -133,7 +133,7 @@ def _step(gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, ro
 
 
 def _solve(system: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Solve a stack of systems; NaN where one is singular."""
+    """Solve a stack of linear systems; NaN for singular ones."""
     try:
         return np.asarray(np.linalg.solve(system, wanted[:, :, None])[:, :, 0], dtype=np.float64)
     except np.linalg.LinAlgError:
@@ -143,14 +143,14 @@ def _solve(system: FloatArray, wanted: FloatArray) -> FloatArray:
 
 
 def _activate_worst(
-    gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, tried: _Candidate, settled: IntArray
+    gram: Gram, linear: FloatArray, penalty: FloatArray, state: _State, tried: _Candidate, at_minimum: IntArray
 ) -> FloatArray:
-    """Activate, for each settled problem, the coordinate that breaks optimality most.
+    """Activate the coordinate that violates optimality most, for each problem whose active coordinates are at their minimum.
 
-    Return by how much it does, beyond the tolerance: not above zero means solved, NaN that there is no solution to be had.
+    Return the violation beyond the tolerance. A problem is solved if it is ≤ 0, and has no solution if it is NaN.
     """
-    rows = tried.rows[settled]
-    gradient = linear[rows] - gram.times(rows, tried.index[settled], tried.value[settled])
+    rows = tried.rows[at_minimum]
+    gradient = linear[rows] - gram.times(rows, tried.index[at_minimum], tried.value[at_minimum])
     tolerance = _TOLERANCE * (penalty[rows] + np.abs(linear[rows]).max(axis=1))
     excess = np.abs(gradient) - (penalty[rows] + tolerance)[:, None]
     excess[state.active[rows] & ~np.isnan(gradient)] = -np.inf

@@ -1,9 +1,10 @@
-"""The additive model for all series of one design at once.
+"""The additive model, solved for all series of one design at once.
 
-Given σ², the coefficients with normal priors (trend base, seasonality) are eliminated in closed form. In the basis that
-diagonalises their Gram matrix against their priors, ``(A + σ²Λ)⁻¹`` is diagonal for *every* σ², so one factorisation serves all
-series although each has its own noise. What is left is a lasso in the changepoints (:mod:`.lasso`), solved exactly; then σ² in
-closed form, and again, by secants, until it stands still. The data enter through one product ``Y·[hinges, base, features]``.
+For a given σ², the coefficients with normal priors (trend base, seasonality) are eliminated in closed form. In the basis that
+diagonalises their Gram matrix with respect to their priors, ``(A + σ²Λ)⁻¹`` is diagonal for *every* σ². One factorisation
+therefore serves all series, although each has its own noise. The rest is a lasso in the changepoints (:mod:`._lasso`), solved
+exactly. σ² then follows in closed form, and secants find the σ² that reproduces itself. The solver reads the data only through
+one matrix product, ``Y·[hinges, base, features]``.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.forecast._design import TREND_PRIOR_SCALE, Design
 from foreshard.forecast._lasso import ReducedGram, solve_lassos
-from foreshard.forecast._map_problem import GAP_TOLERANCE, MapFit, noise_variance
+from foreshard.forecast._map_problem import GAP_TOLERANCE, TREND_PRIOR_SCALE, Design, MapFit, noise_variance
 from foreshard.forecast.series import IntArray
 from foreshard.model import BoolArray, FloatArray
 
@@ -47,11 +47,11 @@ class Moments:
 
 
 class AdditiveSolver:
-    """Holds one design's factorisation; ``moments`` reads the data, ``fit`` solves from them."""
+    """One design's factorisation. ``moments`` reads the data, ``fit`` solves from the moments."""
 
     def __init__(self, design: Design) -> None:
         if design.is_multiplicative:
-            raise ValueError("this design multiplies; use the multiplicative solver")
+            raise ValueError("the design has multiplicative features; use the multiplicative solver")
         self.design = design
         self._used = np.flatnonzero(design.additive)
         base = design.base(design.times)
@@ -71,7 +71,7 @@ class AdditiveSolver:
         self._tau = design.changepoint_prior_scale
 
     def moments(self, scaled: FloatArray) -> Moments:
-        """What the fit needs of the scaled series (K, T): the one product with the data."""
+        """The moments of the scaled series (K, T)."""
         return Moments(scaled @ self.columns, np.einsum("kt,kt->k", scaled, scaled), scaled.shape[1])
 
     def fit(self, moments: Moments) -> MapFit:
@@ -107,7 +107,7 @@ class AdditiveSolver:
     def _given_variance(
         self, moments: Moments, rows: IntArray, variance: FloatArray, delta: FloatArray
     ) -> tuple[FloatArray, FloatArray, BoolArray]:
-        """The exact minimum over the coefficients for a given noise: δ, the rotated coefficients, and which are solved."""
+        """The exact minimum for a given noise: δ, the rotated coefficients, and which problems are solved."""
         inverse = 1.0 / (self._values + variance[:, None])
         right = moments.rotated(self._hinges)[rows]
         linear = moments.hinged(self._hinges)[rows] - (right * inverse) @ self._cross.T
@@ -121,7 +121,7 @@ class AdditiveSolver:
         return best, (right - best @ self._cross) * inverse, solved
 
     def _squares(self, moments: Moments, rows: IntArray, delta: FloatArray, rotated: FloatArray) -> FloatArray:
-        """Sum of squared residuals without the series: ‖y‖² − 2bᵀθ + θᵀAθ."""
+        """Sum of squared residuals from the moments alone: ‖y‖² − 2bᵀθ + θᵀAθ."""
         theta = np.hstack([delta, rotated])
         fitted = theta @ self._gram
         squares: FloatArray = moments.squares[rows] + np.einsum("kp,kp->k", theta, fitted - 2.0 * moments.products[rows])
@@ -131,7 +131,7 @@ class AdditiveSolver:
         """Upper bound on objective − minimum (given the noise): ½ eᵀH⁻¹e/σ² for the least subgradient e and the Hessian H.
 
         The objective is a quadratic with Hessian H plus a convex function, so it is nowhere below its value plus
-        eᵀx + ½xᵀHx. H here is that of the least noise, which makes the bound larger, never smaller.
+        eᵀx + ½xᵀHx. H is taken at the least noise, which can only loosen the bound.
         """
         theta = np.hstack([delta, rotated])
         gradient = theta @ self._gram - moments.products
@@ -168,7 +168,7 @@ class AdditiveSolver:
 
 
 def _secant(assumed: FloatArray, found: FloatArray, made: int) -> FloatArray:
-    """How much the noise found changes with the noise assumed, from the last two rounds; plain repetition after many."""
+    """Slope of the found noise over the assumed noise, from the last two rounds; 0 (plain iteration) after many rounds."""
     if made > _SECANT_ROUNDS:
         return np.zeros_like(found)
     return np.clip(np.divide(found, assumed, out=np.zeros_like(found), where=assumed != 0), 0.0, _STEEPEST_SLOPE)

@@ -1,7 +1,7 @@
-"""The batched MAP fit of Prophet's model for many series: scaling, groups that share a design, stragglers, forecasts.
+"""The batched MAP fit of Prophet's model for many series: scaling, grouping, and forecasts.
 
-Series observed in the same hours share one design and one factorisation. Hours missing for all keys, and keys that start later,
-make a group each; so does a key with gaps of its own. A series that has not converged is finished by ``Prophet.fit``.
+Series observed in the same hours form a group with one design and one factorisation. Keys that start later, or that have gaps
+of their own, form further groups. Series that have not converged ("stragglers") are fitted by ``Prophet.fit``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from foreshard.forecast._configuration import Configuration
-from foreshard.forecast._design import Design, build_design
 from foreshard.forecast._map_additive import AdditiveSolver
 from foreshard.forecast._map_multiplicative import MultiplicativeSolver
-from foreshard.forecast._map_problem import MapFit, evaluate, join_fits, seasonal, trend
-from foreshard.forecast._stragglers import finish
-from foreshard.forecast._trend_uncertainty import future_variance
+from foreshard.forecast._map_problem import Design, MapFit, build_design, evaluate, future_variance, join_fits, seasonal, trend
 from foreshard.forecast.series import IntArray, stamps
 from foreshard.model import BoolArray, FloatArray
 
@@ -27,17 +25,17 @@ if TYPE_CHECKING:
     from prophet import Prophet
 
 BLOCK = 1024
-"""Series worked on at once: their moments and their active sets stay in the processor's cache."""
+"""Series worked on at once, so that their moments and active sets stay in the processor's cache."""
 
 LEAST_LEVEL = 1e-3
-"""Of a series' scale: a smaller mean trend is taken as this when additive terms are first read as shares of it."""
+"""The least mean trend, as a share of the series' scale, by which additive terms are divided to start multiplicative ones."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class GroupFit:
-    """The fit of the series ``rows`` of a batch, all observed in the hours ``seen`` (T,); scaled as Prophet scales them."""
+    """The fit of the series ``rows`` of a batch, all observed in the hours ``seen`` (T,), in Prophet's scaled units."""
 
     design: Design
     rows: IntArray
@@ -51,7 +49,7 @@ class GroupFit:
 class BatchFit:
     """All groups of a batch of ``count`` series at hour ``numbers`` (T,), for the horizon ``ahead`` (H,).
 
-    ``stragglers`` were finished by ``Prophet.fit``; ``failed`` (K,) are those on which that failed too.
+    ``stragglers`` is the number of series fitted by ``Prophet.fit``; ``failed`` (K,) marks the series on which that failed.
     """
 
     configuration: Configuration
@@ -63,7 +61,7 @@ class BatchFit:
     failed: BoolArray
 
     def forecast(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation (K, H) in the series' units: Prophet's ``yhat``, and its trend and noise uncertainty."""
+        """Mean (Prophet's ``yhat``) and standard deviation (trend and noise), both (K, H) in the series' units."""
         mean, sigma = (np.zeros((self.count, len(self.ahead))) for _ in range(2))
         for group in self.groups:
             mean[group.rows] = unscaled(group, future=True)
@@ -71,14 +69,14 @@ class BatchFit:
         return mean, sigma
 
     def fitted(self) -> FloatArray:
-        """``yhat`` over the history (K, T), NaN where a series was not observed."""
+        """``yhat`` over the history (K, T); NaN in hours that were not observed."""
         values = np.full((self.count, len(self.numbers)), np.nan)
         for group in self.groups:
             values[np.ix_(group.rows, np.flatnonzero(group.seen))] = unscaled(group, future=False)
         return values
 
     def prophet(self, row: int, costs: FloatArray) -> Prophet:
-        """One series' fit as a full ``Prophet``, given that series (T,); it can predict, plot and serialise."""
+        """The fit of one series, ``costs`` (T,), as a full ``Prophet`` object, which can predict, plot and serialise."""
         for group in self.groups:
             place = np.flatnonzero(group.rows == row)
             if len(place):
@@ -89,7 +87,7 @@ class BatchFit:
 def fit_batch(
     configuration: Configuration, costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray
 ) -> BatchFit:
-    """Fit ``costs`` (K, T) where ``observed``; each series needs two different observations at least."""
+    """Fit ``costs`` (K, T) at the ``observed`` hours. Each series needs at least two different values."""
     groups, stragglers, failed = [], 0, np.zeros(len(costs), dtype=np.bool_)
     for rows, seen in _same_hours(observed):
         design = _design(configuration, numbers[seen], ahead)
@@ -102,7 +100,7 @@ def fit_batch(
         scale = np.where(scale > 0, scale, 1.0)
         fit = _solve(design, _blocks(series, floor, scale))
         unfinished = np.flatnonzero(~fit.converged)
-        lost = finish(configuration, stamps(numbers[seen]), series, fit, unfinished)
+        lost = _finish(configuration, stamps(numbers[seen]), series, fit, unfinished)
         stragglers += len(unfinished)
         failed[rows[lost]] = True
         groups.append(GroupFit(design, rows, seen, fit, scale, floor))
@@ -122,7 +120,7 @@ def unscaled(group: GroupFit, *, future: bool) -> FloatArray:
 
 
 def _same_hours(observed: BoolArray) -> Iterator[tuple[IntArray, BoolArray]]:
-    """Series observed in the same hours, group by group: their rows and those hours."""
+    """Group the series by the hours in which they were observed: (rows, hours)."""
     if observed.all():
         if len(observed):
             yield np.arange(len(observed)), observed[0]
@@ -175,3 +173,26 @@ def _as_prophet(configuration: Configuration, numbers: IntArray, group: GroupFit
     }
     fitted: Prophet = model
     return fitted
+
+
+def _finish(configuration: Configuration, hours: pd.DatetimeIndex, series: FloatArray, fit: MapFit, rows: IntArray) -> IntArray:
+    """Fit ``rows`` by ``Prophet.fit`` and store its parameters in ``fit``. Return the rows on which Prophet failed too."""
+    lost = []
+    for row in rows:
+        model = configuration.new()
+        frame = configuration.frame(hours)
+        frame["y"] = series[row]
+        try:
+            model.fit(frame)
+        except Exception as error:  # Stan raises many kinds of errors; one series must not stop the others
+            _log.warning("Prophet.fit failed on a series that the batched solver had not finished (%s)", type(error).__name__)
+            lost.append(int(row))
+            continue
+        finally:
+            model.stan_backend.cleanup()
+        fit.k[row], fit.m[row] = model.params["k"].item(), model.params["m"].item()
+        if fit.delta.shape[1]:
+            fit.delta[row] = model.params["delta"][0]
+        fit.beta[row] = model.params["beta"][0]
+        fit.variance[row] = model.params["sigma_obs"].item() ** 2
+    return np.array(lost, dtype=np.int64)

@@ -1,32 +1,31 @@
-"""The model with multiplicative terms, for all series of one design at once.
+"""The model with multiplicative terms, solved for all series of one design at once.
 
-``trend·(1 + X_m β) + X_a β`` is linear in (trend, β_a) for a given β_m, and in (β_m, β_a) for a given trend: the two are solved
-in turn, each exactly, with the noise in closed form, so that no round can raise the objective. Each series has a Gram matrix of
-its own then, but all of them come from one matrix product of the squared factors with the design's column pairs.
+``trend·(1 + X_m β) + X_a β`` is linear in (trend, β_a) for a given β_m, and in (β_m, β_a) for a given trend. The two problems
+are solved alternately, each exactly, with the noise in closed form, so no round raises the objective. Each series has its own
+Gram matrix, but all of them come from one matrix product of the squared factors with the design's column pairs.
 
-Solving in turn creeps along narrow valleys, so each round starts from a point pushed on along the last change, with Nesterov's
-growing momentum; a round that raises the objective is taken back and its momentum dropped (restart by function value:
-O'Donoghue and Candès, 2015), so that the objective still never rises.
+Alternating minimisation is slow along narrow valleys. Each round therefore starts from a point extrapolated along the last
+change, with Nesterov's growing momentum. A round that raises the objective is undone and its momentum reset (function restart:
+O'Donoghue and Candès, 2015), so the objective never rises.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from foreshard.forecast._design import TREND_PRIOR_SCALE, Design
 from foreshard.forecast._lasso import DenseGram, solve_lassos
-from foreshard.forecast._map_problem import MapFit, from_squares, noise_variance, seasonal, trend
+from foreshard.forecast._map_problem import TREND_PRIOR_SCALE, Design, MapFit, from_squares, noise_variance, seasonal, trend
 from foreshard.model import BoolArray, FloatArray
 
 MAXIMUM_ROUNDS = 400
 DECREASE = 1e-5
-"""A series has converged once a whole round without momentum lowers its objective by less than this."""
+"""A series has converged when a round without momentum lowers its objective by less than this."""
 
 _FIELDS = ("k", "m", "delta", "beta", "variance", "gap", "converged")
 
 
 class MultiplicativeSolver:
-    """Holds one design's column pairs."""
+    """One design's column pairs."""
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -42,7 +41,7 @@ class MultiplicativeSolver:
         self._added_gram = self._added.T @ self._added
 
     def fit(self, scaled: FloatArray, start: MapFit) -> MapFit:
-        """Solve all series (K, T) from ``start``, whose β_m may be zero."""
+        """Solve all series (K, T), starting from ``start``, where β_m may be zero."""
         fit = MapFit(*(getattr(start, name).copy() for name in _FIELDS))
         fit.converged[:] = False
         fit.gap[:] = np.inf
@@ -68,7 +67,7 @@ class MultiplicativeSolver:
         return fit
 
     def _round(self, scaled: FloatArray, fit: MapFit) -> tuple[FloatArray, BoolArray]:
-        """Both steps and the noise, in place; return the objective and which are solved."""
+        """Update ``fit`` in place by both steps and the noise. Return the objective and which problems are solved."""
         solved = self._trend_step(scaled, fit)
         self._feature_step(scaled, fit)
         squares = self._squares(scaled, fit)
@@ -76,7 +75,7 @@ class MultiplicativeSolver:
         return from_squares(self.design, fit, squares, scaled.shape[1]), solved
 
     def _trend_step(self, scaled: FloatArray, fit: MapFit) -> BoolArray:
-        """Trend and additive coefficients for the present factor 1 + X_m β, in place; return which are solved."""
+        """Update trend and additive coefficients in place for the current factor 1 + X_m β. Return which are solved."""
         factor = 1.0 + seasonal(self.design, fit, self.design.features)[1]
         hinges, bases, added = self._hinges.shape[1], self._base.shape[1], self._added.shape[1]
         size = hinges + bases
@@ -99,7 +98,7 @@ class MultiplicativeSolver:
         return solved
 
     def _feature_step(self, scaled: FloatArray, fit: MapFit) -> None:
-        """All seasonal coefficients for the present trend, in place."""
+        """Update all seasonal coefficients in place for the current trend."""
         level = trend(self.design, fit, self.design.times)
         multiplied, added = self._multiplied.shape[1], self._added.shape[1]
         gram = np.zeros((len(scaled), multiplied + added, multiplied + added))
@@ -133,7 +132,7 @@ def _pairs(left: FloatArray, right: FloatArray) -> FloatArray:
 def _eliminate(
     gram: FloatArray, linear: FloatArray, hinges: int, penalty: FloatArray, start: FloatArray
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Minimise over the coefficients behind the first ``hinges`` in closed form and over those by lasso."""
+    """Minimise over the first ``hinges`` coefficients by lasso, and over all others in closed form."""
     inner = gram[:, hinges:, hinges:]
     right = np.concatenate([linear[:, hinges:, None], gram[:, hinges:, :hinges]], axis=2)
     eliminated = np.linalg.solve(inner, right)

@@ -1,9 +1,9 @@
-"""The engine ``prophet``: the library's own ``Prophet.fit``, one key after another. Slow, and the reference.
+"""The engine ``prophet``: the library's own ``Prophet.fit``, key by key. It is slow, and serves as the reference.
 
-Growth is linear where two weeks of history stand, else flat; weekly and daily seasonality where Prophet itself thinks that the
-history suffices. Seasonality is multiplicative where the daily swing grows with the daily level. Prophet's own sampling of
-uncertainty is off: sigma comes from the residuals, hour of the day by hour of the day (:func:`~.spread.hourly_sigma`), because
-Prophet's one ``sigma_obs`` claims too much at noon and too little at night. Means are clipped at zero.
+Growth is linear from two weeks of history on, and flat below that. Prophet decides whether the history is long enough for
+weekly and daily seasonality. Seasonality is multiplicative if a day's swing grows with its level. Prophet's own sampling of
+uncertainty is off. Sigma comes from the residuals by hour of the day (:func:`~.spread.hourly_sigma`), because Prophet's single
+``sigma_obs`` is too small at noon and too large at night. Means are clipped at zero.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 PROPHET = "prophet"
 SWING_FOLLOWS_LEVEL = 0.5
-"""Correlation between a day's mean and its standard deviation from which seasonality is taken as multiplicative."""
+"""Seasonality is multiplicative above this correlation between a day's mean and its standard deviation."""
 
 EFFECTIVE_PARAMETERS = 20.0
-"""Degrees of freedom that a fit with daily and weekly terms spends: 8 + 6 Fourier terms and about 6 for the damped trend."""
+"""Degrees of freedom used by a fit with daily and weekly terms: 8 + 6 Fourier terms, and about 6 for the damped trend."""
 
 _log = logging.getLogger(__name__)
 
 
 def fit_prophet(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float) -> EngineForecast:
-    """Forecast key by key; a key that fails is logged and never stops the others."""
+    """Forecast key by key. A key that fails is logged and does not affect the others."""
     del quantile
     shape = (len(costs), len(ahead))
     mean, sigma, done = np.zeros(shape), np.zeros(shape), np.zeros(len(costs), dtype=np.bool_)
     for row in range(len(costs)):
         try:
             mean[row], sigma[row] = _forecast_one(costs[row], observed[row], numbers, ahead)
-        except Exception as error:  # Stan fails in many ways, and one key's failure must not cost the others their forecast
-            _log.warning("prophet failed on series %d of the batch (%s); a fallback serves it", row, type(error).__name__)
+        except Exception as error:  # Stan raises many kinds of errors; one key must not stop the others
+            _log.warning("Prophet failed on series %d of the batch (%s); a fallback serves it", row, type(error).__name__)
             continue
         done[row] = bool(np.isfinite(mean[row]).all() and np.isfinite(sigma[row]).all())
     return EngineForecast(np.maximum(mean, 0.0), sigma, done)
 
 
 def seasonality_mode(costs: FloatArray, observed: BoolArray) -> Literal["additive", "multiplicative"]:
-    """``multiplicative`` where busier days also swing more (one key, whole days only), else ``additive``."""
+    """``multiplicative`` if busier days of this key also swing more, else ``additive``. Only complete days are compared."""
     days = len(costs) // HOURS_PER_DAY
     by_day = costs[len(costs) - days * HOURS_PER_DAY :].reshape(days, HOURS_PER_DAY)
     whole = observed[len(costs) - days * HOURS_PER_DAY :].reshape(days, HOURS_PER_DAY).all(axis=1)

@@ -1,9 +1,9 @@
-"""Spread and upper quantile of a blended forecast, from the errors that it would have made.
+"""Spread and upper quantile of a forecast, from the errors that it would have made in the past.
 
-The variance of an hour grows with its mean, ``φ·(mean + c)^α``: as counts do (α = 1), or as shares do (α = 2). The upper
-quantile is that of a normal, a gamma or a negative binomial with this mean and variance: the normal one is wrong for small
-counts, which are skewed and whole. Power and family are chosen by the pinball loss that they would have had, apart for keys
-with small counts and for others.
+The variance of an hour is ``φ·(mean + c)^α``; α = 1 suits counts, larger powers suit rates. The upper quantile is that of a
+normal, gamma or negative binomial distribution with this mean and variance. (A normal is wrong for small counts, which are
+skewed and integer.) Power and family are those with the least pinball loss in the past. They are chosen separately for keys
+with small, medium and large counts.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from foreshard.model import BoolArray, FloatArray
 
 POWERS = (1.0, 1.5)
 FLOOR_SHARE = 0.1
-"""The constant c, as a share of the key's typical cost: a mean near zero is never certain."""
+"""The constant c, as a share of the key's typical cost. It keeps the variance above 0 for means near 0."""
 
 SMALL_COUNTS = (1.0, 8.0)
-"""Bounds, in typical accesses per hour, between keys whose family is chosen together."""
+"""Bounds, in typical accesses per hour, between the classes of keys that share a family."""
 
-ASKED_KEYS = 128
-"""How many keys of a class are asked which family suits them."""
+SAMPLED_KEYS = 128
+"""The number of keys per class on which power and family are chosen."""
 
 COUNTED_BELOW = 50.0
-"""Accesses per hour from which a count is so nearly continuous that its quantile is taken from the gamma."""
+"""Accesses per hour above which counts are nearly continuous, so that their quantile is taken from the gamma."""
 
 _LEAST = 1e-12
 _SHAPES = (1e-6, 1e8)
-"""Bounds of the gamma's shape."""
+"""Bounds of the gamma's shape parameter."""
+
 Quantile = Callable[[FloatArray, FloatArray, FloatArray, float], FloatArray]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation and upper quantile (K, H), and what family and power was chosen for each key."""
+    """Standard deviation and upper quantile (K, H), and the family chosen for each key."""
 
     sigma: FloatArray
     upper: FloatArray
@@ -54,9 +55,9 @@ def normal(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: f
 
 
 def gamma(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
-    """Upper quantile of a gamma: skewed, never below zero; ``unit`` is not used.
+    """Upper quantile of a gamma, which is skewed and never below zero; ``unit`` is not used.
 
-    Quantile ÷ mean depends on the shape alone, so it is read from a table (relative error below 1e-5).
+    Quantile ÷ mean depends only on the shape, so it is interpolated in a table (relative error below 1e-5).
     """
     del unit
     shape = np.clip(mean**2 / np.maximum(variance, _LEAST**2), *_SHAPES)
@@ -66,7 +67,7 @@ def gamma(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: fl
 
 @cache
 def _gamma_table(quantile: float) -> tuple[FloatArray, FloatArray]:
-    """Logarithms of gamma shapes, and the quantile ÷ the mean of each."""
+    """Logarithms of gamma shapes, and quantile ÷ mean for each."""
     from scipy.special import gammaincinv
 
     shapes = np.geomspace(*_SHAPES, 8192)
@@ -74,7 +75,7 @@ def _gamma_table(quantile: float) -> tuple[FloatArray, FloatArray]:
 
 
 def negative_binomial(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
-    """Upper quantile of ``unit`` times a negative binomial count (Poisson where the counts are not overdispersed)."""
+    """Upper quantile of ``unit`` times a negative binomial count; Poisson if the counts are not overdispersed."""
     upper = gamma(mean, variance, unit, quantile)
     whole = np.broadcast_to(unit, mean.shape)
     small = (mean > 0) & (mean < COUNTED_BELOW * whole)
@@ -84,7 +85,7 @@ def negative_binomial(mean: FloatArray, variance: FloatArray, unit: FloatArray, 
 
 
 def _count_quantile(count: FloatArray, variance: FloatArray, guess: FloatArray, quantile: float) -> FloatArray:
-    """The least whole number at which the distribution function reaches ``quantile``, searched from ``guess``."""
+    """The least integer at which the distribution function reaches ``quantile``, searched from ``guess``."""
     from scipy.special import betainc
 
     spread = np.maximum(variance, count * (1.0 + 1e-6))
@@ -110,7 +111,7 @@ FAMILIES: dict[str, Quantile] = {"normal": normal, "gamma": gamma, "negative_bin
 
 
 def pinball(actual: FloatArray, upper: FloatArray, quantile: float) -> FloatArray:
-    """The loss that a quantile minimises: quantile × what came above, (1 − quantile) × what it lay above."""
+    """The pinball loss, which the true quantile minimises: q·(actual − upper) above it, (1 − q)·(upper − actual) below it."""
     loss: FloatArray = np.maximum(quantile * (actual - upper), (1.0 - quantile) * (upper - actual))
     return loss
 
@@ -118,7 +119,10 @@ def pinball(actual: FloatArray, upper: FloatArray, quantile: float) -> FloatArra
 def measured_spread(
     mean: FloatArray, past: FloatArray, actual: FloatArray, known: BoolArray, unit: FloatArray, quantile: float
 ) -> Spread:
-    """Spread of ``mean`` (K, H) from ``past`` forecasts and what came, both (K, N) where ``known``; ``unit`` (K,)."""
+    """The spread of ``mean`` (K, H), from ``past`` forecasts and ``actual`` costs, both (K, N), at the ``known`` hours.
+
+    ``unit`` (K,) is the cost of one access.
+    """
     known_count = np.maximum(known.sum(axis=1), 1)
     squares = np.where(known, (actual - past) ** 2, 0.0)
     typical = np.where(known, np.maximum(actual, past), 0.0).sum(axis=1) / known_count
@@ -141,7 +145,7 @@ def measured_spread(
 def _variance(
     mean: FloatArray, past: FloatArray, squares: FloatArray, known: BoolArray, floor: FloatArray, power: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Variances of the forecast (K, H) and of the past ones (K, N) under one power; the errors fit one factor per key."""
+    """Variances of the forecast (K, H) and of past forecasts (K, N) for one power. The factor φ is fitted per key."""
     bases = _power(mean + floor, power), _power(past + floor, power)
     total = np.where(known, bases[1], 0.0).sum(axis=1)
     factor = (squares.sum(axis=1) / np.maximum(total, 1e-300))[:, None]
@@ -149,7 +153,7 @@ def _variance(
 
 
 def _power(base: FloatArray, power: float) -> FloatArray:
-    """``base`` to a power that is a multiple of one half; roots are several times faster than powers."""
+    """``base`` to a power that is a multiple of ½. Square roots are several times faster than powers."""
     result: FloatArray = base ** int(power)
     return result * np.sqrt(base) if power % 1 else result
 
@@ -164,13 +168,13 @@ def _best(
     quantile: float,
     rows: IntArray,
 ) -> tuple[float, str]:
-    """The power and family with the least pinball loss at past hours; some keys are asked."""
-    asked = rows[:: max(1, len(rows) // ASKED_KEYS)]
-    scale = np.maximum(typical[asked], _LEAST)[:, None]
+    """The power and family with the least pinball loss at past hours, over a sample of the keys."""
+    sample = rows[:: max(1, len(rows) // SAMPLED_KEYS)]
+    scale = np.maximum(typical[sample], _LEAST)[:, None]
     losses = {}
     for power, (_, before) in variances.items():
         for name, family in FAMILIES.items():
-            upper = np.maximum(family(past[asked], before[asked], unit[asked, None], quantile), past[asked])
-            loss = pinball(actual[asked], upper, quantile) / scale
-            losses[power, name] = float(np.where(known[asked], loss, 0.0).sum())
+            upper = np.maximum(family(past[sample], before[sample], unit[sample, None], quantile), past[sample])
+            loss = pinball(actual[sample], upper, quantile) / scale
+            losses[power, name] = float(np.where(known[sample], loss, 0.0).sum())
     return min(losses, key=losses.__getitem__)

@@ -1,4 +1,4 @@
-"""How good forecasts were: the figures of a backtest, and of yesterday's forecast against what came."""
+"""Accuracy figures of forecasts against actual costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUMS = ("error", "actual", "pinball", "covered", "hours", "scaled", "series", "
 
 
 def naive_scale(costs: FloatArray) -> FloatArray:
-    """Mean absolute error (K,) of the seasonal naive forecast within the history: what MASE divides by."""
+    """Mean absolute error (K,) of the seasonal naive forecast within the history, the denominator of MASE."""
     period = HOURS_PER_WEEK if costs.shape[1] >= 2 * HOURS_PER_WEEK else HOURS_PER_DAY
     if costs.shape[1] <= period:
         return np.zeros(len(costs))
@@ -25,10 +25,10 @@ def naive_scale(costs: FloatArray) -> FloatArray:
 
 @dataclass
 class Accuracy:
-    """Adds up forecasts and what came; ``figures`` are
+    """Sums the errors of forecasts. ``figures`` returns
 
     ``wape``      Σ|error| ÷ Σ actual
-    ``mase``      the mean over series and origins of: mean |error| ÷ that of the seasonal naive forecast in the history
+    ``mase``      mean over series and origins of mean |error| ÷ mean |error| of the seasonal naive forecast in the history
     ``pinball``   Σ pinball loss at the quantile ÷ Σ actual
     ``coverage``  the share of hours at or below the upper quantile
     ``bias``      Σ(forecast − actual) ÷ Σ actual
@@ -39,7 +39,7 @@ class Accuracy:
     _sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0.0))
 
     def add(self, mean: FloatArray, upper: FloatArray, actual: FloatArray, scale: FloatArray) -> None:
-        """Add one origin: ``mean``, ``upper``, ``actual`` (K, H) and ``scale`` (K,), the naive error of each history."""
+        """Add one origin: ``mean``, ``upper``, ``actual`` (K, H), and ``scale`` (K,) from :func:`naive_scale`."""
         errors = np.abs(mean - actual)
         scaled = errors.mean(axis=1)[scale > 0] / scale[scale > 0]
         new = {
@@ -56,7 +56,7 @@ class Accuracy:
             self._sums[name] += float(value)
 
     def figures(self) -> Mapping[str, float | None]:
-        """The figures by name; None where nothing was there to divide by."""
+        """The figures by name; None if the denominator is 0."""
         sums = self._sums
 
         def ratio(part: str, whole: str) -> float | None:

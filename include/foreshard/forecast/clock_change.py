@@ -1,9 +1,9 @@
-"""Has the day's pattern moved by an hour, as it does where clocks change (daylight saving) while the log counts in UTC?
+"""Detects that the daily pattern has moved by an hour, as happens at a daylight-saving change in a log kept in UTC.
 
-Every hour each key's cost is compared with what was expected of this hour, of the one before and of the one after, all three
-scaled to the hour's total: the keys' shares tell, not the load's level. The log-likelihood ratios are clipped key by key, so
-that one key's burst decides nothing, and fade with a half-life of 12 hours. Once one of the neighbours has won by ``DECISIVE``,
-the pattern has moved.
+Each hour, the costs of all keys are compared with the costs expected for this hour, the hour before, and the hour after. All
+three are scaled to the hour's total, so that the keys' shares count and not the level of the load. The log-likelihood ratios
+are clipped per key, so that one key's burst decides nothing, and they decay with a half-life of 12 hours. The pattern has moved
+when a neighbouring hour leads by ``DECISIVE``.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import numpy as np
 from foreshard.model import FloatArray
 
 DECISIVE = 40.0
-"""Log-likelihood by which a moved pattern must win."""
-KEYS_SAY = 1.0
-"""The most that one key says in one hour."""
-FADING = 0.5 ** (1 / 12)
+"""The log-likelihood ratio at which a moved pattern is accepted."""
+MOST_PER_KEY = 1.0
+"""The largest log-likelihood ratio that one key contributes in one hour."""
+DECAY = 0.5 ** (1 / 12)
 LIKELY_SINCE = 12
-"""A change is taken to have come so many hours before it was found."""
+"""Hours before its detection at which a change is assumed to have happened."""
 
 _LEAST = 1e-9
 
 
 class ClockWatch:
-    """Watches hour by hour; tells in which direction the pattern has moved."""
+    """Watches the hours one after another and reports the direction in which the pattern has moved."""
 
     def __init__(self) -> None:
         self._earlier = self._later = 0.0
 
-    def see(self, came: FloatArray, before: FloatArray, now: FloatArray, after: FloatArray, unit: FloatArray) -> int:
-        """Take in an hour: what ``came`` per key (K) and what was expected of the hour ``before``, of this one, and ``after``.
+    def see(self, actual: FloatArray, before: FloatArray, now: FloatArray, after: FloatArray, unit: FloatArray) -> int:
+        """Add an hour: the ``actual`` costs (K), and the costs expected for the hour ``before``, for ``now``, and ``after``.
 
-        ``unit`` (K) is the cost of one access. Returns +1 where the pattern comes an hour later than expected, −1
-        where it comes an hour earlier, 0 where nothing is decided; after a decision it starts anew.
+        ``unit`` (K) is the cost of one access. Return +1 if the pattern is an hour later than expected, −1 if it is an hour
+        earlier, and 0 if neither is certain. A decision resets the watch.
         """
-        usual = _log_likelihood(came, now, unit)
+        usual = _log_likelihood(actual, now, unit)
         for name, other in (("_later", before), ("_earlier", after)):
-            said = np.clip(_log_likelihood(came, other, unit) - usual, -KEYS_SAY, KEYS_SAY)
-            setattr(self, name, FADING * getattr(self, name) + float(said.sum()))
+            ratio = np.clip(_log_likelihood(actual, other, unit) - usual, -MOST_PER_KEY, MOST_PER_KEY)
+            setattr(self, name, DECAY * getattr(self, name) + float(ratio.sum()))
         if max(self._later, self._earlier) <= DECISIVE:
             return 0
         moved = 1 if self._later > self._earlier else -1
@@ -47,7 +47,7 @@ class ClockWatch:
 
 
 def moved_history(costs: FloatArray, until: int, by: int) -> FloatArray:
-    """``costs`` (K, T) with the columns before ``until`` put ``by`` hours later: as if the clock had always been today's."""
+    """``costs`` (K, T) with the columns before ``until`` shifted ``by`` hours later, to match the current clock."""
     if until <= 0:
         return costs
     until = min(until, costs.shape[1])
@@ -56,7 +56,7 @@ def moved_history(costs: FloatArray, until: int, by: int) -> FloatArray:
     return result
 
 
-def _log_likelihood(came: FloatArray, expected: FloatArray, unit: FloatArray) -> FloatArray:
-    """Poisson, per key, up to what does not depend on ``expected``, which is scaled to the total that came."""
-    share = np.maximum(expected * (came.sum() + 1.0) / (expected.sum() + 1.0), _LEAST) / unit
-    return np.asarray(came / unit * np.log(share) - share)
+def _log_likelihood(actual: FloatArray, expected: FloatArray, unit: FloatArray) -> FloatArray:
+    """Poisson log-likelihood per key, up to a constant. ``expected`` is scaled to the actual total."""
+    rate = np.maximum(expected * (actual.sum() + 1.0) / (expected.sum() + 1.0), _LEAST) / unit
+    return np.asarray(actual / unit * np.log(rate) - rate)

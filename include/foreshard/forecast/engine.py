@@ -1,10 +1,9 @@
-"""The choice of an engine by name, and what every engine's result goes through."""
+"""Forecasts by a named engine, with fallbacks for keys that the engine cannot serve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,6 @@ from foreshard.errors import UnknownEngine
 from foreshard.forecast._batched_engine import BATCHED, fit_batched
 from foreshard.forecast._blended_engine import BLENDED, fit_blended
 from foreshard.forecast._engine_result import EngineForecast
-from foreshard.forecast._prophet_candidates import PROPHETS
 from foreshard.forecast._prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.fallback import fallback_forecast
 from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
@@ -26,7 +24,7 @@ Fit = Callable[[FloatArray, BoolArray, IntArray, IntArray, float], EngineForecas
 
 
 class EngineSettings(Protocol):
-    """What an engine needs to know (``foreshard.settings.ForecastSettings`` has it)."""
+    """The settings that engines use, as in ``foreshard.settings.ForecastSettings``."""
 
     @property
     def engine(self) -> str: ...  # noqa: D102
@@ -43,12 +41,9 @@ class EngineSettings(Protocol):
     @property
     def minimum_history_hours(self) -> int: ...  # noqa: D102
 
-    @property
-    def prophets(self) -> tuple[str, ...]: ...  # noqa: D102
-
 
 BATCH_KEYS = 8192
-"""Keys per task for engines that fit them all at once: a few seconds of work, and some 400 MB."""
+"""Keys per task for engines that fit all keys at once: a few seconds of work and about 400 MB."""
 
 ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched, BLENDED: fit_blended}
 """Engine name → fit(costs, observed, numbers, ahead, quantile)."""
@@ -59,10 +54,12 @@ def forecast_keys(
 ) -> ForecastBatch:
     """Forecast each key for the ``horizon_hours`` after ``hour``.
 
-    ``costs`` (keys, T) end with ``hour``; where ``missing`` (keys, T) or not finite they are unknown. A key with too little
-    history, without any variation, or on which the engine fails is served by a named fallback; see :mod:`.fallback`.
+    ``costs`` (keys, T) end with ``hour``. They are unknown where ``missing`` (keys, T) or not finite. A key with too little
+    history or no variation gets a named fallback (:mod:`.fallback`), as does a key on which the engine fails. Raise
+    :class:`foreshard.errors.UnknownEngine` if the engine does not exist.
     """
-    fit = _fit(settings)
+    if settings.engine not in ENGINES:
+        raise UnknownEngine(settings.engine, tuple(ENGINES))
     observed = ~missing & np.isfinite(costs)
     known: FloatArray = np.where(observed, costs, 0.0).astype(np.float64)
     numbers, ahead = history_numbers(hour, costs.shape[1]), horizon_numbers(hour, settings.horizon_hours)
@@ -71,7 +68,7 @@ def forecast_keys(
     models = np.full(len(keys), settings.engine, dtype=object)
     rows = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
     if len(rows):
-        made = fit(known[rows], observed[rows], numbers, ahead, settings.quantile)
+        made = ENGINES[settings.engine](known[rows], observed[rows], numbers, ahead, settings.quantile)
         mean[rows], sigma[rows] = made.mean, made.sigma
         upper[rows] = normal_upper(made.mean, made.sigma, settings.quantile) if made.upper is None else made.upper
         if made.labels is not None:
@@ -86,25 +83,13 @@ def forecast_keys(
     return ForecastBatch(hour, settings.quantile, tuple(keys), mean, sigma, upper, tuple(models))
 
 
-def _fit(settings: EngineSettings) -> Fit:
-    """The engine's function; raise :class:`UnknownEngine` for an engine, or a candidate of the blend, that there is none of."""
-    if settings.engine not in ENGINES:
-        raise UnknownEngine(settings.engine, tuple(ENGINES))
-    if settings.engine != BLENDED:
-        return ENGINES[settings.engine]
-    for name in settings.prophets:
-        if name not in PROPHETS:
-            raise UnknownEngine(name, tuple(PROPHETS), "FORESHARD_FORECAST__PROPHETS")
-    return partial(fit_blended, prophets=settings.prophets)
-
-
 def chunk_size(settings: EngineSettings) -> int:
-    """How many keys one task forecasts: ``chunk_keys`` for the engine that takes them one by one, else ``BATCH_KEYS``."""
+    """Keys per task: ``chunk_keys`` for the engine that fits key by key, else ``BATCH_KEYS``."""
     return settings.chunk_keys if settings.engine == PROPHET else BATCH_KEYS
 
 
 def _fittable(costs: FloatArray, observed: BoolArray, minimum_history_hours: int) -> BoolArray:
-    """Which keys have enough observations, and are not constant."""
+    """Which keys have enough observations and are not constant."""
     low = np.where(observed, costs, np.inf).min(axis=1, initial=np.inf)
     high = np.where(observed, costs, -np.inf).max(axis=1, initial=-np.inf)
     enough: BoolArray = (observed.sum(axis=1) >= minimum_history_hours) & (high > low)

@@ -1,14 +1,14 @@
-"""Named fallbacks for keys that a model cannot serve: too little history, all zero, constant, not finite.
+"""Named fallbacks for keys that no model can serve: too little history, constant, or not finite.
 
-``constant``           every observation, two or more, is the same: that value
-``hour_of_week_mean``  every horizon hour was seen at the same hour of the week at least twice
-``hour_of_day_mean``   … at the same hour of the day at least twice
-``recent_mean``        anything was seen: the mean of the last observed day
-``no_history``         nothing was seen: zero
+``constant``           at least two observations, all equal: that value
+``hour_of_week_mean``  every horizon hour was observed at least twice at the same hour of the week: their mean
+``hour_of_day_mean``   the same for the hour of the day
+``recent_mean``        at least one observation: the mean of the last observed day
+``no_history``         no observation: zero
 
-Each sigma is that of a *new* observation: the residuals' spread and the mean's own error. One observation tells nothing about
-spread; there sigma is the observation itself. A constant seen n times has sigma value/√(n+2) (the next observation differs with
-chance 1/(n+2), by about its own size). ``no_history`` has sigma 0: nothing is known, so nothing is claimed.
+Each sigma is that of a *new* observation: it includes the residuals' spread and the error of the mean. A single observation
+says nothing about spread, so its sigma is the observation itself. A constant observed n times has sigma value/√(n+2): the next
+observation differs with probability 1/(n+2), by about its own size. ``no_history`` has sigma 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MINIMUM_SEEN = 2
 
 @dataclass(frozen=True)
 class FallbackForecast:
-    """Means and standard deviations, (keys, H), and the fallback that made each key's."""
+    """Means and standard deviations (keys, H), and the name of each key's fallback."""
 
     mean: FloatArray
     sigma: FloatArray
@@ -41,9 +41,9 @@ class FallbackForecast:
 
 
 def fallback_forecast(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> FallbackForecast:
-    """Forecast each key by the most specific fallback that its history allows.
+    """Forecast each key by the first fallback, in the order above, that its history allows.
 
-    ``costs`` and ``observed`` are (keys, T) at hour ``numbers`` (T,); the horizon's hour numbers are ``ahead`` (H,).
+    ``costs`` and ``observed`` are (keys, T) at hour ``numbers`` (T,). ``ahead`` (H,) are the horizon's hour numbers.
     """
     costs = np.where(observed, costs, 0.0)
     count = len(costs)
@@ -69,7 +69,7 @@ def fallback_forecast(costs: FloatArray, observed: BoolArray, numbers: IntArray,
 
 
 def _slot_sums(values: FloatArray, numbers: IntArray, period: int) -> FloatArray:
-    """Sum (keys, T) by hour number modulo ``period`` into (keys, period)."""
+    """Sum ``values`` (keys, T) by hour number modulo ``period``; (keys, period)."""
     sums = np.zeros((len(values), period))
     for slot in np.unique(numbers % period):
         sums[:, slot] = values[:, numbers % period == slot].sum(axis=1)
@@ -91,7 +91,7 @@ def _slot_mean(
 
 
 def _recent_mean(costs: FloatArray, observed: BoolArray) -> tuple[float, float]:
-    """Mean and standard deviation of the last observed day of one key."""
+    """Mean and standard deviation of one key's last observed day."""
     recent = costs[observed][-HOURS_PER_DAY:]
     mean = float(recent.mean())
     if len(recent) == 1:

@@ -1,7 +1,7 @@
-"""Other libraries' forecasters, for backtests: statsforecast's AutoETS and MSTL, one series at a time (about a second each).
+"""Forecasters of other libraries for backtests: AutoETS and MSTL of statsforecast, at about a second per series.
 
-statsforecast is no dependency of Foreshard; where it is not installed there are no peers. AutoETS: Hyndman and Khandakar 2008;
-MSTL with an ETS trend: Bandara, Hyndman and Bergmeir 2021.
+statsforecast is not a dependency of Foreshard; without it there are no peers. AutoETS: Hyndman and Khandakar 2008. MSTL with an
+ETS trend: Bandara, Hyndman and Bergmeir 2021.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PEERS = (AUTO_ETS, MSTL)
 
 
 def installed_peers() -> tuple[str, ...]:
-    """The peers that can be asked here."""
+    """The peers whose library is installed."""
     return PEERS if find_spec(LIBRARY) else ()
 
 
 def peer_forecast(
     name: str, costs: FloatArray, observed: BoolArray, horizon: int, quantile: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and upper quantile (K, horizon), not below zero; hours that were not observed count as their key's mean."""
+    """Mean and upper quantile (K, horizon), clipped at zero. Hours that were not observed are filled with their key's mean."""
     model = _models()[name]
     level = round(100 * (2 * quantile - 1))
     filled = np.where(

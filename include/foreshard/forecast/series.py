@@ -1,6 +1,6 @@
-"""From key-load rows to a matrix keys × hours.
+"""The matrix keys × hours that forecasts are made from, built from key-load rows.
 
-An hour that was counted and has no row for a key is a true zero; an hour that was not counted is missing, for every key.
+If an hour was counted and has no row for a key, that key's cost is 0. If an hour was not counted, it is missing for every key.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def first_hour(hour: datetime, history_hours: int) -> datetime:
-    """The first of the ``history_hours`` hours that end with ``hour``."""
+    """The first hour of a history of ``history_hours`` hours that ends with ``hour``."""
     return hour - (history_hours - 1) * ONE_HOUR
 
 
 def hour_number(moment: datetime) -> int:
-    """Whole hours since 1970-01-01T00Z; the same for every moment of one hour."""
+    """Whole hours since 1970-01-01T00Z."""
     return int((moment - _EPOCH) // ONE_HOUR)
 
 
@@ -38,7 +38,7 @@ def history_numbers(hour: datetime, history_hours: int) -> IntArray:
 
 
 def stamps(numbers: IntArray) -> pd.DatetimeIndex:
-    """Hour numbers as naive UTC times, which is what Prophet takes."""
+    """Hour numbers as naive UTC times, as Prophet expects them."""
     return pd.DatetimeIndex(numbers.astype("datetime64[h]").astype("datetime64[ns]"))
 
 
@@ -48,7 +48,7 @@ def horizon_numbers(hour: datetime, horizon_hours: int) -> IntArray:
 
 
 class SeriesBuilder:
-    """Adds key-load rows, a slice of time after another, into one matrix, so that the rows need not fit in memory together."""
+    """Builds the matrix from slices of key-load rows, so that all rows need not be in memory at once."""
 
     def __init__(self, hour: datetime, history_days: int, counted: Sequence[datetime]) -> None:
         self._hour = hour
@@ -61,7 +61,7 @@ class SeriesBuilder:
         self._costs = np.zeros((0, self._length), dtype=np.float32)
 
     def add(self, key_load: pd.DataFrame) -> None:
-        """Add rows with ``KEY_LOAD_COLUMNS``; rows outside the history or of uncounted hours are left out."""
+        """Add rows with ``KEY_LOAD_COLUMNS``. Rows outside the history or of uncounted hours are ignored."""
         if key_load.empty:
             return
         cost = pd.to_numeric(key_load["cost"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -76,7 +76,7 @@ class SeriesBuilder:
         self._costs.reshape(-1)[cells.index.to_numpy()] += cells.to_numpy(dtype=np.float32)
 
     def build(self) -> SeriesMatrix:
-        """The matrix, keys in order; a key without any access in the history is not in it."""
+        """The matrix with sorted keys, without keys that had no access in the history."""
         keys = list(self._codes)
         order = sorted(range(len(keys)), key=keys.__getitem__)
         return SeriesMatrix(self._hour, tuple(keys[i] for i in order), self._costs[order], self._counted.copy())
@@ -94,14 +94,14 @@ class SeriesBuilder:
 
 
 def build_series(key_load: pd.DataFrame, counted: Sequence[datetime], hour: datetime, history_days: int) -> SeriesMatrix:
-    """The matrix of ``history_days`` × 24 hours that end with ``hour`` (inclusive), from rows that fit in memory."""
+    """The matrix of the ``history_days`` × 24 hours up to and including ``hour``, from rows in memory."""
     builder = SeriesBuilder(hour, history_days, counted)
     builder.add(key_load)
     return builder.build()
 
 
 def day_slices(hour: datetime, history_days: int) -> tuple[tuple[datetime, datetime], ...]:
-    """The history as half-open slices [since, until) of a day each, oldest first."""
+    """The history as half-open slices [since, until) of one day each, oldest first."""
     start = first_hour(hour, history_days * HOURS_PER_DAY)
     return tuple((start + timedelta(days=day), start + timedelta(days=day + 1)) for day in range(history_days))
 

@@ -1,9 +1,9 @@
-"""A seasonal mean that borrows from similar days, key by key.
+"""A seasonal mean per key that also uses similar weekdays.
 
-The mean of the same hour of the week has few observations, the mean of the same hour of the day mixes days that differ. Each
-weekday's mean of the wanted hour is an estimate of it with a variance (noise ÷ observations) and a squared bias (how far that
-weekday differs from the wanted one around that hour, beyond what noise explains); they are averaged by 1/(variance + bias²).
-A key without weekends uses all its days, one with weekends keeps them apart, a sparse one smooths; no calendar is assumed.
+The mean of the same hour of the week has few observations; the mean of the same hour of the day mixes days that differ. Here
+each weekday's mean at the wanted hour is an estimate with a variance (noise ÷ observations) and a squared bias (its difference
+from the wanted weekday around that hour, beyond noise). The estimates are averaged with weights 1/(variance + bias²). A key
+without weekends therefore uses all its days, and a key with weekends keeps them separate. No calendar is assumed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ NEIGHBOURS = 2
 _LEAST = 1e-12
 _APART = np.abs(np.arange(HOURS_PER_DAY)[:, None] - np.arange(HOURS_PER_DAY))
 _NEAR = (np.minimum(_APART, HOURS_PER_DAY - _APART) <= NEIGHBOURS).astype(np.float64)
-"""Which two hours of the day are neighbours, or the same."""
+"""(24, 24): 1 for hours of the day at most ``NEIGHBOURS`` apart, else 0."""
 
 
 @dataclass(frozen=True)
 class WeeklyProfile:
-    """What the history says of each hour of the week, (K, 7, 24): ``mean``, and the ``seen`` observations that it is worth.
+    """For each hour of the week, (K, 7, 24): the ``mean``, and ``seen``, its effective number of observations.
 
-    ``noise`` (K, 24) is the variance of one observation around its slot's mean, by hour of the day. Day 0 is a Thursday, as
-    1970-01-01 was. ``seen`` has one row, (1, 7, 24), where all keys were observed in the same hours.
+    ``noise`` (K, 24) is the variance of one observation around the mean of its hour of the week, by hour of the day. Day 0 is a
+    Thursday, like 1970-01-01. If all keys were observed in the same hours, ``seen`` has one row, (1, 7, 24).
     """
 
     mean: FloatArray
@@ -42,7 +42,7 @@ class WeeklyProfile:
 def weekly_profiles(
     costs: FloatArray, observed: BoolArray, numbers: IntArray, decays: Sequence[float]
 ) -> tuple[WeeklyProfile, ...]:
-    """One profile per decay, of ``costs`` (K, T) at contiguous hours; a week counts ``decay`` times the one after it."""
+    """One profile per decay, from ``costs`` (K, T) at contiguous hours. A week has ``decay`` × the weight of the next."""
     lead = int(numbers[0] % HOURS_PER_WEEK)
     tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
     rows = observed[:1] if len(observed) and (observed == observed[:1]).all() else observed
@@ -60,7 +60,7 @@ def weekly_profiles(
 
 
 def similar_days(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
-    """Mean (K, H) for the hour numbers ``ahead``. A key without any observation gets zero."""
+    """The mean over similar days (K, H) for the hour numbers ``ahead``; zero for a key without observations."""
     day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
     result: FloatArray = np.empty((len(profile.mean), len(ahead)))
     variance = profile.noise[:, None, :] / np.maximum(profile.seen, _LEAST)
@@ -73,7 +73,7 @@ def similar_days(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
 
 
 def same_hour_of_week(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
-    """The plain mean (K, H) of the same hour of the week; of the same hour of the day where that was never seen."""
+    """The plain mean (K, H) of the same hour of the week, or of the same hour of the day if that was never observed."""
     day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
     total = profile.seen.sum(axis=1)
     any_day = (profile.seen * profile.mean).sum(axis=1) / np.where(total > 0, total, 1.0)
@@ -83,7 +83,7 @@ def same_hour_of_week(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
 
 
 def _squared_bias(profile: WeeklyProfile, wanted: int) -> FloatArray:
-    """How far each weekday's mean is off the wanted one's around each hour, squared, beyond what noise explains; (K, 7, 24)."""
+    """The squared difference between each weekday's mean and the wanted weekday's around each hour, less noise; (K, 7, 24)."""
     both = (profile.seen > 0) & (profile.seen[:, wanted : wanted + 1] > 0)
     parts = np.where(both, 1.0 / np.maximum(profile.seen, _LEAST) + 1.0 / np.maximum(profile.seen[:, [wanted]], _LEAST), 0.0)
     excess = (profile.mean - profile.mean[:, [wanted]]) ** 2 - profile.noise[:, None, :] * parts
@@ -94,9 +94,9 @@ def _squared_bias(profile: WeeklyProfile, wanted: int) -> FloatArray:
 
 
 def _noise(values: FloatArray, seen: FloatArray) -> FloatArray:
-    """Variance of one observation by hour of the day (K, 24), its neighbours included.
+    """Variance of one observation by hour of the day (K, 24), averaged over neighbouring hours.
 
-    From the weeks' differences; where no hour of the week was seen twice, from the days' (as if days were alike).
+    It is estimated from the differences between weeks, or between days if no hour of the week was observed twice.
     """
     weekly, weekly_freedom = _scatter(
         _by_day(values.sum(axis=1)), _by_day(np.einsum("kws,kws->ks", values, values)), _by_day(seen.sum(axis=1))
@@ -123,5 +123,5 @@ def _by_day(slots: FloatArray) -> FloatArray:
 
 
 def _around(values: FloatArray) -> FloatArray:
-    """Sums over each hour of the day (last axis) and its neighbours, around midnight."""
+    """Sums over each hour of the day (last axis) and its neighbours, across midnight."""
     return np.asarray((values.reshape(-1, HOURS_PER_DAY) @ _NEAR).reshape(values.shape))

@@ -1,4 +1,4 @@
-"""How far off a forecast may be: standard deviations and upper quantiles."""
+"""Standard deviations and upper quantiles of forecasts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from foreshard.forecast.series import HOURS_PER_DAY, IntArray
 from foreshard.model import BoolArray, FloatArray
 
 PRIOR_OBSERVATIONS = 7.0
-"""How many observations of its own an hour of the day needs before its spread counts as much as the whole series'."""
+"""The number of observations at which an hour's own variance has the same weight as the variance of the whole series."""
 
 
 def hourly_sigma(
     residuals: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, parameters: float
 ) -> FloatArray:
-    """Standard deviation of each horizon hour, (keys, H), from residuals (keys, T) at hour ``numbers`` (T,).
+    """Standard deviation of each horizon hour (keys, H), from residuals (keys, T) at hour ``numbers`` (T,).
 
-    The load of a busy hour varies more than a quiet one's: each hour of the day has a variance of its own, shrunk towards the
-    series' overall variance as if that had been seen ``PRIOR_OBSERVATIONS`` times. ``parameters`` is the number of degrees of
-    freedom that the model spent; a series with no more observations than that keeps the plain mean square.
+    Busy hours vary more than quiet ones, so each hour of the day has its own variance. It is shrunk towards the variance of the
+    whole series, which counts as ``PRIOR_OBSERVATIONS`` observations. ``parameters`` is the number of degrees of freedom that
+    the model used; it is not subtracted for series with no more observations than that.
     """
     squares = np.where(observed, residuals, 0.0) ** 2
     counts = observed.sum(axis=1)
@@ -47,6 +47,6 @@ def normal_quantile(quantile: float) -> float:
 
 
 def normal_upper(mean: FloatArray, sigma: FloatArray, quantile: float) -> FloatArray:
-    """The upper quantile of a normal forecast, never below zero or the mean."""
+    """The upper quantile of a normal forecast, at least the mean and at least zero."""
     upper: FloatArray = np.maximum(mean + normal_quantile(quantile) * sigma, np.maximum(mean, 0.0))
     return upper

@@ -15,10 +15,6 @@ class ForecastSettings(SettingsSection):
         description="The forecasting method: `blended` (several models, weighted by their past errors), `batched` (Prophet's"
         " model, fitted to all keys at once) or `prophet` (`Prophet.fit`, key by key; slow).",
     )
-    prophets: tuple[str, ...] = Field(
-        default=("prophet_linear",),
-        description="The Prophet models that the `blended` engine includes, as a JSON list of names; see docs/forecasting.md.",
-    )
     history_days: int = Field(default=28, ge=1, description="Days of history that a forecast is fitted to.")
     horizon_hours: int = Field(default=24, ge=1, le=168, description="Hours that a forecast covers.")
     quantile: float = Field(

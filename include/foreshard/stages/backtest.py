@@ -79,7 +79,6 @@ def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: 
         "history_days": settings.history_days,
         "quantile": settings.quantile,
         "engine": settings.engine,
-        "prophets": list(settings.prophets),
         "keys": int(counted.load["partitionable_key"].nunique()),
         "partitions": list(names),
         "left_out": dict(counted.left_out),

@@ -5,9 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from foreshard.forecast._candidates import SEASONAL, Origin
-from foreshard.forecast._prophet_candidates import DEFAULT_PROPHETS
-from foreshard.forecast._total import total_forecasts
+from foreshard.forecast._candidates import CANDIDATES, Origin, total_forecasts
 from foreshard.forecast.accuracy import Accuracy, naive_scale
 from foreshard.forecast.baselines import BASELINES, with_spread
 from foreshard.forecast.engine import forecast_keys
@@ -37,7 +35,7 @@ def week_shaped(random: np.random.Generator, keys: int, hours: int) -> np.ndarra
 
 
 def launches(random: np.random.Generator, keys: int, hours: int) -> np.ndarray:
-    """Rates of which a third start within the history, and a third decay."""
+    """Rates: a third start within the history, and a third decay."""
     rates = week_shaped(random, keys, hours)
     at = np.arange(hours)
     start = random.integers(200, hours - 150, (keys, 1))
@@ -83,13 +81,13 @@ def test_the_blend_beats_every_baseline_and_plain_prophet_on_logs_of_any_shape(s
         theirs = figures(*forecast)
         assert mine[0] < theirs[0], name
         assert mine[1] < theirs[1], name
-        assert mine[2] < theirs[2] * 1.02, name  # one day of four partitions: a tie may fall either way
+        assert mine[2] < theirs[2] * 1.02, name  # a tie on one day of four partitions may go either way
     assert 0.84 < (actual <= ours.upper).mean() < 0.98
 
 
 def test_every_key_says_which_candidate_leads_its_blend(daily_costs: np.ndarray) -> None:
     batch = run(daily_costs)
-    assert all(model.removeprefix("blended/") in (*SEASONAL, *DEFAULT_PROPHETS) for model in batch.models)
+    assert all(model.removeprefix("blended/") in CANDIDATES for model in batch.models)
     assert (batch.mean >= 0).all()
     assert (batch.upper >= batch.mean).all()
 
@@ -102,8 +100,8 @@ def test_keys_agree_with_their_total(daily_costs: np.ndarray) -> None:
     assert np.abs(keys.mean.sum(axis=0) - total.mean[0]).sum() < 0.1 * total.mean.sum()
 
 
-def test_hostile_series_never_touch_their_neighbours_or_crash(daily_costs: np.ndarray) -> None:
-    hostile = {
+def test_degenerate_series_neither_crash_nor_change_other_keys(daily_costs: np.ndarray) -> None:
+    series = {
         "good": daily_costs[2],
         "zero": np.zeros(672),
         "constant": np.full(672, 7.0),
@@ -116,12 +114,12 @@ def test_hostile_series_never_touch_their_neighbours_or_crash(daily_costs: np.nd
         "negative": -daily_costs[1],
     }
     with np.errstate(all="raise", under="ignore"):
-        batch = run(np.array(list(hostile.values())))
+        batch = run(np.array(list(series.values())))
     assert np.isfinite(batch.mean).all()
     assert np.isfinite(batch.sigma).all()
     assert np.isfinite(batch.upper).all()
     assert (batch.mean >= 0).all()
-    made = dict(zip(hostile, batch.models, strict=True))
+    made = dict(zip(series, batch.models, strict=True))
     assert made["constant"] == made["zero"] == "constant"
     assert made["nan"] == "no_history"
     assert 0.5 < batch.mean[6].sum() / (1e15 * batch.mean[5].sum()) < 2.0
@@ -157,7 +155,7 @@ def test_the_same_input_gives_the_same_forecast(daily_costs: np.ndarray) -> None
     np.testing.assert_array_equal(one.upper, other.upper)
 
 
-def test_baselines_are_what_they_say() -> None:
+def test_baselines_repeat_the_hours_that_their_names_say() -> None:
     costs = np.arange(672.0)[None]
     numbers, ahead = history_numbers(HOUR, 672), horizon_numbers(HOUR, 30)
     seen = np.ones((1, 672), bool)
@@ -166,7 +164,7 @@ def test_baselines_are_what_they_say() -> None:
     np.testing.assert_allclose(BASELINES["last_hour"](costs, seen, numbers, ahead)[0], 671.0)
 
 
-def test_accuracy_figures_are_what_they_say() -> None:
+def test_accuracy_figures_follow_their_definitions() -> None:
     accuracy = Accuracy(0.9)
     mean, actual = np.array([[1.0, 3.0]]), np.array([[2.0, 2.0]])
     accuracy.add(mean, np.array([[1.0, 4.0]]), actual, np.array([0.5]))
@@ -179,7 +177,7 @@ def test_accuracy_figures_are_what_they_say() -> None:
     assert Accuracy(0.9).figures()["wape"] is None
 
 
-def test_the_total_is_forecast_at_the_level_of_its_last_hours_which_fades() -> None:
+def test_the_total_follows_the_level_of_its_last_hours_and_returns_to_the_mean() -> None:
     numbers = 480_000 + np.arange(28 * 24)
     total = 100.0 + 50.0 * np.sin(numbers / 24 * 2 * np.pi)
     raised = total.copy()

@@ -40,11 +40,11 @@ def test_an_unknown_engine_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("engine", ["prophet", "batched"])
-def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_alone(
+def test_series_that_no_model_can_serve_get_named_fallbacks_and_do_not_change_other_keys(
     daily_costs: np.ndarray, engine: str
 ) -> None:
     settings = ForecastSettings(engine=engine)
-    hostile = {
+    series = {
         "good": daily_costs[2],
         "zero": np.zeros(672),
         "constant": np.full(672, 7.0),
@@ -54,8 +54,8 @@ def test_series_that_no_model_can_serve_fall_back_by_name_and_leave_the_others_a
         "huge": daily_costs[1] * 1e15,
         "short": np.where(np.arange(672) < 640, np.nan, daily_costs[1]),
     }
-    batch = run(np.array(list(hostile.values())), settings=settings)
-    made = dict(zip(hostile, batch.models, strict=True))
+    batch = run(np.array(list(series.values())), settings=settings)
+    made = dict(zip(series, batch.models, strict=True))
     assert made["good"] == made["infinite"] == made["huge"] == engine
     assert made["zero"] == made["constant"] == "constant"
     assert made["nan"] == "no_history"
@@ -86,7 +86,7 @@ def test_a_key_on_which_prophet_fails_is_served_by_a_fallback(
     assert "a fallback serves it" in caplog.text
 
 
-def test_gapped_history_is_forecast_from_what_was_counted(daily_costs: np.ndarray) -> None:
+def test_a_history_with_gaps_is_forecast_from_its_counted_hours(daily_costs: np.ndarray) -> None:
     missing = np.zeros((1, 672), dtype=bool)
     missing[0, 200:300] = True
     gapped = np.where(missing, 1e6, daily_costs[2:3])
@@ -95,7 +95,7 @@ def test_gapped_history_is_forecast_from_what_was_counted(daily_costs: np.ndarra
     assert batch.mean.max() < 400
 
 
-def test_swing_that_follows_the_level_is_multiplicative_and_constant_swing_additive() -> None:
+def test_seasonality_is_multiplicative_if_the_swing_follows_the_level() -> None:
     hours = np.arange(672)
     wave = np.sin(hours / 24 * 2 * np.pi)
     level = np.repeat(np.linspace(1, 5, 28), 24)
@@ -111,11 +111,11 @@ def test_no_keys_give_an_empty_batch() -> None:
     assert batch.mean.shape == (0, 24)
 
 
-def test_the_batched_engine_says_what_prophet_says(daily_costs: np.ndarray) -> None:
+def test_the_batched_engine_agrees_with_prophet(daily_costs: np.ndarray) -> None:
     slow, fast = run(daily_costs), run(daily_costs, settings=ForecastSettings(engine="batched"))
     assert fast.models == ("batched",) * 4
     scale = daily_costs.max(axis=1, keepdims=True)
-    assert (np.abs(fast.mean - slow.mean) / scale).max() < 0.04  # Prophet stops short of the optimum by so much here
+    assert (np.abs(fast.mean - slow.mean) / scale).max() < 0.04  # Prophet stops this far from the optimum here
     np.testing.assert_allclose(fast.sigma, slow.sigma, rtol=0.05)
 
 

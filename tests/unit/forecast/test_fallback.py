@@ -38,20 +38,20 @@ def test_less_than_two_days_are_served_by_the_recent_mean() -> None:
     assert 1.0 < result.sigma[0, 0] < 1.1
 
 
-def test_one_observation_is_its_own_uncertainty() -> None:
+def test_the_sigma_of_a_single_observation_is_its_value() -> None:
     result = forecast(np.array([0.0, 5.0]), np.array([False, True]))
     assert result.names == ("recent_mean",)
     assert result.mean[0, 0] == result.sigma[0, 0] == 5.0
 
 
-def test_no_observation_claims_nothing() -> None:
+def test_without_observations_mean_and_sigma_are_zero() -> None:
     result = forecast(np.zeros(48), np.zeros(48, dtype=bool))
     assert result.names == ("no_history",)
     assert not result.mean.any()
     assert not result.sigma.any()
 
 
-def test_missing_hours_take_no_part_in_a_mean() -> None:
+def test_missing_hours_are_not_part_of_a_mean() -> None:
     costs = np.tile(np.arange(168.0), 3)
     observed = np.ones(504, dtype=bool)
     observed[:168] = False
@@ -61,7 +61,7 @@ def test_missing_hours_take_no_part_in_a_mean() -> None:
     np.testing.assert_allclose(result.mean[0], np.arange(24.0))
 
 
-def test_a_constant_is_itself_and_zero_is_certain() -> None:
+def test_a_constant_key_is_forecast_as_its_value_and_a_zero_key_has_no_sigma() -> None:
     result = forecast(np.array([[5.0] * 48, [0.0] * 48]))
     assert result.names == ("constant", "constant")
     np.testing.assert_allclose(result.mean[0], 5.0)
@@ -78,7 +78,7 @@ def test_a_noisy_hour_of_the_day_has_a_wider_sigma_than_a_quiet_one() -> None:
     assert result.sigma[0, 12] > 4 * result.sigma[0, 3]
 
 
-def test_sigma_covers_new_observations_as_often_as_it_says() -> None:
+def test_one_sigma_covers_two_thirds_of_new_observations() -> None:
     random = np.random.default_rng(2)
     costs = random.normal(100, 10, (200, 672 + 24))
     result = forecast(costs[:, :672])

@@ -15,7 +15,7 @@ def problems(seed: int, count: int, size: int, rank: int) -> tuple[np.ndarray, n
 
 
 def excess(gram: np.ndarray, linear: np.ndarray, penalty: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """How far each problem is from the optimality conditions of the lasso, relative to its size."""
+    """Each problem's violation of the optimality conditions of the lasso, relative to its size."""
     gradient = linear - (gram @ point[:, :, None])[:, :, 0]
     bound = penalty[:, None]
     distance = np.where(point != 0, np.abs(gradient - bound * np.sign(point)), np.maximum(np.abs(gradient) - bound, 0.0))
@@ -33,7 +33,7 @@ def test_solutions_meet_the_optimality_conditions(seed: int, size: int, rank: in
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
-def test_any_start_ends_at_the_same_objective(seed: int) -> None:
+def test_the_result_does_not_depend_on_the_start(seed: int) -> None:
     gram, linear, penalty = problems(seed, 4, 8, 20)
     random = np.random.default_rng(seed)
 
@@ -47,7 +47,7 @@ def test_any_start_ends_at_the_same_objective(seed: int) -> None:
     np.testing.assert_allclose(value(warm), value(cold), rtol=1e-7, atol=1e-8)
 
 
-def test_a_large_penalty_leaves_nothing_and_none_leaves_least_squares() -> None:
+def test_a_large_penalty_gives_zero_and_no_penalty_gives_least_squares() -> None:
     gram, linear, _ = problems(1, 3, 5, 30)
     nothing, _ = solve_lassos(DenseGram(gram), linear, np.full(3, 1e6), np.ones((3, 5)))
     assert not nothing.any()
@@ -64,14 +64,14 @@ def test_a_singular_problem_is_reported_and_does_not_stop_the_others() -> None:
     assert excess(gram[[0, 2]], linear[[0, 2]], penalty[[0, 2]], point[[0, 2]]).max() < 1e-8
 
 
-def test_not_a_number_is_reported() -> None:
+def test_a_problem_with_nan_is_reported_as_not_solved() -> None:
     gram, linear, penalty = problems(3, 2, 4, 30)
     linear[0, 0] = np.nan
     _, solved = solve_lassos(DenseGram(gram), linear, penalty, np.zeros((2, 4)))
     assert solved.tolist() == [False, True]
 
 
-def test_a_reduced_gram_is_the_dense_one_in_parts() -> None:
+def test_a_reduced_gram_equals_the_dense_matrix() -> None:
     random = np.random.default_rng(4)
     columns, cross = random.normal(size=(50, 6)), random.normal(size=(6, 3))
     own, inverse = columns.T @ columns, random.uniform(0.1, 1.0, (5, 3))

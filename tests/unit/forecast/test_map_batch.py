@@ -1,4 +1,4 @@
-"""The batched solver against its oracle, ``Prophet.fit``."""
+"""The batched solver compared with ``Prophet.fit``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from foreshard.errors import UnsupportedModel
 from foreshard.forecast import _map_batch as map_batch
-from foreshard.forecast._configuration import Configuration, by_day_type, plain
+from foreshard.forecast._configuration import Configuration, plain
 from foreshard.forecast._map_additive import AdditiveSolver
 from foreshard.forecast._map_batch import BatchFit, fit_batch
 from foreshard.forecast._map_problem import MapFit, evaluate, objective
@@ -46,12 +46,26 @@ HOLIDAYS = pd.DataFrame(
     {"holiday": "fair", "ds": pd.to_datetime(["2026-02-10", "2026-02-24"]), "lower_window": 0, "upper_window": 1}
 )
 
+
+def weekend_columns(hours: pd.DatetimeIndex) -> dict[str, Any]:
+    weekend = hours.dayofweek.to_numpy() >= 5
+    return {"weekday": ~weekend, "weekend": weekend}
+
+
 CONFIGURATIONS = {
     "plain": plain(),
     "flat": plain("flat"),
     "multiplicative": plain("linear", "multiplicative"),
     "flat_multiplicative": plain("flat", "multiplicative"),
-    "day_type": by_day_type("linear", 4),
+    "day_type": Configuration(
+        "day_type",
+        {"growth": "linear", "daily_seasonality": False},
+        seasonalities=tuple(
+            {"name": f"daily_{kind}", "period": 1, "fourier_order": 4, "condition_name": kind}
+            for kind in ("weekday", "weekend")
+        ),
+        columns=weekend_columns,
+    ),
     "no_changepoints": Configuration("no_changepoints", {"n_changepoints": 0}),
     "tight_priors": Configuration("tight", {"seasonality_prior_scale": 0.02, "changepoint_prior_scale": 0.5}),
     "minmax": Configuration("minmax", {"scaling": "minmax"}),
@@ -89,7 +103,7 @@ def parameters(model: Any, shape: MapFit) -> MapFit:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_the_objective_is_nowhere_above_prophets_own(name: str, costs: np.ndarray) -> None:
+def test_the_objective_is_never_above_that_of_prophet(name: str, costs: np.ndarray) -> None:
     batch = fit(CONFIGURATIONS[name], costs)
     assert batch.stragglers == 0
     (group,) = batch.groups
@@ -108,7 +122,7 @@ def test_the_objective_is_the_log_density_that_stan_reports(costs: np.ndarray) -
         assert ours == pytest.approx(model.stan_fit.optimized_params_dict["lp__"], rel=1e-5)
 
 
-def test_the_mean_is_that_of_prophet_run_to_convergence(costs: np.ndarray) -> None:
+def test_the_mean_equals_that_of_prophet_run_to_convergence(costs: np.ndarray) -> None:
     batch = fit(plain(), costs)
     mean = batch.forecast()[0]
     for row in (1, 2, 3):
@@ -137,7 +151,7 @@ def _rotated(solver: AdditiveSolver, fitted: MapFit) -> np.ndarray:
     return (quadratic / solver._scales) @ solver._vectors
 
 
-def test_missing_hours_and_late_keys_are_fitted_as_prophet_fits_what_is_left(costs: np.ndarray) -> None:
+def test_series_with_missing_hours_are_fitted_as_well_as_by_prophet(costs: np.ndarray) -> None:
     observed = np.ones((4, 672), bool)
     observed[:, 100:130] = False
     observed[2, :336] = False
@@ -159,7 +173,7 @@ def test_missing_hours_and_late_keys_are_fitted_as_prophet_fits_what_is_left(cos
 
 
 @pytest.mark.parametrize("name", ["plain", "holidays_and_regressors", "minmax", "flat", "no_changepoints"])
-def test_a_full_prophet_predicts_what_the_arrays_say_and_serialises(name: str, costs: np.ndarray) -> None:
+def test_a_full_prophet_predicts_the_same_as_the_arrays_and_serialises(name: str, costs: np.ndarray) -> None:
     from prophet.serialize import model_from_json, model_to_json
 
     configuration = CONFIGURATIONS[name]
@@ -174,7 +188,7 @@ def test_a_full_prophet_predicts_what_the_arrays_say_and_serialises(name: str, c
 
 
 @pytest.mark.parametrize("name", ["plain", "multiplicative", "flat"])
-def test_the_closed_form_uncertainty_is_what_prophet_samples(name: str, costs: np.ndarray) -> None:
+def test_the_closed_form_uncertainty_equals_that_of_prophets_samples(name: str, costs: np.ndarray) -> None:
     batch = fit(CONFIGURATIONS[name], costs)
     sigma = batch.forecast()[1]
     np.random.seed(5)  # Prophet draws from the global generator
@@ -194,7 +208,7 @@ def test_stragglers_are_finished_by_prophet_and_counted(costs: np.ndarray, monke
     assert batch.groups[0].fit.m[0] == pytest.approx(expected.params["m"].item())
 
 
-def test_a_straggler_on_which_prophet_fails_too_is_reported(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_series_on_which_prophet_fails_too_is_reported(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foreshard.forecast._map_additive.GAP_TOLERANCE", -1.0)
     series = costs[1:3].copy()
     series[0, 5] = np.inf
@@ -206,18 +220,18 @@ def test_a_straggler_on_which_prophet_fails_too_is_reported(costs: np.ndarray, m
 @pytest.mark.parametrize(
     ("arguments", "what"), [({"growth": "logistic"}, "logistic growth"), ({"mcmc_samples": 10}, "MCMC sampling")]
 )
-def test_what_the_solver_does_not_have_is_refused_by_name(arguments: dict[str, Any], what: str, costs: np.ndarray) -> None:
+def test_unsupported_arguments_are_refused_by_name(arguments: dict[str, Any], what: str, costs: np.ndarray) -> None:
     with pytest.raises(UnsupportedModel, match=what):
         fit(Configuration("other", arguments), costs)
 
 
-def test_blocks_change_nothing(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_forecast(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit(plain("linear", "multiplicative"), costs).forecast()[0]
     monkeypatch.setattr(map_batch, "BLOCK", 2)
     np.testing.assert_allclose(fit(plain("linear", "multiplicative"), costs).forecast()[0], whole, rtol=1e-6)
 
 
-def test_evaluating_the_history_is_what_prophet_predicts_for_it(costs: np.ndarray) -> None:
+def test_fitted_values_equal_what_prophet_predicts_for_the_history(costs: np.ndarray) -> None:
     batch = fit(CONFIGURATIONS["minmax"], costs)
     model: Any = batch.prophet(1, costs[1])
     np.testing.assert_allclose(model.predict()["yhat"], batch.fitted()[1], rtol=1e-8)

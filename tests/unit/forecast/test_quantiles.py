@@ -33,14 +33,14 @@ def test_large_counts_are_nearly_normal_in_every_family() -> None:
         assert family(mean, variance, one(1.0), 0.9)[0, 0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_nothing_stays_nothing() -> None:
+def test_the_upper_quantile_of_zero_is_zero() -> None:
     for family in (gamma, negative_binomial):
         assert family(one(0.0), one(1.0), one(1.0), 0.9)[0, 0] == 0.0
     assert normal(one(0.0), one(0.0), one(1.0), 0.9)[0, 0] == 0.0
 
 
 @pytest.mark.parametrize("kind", ["poisson", "overdispersed", "normal", "sparse"])
-def test_the_measured_quantile_covers_new_hours_as_often_as_it_says(kind: str) -> None:
+def test_the_measured_quantile_covers_about_nine_of_ten_new_hours(kind: str) -> None:
     random = np.random.default_rng(3)
     level = np.exp(random.normal(0.0 if kind == "sparse" else 3.0, 0.5, 120))[:, None]
     shape = 1.0 + 0.8 * np.sin(np.arange(192) / 24 * 2 * np.pi)
@@ -59,7 +59,7 @@ def test_the_measured_quantile_covers_new_hours_as_often_as_it_says(kind: str) -
     assert (spread.upper >= mean[:, 168:]).all()
 
 
-def test_small_counts_get_the_family_that_loses_least() -> None:
+def test_small_counts_get_the_family_with_the_least_pinball_loss() -> None:
     random = np.random.default_rng(4)
     mean = np.full((200, 192), 0.4)
     drawn = random.poisson(mean).astype(float)
@@ -76,6 +76,6 @@ def test_a_key_that_was_silent_has_a_finite_spread() -> None:
     assert np.isfinite(spread.upper).all()
 
 
-def test_pinball_weighs_what_comes_above_and_below() -> None:
+def test_pinball_loss_weighs_errors_above_and_below_by_the_quantile() -> None:
     assert pinball(one(10.0), one(8.0), 0.9)[0, 0] == pytest.approx(1.8)
     assert pinball(one(8.0), one(10.0), 0.9)[0, 0] == pytest.approx(0.2)

@@ -26,7 +26,7 @@ def hours(count: int) -> list[datetime]:
     return [HOUR - back * ONE_HOUR for back in range(count)]
 
 
-def test_the_matrix_ends_with_the_hour_and_has_the_whole_history() -> None:
+def test_the_matrix_covers_the_whole_history_up_to_the_hour() -> None:
     series = build_series(rows((0, "a", 3.0), (47, "a", 2.0), (48, "a", 99.0)), hours(100), HOUR, 2)
     assert series.keys == ("a",)
     assert series.costs.shape == (1, 48)
@@ -53,7 +53,7 @@ def test_a_key_without_access_in_the_history_drops_out() -> None:
     assert series.keys == ("kept",)
 
 
-def test_a_cost_that_is_not_a_number_stays_unknown_rather_than_zero() -> None:
+def test_a_nan_cost_stays_unknown() -> None:
     series = build_series(rows((0, "a", float("nan")), (1, "a", 2.0)), hours(24), HOUR, 1)
     assert np.isnan(series.costs[0, -1])
     assert series.costs[0, -2] == 2.0
@@ -83,7 +83,7 @@ entry = st.tuples(st.integers(0, 60), st.sampled_from(["a", "ß/é", "", "key wi
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(entry, max_size=40), st.integers(0, 40))
-def test_slices_added_in_any_cut_give_the_same_matrix(entries: list[tuple[int, str, float]], cut: int) -> None:
+def test_the_matrix_does_not_depend_on_how_the_rows_are_sliced(entries: list[tuple[int, str, float]], cut: int) -> None:
     load = rows(*entries)
     whole = build_series(load, hours(48), HOUR, 2)
     builder = SeriesBuilder(HOUR, 2, hours(48))

@@ -24,7 +24,7 @@ def test_the_plain_mean_is_that_of_the_same_hour_of_the_week() -> None:
     np.testing.assert_allclose(both(costs)[1], expected)
 
 
-def test_a_key_whose_days_are_alike_is_forecast_better_than_by_its_weekdays_alone() -> None:
+def test_pooling_similar_days_beats_single_weekdays_if_all_days_are_alike() -> None:
     random = np.random.default_rng(1)
     truth = 5.0 + 4.0 * np.sin(np.arange(24) / 24 * 2 * np.pi)
     costs = random.poisson(np.tile(truth, (200, 28)))
@@ -33,14 +33,14 @@ def test_a_key_whose_days_are_alike_is_forecast_better_than_by_its_weekdays_alon
     assert np.abs(pooled - shifted).mean() < 0.6 * np.abs(alone - shifted).mean()
 
 
-def test_a_key_with_a_day_of_its_own_keeps_that_day_apart() -> None:
+def test_a_weekday_that_differs_is_not_pooled_with_the_others() -> None:
     random = np.random.default_rng(2)
     level = np.where(np.arange(672) // 24 % 7 == 0, 100.0, 5.0)
     pooled, _ = both(random.poisson(np.tile(level, (20, 1))))
     assert (pooled.mean(axis=1) > 90).all()
 
 
-def test_missing_hours_count_for_nothing() -> None:
+def test_missing_hours_do_not_change_the_forecast() -> None:
     costs = np.random.default_rng(3).poisson(9.0, (2, 672)).astype(float)
     observed = np.ones((2, 672), bool)
     observed[:, 168:336] = False
@@ -51,12 +51,12 @@ def test_missing_hours_count_for_nothing() -> None:
         assert made.max() < 20
 
 
-def test_a_recent_week_counts_more_where_old_ones_decay() -> None:
+def test_decay_gives_recent_weeks_more_weight() -> None:
     costs = np.repeat([1.0, 1.0, 1.0, 9.0], 168)[None]
     assert both(costs, decay=0.2)[1].mean() > both(costs, decay=1.0)[1].mean() + 3.0
 
 
-def test_an_hour_of_the_week_that_was_never_seen_is_taken_from_the_other_days() -> None:
+def test_an_hour_of_the_week_without_observations_is_taken_from_other_days() -> None:
     pooled, plain = both(np.tile(np.arange(24.0), 3)[None])
     np.testing.assert_allclose(pooled[0], np.arange(24.0), atol=1e-6)
     np.testing.assert_allclose(plain[0], np.arange(24.0), atol=1e-6)
@@ -64,7 +64,7 @@ def test_an_hour_of_the_week_that_was_never_seen_is_taken_from_the_other_days() 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(24, 672), st.floats(0.1, 1.0))
-def test_a_forecast_lies_within_what_was_seen(seed: int, length: int, decay: float) -> None:
+def test_a_forecast_stays_within_the_observed_range(seed: int, length: int, decay: float) -> None:
     random = np.random.default_rng(seed)
     costs = random.gamma(0.5, 10.0, (3, length))
     observed = random.random((3, length)) < 0.8
