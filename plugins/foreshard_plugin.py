@@ -35,10 +35,7 @@ class LazyApp:
 
 
 class OutcomeListener:
-    """Counts per task how it ended (``task_outcomes`` in the control database); whatever goes wrong here stays here.
-
-    ``{_id: dag/task/state, dag_id, task_id, state, count, seconds, last_at, error}``: ``seconds`` is summed over the runs.
-    """
+    """Counts how each task ends, in the control database. Its own errors are logged and never fail a task."""
 
     @hookimpl
     def on_task_instance_success(self, task_instance: Any) -> None:
@@ -59,20 +56,9 @@ class OutcomeListener:
         """Add one outcome, unless the task is not ours; never raises."""
         try:
             if TAG in task_instance.task.dag.tags:
-                _save(outcome(task_instance, state, error, datetime.now(UTC)))
+                _record(task_instance, state, error, datetime.now(UTC))
         except Exception as problem:
             log.warning("the outcome of a task was not counted: %s: %s", type(problem).__name__, problem)
-
-
-def outcome(task_instance: Any, state: str, error: Any, now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The filter and update that count one outcome."""
-    started = getattr(task_instance, "start_date", None)
-    seconds = (now - started).total_seconds() if started else 0.0
-    identity = {"_id": f"{task_instance.dag_id}/{task_instance.task_id}/{state}"}
-    fields = {"dag_id": task_instance.dag_id, "task_id": task_instance.task_id, "state": state, "last_at": now}
-    if error is not None:
-        fields["error"] = one_line(error)
-    return identity, {"$set": fields, "$inc": {"count": 1, "seconds": seconds}}
 
 
 def one_line(error: Any) -> str:
@@ -82,13 +68,16 @@ def one_line(error: Any) -> str:
     return (line if ours and line else f"{type(error).__name__}: {line}".rstrip(": "))[:300]
 
 
-def _save(update: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def _record(task_instance: Any, state: str, error: Any, now: datetime) -> None:
     import pymongo
 
     from foreshard.wiring import Wiring
 
+    started = getattr(task_instance, "start_date", None)
+    seconds = (now - started).total_seconds() if started else 0.0
+    line = None if error is None else one_line(error)
     with Wiring(airflow_settings()) as wiring, pymongo.timeout(2):
-        wiring.mongo.control_database["task_outcomes"].update_one(*update, upsert=True)
+        wiring.task_outcomes.record(task_instance.dag_id, task_instance.task_id, state, seconds, now, line)
 
 
 class ForeshardPlugin(AirflowPlugin):

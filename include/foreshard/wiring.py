@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SeriesStore,
         TallyStore,
     )
+    from foreshard.ports.task_outcomes import TaskOutcomeStore
     from foreshard.ports.verification import Verifier
     from foreshard.stores.control.control_feed import ControlFeed
     from foreshard.stores.files.data_docs import DataDocsFolder
@@ -186,15 +187,9 @@ class Wiring:
     def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy:
         from foreshard.stores.partition.key_copy import CopyScope, MongoKeyCopy
 
-        limits = self.settings.migrate
-        scope = CopyScope(
-            move_id,
-            key,
-            self.settings.sharded_collections,
-            self.settings.control_database,
-            limits.batch_documents,
-            limits.fence_timeout,
-        )
+        settings, limits = self.settings, self.settings.migrate
+        place = (settings.sharded_collections, settings.control_database)
+        scope = CopyScope(move_id, key, *place, limits.batch_documents, limits.fence_timeout)
         return MongoKeyCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
 
     def fences(self, partition_id: str) -> tuple[Fence, ...]:
@@ -233,6 +228,12 @@ class Wiring:
         from foreshard.stores.control.captures import MongoCaptureStore
 
         return MongoCaptureStore(self.mongo.control_database)
+
+    @cached_property
+    def task_outcomes(self) -> TaskOutcomeStore:
+        from foreshard.stores.control.task_outcomes import MongoTaskOutcomeStore
+
+        return MongoTaskOutcomeStore(self.mongo.control_database)
 
     @cached_property
     def conflicts(self) -> ConflictStore:

@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from foreshard.errors import GateFailed, Unreachable
 from foreshard.stack.mongod import Mongod
 from foreshard_airflow import airflow_settings
-from foreshard_plugin import ForeshardPlugin, LazyApp, OutcomeListener, one_line, outcome, page_address
+from foreshard_plugin import ForeshardPlugin, LazyApp, OutcomeListener, one_line, page_address
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -83,8 +83,7 @@ def test_an_error_is_one_line() -> None:
     assert one_line(RuntimeError()) == "RuntimeError"
     assert one_line("said by Airflow") == "said by Airflow"
     assert len(one_line("x" * 1000)) == 300
-    update = outcome(task_instance(set()), "failed", GateFailed("plan", "08:00", ["7 moves"]), NOW)[1]
-    assert update["$set"]["error"].endswith("gate plan failed for 08:00: 7 moves")
+    assert one_line(GateFailed("plan", "08:00", ["7 moves"])).endswith("gate plan failed for 08:00: 7 moves")
 
 
 def test_the_page_stands_below_the_api_servers_own_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,10 @@ class MongoConflictStore:
         """The unresolved ones, oldest first."""
         return tuple(_conflict(found) for found in self._conflicts.find({"state": "open"}).sort("detected_at", 1).limit(limit))
 
+    def count_open(self) -> int:
+        """Return the number of unresolved conflicts."""
+        return self._conflicts.count_documents({"state": "open"})
+
     def get(self, conflict_id: str) -> Conflict:
         """Raise :class:`UnknownConflict`."""
         found = self._conflicts.find_one({"_id": conflict_id})

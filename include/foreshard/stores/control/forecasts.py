@@ -74,6 +74,16 @@ class MongoForecastStore:
             models=tuple(model for part in parts for model in part["models"]),
         )
 
+    def latest_hour(self) -> datetime | None:
+        """Return the newest hour with forecasts."""
+        found = self._forecasts.find_one({"hour": {"$type": "date"}}, {"hour": 1}, sort=[("hour", -1)])
+        return found["hour"] if found else None
+
+    def count_models(self, hour: datetime) -> dict[str, int]:
+        """Return model → number of keys that it forecast for ``hour``."""
+        models: list[Any] = [{"$match": {"hour": hour}}, {"$unwind": "$models"}, {"$sortByCount": "$models"}]
+        return {row["_id"]: row["count"] for row in self._forecasts.aggregate(models)}
+
 
 def _name(hour: datetime) -> str:
     return f"{hour.astimezone(UTC):%Y-%m-%dT%H}"

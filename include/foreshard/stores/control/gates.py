@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from bson import MinKey
 from pymongo.database import Database
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import GateResult
 from foreshard.stores.mongo_connections import Document
+from foreshard.watch.state import GateStatus
 
 
 class MongoGateStore:
@@ -39,6 +41,16 @@ class MongoGateStore:
         if document is None:
             raise MissingStageResult(f"result of gate {gate}", hour.isoformat(), f"the {gate} gate")
         return _result(document)
+
+    def latest(self) -> tuple[GateStatus, ...]:
+        """Return the latest hour of each gate. It uses the index on ``_id`` alone: ids sort by gate, then hour."""
+        found = []
+        latest = self._gates.find_one(sort=[("_id", -1)])
+        while latest is not None:
+            gate, hour = latest["_id"]["gate"], latest["_id"]["hour"]
+            found.append(GateStatus(gate, hour, latest["passed"], len(latest["failures"]), latest.get("at")))
+            latest = self._gates.find_one({"_id": {"$lt": {"gate": gate, "hour": MinKey()}}}, sort=[("_id", -1)])
+        return tuple(reversed(found))
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
         """The last results, newest hour first."""

@@ -21,11 +21,15 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveSuperseded, UnknownMove
 from foreshard.model import Move, Reason
-from foreshard.model.move_state import ENDED, MoveState
+from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
 from foreshard.ports.migration import HistoryEntry, MoveRecord
+from foreshard.stores.control._counts import count_by_state
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
+from foreshard.watch.state import MoveStatus
 
+RECENT_MOVES = 50
+"""The exporter shows the cutover pauses of this many moves."""
 QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
 """Entered while apps wait, without waiting for a majority: the switch behind them in the same oplog does; if they are lost, the
 move stands at ``fenced`` and goes on from there."""
@@ -122,6 +126,21 @@ class MongoMoveJournal:
         silent = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
         wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": silent}
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
+
+    def status(self) -> MoveStatus:
+        """Return the figures that the exporter shows; the cutover pauses are those of the latest ``RECENT_MOVES``."""
+        last = {"last": {"$last": "$history.at"}}
+        unfinished = list(self._moves.find({"active": True}, {"planned_at": 1, **last}))
+        switched = self._moves.find({"state": {"$in": list(AFTER_SWITCH)}}, {"counters.pause_ms": 1, **last})
+        recent = list(switched.sort("planned_at", -1).limit(RECENT_MOVES))
+        pauses = (found.get("counters", {}).get("pause_ms") for found in recent)
+        return MoveStatus(
+            count_by_state(self._moves),
+            oldest_planned_at=min((found["planned_at"] for found in unfinished), default=None),
+            waiting_since=min((found["last"] for found in unfinished if "last" in found), default=None),
+            last_transition_at=max((found["last"] for found in (*unfinished, *recent) if "last" in found), default=None),
+            pauses=tuple(pause / 1000 for pause in pauses if pause is not None),
+        )
 
     def _change(
         self,

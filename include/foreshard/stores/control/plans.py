@@ -17,6 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from foreshard.errors import MissingStageResult
 from foreshard.model import Move, Plan, PlannedShadow, PlanWarning, Reason, Refusal
 from foreshard.stores.mongo_connections import Document
+from foreshard.watch.state import PlanStatus
 
 
 class MongoPlanStore:
@@ -40,6 +41,13 @@ class MongoPlanStore:
         if found is None:
             raise MissingStageResult("plan", hour.isoformat(), "foreshard plan hour")
         return _plan(found)
+
+    def latest_status(self) -> tuple[datetime, PlanStatus] | None:
+        """Return the hour and the sizes of the newest plan that is not a dry run."""
+        names = ("moves", "shadows", "removals", "refusals")
+        sizes = {name: {"$size": f"${name}"} for name in names}
+        found = self._plans.find_one({"dry_run": {"$ne": True}}, sizes, sort=[("_id", -1)])
+        return (found["_id"], PlanStatus(*(found[name] for name in names))) if found else None
 
 
 def _document(plan: Plan) -> Document:

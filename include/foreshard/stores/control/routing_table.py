@@ -41,6 +41,7 @@ from foreshard.stores.control._routing_documents import (
 )
 from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
 from foreshard.stores.mongo_connections import Document
+from foreshard.watch.state import TableStatus
 
 Within = Callable[[ClientSession, int], None]
 
@@ -169,6 +170,22 @@ class MongoRoutingStore:
         """(sidecars at or past ``version``, sidecars heard of since ``heard_since``); only the latter are counted."""
         heard = [int(s["version"]) for s in self._sidecars.find({"reported_at": {"$gte": heard_since}}, {"version": 1})]
         return sum(answering >= version for answering in heard), len(heard)
+
+    def status(self, heard_since: datetime) -> TableStatus:
+        """Return the figures that the exporter shows; sidecars count if they were heard since ``heard_since``."""
+        head = self._state.find_one({"_id": HEAD}) or {}
+        version, heard = int(head.get("version", 0)), {"reported_at": {"$gte": heard_since}}
+        return TableStatus(
+            version,
+            head.get("published_at"),
+            self._rows.estimated_document_count(),
+            self._sidecars.count_documents(heard),
+            self._sidecars.count_documents({**heard, "version": {"$lt": version}}),
+        )
+
+    def keys_by_partition(self) -> dict[str, int]:
+        """Return partition id → number of listed keys. It reads the whole table."""
+        return {row["_id"]: row["count"] for row in self._rows.aggregate([{"$sortByCount": "$primary"}])}
 
     def _raise_version(self, session: ClientSession, fields: Mapping[str, Any] | None = None) -> tuple[int, datetime]:
         now = datetime.now(UTC)

@@ -42,6 +42,13 @@ class MongoScoreStore:
             raise MissingStageResult("partition scores", hour.isoformat(), "foreshard.stages.score.score_partitions")
         return tuple(PartitionScore(**{**document, "utilisation": tuple(document["utilisation"])}) for document in found)
 
+    def latest(self) -> tuple[datetime, frozenset[str]] | None:
+        """Return the newest scored hour and the partitions that have a score for it."""
+        found = self._scores.find_one({}, {"hour": 1}, sort=[("hour", -1)])
+        if found is None:
+            return None
+        return found["hour"], frozenset(self._scores.distinct("partition_id", {"hour": found["hour"]}))
+
 
 def _id(score: PartitionScore) -> Document:
     return {"hour": score.hour, "partition_id": score.partition_id}

@@ -25,8 +25,10 @@ from foreshard.model import Placement
 from foreshard.model.move_state import OPEN, PENDING
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replication import Shadow
+from foreshard.stores.control._counts import count_by_state
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.version_documents import read_version, version_document
+from foreshard.watch.state import ShadowStatus
 
 HISTORY = 50
 """The last changes of state that are kept."""
@@ -108,6 +110,19 @@ class MongoShadowStore:
         ]
         if changes:
             self._shadows.bulk_write(changes, ordered=False)
+
+    def status(self) -> ShadowStatus:
+        """Return the figures that the exporter shows."""
+        oldest_per_target: list[Document] = [
+            {"$match": {"state": ShadowState.LIVE}},
+            {"$group": {"_id": "$target", "oldest": {"$min": "$caught_up_at"}}},
+        ]
+        oldest = {row["_id"]: row["oldest"] for row in self._shadows.aggregate(oldest_per_target)}
+        return ShadowStatus(
+            count_by_state(self._shadows),
+            {partition: moment for partition, moment in oldest.items() if moment is not None},
+            self._shadows.count_documents({"state": ShadowState.LIVE, "caught_up_at": None}),
+        )
 
     def lease(self, shadow_id: str, worker: str, seconds: float) -> bool:
         """Take or renew the right to work on a shadow, by the database's clock; False while another worker has it."""

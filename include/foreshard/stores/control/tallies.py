@@ -62,6 +62,11 @@ class MongoTallyStore:
         found = self._hours.find({"_id": {"$in": list(hours)}}).sort("_id")
         return tuple(HourCounts(document["_id"], document["accesses"], document["keys"]) for document in found)
 
+    def latest(self) -> HourCounts | None:
+        """Return the newest counted hour."""
+        found = self._hours.find_one(sort=[("_id", -1)])
+        return HourCounts(found["_id"], found.get("accesses", 0), found.get("keys", 0)) if found else None
+
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Rows with ``KEY_LOAD_COLUMNS``, in the order of hour and key."""
         return self._snapshot(lambda session: self._read(session, "key_load", since, until, KEY_LOAD_COLUMNS, empty_key_load()))
