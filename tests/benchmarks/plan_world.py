@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, KeyDemand, OriginShares
-from foreshard.model import Partition
+from foreshard.measure.demand import KeyDemand, OriginShares
+from foreshard.model import SECONDS_PER_HOUR, Partition
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, Snapshot
 
 HOURS, PLACES, GROUP = 24, 20, 32

@@ -37,7 +37,7 @@ def list_shadows(everything: bool) -> None:
 @click.argument("target")
 def show(key: str, target: str) -> None:
     """Print all that is known of one shadow."""
-    from foreshard.shadow.machine import shadow_id
+    from foreshard.model.decided import shadow_id
 
     with Wiring() as wiring:
         shadow = wiring.shadows.get(shadow_id(key, target))
@@ -90,7 +90,7 @@ def remove(key: str, target: str) -> None:
 @click.option("--check", is_flag=True, help="Only compare.")
 def repair(key: str, target: str, check: bool) -> None:
     """Compare a shadow with its primary, document by document, and copy anew what differs."""
-    from foreshard.shadow.machine import shadow_id
+    from foreshard.model.decided import shadow_id
     from foreshard.stages.shadow import repair_shadow
 
     with Wiring() as wiring:

@@ -12,9 +12,8 @@ from foreshard.forecast._configuration import plain
 from foreshard.forecast._engine_result import EngineForecast
 from foreshard.forecast._map_batch import fit_batch
 from foreshard.forecast._prophet_engine import EFFECTIVE_PARAMETERS, seasonality_mode
-from foreshard.forecast.series import HOURS_PER_WEEK, IntArray
 from foreshard.forecast.spread import hourly_sigma
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 BATCHED = "batched"
 

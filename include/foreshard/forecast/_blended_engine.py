@@ -26,8 +26,7 @@ from foreshard.forecast._candidates import (
 )
 from foreshard.forecast._engine_result import EngineForecast
 from foreshard.forecast._quantiles import measured_spread
-from foreshard.forecast.series import HOURS_PER_DAY, IntArray
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, BoolArray, FloatArray, IntArray
 
 BLENDED = "blended"
 BACKTEST_DAYS = 7

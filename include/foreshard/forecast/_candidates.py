@@ -9,9 +9,8 @@ import numpy as np
 
 from foreshard.forecast._configuration import plain
 from foreshard.forecast._map_batch import fit_batch
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
 from foreshard.forecast.similar_days import same_hour_of_week, similar_days, weekly_profiles
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 SIMILAR_DAYS = "similar_days"
 RECENT_SIMILAR_DAYS = "recent_similar_days"

@@ -12,8 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foreshard.forecast.series import IntArray
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import BoolArray, FloatArray, IntArray
 
 MAXIMUM_STEPS = 400
 _TOLERANCE = 1e-9

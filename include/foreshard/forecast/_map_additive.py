@@ -15,8 +15,7 @@ import numpy as np
 
 from foreshard.forecast._lasso import ReducedGram, solve_lassos
 from foreshard.forecast._map_problem import GAP_TOLERANCE, TREND_PRIOR_SCALE, Design, MapFit, noise_variance
-from foreshard.forecast.series import IntArray
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import BoolArray, FloatArray, IntArray
 
 MAXIMUM_ROUNDS = 50
 _VARIANCE_TOLERANCE = 1e-5

@@ -18,8 +18,8 @@ from foreshard.forecast._configuration import Configuration
 from foreshard.forecast._map_additive import AdditiveSolver
 from foreshard.forecast._map_multiplicative import MultiplicativeSolver
 from foreshard.forecast._map_problem import Design, MapFit, build_design, evaluate, future_variance, join_fits, seasonal, trend
-from foreshard.forecast.series import IntArray, stamps
-from foreshard.model import BoolArray, FloatArray
+from foreshard.forecast.series import stamps
+from foreshard.model import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from prophet import Prophet

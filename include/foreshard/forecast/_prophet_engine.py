@@ -16,9 +16,9 @@ import pandas as pd
 
 from foreshard.forecast._configuration import plain
 from foreshard.forecast._engine_result import EngineForecast
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray, stamps
+from foreshard.forecast.series import stamps
 from foreshard.forecast.spread import hourly_sigma
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from prophet import Prophet

@@ -14,9 +14,8 @@ from functools import cache
 
 import numpy as np
 
-from foreshard.forecast.series import IntArray
 from foreshard.forecast.spread import normal_quantile
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import BoolArray, FloatArray, IntArray
 
 POWERS = (1.0, 1.5)
 FLOOR_SHARE = 0.1

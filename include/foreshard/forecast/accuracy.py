@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from foreshard.forecast._quantiles import pinball
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK
-from foreshard.model import FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, FloatArray
 
 _SUMS = ("error", "actual", "pinball", "covered", "hours", "scaled", "series", "bias")
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from foreshard.forecast._quantiles import measured_spread
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
 from foreshard.forecast.similar_days import same_hour_of_week, weekly_profiles
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 Baseline = Callable[[FloatArray, BoolArray, IntArray, IntArray], FloatArray]
 

@@ -15,9 +15,9 @@ from foreshard.forecast._blended_engine import BLENDED, fit_blended
 from foreshard.forecast._engine_result import EngineForecast
 from foreshard.forecast._prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.fallback import fallback_forecast
-from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
+from foreshard.forecast.series import history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_upper
-from foreshard.model import BoolArray, FloatArray, ForecastBatch
+from foreshard.model import BoolArray, FloatArray, ForecastBatch, IntArray
 
 CostArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Fit = Callable[[FloatArray, BoolArray, IntArray, IntArray, float], EngineForecast]

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
 from foreshard.forecast.spread import hourly_sigma
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 HOUR_OF_WEEK_MEAN = "hour_of_week_mean"
 HOUR_OF_DAY_MEAN = "hour_of_day_mean"

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray
 
 LIBRARY = "statsforecast"
 AUTO_ETS, MSTL = "statsforecast_auto_ets", "statsforecast_mstl"

@@ -9,15 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import ONE_HOUR, SeriesMatrix
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, IntArray, SeriesMatrix
 
-IntArray = npt.NDArray[np.int64]
-
-HOURS_PER_DAY = 24
-HOURS_PER_WEEK = 168
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.forecast.series import HOURS_PER_DAY, HOURS_PER_WEEK, IntArray
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 DAYS = 7
 NEIGHBOURS = 2

@@ -6,8 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from foreshard.forecast.series import HOURS_PER_DAY, IntArray
-from foreshard.model import BoolArray, FloatArray
+from foreshard.model import HOURS_PER_DAY, BoolArray, FloatArray, IntArray
 
 PRIOR_OBSERVATIONS = 7.0
 """The number of observations at which an hour's own variance has the same weight as the variance of the whole series."""

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foreshard.lab._forked import each_forked
-from foreshard.measure.demand import BoolArray, IntArray
-from foreshard.model import FloatArray, RequestKind
+from foreshard.model import BoolArray, FloatArray, IntArray, RequestKind
 from foreshard.observe.clean import clean
 
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)

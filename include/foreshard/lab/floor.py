@@ -15,8 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from foreshard.lab.log import ReplayLog, smallest_costs
-from foreshard.measure.demand import SECONDS_PER_HOUR
-from foreshard.model import FloatArray
+from foreshard.model import SECONDS_PER_HOUR, FloatArray
 
 
 def noise_floor(

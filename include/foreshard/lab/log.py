@@ -16,8 +16,7 @@ import pandas as pd
 from foreshard.errors import CorruptLog
 from foreshard.lab._forked import each_forked
 from foreshard.lab._gather import Coded, LogPart, gather
-from foreshard.measure.demand import BoolArray, IntArray
-from foreshard.model import ONE_HOUR, FloatArray, RequestKind
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, BoolArray, FloatArray, IntArray, RequestKind
 from foreshard.observe.co_access import CoAccessRules, co_access
 
 MAXIMUM_CELLS = 400_000_000
@@ -26,7 +25,6 @@ MAXIMUM_CELLS = 400_000_000
 RECORDS_AT_ONCE = 200_000
 """Of about so many records the common uses are counted together."""
 
-HOURS_PER_DAY = 24
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -210,7 +208,7 @@ def _visits(
     key: IntArray,
     place: IntArray,
     cost: FloatArray,
-    read: npt.NDArray[np.bool_],
+    read: BoolArray,
     keys: int,
     places: int,
 ) -> _Visits:

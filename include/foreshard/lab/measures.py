@@ -10,8 +10,7 @@ import numpy as np
 
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.simulate import Run
-from foreshard.measure.demand import SECONDS_PER_HOUR
-from foreshard.model import FloatArray
+from foreshard.model import SECONDS_PER_HOUR, FloatArray
 
 
 @dataclass(frozen=True, slots=True)

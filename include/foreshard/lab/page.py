@@ -14,7 +14,7 @@ from foreshard.lab._page_script import SCRIPT, STYLE
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.simulate import Run
-from foreshard.measure.demand import SECONDS_PER_HOUR
+from foreshard.model import SECONDS_PER_HOUR
 
 MAXIMUM_MOVES_SHOWN = 5000
 HEADINGS = {

@@ -11,9 +11,8 @@ import numpy as np
 
 from foreshard.errors import ConfigurationError, UnusableCapacity
 from foreshard.lab.log import ReplayLog
-from foreshard.measure.demand import SECONDS_PER_HOUR
 from foreshard.measure.geography import distance_matrix
-from foreshard.model import FloatArray, Location, Partition, PartitionState
+from foreshard.model import SECONDS_PER_HOUR, FloatArray, Location, Partition, PartitionState
 
 UNKNOWN_KM = 1000.0
 """How far two places are from each other where the coordinates of either aren't known."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from foreshard.lab.log import HOURS_PER_DAY, ReplayLog
-from foreshard.measure.demand import IntArray
-from foreshard.model import FloatArray
+from foreshard.lab.log import ReplayLog
+from foreshard.model import HOURS_PER_DAY, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings, PlanSettings

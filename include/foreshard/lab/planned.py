@@ -15,8 +15,9 @@ from foreshard.lab.past import Cluster, LabAction, Past
 from foreshard.lab.policies import StaticHash
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
+from foreshard.model.decided import shadow_id
 from foreshard.plan.past_hours import past_hours
-from foreshard.plan.planner import make_plan, shadow_id
+from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 
 DAYS_PER_WEEK = 7

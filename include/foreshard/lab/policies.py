@@ -9,8 +9,7 @@ import numpy as np
 
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import Cluster, LabAction, Past
-from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray
-from foreshard.model import DefaultRule, Partition, PartitionState, RoutingTable
+from foreshard.model import SECONDS_PER_HOUR, DefaultRule, IntArray, Partition, PartitionState, RoutingTable
 from foreshard.routing.table import locate
 
 MOST_MOVES = 20

@@ -16,19 +16,9 @@ import numpy as np
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import NOT_YET, Cluster, LabAction, Past, Policy, ReplayRules, key_sizes
-from foreshard.measure.demand import (
-    SECONDS_PER_HOUR,
-    BoolArray,
-    IntArray,
-    KeyDemand,
-    LoadProfile,
-    OriginShares,
-    ServingRule,
-    only_copies,
-    row_entries,
-)
+from foreshard.measure.demand import KeyDemand, LoadProfile, OriginShares, ServingRule, only_copies, row_entries
 from foreshard.measure.serving import share_reads
-from foreshard.model import FloatArray
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
 
 @dataclass

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.measure.demand import IntArray
-from foreshard.model import FloatArray, Location
+from foreshard.model import FloatArray, IntArray, Location
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 PLACES = (

@@ -1,22 +1,26 @@
-"""How much the keys' forecast errors move together: a common factor (weather, holidays) is not averaged away by adding keys."""
+"""The correlation between the forecast errors of keys.
+
+A common factor, such as weather or holidays, does not average out when keys are added.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from foreshard.model import FloatArray
+from foreshard.model import HOURS_PER_WEEK, FloatArray
 
 MINIMUM_SAMPLES = 24
-"""Fewer common hours than this say too little; the errors count as independent then."""
+"""With fewer common hours than this, errors count as independent."""
 
-HOURS_PER_WEEK = 168
+CORRELATED_KEYS = 400
+"""The correlation is estimated from this many keys with the most load."""
 
 
 def error_correlation(residuals: FloatArray) -> float:
-    """Estimate the mean pairwise correlation of the rows of ``residuals`` (keys, hours), NaN where an hour is unknown.
+    """Estimate the mean pairwise correlation of the rows of ``residuals`` (keys, hours), with NaN for unknown hours.
 
-    With every row scaled to unit variance, E(Σᵢ zᵢ)² = n + n(n−1)ρ for n keys; ρ is solved from its mean over the hours
-    (method of moments) and clipped to [0, 1]. Without two varying keys and ``MINIMUM_SAMPLES`` hours it is 0.
+    With every row scaled to unit variance, E(Σᵢ zᵢ)² = n + n(n−1)ρ for n keys. ρ is solved from the mean over the hours (method
+    of moments) and clipped to [0, 1]. It is 0 with fewer than two varying keys or ``MINIMUM_SAMPLES`` hours.
     """
     known = ~np.isnan(residuals).any(axis=0) if residuals.size else np.zeros(0, bool)
     sample = residuals[:, known]
@@ -33,9 +37,9 @@ def error_correlation(residuals: FloatArray) -> float:
 
 
 def seasonal_residuals(costs: FloatArray) -> FloatArray:
-    """Return ``costs`` (keys, hours) less each key's mean of the same hour of the week (of the day, below two weeks).
+    """Return ``costs`` (keys, hours) less each key's mean of the same hour of the week, or of the day below two weeks.
 
-    The stand-in for forecast errors where no past forecasts are kept; unknown hours stay NaN.
+    They stand for the forecast errors of the past, since past forecasts are not kept. Unknown hours are NaN.
     """
     period = HOURS_PER_WEEK if costs.shape[1] >= 2 * HOURS_PER_WEEK else 24
     residuals = np.full_like(costs, np.nan)

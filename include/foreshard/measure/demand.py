@@ -9,13 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array
 
-from foreshard.model import FloatArray
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
-SECONDS_PER_HOUR = 3600.0
 _FEW_CODES, _FEW_PER_ROW = 65_536, 8
 """So many sums, or so many per row, are made without sorting."""
 _SMALL = 4096

@@ -8,9 +8,9 @@ from datetime import datetime
 import numpy as np
 
 from foreshard.errors import UnusableCapacity
-from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray, KeyDemand, LoadProfile, ServingRule, sum_by_partition
+from foreshard.measure.demand import KeyDemand, LoadProfile, ServingRule, sum_by_partition
 from foreshard.measure.serving import CopyShares
-from foreshard.model import ONE_HOUR, FloatArray, Partition, PartitionScore
+from foreshard.model import ONE_HOUR, SECONDS_PER_HOUR, FloatArray, IntArray, Partition, PartitionScore
 
 
 def require_capacities(partitions: Sequence[Partition]) -> FloatArray:

@@ -9,9 +9,8 @@ from functools import cached_property
 from operator import itemgetter
 
 import numpy as np
-import numpy.typing as npt
 
-from foreshard.model import BoolArray, Partition, PlacementRule, RuleKind
+from foreshard.model import BoolArray, IntArray, Partition, PlacementRule, RuleKind
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Bounds:
     ``rules``: what each row stands for.
     """
 
-    row: npt.NDArray[np.int64]
+    row: IntArray
     home: BoolArray
     copy: BoolArray
     fixed: BoolArray
@@ -44,7 +43,7 @@ class Bounds:
         """Which keys are pinned where they are (K)."""
         return np.asarray(self.fixed[self.row])
 
-    def at_home(self, primary: npt.NDArray[np.int64]) -> BoolArray:
+    def at_home(self, primary: IntArray) -> BoolArray:
         """Which keys' primary copies are where they may be (K)."""
         return np.asarray(self.home[self.row, primary])
 
@@ -137,7 +136,7 @@ class _Selected:
         exact = self._exact.get(key)
         return exact or next((rule for rule in self._prefixes if key.startswith(rule.selector)), None)
 
-    def numbers(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    def numbers(self, keys: Sequence[str]) -> IntArray:
         """The position in ``rules`` of the rule for each of the sorted ``keys``, −1 for none; the most specific come last."""
         number = np.full(len(keys), -1, np.int64)
         for position, rule in enumerate(self.rules):

@@ -15,8 +15,8 @@ from itertools import chain
 import numpy as np
 from scipy.sparse import csc_array
 
-from foreshard.measure.demand import IntArray, KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
-from foreshard.model import FloatArray
+from foreshard.measure.demand import KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
+from foreshard.model import FloatArray, IntArray
 
 LEVEL_STEP = 1.1
 LEVELS = 6

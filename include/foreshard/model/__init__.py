@@ -10,7 +10,7 @@ import importlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from foreshard.model.arrays import BoolArray, FloatArray
+from foreshard.model.arrays import BoolArray, FloatArray, IntArray
 from foreshard.model.cluster import (
     ConflictPolicy,
     Location,
@@ -58,8 +58,11 @@ __all__ = [
     "FloatArray",
     "ForecastBatch",
     "GateResult",
+    "HOURS_PER_DAY",
+    "HOURS_PER_WEEK",
     "HourCounts",
     "HourTally",
+    "IntArray",
     "KEY_LOAD_COLUMNS",
     "Location",
     "Move",
@@ -78,6 +81,7 @@ __all__ = [
     "RequestKind",
     "RoutingTable",
     "RuleKind",
+    "SECONDS_PER_HOUR",
     "SeriesMatrix",
     "PlannedShadow",
     "ShardedCollection",
@@ -85,6 +89,9 @@ __all__ = [
 ]
 
 ONE_HOUR = timedelta(hours=1)
+HOURS_PER_DAY = 24
+HOURS_PER_WEEK = 168
+SECONDS_PER_HOUR = 3600.0
 
 ACCESS_LOG_COLUMNS = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
 """The standard access-log columns; ``session_id`` and ``cost`` may be absent."""

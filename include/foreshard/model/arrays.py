@@ -1,4 +1,4 @@
-"""Array types, as names for annotations: an app's client and the sidecar import the model without numpy and pandas."""
+"""Array types for annotations, without importing numpy: clients and the sidecar import the model, and must start quickly."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     FloatArray = npt.NDArray[np.float64]
+    IntArray = npt.NDArray[np.int64]
     BoolArray = npt.NDArray[np.bool_]
 else:
-    FloatArray = BoolArray = Any
+    FloatArray = IntArray = BoolArray = Any

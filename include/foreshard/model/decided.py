@@ -1,4 +1,4 @@
-"""What is foreseen and decided: forecasts, scores, moves, shadows, the plan."""
+"""Forecasts, scores, and plans with their moves and shadows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from foreshard.model.arrays import FloatArray
 class ForecastBatch:
     """Forecasts of many keys for the ``H`` hours after ``hour``, in cost units per hour.
 
-    ``mean``, ``sigma`` (standard deviation) and ``upper`` (at ``quantile``) are float arrays of shape (keys, H);
-    ``models`` names what made each key's forecast (``prophet``, ``hour_of_week_mean``, ``recent_mean``, …).
+    ``mean``, ``sigma`` (standard deviation) and ``upper`` (at ``quantile``) have shape (keys, H). ``models`` names the model or
+    fallback of each key, such as ``prophet`` or ``recent_mean``.
     """
 
     hour: datetime
@@ -30,10 +30,10 @@ class ForecastBatch:
 
 @dataclass(frozen=True, slots=True)
 class PartitionScore:
-    """LPS of one partition for the horizon after ``hour``: its forecast's peak at the upper quantile ÷ capacity.
+    """The LPS of one partition for the horizon after ``hour``: the forecast's peak at the upper quantile ÷ capacity.
 
-    ``predicted_load`` (cost/s) stands at ``peak_hour``; ``volume`` (accesses/s) × ``complexity`` (cost per access) are the
-    parts of its mean; ``utilisation`` is the upper-quantile load ÷ capacity of each horizon hour.
+    ``predicted_load`` (cost/s) is the load at ``peak_hour``. ``volume`` (accesses/s) × ``complexity`` (cost per access) is the
+    mean load in that hour. ``utilisation`` is the upper-quantile load ÷ capacity in each hour of the horizon.
     """
 
     hour: datetime
@@ -50,7 +50,7 @@ class PartitionScore:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a decision was taken: a machine-readable ``code``, its ``facts``, and one ``sentence`` for people."""
+    """The reason for a decision: a machine-readable ``code``, its ``facts``, and one ``sentence`` for people."""
 
     code: str
     sentence: str
@@ -59,7 +59,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One key to another partition. ``move_id`` is derived from the hour and the key, so planning twice names it once."""
+    """A move of one key. ``move_id`` follows from the hour and the key, so planning an hour twice gives the same id."""
 
     move_id: str
     key: str
@@ -72,7 +72,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class PlannedShadow:
-    """One extra, asynchronously updated copy of ``key`` (primary on ``source``) on ``target``."""
+    """An additional, asynchronously updated copy on ``target`` of ``key``, whose primary copy is on ``source``."""
 
     shadow_id: str
     key: str
@@ -81,9 +81,14 @@ class PlannedShadow:
     reason: Reason
 
 
+def shadow_id(key: str, target: str) -> str:
+    """The id of the shadow of ``key`` on ``target``. It is the same in every hour."""
+    return f"{key}|{target}"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A partition that the plan could not (fully) relieve, drain, or bring in line with placement rules, and why."""
+    """A partition that the plan does not completely relieve, drain, or bring in line with placement rules, and the reason."""
 
     partition_id: str
     reason: Reason
@@ -91,7 +96,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class PlanWarning:
-    """What the plan does for a partition, but not as it should be: say, too late."""
+    """A problem with what the plan does for a partition, such as relief that comes too late."""
 
     partition_id: str
     reason: Reason

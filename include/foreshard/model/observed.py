@@ -1,4 +1,4 @@
-"""What the access log says: records, hourly tallies, series, gate results."""
+"""Access records, hourly tallies, series, and gate results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccessRecord:
-    """Access Log entry; ``user_id`` is a pseudonym (HMAC-SHA256), never a raw id."""
+    """An entry of the access log. ``user_id`` is a pseudonym (HMAC-SHA256), never a raw id."""
 
     timestamp: datetime
     partitionable_key: str
@@ -29,7 +29,7 @@ class AccessRecord:
 
 @dataclass(frozen=True)
 class HourTally:
-    """What one closed hour's log says: key load (``KEY_LOAD_COLUMNS``) and co-access (``CO_ACCESS_COLUMNS``)."""
+    """The tally of one closed hour: key load (``KEY_LOAD_COLUMNS``) and co-access (``CO_ACCESS_COLUMNS``)."""
 
     hour: datetime
     key_load: pd.DataFrame
@@ -38,9 +38,9 @@ class HourTally:
 
 @dataclass(frozen=True)
 class SeriesMatrix:
-    """Cost per key and hour for the ``T`` hours that end with ``hour`` (inclusive).
+    """Cost per key and hour for the ``T`` hours up to and including ``hour``.
 
-    ``costs`` is (keys, T) in cost units per hour, zero where an hour is missing; ``counted`` (T,) says which were counted.
+    ``costs`` (keys, T) is in cost units per hour, and zero in missing hours. ``counted`` (T,) marks the hours that were counted.
     """
 
     hour: datetime
@@ -62,7 +62,7 @@ class SeriesMatrix:
 
 @dataclass(frozen=True, slots=True)
 class HourCounts:
-    """How many accesses a counted hour had, and of how many distinct keys."""
+    """The number of accesses and of distinct keys in a counted hour."""
 
     hour: datetime
     accesses: int
@@ -71,7 +71,7 @@ class HourCounts:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a quality gate found for an hour: each failure is one line that says what failed and by how much."""
+    """The result of a quality gate for an hour. Each failure is one line that says what failed and by how much."""
 
     gate: str
     hour: datetime

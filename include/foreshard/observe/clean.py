@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.values import BoolArray, as_costs, as_text, as_times, is_given
+from foreshard.model import ACCESS_LOG_COLUMNS, BoolArray
+from foreshard.observe.values import as_costs, as_text, as_times, is_given
 
 MAXIMUM_KEY_BYTES = 1024
 

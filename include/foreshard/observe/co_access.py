@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR
+from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR, BoolArray, IntArray
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
 
-IntArray = npt.NDArray[np.int64]
 
 PAIRS_AT_ONCE = 4_000_000
 _MARK_LIMIT = 2**31
@@ -129,7 +128,7 @@ class _Touches:
     time: IntArray
     hour: IntArray
     user: IntArray
-    new: npt.NDArray[np.bool_]
+    new: BoolArray
 
     def take(self, rows: npt.NDArray[Any]) -> _Touches:
         """Some rows, in that order."""

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import KEY_LOAD_COLUMNS
-
-IntArray = npt.NDArray[np.int64]
+from foreshard.model import KEY_LOAD_COLUMNS, IntArray
 
 UNKNOWN_LOCATION = "unknown"
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BoolArray = npt.NDArray[np.bool_]
+from foreshard.model import BoolArray
 
 _EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
 """Epoch numbers below the first limit are seconds, then milliseconds, microseconds, nanoseconds; × to nanoseconds."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
-from foreshard.model import FloatArray
+from foreshard.measure.demand import LoadProfile
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._placement_model import PlacementModel
 
 

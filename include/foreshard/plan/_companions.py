@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray, LoadProfile
-from foreshard.model import FloatArray
+from foreshard.measure.demand import LoadProfile
+from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan.snapshot import CoAccessGraph
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from foreshard.measure.demand import IntArray
-from foreshard.model import Refusal
+from foreshard.model import IntArray, Refusal
 from foreshard.plan import _reasons as reasons
 from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import PlacementModel

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, IntArray, KeyDemand, LoadProfile, only_copies, summing, whole_key_load
-from foreshard.model import FloatArray
+from foreshard.measure.demand import KeyDemand, LoadProfile, only_copies, summing, whole_key_load
+from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan._risk import hour_weights
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.snapshot import Snapshot

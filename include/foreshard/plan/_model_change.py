@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foreshard.measure.demand import IntArray, LoadProfile
-from foreshard.model import FloatArray
+from foreshard.measure.demand import LoadProfile
+from foreshard.model import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, LoadProfile
-from foreshard.model import FloatArray
+from foreshard.measure.demand import LoadProfile
+from foreshard.model import HOURS_PER_DAY, SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._clump import Allowance, Growth, Sizes, joined
 from foreshard.plan._placement_model import TOLERANCE, PlacementModel
 
@@ -22,7 +22,6 @@ GROWN_AT_ONCE = PATIENCE + 1
 TARGETS = 32
 """At more partitions than this, only the roomiest, the nearest and the most co-accessed are considered."""
 GIBIBYTE = float(2**30)
-HOURS_PER_DAY = 24.0
 SETTLING_RISK = 1000.0
 """How many times the risk that a move for nearness and common uses brings counts against it."""
 DRAIN_BONUS = 1_000.0

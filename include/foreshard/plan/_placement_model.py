@@ -9,9 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from foreshard.measure.demand import BoolArray, IntArray, LoadProfile
+from foreshard.measure.demand import LoadProfile
 from foreshard.measure.serving import copy_rows, serve_copies
-from foreshard.model import FloatArray
+from foreshard.model import BoolArray, FloatArray, IntArray
 from foreshard.plan._companions import CommonUses, noisier
 from foreshard.plan._evaluation_window import EvaluationWindow, coming_and_past
 from foreshard.plan._model_change import ModelChange

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from foreshard.measure.demand import BoolArray
-from foreshard.model import Move, PlannedShadow
+from foreshard.model import BoolArray, Move, PlannedShadow
 from foreshard.plan._clump import Allowance
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._shadowing import shadowable

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray
-from foreshard.model import FloatArray, Reason
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray, Reason
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._reasons import clock, horizon_time, reason
 from foreshard.plan.migration_rate import MigrationRate

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR
-from foreshard.model import FloatArray, PlannedShadow
+from foreshard.model import SECONDS_PER_HOUR, FloatArray, PlannedShadow
 from foreshard.plan import _reasons as reasons
 from foreshard.plan._placement_model import TOLERANCE
 from foreshard.plan._plan_builder import PlanBuilder
 from foreshard.plan._reserve import fixed_load, still_reserved
-from foreshard.plan._shadowing import removal_reason, still_far
+from foreshard.plan._shadowing import removal_code, still_far
 from foreshard.plan.snapshot import IndexedShadow
 
 SHED_GAIN = 0.01
@@ -51,7 +50,7 @@ def remove_shadows(draft: PlanBuilder, before: FloatArray) -> None:
     keys = np.array([shadow.key for shadow in standing], np.int64)
     far, reserved = still_far(view)[keys], still_reserved(view, keys, fixed_load(view))
     for number, shadow in enumerate(standing):
-        code = removal_reason(view, shadow, bool(far[number] or reserved[number]))
+        code = removal_code(view, shadow, bool(far[number] or reserved[number]))
         if code is None:
             continue
         change = view.remove_shadow(shadow.key, shadow.partition)

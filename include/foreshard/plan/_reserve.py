@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, summing
-from foreshard.model import FloatArray
+from foreshard.measure.demand import summing
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._plan_builder import PlanBuilder
 from foreshard.plan._settling import calm, quiet_now

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.measure.demand import IntArray
+from foreshard.model import IntArray
 from foreshard.plan._clump import Allowance
 from foreshard.plan._model_change import ModelChange
 from foreshard.plan._move_search import GIBIBYTE, Effort, MoveOption, best_move

@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray, row_entries
-from foreshard.model import FloatArray
+from foreshard.measure.demand import row_entries
+from foreshard.model import HOURS_PER_DAY, SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._clump import Allowance
 from foreshard.plan._evaluation_window import scaled
-from foreshard.plan._move_search import HOURS_PER_DAY, best_settlement
+from foreshard.plan._move_search import best_settlement
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._plan_builder import PlanBuilder
 from foreshard.plan._reasons import SETTLING

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, BoolArray, IntArray
-from foreshard.model import FloatArray
+from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._move_search import GIBIBYTE
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.snapshot import IndexedShadow, PlanPolicy, Snapshot
@@ -146,7 +145,7 @@ def far_shadows(view: PlacementModel, candidates: IntArray) -> Iterator[ShadowCa
             yield ShadowCandidate(key, int(targets[best]), "far_reads", float(saved[best]), float(saved[best]))
 
 
-def removal_reason(view: PlacementModel, shadow: IndexedShadow, needed: bool) -> str | None:
+def removal_code(view: PlacementModel, shadow: IndexedShadow, needed: bool) -> str | None:
     """Say why a standing shadow should go: a reason code, or None to keep it.
 
     Rules, draining and redundancy count at once. Otherwise a shadow stays for its minimum time, while a partition with a copy

@@ -8,6 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from foreshard.model import Move, PlannedShadow
+from foreshard.model.decided import shadow_id
 from foreshard.plan import _reasons as reasons
 from foreshard.plan._move_search import MoveOption
 from foreshard.plan._placement_model import PlacementModel
@@ -26,11 +27,6 @@ def move_id(hour: datetime, key: str) -> str:
     """The move of ``key`` in the plan for ``hour``."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{hour:%Y%m%dT%H}-{digest}"
-
-
-def shadow_id(key: str, target: str) -> str:
-    """The shadow of ``key`` on ``target``; the same in every hour, so that asking for it again names it again."""
-    return f"{key}|{target}"
 
 
 def apply_move(draft: PlanBuilder, source: int, option: MoveOption, banned: set[tuple[int, int]], cause: str = RELIEF) -> bool:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foreshard.model import FloatArray
+from foreshard.model import HOURS_PER_WEEK, FloatArray
 
-HOURS_PER_WEEK = 168
 MANY_KEYS = 200_000
 FEWEST_LATELY = 24
 """Of so many hours at least a level is measured: ``past_every`` takes that many to come by each time of day."""

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foreshard.measure.demand import IntArray, load_prediction_scores
+from foreshard.measure.demand import load_prediction_scores
 from foreshard.measure.serving import partition_load
-from foreshard.model import FloatArray, Plan, Refusal
+from foreshard.model import FloatArray, IntArray, Plan, Refusal
 from foreshard.plan._departures import drain, obey_rules, unfinished
 from foreshard.plan._evaluation_window import coming_and_past
 from foreshard.plan._move_search import best_move
@@ -35,11 +35,11 @@ from foreshard.plan._reserve import keep_reserve
 from foreshard.plan._room import make_room
 from foreshard.plan._settling import calm, settle
 from foreshard.plan._shadowing import best_shadow, far_shadows, peak_share
-from foreshard.plan._steps import apply_if_harmless, apply_move, apply_shadow, move_id, shadow_id
+from foreshard.plan._steps import apply_if_harmless, apply_move, apply_shadow, move_id
 from foreshard.plan._timing import timed
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
-__all__ = ["make_plan", "move_id", "shadow_id"]
+__all__ = ["make_plan", "move_id"]
 
 MAXIMUM_ATTEMPTS = 8
 """Options of one partition that turn out to push others over their mark before it is given up."""

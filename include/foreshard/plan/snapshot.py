@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 
-from foreshard.measure.demand import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.placement_rules import Bounds
-from foreshard.model import FloatArray, Partition, PartitionState
+from foreshard.model import BoolArray, FloatArray, IntArray, Partition, PartitionState
 from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import PastHours
 

@@ -51,8 +51,3 @@ def next_state(state: ShadowState, event: str) -> ShadowState:
 def step(store: ShadowStore, shadow: Shadow, event: str, fields: Mapping[str, Any] | None = None) -> Shadow | None:
     """Take ``shadow`` through ``event``; None where it has changed since it was read (read it again and decide anew)."""
     return store.change(shadow, next_state(shadow.state, event), fields)
-
-
-def shadow_id(key: str, target: str) -> str:
-    """The id of the shadow of ``key`` on ``target``."""
-    return f"{key}|{target}"

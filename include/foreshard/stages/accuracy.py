@@ -11,8 +11,8 @@ import numpy as np
 
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.accuracy import Accuracy
-from foreshard.forecast.series import HOURS_PER_DAY, build_series
-from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch
+from foreshard.forecast.series import build_series
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, FloatArray, ForecastBatch
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring

@@ -14,11 +14,11 @@ import xxhash
 
 from foreshard.errors import CorruptLog
 from foreshard.forecast.accuracy import Accuracy, naive_scale
-from foreshard.forecast.series import HOURS_PER_DAY, build_series, history_numbers, horizon_numbers
+from foreshard.forecast.series import build_series, history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_quantile
-from foreshard.measure.correlation import error_correlation, seasonal_residuals
+from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, seasonal_residuals
 from foreshard.measure.demand import LoadProfile
-from foreshard.model import ONE_HOUR
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR
 from foreshard.ports.stages import CountedLog
 from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 Progress = Callable[[int, int], None]
-
-CORRELATED_KEYS = 256
-"""Keys with the most load from which the correlation of errors is estimated, as the score stage does."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from foreshard.forecast.baselines import BASELINES, with_spread
 from foreshard.forecast.engine import forecast_keys
 from foreshard.forecast.peers import installed_peers, peer_forecast
-from foreshard.forecast.series import IntArray, history_numbers, horizon_numbers
-from foreshard.model import BoolArray, FloatArray
+from foreshard.forecast.series import history_numbers, horizon_numbers
+from foreshard.model import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings

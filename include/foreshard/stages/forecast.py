@@ -11,8 +11,8 @@ import numpy as np
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
-from foreshard.forecast.series import HOURS_PER_DAY, SeriesBuilder, day_slices
-from foreshard.model import ONE_HOUR
+from foreshard.forecast.series import SeriesBuilder, day_slices
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring

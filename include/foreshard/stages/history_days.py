@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from foreshard.measure.demand import SECONDS_PER_HOUR
-from foreshard.model import ONE_HOUR
+from foreshard.model import ONE_HOUR, SECONDS_PER_HOUR
 from foreshard.plan.past_hours import PastHours, as_if_grown, past_every
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from datetime import datetime
 
 from foreshard.consistency.versions import version_of_write
 from foreshard.errors import ShadowRefused, VerificationFailed
+from foreshard.model.decided import shadow_id
 from foreshard.model.shadow_state import CAUGHT_UP, WANTED, ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.routing.table import locate
 from foreshard.shadow.copying import Copier, Differences, DocumentsById
-from foreshard.shadow.machine import shadow_id, step
+from foreshard.shadow.machine import step
 from foreshard.shadow.replicator import Replicator, ReplicatorPorts
 from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import PartitionStores

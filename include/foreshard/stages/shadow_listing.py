@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from foreshard.errors import ShadowRefused, StaleEpoch
 from foreshard.model import PlacementChange
+from foreshard.model.decided import shadow_id
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replicas import GuardsMoved
 from foreshard.ports.replication import Shadow
-from foreshard.shadow.machine import shadow_id, step
+from foreshard.shadow.machine import step
 from foreshard.wiring import Wiring
 
 HEARD_WITHIN = timedelta(minutes=2)

@@ -13,14 +13,14 @@ import pandas as pd
 from scipy.special import ndtri
 
 from foreshard.errors import MissingStageResult, UnknownPartition
-from foreshard.measure.correlation import error_correlation, seasonal_residuals
-from foreshard.measure.demand import BoolArray, IntArray, KeyDemand, ServingRule
+from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, seasonal_residuals
+from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.geography import distance_matrix, fill_unknown
 from foreshard.measure.placement_rules import PlacementRules
-from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch, Partition, RequestKind, RoutingTable
+from foreshard.model import ONE_HOUR, BoolArray, FloatArray, ForecastBatch, IntArray, Partition, RequestKind, RoutingTable
+from foreshard.model.decided import shadow_id
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.past_hours import PastHours
-from foreshard.plan.planner import shadow_id
 from foreshard.plan.profile import KeyProfiles, profile_keys
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 from foreshard.ports.planning import CurrentShadow, RecentMove
@@ -30,9 +30,6 @@ from foreshard.stages.history_days import ONE_DAY, HistoryDays
 if TYPE_CHECKING:
     from foreshard.settings import Settings
     from foreshard.wiring import Wiring
-
-CORRELATED_KEYS = 400
-"""The correlation of forecast errors is estimated from this many keys, those with the most load."""
 
 
 @dataclass(frozen=True)

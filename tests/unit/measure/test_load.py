@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.measure.demand import (
-    SECONDS_PER_HOUR,
     KeyDemand,
     LoadProfile,
     OriginShares,
@@ -15,6 +14,7 @@ from foreshard.measure.demand import (
     whole_key_load,
 )
 from foreshard.measure.serving import partition_load, share_reads
+from foreshard.model import SECONDS_PER_HOUR
 
 MEAN_ONLY = ServingRule(room_mark=0.8, z=0.0)
 

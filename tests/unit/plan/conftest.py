@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from foreshard.measure.demand import SECONDS_PER_HOUR, KeyDemand, OriginShares, ServingRule
+from foreshard.measure.demand import KeyDemand, OriginShares, ServingRule
 from foreshard.measure.placement_rules import PlacementRules
-from foreshard.model import Partition, PartitionState, PlacementRule, RuleKind
+from foreshard.model import SECONDS_PER_HOUR, Partition, PartitionState, PlacementRule, RuleKind
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 

@@ -6,7 +6,8 @@ from tests.unit.plan.conftest import build_policy
 
 from foreshard.measure.demand import OriginShares, ServingRule
 from foreshard.model import PartitionState
-from foreshard.plan.planner import make_plan, move_id, shadow_id
+from foreshard.model.decided import shadow_id
+from foreshard.plan.planner import make_plan, move_id
 from foreshard.plan.snapshot import IndexedShadow
 
 POLICY = build_policy(serving=ServingRule(z=0.0))
