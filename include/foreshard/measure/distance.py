@@ -1,7 +1,7 @@
-"""Distances between named locations, without numpy, so that a sidecar and an app's client stay light. Pure.
+"""The distance between named locations, for routing and planning. Without numpy, so that sidecars and clients stay light.
 
-A distance is a round trip in milliseconds: the measured one where there is one (``foreshard partitions measure``), in the
-asked direction or else in the other; else what the great circle takes in fibre.
+The distance is the measured round trip if there is one (``foreshard partitions measure``), in either direction. Otherwise it is
+the great circle, at the speed of light in fibre.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import NamedTuple
 from foreshard.model import Location
 
 EARTH_RADIUS_KM = 6371.0088
-"""The mean Earth radius (IUGG), as in :mod:`foreshard.measure.geography`."""
-
+"""The mean Earth radius (IUGG)."""
 
 MS_PER_KM = 0.015
-"""There and back at 200 km per ms in fibre, half as long again as the great circle."""
+"""Round trip per km of great circle: 200 km per ms in fibre, on routes half as long again as the great circle."""
 
 
 class RoundTrip(NamedTuple):
-    """How far a place is: milliseconds there and back, whether they were measured, and kilometres where both are known."""
+    """The round trip to a location in ``ms``, whether it was ``measured``, and the great circle in ``km`` (None if unknown)."""
 
     ms: float
     measured: bool
@@ -29,7 +28,7 @@ class RoundTrip(NamedTuple):
 
 
 class Distances:
-    """Round trips between the locations that it was built from; each pair is computed once."""
+    """The distances between given locations. Each pair is computed once."""
 
     def __init__(self, locations: Iterable[Location]) -> None:
         self._places = {place.name: place for place in locations}
@@ -46,7 +45,7 @@ class Distances:
         return tuple(self._places)
 
     def round_trip(self, origin: str, destination: str) -> RoundTrip | None:
-        """There and back; None where it was not measured and a location is unknown."""
+        """The round trip; None if it was not measured and the coordinates of a location are unknown."""
         pair = (origin, destination)
         if pair not in self._trips:
             if origin not in self._places and destination not in self._places and origin != destination:
@@ -54,8 +53,15 @@ class Distances:
             self._trips[pair] = self._round_trip(origin, destination)
         return self._trips[pair]
 
+    def route_km(self, origin: str, destination: str) -> float | None:
+        """The round trip as km of great circle, the planner's unit of distance. Its order is that of :meth:`round_trip`."""
+        trip = self.round_trip(origin, destination)
+        if trip is None:
+            return None
+        return trip.ms / MS_PER_KM if trip.measured else trip.km
+
     def km(self, origin: str, destination: str) -> float | None:
-        """The distance; 0 between equal names, None where a location is unknown."""
+        """The great circle; 0 between equal names, None if a location is unknown."""
         pair = (origin, destination)
         if pair not in self._known:
             if origin not in self._places and origin != destination:

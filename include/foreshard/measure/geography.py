@@ -1,62 +1,40 @@
-"""Great-circle distances between named locations, vectorised; pure, shared by planning and routing."""
+"""Distance matrices for planning, filled from :mod:`foreshard.measure.distance`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from foreshard.measure.distance import Distances
 from foreshard.model import FloatArray, Location
-
-EARTH_RADIUS_KM = 6371.0088
-"""The mean Earth radius (IUGG)."""
-
-
-def great_circle_km(
-    latitude_a: npt.ArrayLike, longitude_a: npt.ArrayLike, latitude_b: npt.ArrayLike, longitude_b: npt.ArrayLike
-) -> FloatArray:
-    """Return the great-circle distance in km between points in degrees (haversine formula); the arguments broadcast."""
-    lat_a, lon_a, lat_b, lon_b = (
-        np.radians(np.asarray(v, dtype=np.float64)) for v in (latitude_a, longitude_a, latitude_b, longitude_b)
-    )
-    chord = np.sin((lat_b - lat_a) / 2) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
-    return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0))), dtype=np.float64)
-
-
-def distance_km(origin: Location, destination: Location) -> float:
-    """Return the distance between two locations."""
-    return float(great_circle_km(origin.latitude, origin.longitude, destination.latitude, destination.longitude))
 
 
 def distance_matrix(
     origins: Sequence[str | None], destinations: Sequence[str | None], locations: Mapping[str, Location]
 ) -> FloatArray:
-    """Return km between names, shape (origins, destinations); NaN where ``locations`` lacks a name.
+    """Return km (:meth:`Distances.route_km`) between names, shape (origins, destinations); NaN if unknown.
 
-    The same name is at distance 0 from itself, even where its coordinates are unknown.
+    A name without coordinates is at distance 0 from itself.
     """
-    lat_a, lon_a = _coordinates(origins, locations)
-    lat_b, lon_b = _coordinates(destinations, locations)
-    matrix = great_circle_km(lat_a[:, None], lon_a[:, None], lat_b[None, :], lon_b[None, :])
-    same = np.array([[a is not None and a == b for b in destinations] for a in origins], dtype=bool)
-    return np.where(same.reshape(matrix.shape), 0.0, matrix)
+    distances = Distances(locations.values())
+    distinct = list(dict.fromkeys(destinations))
+    column = {name: number for number, name in enumerate(distinct)}
+    matrix = np.full((len(origins), len(distinct)), np.nan)
+    for row, origin in enumerate(origins):
+        for number, destination in enumerate(distinct):
+            km = distances.route_km(origin, destination) if origin is not None and destination is not None else None
+            matrix[row, number] = np.nan if km is None else km
+    return np.asarray(matrix[:, [column[name] for name in destinations]], np.float64)
 
 
 def fill_unknown(matrix: FloatArray) -> FloatArray:
-    """Replace the NaN of ``distance_matrix`` neutrally: an unknown origin is equally far (0) from every destination.
+    """Replace the NaN of :func:`distance_matrix`.
 
-    An unknown destination counts as farther than the farthest known one of its origin, so that it is never taken for near.
+    An unknown origin is at distance 0 from every destination. An unknown destination is farther than all known destinations of
+    its origin, so that it never counts as near.
     """
     known = ~np.isnan(matrix)
     farthest = np.where(known, matrix, 0.0).max(axis=1, initial=0.0, keepdims=True)
     beyond = np.where(known.any(axis=1, keepdims=True), farthest + 1.0, 0.0)
     return np.where(known, matrix, beyond)
-
-
-def _coordinates(names: Sequence[str | None], locations: Mapping[str, Location]) -> tuple[FloatArray, FloatArray]:
-    """Latitudes and longitudes of ``names``; NaN where unknown."""
-    found = [locations.get(name) if name is not None else None for name in names]
-    latitude = np.array([place.latitude if place else np.nan for place in found], dtype=np.float64)
-    longitude = np.array([place.longitude if place else np.nan for place in found], dtype=np.float64)
-    return latitude, longitude

@@ -40,7 +40,7 @@ class HourTally:
 class SeriesMatrix:
     """Cost per key and hour for the ``T`` hours up to and including ``hour``.
 
-    ``costs`` (keys, T) is in cost units per hour, and zero in missing hours. ``counted`` (T,) marks the hours that were counted.
+    ``costs`` (keys, T) is in cost units per hour, and 0 in missing hours. ``counted`` (T,) marks the hours that were counted.
     """
 
     hour: datetime
