@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from plan_world import draw_pairs, draw_snapshot
 
-from foreshard.measure.demand import ServingRule, load_prediction_scores
+from foreshard.measure.demand import ServingRule
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import Plan
 from foreshard.plan.past_hours import PastHours, past_every
@@ -136,7 +137,7 @@ def _recount(snapshot: Snapshot) -> np.ndarray:
     rule = MARKS.serving
     pairs = [(shadow.key, shadow.partition) for shadow in snapshot.shadows]
     profile, _ = partition_load(snapshot.demand, snapshot.primary, pairs, snapshot.capacity, snapshot.distance_km, rule)
-    return load_prediction_scores(profile, snapshot.capacity, rule)
+    return load_prediction_scores(profile.upper(rule), snapshot.capacity)
 
 
 def _timed(work: Any) -> tuple[float, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array
 
+from foreshard.measure.distance import MS_PER_KM, NEAR_EQUAL_MS
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
@@ -113,7 +114,7 @@ class ServingRule:
     z: float = 1.2815515655446004
     apply_cost: float = 1.0
     correlation: float = 0.0
-    near_km: float = 15.0
+    near_km: float = NEAR_EQUAL_MS / MS_PER_KM
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,3 @@ def only_copies(keys: int, without: Sequence[int]) -> FloatArray:
     weight = np.ones(keys)
     weight[np.asarray(without, np.int64)] = 0.0
     return weight
-
-
-def load_prediction_scores(profile: LoadProfile, capacity: FloatArray, rule: ServingRule) -> FloatArray:
-    """LPS per partition: the horizon's peak of the upper-quantile load ÷ capacity, shape (partitions,)."""
-    return np.asarray((profile.upper(rule) / capacity[:, None]).max(axis=1, initial=0.0))

@@ -18,6 +18,9 @@ EARTH_RADIUS_KM = 6371.0088
 MS_PER_KM = 0.015
 """Round trip per km of great circle: 200 km per ms in fibre, on routes half as long again as the great circle."""
 
+NEAR_EQUAL_MS = 0.25
+"""Copies whose round trips differ by at most this are equally near: they share the reads."""
+
 
 class RoundTrip(NamedTuple):
     """The round trip to a location in ``ms``, whether it was ``measured``, and the great circle in ``km`` (None if unknown)."""

@@ -1,4 +1,4 @@
-"""LPS, the Load Prediction Score: a partition's forecast peak at the upper quantile ÷ its capacity, with its parts."""
+"""LPS, the Load Prediction Score of a partition: the peak of its forecast at the upper quantile ÷ its capacity."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshard.errors import UnusableCapacity
 from foreshard.measure.demand import KeyDemand, LoadProfile, ServingRule, sum_by_partition
@@ -13,8 +14,13 @@ from foreshard.measure.serving import CopyShares
 from foreshard.model import ONE_HOUR, SECONDS_PER_HOUR, FloatArray, IntArray, Partition, PartitionScore
 
 
+def load_prediction_scores(upper_load: npt.ArrayLike, capacity: npt.ArrayLike) -> FloatArray:
+    """Return the LPS of partitions (…), from their loads at the upper quantile (…, hours) and capacities (…), in cost/s."""
+    return np.asarray(np.max(upper_load, axis=-1, initial=0.0) / np.asarray(capacity))
+
+
 def require_capacities(partitions: Sequence[Partition]) -> FloatArray:
-    """Return the capacities (cost/s); raise :class:`UnusableCapacity` for the first that is not a positive number."""
+    """Return the capacities in cost/s. Raise :class:`UnusableCapacity` for the first that is not a positive number."""
     for partition in partitions:
         if not (np.isfinite(partition.capacity) and partition.capacity > 0):
             raise UnusableCapacity(partition.partition_id, partition.capacity)
@@ -24,14 +30,14 @@ def require_capacities(partitions: Sequence[Partition]) -> FloatArray:
 def access_volume(
     demand: KeyDemand, access_cost: FloatArray, primary: IntArray, shares: CopyShares, partitions: int
 ) -> FloatArray:
-    """Return predicted accesses/s per partition × hour, from the cost of one access per key, shape (keys,).
+    """Return predicted accesses/s (partitions, hours), from each key's cost per access, ``access_cost`` (keys,).
 
-    A write counts once more at each shadow that applies it. Keys without a known access cost (≤ 0) count as cost 1.
+    A write also counts at each shadow that applies it. An access cost ≤ 0 is unknown and counts as 1.
     """
     rate = demand.mean / np.where(access_cost > 0, access_cost, 1.0)[:, None] / SECONDS_PER_HOUR
-    whole = np.ones(len(primary), bool)
-    whole[shares.key] = False
-    volume = sum_by_partition(rate[whole], primary[whole], partitions)
+    unshadowed = np.ones(len(primary), bool)
+    unshadowed[shares.key] = False
+    volume = sum_by_partition(rate[unshadowed], primary[unshadowed], partitions)
     np.add.at(volume, shares.partition, shares.share * rate[shares.key])
     return volume
 
@@ -46,12 +52,13 @@ def score_profile(
 ) -> tuple[PartitionScore, ...]:
     """Score each partition for the horizon after ``hour``.
 
-    ``profile`` and ``volume`` have a row per partition, ``keys`` counts its primary keys. The peak is the first hour of the
-    highest utilisation; ``predicted_load`` is the upper-quantile load there, ``volume`` × ``complexity`` its mean.
+    ``profile`` and ``volume`` have a row per partition; ``keys`` is the number of its primary keys. The peak is the first hour
+    with the highest utilisation. ``predicted_load`` is the upper-quantile load in that hour, ``volume`` × ``complexity`` the
+    mean load.
     """
     capacity = require_capacities(partitions)
     upper = profile.upper(rule)
-    utilisation = upper / capacity[:, None]
+    utilisation, lps = upper / capacity[:, None], load_prediction_scores(upper, capacity)
     scores = []
     for row, partition in enumerate(partitions):
         peak = int(utilisation[row].argmax())
@@ -60,7 +67,7 @@ def score_profile(
             PartitionScore(
                 hour=hour,
                 partition_id=partition.partition_id,
-                lps=float(utilisation[row, peak]),
+                lps=float(lps[row]),
                 peak_hour=hour + (peak + 1) * ONE_HOUR,
                 predicted_load=float(upper[row, peak]),
                 capacity=partition.capacity,

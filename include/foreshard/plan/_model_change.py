@@ -22,6 +22,7 @@ class ModelChange:
     whole: LoadProfile
     profile: LoadProfile
     utilisation: FloatArray
+    lps: FloatArray
     risk: FloatArray
     uses: FloatArray
     members: tuple[IntArray, ...] = ()

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from foreshard.measure.demand import LoadProfile
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import copy_rows, serve_copies
 from foreshard.model import BoolArray, FloatArray, IntArray
 from foreshard.plan._companions import CommonUses, noisier
@@ -216,8 +217,8 @@ class PlacementModel:
         for held, was in ((self.whole, change.whole), (self.profile, change.profile)):
             for total, part in zip(held.parts(), was.parts(), strict=True):
                 total[rows] = part
-        self._utilisation[rows], self._risk[rows], self.uses[rows] = change.utilisation, change.risk, change.uses
-        self._lps[rows] = change.utilisation.max(axis=1, initial=0.0)
+        self._utilisation[rows], self._lps[rows] = change.utilisation, change.lps
+        self._risk[rows], self.uses[rows] = change.risk, change.uses
 
     def pushed_over(self, change: ModelChange, level: float | None = None) -> bool:
         """Whether ``change`` has pushed any hour of any partition over ``level`` (the high-water mark), or farther over it."""
@@ -230,7 +231,7 @@ class PlacementModel:
         rows = self._linked(source, target)
         return ModelChange(
             keys, source, target, rows, self.whole.rows(rows), self.profile.rows(rows), self._utilisation[rows],
-            self._risk[rows], self.uses[rows], listed,
+            self._lps[rows], self._risk[rows], self.uses[rows], listed,
         )  # fmt: skip
 
     def _linked(self, *partitions: int) -> IntArray:
@@ -274,8 +275,9 @@ class PlacementModel:
             here = self._shared(here, keys, rows)
         for total, part in zip(self.profile.parts(), here.parts(), strict=True):
             total[rows] = part
-        self._utilisation[rows] = here.upper(self.rule)[:, : self.marked] / self.capacity[rows, None]
-        self._lps[rows] = self._utilisation[rows].max(axis=1, initial=0.0)
+        upper = here.upper(self.rule)[:, : self.marked]
+        self._utilisation[rows] = upper / self.capacity[rows, None]
+        self._lps[rows] = load_prediction_scores(upper, self.capacity[rows])
         self._risk[rows] = self.risk(here, rows, self.uses[rows])
 
     def _shared(self, base: LoadProfile, keys: IntArray, rows: IntArray) -> LoadProfile:

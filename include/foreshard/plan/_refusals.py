@@ -30,7 +30,7 @@ def refusal_reason(view: PlacementModel, partition: int, obstacle: str, limits: 
     name, place = snapshot.partitions[partition].partition_id, snapshot.partitions[partition].geographic_location
     largest, share = _largest_key(view, partition, worst)
     facts: dict[str, Any] = {
-        "lps": round(float((upper[partition] / view.capacity[partition]).max()), 4),
+        "lps": round(float(view.lps()[partition]), 4),
         "short": round(short, 4),
         "from_hour": horizon_time(snapshot.hour, first),
         "worst_hour": horizon_time(snapshot.hour, worst),

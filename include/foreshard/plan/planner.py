@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import FloatArray, IntArray, Plan, Refusal
 from foreshard.plan._departures import drain, obey_rules, unfinished
@@ -80,7 +80,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
 def _scores(snapshot: Snapshot, policy: PlanPolicy, primary: IntArray, shadows: Sequence[tuple[int, int]]) -> FloatArray:
     """LPS per partition, computed from scratch."""
     profile, _ = partition_load(snapshot.demand, primary, shadows, snapshot.capacity, snapshot.distance_km, policy.serving)
-    return load_prediction_scores(profile, snapshot.capacity, policy.serving)
+    return load_prediction_scores(profile.upper(policy.serving), snapshot.capacity)
 
 
 def _worst(lps: FloatArray) -> float:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from foreshard.measure.distance import NEAR_EQUAL_MS
 from foreshard.model import Placement
 from foreshard.routing._copies import PlacedCopy, copies_of
 from foreshard.routing.decision import PRIMARY, CopyView, RouteDecision, RouteRequest, RoutingContext
@@ -29,7 +30,6 @@ from foreshard.routing.load_book import LoadBook
 
 SERVICE_MS = 2.0
 HIGHEST_UTILISATION = 0.95
-NEAR_EQUAL_MS = 0.25
 TILT = 0.5
 LEAST_CHANCE = 0.05
 

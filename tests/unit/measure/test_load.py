@@ -9,10 +9,10 @@ from foreshard.measure.demand import (
     OriginShares,
     ServingRule,
     key_profile,
-    load_prediction_scores,
     sum_by_partition,
     whole_key_load,
 )
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load, share_reads
 from foreshard.model import SECONDS_PER_HOUR
 
@@ -61,7 +61,7 @@ class TestWholeKeys:
 
     def test_lps_is_the_peak_of_the_upper_load_over_capacity(self):
         profile = LoadProfile(np.array([[1.0, 3.0]]), np.array([[4.0, 0.0]]), np.array([[2.0, 0.0]]))
-        scores = load_prediction_scores(profile, np.array([10.0]), ServingRule(z=2.0))
+        scores = load_prediction_scores(profile.upper(ServingRule(z=2.0)), np.array([10.0]))
         assert scores.tolist() == [0.5]
 
     @settings(max_examples=30, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
@@ -56,7 +56,9 @@ def test_after_any_changes_every_figure_is_what_a_count_from_scratch_gives(drawn
     )
     assert view.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
     ahead = profile.rows((slice(None), slice(view.marked)))
-    assert view.lps() == pytest.approx(load_prediction_scores(ahead, snapshot.capacity, policy.serving), rel=1e-6, abs=1e-6)
+    assert view.lps() == pytest.approx(
+        load_prediction_scores(ahead.upper(policy.serving), snapshot.capacity), rel=1e-6, abs=1e-6
+    )
     anew = PlacementModel(replace(snapshot, primary=view.primary, shadows=()), policy)
     for partition in range(len(snapshot.partitions)):
         assert view.keys_on(partition).tolist() == anew.keys_on(partition).tolist()

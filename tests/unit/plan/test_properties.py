@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.measure.demand import load_prediction_scores
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import PartitionState, RuleKind
 from foreshard.plan.planner import make_plan
@@ -29,7 +29,7 @@ def scores_under(snapshot, policy, plan):
     profile, _ = partition_load(
         snapshot.demand, primary, sorted(shadows), snapshot.capacity, snapshot.distance_km, policy.serving
     )
-    return load_prediction_scores(profile, snapshot.capacity, policy.serving)
+    return load_prediction_scores(profile.upper(policy.serving), snapshot.capacity)
 
 
 @LOOK

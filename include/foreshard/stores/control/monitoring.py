@@ -15,7 +15,8 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
-from foreshard.model import PartitionState
+from foreshard.measure.lps import load_prediction_scores
+from foreshard.model import Partition, PartitionState
 from foreshard.settings import Settings
 from foreshard.stores.control.accuracy import MongoAccuracyStore
 from foreshard.stores.control.conflicts import MongoConflictStore
@@ -108,7 +109,7 @@ class ControlReader:
                 current_load=partition.current_load,
                 predicted_load=partition.predicted_load,
                 draining=partition.state is PartitionState.DRAINING,
-                lps=partition.predicted_load / partition.capacity if scored and partition.partition_id in scored[1] else None,
+                lps=_lps(partition) if scored and partition.partition_id in scored[1] else None,
                 keys=keys.get(partition.partition_id, 0),
                 reachable=report.reachable if (report := reports.get(partition.partition_id)) else None,
                 reported_at=report.reported_at if report else None,
@@ -159,3 +160,7 @@ def _is_gone(error: PyMongoError) -> bool:
 def utc_now() -> datetime:
     """Return the exporter's clock."""
     return datetime.now(UTC)
+
+
+def _lps(partition: Partition) -> float:
+    return float(load_prediction_scores([partition.predicted_load], partition.capacity))
