@@ -1,4 +1,4 @@
-"""What goes wrong while keys are moved and copied."""
+"""Errors of moves, shadows and placement rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from foreshard.errors.foundation import ForeshardError
 
 
 class MoveSuperseded(ForeshardError):
-    """A mover's lease was taken by another; its batch was aborted by the target and it must stop."""
+    """Another mover has taken the lease. The target aborted this mover's batch, and the mover must stop."""
 
     def __init__(self, move_id: str, lease: int) -> None:
         super().__init__(f"move {move_id}: lease {lease} is superseded; this mover stops")
@@ -16,7 +16,7 @@ class MoveSuperseded(ForeshardError):
 
 
 class FenceTimedOut(ForeshardError):
-    """A fence could not be changed in time; nothing was fenced by this attempt."""
+    """A fence could not be changed in time. This attempt fenced nothing."""
 
     def __init__(self, namespace: str, problem: str, timeout: timedelta) -> None:
         seconds = timeout.total_seconds()
@@ -25,7 +25,7 @@ class FenceTimedOut(ForeshardError):
 
 
 class FenceRefused(ForeshardError):
-    """A collection that cannot be fenced."""
+    """A collection cannot be fenced."""
 
     def __init__(self, namespace: str, problem: str, remedy: str) -> None:
         super().__init__(f"fence on {namespace}: {problem}; {remedy}")
@@ -33,7 +33,7 @@ class FenceRefused(ForeshardError):
 
 
 class UnknownMove(ForeshardError):
-    """A move id that the journal does not hold."""
+    """The journal has no such move."""
 
     def __init__(self, move_id: str) -> None:
         super().__init__(f"no move {move_id!r} in the journal; foreshard moves list shows them")
@@ -41,7 +41,7 @@ class UnknownMove(ForeshardError):
 
 
 class MoveRefused(ForeshardError):
-    """A move that cannot be carried out; before its switch it is reverted."""
+    """A move cannot be carried out. Before its switch it is reverted."""
 
     def __init__(self, move_id: str, problem: str, remedy: str) -> None:
         super().__init__(f"move {move_id}: {problem}; {remedy}")
@@ -49,7 +49,7 @@ class MoveRefused(ForeshardError):
 
 
 class PlacementRuleBroken(ForeshardError):
-    """A copy of a key was asked for where a placement rule does not let it be."""
+    """A placement rule forbids a copy of the key on that partition."""
 
     def __init__(self, key: str, partition_id: str, claim: str, rule_id: str) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class PlacementRuleBroken(ForeshardError):
 
 
 class UnusableRule(ForeshardError):
-    """A placement rule that can't be kept."""
+    """A placement rule cannot be kept."""
 
     def __init__(self, selector: str, problem: str, remedy: str) -> None:
         super().__init__(f"rule for {selector!r}: {problem}; {remedy}")
@@ -67,7 +67,7 @@ class UnusableRule(ForeshardError):
 
 
 class UnknownRule(ForeshardError):
-    """A placement rule that the control database does not hold."""
+    """The control database has no such placement rule."""
 
     def __init__(self, rule_id: str) -> None:
         super().__init__(f"no placement rule {rule_id!r}; foreshard rules list shows them all")
@@ -75,7 +75,7 @@ class UnknownRule(ForeshardError):
 
 
 class MoveTimedOut(ForeshardError):
-    """A step of a move that did not end within its limit; before its switch it is reverted."""
+    """A step of a move exceeded its time limit. Before its switch the move is reverted."""
 
     def __init__(self, move_id: str, step: str, limit: timedelta) -> None:
         super().__init__(f"move {move_id}: {step} took more than {limit.total_seconds():.1f} s; move it at a quieter hour")
@@ -83,7 +83,7 @@ class MoveTimedOut(ForeshardError):
 
 
 class HistoryLost(ForeshardError):
-    """A partition's oplog no longer holds the changes since the position that was asked for."""
+    """A partition's oplog no longer holds the changes since the requested position."""
 
     def __init__(self, partition_id: str) -> None:
         super().__init__(f"partition {partition_id}: its oplog no longer holds the changes asked for; give it a larger oplog")
@@ -91,7 +91,7 @@ class HistoryLost(ForeshardError):
 
 
 class ClockDrift(ForeshardError):
-    """A time that is too far ahead of this host's clock to be taken over."""
+    """A received time is too far ahead of this host's clock to be accepted."""
 
     def __init__(self, origin: str, ahead_ms: int, limit_ms: int) -> None:
         super().__init__(f"clock of {origin} is {ahead_ms} ms ahead (limit {limit_ms} ms); synchronise the hosts' clocks")
@@ -99,7 +99,7 @@ class ClockDrift(ForeshardError):
 
 
 class UnknownShadow(ForeshardError):
-    """A shadow id that the control database does not list."""
+    """The control database has no such shadow."""
 
     def __init__(self, shadow_id: str) -> None:
         super().__init__(f"unknown shadow {shadow_id!r}; foreshard shadows list shows them all")
@@ -107,7 +107,7 @@ class UnknownShadow(ForeshardError):
 
 
 class UnknownConflict(ForeshardError):
-    """A conflict id that the control database does not list."""
+    """The control database has no such conflict."""
 
     def __init__(self, conflict_id: str) -> None:
         super().__init__(f"unknown conflict {conflict_id!r}; foreshard shadows conflicts list shows them all")
@@ -115,7 +115,7 @@ class UnknownConflict(ForeshardError):
 
 
 class ShadowRefused(ForeshardError):
-    """A shadow that cannot be made or kept as asked."""
+    """A shadow cannot be created or kept as requested."""
 
     def __init__(self, shadow_id: str, problem: str, remedy: str) -> None:
         super().__init__(f"shadow {shadow_id}: {problem}; {remedy}")
@@ -123,7 +123,7 @@ class ShadowRefused(ForeshardError):
 
 
 class ReplicaRefused(ForeshardError):
-    """A partition does not take a replicated document, whatever else is in the batch."""
+    """A partition refuses a replicated document, whatever else is in the batch."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"a replicated document was refused: {problem}; correct the data on the shadow's partition")
@@ -131,15 +131,15 @@ class ReplicaRefused(ForeshardError):
 
 
 class ReplicatorSuperseded(ForeshardError):
-    """Another process replicates now; what this one was about to note as done is not noted."""
+    """Another process replicates now. The checkpoint of this one was not saved."""
 
-    def __init__(self, partition_id: str, term: int) -> None:
-        super().__init__(f"capture of partition {partition_id}: term {term} is superseded; this replicator stops")
-        self.partition_id, self.term = partition_id, term
+    def __init__(self, partition_id: str, lease: int) -> None:
+        super().__init__(f"capture of partition {partition_id}: lease {lease} is superseded; this replicator stops")
+        self.partition_id, self.lease = partition_id, lease
 
 
 class CaptureLost(ForeshardError):
-    """A change stream cannot continue where it stopped, so that changes may have been missed; its shadows are compared anew."""
+    """A change stream cannot continue, so changes may be missing. Its shadows are compared again."""
 
     def __init__(self, partition_id: str, problem: str) -> None:
         super().__init__(f"capture of partition {partition_id}: {problem}; its shadows are compared anew")

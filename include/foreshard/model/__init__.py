@@ -1,7 +1,7 @@
-"""The words of Foreshard as types: what passes between rooms.
+"""The shared data types of all rooms.
 
-Every ``hour`` is the aware UTC start of a *closed* hour; the horizon of a forecast made for it starts one hour later. A *cost*
-is what an access costs its partition; *load* is cost units per second.
+Every ``hour`` is the aware UTC start of a *closed* hour. The horizon of a forecast for it starts one hour later. A *cost* is
+what an access costs its partition. *Load* is in cost units per second.
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ KEY_LOAD_COLUMNS = ("hour", "partitionable_key", "location", "request_type", "co
 """One row per hour × key × location × request type; ``cost`` is summed over the hour."""
 
 CO_ACCESS_COLUMNS = ("hour", "key_a", "key_b", "weight", "distinct_users", "user_marks")
-"""One row per hour × unordered key pair (``key_a < key_b``); ``weight`` counts the sessions or windows that touched both.
+"""One row per hour × unordered key pair (``key_a < key_b``). ``weight`` counts the sessions or windows that touched both.
 
-``user_marks`` are hashes of the pair's users, by which distinct users are counted over several hours (observe.co_access)."""
+``user_marks`` are hashes of the pair's users; they count distinct users over several hours (observe.co_access).
+"""
 
 
 def hour_floor(moment: datetime) -> datetime:
@@ -116,7 +117,7 @@ _OBSERVED = {"AccessRecord", "GateResult", "HourCounts", "HourTally", "SeriesMat
 
 
 def __getattr__(name: str) -> Any:
-    """Import what routing does without when it is asked for: these classes take a tenth of a sidecar's start to make."""
+    """Import the classes that routing does not need at their first use. They would add a tenth to a sidecar's start."""
     if name not in _DECIDED | _OBSERVED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{'decided' if name in _DECIDED else 'observed'}"), name)

@@ -1,4 +1,4 @@
-"""Where data lives: locations, partitions, sharded collections, and the load that was measured."""
+"""Where data is: locations, partitions, sharded collections, and measured loads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A named place where partitions stand or accesses come from (degrees, WGS 84).
+    """A named place of partitions or accesses (degrees, WGS 84).
 
-    ``round_trips``: the milliseconds that were measured from here to other places (and to partitions at this one).
+    ``round_trips`` are measured milliseconds from here to other places, and to partitions here.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Location:
 
 
 class PartitionState(StrEnum):
-    """Whether the planner may put keys on a partition."""
+    """Whether the planner may place keys on a partition."""
 
     ACTIVE = "active"
     DRAINING = "draining"
@@ -29,7 +29,7 @@ class PartitionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Partition Metadata: a MongoDB replica set with a place and a capacity (cost units per second)."""
+    """Partition Metadata: a MongoDB replica set with a location and a capacity (cost units per second)."""
 
     partition_id: str
     geographic_location: str
@@ -41,7 +41,7 @@ class Partition:
 
 
 class RuleKind(StrEnum):
-    """What a placement rule is about: where a key's primary copy is, or where any of its copies may be."""
+    """What a placement rule restricts: the primary copy of a key (pin), or all its copies (residency)."""
 
     PIN = "pin"
     RESIDENCY = "residency"
@@ -49,10 +49,10 @@ class RuleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlacementRule:
-    """Where keys must stay: the key ``selector`` or, where it ``is_prefix``, every key that begins with it.
+    """Where keys must stay. ``selector`` is a key, or a prefix of keys if ``is_prefix``.
 
-    A pin keeps the primary copy on ``partition_id`` (None: where it is); residency keeps every copy in ``locations``. Of each
-    kind the rule with the most specific selector holds for a key: the key itself, else the longest prefix.
+    A pin keeps the primary copy on ``partition_id`` (None: where it is now). Residency keeps every copy in ``locations``. For
+    each kind, the most specific selector applies to a key: the key itself, else the longest prefix.
     """
 
     kind: RuleKind
@@ -64,26 +64,26 @@ class PlacementRule:
 
     @property
     def rule_id(self) -> str:
-        """``kind:key:selector`` or ``kind:prefix:selector``: one rule of each kind per selector."""
+        """``kind:key:selector`` or ``kind:prefix:selector``. There is one rule of each kind per selector."""
         return f"{self.kind}:{'prefix' if self.is_prefix else 'key'}:{self.selector}"
 
     @property
     def claim(self) -> str:
-        """What it asks of a key, to be put behind the key's name."""
+        """The rule as the end of a sentence that begins with the key."""
         if self.kind is RuleKind.RESIDENCY:
             return f"must stay in {', '.join(self.locations)}"
         return f"is pinned to {self.partition_id}" if self.partition_id else "is pinned where it is"
 
 
 class RequestKind(StrEnum):
-    """Whether a request type changes data; only reads may be served by a shadow copy."""
+    """Whether a request type changes data. Only reads may use a shadow."""
 
     READ = "read"
     WRITE = "write"
 
 
 class ConflictPolicy(StrEnum):
-    """How concurrent versions of one document are reconciled in a collection."""
+    """How concurrent versions of a document are reconciled in a collection."""
 
     LAST_WRITE_WINS = "last_write_wins"
     VECTOR_CLOCK = "vector_clock"
@@ -106,9 +106,9 @@ class ShardedCollection:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLoad:
-    """The load that a partition's reporter last measured (cost/s), and whether it answered at all.
+    """The load last measured on a partition (cost/s), and whether the partition answered.
 
-    ``latency_ms``: the mean time that the server took for a read, None where it had none to measure.
+    ``latency_ms`` is the server's mean time for a read; None if there was no read to measure.
     """
 
     partition_id: str

@@ -9,7 +9,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a key lives: its primary partition, its readable shadows, and the epoch that each of its moves raises."""
+    """A key's primary partition, its live shadows, and its epoch, which each of its moves raises."""
 
     key: str
     primary: str
@@ -19,7 +19,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRule:
-    """Where unlisted keys live: rendezvous hashing over these partitions, weighted by their published capacities."""
+    """Where unlisted keys are: rendezvous hashing over these partitions, weighted by their published capacities."""
 
     partitions: tuple[str, ...]
     weights: tuple[float, ...]
@@ -27,7 +27,7 @@ class DefaultRule:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """A published version: key → placement, and the rule for every key that it does not list."""
+    """A published version: key → placement, and the default rule for all other keys."""
 
     version: int
     placements: Mapping[str, Placement]
@@ -37,7 +37,7 @@ class RoutingTable:
 
 @dataclass(frozen=True, slots=True)
 class PlacementChange:
-    """One row of a publication; refused as a whole unless the key's epoch is ``expected_epoch`` (0: not listed yet)."""
+    """One row of a publication. The publication fails unless the key is at ``expected_epoch`` (0: not listed)."""
 
     key: str
     primary: str

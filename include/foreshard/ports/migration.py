@@ -1,7 +1,7 @@
-"""What a move needs of the world: its journal, and the copies of its key on the source and on the target.
+"""The ports of a move: its journal, and its key's documents on the source and on the target.
 
-A document travels as the bytes of its BSON, so that a copy is exact; its id as the bytes of ``{"_id": …}``, which are hashable
-whatever the id's type. A ``Position`` is a place in a partition's change stream, opaque outside its store.
+A document is passed as its BSON bytes, so copies are exact. Its id is passed as the BSON of ``{"_id": …}``, which is hashable
+for every type of id. A ``Position`` is a place in a partition's change stream; only its store can read it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from foreshard.model.move_state import MoveState
 DocumentId = bytes
 Position = Mapping[str, Any]
 Shape = Mapping[str, Mapping[str, Any]]
-"""Namespace → its collection's options and indexes; a collection that does not exist has no entry."""
+"""Namespace → its collection's options and indexes. A collection that does not exist has no entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One transition: the state it led to, what caused it, when, and under which lease."""
+    """One transition of a move: the new state, the event, the time, and the lease."""
 
     state: MoveState
     event: str
@@ -36,8 +36,8 @@ class HistoryEntry:
 class MoveRecord:
     """A move's journal entry.
 
-    ``position`` is how far the source's changes are applied; ``opened_from`` a position on the target before its first
-    app write; ``notes`` hold what a resumed mover must know; ``counters`` what people want to know (documents, bytes, …).
+    The source's changes are applied up to ``position``. ``opened_from`` is a position on the target before its first app write.
+    ``notes`` are for the next mover, ``counters`` for people (documents, bytes, …).
     """
 
     move: Move
@@ -60,41 +60,41 @@ class MoveRecord:
         return self.move.move_id
 
     def entered(self, state: MoveState) -> datetime | None:
-        """When the move last entered ``state``."""
+        """Return when the move last entered ``state``."""
         return next((entry.at for entry in reversed(self.history) if entry.state == state), None)
 
 
 class MoveJournal(Protocol):
-    """``moves`` in the control database: one document per move; every change is a compare-and-set on (state, lease)."""
+    """``moves`` in the control database, one document per move. Every change is a compare-and-set on (state, lease)."""
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        """Journal a move; return what stands there where it is known. A key with an active move gets a skipped entry."""
+        """Journal a move, or return its entry if it is known. A key with an open move gets an entry that is skipped at once."""
         ...
 
     def get(self, move_id: str) -> MoveRecord:
-        """Return a move; raise :class:`foreshard.errors.UnknownMove`."""
+        """Return a move. Raise :class:`foreshard.errors.UnknownMove`."""
         ...
 
     def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
-        """The moves in ``states`` (all where empty), of ``hour`` where given, oldest first."""
+        """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
         ...
 
     def take(self, move_id: str) -> MoveRecord:
-        """Take (over) a move: raise its lease number by one, forget a wish to stop."""
+        """Take a move over: raise its lease by one and clear a requested stop."""
         ...
 
     def advance(
         self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
     ) -> MoveRecord:
-        """Enter ``to``; raise :class:`foreshard.errors.MoveSuperseded` unless state and lease are still ``record``'s."""
+        """Enter ``to``. Raise :class:`foreshard.errors.MoveSuperseded` unless state and lease are still those of ``record``."""
         ...
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
-        """Prolong the lease and note progress; raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
+        """Renew the lease and save progress. Raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
         ...
 
     def pause(self, record: MoveRecord) -> MoveRecord:
-        """Give the lease up at once; the move stays as it is until it is taken again."""
+        """Release the lease. The move stays in its state until somebody takes it."""
         ...
 
     def request_stop(self, move_id: str) -> MoveRecord:
@@ -102,7 +102,7 @@ class MoveJournal(Protocol):
         ...
 
     def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        """Moves in ``states`` whose lease has run out, by the control database's clock, and that nobody asked to stop."""
+        """Return moves in ``states`` without a requested stop whose lease has expired, by the control database's clock."""
         ...
 
 
@@ -116,7 +116,7 @@ class RawDocument:
 
 @dataclass(frozen=True, slots=True)
 class LateChange:
-    """A change on the source after its fence: when (source's wall clock), and the document now (None: it is gone)."""
+    """A change on the source after its fence: the source's wall clock, and the document now (None: removed)."""
 
     at: datetime
     raw: bytes | None
@@ -131,7 +131,7 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """The last change of a document seen in a feed."""
+    """The last change of a document in a feed."""
 
     kind: ChangeKind
     at: datetime
@@ -139,11 +139,11 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a poll of a feed brought.
+    """The result of polling a feed.
 
-    ``touched``: namespace → id → last change (documents of other keys may be among them); ``unfenced``: namespaces whose
-    validator was changed without our key in it; ``broken``: what happened to a collection as a whole (drop, rename);
-    ``at_end``: nothing more was there; ``lag``: age of the last change read (zero at the end).
+    ``touched``: namespace → id → last change; documents of other keys may be among them. ``unfenced``: namespaces whose
+    validator was changed and no longer contains the key. ``broken``: a collection was dropped or renamed. ``at_end``: no more
+    changes were waiting. ``lag``: the age of the last change read (zero at the end).
     """
 
     touched: Mapping[str, Mapping[DocumentId, Touch]]
@@ -154,32 +154,32 @@ class Changes:
 
 
 class MoveFeed(Protocol):
-    """The changes of the sharded collections on one partition, in the order of its oplog, without the move's own deletes."""
+    """The changes of the sharded collections on one partition, in oplog order, without the move's own deletes."""
 
     @property
     def position(self) -> Position:
-        """Resuming here repeats some changes at most; none is skipped."""
+        """Where to resume. Resuming repeats some changes and skips none."""
         ...
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
-        """Namespace → revision of the fence with our key in it that was read last (absent again once it was lifted)."""
+        """Namespace → revision of the last fence read that contains the key. Removed when the fence is lifted."""
         ...
 
     @property
     def mark_seen(self) -> int:
-        """The highest of the move's own marks on this partition that was read."""
+        """The highest mark of the move read on this partition."""
         ...
 
     def poll(self, limit: int, *, until_fences: Mapping[str, int] | None = None, until_mark: int | None = None) -> Changes:
-        """Read up to ``limit`` changes, until the end or until the fences or the mark are seen; raise ``HistoryLost``."""
+        """Read at most ``limit`` changes. Stop early at the end, the fences, or the mark. Raise ``HistoryLost``."""
         ...
 
     def close(self) -> None: ...
 
 
 class UniqueConflict(ForeshardError):
-    """Documents of the same key stand in the way by a unique index; bring ``ids`` up to date together with the others."""
+    """A unique index conflicts with documents of the same key. Synchronise ``ids`` together with the others."""
 
     def __init__(self, namespace: str, ids: frozenset[DocumentId]) -> None:
         super().__init__(f"{namespace}: {len(ids)} documents of the key stand in the way by a unique index; sync them as well")
@@ -187,10 +187,10 @@ class UniqueConflict(ForeshardError):
 
 
 class KeyCopy(Protocol):
-    """One key's documents on one partition, in every sharded collection, as one mover sees and writes them.
+    """One key's documents on one partition, in every sharded collection, for one mover.
 
-    Reads follow what the feed has shown (majority, causally consistent). Every write is a transaction that bumps the move's
-    lease document *on this partition*, and raises :class:`foreshard.errors.MoveSuperseded` where the lease is another's.
+    Reads are majority reads, causally after the feed. Every write is a transaction that bumps the move's lease document *on
+    this partition*. It raises :class:`foreshard.errors.MoveSuperseded` if another mover has the lease.
     """
 
     @property
@@ -200,15 +200,15 @@ class KeyCopy(Protocol):
     def namespaces(self) -> tuple[str, ...]: ...
 
     def claim(self, lease: int) -> None:
-        """Write the lease number down on this partition; raise ``MoveSuperseded`` where a higher one stands."""
+        """Write the lease on this partition. Raise ``MoveSuperseded`` if there is a higher one."""
         ...
 
     def shape(self) -> Shape:
-        """Options and indexes of the collections; raise ``MoveRefused`` for what cannot be moved (views, capped, …)."""
+        """Return options and indexes. Raise ``MoveRefused`` if a collection cannot be moved (view, capped, …)."""
         ...
 
     def prepare(self, shape: Shape) -> None:
-        """Have every collection, with the shape's options and indexes where it is new, and an index on the key field."""
+        """Create missing collections with the shape's options and indexes, and an index on the key field everywhere."""
         ...
 
     def now(self) -> Position: ...
@@ -216,55 +216,55 @@ class KeyCopy(Protocol):
     def feed(self, position: Position) -> MoveFeed: ...
 
     def count(self) -> Mapping[str, int]:
-        """Namespace → documents of the key."""
+        """Return namespace → number of documents of the key."""
         ...
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
-        """Every document of the key, in batches bounded by number and bytes."""
+        """Yield every document of the key, in batches bounded by number and bytes."""
         ...
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
-        """Those of ``ids`` that are there and carry the key."""
+        """Return the documents among ``ids`` that carry the key."""
         ...
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        """Those of ``ids`` that are there but carry another key."""
+        """Return the ids among ``ids`` whose documents carry another key now."""
         ...
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
-        """Remove, then insert, in one transaction past the validator; raise ``UniqueConflict`` or ``MoveRefused``."""
+        """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``."""
         ...
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
-        """Remove those that are still exactly so; return how many."""
+        """Remove the documents that have not changed. Return their number."""
         ...
 
     def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
-        """Apply late changes unless the document was written here later, since ``since``; return the ids kept as they are."""
+        """Apply late changes, except to documents written here later, after ``since``. Return the ids that were kept."""
         ...
 
     def mark(self) -> int:
-        """Leave a mark in this partition's change stream and return its number."""
+        """Write a mark to this partition's change stream and return its number."""
         ...
 
     def fence(self) -> Mapping[str, int]:
-        """Fence the key in every collection; return namespace → revision, to drain to."""
+        """Fence the key in every collection. Return namespace → revision, which draining waits for."""
         ...
 
     def unfence(self) -> None: ...
 
     def is_fenced(self) -> bool:
-        """Whether every collection refuses writes for the key now."""
+        """Return whether every collection refuses writes for the key now."""
         ...
 
     def close(self) -> None: ...
 
 
 class ShadowAbsorber(Protocol):
-    """What a move does about a shadow of its key on its own target."""
+    """Retires the shadow that a move replaces on its target."""
 
     def absorb(self, key: str, partition_id: str) -> None:
-        """Retire a shadow of ``key`` there, if there is one, so that nobody commits a change to it any more."""
+        """Retire the shadow of ``key`` on the partition, if there is one. Replication commits nothing there afterwards."""
         ...
 
 
@@ -272,13 +272,13 @@ class Fence(Protocol):
     """The fence of one sharded collection on one partition."""
 
     def fenced(self) -> frozenset[str]:
-        """The keys whose writes the server refuses now."""
+        """Return the keys whose writes the server refuses now."""
         ...
 
     def listed(self) -> frozenset[str]:
-        """The keys whose writes it should refuse."""
+        """Return the keys whose writes it should refuse."""
         ...
 
     def repair(self) -> object:
-        """Impose what is listed."""
+        """Fence every listed key."""
         ...

@@ -1,4 +1,4 @@
-"""Partitions as sources and targets of shadow copies, and the conflicts that are kept."""
+"""Partitions as sources and targets of shadows, and the conflicts that are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foreshard.model import ConflictPolicy, ShardedCollection
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a replica has on record for a document; ``key`` None: a delete that came before anything else."""
+    """The recorded state of a document on a replica. ``key`` is None after a delete that came before anything else."""
 
     key: str | None
     replica: Replica
@@ -22,7 +22,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaWrite:
-    """What a replica shall have on record; ``shown_changed``: the document itself is to be written (or deleted)."""
+    """A state to record on a replica. ``shown_changed``: the document itself is written (or deleted) too."""
 
     namespace: str
     document_id: Any
@@ -33,11 +33,11 @@ class ReplicaWrite:
 
 
 ReconcileDocuments = Callable[[Mapping[bytes, Standing], Callable[[bytes], bytes | None]], Sequence[ReplicaWrite]]
-"""(standing per identity, body of a shown document by identity) → what to write; called anew for each attempt."""
+"""(state per identity, function that reads the shown document of an identity) → writes. Called again for each attempt."""
 
 
 class GuardsMoved(Exception):
-    """A replica's guard is not at the round that the writer believes in; nothing was written."""
+    """A replica's guard is at another lease than the writer's. Nothing was written."""
 
     def __init__(self, keys: frozenset[str]) -> None:
         super().__init__(", ".join(sorted(keys)))
@@ -47,37 +47,37 @@ class GuardsMoved(Exception):
 class ReplicaStore(Protocol):
     """One partition as the target of shadows: documents, their versions (``foreshard_versions``) and guards."""
 
-    def prepare(self, key: str, round_: int) -> bool:
-        """Fence ``key`` against apps and open its guards for ``round_``; False where they stand at a later round or closed."""
+    def prepare(self, key: str, lease: int) -> bool:
+        """Fence ``key`` against apps and open its guards for ``lease``. Return False if they are closed or at a later lease."""
         ...
 
-    def revoke(self, key: str, round_: int) -> None:
-        """Close the guards: no writer of ``round_`` or before commits anything for ``key`` after this returns."""
+    def revoke(self, key: str, lease: int) -> None:
+        """Close the guards. After this returns, no writer of ``lease`` or an earlier one can commit anything for ``key``."""
         ...
 
     def write(
-        self, role: str, rounds: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
+        self, role: str, leases: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
     ) -> int:
-        """Decide and write in one transaction, if the guards of ``rounds`` (key → round) stand; return documents written.
+        """Decide and write in one transaction, if the guards are at ``leases`` (key → lease). Return the number of documents.
 
-        ``role`` is ``apply`` or ``copy`` (each has a guard of its own); ``identities`` are (namespace, id, identity).
-        Raise :class:`GuardsMoved`.
+        ``role`` is ``apply`` or ``copy``; each has its own guard. ``identities`` are (namespace, id, identity). Raise
+        :class:`GuardsMoved`.
         """
         ...
 
-    def erase(self, key: str, round_: int) -> int:
-        """Close the guards, then delete the documents of ``key`` and what is on record for them; return how many documents.
+    def erase(self, key: str, lease: int) -> int:
+        """Close the guards, then delete the documents of ``key`` and their records. Return the number of documents.
 
-        Whoever closes or opens the guards meanwhile stops it: raise :class:`GuardsMoved`.
+        Raise :class:`GuardsMoved` if somebody opens or closes the guards meanwhile.
         """
         ...
 
     def take_over(self) -> int:
-        """End the transactions that other writers have left open (one that lives repeats its own); return how many sessions."""
+        """End the open transactions of other writers (a live writer repeats its own). Return the number of sessions."""
         ...
 
     def purge_tombstones(self, before: datetime) -> int:
-        """Forget deletes applied before ``before``; return how many."""
+        """Remove tombstones applied before ``before``. Return their number."""
         ...
 
 
@@ -85,29 +85,29 @@ class DocumentReader(Protocol):
     """One partition's documents, as exact BSON."""
 
     def cluster_time(self) -> tuple[int, int]:
-        """(seconds, increment): all acknowledged before the call is at or before it."""
+        """Return (seconds, increment). Every write acknowledged before the call is at or before it."""
         ...
 
     def tick(self) -> tuple[int, int]:
-        """A cluster time that is later than any write acknowledged before the call, and earlier than any after it."""
+        """Return a cluster time after every write acknowledged before the call, and before every write after it."""
         ...
 
     def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[dict[bytes, tuple[Any, bytes]]]:
-        """The documents of ``key`` in batches: identity → (id, BSON)."""
+        """Yield the documents of ``key`` in batches: identity → (id, BSON)."""
         ...
 
     def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> dict[bytes, tuple[Any, bytes]]:
-        """Those of ``ids`` that exist and carry ``key``."""
+        """Return the documents among ``ids`` that carry ``key``."""
         ...
 
     def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
-        """The identities of those of ``ids`` that exist and carry ``key``."""
+        """Return the identities of the documents among ``ids`` that carry ``key``."""
         ...
 
     def indexes(self, collection: ShardedCollection) -> list[dict[str, Any]]: ...
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
-        """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
+        """Create the indexes that ``other`` has and this partition lacks. Skip an index that conflicts with one here."""
         ...
 
 
@@ -115,22 +115,22 @@ class PrimaryStore(Protocol):
     """One partition as the primary of a document whose conflict is being resolved."""
 
     def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
-        """The document as it stands."""
+        """Return the current document."""
         ...
 
     def settle(
         self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
     ) -> tuple[int, int]:
-        """Write ``body`` (None: delete) and note what it covers, in one transaction; return its cluster time.
+        """Write ``body`` (None: delete) and record the version vector that it covers, in one transaction.
 
-        Raise :class:`foreshard.errors.ReplicaRefused` where the partition isn't the key's primary (any more).
+        Return its cluster time. Raise :class:`foreshard.errors.ReplicaRefused` if the key's primary copy is elsewhere.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A concurrent version that is not shown (``conflicts``): kept until a merge function or a person resolves it."""
+    """A concurrent version that is not shown (``conflicts``). It is kept until a merge function or a person resolves it."""
 
     conflict_id: str
     namespace: str
@@ -151,13 +151,13 @@ class ConflictStore(Protocol):
     def keep(
         self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: VersionedDocument, shown: Version
     ) -> None:
-        """Save one; saving it again, or from another replica, changes nothing."""
+        """Save a conflict. Saving it again, or from another replica, changes nothing."""
         ...
 
     def open(self, limit: int = 100) -> tuple[Conflict, ...]: ...
 
     def get(self, conflict_id: str) -> Conflict:
-        """Raise :class:`foreshard.errors.UnknownConflict`."""
+        """Return a conflict. Raise :class:`foreshard.errors.UnknownConflict`."""
         ...
 
     def of_document(self, namespace: str, document_id: Any) -> tuple[Conflict, ...]: ...

@@ -1,4 +1,4 @@
-"""How shadow copies are fed: the control database's notes, the sources' changes, and the replication topic."""
+"""What feeds shadows: their control documents, the captured changes of their sources, and the replication topic."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from foreshard.model.shadow_state import ShadowState
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """One document of ``shadows``; ``shadow_id`` is ``key|target``.
+    """One shadow; ``shadow_id`` is ``key|target``.
 
-    The copy holds all that its primary acknowledged until ``caught_up_at`` (None: not known), ``lag_ms`` behind the moment of
-    the last report. ``round`` is raised by each request and each new comparison with the source and fences the ones before;
-    ``floor`` is the version of that comparison's start (what it covers is in the copy already), ``incarnation`` the capture
-    that it relies on, and ``wait_cycle`` the capture's cycle that must be applied before the copy has caught up.
+    The shadow holds everything that its primary copy acknowledged until ``caught_up_at`` (None: unknown). ``lag_ms`` is its lag
+    at the last report. Each request and each new comparison with the source raises ``lease``, which fences off earlier writers.
+    ``floor`` is the version at which that comparison started; the shadow already holds every change that it covers.
+    ``capture_id`` names the capture that the shadow relies on. The shadow has caught up once the capture's ``wait_cycle`` is
+    applied.
     """
 
     shadow_id: str
@@ -29,11 +30,11 @@ class Shadow:
     target: str
     state: ShadowState
     epoch: int
-    round: int
+    lease: int
     reason: str
     hour: datetime | None = None
     floor: Version | None = None
-    incarnation: str | None = None
+    capture_id: str | None = None
     wait_cycle: int | None = None
     lag_ms: int | None = None
     caught_up_at: datetime | None = None
@@ -46,65 +47,65 @@ class ShadowStore(Protocol):
     """Shadows in the control database (``shadows``)."""
 
     def create(self, shadow: Shadow) -> bool:
-        """Save a new shadow; False where its id is taken."""
+        """Save a new shadow. Return False if its id is taken."""
         ...
 
     def get(self, shadow_id: str) -> Shadow:
-        """Raise :class:`foreshard.errors.UnknownShadow`."""
+        """Return a shadow. Raise :class:`foreshard.errors.UnknownShadow`."""
         ...
 
     def shadows(self, states: Sequence[ShadowState] = ()) -> tuple[Shadow, ...]:
-        """Those in one of ``states`` (in any, where none is named), by id."""
+        """Return the shadows in ``states`` (in any state if empty), by id."""
         ...
 
     def of_key(self, key: str) -> tuple[Shadow, ...]: ...
 
     def history(self, shadow_id: str) -> list[dict[str, Any]]:
-        """The last changes of state: ``{state, at, problem}``, oldest first."""
+        """Return the last state changes, ``{state, at, problem}``, oldest first."""
         ...
 
     def change(
         self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
     ) -> Shadow | None:
-        """Set ``state`` and ``fields`` unless the state or the round has changed since ``shadow`` was read (then None).
+        """Set ``state`` and ``fields``. Return None if the state or the lease has changed since ``shadow`` was read.
 
-        A change of state is added to ``history``. ``session`` makes it a part of a transaction on the control database.
+        A change of state is added to the history. With ``session`` it is part of a transaction on the control database.
         """
         ...
 
     def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
-        """Note, per shadow id, how fresh it is; its ``lag_ms`` follows from ``now``."""
+        """Save the freshness per shadow id, and the lag at ``now``."""
         ...
 
-    def lease(self, shadow_id: str, worker: str, seconds: float) -> bool:
-        """Take or renew the right to work on a shadow; False while another worker has it."""
+    def claim_work(self, shadow_id: str, worker: str, seconds: float) -> bool:
+        """Claim the work on a shadow, or renew the claim. Return False while another worker has it."""
         ...
 
-    def release(self, shadow_id: str, worker: str) -> None: ...
+    def release_work(self, shadow_id: str, worker: str) -> None: ...
 
     def placements(self, keys: Sequence[str]) -> dict[str, Placement]:
-        """The published rows of these keys (unlisted ones are left out)."""
+        """Return the published rows of these keys. Unlisted keys are left out."""
         ...
 
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
-        """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
+        """Return whether the primary copy may have been elsewhere at some epoch in (``since_epoch``, ``epoch``]."""
         ...
 
     def busy_keys(self, partition_id: str) -> frozenset[str]:
-        """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
+        """Return the keys that open moves bring to the partition, or take from it and have not cleaned up there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureState:
-    """How far a partition's changes were captured (``captures``).
+    """The checkpoint of a partition's capture (``captures``).
 
-    ``keys`` are captured without a gap since they were added, as long as ``incarnation`` stands. ``cycle`` counts complete
-    readings of the stream; ``token`` is where to go on.
+    ``keys`` are captured without a gap since they were added, as long as ``capture_id`` is the same. ``cycle`` counts the times
+    that the stream was read to its end. The capture resumes at ``token``.
     """
 
     partition_id: str
-    incarnation: str
+    capture_id: str
     token: bytes | None
     keys: frozenset[str]
     cycle: int
@@ -112,53 +113,55 @@ class CaptureState:
 
 @dataclass(frozen=True, slots=True)
 class ApplyProgress:
-    """What was applied of one origin's changes in every partition of the topic: all up to ``cycle`` and ``seen_until``."""
+    """How far one origin's changes are applied: all of them up to ``cycle`` and ``seen_until``, in every topic partition."""
 
-    incarnation: str
+    capture_id: str
     cycle: int
     seen_until: datetime
 
 
 class CaptureStore(Protocol):
-    """Checkpoints of capture, progress of applying, and the lease of the one process that replicates."""
+    """Checkpoints of captures, progress of applying, and the lease of the one process that replicates."""
 
     def acquire(self, holder: str, seconds: float) -> int | None:
-        """Take or renew the replicator's lease; its term, or None while another holds it."""
+        """Acquire or renew the replicator's lease. Return its number; None while another process holds it."""
         ...
 
     def release(self, holder: str) -> None: ...
 
-    def claim(self, partition_id: str, term: int) -> CaptureState | None:
-        """Take over a partition's capture for ``term`` (older terms are fenced off); None where nothing was captured yet."""
+    def claim(self, partition_id: str, lease: int) -> CaptureState | None:
+        """Take over a partition's capture under ``lease``, which fences off older ones. Return None if nothing was captured
+        yet.
+        """
         ...
 
-    def begin(self, partition_id: str, term: int, token: bytes, keys: frozenset[str]) -> CaptureState:
-        """Start a new incarnation; shadows that rely on the one before are compared with their source anew."""
+    def begin(self, partition_id: str, lease: int, token: bytes, keys: frozenset[str]) -> CaptureState:
+        """Start a new capture. Shadows that rely on the previous one are compared with their source again."""
         ...
 
-    def checkpoint(self, state: CaptureState, term: int) -> None:
-        """Save ``state``; raise :class:`foreshard.errors.ReplicatorSuperseded` where a later term has taken over."""
+    def checkpoint(self, state: CaptureState, lease: int) -> None:
+        """Save ``state``. Raise :class:`foreshard.errors.ReplicatorSuperseded` if a later lease has taken over."""
         ...
 
     def states(self) -> dict[str, CaptureState]: ...
 
     def save_applied(
-        self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
+        self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
     ) -> None:
-        """Note (cycle, seen until) per partition of the topic, which has so many; notes only ever rise."""
+        """Save (cycle, seen until) per topic partition. The saved values never fall."""
         ...
 
     def progress(self) -> dict[str, ApplyProgress]:
-        """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
+        """Return the least progress per origin. An origin is left out until every topic partition has reported."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedChange:
-    """One change of a source's document; ``key`` is None for a delete, which carries none. ``document`` is its BSON.
+    """One change of a source's document. ``key`` is None for a delete, whose event has no key.
 
-    The document is its state at the event or later. ``rekeyed``: the document may have had another key before.
-    ``seen`` is the version vector that the source itself has on record for the document.
+    ``document`` is the BSON of its state at the event or later. ``rekeyed``: the document may have had another key before.
+    ``seen`` is the version vector that the source has recorded for the document.
     """
 
     namespace: str
@@ -174,7 +177,7 @@ class CapturedChange:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBatch:
-    """Changes in the stream's order; ``complete`` where no more were waiting; ``token`` is where the stream goes on."""
+    """Changes in the stream's order. ``complete``: no more were waiting. The stream resumes at ``token``."""
 
     changes: tuple[CapturedChange, ...]
     token: bytes
@@ -185,11 +188,11 @@ class CaptureFeed(Protocol):
     """One partition's change stream, filtered to some keys."""
 
     def open(self, keys: frozenset[str], token: bytes | None) -> bytes:
-        """Start after ``token`` (None: now) and return where; raise :class:`foreshard.errors.CaptureLost` if that's gone."""
+        """Start after ``token`` (None: now). Return the position. Raise :class:`foreshard.errors.CaptureLost` if it is gone."""
         ...
 
     def read(self, limit: int, wait_ms: int) -> ChangeBatch:
-        """The next changes, waiting up to ``wait_ms`` for the first."""
+        """Return the next changes. Wait at most ``wait_ms`` for the first."""
         ...
 
     def close(self) -> None: ...
@@ -197,7 +200,7 @@ class CaptureFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplicationRecord:
-    """A change on its way to the shadows. ``key`` None: a delete, whose key only the replica knows (its epoch is 0)."""
+    """A change on its way to the shadows. ``key`` is None for a delete, whose key only the replica knows; its epoch is 0."""
 
     namespace: str
     document_id: Any
@@ -211,28 +214,28 @@ class ReplicationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """All changes of ``origin`` until ``seen_until`` stand before it in its partition of the topic."""
+    """Every change of ``origin`` until ``seen_until`` comes before this message in its topic partition."""
 
     origin: str
-    incarnation: str
+    capture_id: str
     cycle: int
     seen_until: datetime
     topic_partition: int = 0
 
 
 class ReplicationLog(Protocol):
-    """The producing end of the replication topic; both calls return only when all is acknowledged."""
+    """The producing end of the replication topic. Both calls return after Kafka has acknowledged everything."""
 
     def publish(self, records: Sequence[ReplicationRecord]) -> None: ...
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Publish it to every partition of the topic."""
+        """Publish it to every topic partition."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Records and heartbeats in the topic's order per document; ``unreadable`` counts messages that are not ours."""
+    """Records and heartbeats, in the topic's order per document. ``unreadable`` counts foreign messages."""
 
     records: tuple[ReplicationRecord, ...]
     heartbeats: tuple[Heartbeat, ...]
@@ -240,7 +243,7 @@ class Delivery:
 
 
 class ReplicationReader(Protocol):
-    """The consuming end: at least once, from the last committed position."""
+    """The consuming end. It reads at least once, from the last committed position."""
 
     @property
     def topic_partitions(self) -> int: ...
@@ -248,11 +251,11 @@ class ReplicationReader(Protocol):
     def read(self, limit: int, wait_seconds: float) -> Delivery: ...
 
     def commit(self) -> None:
-        """Note that all read so far is applied."""
+        """Record that everything read so far is applied."""
         ...
 
     def gap(self, positions_expected: bool) -> str | None:
-        """Why records may be missing after the committed positions, if any may (or where there should be positions)."""
+        """Return why records may be missing after the committed positions, or why there are no positions; None if none are."""
         ...
 
     def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Applying: records from the topic to the replicas, each by its version, so that order and repetition don't matter."""
+"""Applies records from the topic to the replicas. Versions decide, so order and repetition do not matter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ATTEMPTS = 5
 
 @dataclass
 class ApplyCounts:
-    """What became of the records, per replica: written, discarded as obsolete or repeated, kept as conflicts, refused."""
+    """The number of records per outcome: written, discarded as obsolete or repeated, kept as conflicts, refused."""
 
     applied: int = 0
     discarded: int = 0
@@ -29,7 +29,7 @@ class ApplyCounts:
     refused: int = 0
 
     def add(self, other: ApplyCounts) -> None:
-        """Sum up."""
+        """Add the other counts to these."""
         self.applied += other.applied
         self.discarded += other.discarded
         self.conflicts += other.conflicts
@@ -37,9 +37,9 @@ class ApplyCounts:
 
 
 def route(records: Iterable[ReplicationRecord], shadows: Iterable[Shadow]) -> dict[str, list[ReplicationRecord]]:
-    """Target → its records, in order. Where only the replica knows the key, every target of that origin gets the record.
+    """Return target → its records, in order. If only the replica knows the key, every target of that origin gets the record.
 
-    A shadow without a floor takes none: what is consumed before its comparison begins is in what that comparison reads.
+    A shadow without a floor gets none. Whatever is consumed before its comparison begins is part of what that comparison reads.
     """
     of_key: dict[str, set[str]] = {}
     of_origin: dict[str, set[str]] = {}
@@ -59,7 +59,7 @@ def route(records: Iterable[ReplicationRecord], shadows: Iterable[Shadow]) -> di
 
 @dataclass
 class Decider:
-    """What one batch does to one replica: folds its records, in order, over what stands there. Called anew for each attempt."""
+    """Folds one batch of records, in order, over the recorded states of one replica. It is called again for each attempt."""
 
     records: Sequence[ReplicationRecord]
     shadows: Mapping[str, Shadow]
@@ -69,7 +69,7 @@ class Decider:
     counts: ApplyCounts = field(default_factory=ApplyCounts)
 
     def __call__(self, standing: Mapping[bytes, Standing], body: Body) -> list[ReplicaWrite]:
-        """The writes that make it so; concurrent versions that aren't shown are kept as conflicts first."""
+        """Return the writes. Concurrent versions that are not shown are kept as conflicts first."""
         self.counts = ApplyCounts()
         now = dict(standing)
         touched: dict[bytes, ReplicationRecord] = {}
@@ -88,7 +88,7 @@ class Decider:
         return writes
 
     def _after(self, record: ReplicationRecord, standing: Standing | None, body: Body) -> Standing | None:
-        """What stands after ``record``; None where it changes nothing."""
+        """The state after ``record``; None if the record changes nothing."""
         if record.key is not None and record.key in self.shadows:
             return self._put(record, record.key, standing, body)
         if standing is not None and standing.key is not None:
@@ -106,7 +106,7 @@ class Decider:
 
     def _put(self, record: ReplicationRecord, key: str, standing: Standing | None, body: Body) -> Standing | None:
         incoming, owner = VersionedDocument(record.version, record.document), self.shadows[key]
-        if standing is not None and standing.key != key:  # of another key, or a delete without one: epochs say nothing
+        if standing is not None and standing.key != key:  # another key's, or a delete without a key: epochs cannot be compared
             if standing.replica.shown.version.vector.compare(record.version.vector) in (Order.AFTER, Order.EQUAL):
                 return None
             standing = None
@@ -133,12 +133,12 @@ class Decider:
 
 
 def _unread_rival(existing: Replica, incoming: Version) -> bool:
-    """Whether the shown copy's body is needed, because it may have to be kept beside or below ``incoming``."""
+    """Return whether the shown document must be read, because it may have to be kept as a conflict."""
     return existing.shown.body == UNREAD and existing.shown.version.compare(incoming) is Order.CONCURRENT
 
 
 class Applier:
-    """Applies batches of records to every shadow that they concern."""
+    """Applies batches of records to the shadows of their keys."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class Applier:
         self._policies, self._conflicts = policies, conflicts
 
     def apply(self, records: Sequence[ReplicationRecord]) -> ApplyCounts:
-        """Apply ``records``, read from the topic before this call, to all shadows; each replica in one transaction."""
+        """Apply ``records``, read from the topic before this call, to all shadows. Each replica gets one transaction."""
         counts = ApplyCounts()
         known = [record for record in records if record.namespace in self._policies]
         for target, mine in route(known, self._shadows.shadows(APPLYING)).items():
@@ -164,12 +164,12 @@ class Applier:
             here = {
                 s.key: s
                 for s in self._shadows.shadows(APPLYING)
-                if s.target == target and s.floor is not None and closed.get(s.key) != s.round
+                if s.target == target and s.floor is not None and closed.get(s.key) != s.lease
             }
             try:
                 return self._write(target, records, here)
-            except GuardsMoved as moved:  # a later round has begun (read it and try again), or the shadow was taken away
-                closed |= {key: here[key].round for key in moved.keys if key in here}
+            except GuardsMoved as moved:  # the shadow has a later lease or was removed
+                closed |= {key: here[key].lease for key in moved.keys if key in here}
             except ReplicaRefused:
                 return self._one_by_one(target, records, here)
         raise ReplicaRefused(f"the guards on {target} kept changing")
@@ -177,12 +177,12 @@ class Applier:
     def _write(self, target: str, records: Sequence[ReplicationRecord], here: Mapping[str, Shadow]) -> ApplyCounts:
         decider = Decider(records, here, self._policies, self._conflicts)
         identities = {record.identity: (record.namespace, record.document_id, record.identity) for record in records}
-        rounds = {key: shadow.round for key, shadow in here.items()}
-        self._replicas(target).write("apply", rounds, list(identities.values()), decider)
+        leases = {key: shadow.lease for key, shadow in here.items()}
+        self._replicas(target).write("apply", leases, list(identities.values()), decider)
         return decider.counts
 
     def _one_by_one(self, target: str, records: Sequence[ReplicationRecord], here: Mapping[str, Shadow]) -> ApplyCounts:
-        """After a refusal: the others are applied; the shadow of the one that isn't is compared anew, so nothing is lost."""
+        """After a refusal, apply the records one by one. The refused record's shadow is compared again, so nothing is lost."""
         counts = ApplyCounts()
         for record in records:
             try:
@@ -191,5 +191,5 @@ class Applier:
                 counts.refused += 1
                 shadow = here.get(record.key or "")
                 if shadow is not None:
-                    step(self._shadows, shadow, "recopy", {"round": shadow.round + 1, "floor": None, "problem": str(refused)})
+                    step(self._shadows, shadow, "recopy", {"lease": shadow.lease + 1, "floor": None, "problem": str(refused)})
         return counts

@@ -1,4 +1,4 @@
-"""Capture: one partition's changes of shadowed keys into the replication topic, at least once and in order."""
+"""Captures one partition's changes of shadowed keys into the replication topic, in order and at least once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from foreshard.ports.replication import (
 )
 
 WAIT_MS = 250
-"""How long an idle stream is waited for."""
+"""How long a read of an idle stream waits."""
 
 
 def to_records(changes: Sequence[CapturedChange], origin: str, epochs: Mapping[str, int]) -> list[ReplicationRecord]:
-    """The records of ``origin``'s changes; ``epochs`` are the captured keys' epochs. The same change gives the same version."""
+    """Return records of ``origin``'s changes. ``epochs`` are those of the captured keys. Equal changes get equal versions."""
     return [
         ReplicationRecord(
             change.namespace,
@@ -44,30 +44,31 @@ def to_records(changes: Sequence[CapturedChange], origin: str, epochs: Mapping[s
 
 
 class Capture:
-    """Captures one partition for one term of the replicator's lease; call :meth:`cycle` again and again.
+    """Captures one partition under one lease of the replicator. Call :meth:`cycle` repeatedly.
 
-    The checkpoint follows the topic's acknowledgement, so a crash repeats changes and never skips one. A key counts as captured
-    from the checkpoint that names it. After an error, :meth:`reset`; the next cycle goes on from the checkpoint.
+    The checkpoint is saved after the topic has acknowledged, so a crash repeats changes and never skips one. A key counts as
+    captured from the checkpoint that contains it. After an error, call :meth:`reset`; the next cycle continues from the
+    checkpoint.
     """
 
     def __init__(
         self,
         origin: str,
-        term: int,
+        lease: int,
         feed: CaptureFeed,
         log: ReplicationLog,
         captures: CaptureStore,
         clock: Callable[[], datetime],
         limit: int = 500,
     ) -> None:
-        self._origin, self._term = origin, term
+        self._origin, self._term = origin, lease
         self._feed, self._log, self._captures = feed, log, captures
         self._clock, self._limit = clock, limit
         self._state: CaptureState | None = None
         self.lost: str | None = None
 
     def cycle(self, epochs: Mapping[str, int]) -> tuple[int, bool]:
-        """Publish what has changed; return how many records, and whether more are waiting."""
+        """Publish the changes. Return the number of records and whether more changes are waiting."""
         try:
             return self._cycle(epochs)
         except CaptureLost as lost:
@@ -77,7 +78,7 @@ class Capture:
             return 0, False
 
     def reset(self) -> None:
-        """Forget what is in memory."""
+        """Forget the state in memory."""
         self._state = None
         with contextlib.suppress(Exception):
             self._feed.close()
@@ -92,7 +93,7 @@ class Capture:
         cycle = state.cycle
         if batch.complete:
             cycle += 1
-            self._log.heartbeat(Heartbeat(self._origin, state.incarnation, cycle, asked_at))
+            self._log.heartbeat(Heartbeat(self._origin, state.capture_id, cycle, asked_at))
         self._state = replace(state, token=batch.token, cycle=cycle)
         self._captures.checkpoint(self._state, self._term)
         return len(records), not batch.complete

@@ -1,9 +1,9 @@
-"""Copying: makes a replica equal to its source by comparison; used for the first copy, after a gap or a move, and for repair.
+"""Makes a replica equal to its source by comparison: for the first copy, after a gap or a move, and for repair.
 
-The source is read after ``floor``'s cluster time, so what is read covers every change up to the floor; later changes come
-through the topic with later versions. What differs is written with the floor's version: a change that was applied meanwhile is
-newer and stands. Documents that the source lacks become tombstones of that version. What was written is then looked for at the
-source once more, since a change of a document's key leaves no trace where the document is not yet.
+The source is read after the cluster time of ``floor``, so the documents contain every change up to the floor. Later changes
+come through the topic with later versions. Different documents are written with the floor's version, so a change applied
+meanwhile is newer and wins. Documents that the source lacks become tombstones of that version. Written documents are looked up
+at the source once more, because a change of a document's key leaves no trace where the document does not exist yet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DocumentsById = Mapping[bytes, tuple[Any, bytes | None]]
 
 @dataclass
 class Compared:
-    """What a comparison has seen and written."""
+    """The numbers of documents that a comparison read, copied and removed."""
 
     documents: int = 0
     copied: int = 0
@@ -33,7 +33,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Differences:
-    """Per namespace: documents that differ, are missing on the shadow, or are too many there, as they are at the source."""
+    """Namespace → documents that differ, are missing, or are extra on the shadow, with their state at the source."""
 
     by_namespace: Mapping[str, DocumentsById]
 
@@ -42,7 +42,7 @@ class Differences:
 
 
 class Copier:
-    """Compares one shadow with its source, in batches of ``batch`` documents; ``proceed`` is asked before each batch."""
+    """Compares one shadow with its source, ``batch`` documents at a time. It asks ``proceed`` before each batch."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Copier:
         self._policies: dict[str, ConflictPolicy] = {c.namespace: c.policy for c in collections}
 
     def copy(self, floor: Version, proceed: Callable[[], bool]) -> Compared | None:
-        """Make the replica equal; None where ``proceed`` said no. Documents that are too many go first (unique indexes)."""
+        """Make the replica equal. Return None if ``proceed`` said no. Extra documents are removed first (unique indexes)."""
         compared = Compared()
         for collection in self._collections:
             self._target.copy_indexes_from(self._source, collection)
@@ -79,7 +79,7 @@ class Copier:
         return compared
 
     def differences(self) -> Differences:
-        """What differs now; changes that are still on their way count as well."""
+        """Return the current differences. Changes that are not applied yet count too."""
         found: dict[str, DocumentsById] = {}
         for collection in self._collections:
             ids: dict[bytes, tuple[Any, bytes | None]] = {}
@@ -93,7 +93,7 @@ class Copier:
         return Differences(found)
 
     def sort_out(self, among: Differences) -> tuple[Differences, Differences]:
-        """Of differences found before the shadow caught up: (those that last, those whose source has changed since)."""
+        """Split differences found before the shadow caught up: (lasting ones, ones whose source has changed since)."""
         lasting: dict[str, dict[bytes, tuple[Any, bytes | None]]] = {}
         moving: dict[str, dict[bytes, tuple[Any, bytes | None]]] = {}
         for collection, documents in self._again(among):
@@ -104,11 +104,11 @@ class Copier:
         return Differences(lasting), Differences(moving)
 
     def repair(self, floor: Version, among: Differences) -> int:
-        """Write the source's documents over those of ``among`` that differ now; return how many."""
+        """Write the source's documents over those of ``among`` that still differ. Return their number."""
         return sum(self._write(collection, floor, documents) for collection, documents in self._again(among))
 
     def _again(self, among: Differences) -> Iterator[tuple[ShardedCollection, DocumentsById]]:
-        """Of ``among``, in batches, those that differ now, as they stand at the source (None: not there)."""
+        """Yield the documents of ``among`` that still differ, in batches, with their state at the source (None: absent)."""
         for collection in self._collections:
             wanted = list(among.by_namespace.get(collection.namespace, {}).items())
             for start in range(0, len(wanted), self._batch):
@@ -118,7 +118,7 @@ class Copier:
                 yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
 
     def _write(self, collection: ShardedCollection, floor: Version, documents: DocumentsById) -> int:
-        """Write, then take back what has left the key since it was read; return how many were written."""
+        """Write, then remove what has left the key since it was read. Return the number of documents written."""
         if not documents:
             return 0
         written = self._put(collection, floor, documents)
@@ -130,10 +130,10 @@ class Copier:
         return written
 
     def _left(self, collection: ShardedCollection, documents: DocumentsById) -> DocumentsById:
-        """Those that are not at the source under this key.
+        """Return the documents that are not at the source under this key.
 
-        Where a document changed its key between reading and writing, that change may have been applied already, when there was
-        nothing here to take away, and so have left no tombstone.
+        A document may have changed its key between the read and the write. If that change was applied when the replica had no
+        such document, it left no tombstone.
         """
         if not documents:
             return {}
@@ -150,7 +150,7 @@ class Copier:
         ]
         decider = Decider(records, {shadow.key: shadow}, self._policies, self._conflicts, heed_floors=False)
         identities = [(namespace, document_id, identity) for identity, (document_id, _) in documents.items()]
-        return self._replica.write("copy", {shadow.key: shadow.round}, identities, decider)
+        return self._replica.write("copy", {shadow.key: shadow.lease}, identities, decider)
 
 
 def _body(documents: DocumentsById, identity: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""A shadow's states, and the only place that says which follows which.
+"""The transition table of a shadow: which event leads from which state to which.
 
 ::
 
@@ -11,8 +11,8 @@
                             any but retired     ─absorb─► retired   (its partition becomes the primary)
                             any before retiring ─fail─►   failed ─remove─► retiring
 
-``copying`` compares the target with the source and copies what differs, so it may be run again from any point; ``catching_up``
-waits until the changes after that comparison are applied; ``live`` stands in the routing table.
+``copying`` compares the target with the source and copies the differences, so it can be repeated from any point.
+``catching_up`` waits until the changes after that comparison are applied. A ``live`` shadow is in the routing table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRANSITIONS: Final[Mapping[tuple[ShadowState, str], ShadowState]] = {
 
 
 def next_state(state: ShadowState, event: str) -> ShadowState:
-    """Where ``event`` leads; raise :class:`IllegalTransition`."""
+    """Return the state after ``event``. Raise :class:`IllegalTransition` if the table has no such transition."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:
@@ -49,5 +49,5 @@ def next_state(state: ShadowState, event: str) -> ShadowState:
 
 
 def step(store: ShadowStore, shadow: Shadow, event: str, fields: Mapping[str, Any] | None = None) -> Shadow | None:
-    """Take ``shadow`` through ``event``; None where it has changed since it was read (read it again and decide anew)."""
+    """Take ``shadow`` through ``event``. Return None if it has changed since it was read; read it again then."""
     return store.change(shadow, next_state(shadow.state, event), fields)

@@ -1,7 +1,7 @@
-"""The replicator: captures every source, applies to every replica and keeps shadows up, in the threads of one process.
+"""The replicator: captures every source, applies to every replica and maintains the shadows, in threads of one process.
 
-One process at a time replicates, by a lease in the control database; the others stand by. A crash anywhere loses nothing:
-capture goes on from its checkpoint, applying from the last committed position, copying by comparing anew.
+One process at a time replicates, under a lease in the control database; the others wait. A crash loses nothing: capture
+continues from its checkpoint, applying from the last committed position, copying by a new comparison.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from foreshard.shadow.status import Status
 from foreshard.shadow.upkeep import PartitionStores, Upkeep, captured_keys
 
 PACE = 0.05
-"""Seconds between two readings of a stream that had no more waiting: changes come in batches."""
+"""Seconds between two reads of an exhausted stream. Longer pauses give larger batches."""
 LOOK_EVERY = 0.5
 NOTE_EVERY = 1.0
 COPIES_AT_ONCE = 2
@@ -45,7 +45,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class ReplicatorPorts:
-    """What a replicator works with; the feeds, log and reader are opened only by the one that replicates."""
+    """The ports of a replicator. Only the process that holds the lease opens the feeds, the log and the reader."""
 
     shadows: ShadowStore
     captures: CaptureStore
@@ -58,7 +58,7 @@ class ReplicatorPorts:
 
 
 class Replicator:
-    """Runs until ``stop`` is set; survives trouble with MongoDB and Kafka by going back to what is saved, with patience."""
+    """Runs until ``stop`` is set. After an error from MongoDB or Kafka it continues from the saved state, after a pause."""
 
     def __init__(self, connections: ReplicatorPorts, settings: ShadowSettings, worker: str, stop: threading.Event) -> None:
         self._with, self._settings, self._worker, self._stop = connections, settings, worker, stop
@@ -72,17 +72,17 @@ class Replicator:
         self.status = Status()
 
     def run(self) -> None:
-        """Stand by until the lease is free, then replicate; after a lost lease, stand by again."""
+        """Wait until the lease is free, then replicate. After losing the lease, wait again."""
         try:
             while not self._stop.is_set():
-                term = self._try("control database", lambda: self._with.captures.acquire(self._worker, self._lease_seconds))
-                if term is None:
+                lease = self._try("control database", lambda: self._with.captures.acquire(self._worker, self._lease_seconds))
+                if lease is None:
                     self._stop.wait(LOOK_EVERY)
                     continue
                 over = threading.Event()
                 self.status.active = True
                 try:
-                    self._replicate(term, over)
+                    self._replicate(lease, over)
                 finally:
                     over.set()
                     self.status.active = False
@@ -92,12 +92,14 @@ class Replicator:
         finally:
             self._try("control database", lambda: self._with.captures.release(self._worker))
 
-    def _replicate(self, term: int, over: threading.Event) -> None:
-        """One term: upkeep and applying in threads, until the lease is lost or the stop is asked for."""
+    def _replicate(self, lease: int, over: threading.Event) -> None:
+        """Run upkeep and applying in threads until the lease is lost or a stop is requested."""
         self._taken_over = set()
         with ThreadPoolExecutor(COPIES_AT_ONCE, "foreshard-copy") as copiers:
             threads = [
-                threading.Thread(target=self._loop, args=("upkeep", over, lambda: self._look(term, over, copiers), LOOK_EVERY)),
+                threading.Thread(
+                    target=self._loop, args=("upkeep", over, lambda: self._look(lease, over, copiers), LOOK_EVERY)
+                ),
                 threading.Thread(target=self._apply_loop, args=(over,), name="foreshard-apply"),
             ]
             for thread in threads:
@@ -107,7 +109,7 @@ class Replicator:
                 renewed = self._try("lease", lambda: self._with.captures.acquire(self._worker, self._lease_seconds))
                 if renewed is not None:
                     until = time.monotonic() + self._lease_seconds
-                if (renewed is not None and renewed != term) or time.monotonic() > until:
+                if (renewed is not None and renewed != lease) or time.monotonic() > until:
                     break
                 self._stop.wait(self._lease_seconds / 5)
             over.set()
@@ -116,7 +118,7 @@ class Replicator:
 
     # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _look(self, term: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
+    def _look(self, lease: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
         upkeep = self._upkeep()
         shadows = upkeep.look(datetime.now(UTC), note_freshness=self._is_due())
         self.status.shadows = shadows
@@ -124,7 +126,7 @@ class Replicator:
         for origin in self._wanted:
             if origin not in self._captures or not self._captures[origin].is_alive():
                 thread = threading.Thread(
-                    target=self._capture_loop, args=(origin, term, over), name=f"foreshard-capture-{origin}"
+                    target=self._capture_loop, args=(origin, lease, over), name=f"foreshard-capture-{origin}"
                 )
                 self._captures[origin] = thread
                 thread.start()
@@ -134,7 +136,7 @@ class Replicator:
                 self._copies[shadow.shadow_id] = copiers.submit(self._copy, upkeep, shadow, over)
 
     def _replica(self, target: str) -> ReplicaStore:
-        """The target's store; in each term what a killed writer has left open there is ended first."""
+        """Return the target's store. The first use under a lease ends the transactions that a killed writer left open."""
         replica = self._with.places.replicas(target)
         if target not in self._taken_over:
             replica.take_over()
@@ -142,7 +144,7 @@ class Replicator:
         return replica
 
     def _is_due(self) -> bool:
-        """Whether it is time to note how fresh the shadows are; sidecars follow these notes, so they are not too frequent."""
+        """Return whether freshness should be saved now. Sidecars follow it, so it is not saved too often."""
         due = time.monotonic() - self._noted_at >= NOTE_EVERY
         if due:
             self._noted_at = time.monotonic()
@@ -163,7 +165,7 @@ class Replicator:
 
     # ── capture ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _capture_loop(self, origin: str, term: int, over: threading.Event) -> None:
+    def _capture_loop(self, origin: str, lease: int, over: threading.Event) -> None:
         log: ReplicationLog | None = None
         capture: Capture | None = None
 
@@ -177,7 +179,7 @@ class Replicator:
                 if log is None or capture is None:
                     log = self._with.log()
                     capture = Capture(
-                        origin, term, self._with.feed(origin), log, self._with.captures, lambda: datetime.now(UTC),
+                        origin, lease, self._with.feed(origin), log, self._with.captures, lambda: datetime.now(UTC),
                         self._settings.batch_documents,
                     )  # fmt: skip
                 published, more = capture.cycle(epochs)
@@ -223,7 +225,7 @@ class Replicator:
             reader.close()
 
     def _heed_gap(self, reader: ReplicationReader) -> None:
-        """Where records may be missing from the topic, every shadow is compared anew."""
+        """If the topic may have lost records, compare every shadow again."""
         problem = reader.gap(positions_expected=bool(self._with.captures.states()))
         if problem is not None:
             self._upkeep().recopy_all(problem)
@@ -234,8 +236,8 @@ class Replicator:
             self.status.counts.add(applier.apply(delivery.records))
             self._watch_drift(delivery)
         if delivery.heartbeats:
-            for (origin, incarnation), notes in _notes(delivery).items():
-                self._with.captures.save_applied(origin, incarnation, notes, reader.topic_partitions)
+            for (origin, capture_id), notes in _notes(delivery).items():
+                self._with.captures.save_applied(origin, capture_id, notes, reader.topic_partitions)
         reader.commit()
         self.status.unreadable += delivery.unreadable
 
@@ -249,7 +251,7 @@ class Replicator:
     # ── patience ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _loop(self, name: str, over: threading.Event, cycle: Callable[[], None], pause: float) -> None:
-        """Call ``cycle`` until the term is over; after trouble, wait longer each time (0.2 to 5 s)."""
+        """Call ``cycle`` until the lease is lost. After each error, wait longer (0.2 to 5 s)."""
         patience = 0.2
         while not (over.is_set() or self._stop.is_set()):
             self._try(name, cycle)
@@ -262,7 +264,7 @@ class Replicator:
                     self._stop.wait(pause)
 
     def _try(self, name: str, act: Callable[[], _Item]) -> _Item | None:
-        """Act; trouble of any kind is noted under ``name`` and outlived: what is saved says where to go on."""
+        """Call ``act``. Record an error under ``name`` and return None; the saved state says where to continue."""
         try:
             result = act()
         except Exception as trouble:
@@ -275,8 +277,8 @@ class Replicator:
 
 
 def _notes(delivery: Delivery) -> Mapping[tuple[str, str], dict[int, tuple[int, datetime]]]:
-    """(origin, incarnation) → partition of the topic → the last heartbeat there."""
+    """Return (origin, capture id) → topic partition → the last heartbeat there."""
     notes: dict[tuple[str, str], dict[int, tuple[int, datetime]]] = {}
     for beat in delivery.heartbeats:
-        notes.setdefault((beat.origin, beat.incarnation), {})[beat.topic_partition] = (beat.cycle, beat.seen_until)
+        notes.setdefault((beat.origin, beat.capture_id), {})[beat.topic_partition] = (beat.cycle, beat.seen_until)
     return notes

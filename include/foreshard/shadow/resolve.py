@@ -1,4 +1,4 @@
-"""Resolving a conflict: one document is written at the primary, with a version that covers all that were concurrent."""
+"""Resolves a conflict: writes one document at the primary copy, with a version that covers all concurrent ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from foreshard.ports.replication import ReplicationLog, ReplicationRecord
 
 
 def covering(conflicts: tuple[Conflict, ...]) -> VersionVector:
-    """What whoever resolves ``conflicts`` has seen."""
+    """Return a version vector that covers every version in ``conflicts``."""
     vectors = [vector for c in conflicts for vector in (c.kept.version.vector, c.shown.vector)]
     return reduce(VersionVector.merge, vectors, VersionVector())
 
 
 def version_of_resolution(primary: str, epoch: int, time: tuple[int, int], conflicts: tuple[Conflict, ...]) -> Version:
-    """A version at ``primary`` that covers all of ``conflicts`` and has a later stamp than any of them."""
+    """Return a version at ``primary`` that covers all of ``conflicts`` and has a later stamp than any of them."""
     version = version_of_write(primary, epoch, *time, covering(conflicts))
     highest = max(t for c in conflicts for t in (c.kept.version.time, c.shown.time))
     if highest >= version.time:
@@ -37,7 +37,7 @@ def resolve(
     store: ConflictStore,
     resolution: str,
 ) -> None:
-    """Settle all open ``conflicts`` of one document with ``body`` (None: deleted). May be run again where it was cut short.
+    """Resolve all open ``conflicts`` of one document with ``body`` (None: delete it). It can be repeated after an interruption.
 
     ``primary`` is (partition, epoch of the key, its store).
     """

@@ -10,7 +10,7 @@ from foreshard.shadow._apply import ApplyCounts
 
 @dataclass
 class Status:
-    """What a replicator has done since its start; ``problem`` is the last trouble, None once it goes well again."""
+    """The figures of a replicator since its start, and its current problems by name."""
 
     active: bool = False
     captured: int = 0
@@ -32,7 +32,7 @@ class Status:
 
     @property
     def totals(self) -> str:
-        """The figures since the start."""
+        """The counts since the start."""
         counts = self.counts
         return (
             f"captured {self.captured}, applied {counts.applied}, discarded {counts.discarded}, conflicts {counts.conflicts}, "

@@ -1,4 +1,4 @@
-"""Upkeep: what each shadow needs next, seen from the table, the captures and the progress of applying."""
+"""Decides what each shadow needs next, from the routing table, the captures and the progress of applying, and does it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from foreshard.shadow.copying import Compared, Copier
 from foreshard.shadow.machine import step
 
 MAXIMUM_ATTEMPTS = 5
-"""Comparisons in a row that fail before a shadow does."""
+"""A shadow fails after this many failed comparisons in a row."""
 
 
 @dataclass(frozen=True)
 class UpkeepContext:
-    """What shadows are judged by: published placements, captures and progress, per key or partition."""
+    """The state that shadows are judged by: placements per key, captures and progress per partition."""
 
     placements: Mapping[str, Placement]
     captures: Mapping[str, CaptureState]
@@ -30,7 +30,7 @@ class UpkeepContext:
 
 
 def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
-    """Source → key → epoch, of what must be captured."""
+    """Return source → key → epoch of the keys that must be captured."""
     wanted: dict[str, dict[str, int]] = {}
     for shadow in shadows:
         keys = wanted.setdefault(shadow.source, {})
@@ -38,23 +38,23 @@ def captured_keys(shadows: Sequence[Shadow]) -> dict[str, dict[str, int]]:
     return wanted
 
 
-def judge(shadow: Shadow, around: UpkeepContext) -> tuple[str, dict[str, Any]] | None:
-    """The event that a shadow's surroundings call for, with its fields; None where all is as it should be.
+def judge(shadow: Shadow, context: UpkeepContext) -> tuple[str, dict[str, Any]] | None:
+    """Return the next event of a shadow and its fields; None if nothing has to change.
 
-    A higher epoch on the same primary is none of its business here: the key may have left and come back, or not.
+    A higher epoch on the same primary is not decided here: the key may have moved away and back, or not.
     """
-    placement = around.placements.get(shadow.key)
+    placement = context.placements.get(shadow.key)
     if placement is not None and placement.primary == shadow.target:
         return "absorb", {"problem": "its partition became the primary"}
     if placement is not None and placement.primary != shadow.source:
         return _again(shadow, "the primary moved", source=placement.primary, epoch=placement.epoch)
-    if shadow.state in APPLYING and shadow.incarnation is not None:
-        capture = around.captures.get(shadow.source)
-        if capture is not None and capture.incarnation != shadow.incarnation:
+    if shadow.state in APPLYING and shadow.capture_id is not None:
+        capture = context.captures.get(shadow.source)
+        if capture is not None and capture.capture_id != shadow.capture_id:
             return _again(shadow, "changes of its source may have been missed")
     if shadow.state is ShadowState.CATCHING_UP:
-        reached = around.progress.get(shadow.source)
-        if reached and reached.incarnation == shadow.incarnation and reached.cycle >= (shadow.wait_cycle or 0):
+        reached = context.progress.get(shadow.source)
+        if reached and reached.capture_id == shadow.capture_id and reached.cycle >= (shadow.wait_cycle or 0):
             return "caught_up", {"caught_up_at": reached.seen_until, "problem": None, "attempts": 0}
     if shadow.state is ShadowState.READY and placement is not None and shadow.target in placement.shadows:
         return "publish", {}
@@ -62,22 +62,22 @@ def judge(shadow: Shadow, around: UpkeepContext) -> tuple[str, dict[str, Any]] |
 
 
 def _again(shadow: Shadow, problem: str, **fields: Any) -> tuple[str, dict[str, Any]]:
-    """A new comparison; a shadow that has not started yet just takes the new fields."""
+    """A new comparison. A shadow that has not started yet takes only the new fields."""
     if shadow.state is ShadowState.REQUESTED:
-        return "start", {**fields, "round": shadow.round + 1}
-    return "recopy", {**fields, "round": shadow.round + 1, "floor": None, "incarnation": None, "problem": problem}
+        return "start", {**fields, "lease": shadow.lease + 1}
+    return "recopy", {**fields, "lease": shadow.lease + 1, "floor": None, "capture_id": None, "problem": problem}
 
 
 @dataclass(frozen=True)
 class PartitionStores:
-    """The partitions as sources and targets."""
+    """The stores of the partitions, as sources and as targets."""
 
     documents: Callable[[str], DocumentReader]
     replicas: Callable[[str], ReplicaStore]
 
 
 class Upkeep:
-    """Takes every shadow through its states; several processes may do so at once (each step compares and sets)."""
+    """Takes every shadow through its states. Several processes may do so at once, because each step is a compare-and-set."""
 
     def __init__(
         self,
@@ -95,26 +95,26 @@ class Upkeep:
         self._worker, self._lease_seconds, self._batch = worker, lease_seconds, batch
 
     def look(self, now: datetime, *, note_freshness: bool = True) -> tuple[Shadow, ...]:
-        """Let every shadow react to its surroundings, and note how fresh each is; return those that are to be served."""
+        """Let every shadow react to its context and save its freshness. Return the shadows that are kept."""
         shadows = self._shadows.shadows(WANTED)
-        around = UpkeepContext(
+        context = UpkeepContext(
             self._shadows.placements([s.key for s in shadows]),
             self._captures.states(),
             self._captures.progress(),
         )
-        kept = tuple(after for shadow in shadows if (after := self._react(shadow, around)) is not None)
+        kept = tuple(after for shadow in shadows if (after := self._react(shadow, context)) is not None)
         fresh = {
             s.shadow_id: reached.seen_until
             for s in kept
-            if s.state in CAUGHT_UP and (reached := around.progress.get(s.source)) and reached.incarnation == s.incarnation
+            if s.state in CAUGHT_UP and (reached := context.progress.get(s.source)) and reached.capture_id == s.capture_id
         }
         if note_freshness:
             self._shadows.save_freshness(fresh, now)
         return kept
 
-    def _react(self, shadow: Shadow, around: UpkeepContext) -> Shadow | None:
-        verdict = judge(shadow, around)
-        placement = around.placements.get(shadow.key)
+    def _react(self, shadow: Shadow, context: UpkeepContext) -> Shadow | None:
+        verdict = judge(shadow, context)
+        placement = context.placements.get(shadow.key)
         if verdict is None and placement is not None and placement.epoch > shadow.epoch:
             if self._shadows.left(shadow.key, shadow.source, max(shadow.epoch, 1), placement.epoch):
                 verdict = _again(shadow, "the primary moved away and back", epoch=placement.epoch)
@@ -125,37 +125,37 @@ class Upkeep:
         event, fields = verdict
         after = step(self._shadows, shadow, event, fields)
         if event == "absorb" and after is not None:
-            self._places.replicas(shadow.target).revoke(shadow.key, shadow.round)
+            self._places.replicas(shadow.target).revoke(shadow.key, shadow.lease)
             return None
         return after or shadow
 
     def recopy_all(self, problem: str) -> None:
-        """Compare every shadow with its source anew, because changes may be missing."""
+        """Compare every shadow with its source again, because changes may be missing."""
         for shadow in self._shadows.shadows(APPLYING):
             step(self._shadows, shadow, *_again(shadow, problem))
 
     def work(self, shadow: Shadow, proceed: Callable[[], bool]) -> Compared | None:
-        """Do the copying that ``shadow`` waits for, if nobody else does; None where there was none or it was interrupted."""
+        """Do the copying of ``shadow``. Return None if there is none, another worker has it, or it was interrupted."""
         if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
             return None
-        if not self._shadows.lease(shadow.shadow_id, self._worker, self._lease_seconds):
+        if not self._shadows.claim_work(shadow.shadow_id, self._worker, self._lease_seconds):
             return None
         try:
             return self._copy(self._shadows.get(shadow.shadow_id), proceed)
         finally:
-            self._shadows.release(shadow.shadow_id, self._worker)
+            self._shadows.release_work(shadow.shadow_id, self._worker)
 
     def _copy(self, shadow: Shadow, proceed: Callable[[], bool]) -> Compared | None:
-        """Once the key is captured and no move is busy with it there: fence and guard the target, compare and copy.
+        """Fence and guard the target, then compare and copy, once the key is captured and no move is using it there.
 
-        Every attempt is a round of its own.
+        Every attempt has a lease of its own.
         """
         if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
             return None
         capture = self._captures.states().get(shadow.source)
         if capture is None or shadow.key not in capture.keys or shadow.key in self._shadows.busy_keys(shadow.target):
             return None
-        fields = {"round": shadow.round + 1, "floor": None, "incarnation": None}
+        fields = {"lease": shadow.lease + 1, "floor": None, "capture_id": None}
         if shadow.state is ShadowState.REQUESTED:
             started = step(self._shadows, shadow, "start", fields)
         else:
@@ -163,24 +163,24 @@ class Upkeep:
         if started is None:
             return None
         try:
-            return self._copy_once(started, capture.incarnation, proceed)
+            return self._copy_once(started, capture.capture_id, proceed)
         except GuardsMoved:
             return None
         except (ReplicaRefused, UnknownPartition, FenceRefused, FenceTimedOut) as error:
             self._give_way(started, str(error))
             return None
 
-    def _copy_once(self, shadow: Shadow, incarnation: str, proceed: Callable[[], bool]) -> Compared | None:
+    def _copy_once(self, shadow: Shadow, capture_id: str, proceed: Callable[[], bool]) -> Compared | None:
         replica = self._places.replicas(shadow.target)
-        if not replica.prepare(shadow.key, shadow.round):
+        if not replica.prepare(shadow.key, shadow.lease):
             current = self._shadows.get(shadow.shadow_id)
-            if (current.state, current.round) == (shadow.state, shadow.round):
+            if (current.state, current.lease) == (shadow.state, shadow.lease):
                 step(self._shadows, shadow, "fail", {"problem": f"its guards on {shadow.target} are closed: request it again"})
             return None
         source, target = self._places.documents(shadow.source), self._places.documents(shadow.target)
         target.cluster_time()
         floor = version_of_write(shadow.source, shadow.epoch, *source.tick())
-        floored = self._shadows.change(shadow, shadow.state, {"floor": floor, "incarnation": incarnation})
+        floored = self._shadows.change(shadow, shadow.state, {"floor": floor, "capture_id": capture_id})
         if floored is None:
             return None
         copier = Copier(floored, source, target, replica, self._collections, self._conflicts, self._batch)
@@ -192,10 +192,10 @@ class Upkeep:
         return compared
 
     def _renew(self, shadow: Shadow) -> bool:
-        return self._shadows.lease(shadow.shadow_id, self._worker, self._lease_seconds)
+        return self._shadows.claim_work(shadow.shadow_id, self._worker, self._lease_seconds)
 
     def _give_way(self, shadow: Shadow, problem: str) -> None:
-        """A comparison failed: try again later, and fail after some attempts."""
+        """Record a failed comparison. The shadow is retried later and fails after ``MAXIMUM_ATTEMPTS``."""
         current = self._shadows.get(shadow.shadow_id)
         if current.state is not ShadowState.COPYING:
             return

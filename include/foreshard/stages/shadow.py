@@ -128,8 +128,8 @@ def request_shadow(
     name = shadow_id(key, target)
     if primary == target:
         raise ShadowRefused(name, f"{target} holds the primary copy", "choose another partition")
-    epoch, round_ = placement.epoch if placement else 0, time.time_ns() // 1_000_000
-    wanted = Shadow(name, key, primary, target, ShadowState.REQUESTED, epoch, round_, reason, hour)
+    epoch, lease = placement.epoch if placement else 0, time.time_ns() // 1_000_000
+    wanted = Shadow(name, key, primary, target, ShadowState.REQUESTED, epoch, lease, reason, hour)
     while not wiring.shadows.create(wanted):
         standing = wiring.shadows.get(name)
         if standing.state in WANTED:
@@ -137,8 +137,8 @@ def request_shadow(
         if standing.state is ShadowState.RETIRING:
             raise ShadowRefused(name, "it is being taken away", "retire it first (foreshard shadows remove)")
         fields = {
-            "source": primary, "epoch": epoch, "reason": reason, "hour": hour, "round": max(round_, standing.round + 1),
-            "floor": None, "incarnation": None, "wait_cycle": None, "lag_ms": None, "caught_up_at": None, "problem": None,
+            "source": primary, "epoch": epoch, "reason": reason, "hour": hour, "lease": max(lease, standing.lease + 1),
+            "floor": None, "capture_id": None, "wait_cycle": None, "lag_ms": None, "caught_up_at": None, "problem": None,
             "attempts": 0,
         }  # fmt: skip
         requested = step(wiring.shadows, standing, "request", fields)
@@ -229,9 +229,9 @@ def _caught_up(wiring: Wiring, shadows: Sequence[Shadow], marks: Marks) -> list[
         capture, reached = captures.get(shadow.source), progress.get(shadow.source)
         if capture is None:
             continue
-        mark = marks.setdefault((shadow.source, capture.incarnation), capture.cycle + 2)
-        applied = reached is not None and reached.incarnation == capture.incarnation and reached.cycle >= mark
-        if applied and shadow.state in CAUGHT_UP and shadow.incarnation == capture.incarnation:
+        mark = marks.setdefault((shadow.source, capture.capture_id), capture.cycle + 2)
+        applied = reached is not None and reached.capture_id == capture.capture_id and reached.cycle >= mark
+        if applied and shadow.state in CAUGHT_UP and shadow.capture_id == capture.capture_id:
             fresh.append(shadow)
     return fresh
 

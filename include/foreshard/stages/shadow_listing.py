@@ -60,7 +60,7 @@ def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
     placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
     replica = wiring.replica(shadow.target)
     if placement is not None and placement.primary == shadow.target:
-        replica.revoke(shadow.key, shadow.round)
+        replica.revoke(shadow.key, shadow.lease)
         step(wiring.shadows, shadow, "absorb", {"problem": "its partition became the primary"})
         return 0
     if placement is not None and shadow.target in placement.shadows:
@@ -69,7 +69,7 @@ def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
     if shadow.key in wiring.shadows.busy_keys(shadow.target) or not _unread(wiring, shadow):
         return None
     try:
-        deleted = replica.erase(shadow.key, shadow.round)
+        deleted = replica.erase(shadow.key, shadow.lease)
     except GuardsMoved:
         return None  # a move or another process has taken it over
     replica.purge_tombstones(datetime.now(UTC) - wiring.settings.shadow.tombstone_retention)

@@ -1,4 +1,4 @@
-"""Building a million objects that all stay makes Python's cyclic collector look at all of them again and again."""
+"""Pausing Python's cyclic garbage collector, which scans a million long-lived objects again and again while they are built."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Pause the cyclic collector (it takes two thirds of the time to build a table of 1 million keys)."""
+    """Pause the cyclic collector. It takes two thirds of the time to build a table of 1 million keys."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

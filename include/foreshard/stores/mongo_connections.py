@@ -1,4 +1,4 @@
-"""MongoDB clients: one for the control database, one per partition, each opened when it is first needed."""
+"""MongoDB clients: one for the control database and one per partition, each opened at its first use."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Document = dict[str, Any]
 SERVER_SELECTION_MS = 5_000
 
 LOOP = "foreshard loop"
-"""The name of the loop's own connections (not of an app's routed client) in a server's list of operations."""
+"""The application name of Foreshard's own connections in a server's list of operations. Routed clients use another."""
 
 
 def client_options(settings: Settings, name: str, server_selection_ms: int | None = None) -> dict[str, Any]:
-    """How every client is opened: aware UTC dates, majority writes, credentials from the environment."""
+    """Return the options of every client: aware UTC dates, majority writes, credentials from the environment."""
     credentials: dict[str, Any] = {}
     if settings.mongo_username and settings.mongo_password:
         credentials = {"username": settings.mongo_username, "password": settings.mongo_password.get_secret_value()}
@@ -32,10 +32,7 @@ def client_options(settings: Settings, name: str, server_selection_ms: int | Non
 
 
 class MongoConnections:
-    """Keeps one client per replica set, named ``name`` on the server.
-
-    Dates are read as aware UTC; writes are acknowledged by the majority.
-    """
+    """One client per replica set, with ``name`` as its application name. Dates are aware UTC, writes need a majority."""
 
     def __init__(self, settings: Settings, name: str = "foreshard") -> None:
         self._settings, self._name = settings, name
@@ -43,7 +40,7 @@ class MongoConnections:
         self._opening = threading.Lock()
 
     def client(self, uri: str) -> MongoClient[Document]:
-        """The client for ``uri``, with the credentials from the environment where the URI has none."""
+        """Return the client for ``uri``, with the credentials from the environment if the URI has none."""
         with self._opening:
             if uri not in self._clients:
                 self._clients[uri] = MongoClient(uri, **client_options(self._settings, self._name))

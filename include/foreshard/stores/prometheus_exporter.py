@@ -1,4 +1,4 @@
-"""The exporter: the control database's figures over HTTP for Prometheus, read when Prometheus asks."""
+"""The exporter: figures of the control database over HTTP for Prometheus, read at each scrape."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from foreshard.watch.figures import Figure, MetricKind, figures, one
 
 
 class ControlCollector(Collector):
-    """Reads the control database for each scrape; scrapes wait for one another, so that a slow database is asked once at a
-    time."""
+    """Reads the control database at each scrape. Scrapes wait for each other, so a slow database gets one read at a time."""
 
     def __init__(self, reader: ControlReader, clock: Callable[[], datetime] = utc_now) -> None:
         self._reader, self._clock = reader, clock
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
-        """All figures, and whether everything could be read."""
+        """Yield all figures, and whether everything could be read."""
         with self._lock:
             now, begun = self._clock(), time.perf_counter()
             state = self._reader.read(now)
@@ -45,7 +44,7 @@ class ControlCollector(Collector):
 
 
 def family(figure: Figure) -> Metric:
-    """A figure as prometheus_client has it."""
+    """Return a figure as a metric family of prometheus_client."""
     kind = CounterMetricFamily if figure.kind is MetricKind.COUNTER else GaugeMetricFamily
     made = kind(figure.name, figure.text, labels=list(figure.labels))
     for labels, value in figure.samples:
@@ -54,7 +53,7 @@ def family(figure: Figure) -> Metric:
 
 
 def start_exporter(reader: ControlReader, settings: Settings) -> tuple[WSGIServer, threading.Thread]:
-    """Serve ``/metrics`` in a thread; raise :class:`PortInUse` or :class:`ConfigurationError` where it can't listen."""
+    """Serve ``/metrics`` in a thread. Raise :class:`PortInUse` or :class:`ConfigurationError` if it cannot listen."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ControlCollector(reader))
     host, port = settings.sidecar.host, settings.sidecar.metrics_port

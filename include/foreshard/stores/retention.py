@@ -1,4 +1,4 @@
-"""Deletes old hours: files below ``data_dir``, and documents of the control database that carry their hour."""
+"""Deletes old hours: files under ``data_dir``, and hourly documents of the control database."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SERIES = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.parquet")
 
 
 class StoredRetention:
-    """Implements :class:`foreshard.ports.stages.StoredRetention`; what it deletes twice is gone once."""
+    """Implements :class:`foreshard.ports.stages.Retention`. It may run twice."""
 
     def __init__(self, database: Database[Document], data_dir: Path) -> None:
         self._database = database
         self._data_dir = data_dir
 
     def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Delete files, tallies and forecasts of hours before these; return how many files and documents of each kind."""
+        """Delete files, tallies and forecasts of hours before these. Return the number of files and documents of each kind."""
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
@@ -48,7 +48,7 @@ class StoredRetention:
 
 
 def _daily(root: Path, before: datetime) -> Iterator[Path]:
-    """The files of whole days before ``before``."""
+    """Yield the files of whole days before ``before``."""
     for folder in sorted(root.glob("date=*")) if root.is_dir() else ():
         found = _DATED.fullmatch(folder.name)
         if found and found[1] < f"{before.astimezone(UTC):%Y-%m-%d}":

@@ -1,7 +1,8 @@
-"""Versions and copies as BSON, the same in Kafka, on replicas and in the control database.
+"""Versions and copies as BSON, in the same form in Kafka, on replicas and in the control database.
 
-A version is ``{epoch, physical, counter, origin, vector: [[origin, counter], …]}`` (pairs, since an origin may contain any
-character). A copy is ``{version, body}``: its BSON, compressed where that is large, null for a tombstone.
+A version is ``{epoch, physical, counter, origin, vector: [[origin, counter], …]}``; the vector is a list of pairs because an
+origin may contain any character. A copy is ``{version, body}``. The body is its BSON, compressed if it is large, and null for a
+tombstone.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import Version
 
 LARGE = 1_000_000
-"""Bodies of more bytes are compressed, so that the largest document MongoDB takes can be kept inside another."""
+"""Larger bodies are compressed, so that MongoDB's largest document fits inside another document."""
 
 
 def version_document(version: Version) -> dict[str, Any]:
-    """BSON form of a version."""
+    """Return a version as BSON."""
     time = version.time
     vector = [[origin, counter] for origin, counter in version.vector.entries]
     return {
@@ -29,18 +30,18 @@ def version_document(version: Version) -> dict[str, Any]:
 
 
 def read_version(document: Mapping[str, Any]) -> Version:
-    """The version of a BSON form."""
+    """Read a version."""
     time = HybridTime(int(document["physical"]), int(document["counter"]), document["origin"])
     return Version(int(document["epoch"]), time, read_vector(document))
 
 
 def read_vector(document: Mapping[str, Any]) -> VersionVector:
-    """The vector of a version's BSON form."""
+    """Read a version vector."""
     return VersionVector(tuple((origin, int(counter)) for origin, counter in document["vector"]))
 
 
 def copy_document(copy: VersionedDocument) -> dict[str, Any]:
-    """BSON form of a copy."""
+    """Return a copy as BSON."""
     body = copy.body
     if body is not None and len(body) > LARGE:
         return {"version": version_document(copy.version), "body": zlib.compress(body, 1), "compressed": True}
@@ -48,7 +49,7 @@ def copy_document(copy: VersionedDocument) -> dict[str, Any]:
 
 
 def read_copy(document: Mapping[str, Any]) -> VersionedDocument:
-    """The copy of a BSON form."""
+    """Read a copy."""
     body = document["body"]
     if body is not None:
         body = zlib.decompress(body) if document.get("compressed") else bytes(body)

@@ -1,7 +1,7 @@
-"""From what was read to figures: names, help, labels and values. Pure; labels are partitions, states, gates, never keys or
-users.
+"""Turns the state of the control database into Prometheus figures: names, help, labels and values. Pure.
 
-Moments are exported as seconds since 1970 (``…_timestamp_seconds``), so that their age grows between two scrapes as well.
+Labels are partitions, states and gates, never keys or users. Moments are exported as seconds since 1970
+(``…_timestamp_seconds``), so that their age also grows between two scrapes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from foreshard.watch.state import (
 
 
 class MetricKind(StrEnum):
-    """What Prometheus may do with a figure."""
+    """The Prometheus type of a figure."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -47,7 +47,7 @@ class Figure:
 
 
 def figures(state: ControlState, now: datetime) -> Iterator[Figure]:
-    """All figures of ``state``; a family without samples is left out."""
+    """Yield all figures of ``state``. A family without samples is left out."""
     yield from (figure for figure in _all(state, now) if figure.samples)
 
 
@@ -82,7 +82,7 @@ def _all(state: ControlState, now: datetime) -> Iterator[Figure]:
 
 
 def one(name: str, text: str, value: float | None) -> Figure:
-    """A figure without labels; no sample where the value is unknown."""
+    """Return a figure without labels. It has no sample if the value is unknown."""
     return Figure(name, text, () if value is None else (((), float(value)),))
 
 
@@ -189,7 +189,7 @@ def _outcomes(found: tuple[TaskOutcome, ...]) -> Iterator[Figure]:
 
 
 def _complete(counts: Mapping[str, int], states: tuple[str, ...]) -> list[tuple[str, float | None]]:
-    """Every known state, also the empty ones, so that a series does not end when its last member leaves it."""
+    """Add the states without members, so that a series does not end when its last member leaves the state."""
     return [(state, counts.get(state, 0)) for state in (*states, *sorted(set(counts) - set(states)))]
 
 

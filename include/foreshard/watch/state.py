@@ -1,7 +1,4 @@
-"""What the exporter has read of the control database, as plain values. Pure.
-
-A part that could not be read is None; the figures of the others are shown all the same.
-"""
+"""The state of the control database at one scrape, as plain values. Pure. A part that could not be read is None."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """One partition: loads in cost units per second; what nobody has reported or scored yet is None."""
+    """One partition; loads in cost units per second. Values that are not reported or scored yet are None."""
 
     partition_id: str
     geographic_location: str
@@ -28,10 +25,10 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class MoveStatus:
-    """The journal of moves: how many stand in each state, and what the unfinished ones have been waiting for.
+    """The moves by state, and how long unfinished moves have waited.
 
-    ``oldest_planned_at``: of the unfinished; ``waiting_since``: the oldest last transition of an unfinished move; ``pauses``:
-    the cutover pauses (seconds) of the latest moves, newest first.
+    ``oldest_planned_at`` and ``waiting_since`` (the oldest last transition) are of unfinished moves. ``pauses`` are the cutover
+    pauses of the latest moves in seconds, newest first.
     """
 
     by_state: Mapping[str, int]
@@ -43,9 +40,9 @@ class MoveStatus:
 
 @dataclass(frozen=True, slots=True)
 class ShadowStatus:
-    """Shadow copies: how many stand in each state; per target partition, when its least fresh live copy was last caught up.
+    """The shadows by state, and per target partition the freshness of its least fresh live shadow.
 
-    ``unknown``: live copies whose freshness nobody has reported.
+    ``unknown`` counts live shadows without a reported freshness.
     """
 
     by_state: Mapping[str, int]
@@ -66,7 +63,7 @@ class GateStatus:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """The published routing table, and the sidecars that were heard of lately."""
+    """The published routing table, and the sidecars heard recently."""
 
     version: int
     published_at: datetime | None
@@ -77,21 +74,21 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class ForecastStatus:
-    """The latest forecasts: how many keys each model made; ``fallbacks`` names those models that are none."""
+    """The latest forecasts: keys per model. ``fallbacks`` names the models that are fallbacks."""
 
     models: Mapping[str, int]
     fallbacks: frozenset[str]
 
     @property
     def fallback_share(self) -> float:
-        """The share of keys that no real model served (0 without keys)."""
+        """The share of keys forecast by a fallback (0 without keys)."""
         total = sum(self.models.values())
         return sum(count for model, count in self.models.items() if model in self.fallbacks) / total if total else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyStatus:
-    """How good the latest forecast that can be judged was: its last ``hour``, and figures by model, ``all`` among them."""
+    """Accuracy of the latest forecast whose horizon is over: its last ``hour``, and figures by model (``all``: every key)."""
 
     hour: datetime
     models: Mapping[str, Mapping[str, float | None]]
@@ -109,7 +106,7 @@ class PlanStatus:
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """Stage → the latest hour that it has done, and what the latest counted hour held."""
+    """Stage → its latest hour, and the size of the latest counted hour."""
 
     hours: Mapping[str, datetime]
     accesses: int = 0
@@ -118,7 +115,7 @@ class LoopStatus:
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """How often a task of the DAGs ended in a state, and how long those runs took together (seconds)."""
+    """How often a task of the DAGs ended in a state, and the total seconds of those runs."""
 
     dag: str
     task: str
@@ -129,7 +126,7 @@ class TaskOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that the alerts compare with."""
+    """The settings that alerts compare with."""
 
     high_water: float
     maximum_staleness: timedelta
@@ -138,7 +135,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ControlState:
-    """Everything that one scrape has read."""
+    """Everything read at one scrape."""
 
     limits: Limits
     partitions: tuple[PartitionStatus, ...] | None = None

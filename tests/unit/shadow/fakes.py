@@ -58,7 +58,7 @@ class MemoryReplica:
         """One batch of records, as the applier gives it."""
         self.write("apply", {}, (), Decider(records, {s.key: s for s in shadows}, {NAMESPACE: self.policy}, self.conflicts))
 
-    def write(self, role, rounds, identities, decide) -> int:
+    def write(self, role, leases, identities, decide) -> int:
         """As a store would write it: the shown document stands apart and is read only when it's asked for."""
         writes = decide(dict(self.standing), lambda identity: self.documents.get(identity, (None, None))[1])
         for write in writes:

@@ -12,22 +12,22 @@ from foreshard.shadow.upkeep import UpkeepContext, captured_keys, judge
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def around(primary="alpha", shadows=(), epoch=1, incarnation="one", cycle=0):
+def around(primary="alpha", shadows=(), epoch=1, capture_id="one", cycle=0):
     return UpkeepContext(
         {"k": Placement("k", primary, shadows, epoch)},
-        {"alpha": CaptureState("alpha", incarnation, b"", frozenset("k"), cycle)},
-        {"alpha": ApplyProgress(incarnation, cycle, NOW)},
+        {"alpha": CaptureState("alpha", capture_id, b"", frozenset("k"), cycle)},
+        {"alpha": ApplyProgress(capture_id, cycle, NOW)},
     )
 
 
 def test_all_is_well_with_a_live_shadow_of_an_unmoved_key():
-    assert judge(shadow(incarnation="one"), around(shadows=("beta",))) is None
+    assert judge(shadow(capture_id="one"), around(shadows=("beta",))) is None
 
 
 def test_a_moved_primary_calls_for_a_new_comparison_with_the_new_one():
-    event, fields = judge(shadow(incarnation="one"), around(primary="gamma", epoch=2))
+    event, fields = judge(shadow(capture_id="one"), around(primary="gamma", epoch=2))
     assert event == "recopy"
-    assert (fields["source"], fields["epoch"], fields["round"], fields["floor"]) == ("gamma", 2, 8, None)
+    assert (fields["source"], fields["epoch"], fields["lease"], fields["floor"]) == ("gamma", 2, 8, None)
 
 
 def test_a_shadow_on_the_partition_that_becomes_the_primary_is_absorbed():
@@ -36,25 +36,25 @@ def test_a_shadow_on_the_partition_that_becomes_the_primary_is_absorbed():
 
 
 def test_a_gap_in_the_capture_calls_for_a_new_comparison():
-    event, fields = judge(shadow(incarnation="one"), around(incarnation="two"))
-    assert (event, fields["incarnation"]) == ("recopy", None)
+    event, fields = judge(shadow(capture_id="one"), around(capture_id="two"))
+    assert (event, fields["capture_id"]) == ("recopy", None)
 
 
 @pytest.mark.parametrize(("cycle", "verdict"), [(4, None), (5, "caught_up")])
 def test_a_copy_has_caught_up_when_the_awaited_cycle_is_applied(cycle, verdict):
-    catching = shadow(state=ShadowState.CATCHING_UP, incarnation="one", wait_cycle=5)
+    catching = shadow(state=ShadowState.CATCHING_UP, capture_id="one", wait_cycle=5)
     found = judge(catching, around(cycle=cycle))
     assert (found and found[0]) == verdict
 
 
 def test_progress_of_another_incarnation_does_not_count():
-    catching = shadow(state=ShadowState.CATCHING_UP, incarnation="one", wait_cycle=5)
+    catching = shadow(state=ShadowState.CATCHING_UP, capture_id="one", wait_cycle=5)
     surroundings = UpkeepContext({}, {}, {"alpha": ApplyProgress("older", 99, NOW)})
     assert judge(catching, surroundings) is None
 
 
 def test_a_ready_shadow_that_the_table_lists_is_live():
-    assert judge(shadow(state=ShadowState.READY, incarnation="one"), around(shadows=("beta",))) == ("publish", {})
+    assert judge(shadow(state=ShadowState.READY, capture_id="one"), around(shadows=("beta",))) == ("publish", {})
 
 
 def test_each_source_is_captured_for_the_keys_of_its_shadows():

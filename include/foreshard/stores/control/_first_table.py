@@ -1,10 +1,10 @@
 """Loads the first routing table, of any size, so that it appears as a whole or not at all.
 
-Its packed form (``mongo_routing_image``) is written in pieces, each in one transaction that also bumps the loader's lease
-(``routing_state {_id: "initialising", token, batches}``), so that a superseded loader can't add pieces behind the back of the
-one that took over. The transaction after them writes the version document: from then on the table exists, and sidecars
-answer from it. Its rows, one for each key, follow: publications compare and change rows, so they wait until all are there
-(``loading`` in the version document). Writing rows may be interrupted, repeated, and done by two at once: they are the same.
+1. The packed form (:mod:`._routing_images`) is written in pieces. Each piece is one transaction that also bumps the loader's
+lease (``routing_state {_id: "initialising", token, batches}``), so a superseded loader cannot add pieces. 2. One more
+transaction writes the version document. From then on the table exists and sidecars answer from it. 3. The rows follow, one per
+key. Publications compare and change rows, so they wait until all rows are there (``loading`` in the version document). Writing
+rows may be interrupted, repeated, and done by two loaders at once, because the rows are the same.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ T = TypeVar("T")
 
 
 def in_transaction(database: Database[Document], transact: Callable[[ClientSession], T]) -> T:
-    """Run ``transact`` in one majority transaction on a snapshot, again where the server asks for it."""
+    """Run ``transact`` in one majority transaction on a snapshot. The driver repeats it on transient errors."""
     with database.client.start_session() as session:
         return session.with_transaction(transact, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
 
 
 class FirstTable:
-    """Publishes version one (or the version that a table brings along) into an empty control database."""
+    """Publishes a table's first version into an empty control database."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
@@ -53,10 +53,10 @@ class FirstTable:
         self._token = uuid.uuid4().hex
 
     def publish(self, table: RoutingTable) -> None:
-        """Load and open ``table``; do nothing where its version or a later one stands.
+        """Load and open ``table``. Do nothing if its version or a later one is published.
 
-        Raise :class:`RoutingTableStands` where an earlier version stands, and :class:`TableLoadSuperseded` where another
-        loader took over and did not finish.
+        Raise :class:`RoutingTableStands` if an earlier version is published, and :class:`TableLoadSuperseded` if another loader
+        took over and did not finish.
         """
         if not in_transaction(self._database, lambda session: self._claim(session, table.version)):
             self._finish(table.version)
@@ -94,7 +94,7 @@ class FirstTable:
             raise TableLoadSuperseded(self._database.name)
 
     def _clear(self, session: ClientSession) -> int:
-        """Remove one batch of rows and pieces that a killed load left behind; return how many there were."""
+        """Remove one batch of rows and pieces of a killed load. Return their number."""
         self._renew(session)
         count = 0
         for collection in (self._rows, self._images):
@@ -120,7 +120,7 @@ class FirstTable:
         self._database["routing_state"].delete_one({"_id": INITIALISING}, session=session)
 
     def _fill(self, table: RoutingTable) -> None:
-        """Write the rows that are not there yet; then publications may begin."""
+        """Write the missing rows, then allow publications."""
         placements = iter(table.placements.values())
         while rows := [row_document(p, table.version) for p in islice(placements, LOAD_ROWS)]:
             try:
@@ -132,7 +132,7 @@ class FirstTable:
         self._database["routing_state"].update_one(opened, {"$unset": {"loading": 1}})
 
     def _finish(self, version: int) -> None:
-        """Write the rest of the rows where the one who opened the table was killed before it had written all."""
+        """Write the missing rows of a table whose loader was killed after opening it."""
         head = self._state.find_one({"_id": HEAD, "version": version, "loading": True})
         image = published_image(self._database, head) if head else None
         if image is not None:

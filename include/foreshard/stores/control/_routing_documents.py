@@ -1,4 +1,4 @@
-"""How the routing table's types stand in MongoDB documents (their form is described in ``routing_table``)."""
+"""The routing table's types as MongoDB documents (:mod:`.routing_table` describes their form)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from foreshard.model import DefaultRule, Placement, PlacementChange
 from foreshard.stores.mongo_connections import Document
 
 CHUNK_BYTES = 4_000_000
-"""The most bytes of keys and ids in one document of changes (MongoDB's limit is 16 MB of BSON)."""
+"""The maximum size of keys and ids in one document of changes (MongoDB's limit is 16 MB of BSON)."""
 CHUNK_CHANGES = 10_000
 CHANGE_OVERHEAD = 400
 
 
 def row_document(placement: Placement, version: int) -> Document:
-    """One row of ``routing_table``, changed last by ``version``."""
+    """Return a row of ``routing_table`` that ``version`` changed last."""
     return {
         "_id": placement.key,
         "primary": placement.primary,
@@ -31,7 +31,7 @@ def placement_of(row: Mapping[str, Any]) -> Placement:
 
 
 def rule_document(rule: DefaultRule) -> Document:
-    """A default rule; ids stand as values, since they may hold characters that field names may not."""
+    """Return a default rule as a document. Ids are values, because field names cannot contain every character."""
     return {"partitions": list(rule.partitions), "weights": list(rule.weights)}
 
 
@@ -41,7 +41,7 @@ def rule_of(document: Mapping[str, Any]) -> DefaultRule:
 
 
 def change_document(change: PlacementChange, before: Placement | None) -> Document:
-    """One change of a publication, and what stood ``before`` it (nothing for a key that was not listed)."""
+    """Return one change of a publication and the row ``before`` it (None: the key was not listed)."""
     document: Document = {
         "key": change.key,
         "primary": change.primary,
@@ -55,7 +55,7 @@ def change_document(change: PlacementChange, before: Placement | None) -> Docume
 
 
 def before_of(document: Mapping[str, Any]) -> Placement | None:
-    """Read what stood before a change."""
+    """Read the row before a change."""
     before = document.get("before")
     return Placement(document["key"], before["primary"], tuple(before["shadows"]), int(before["epoch"])) if before else None
 
@@ -72,12 +72,12 @@ def change_of(document: Mapping[str, Any]) -> PlacementChange:
 
 
 def chunk_id(version: int, chunk: int) -> Document:
-    """The id of a chunk of changes."""
+    """Return the id of a chunk of changes."""
     return {"version": version, "chunk": chunk}
 
 
 def chunked(changes: Sequence[PlacementChange]) -> Iterator[list[PlacementChange]]:
-    """Cut changes into lists that fit into one document (and one command) each."""
+    """Yield the changes in lists that fit into one document and one command."""
     some: list[PlacementChange] = []
     size = 0
     for change in changes:

@@ -1,7 +1,7 @@
-"""The packed form of a routing table in the control database: what sidecars read instead of a row per key.
+"""The packed form of a routing table in the control database. Sidecars read it instead of one row per key.
 
-``routing_images {_id: {identity, version, piece}, data}``: an image (:mod:`foreshard.routing.image`) cut into pieces; the
-version document names the newest whole one, ``image {version, pieces}``. An image carries its own checksums.
+``routing_images {_id: {identity, version, piece}, data}`` holds an image (:mod:`foreshard.routing.image`) in pieces. The
+version document names the newest complete one, ``image {version, pieces}``. An image contains its own checksums.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from foreshard.stores.mongo_connections import Document
 
 COLLECTION = "routing_images"
 PIECE_BYTES = 250_000
-"""Read at once by a sidecar, whose answers wait meanwhile: a piece takes it less than half a millisecond."""
+"""A sidecar reads one piece at a time and does not answer meanwhile. A piece takes less than half a millisecond."""
 
 
 def pieces_of(table: RoutingTable, identity: str) -> Iterator[Document]:
-    """The documents of a table's image, without what an overlay or a registry adds."""
+    """Yield the documents of a table's image, without overlay and registry."""
     with collector_paused():
         packed = pack(table.placements.values(), random_seeds())
         parts = image_parts(packed, description_of(SavedRouting(identity, table, (), ())))
@@ -37,7 +37,7 @@ def pieces_of(table: RoutingTable, identity: str) -> Iterator[Document]:
 
 
 def published_image(database: Database[Document], head: Mapping[str, Any]) -> PublishedImage | None:
-    """The image that a version document names, its parts unread."""
+    """Return the image that a version document names, with its parts unread."""
     image = head.get("image")
     if not image:
         return None
@@ -46,7 +46,7 @@ def published_image(database: Database[Document], head: Mapping[str, Any]) -> Pu
 
 
 def table_of(image: PublishedImage) -> RoutingTable:
-    """The table that an image holds; raise :class:`CorruptRoutingFile` where it is not whole."""
+    """Return the table in an image. Raise :class:`CorruptRoutingFile` if the image is incomplete."""
     where = f"{COLLECTION} (version {image.version})"
     try:
         opened = open_image(memoryview(b"".join(image.parts)))
@@ -56,7 +56,7 @@ def table_of(image: PublishedImage) -> RoutingTable:
 
 
 def _parts(database: Database[Document], identity: str, version: int, pieces: int) -> Iterator[bytes]:
-    """The pieces in order; one that is missing ends them (the image is not whole then, which its length shows)."""
+    """Yield the pieces in order. It stops at a missing piece, and the length then shows that the image is incomplete."""
     found = database.get_collection(COLLECTION, read_concern=ReadConcern("majority"))
     for number in range(pieces):
         piece = found.find_one({"_id": {"identity": identity, "version": version, "piece": number}})

@@ -1,8 +1,8 @@
-"""How good forecasts were (``forecast_accuracy``): one document per hour and horizon's end.
+"""Forecast accuracy (``forecast_accuracy``): one document per hour at the end of a forecast's horizon.
 
-``{_id: "2014-12-31T23", hour, made_for, models: [{model, …figures}]}``: ``hour`` is the last hour that came, ``made_for`` the
-hour after which the forecast was made, ``figures`` those of :class:`foreshard.forecast.accuracy.Accuracy` and the number of
-``keys``; the name ``all`` is every key. Documents are replaced whole.
+``{_id: "2014-12-31T23", hour, made_for, models: [{model, …figures}]}``: the forecast was made for ``made_for`` and its horizon
+ended with ``hour``. ``figures`` are those of :class:`foreshard.forecast.accuracy.Accuracy` and the number of ``keys``. The
+model ``all`` covers every key. Documents are replaced whole.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class MongoAccuracyStore:
         self._accuracy = database["forecast_accuracy"]
 
     def save(self, hour: datetime, made_for: datetime, models: ModelAccuracies) -> None:
-        """Replace what stood for ``hour``."""
+        """Replace the figures for ``hour``."""
         name = f"{hour.astimezone(UTC):%Y-%m-%dT%H}"
         listed = [{"model": model, **figures} for model, figures in models.items()]
         self._accuracy.replace_one({"_id": name}, {"hour": hour, "made_for": made_for, "models": listed}, upsert=True)
 
     def latest(self, count: int = 1) -> list[tuple[datetime, ModelAccuracies]]:
-        """The newest hours and their figures by model, newest first."""
+        """Return the newest hours and their figures by model, newest first."""
         found = self._accuracy.find().sort("hour", DESCENDING).limit(count)
         return [(one["hour"], {entry.pop("model"): entry for entry in one["models"]}) for one in found]

@@ -1,9 +1,9 @@
 """Checkpoints of capture and of applying, in the control database.
 
-``captures {_id: partition_id, term, incarnation, token, keys, cycle, at}``: how far a partition's changes were published.
-``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until}}}``: what was
-applied of them. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the
-database's clock.
+``captures {_id: partition_id, term, incarnation, token, keys, cycle, at}``: how far a partition's changes are published.
+``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until}}}``: how far they
+are applied. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the
+database's clock. A lease's number is stored as ``term``, a capture id as ``incarnation``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class MongoCaptureStore:
         self._leases = database.get_collection("replicator", **durable)
 
     def acquire(self, holder: str, seconds: float) -> int | None:
-        """Take or renew the replicator's lease; its term, or None while another holds it."""
+        """Acquire or renew the replicator's lease. Return its number; None while another process holds it."""
         until = {"$add": ["$$NOW", round(seconds * 1000)]}
         mine = {"$eq": ["$holder", holder]}
-        term = {"$cond": [mine, "$term", {"$add": ["$term", 1]}]}
+        lease = {"$cond": [mine, "$term", {"$add": ["$term", 1]}]}
         taken = self._leases.find_one_and_update(
             {"_id": LEASE, "$expr": {"$or": [mine, {"$lte": ["$until", "$$NOW"]}]}},
-            [{"$set": {"term": term, "holder": {"$literal": holder}, "until": until}}],
+            [{"$set": {"term": lease, "holder": {"$literal": holder}, "until": until}}],
             return_document=ReturnDocument.AFTER,
         )
         if taken is not None:
@@ -54,70 +54,70 @@ class MongoCaptureStore:
         return self.acquire(holder, seconds)
 
     def release(self, holder: str) -> None:
-        """Give the lease back; the term stays."""
+        """Release the lease. Its number stays."""
         free = {"holder": None, "until": datetime.fromtimestamp(0, UTC)}
         self._leases.update_one({"_id": LEASE, "holder": holder}, {"$set": free})
 
     def holder(self) -> str | None:
-        """Who replicates now, if anybody does."""
+        """Return the process that replicates now, if any."""
         found = self._leases.find_one({"_id": LEASE, "$expr": {"$gt": ["$until", "$$NOW"]}})
         return str(found["holder"]) if found else None
 
-    def claim(self, partition_id: str, term: int) -> CaptureState | None:
-        """Take over a partition's capture; its cycle skips one that the owner before may have published unnoted."""
+    def claim(self, partition_id: str, lease: int) -> CaptureState | None:
+        """Take over a partition's capture. Skip one cycle, which the previous owner may have published without a checkpoint."""
         found = self._captures.find_one_and_update(
-            {"_id": partition_id, "term": {"$lte": term}},
-            {"$set": {"term": term}, "$inc": {"cycle": 1}},
+            {"_id": partition_id, "term": {"$lte": lease}},
+            {"$set": {"term": lease}, "$inc": {"cycle": 1}},
             return_document=ReturnDocument.AFTER,
         )
         if found is None and self._captures.find_one({"_id": partition_id}, {"_id": 1}) is not None:
-            raise ReplicatorSuperseded(partition_id, term)
+            raise ReplicatorSuperseded(partition_id, lease)
         return _state(found) if found else None
 
-    def begin(self, partition_id: str, term: int, token: bytes, keys: frozenset[str]) -> CaptureState:
-        """Start a new incarnation."""
+    def begin(self, partition_id: str, lease: int, token: bytes, keys: frozenset[str]) -> CaptureState:
+        """Start a new capture."""
         changed = {
-            "term": term, "incarnation": uuid.uuid4().hex, "token": token, "keys": sorted(keys), "at": datetime.now(UTC),
+            "term": lease, "incarnation": uuid.uuid4().hex, "token": token, "keys": sorted(keys), "at": datetime.now(UTC),
         }  # fmt: skip
         try:
             found = self._captures.find_one_and_update(
-                {"_id": partition_id, "term": {"$lte": term}},
+                {"_id": partition_id, "term": {"$lte": lease}},
                 {"$set": changed, "$inc": {"cycle": 1}},
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
         except DuplicateKeyError:
-            raise ReplicatorSuperseded(partition_id, term) from None
+            raise ReplicatorSuperseded(partition_id, lease) from None
         return _state(found or {})
 
-    def checkpoint(self, state: CaptureState, term: int) -> None:
-        """Save ``state``; raise :class:`ReplicatorSuperseded` where a later term has taken over."""
+    def checkpoint(self, state: CaptureState, lease: int) -> None:
+        """Save ``state``. Raise :class:`ReplicatorSuperseded` if a later lease has taken over."""
         changed = {"token": state.token, "keys": sorted(state.keys), "cycle": state.cycle, "at": datetime.now(UTC)}
-        mine = {"_id": state.partition_id, "term": term, "incarnation": state.incarnation}
+        mine = {"_id": state.partition_id, "term": lease, "incarnation": state.capture_id}
         if self._captures.update_one(mine, {"$set": changed}).matched_count != 1:
-            raise ReplicatorSuperseded(state.partition_id, term)
+            raise ReplicatorSuperseded(state.partition_id, lease)
 
     def states(self) -> dict[str, CaptureState]:
-        """Every partition's checkpoint."""
+        """Return every partition's checkpoint."""
         return {found["_id"]: _state(found) for found in self._captures.find({})}
 
     def save_applied(
-        self, origin: str, incarnation: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
+        self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
     ) -> None:
-        """Note (cycle, seen until) per partition of the topic, which has so many; another incarnation's notes give way."""
+        """Save (cycle, seen until) per topic partition. Progress of another capture is replaced."""
         rises = {
             f"notes.{partition}.{name}": value
             for partition, (cycle, seen_until) in applied.items()
             for name, value in (("cycle", cycle), ("seen_until", seen_until))
         }
-        known = {"_id": origin, "incarnation": incarnation, "topic_partitions": topic_partitions}
+        known = {"_id": origin, "incarnation": capture_id, "topic_partitions": topic_partitions}
         if self._applied.update_one(known, {"$max": rises}).matched_count:
             return
         fresh = {str(p): {"cycle": cycle, "seen_until": seen} for p, (cycle, seen) in applied.items()}
         self._applied.replace_one({"_id": origin}, {**known, "notes": fresh}, upsert=True)
 
     def progress(self) -> dict[str, ApplyProgress]:
-        """Per origin, the least of its notes; an origin without a note from every partition of the topic is left out."""
+        """Return the least progress per origin. An origin is left out until every topic partition has reported."""
         return {
             found["_id"]: ApplyProgress(
                 found["incarnation"],

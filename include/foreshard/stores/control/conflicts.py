@@ -1,8 +1,8 @@
 """Conflicts in the control database.
 
 ``conflicts {_id, namespace, document_id, key, policy, kept: {version, body}, shown: version, state: open | resolved,
-detected_at, resolved_at, resolution}``: one document per concurrent version that is not shown; ``_id`` follows from the
-document and the version, so that every replica that meets the conflict names it alike.
+detected_at, resolved_at, resolution}``: one document per concurrent version that is not shown. ``_id`` is derived from the
+document and the version, so every replica gives a conflict the same id.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class MongoConflictStore:
     def keep(
         self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: VersionedDocument, shown: Version
     ) -> None:
-        """Save one; saving it again, or from another replica, changes nothing."""
+        """Save a conflict. Saving it again, or from another replica, changes nothing."""
         conflict = {
             "namespace": namespace,
             "document_id": document_id,
@@ -55,7 +55,7 @@ class MongoConflictStore:
         self._conflicts.update_one({"_id": name}, {"$setOnInsert": conflict}, upsert=True)
 
     def open(self, limit: int = 100) -> tuple[Conflict, ...]:
-        """The unresolved ones, oldest first."""
+        """Return the unresolved conflicts, oldest first."""
         return tuple(_conflict(found) for found in self._conflicts.find({"state": "open"}).sort("detected_at", 1).limit(limit))
 
     def count_open(self) -> int:
@@ -63,25 +63,25 @@ class MongoConflictStore:
         return self._conflicts.count_documents({"state": "open"})
 
     def get(self, conflict_id: str) -> Conflict:
-        """Raise :class:`UnknownConflict`."""
+        """Return a conflict. Raise :class:`UnknownConflict`."""
         found = self._conflicts.find_one({"_id": conflict_id})
         if found is None:
             raise UnknownConflict(conflict_id)
         return _conflict(found)
 
     def of_document(self, namespace: str, document_id: Any) -> tuple[Conflict, ...]:
-        """The unresolved ones of one document."""
+        """Return the unresolved conflicts of one document."""
         found = self._conflicts.find({"namespace": namespace, "document_id": document_id, "state": "open"})
         return tuple(_conflict(conflict) for conflict in found)
 
     def resolve(self, conflict_ids: Sequence[str], resolution: str) -> None:
-        """Note how they were resolved; what was kept stays."""
+        """Mark conflicts as resolved. The kept versions stay."""
         noted = {"state": "resolved", "resolved_at": datetime.now(UTC), "resolution": resolution}
         self._conflicts.update_many({"_id": {"$in": list(conflict_ids)}, "state": "open"}, {"$set": noted})
 
 
 def conflict_id(namespace: str, document_id: Any, version: Version) -> str:
-    """The name of the conflict that keeps ``version`` of a document."""
+    """Return the id of the conflict that keeps ``version`` of a document."""
     written = identity_of(namespace, document_id) + bson.encode(version_document(version))
     return hashlib.sha256(written).hexdigest()[:24]
 

@@ -1,9 +1,9 @@
-"""Forecasts in MongoDB (``forecasts``), packed: 180,000 keys are a few hundred documents, not 180,000.
+"""Forecasts in MongoDB (``forecasts``), packed: 180,000 keys take a few hundred documents.
 
-Two kinds of document. The hour's header ``{_id: "2014-12-31T23", chunks: n}`` says how many chunks make it whole. A part
-``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...],
-mean, sigma, upper: Binary}`` holds up to ``PART_VALUES`` values of one chunk; its arrays are little-endian float64, packed by
-zlib, keys × horizon in row order. The parts of a chunk are replaced in one transaction.
+There are two kinds of documents. The hour's header ``{_id: "2014-12-31T23", chunks: n}`` says how many chunks it has. A part
+``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...], mean, sigma, upper:
+Binary}`` holds up to ``PART_VALUES`` values of one chunk. Its arrays are little-endian float64, packed by zlib, keys × horizon
+in row order. The parts of a chunk are replaced in one transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from foreshard.errors import MissingStageResult
 from foreshard.model import FloatArray, ForecastBatch
 
 PART_VALUES = 100_000
-"""Key-hours per part: 3 arrays of at most 0.8 MB each, far under MongoDB's 16 MB a document."""
+"""Key-hours per part: 3 arrays of at most 0.8 MB each, far below MongoDB's 16 MB per document."""
 
 _PRODUCER = "foreshard forecast hour"
 
@@ -34,13 +34,13 @@ class MongoForecastStore:
         self._forecasts = database["forecasts"]
 
     def begin(self, hour: datetime, chunks: int) -> None:
-        """Forget what stood for ``hour`` beyond ``chunks`` chunks, and remember that so many make it whole."""
+        """Set the hour's number of chunks and delete the chunks beyond it."""
         self._forecasts.create_index([("hour", ASCENDING), ("chunk", ASCENDING)])
         self._forecasts.delete_many({"hour": hour, "chunk": {"$gte": chunks}})
         self._forecasts.replace_one({"_id": _name(hour)}, {"chunks": chunks}, upsert=True)
 
     def save_chunk(self, chunk: int, batch: ForecastBatch) -> None:
-        """Replace one chunk, whole."""
+        """Replace one chunk."""
         rows = max(1, PART_VALUES // max(1, batch.mean.shape[1]))
         starts = range(0, max(1, len(batch.keys)), rows)
         parts = [_part(batch, chunk, part, len(starts), slice(start, start + rows)) for part, start in enumerate(starts)]
@@ -53,7 +53,7 @@ class MongoForecastStore:
             session.with_transaction(replace)
 
     def load(self, hour: datetime) -> ForecastBatch:
-        """All chunks of ``hour`` as one; raise :class:`foreshard.errors.MissingStageResult` while any is missing."""
+        """Return all chunks of ``hour`` as one. Raise :class:`foreshard.errors.MissingStageResult` if one is missing."""
         header = self._forecasts.find_one({"_id": _name(hour)})
         if header is None:
             raise MissingStageResult("forecasts", hour.isoformat(), _PRODUCER)

@@ -1,6 +1,6 @@
 """Results of the quality gates in the control database.
 
-``gates``: ``{_id: {gate, hour}, passed, failures: [line, …], expectations: count, at: when it was asked}``.
+``gates {_id: {gate, hour}, passed, failures: [line, …], expectations: count, at: time of the check}``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from foreshard.watch.state import GateStatus
 
 
 class MongoGateStore:
-    """Keeps the latest result per gate and hour; asking a gate again replaces what it said before."""
+    """Keeps the latest result per gate and hour."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._gates = database["gates"]
@@ -36,7 +36,7 @@ class MongoGateStore:
         )
 
     def load(self, gate: str, hour: datetime) -> GateResult:
-        """The result of ``gate`` for ``hour``."""
+        """Return the result of ``gate`` for ``hour``."""
         document = self._gates.find_one({"_id": {"gate": gate, "hour": hour}})
         if document is None:
             raise MissingStageResult(f"result of gate {gate}", hour.isoformat(), f"the {gate} gate")
@@ -53,7 +53,7 @@ class MongoGateStore:
         return tuple(reversed(found))
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
-        """The last results, newest hour first."""
+        """Return the last results, newest hour first."""
         return tuple(_result(found) for found in self._gates.find().sort({"_id.hour": -1, "_id.gate": 1}).limit(limit))
 
 

@@ -1,9 +1,9 @@
 """The journal of moves: ``moves`` in the control database, one document per move.
 
 ``{_id: move_id, key, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active, lease,
-lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at,
-history: [{state, event, at, lease}]}``. ``active`` is absent once a move has ended; a unique index lets a key have one active
-move. Leases run by the database's own clock.
+lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at, history: [{state,
+event, at, lease}]}``. ``active`` is removed when a move ends. A unique index allows one active move per key. Leases use the
+database's own clock.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from foreshard.watch.state import MoveStatus
 RECENT_MOVES = 50
 """The exporter shows the cutover pauses of this many moves."""
 QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
-"""Entered while apps wait, without waiting for a majority: the switch behind them in the same oplog does; if they are lost, the
-move stands at ``fenced`` and goes on from there."""
+"""Entered while apps wait, without waiting for a majority. The switch comes later in the same oplog and waits for one. If these
+transitions are lost, the move is ``fenced`` again and continues from there.
+"""
 
 
 class MongoMoveJournal:
-    """Implements :class:`foreshard.ports.migration.MoveJournal`; ``lease`` is how long a mover may be silent."""
+    """Implements :class:`foreshard.ports.migration.MoveJournal`. A mover may be silent for ``lease`` before others may take
+    over.
+    """
 
     def __init__(self, database: Database[Document], lease: timedelta) -> None:
         self._moves = database.get_collection(
@@ -48,7 +51,7 @@ class MongoMoveJournal:
         self._indexed = False
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        """Journal a move; a key with an active move gets an entry that says so and has ended."""
+        """Journal a move. A key with an active move gets an entry that is skipped at once."""
         self._ensure_index()
         document = _planned(move, hour)
         try:
@@ -76,14 +79,14 @@ class MongoMoveJournal:
         return _record(document)
 
     def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
-        """The moves in ``states`` (all where empty), of ``hour`` where given, oldest first."""
+        """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
         wanted: Document = {"state": {"$in": list(states)}} if states else {}
         if hour is not None:
             wanted["hour"] = hour
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def take(self, move_id: str) -> MoveRecord:
-        """Take (over) a move under a new lease number."""
+        """Take a move over under a new lease."""
         change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
         taken = past_dead_transactions(
             self._client,
@@ -98,18 +101,18 @@ class MongoMoveJournal:
     def advance(
         self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
     ) -> MoveRecord:
-        """Enter ``to`` from the record's state under the record's lease."""
+        """Enter ``to``, if state and lease are still those of ``record``."""
         entry = {"state": str(to), "event": str(event), "at": datetime.now(UTC), "lease": record.lease}
         fields: Document = {**(changes or {}), "state": str(to), "history": {"$concatArrays": ["$history", [entry]]}}
         moves = self._quick if to in QUICK and session is None else self._moves
         return self._change(record, fields, session, unset=["active"] if to in ENDED else [], moves=moves)
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
-        """Prolong the lease and note progress."""
+        """Renew the lease and save progress."""
         return self._change(record, changes)
 
     def pause(self, record: MoveRecord) -> MoveRecord:
-        """Give the lease up at once; it stays so until someone takes the move."""
+        """Release the lease until somebody takes the move."""
         return self._change(record, {"lease_until": None, "stop_requested": True})
 
     def request_stop(self, move_id: str) -> MoveRecord:
@@ -122,7 +125,7 @@ class MongoMoveJournal:
         return _record(asked)
 
     def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        """Moves in ``states`` whose lease has run out and that nobody asked to stop."""
+        """Return moves in ``states`` without a requested stop whose lease has expired."""
         silent = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
         wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": silent}
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
@@ -150,7 +153,7 @@ class MongoMoveJournal:
         unset: Collection[str] = (),
         moves: MongoCollection[Document] | None = None,
     ) -> MoveRecord:
-        """Set ``fields`` (dotted names reach inside) if state and lease are the record's; raise where they are not."""
+        """Set ``fields`` (dotted names reach inside) if state and lease are those of ``record``. Raise if they are not."""
         values = {name: value if name == "history" else {"$literal": value} for name, value in fields.items()}
         values.setdefault("lease_until", self._until())
         stages: list[Document] = [{"$set": values}, *([{"$unset": list(unset)}] if unset else [])]

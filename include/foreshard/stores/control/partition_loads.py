@@ -1,6 +1,6 @@
-"""What the load reporters measured last: ``partition_load {_id: partition_id, load, reachable, reported_at, latency_ms}``.
+"""The latest measured loads: ``partition_load {_id: partition_id, load, reachable, reported_at, latency_ms}``.
 
-``load`` is in cost units per second; ``reported_at`` is the reporter's clock; ``latency_ms`` is a read's mean time.
+``load`` is in cost units per second, ``reported_at`` is the reporter's clock, ``latency_ms`` is a read's mean time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from foreshard.stores.mongo_connections import Document
 
 
 class MongoLoadStore:
-    """The partitions' current loads; implements :class:`foreshard.ports.stages.LoadStore`."""
+    """Implements :class:`foreshard.ports.stages.LoadStore`."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._loads = database["partition_load"]
         self._partitions = database["partitions"]
 
     def report(self, loads: Sequence[PartitionLoad]) -> None:
-        """Replace what stood for these partitions; CurrentLoad follows where the partition answered."""
+        """Replace the reports of these partitions. CurrentLoad changes where the partition answered."""
         if not loads:
             return
         self._loads.bulk_write(
@@ -44,7 +44,7 @@ class MongoLoadStore:
             self._partitions.bulk_write(answered, ordered=False)
 
     def current(self) -> tuple[PartitionLoad, ...]:
-        """The last report of every partition, by id."""
+        """Return the last report of every partition, by id."""
         return tuple(load_of(document) for document in self._loads.find().sort("_id", 1))
 
 

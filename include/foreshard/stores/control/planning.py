@@ -1,4 +1,4 @@
-"""What the planner reads besides its own stores: the move journal, the shadows, and key sizes on the partitions."""
+"""The planner's reads of the move journal, the shadows, and the key sizes on the partitions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from foreshard.ports.planning import CurrentShadow, KeySizes, RecentMove
 from foreshard.stores.mongo_connections import Document, MongoConnections
 
 MOVES_MEASURED = 500
-"""At most so many recent moves say how fast moves go."""
+"""The migration rate is estimated from at most this many recent moves."""
 
 WHOLE_SCAN_DOCUMENTS = 200_000
-"""Up to this many documents a collection is measured whole; beyond, by a sample of as many."""
+"""A larger collection is measured from a sample of this many documents."""
 
 
 class MongoPlanningStore:
@@ -31,7 +31,7 @@ class MongoPlanningStore:
         self._sample = sample
 
     def recent_moves(self, since: datetime) -> tuple[RecentMove, ...]:
-        """Moves that are pending, or were switched at or after ``since``, oldest first."""
+        """Return moves that are pending or switched at or after ``since``, oldest first."""
         pending = {"state": {"$in": [state.value for state in PENDING]}}
         switched = {
             "state": {"$in": [state.value for state in AFTER_SWITCH]},
@@ -41,7 +41,7 @@ class MongoPlanningStore:
         return tuple(sorted((_recent_move(document) for document in found), key=lambda move: (move.at, move.key)))
 
     def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
-        """(bytes, seconds) of the moves switched lately by one mover in one go, the newest first."""
+        """Return (bytes, seconds) of recent moves that one mover made without interruption, newest first."""
         switched = {
             "state": {"$in": [state.value for state in AFTER_SWITCH]},
             "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
@@ -51,7 +51,7 @@ class MongoPlanningStore:
         return tuple(time for time in times if time is not None)
 
     def standing_copies(self) -> tuple[CurrentShadow, ...]:
-        """The shadows that are being made, serve, or are being taken away, by id."""
+        """Return the shadows that are wanted or being removed, by id."""
         states = [state.value for state in (*WANTED, ShadowState.RETIRING)]
         return tuple(
             CurrentShadow(
@@ -66,18 +66,18 @@ class MongoPlanningStore:
         )
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
-        """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""
+        """Return (key, partition) of every copy that an open move or an unlisted shadow explains."""
         moves = self._moves.find({"state": {"$in": list(OPEN)}}, {"key": 1, "source": 1, "target": 1})
         ends = {(move["key"], partition) for move in moves for partition in (move["source"], move["target"])}
         shadows = self._shadows.find({"state": {"$in": list(UNLISTED_WITH_DATA)}}, {"key": 1, "target": 1})
         return frozenset(ends | {(shadow["key"], shadow["target"]) for shadow in shadows})
 
     def started(self, hour: datetime) -> bool:
-        """Whether any move or shadow of the plan for ``hour`` has been taken up."""
+        """Return whether any move or shadow of the plan for ``hour`` has started."""
         return any(collection.find_one({"hour": hour}, {"_id": 1}) for collection in (self._moves, self._shadows))
 
     def key_sizes(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> KeySizes:
-        """Sum ``$bsonSize`` by key, one aggregation per partition and collection; the largest copy of a key counts."""
+        """Sum ``$bsonSize`` by key, with one aggregation per partition and collection. A key's largest copy counts."""
         sizes: Counter[str] = Counter()
         sampled = False
         for partition in partitions:
@@ -94,7 +94,7 @@ class MongoPlanningStore:
         return KeySizes({key: float(size) for key, size in sizes.items()}, typical)
 
     def _measure(self, partition: Partition, collection: ShardedCollection, sizes: Counter[str]) -> bool:
-        """Add the sizes found; return whether they come from a sample, scaled up."""
+        """Add the sizes found. Return whether they come from a scaled sample."""
         documents = (
             self._connections.partition(partition)
             .get_database(collection.database, read_preference=ReadPreference.SECONDARY_PREFERRED)
@@ -120,7 +120,7 @@ class MongoPlanningStore:
 
 
 def _move_time(document: Document) -> tuple[float, float] | None:
-    """The move's bytes and seconds; None where it had more than one mover, or never got as far as to count its bytes."""
+    """Return the move's bytes and seconds. None if it had more than one mover or did not count its bytes."""
     entries = [entry for entry in document["history"] if entry["state"] != MoveState.PLANNED.value]
     upto = next(n for n, entry in enumerate(entries) if entry["state"] == MoveState.SWITCHED.value)
     states = [entry["state"] for entry in entries[: upto + 1]]

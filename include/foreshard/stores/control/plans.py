@@ -27,7 +27,7 @@ class MongoPlanStore:
         self._plans = database["plans"]
 
     def save(self, plan: Plan) -> None:
-        """Replace the hour's plan; a dry run replaces only a dry run, and is let go where a live plan stands."""
+        """Replace the hour's plan. A dry run replaces only a dry run; it is dropped if there is a live plan."""
         replaced = {"_id": plan.hour, "dry_run": True} if plan.dry_run else {"_id": plan.hour}
         try:
             self._plans.replace_one(replaced, _document(plan), upsert=True)
@@ -36,7 +36,7 @@ class MongoPlanStore:
                 raise
 
     def load(self, hour: datetime) -> Plan:
-        """The hour's plan; raise :class:`MissingStageResult` where none was made."""
+        """Return the hour's plan. Raise :class:`MissingStageResult` if there is none."""
         found = self._plans.find_one({"_id": hour})
         if found is None:
             raise MissingStageResult("plan", hour.isoformat(), "foreshard plan hour")

@@ -21,14 +21,14 @@ from foreshard.stores.mongo_connections import Document
 
 
 class MongoPartitionRegistry:
-    """The registered partitions; implements :class:`foreshard.ports.stages.PartitionRegistry`."""
+    """Implements :class:`foreshard.ports.stages.PartitionRegistry`."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._partitions = database["partitions"]
         self._locations = database["locations"]
 
     def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None:
-        """Add or replace partitions and locations, all or none of them; what is known keeps its loads and its state.
+        """Add or replace partitions and locations, all or none. A known partition keeps its loads and its state.
 
         Raise :class:`DuplicatePartition`, :class:`UnusableCapacity` or :class:`UnknownLocation`.
         """
@@ -42,24 +42,24 @@ class MongoPartitionRegistry:
             self._partitions.bulk_write([_registration(p) for p in partitions])
 
     def partitions(self) -> tuple[Partition, ...]:
-        """Every partition, by id."""
+        """Return every partition, by id."""
         return tuple(partition_of(document) for document in self._partitions.find().sort("_id", 1))
 
     def partition(self, partition_id: str) -> Partition:
-        """One partition; raise :class:`UnknownPartition`."""
+        """Return one partition. Raise :class:`UnknownPartition`."""
         document = self._partitions.find_one({"_id": partition_id})
         if document is None:
             raise UnknownPartition(partition_id, self._known())
         return partition_of(document)
 
     def locations(self) -> tuple[Location, ...]:
-        """Every location, by name."""
+        """Return every location, by name."""
         return tuple(location_of(document) for document in self._locations.find().sort("_id", 1))
 
     def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
-        """Save what was measured from ``origin`` to other locations; what is known of further ones stays.
+        """Save the round trips measured from ``origin``. Round trips to other locations stay.
 
-        Raise :class:`ConfigurationError` where ``origin`` is not registered.
+        Raise :class:`ConfigurationError` if ``origin`` is not registered.
         """
         known = self._locations.find_one({"_id": origin})
         if known is None:
@@ -77,7 +77,7 @@ class MongoPartitionRegistry:
             )
 
     def set_state(self, partition_id: str, state: PartitionState) -> None:
-        """Drain or reactivate a partition; raise :class:`UnknownPartition`."""
+        """Drain or reactivate a partition. Raise :class:`UnknownPartition`."""
         if not self._partitions.update_one({"_id": partition_id}, {"$set": {"state": state.value}}).matched_count:
             raise UnknownPartition(partition_id, self._known())
 
@@ -86,7 +86,7 @@ class MongoPartitionRegistry:
 
 
 def check_partitions(partitions: Sequence[Partition], known_locations: set[str]) -> None:
-    """Raise the first thing that is wrong with a registration."""
+    """Raise an error for the first invalid registration."""
     for name, times in Counter(p.partition_id for p in partitions).items():
         if times > 1:
             raise DuplicatePartition(name)

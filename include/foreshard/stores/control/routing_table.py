@@ -1,14 +1,14 @@
 """The routing table in the control database.
 
-``routing_table {_id: key, primary, shadows, epoch, version}``: one row per listed key; ``version`` changed it last.
-``routing_state {_id: "table", version, identity, default_rule: {partitions, weights}, published_at}``: the version document.
-Every publication raises it first, inside its transaction, so that publications follow each other without gaps. A table exists
-from the moment when this document does; ``loading: true`` until all its rows are there as well (``mongo_first_table``), and
-``image`` names its packed form (``mongo_routing_image``).
-``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch,
-before: {primary, shadows, epoch}}], chunks, default_rule}``: one publication; many changes stand in ``routing_changes
-{_id: {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
-``sidecars {_id, version, reported_at}``: who answers from which version, by the database's clock.
+- ``routing_table {_id: key, primary, shadows, epoch, version}``: one row per listed key; ``version`` changed it last.
+- ``routing_state {_id: "table", version, identity, default_rule: {partitions, weights}, published_at}``: the version document.
+  Every publication raises it first, inside its transaction, so publications follow each other without gaps. The table exists
+  once this document exists. ``loading`` is true until all rows are there (:mod:`._first_table`), and ``image`` names the packed
+  form (:mod:`._routing_images`).
+- ``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch,
+  before: {primary, shadows, epoch}}], chunks, default_rule}``: one publication. Many changes are stored in ``routing_changes
+  {_id: {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
+- ``sidecars {_id, version, reported_at}``: which sidecar answers from which version, by the database's clock.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Within = Callable[[ClientSession, int], None]
 
 
 class MongoRoutingStore:
-    """The routing table and its versions; implements :class:`foreshard.ports.routing.RoutingStore`."""
+    """Implements :class:`foreshard.ports.routing.RoutingStore`."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
@@ -59,20 +59,22 @@ class MongoRoutingStore:
         self._sidecars = database.get_collection("sidecars", read_concern=durable)
 
     def initialise(self, table: RoutingTable) -> None:
-        """Publish the first version, of any size; do nothing where its version or a later one stands."""
+        """Publish the first version, of any size. Do nothing if its version or a later one is published."""
         FirstTable(self._database).publish(table)
 
     def version(self) -> int:
-        """The current version; 0 where nothing is published."""
+        """Return the current version; 0 if nothing is published."""
         return self.head()[0]
 
     def head(self) -> tuple[int, str]:
-        """The current version and the table's name through its versions; (0, "") where nothing is published."""
+        """Return the current version and the table's identity, which stays through its versions; (0, "") if nothing is
+        published.
+        """
         head = self._state.find_one({"_id": HEAD}, {"version": 1, "identity": 1})
         return (int(head["version"]), str(head["identity"])) if head else (0, "")
 
     def current(self) -> RoutingTable:
-        """The whole table as of one moment (a snapshot read); raise :class:`NoRoutingTable` where there is none."""
+        """Return the whole table in one snapshot. Raise :class:`NoRoutingTable` if there is none."""
         with self._database.client.start_session(snapshot=True) as session:
             head = self._database["routing_state"].find_one({"_id": HEAD}, session=session)
             if head is None:
@@ -86,12 +88,12 @@ class MongoRoutingStore:
         return RoutingTable(int(head["version"]), placements, rule_of(head["default_rule"]), head["published_at"])
 
     def image(self) -> PublishedImage | None:
-        """The newest packed form of the table, which ``since`` its version brings up to date."""
+        """Return the newest packed form. ``since(image.version)`` brings it up to date."""
         head = self._state.find_one({"_id": HEAD})
         return published_image(self._database, head) if head else None
 
     def repack(self) -> int:
-        """Publish the packed form of the table as it is, for sidecars that come later; return its version."""
+        """Publish the packed form of the current table for new sidecars. Return its version."""
         version, identity = self.head()
         standing = self.image()
         if standing is not None and standing.version == version:
@@ -106,12 +108,12 @@ class MongoRoutingStore:
         return table.version
 
     def since(self, version: int) -> tuple[Publication, ...]:
-        """The publications after ``version``, in order."""
+        """Return the publications after ``version``, in order."""
         found = list(self._versions.find({"_id": {"$gt": version}}).sort("_id", 1))
         return tuple(self.publication(document) for document in found)
 
     def publication(self, document: Mapping[str, Any]) -> Publication:
-        """Read one document of ``routing_versions`` (a change stream brings them), with its chunks where it has any."""
+        """Read one document of ``routing_versions`` (from a query or a change stream) and its chunks."""
         changes = list(document["changes"])
         if document["chunks"]:
             ids = [chunk_id(document["_id"], n) for n in range(document["chunks"])]
@@ -128,10 +130,10 @@ class MongoRoutingStore:
         )
 
     def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Within | None = None) -> int:
-        """Apply all changes in one transaction and return the new version (the current one where there are none).
+        """Apply all changes in one transaction. Return the new version, or the current one if there are no changes.
 
-        ``within(session, version)`` runs in the same transaction, again where the server asks for a retry. Raise
-        :class:`StaleEpoch` where a key is not at its expected epoch, and :class:`InvalidChange` where a row makes no sense.
+        ``within(session, version)`` runs in the same transaction, and again if the driver repeats it. Raise :class:`StaleEpoch`
+        if a key is not at its expected epoch, and :class:`InvalidChange` if a row is inconsistent.
         """
         if not changes:
             return self.version()
@@ -148,7 +150,7 @@ class MongoRoutingStore:
         return in_transaction(self._database, transact)
 
     def set_default_rule(self, rule: DefaultRule) -> int:
-        """Publish a new default rule and return the version; unlisted keys that it moves must have been moved before."""
+        """Publish a new default rule and return the version. Move the unlisted keys that it relocates first."""
 
         def transact(session: ClientSession) -> int:
             version, now = self._raise_version(session, {"default_rule": rule_document(rule)})
@@ -158,16 +160,16 @@ class MongoRoutingStore:
         return in_transaction(self._database, transact)
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
-        """Note that a sidecar answers from ``version`` now."""
+        """Record that a sidecar answers from ``version`` now."""
         change = {"$set": {"version": version}, "$currentDate": {"reported_at": True}}
         self._sidecars.update_one({"_id": sidecar_id}, change, upsert=True)
 
     def withdraw(self, sidecar_id: str) -> None:
-        """Forget a sidecar that stops answering on purpose."""
+        """Remove a sidecar that shuts down."""
         self._sidecars.delete_one({"_id": sidecar_id})
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
-        """(sidecars at or past ``version``, sidecars heard of since ``heard_since``); only the latter are counted."""
+        """Return (sidecars at or past ``version``, all sidecars), counting those heard since ``heard_since``."""
         heard = [int(s["version"]) for s in self._sidecars.find({"reported_at": {"$gte": heard_since}}, {"version": 1})]
         return sum(answering >= version for answering in heard), len(heard)
 
@@ -239,7 +241,7 @@ class MongoRoutingStore:
 
 
 def _check(changes: Sequence[PlacementChange]) -> None:
-    """Refuse rows that make no sense in themselves."""
+    """Refuse rows that are inconsistent in themselves."""
     key, times = Counter(change.key for change in changes).most_common(1)[0]
     if times > 1:
         raise InvalidChange(key, "named twice in one publication")
@@ -251,7 +253,7 @@ def _check(changes: Sequence[PlacementChange]) -> None:
 
 
 def _compare(change: PlacementChange, standing: Placement | None) -> None:
-    """Raise unless the key is at the epoch that the change was made from."""
+    """Raise unless the key is at the expected epoch."""
     actual = standing.epoch if standing else 0
     if actual != change.expected_epoch:
         raise StaleEpoch(change.key, change.expected_epoch, actual)

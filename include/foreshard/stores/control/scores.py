@@ -25,7 +25,7 @@ class MongoScoreStore:
         self._scores = database["scores"]
 
     def save(self, hour: datetime, scores: Sequence[PartitionScore]) -> None:
-        """Replace the hour's scores; those of partitions that are gone are removed last, so that a reader always finds some."""
+        """Replace the hour's scores. Scores of removed partitions are deleted last, so a reader always finds some."""
         self._scores.create_index([("hour", ASCENDING)], name="by_hour")
         names = [score.partition_id for score in scores]
         self._scores.bulk_write(
@@ -36,7 +36,7 @@ class MongoScoreStore:
         )
 
     def load(self, hour: datetime) -> tuple[PartitionScore, ...]:
-        """The hour's scores by partition; raise :class:`MissingStageResult` where there are none."""
+        """Return the hour's scores by partition. Raise :class:`MissingStageResult` if there are none."""
         found = list(self._scores.find({"hour": hour}, {"_id": 0}).sort("partition_id", ASCENDING))
         if not found:
             raise MissingStageResult("partition scores", hour.isoformat(), "foreshard.stages.score.score_partitions")

@@ -2,8 +2,9 @@
 
 ``shadows {_id: "key|target", key, source, target, state, epoch, round, reason, hour, floor, incarnation, wait_cycle, lag_ms,
 caught_up_at, problem, attempts, updated_at, history: [{state, at, problem}], worker, worker_until}``: see
-:class:`foreshard.ports.replication.Shadow`. Who serves reads looks at ``caught_up_at``: the copy is ``now − caught_up_at``
-behind at most, whether or not the applier still runs; ``lag_ms`` is what that was at the last report.
+:class:`foreshard.ports.replication.Shadow`, whose ``lease`` is stored as ``round`` and whose ``capture_id`` as ``incarnation``.
+A shadow is at most ``now − caught_up_at`` behind, whether or not the applier still runs. ``lag_ms`` is that difference at the
+last report.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from foreshard.stores.version_documents import read_version, version_document
 from foreshard.watch.state import ShadowStatus
 
 HISTORY = 50
-"""The last changes of state that are kept."""
+"""Number of state changes that are kept."""
 
 FIELDS = tuple(field.name for field in fields(Shadow) if field.name != "shadow_id")
+STORED_AS = {"lease": "round", "capture_id": "incarnation"}
+"""Fields that are stored under another name."""
 
 
 class MongoShadowStore:
@@ -46,7 +49,7 @@ class MongoShadowStore:
         )
 
     def create(self, shadow: Shadow) -> bool:
-        """Save a new shadow; False where its id is taken."""
+        """Save a new shadow. Return False if its id is taken."""
         now = datetime.now(UTC)
         document = {"_id": shadow.shadow_id, **_encode(asdict(shadow) | {"floor": shadow.floor}), "updated_at": now}
         del document["shadow_id"]
@@ -57,23 +60,23 @@ class MongoShadowStore:
         return True
 
     def get(self, shadow_id: str) -> Shadow:
-        """Raise :class:`UnknownShadow`."""
+        """Return a shadow. Raise :class:`UnknownShadow`."""
         found = self._shadows.find_one({"_id": shadow_id})
         if found is None:
             raise UnknownShadow(shadow_id)
         return _decode(found)
 
     def shadows(self, states: Sequence[ShadowState] = ()) -> tuple[Shadow, ...]:
-        """Those in one of ``states`` (in any, where none is named), by id."""
+        """Return the shadows in ``states`` (in any state if empty), by id."""
         wanted = {"state": {"$in": [state.value for state in states]}} if states else {}
         return tuple(_decode(found) for found in self._shadows.find(wanted, {"history": 0}).sort("_id", 1))
 
     def of_key(self, key: str) -> tuple[Shadow, ...]:
-        """The shadows of one key, by id."""
+        """Return the shadows of one key, by id."""
         return tuple(_decode(found) for found in self._shadows.find({"key": key}, {"history": 0}).sort("_id", 1))
 
     def history(self, shadow_id: str) -> list[Document]:
-        """The last changes of state: ``{state, at, problem}``, oldest first."""
+        """Return the last state changes, ``{state, at, problem}``, oldest first."""
         found = self._shadows.find_one({"_id": shadow_id}, {"history": 1})
         if found is None:
             raise UnknownShadow(shadow_id)
@@ -82,7 +85,7 @@ class MongoShadowStore:
     def change(
         self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
     ) -> Shadow | None:
-        """Set ``state`` and ``fields`` unless the state or the round has changed since ``shadow`` was read (then None)."""
+        """Set ``state`` and ``fields``. Return None if the state or the lease has changed since ``shadow`` was read."""
         assert session is None or isinstance(session, ClientSession)  # noqa: S101 - for the type checker
         now = datetime.now(UTC)
         changed = {**_encode(fields or {}), "state": state.value, "updated_at": now}
@@ -91,7 +94,7 @@ class MongoShadowStore:
             note = {"state": state.value, "at": now, "problem": changed.get("problem")}
             update["$push"] = {"history": {"$each": [note], "$slice": -HISTORY}}
         found = self._shadows.find_one_and_update(
-            {"_id": shadow.shadow_id, "state": shadow.state.value, "round": shadow.round},
+            {"_id": shadow.shadow_id, "state": shadow.state.value, "round": shadow.lease},
             update,
             return_document=ReturnDocument.AFTER,
             session=session,
@@ -99,7 +102,7 @@ class MongoShadowStore:
         return _decode(found) if found else None
 
     def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
-        """Note, per shadow id, how fresh it is; only of copies that have caught up."""
+        """Save the freshness per shadow id. Only shadows that have caught up are changed."""
         fresh = {"state": {"$in": list(CAUGHT_UP)}}
         changes = [
             UpdateOne(
@@ -124,8 +127,8 @@ class MongoShadowStore:
             self._shadows.count_documents({"state": ShadowState.LIVE, "caught_up_at": None}),
         )
 
-    def lease(self, shadow_id: str, worker: str, seconds: float) -> bool:
-        """Take or renew the right to work on a shadow, by the database's clock; False while another worker has it."""
+    def claim_work(self, shadow_id: str, worker: str, seconds: float) -> bool:
+        """Claim the work on a shadow, or renew the claim, by the database's clock. Return False while another worker has it."""
         free = {"$or": [{"$eq": ["$worker", worker]}, {"$lte": [{"$ifNull": ["$worker_until", None]}, "$$NOW"]}]}
         until = {"$add": ["$$NOW", round(seconds * 1000)]}
         done = self._shadows.update_one(
@@ -133,18 +136,18 @@ class MongoShadowStore:
         )
         return done.matched_count == 1
 
-    def release(self, shadow_id: str, worker: str) -> None:
-        """Give the lease back."""
+    def release_work(self, shadow_id: str, worker: str) -> None:
+        """Release the claim."""
         self._shadows.update_one({"_id": shadow_id, "worker": worker}, {"$unset": {"worker": 1, "worker_until": 1}})
 
     def placements(self, keys: Sequence[str]) -> dict[str, Placement]:
-        """The published rows of these keys (unlisted ones are left out)."""
+        """Return the published rows of these keys. Unlisted keys are left out."""
         rows = self._database.get_collection("routing_table", read_concern=ReadConcern("majority"))
         found = rows.find({"_id": {"$in": list(keys)}})
         return {row["_id"]: Placement(row["_id"], row["primary"], tuple(row["shadows"]), int(row["epoch"])) for row in found}
 
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
-        """Whether ``primary`` may have been another one at some epoch in (``since_epoch``, ``epoch``]."""
+        """Return whether the primary copy may have been elsewhere at some epoch in (``since_epoch``, ``epoch``]."""
         stayed: set[int] = set()
         for name in ("routing_versions", "routing_changes"):
             versions = self._database.get_collection(name, read_concern=ReadConcern("majority"))
@@ -155,7 +158,7 @@ class MongoShadowStore:
         return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
 
     def busy_keys(self, partition_id: str) -> frozenset[str]:
-        """The keys that a move under way brings to a partition, or has taken from it and not yet cleaned up there."""
+        """Return the keys that open moves bring to the partition, or take from it and have not cleaned up there."""
         incoming = {"target": partition_id, "state": {"$in": list(PENDING)}}
         outgoing = {"source": partition_id, "state": {"$in": list(OPEN)}}
         moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
@@ -163,11 +166,14 @@ class MongoShadowStore:
 
 
 def _encode(fields: Mapping[str, Any]) -> Document:
-    return {name: version_document(value) if name == "floor" and value is not None else value for name, value in fields.items()}
+    return {
+        STORED_AS.get(name, name): version_document(value) if name == "floor" and value is not None else value
+        for name, value in fields.items()
+    }
 
 
 def _decode(document: Mapping[str, Any]) -> Shadow:
-    values = {name: document.get(name) for name in FIELDS}
+    values = {name: document.get(STORED_AS.get(name, name)) for name in FIELDS}
     floor = values["floor"]
     values |= {"state": ShadowState(document["state"]), "floor": read_version(floor) if floor else None}
     return Shadow(shadow_id=document["_id"], **values)  # type: ignore[arg-type]

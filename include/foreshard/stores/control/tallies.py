@@ -1,12 +1,12 @@
-"""Hourly tallies in the control database, in columns: an hour is one document, or several of ``CHUNK_ROWS`` rows.
+"""Hourly tallies in the control database, stored by column. An hour is one document, or several of ``CHUNK_ROWS`` rows.
 
-- ``tallied_hours``: ``{_id: hour, accesses, keys, cost, pairs, at}``: the hours that are counted, also those without accesses.
-- ``key_load``: ``{_id: {hour, chunk}, hour, partitionable_key: […], location: […], request_type: […], count: […], cost: […],
-  distinct_users: […]}``, rows in the order of their keys; ``first_key`` and ``last_key`` say which are in a chunk.
-- ``co_access``: ``{_id: {hour, chunk}, hour, key_a: […], key_b: […], weight: […], distinct_users: […], user_marks: [[…], …]}``.
+- ``tallied_hours {_id: hour, accesses, keys, cost, pairs, at}``: the counted hours, including those without accesses.
+- ``key_load {_id: {hour, chunk}, hour, partitionable_key: […], location: […], request_type: […], count: […], cost: […],
+  distinct_users: […]}``: rows sorted by key; ``first_key`` and ``last_key`` give a chunk's range.
+- ``co_access {_id: {hour, chunk}, hour, key_a: […], key_b: […], weight: […], distinct_users: […], user_marks: [[…], …]}``.
 
-An hour is replaced in one transaction, so a writer may be killed anywhere; two writers of one hour conflict on its document in
-``tallied_hours``, and the later does its work again. Reads see one snapshot.
+An hour is replaced in one transaction, so a writer may be killed anywhere. Two writers of one hour conflict on its document in
+``tallied_hours``, and the later one repeats its work. Reads use one snapshot.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Result = TypeVar("_Result")
 
 
 class MongoTallyStore:
-    """Keeps hourly tallies; pairs of fewer than ``minimum_distinct_users`` users never leave it."""
+    """Stores hourly tallies. It never returns pairs of fewer than ``minimum_distinct_users`` users."""
 
     def __init__(self, database: Database[Document], minimum_distinct_users: int = 5) -> None:
         self._database = database
@@ -46,19 +46,19 @@ class MongoTallyStore:
         self._indexed = False
 
     def save(self, tallies: Sequence[HourTally]) -> None:
-        """Replace each tally's hour, whole."""
+        """Replace the hour of each tally."""
         self._ensure_indexes()
         for batch in _batches(tallies):
             with self._database.client.start_session() as session:
                 session.with_transaction(lambda active, batch=batch: self._replace(active, batch))  # type: ignore[misc]
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
-        """The counted hours in [since, until), in order."""
+        """Return the counted hours in [since, until), in order."""
         found = self._hours.find({"_id": {"$gte": since, "$lt": until}}, {"_id": 1}).sort("_id")
         return tuple(document["_id"] for document in found)
 
     def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
-        """How many accesses and keys each of the counted ``hours`` had, in order."""
+        """Return the numbers of accesses and keys of the counted ``hours``, in order."""
         found = self._hours.find({"_id": {"$in": list(hours)}}).sort("_id")
         return tuple(HourCounts(document["_id"], document["accesses"], document["keys"]) for document in found)
 
@@ -68,11 +68,11 @@ class MongoTallyStore:
         return HourCounts(found["_id"], found.get("accesses", 0), found.get("keys", 0)) if found else None
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Rows with ``KEY_LOAD_COLUMNS``, in the order of hour and key."""
+        """Return rows with ``KEY_LOAD_COLUMNS``, sorted by hour and key."""
         return self._snapshot(lambda session: self._read(session, "key_load", since, until, KEY_LOAD_COLUMNS, empty_key_load()))
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Pairs summed over [since, until), heaviest first; read a day at a time, so that hours need not fit in memory."""
+        """Return pairs summed over [since, until), heaviest first. It reads one day at a time to bound memory."""
         united = unite(empty_co_access())
         for start in hours_between(since, until)[::HOURS_AT_ONCE]:
             hourly = self.hourly_co_access(start, min(start + HOURS_AT_ONCE * ONE_HOUR, until))
@@ -80,7 +80,7 @@ class MongoTallyStore:
         return sum_hours(united, self._minimum_distinct_users)
 
     def hourly_co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Rows with ``CO_ACCESS_COLUMNS``; also pairs of few users: not for showing."""
+        """Return rows with ``CO_ACCESS_COLUMNS``, including pairs of few users. Do not show them."""
         empty = empty_co_access()
         return self._snapshot(lambda session: self._read(session, "co_access", since, until, CO_ACCESS_COLUMNS, empty))
 
@@ -104,7 +104,7 @@ class MongoTallyStore:
                 collection.bulk_write([InsertOne(document) for document in documents], ordered=True, session=session)
 
     def _snapshot(self, read: Callable[[ClientSession], _Result]) -> _Result:
-        """Read in one snapshot; once more where the collections themselves were made only after it was taken."""
+        """Read in one snapshot. Retry if a collection was created after the snapshot."""
         for attempt in range(5):
             try:
                 with self._database.client.start_session(snapshot=True) as session:
@@ -140,7 +140,7 @@ class MongoTallyStore:
 
 
 def _batches(tallies: Sequence[HourTally]) -> Iterator[list[HourTally]]:
-    """Tallies in batches of about ``ROWS_PER_TRANSACTION`` rows."""
+    """Yield tallies in batches of about ``ROWS_PER_TRANSACTION`` rows."""
     batch: list[HourTally] = []
     rows = 0
     for tally in tallies:

@@ -1,8 +1,8 @@
 """Access logs in files: Parquet, CSV and JSON Lines, with the standard columns.
 
-``timestamp``, ``partitionable_key`` and ``request_type`` must be there; the other standard columns may be absent, and further
-ones are ignored. CSV cells are read as text, so that a key may be ``NA`` or ``007``. A line of JSON that can't be decoded is
-kept as a malformed record, with its place, for the quarantine; its text, which may name a user, is not.
+``timestamp``, ``partitionable_key`` and ``request_type`` are required. Other standard columns may be absent, and further
+columns are ignored. CSV cells are read as text, so a key may be ``NA`` or ``007``. A JSON line that cannot be decoded becomes a
+malformed record with its position, for the quarantine. Its text is dropped, because it may name a user.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _FORMATS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
 
 
 class FileAccessLog:
-    """Log files as a source of hours; a folder stands for the log files in it, in the order of their names.
+    """Log files as a source of hours. A folder stands for its log files, in the order of their names.
 
-    A record whose time can't be read claims the hour of the record before it.
+    A record without a readable time belongs to the hour of the record before it.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
 
     def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
-        """Yield the hour's records; raise :class:`CorruptLog` where a file can't be read."""
+        """Yield the hour's records. Raise :class:`CorruptLog` if a file cannot be read."""
         for path in self._files():
             yield from self._of_file(path, hour)
 
@@ -65,7 +65,7 @@ class FileAccessLog:
 
 
 def read_access_log(path: Path) -> pd.DataFrame:
-    """Read a whole log file: the standard columns that it has, as they came; raise :class:`CorruptLog`."""
+    """Read a whole log file: its standard columns with their raw values. Raise :class:`CorruptLog`."""
     batches = list(read_batches(path))
     if not batches:
         raise CorruptLog(str(path), "it holds no record")
@@ -73,9 +73,9 @@ def read_access_log(path: Path) -> pd.DataFrame:
 
 
 def read_batches(path: Path, since: datetime | None = None, until: datetime | None = None) -> Iterator[pd.DataFrame]:
-    """Read a log file in batches of not empty frames; raise :class:`CorruptLog`.
+    """Yield a log file in non-empty frames. Raise :class:`CorruptLog`.
 
-    Parts of a Parquet file that hold no record of [since, until), as its own statistics say, are left out.
+    Row groups of a Parquet file without a record in [since, until), by its own statistics, are skipped.
     """
     if not path.is_file():
         raise CorruptLog(str(path), "no such file")
@@ -118,7 +118,7 @@ def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iter
 
 
 def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
-    """Whether a row group may hold records of [since, until), or records without a time."""
+    """Return whether a row group may contain records of [since, until), or records without a time."""
     if since is None or until is None or statistics is None or not statistics.has_min_max or statistics.null_count:
         return True
     if not isinstance(statistics.min, datetime):
@@ -152,7 +152,7 @@ def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
 
 
 def _require_records(path: Path, records: Sequence[dict[str, Any]]) -> bool:
-    """Raise :class:`CorruptLog` unless these are (at least in part) records with the required columns."""
+    """Raise :class:`CorruptLog` unless the frame has the required columns."""
     readable = [record for record in records if MALFORMED not in record]
     if not readable:
         raise CorruptLog(str(path), f"none of its first {len(records):,} lines is a JSON object")
@@ -161,7 +161,7 @@ def _require_records(path: Path, records: Sequence[dict[str, Any]]) -> bool:
 
 
 def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
-    """One JSON record with its place in the log; a malformed one where ``payload`` is no JSON object."""
+    """Return one JSON record with its position in the log. It is malformed if ``payload`` is not a JSON object."""
     try:
         record = json.loads(payload) if payload is not None else None
     except (ValueError, RecursionError):
@@ -172,6 +172,6 @@ def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
 
 
 def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Decoded records as a frame with every standard column, values as they came, and their places."""
+    """Return decoded records as a frame with every standard column, raw values, and their positions."""
     names = (*ACCESS_LOG_COLUMNS, MALFORMED, SOURCE)
     return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})

@@ -1,6 +1,6 @@
-"""Data Docs as plain files: ``validations/GATE/SUITE/DATE/HH/result.html`` with ``result.json`` beside it, and ``index.html``.
+"""Data Docs as plain files: ``validations/GATE/SUITE/DATE/HH/result.html`` with ``result.json``, and ``index.html``.
 
-Each file appears whole or not at all, so gates may end at the same time. Pages of the latest ``KEPT_DAYS`` dates are kept.
+Each file appears whole or not at all, so gates may finish at the same time. Pages of the latest ``KEPT_DAYS`` dates are kept.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _STATIC = "static"
 
 
 class DataDocsFolder:
-    """Keeps the gates' Data Docs under ``folder``."""
+    """Stores the gates' Data Docs under ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save_page(self, facts: PageFacts, page: str) -> None:
-        """Write the page, and forget those of long ago."""
+        """Write the page and delete old pages."""
         path = self.folder / facts.path
         _write(path, page)
         noted = {"gate": facts.gate, "suite": facts.suite, "hour": facts.hour.isoformat(), "success": facts.success}
@@ -34,7 +34,7 @@ class DataDocsFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def save_index(self) -> None:
-        """Write ``index.html`` over the pages that stand, newest hour first, and the style files that they use."""
+        """Write ``index.html`` for all pages, newest hour first, and the style files that they use."""
         notes = sorted(self.folder.glob("validations/*/*/*/*/result.json"), key=lambda path: path.parts[-3:], reverse=True)
         _write(self.folder / "index.html", render_index([facts for note in notes if (facts := _facts(note))]))
         self._copy_styles()
@@ -48,7 +48,7 @@ class DataDocsFolder:
 
 
 def _facts(note: Path) -> PageFacts | None:
-    """What a page shows; None where another process has just removed it."""
+    """Return what a page shows; None if another process has just deleted it."""
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))
     except FileNotFoundError:

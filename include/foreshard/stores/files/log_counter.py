@@ -1,4 +1,4 @@
-"""An access log in one file (Parquet, CSV or JSON lines), counted by hour, key and location without a database."""
+"""Counts an access log in one file (Parquet, CSV or JSON lines) by hour, key and location, without a database."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NEEDED = ("timestamp", "partitionable_key", "request_type")
 _WANTED = (*_NEEDED, "location", "cost")
 _TEXT: dict[Hashable, type[str]] = {"partitionable_key": str, "location": str}
 _ASSUMED_COST = 1.0
-"""What an access costs whose request type has no weight and which brings no cost of its own; the lab takes it so too."""
+"""The cost of an access whose request type has no weight and whose record has no cost. The lab uses it too."""
 
 
 class LogFileCounter:
-    """Implements :class:`foreshard.ports.stages.LogCounter`; ``weights`` are the costs of the request types."""
+    """Implements :class:`foreshard.ports.stages.LogCounter`. ``weights`` are the costs of the request types."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = dict(weights)
@@ -32,11 +32,10 @@ class LogFileCounter:
 
 
 def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = None) -> CountedLog:
-    """Count a log; a record costs its ``cost`` where it has one, else its request type's weight.
+    """Count a log. A record costs its own ``cost`` if it has one, else the weight of its request type, else 1.
 
-    A request type without a weight costs 1. Records without a key or a readable time, dated in the future, or with a cost
-    below zero are left out and counted. Raise :class:`foreshard.errors.CorruptLog` where the file cannot be read or nothing
-    in it can be counted.
+    Records without a key or a readable time, from the future, or with a negative cost are left out and counted. Raise
+    :class:`foreshard.errors.CorruptLog` if the file cannot be read or contains nothing to count.
     """
     frame = _read(path)
     moments = pd.to_datetime(frame["timestamp"], utc=True, errors="coerce", format=_time_format(frame["timestamp"]))
@@ -89,5 +88,5 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _time_format(column: pd.Series[str]) -> str | None:
-    """Text may mix ISO forms; numbers and timestamps need no format."""
+    """Text may mix ISO formats. Numbers and timestamps need no format."""
     return "ISO8601" if column.dtype == object else None

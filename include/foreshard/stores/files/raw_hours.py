@@ -1,6 +1,6 @@
-"""Raw hours as Parquet: ``raw/date=YYYY-MM-DD/hour=HH.parquet``, and the quarantined records in ``quarantine/…`` beside it.
+"""Raw hours as Parquet: ``raw/date=YYYY-MM-DD/hour=HH.parquet``, and quarantined records in ``quarantine/…`` beside it.
 
-A file appears whole or not at all. Users stand in them as pseudonyms; a raw id is refused.
+A file appears whole or not at all. Users are stored as pseudonyms; a raw id is refused.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _QUARANTINED = pa.schema([(name, pa.string()) for name in (*ACCESS_LOG_COLUMNS, 
 
 
 class ParquetHourStore:
-    """Keeps raw hours under ``data_dir``; saving an hour again replaces it."""
+    """Stores raw hours under ``data_dir``. Saving an hour again replaces it."""
 
     def __init__(self, data_dir: Path) -> None:
         self._raw, self._quarantine = data_dir / "raw", data_dir / "quarantine"
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour:
-        """Write the hour's files: the quarantine first, so that an hour that stands has its quarantine."""
+        """Write the hour's files. The quarantine comes first, so a saved hour always has its quarantine."""
         beside = _path(self._quarantine, hour)
         if len(quarantined):
             _write(beside, quarantined, _QUARANTINED)
@@ -50,13 +50,13 @@ class ParquetHourStore:
         return self.describe(hour)
 
     def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
-        """Write quarantined records that belong to no hour, as ``quarantine/LABEL.parquet``."""
+        """Write quarantined records without an hour to ``quarantine/LABEL.parquet``."""
         path = self._quarantine / f"{label}.parquet"
         _write(path, quarantined, _QUARANTINED)
         return path
 
     def load(self, hour: datetime) -> pd.DataFrame:
-        """The accepted records, with the standard columns and aware UTC times."""
+        """Return the accepted records, with the standard columns and aware UTC times."""
         path = _path(self._raw, hour)
         try:
             frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
@@ -67,7 +67,7 @@ class ParquetHourStore:
         return frame.astype({"timestamp": "datetime64[ns, UTC]", "cost": "float64"})
 
     def describe(self, hour: datetime) -> RawHour:
-        """Where the hour stands and how many records it has."""
+        """Return the hour's paths and numbers of records."""
         accepted, quarantined = _path(self._raw, hour), _path(self._quarantine, hour)
         if not accepted.exists():
             raise _missing(hour)

@@ -1,7 +1,7 @@
-"""The matrix of an hour's series as one Parquet file: a row group per chunk of keys, so that a task reads only its own.
+"""The series of an hour in one Parquet file, with a row group per chunk of keys, so that a task reads only its own chunk.
 
 ``series/2014-12-31T23.parquet`` has the columns ``partitionable_key`` and ``costs`` (a fixed-size list of T floats, cost units
-per hour); its schema's metadata has the hour and which hours were counted, one character each.
+per hour). The schema's metadata holds the hour and one character per hour that says whether it was counted.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ParquetSeriesStore:
         self._folder = data_dir / "series"
 
     def path(self, hour: datetime) -> Path:
-        """Where the series of ``hour`` stand."""
+        """Return the path of the series of ``hour``."""
         return self._folder / f"{hour.astimezone(UTC):%Y-%m-%dT%H}.parquet"
 
     def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
-        """Replace the hour's file in one step; return its number of chunks of ``chunk_keys`` keys."""
+        """Replace the hour's file in one step. Return the number of chunks of ``chunk_keys`` keys."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -57,14 +57,16 @@ class ParquetSeriesStore:
         return -(-len(series.keys) // chunk_keys)
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
-        """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
+        """Return the keys of one chunk. Raise :class:`foreshard.errors.MissingStageResult` if it does not exist."""
         with self._open(hour) as file:
             if not 0 <= chunk < file.num_row_groups:
                 raise MissingStageResult(f"series chunk {chunk}", hour.isoformat(), _PRODUCER)
             return _read_chunk(file, chunk)
 
     def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
-        """Yield every chunk of the hour's series, in order; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        """Yield every chunk of the hour's series, in order. Raise :class:`foreshard.errors.MissingStageResult` if there is
+        none.
+        """
         with self._open(hour) as file:
             for chunk in range(file.num_row_groups):
                 yield _read_chunk(file, chunk)

@@ -1,8 +1,8 @@
-"""Access records to Kafka: JSON with the standard columns, keyed by the partitionable key, at the access's own time.
+"""Sends access records to Kafka: JSON with the standard columns, keyed by the partitionable key, at the time of the access.
 
-``emit`` puts a record into a bounded buffer and returns; a thread encodes, sends and hears of the delivery. A record is
-dropped, and counted, where ``buffer`` records are on their way already (Kafka has been down for long, or is slower than the
-app) or where Kafka has not taken it for ``give_up`` seconds. Delivery is idempotent: a resent batch leaves no duplicates.
+``emit`` puts a record into a bounded buffer and returns. A thread encodes and sends the records and receives the delivery
+reports. A record is dropped and counted if ``buffer`` records are already waiting, or if Kafka has not accepted it for
+``give_up`` seconds. Delivery is idempotent: a resent batch leaves no duplicates.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from foreshard.model import AccessRecord
 
 POLL_SECONDS = 0.1
 _INHERITED: list[object] = []
-"""Producers of the parents of a forked process: their threads are not here, so ending them would wait for ever."""
+"""Producers of the parents of a forked process. Their threads do not exist here, so closing them would hang."""
 
 
 class KafkaAccessEmitter:
-    """An :class:`foreshard.ports.access_records.AccessEmitter`; safe to use from several threads, and after a fork."""
+    """Implements :class:`foreshard.ports.access_records.AccessEmitter`. Safe for threads and after a fork."""
 
     def __init__(self, bootstrap: str, topic: str, *, buffer: int = 100_000, give_up: float = 300.0) -> None:
         self._topic, self._buffer = topic, buffer
@@ -49,11 +49,11 @@ class KafkaAccessEmitter:
 
     @property
     def dropped(self) -> int:
-        """Records that did not reach Kafka."""
+        """The number of records that did not reach Kafka."""
         return self._dropped
 
     def emit(self, record: AccessRecord) -> None:
-        """Queue one record; after ``close`` it is dropped."""
+        """Queue one record. After ``close`` it is dropped."""
         with self._lock:
             if self._closed or self._waiting() >= self._buffer:
                 self._dropped += 1
@@ -63,7 +63,7 @@ class KafkaAccessEmitter:
             self._start()
 
     def flush(self, timeout: float) -> int:
-        """Wait for the deliveries; return how many records still wait."""
+        """Wait for the deliveries. Return the number of records that still wait."""
         deadline = time.monotonic() + timeout
         while self._started:
             self._send_all()
@@ -73,7 +73,7 @@ class KafkaAccessEmitter:
         return self._waiting()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver what waits, count the rest as dropped, and end the thread."""
+        """Deliver the waiting records, count the rest as dropped, and end the thread."""
         if self._closed:
             return
         left = self.flush(timeout)
@@ -86,11 +86,11 @@ class KafkaAccessEmitter:
                 self._producer.flush(1.0)
 
     def _waiting(self) -> int:
-        """Records that are neither delivered nor given up (librdkafka's own count has its requests in it as well)."""
+        """Records that are neither delivered nor dropped. (librdkafka's own count includes its requests.)"""
         return len(self._records) + self._queued - self._settled
 
     def _forget(self) -> None:
-        """Begin without records, threads and locks: what a forked child inherits of these is its parent's."""
+        """Start without records, threads and locks. In a forked child they belong to the parent."""
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._records: deque[AccessRecord] = deque()
         self._queued = self._settled = 0
@@ -147,7 +147,7 @@ class KafkaAccessEmitter:
 
 
 def encode(record: AccessRecord) -> bytes:
-    """The record as it stands in the topic."""
+    """Return the record as the topic stores it."""
     moment = record.timestamp.replace(tzinfo=UTC) if record.timestamp.tzinfo is None else record.timestamp.astimezone(UTC)
     fields = {
         "timestamp": moment.isoformat(),

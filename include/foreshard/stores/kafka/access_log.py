@@ -1,10 +1,10 @@
 """The access log in a Kafka topic: JSON records whose message timestamp is the time of the access.
 
 A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``. An
-hour is read from the first offset whose time is in it to where the hour has *settled*: past the first offset that is
-``allowed_lateness`` behind it, and past ``SETTLED`` further messages in a row that belong to later hours, so that one producer
-whose clock runs ahead doesn't cut an hour short. Nothing is committed: reading again gives the same records, in the same order
-within a partition of the topic; which partition comes first may differ.
+hour is read from the first offset whose time is in it until the hour is *complete*: past the first offset that is
+``allowed_lateness`` after it, and past ``SETTLED`` further messages in a row of later hours, so that one producer with a fast
+clock does not cut an hour short. Nothing is committed. Reading again gives the same records, in the same order within a topic
+partition; the order of the topic partitions may differ.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _Answer = TypeVar("_Answer")
 
 
 class KafkaAccessLog:
-    """Reads one hour of ``topic``, all partitions, between offsets that are looked up by time."""
+    """Reads one hour of all partitions of ``topic``, between offsets that are looked up by time."""
 
     def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta) -> None:
         self._bootstrap, self._topic, self._lateness = bootstrap, topic, allowed_lateness
 
     def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
-        """Yield the records whose message time lies in the hour; raise :class:`Unreachable` without a broker or topic."""
+        """Yield the records whose message time is in the hour. Raise :class:`Unreachable` without a broker or topic."""
         consumer = self._consumer()
         try:
             batch: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ class KafkaAccessLog:
             self._rest(consumer, spans)
 
     def _rest(self, consumer: Consumer, spans: dict[int, _Span]) -> None:
-        """Stop fetching partitions that are read to their end."""
+        """Stop fetching topic partitions that are read to their end."""
         finished = [span for span in spans.values() if span.done and not span.paused]
         for span in finished:
             span.paused = True
@@ -114,7 +114,7 @@ class KafkaAccessLog:
         return spans
 
     def _offsets(self, consumer: Consumer, moment: int) -> dict[int, int]:
-        """Partition → the first offset whose time is at or after ``moment`` (``OFFSET_END`` where there is none)."""
+        """Return topic partition → the first offset at or after ``moment`` (``OFFSET_END`` if there is none)."""
         wanted = [TopicPartition(self._topic, partition, moment) for partition in self._partitions(consumer)]
         found = consumer.offsets_for_times(wanted, timeout=PATIENCE_SECONDS)
         for place in found:
@@ -133,20 +133,20 @@ class KafkaAccessLog:
 
 
 class _Span:
-    """What is still to be read of one partition."""
+    """The range of offsets that remains to be read in one topic partition."""
 
     def __init__(self, partition: int, position: int, settles: int, end: int) -> None:
         self.partition, self.position, self.settles, self.end = partition, position, settles, end
         self.later, self.done, self.paused = 0, False, False
 
     def passed(self, offset: int, belongs_later: bool) -> None:
-        """Note one message; the span is done at the log's end, or once the hour has settled."""
+        """Record one message. The span is done at the log's end, or when the hour is complete."""
         self.later = self.later + 1 if belongs_later else 0
         self.done = offset + 1 >= self.end or (offset >= self.settles and self.later >= SETTLED)
 
 
 def _patiently(ask: Callable[[], _Answer]) -> _Answer:
-    """Ask again for a while where a partition has just no leader: its topic is new, or its broker is being replaced."""
+    """Retry for a while if a topic partition has no leader, because its topic is new or its broker is being replaced."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -1,10 +1,11 @@
 """The replication topic: changes of shadowed keys, keyed by document (so ordered per document), and heartbeats.
 
-A message is BSON: ``{kind: "record", ns, id, key, origin, version, document, rekeyed}`` with the document's
-exact bytes embedded, or ``{kind: "heartbeat", origin, incarnation, cycle, seen_until}`` in every partition of the topic.
+A message is BSON: ``{kind: "record", ns, id, key, origin, version, document, rekeyed}`` with the exact document embedded, or
+``{kind: "heartbeat", origin, incarnation, cycle, seen_until}`` in every topic partition; a capture id is stored as
+``incarnation``.
 
-One process consumes at a time (the replicator's lease), so partitions are assigned, not balanced: a restart goes on at once
-instead of waiting for a dead member's session. Positions are committed after the records are applied.
+One process consumes at a time (under the replicator's lease), so topic partitions are assigned, not balanced. A restart
+continues at once and does not wait for a dead member's session. Positions are committed after the records are applied.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ REMEDY = "start it or set FORESHARD_KAFKA_BOOTSTRAP"
 
 
 def ensure_topic(bootstrap: str, topic: str, partitions: int = 4) -> int:
-    """Create the topic unless it is there; return how many partitions it has. Raise :class:`Unreachable`."""
+    """Create the topic if it does not exist. Return its number of partitions. Raise :class:`Unreachable`."""
     client = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
     try:
         known = client.list_topics(timeout=10).topics
@@ -50,7 +51,7 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int = 4) -> int:
 
 
 class KafkaReplicationLog:
-    """The producing end; implements :class:`foreshard.ports.replication.ReplicationLog`. Safe for several threads."""
+    """The producing end; implements :class:`foreshard.ports.replication.ReplicationLog`. Safe for threads."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap = bootstrap
@@ -70,13 +71,13 @@ class KafkaReplicationLog:
         _find_brokers(self._producer, topic, bootstrap)
 
     def publish(self, records: Sequence[ReplicationRecord]) -> None:
-        """Return when all are acknowledged; raise :class:`Unreachable` where any is not (then publish all of them again)."""
+        """Return when all are acknowledged. Raise :class:`Unreachable` if one is not; publish all of them again then."""
         self._send([(encode_record(record), record.identity, -1) for record in records])
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Publish it to every partition of the topic."""
+        """Publish it to every topic partition."""
         beat = {
-            "kind": "heartbeat", "origin": heartbeat.origin, "incarnation": heartbeat.incarnation, "cycle": heartbeat.cycle,
+            "kind": "heartbeat", "origin": heartbeat.origin, "incarnation": heartbeat.capture_id, "cycle": heartbeat.cycle,
             "seen_until": heartbeat.seen_until,
         }  # fmt: skip
         self._send([(bson.encode(beat), None, partition) for partition in range(self._partitions)])
@@ -127,11 +128,11 @@ class KafkaReplicationReader:
 
     @property
     def topic_partitions(self) -> int:
-        """How many partitions the topic has."""
+        """The number of topic partitions."""
         return self._count
 
     def read(self, limit: int, wait_seconds: float) -> Delivery:
-        """Up to ``limit`` messages (fewer where they are large); returns early once some are there and no more wait."""
+        """Return at most ``limit`` messages (fewer if they are large), as soon as some are there and no more wait."""
         records: list[ReplicationRecord] = []
         heartbeats: list[Heartbeat] = []
         unreadable = taken = size = 0
@@ -158,14 +159,14 @@ class KafkaReplicationReader:
         return Delivery(tuple(records), tuple(heartbeats), unreadable)
 
     def commit(self) -> None:
-        """Note that all read so far is applied."""
+        """Record that everything read so far is applied."""
         if self._positions:
             offsets = [TopicPartition(self._topic, number, offset) for number, offset in self._positions.items()]
             self._consumer.commit(offsets=offsets, asynchronous=False)
             self._positions = {}
 
     def gap(self, positions_expected: bool) -> str | None:
-        """Why records may be missing after the committed positions, if any may (or where there should be positions)."""
+        """Return why records may be missing after the committed positions, or why there are none; None if all is well."""
         wanted = [TopicPartition(self._topic, number) for number in range(self._count)]
         for position in self._consumer.committed(wanted, timeout=10):
             oldest, end = self._consumer.get_watermark_offsets(position, timeout=10)
@@ -181,12 +182,12 @@ class KafkaReplicationReader:
         return None
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._consumer.close()
 
 
 def _find_brokers(client: Producer | Consumer, topic: str, bootstrap: str) -> None:
-    """Ask for the topic's brokers now, which takes milliseconds; left to itself the client does so after half a second."""
+    """Connect to the topic's brokers now, which takes milliseconds. By itself the client waits half a second."""
     try:
         client.list_topics(topic, timeout=10)
     except KafkaException as error:
@@ -194,7 +195,7 @@ def _find_brokers(client: Producer | Consumer, topic: str, bootstrap: str) -> No
 
 
 def encode_record(record: ReplicationRecord) -> bytes:
-    """A record as a message."""
+    """Return a record as a message."""
     document = None if record.document is None else RawBSONDocument(record.document, RAW)
     return bson.encode(
         {
@@ -211,7 +212,7 @@ def encode_record(record: ReplicationRecord) -> bytes:
 
 
 def decode(message: Message) -> ReplicationRecord | Heartbeat | None:
-    """What a message says; None where it is not one of ours."""
+    """Return the content of a message; None if it is foreign."""
     try:
         body = RawBSONDocument(message.value() or b"", RAW)
         if body["kind"] == "heartbeat":

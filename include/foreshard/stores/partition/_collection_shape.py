@@ -1,4 +1,4 @@
-"""Collections on the target as they are on the source: options and indexes where empty, and an index on the key field."""
+"""Creates a move's target collections like the source's: options and indexes if empty, and an index on the key field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_COPIED = frozenset({"uuid", "validator", "validationLevel", "validationActio
 
 
 def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection], move_id: str) -> Shape:
-    """Namespace → ``{options, indexes}`` of those that exist; raise :class:`MoveRefused` for what cannot be moved."""
+    """Return namespace → ``{options, indexes}`` of existing collections. Raise :class:`MoveRefused` if one cannot be moved."""
     found: dict[str, Mapping[str, Any]] = {}
     for each in collections:
         entry = next(iter(client[each.database].list_collections(filter={"name": each.collection})), None)
@@ -40,7 +40,7 @@ def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection
 
 
 def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollection], wanted: Shape) -> None:
-    """Create what is absent like ``wanted``; have an index that starts with the key field everywhere."""
+    """Create missing collections like ``wanted``. Create an index on the key field where none starts with it."""
     for each in collections:
         database = client[each.database]
         like = wanted.get(each.namespace, {})

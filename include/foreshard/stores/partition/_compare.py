@@ -1,7 +1,7 @@
-"""Shadows against their primaries: by count and an order-independent hash of the BSON; where these differ, by document.
+"""Compares shadows with their primary copies: by count and an order-independent hash, and document by document if these differ.
 
-The hash of a copy is the sum of its documents' 128-bit xxh3 hashes modulo 2¹²⁸: it does not depend on their order, and needs
-no memory. Changes travel while this runs, so documents that differ are read again until they agree or the looks are used up.
+The hash of a copy is the sum of its documents' 128-bit xxh3 hashes modulo 2¹²⁸, so it needs no order and no memory. Changes may
+still be on their way, so different documents are read again until they agree or the looks are used up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DocumentsOf = Callable[[str, ShardedCollection], Collection[Any]]
 
 @dataclass(frozen=True, slots=True)
 class CopyPair:
-    """One key's documents of one collection on its primary and on one of its shadows."""
+    """One key's documents of one collection: the primary copy and one shadow."""
 
     collection: ShardedCollection
     key: str
@@ -43,7 +43,7 @@ def compare(
     looks: int,
     pause: float,
 ) -> list[str]:
-    """Return one line per document that stays different; copies that the table no longer lists don't count."""
+    """Return one line per document that stays different. Shadows that the table no longer lists are ignored."""
     suspects: dict[tuple[CopyPair, bytes], str] = {}
     for pair in pairs:
         if _digest(documents, pair, pair.primary) != _digest(documents, pair, pair.shadow):
@@ -67,7 +67,7 @@ def compare(
 
 
 def _digest(documents: DocumentsOf, pair: CopyPair, partition: str) -> tuple[int, int]:
-    """(count, hash) of a copy."""
+    """Return (count, hash) of a copy."""
     count = total = 0
     for document in documents(partition, pair.collection).find({pair.collection.key_field: pair.key}):
         count, total = count + 1, (total + xxh3_128_intdigest(document.raw)) % _MODULUS
@@ -75,7 +75,7 @@ def _digest(documents: DocumentsOf, pair: CopyPair, partition: str) -> tuple[int
 
 
 def _differing(documents: DocumentsOf, pair: CopyPair) -> list[bytes]:
-    """The ids of documents that the copies don't share."""
+    """Return the ids of the documents that differ."""
     sides = [
         {
             (id_bytes(document["_id"]), xxh3_128_intdigest(document.raw))
@@ -87,7 +87,7 @@ def _differing(documents: DocumentsOf, pair: CopyPair) -> list[bytes]:
 
 
 def _problem(documents: DocumentsOf, pair: CopyPair, identity: bytes) -> str | None:
-    """How a document differs now; None where the shadow shows what the primary has, or had a moment before."""
+    """Describe how a document differs now. None if the shadow equals the primary copy's document now or a moment ago."""
     wanted = {"_id": id_value(identity), pair.collection.key_field: pair.key}
     before, copy, after = (
         None if found is None else bytes(found.raw)

@@ -1,7 +1,7 @@
-"""The lease of a move on a partition: ``move_leases {_id: move_id, lease, batches}``, bumped by each of its transactions there.
+"""The lease of a move on a partition: ``move_leases {_id: move_id, lease, batches}``. Each transaction of the move bumps it.
 
-A mover that takes a move over first writes its higher number down here (``claim``). A batch of the mover before it either
-committed earlier, or meets a write conflict, or finds another number: it cannot be written any more.
+A mover that takes over a move first writes its higher lease here (``claim``). A batch of the previous mover has either
+committed before, or it meets a write conflict, or it finds another lease and aborts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class MoveLease:
-    """One mover's hold on one move on one partition; ``database`` keeps the lease documents there."""
+    """One mover's lease on one move on one partition. ``database`` holds the lease documents there."""
 
     def __init__(self, client: MongoClient[Document], database: str, move_id: str) -> None:
         self._client, self.move_id = client, move_id
@@ -33,7 +33,7 @@ class MoveLease:
         self._number = 0
 
     def claim(self, number: int) -> None:
-        """Write ``number`` down; raise :class:`MoveSuperseded` where a higher one stands."""
+        """Write the lease ``number``. Raise :class:`MoveSuperseded` if there is a higher one."""
         change = {"$set": {"lease": number}, "$inc": {"batches": 1}}
         try:
             past_dead_transactions(
@@ -47,7 +47,7 @@ class MoveLease:
         self._number = number
 
     def bump(self, session: ClientSession) -> int:
-        """Count one more batch inside a transaction and return the count; raise :class:`MoveSuperseded` to abort it."""
+        """Count one more batch inside a transaction and return the count. Raise :class:`MoveSuperseded` to abort it."""
         entry = self._leases.find_one_and_update(
             {"_id": self.move_id, "lease": self._number},
             {"$inc": {"batches": 1}},
@@ -59,11 +59,11 @@ class MoveLease:
         return int(entry["batches"])
 
     def guard(self, session: ClientSession) -> None:
-        """As ``bump``, for whom the count does not matter."""
+        """Like ``bump``, without the count."""
         self.bump(session)
 
     def transact(self, work: Callable[[ClientSession], T]) -> T:
-        """Run ``work`` in a transaction that bumps the lease first; again where the server asks for it."""
+        """Run ``work`` in a transaction that bumps the lease first. The driver repeats it on transient errors."""
 
         def guarded(session: ClientSession) -> T:
             self.bump(session)
@@ -75,14 +75,14 @@ class MoveLease:
             )
 
     def mark(self) -> int:
-        """Write a mark, which shows in the change stream behind everything written before it; return its number."""
+        """Write a mark and return its number. In the change stream it comes after everything written before it."""
         entry: Document = self._leases.find_one_and_update(  # type: ignore[assignment]
             {"_id": self._mark_id}, {"$inc": {"batches": 1}}, upsert=True, return_document=ReturnDocument.AFTER
         )
         return int(entry["batches"])
 
     def events(self) -> dict[str, Any]:
-        """Which change events are the lease's and its marks'."""
+        """Return a filter for the change events of the lease and its marks."""
         database, collection = self.namespace
         return {"ns.db": database, "ns.coll": collection, "documentKey._id": {"$in": [self.move_id, self._mark_id]}}
 

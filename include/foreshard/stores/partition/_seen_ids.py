@@ -1,4 +1,4 @@
-"""Which document ids were seen more than once, in bounded memory: 64-bit hashes in buckets that spill to disk."""
+"""Finds document ids that occur more than once, in bounded memory: 64-bit hashes in buckets that spill to disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xxhash import xxh3_64_intdigest
 
 BUCKETS = 16
 BUFFERED = 65_536
-"""Hashes per bucket that are held before they are written out."""
+"""Hashes per bucket that are held in memory."""
 
 
 class SeenIds:
-    """Collects ids; ``repeated`` then reads one bucket at a time. Up to half a MiB per bucket waits to be written."""
+    """Collects ids; ``repeated`` reads one bucket at a time. Each bucket buffers at most half a MiB."""
 
     def __init__(self) -> None:
         self._buffers = [array("Q") for _ in range(BUCKETS)]
@@ -23,11 +23,11 @@ class SeenIds:
 
     @staticmethod
     def hash(identity: bytes) -> int:
-        """The hash that ``repeated`` speaks of."""
+        """Return the hash that ``repeated`` returns for an id."""
         return xxh3_64_intdigest(identity)
 
     def add(self, identity: bytes) -> None:
-        """Note one id."""
+        """Add one id."""
         value = self.hash(identity)
         buffer = self._buffers[value % BUCKETS]
         buffer.append(value)
@@ -35,7 +35,7 @@ class SeenIds:
             self._spill(value % BUCKETS)
 
     def repeated(self) -> frozenset[int]:
-        """The hashes that were added more than once."""
+        """Return the hashes that were added more than once."""
         found: set[int] = set()
         for bucket, file in enumerate(self._files):
             self._spill(bucket)

@@ -1,9 +1,9 @@
-"""Sessions that write in transactions, by name, so that those of a killed process can be ended.
+"""Named sessions for writing transactions, so that those of a killed process can be ended.
 
 A process that dies inside a transaction leaves it open on the server for up to a minute (``transactionLifetimeLimitSeconds``),
-and with it the documents that it has written locked. Therefore each session is listed on the partition before it first writes:
-``shadow_writers {_id: session id, at}`` in the bookkeeping database. Who takes over ends the listed sessions of all others; to
-a process that still lives that is an aborted transaction, which it repeats.
+and the documents that it wrote stay locked. So each session is listed on the partition before its first write: ``shadow_writers
+{_id: session id, at}`` in the bookkeeping database. A process that takes over ends the listed sessions of all others. For a
+live process that is an aborted transaction, which it repeats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WRITERS = "shadow_writers"
 
 
 class WriterSessions:
-    """Sessions of one client; the driver uses each of them again and again, so that few are ever listed."""
+    """Sessions of one client. The driver reuses sessions, so few are listed."""
 
     _listed: ClassVar[set[bytes]] = set()
     """Ids of this process's sessions, over all clients (they are unique)."""
@@ -34,7 +34,7 @@ class WriterSessions:
 
     @contextmanager
     def session(self) -> Iterator[ClientSession]:
-        """A session that is listed."""
+        """Return a listed session."""
         with self._client.start_session() as session:
             name = session.session_id["id"]
             if bytes(name) not in self._listed:
@@ -43,7 +43,7 @@ class WriterSessions:
             yield session
 
     def end_others(self) -> int:
-        """End the listed sessions of all other processes, with their open transactions; return how many."""
+        """End the listed sessions of all other processes and their open transactions. Return their number."""
         others = [found["_id"] for found in self._writers.find() if bytes(found["_id"]) not in self._listed]
         if others:
             self._client.admin.command("killSessions", [{"id": name} for name in others])

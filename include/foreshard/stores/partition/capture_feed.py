@@ -1,11 +1,12 @@
-"""One partition's changes for some keys, from a cluster-wide change stream.
+"""One partition's changes of some keys, from a cluster-wide change stream.
 
-The stream is read by its commands (``aggregate``, ``getMore``) instead of pymongo's cursor, because a batch that is not full
-says that nothing more was waiting when it was asked for: that makes an idle key *fresh*, not stale.
+The stream is read by commands (``aggregate``, ``getMore``), not by pymongo's cursor: a batch that is not full says that no more
+changes were waiting when it was requested, and that makes an idle key *fresh* instead of stale.
 
-Updates carry no document: those of one batch are read in one query, each as it is now, which is its state at the event or later
-(a later state's own event follows). A delete carries no key. Of several changes of one document in a batch only the last is
-given. Where a transaction writes a document more than once, its events share one cluster time, so they are read likewise.
+Update events carry no document. The documents of one batch are read in one query, with their current state, which is the state
+at the event or a later one (whose own event follows). Delete events carry no key. Of several changes of one document in a batch
+only the last is returned. If a transaction writes a document more than once, its events share one cluster time, so they are
+read the same way.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DOCUMENT_OPERATIONS = ("update", "replace", "delete")
 
 
 class MongoCaptureFeed:
-    """Implements :class:`foreshard.ports.replication.ChangeFeed`."""
+    """Implements :class:`foreshard.ports.replication.CaptureFeed`."""
 
     def __init__(self, client: MongoClient[Document], partition_id: str, collections: Sequence[ShardedCollection]) -> None:
         self._client = client
@@ -45,7 +46,7 @@ class MongoCaptureFeed:
         self._waiting: Sequence[RawBSONDocument] = ()
 
     def open(self, keys: frozenset[str], token: bytes | None) -> bytes:
-        """Start after ``token`` (None: now) and return where; raise :class:`CaptureLost` if that's gone."""
+        """Start after ``token`` (None: now) and return the position. Raise :class:`CaptureLost` if it is gone."""
         self.close()
         self._keys = keys
         start: Document = {"allChangesForCluster": True}
@@ -59,7 +60,7 @@ class MongoCaptureFeed:
         return bytes(cursor["postBatchResumeToken"].raw)
 
     def read(self, limit: int, wait_ms: int) -> ChangeBatch:
-        """The next changes, waiting up to ``wait_ms`` for the first."""
+        """Return the next changes. Wait at most ``wait_ms`` for the first."""
         get_more = {"getMore": self._cursor, "collection": "$cmd.aggregate", "batchSize": limit, "maxTimeMS": wait_ms}
         cursor = self._command(get_more)["cursor"]
         events = [*self._waiting, *cursor["nextBatch"]]
@@ -67,7 +68,7 @@ class MongoCaptureFeed:
         return ChangeBatch(tuple(self._changes(events)), bytes(cursor["postBatchResumeToken"].raw), len(events) < limit)
 
     def close(self) -> None:
-        """Give the cursor back."""
+        """Close the cursor."""
         if self._session is None:
             return
         try:
@@ -134,7 +135,7 @@ class MongoCaptureFeed:
         return None
 
     def _look_up(self, events: Sequence[RawBSONDocument]) -> dict[bytes, RawBSONDocument]:
-        """The documents of ``events`` as they are now, of the keys that are captured."""
+        """Return the current documents of ``events`` that carry a captured key."""
         wanted: dict[str, dict[bytes, Any]] = {}
         for event in events:
             namespace, document_id = _subject(event)
@@ -149,7 +150,7 @@ class MongoCaptureFeed:
         return found
 
     def _with_vectors(self, latest: Mapping[bytes, CapturedChange]) -> list[CapturedChange]:
-        """The changes, those of ``vector_clock`` collections with what the source itself has on record for the document."""
+        """Add the version vectors that the source has recorded, for ``vector_clock`` collections."""
         asked: dict[str, list[RawBSONDocument]] = {}
         for identity, change in latest.items():
             collection = self._collections[change.namespace]
@@ -174,6 +175,6 @@ def _needs_lookup(event: RawBSONDocument) -> bool:
 
 
 def _sets(event: RawBSONDocument, field: str) -> bool:
-    """Whether an update names the key field."""
+    """Return whether an update changes the key field."""
     update = event.get("updateDescription")
     return update is not None and (field in update["updatedFields"] or field in update["removedFields"])

@@ -1,7 +1,7 @@
-"""Transactions of the loop whose process has died: the server would keep them, and what they wrote locked, for a minute.
+"""Ends transactions of Foreshard processes that have died. The server would keep them and their locks for a minute.
 
-Only those of connections named ``LOOP`` are ever ended (never an app's), and only after they have been idle for longer than the
-loop's own transactions ever are. A process that was merely asleep finds its transaction gone and runs it again.
+Only transactions of connections named ``LOOP`` are ended, never an app's, and only after they have been idle longer than these
+processes ever are. A process that was only paused finds its transaction aborted and repeats it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def end_dead_transactions(client: MongoClient[Document]) -> int:
-    """End the loop's transactions that have been idle for longer than ``IDLE``; return how many there were."""
+    """End these processes' transactions that were idle longer than ``IDLE``. Return their number."""
     idle = {
         "type": "idleSession",
         "appName": LOOP,
@@ -39,7 +39,7 @@ def end_dead_transactions(client: MongoClient[Document]) -> int:
 
 
 def past_dead_transactions(client: MongoClient[Document], write: Callable[[int], T]) -> T:
-    """Run ``write(maximum_ms)``; where it is held up, end what is dead in its way and try again."""
+    """Run ``write(maximum_ms)``. If it times out, end dead transactions and try again."""
     for attempt in range(ATTEMPTS):
         try:
             return write(PATIENCE_MS)

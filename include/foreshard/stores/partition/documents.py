@@ -24,7 +24,7 @@ Batch = dict[bytes, tuple[Any, bytes]]
 
 
 class MongoDocumentReader:
-    """Implements :class:`foreshard.ports.replicas.DocumentReader`; reads see at least the last ``cluster_time``."""
+    """Implements :class:`foreshard.ports.replicas.DocumentReader`. Reads see at least the last ``cluster_time``."""
 
     def __init__(self, client: MongoClient[Document], bookkeeping_database: str) -> None:
         self._client = client
@@ -32,15 +32,15 @@ class MongoDocumentReader:
         self._after: Timestamp | None = None
 
     def cluster_time(self) -> tuple[int, int]:
-        """(seconds, increment): all acknowledged before the call is at or before it."""
+        """Return (seconds, increment). Every write acknowledged before the call is at or before it."""
         time: Timestamp = self._client.admin.command("ping")["operationTime"]
         self._after = time
         return time.time, time.inc
 
     def tick(self) -> tuple[int, int]:
-        """A cluster time that is later than any write acknowledged before the call, and earlier than any after it.
+        """Return a cluster time after every write acknowledged before the call, and before every write after it.
 
-        It is that of a write to a document of our own, since an idle partition's clock stands still.
+        It is the time of a write to a document of Foreshard's own, because an idle partition's clock does not advance.
         """
         with self._client.start_session() as session:
             self._clock.update_one({"_id": "tick"}, {"$inc": {"ticks": 1}}, upsert=True, session=session)
@@ -51,7 +51,7 @@ class MongoDocumentReader:
         return time.time, time.inc
 
     def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[Batch]:
-        """The documents of ``key`` in batches: identity → (id, BSON). A delete or insert during the scan may be seen or not."""
+        """Yield the documents of ``key`` in batches: identity → (id, BSON). Concurrent inserts and deletes may be missed."""
         with self._client.start_session() as session:
             if self._after is not None:
                 session.advance_operation_time(self._after)
@@ -65,20 +65,20 @@ class MongoDocumentReader:
                 yield found
 
     def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> Batch:
-        """Those of ``ids`` that exist and carry ``key``."""
+        """Return the documents among ``ids`` that carry ``key``."""
         found = self._of_key(collection, key, ids)
         return {identity_of(collection.namespace, d["_id"]): (d["_id"], bytes(d.raw)) for d in found}
 
     def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
-        """The identities of those of ``ids`` that exist and carry ``key``."""
+        """Return the identities of the documents among ``ids`` that carry ``key``."""
         return frozenset(identity_of(collection.namespace, d["_id"]) for d in self._of_key(collection, key, ids, {"_id": 1}))
 
     def indexes(self, collection: ShardedCollection) -> list[Document]:
-        """The indexes' definitions, as ``createIndexes`` takes them."""
+        """Return the index definitions as ``createIndexes`` takes them."""
         return list(index_definitions(self._client[collection.database][collection.collection]))
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
-        """Create the indexes that ``other`` has and this partition lacks; one that cannot be had here is left out."""
+        """Create the indexes that ``other`` has and this partition lacks. Skip an index that conflicts with one here."""
         for index in other.indexes(collection):
             with suppress(OperationFailure):  # the partition's own indexes may conflict with it
                 create_missing(self._client[collection.database][collection.collection], [index])

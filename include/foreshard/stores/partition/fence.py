@@ -1,19 +1,18 @@
-"""The fence: a collection validator with a ``$nin`` list, so that the server itself refuses writes for a key (error 121).
+"""The fence: a collection validator with a ``$nin`` list. The server itself refuses writes for a fenced key (error 121).
 
-Beside the collection, on the same partition, ``foreshard.fences {_id: namespace, keys, revision, holder, until}`` says which
-keys *should* be fenced. ``collMod`` has no compare-and-set, therefore:
+On the same partition, ``foreshard.fences {_id: namespace, keys, revision, holder, until}`` lists the keys that *should* be
+fenced. ``collMod`` has no compare-and-set, so a change takes three steps:
 
-1. one transaction takes the document's lock (a lease by the server's clock), changes the list and raises the revision; a
-   ``guard`` runs inside it, so that a superseded mover cannot even change the list;
-2. the lock's holder projects the whole list into the validator, with the revision in its marker (in short attempts, so that
-   writers are not queued for long behind an open transaction);
-3. it gives the lock back; where the lock was lost meanwhile, it imposes the document's list again, so that a late ``collMod``
-   of an old list is repaired by the one who sent it.
+1. One transaction takes the document's lock (by the server's clock), changes the list and raises the revision. A ``guard`` runs
+inside it, so that a superseded mover cannot change the list. 2. The lock's holder writes the whole list into the validator,
+with the revision in its marker, in short attempts, so that writers do not queue for long behind an open transaction. 3. It
+releases the lock. If it had lost the lock meanwhile, it writes the document's list again, which repairs its own late
+``collMod`` of an old list.
 
-Of these writes only ``collMod`` waits for a majority: in one oplog, whatever came before it then has it as well.
+Only ``collMod`` waits for a majority. Everything before it in the same oplog then has a majority too.
 
-The caller's second line is the source's change stream, in which every ``collMod`` shows as a ``modify`` event. An app's own
-``collMod`` in the milliseconds between our reading of its validator and our ``collMod`` is overwritten.
+The caller also watches the source's change stream, in which every ``collMod`` is a ``modify`` event. An app's own ``collMod``
+between Foreshard's read of its validator and Foreshard's ``collMod``, a few milliseconds, is overwritten.
 """
 
 from __future__ import annotations
@@ -41,27 +40,27 @@ from foreshard.stores.partition.fence_validator import FenceInForce, compose, re
 
 BOOKKEEPING_DATABASE = "foreshard"
 MAXIMUM_LIST_BYTES = 2_000_000
-"""The list stands three times in one change event (16 MB at most), once in hexadecimal."""
+"""A change event (16 MB at most) contains the list three times, once in hexadecimal."""
 ATTEMPT = timedelta(milliseconds=300)
 NAMESPACE_NOT_FOUND, NAMESPACE_EXISTS = 26, 48
 BUSY = frozenset({24, 50, 112, 117, 12587})
-"""Lock timeout, time limit, write conflict, conflicting operation, index build: worth another attempt."""
+"""Lock timeout, time limit, write conflict, conflicting operation, index build: errors worth another attempt."""
 
 Guard = Callable[[ClientSession], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FenceMark:
-    """Where a fence stands in the change stream: the first ``modify`` event of ``namespace`` at or past ``revision``."""
+    """A fence's place in the change stream: the first ``modify`` event of ``namespace`` at or after ``revision``."""
 
     namespace: str
     revision: int
 
 
 class MongoFence:
-    """Fences keys of one sharded collection on one partition; safe to call from several processes at once.
+    """Fences keys of one sharded collection on one partition. Several processes may use it at once.
 
-    ``timeout`` limits each change of the validator; ``guard(session)`` runs in the transaction that changes the list and may
+    ``timeout`` limits each change of the validator. ``guard(session)`` runs in the transaction that changes the list and may
     raise to forbid it.
     """
 
@@ -84,32 +83,34 @@ class MongoFence:
         )
 
     def fence(self, keys: Collection[str]) -> FenceMark:
-        """Refuse writes for ``keys`` from now on; raise :class:`FenceTimedOut`, with none added, where the lock was not had."""
+        """Refuse writes for ``keys`` from now on. Raise :class:`FenceTimedOut` without fencing any if the lock was not
+        available.
+        """
         return self._change(add=keys)
 
     def unfence(self, keys: Collection[str]) -> FenceMark:
-        """Take writes for ``keys`` again; with the last key gone, the app's own validator stands as it was."""
+        """Accept writes for ``keys`` again. After the last key, the app's own validator is restored."""
         return self._change(remove=keys)
 
     def repair(self) -> FenceMark:
-        """Impose the listed keys again, e.g. after an app has set its own validator (which is kept)."""
+        """Fence the listed keys again, for example after an app has set its own validator (which is kept)."""
         return self._change()
 
     def fenced(self) -> frozenset[str]:
-        """The keys whose writes the server refuses now, by the validator itself."""
+        """Return the keys whose writes the server refuses now, according to the validator."""
         return self.in_force().keys
 
     def listed(self) -> frozenset[str]:
-        """The keys that should be fenced, by the partition's own list."""
+        """Return the keys that should be fenced, according to the partition's list."""
         entry = self._lists.find_one({"_id": self._sharded.namespace}) or {}
         return frozenset(entry.get("keys", ()))
 
     def in_force(self) -> FenceInForce:
-        """What the collection's options say."""
+        """Return what the collection's options say."""
         return read_options(self._options() or {}, self._sharded.key_field)
 
     def _change(self, add: Collection[str] = (), remove: Collection[str] = ()) -> FenceMark:
-        """Change the list and impose it; once more for as long as the lock was lost on the way."""
+        """Change the list and write it to the validator. Repeat while the lock was lost on the way."""
         if not self._prepared:
             self.prepare()
         holder = uuid.uuid4().hex
@@ -126,7 +127,7 @@ class MongoFence:
             entry, _ = self._take(holder)
 
     def prepare(self) -> None:
-        """Have the collection and its list, ahead of time; a list that is lost starts from what the validator says."""
+        """Create the collection and its list ahead of time. A lost list is rebuilt from the validator."""
         if self._options() is None:
             try:
                 self._database.create_collection(self._sharded.collection, check_exists=False)
@@ -143,7 +144,7 @@ class MongoFence:
     def _take(
         self, holder: str, add: Collection[str] = (), remove: Collection[str] = (), guard: Guard | None = None
     ) -> tuple[Document, frozenset[str]]:
-        """Take the lock and change the list in one transaction; return the new entry and the keys listed before."""
+        """Take the lock and change the list in one transaction. Return the new entry and the keys listed before."""
         started = time.monotonic()
         patience = started + 4 * self._timeout.total_seconds()
 
@@ -189,7 +190,7 @@ class MongoFence:
         return {"keys": wanted, "revision": before["revision"] + 1}, listed
 
     def _impose(self, entry: Mapping[str, Any], deadline: float) -> None:
-        """Make the validator say what the list says, in short attempts until ``deadline``."""
+        """Write the list to the validator, in short attempts until ``deadline``."""
         namespace, size = self._sharded.namespace, sum(len(key.encode()) + 12 for key in entry["keys"])
         if size > MAXIMUM_LIST_BYTES:
             raise FenceRefused(namespace, f"its fence list would take {size} bytes", "move fewer keys off this partition")
@@ -215,7 +216,7 @@ class MongoFence:
         raise FenceTimedOut(namespace, "open transactions kept its lock", self._timeout)
 
     def _release(self, holder: str, withdraw: Collection[str] = ()) -> bool:
-        """Give the lock back (and take keys off the list); return whether it was still ours."""
+        """Release the lock and remove keys from the list. Return whether the lock was still held."""
         change: Document = {"$set": {"holder": None}}
         if withdraw:
             change |= {"$pullAll": {"keys": list(withdraw)}, "$inc": {"revision": 1}}
@@ -223,6 +224,6 @@ class MongoFence:
         return done.matched_count == 1
 
     def _options(self) -> Document | None:
-        """The collection's options; None where it does not exist."""
+        """Return the collection's options; None if it does not exist."""
         found = next(iter(self._database.list_collections(filter={"name": self._sharded.collection})), None)
         return None if found is None else found.get("options", {})

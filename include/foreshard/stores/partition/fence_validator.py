@@ -1,10 +1,10 @@
 """How a fence and an app's own rules share one collection validator (pure).
 
-With keys fenced, the validator is ``{$and: [{key_field: {$nin: keys}}, {$comment: marker}, app's validator]}`` at level
-``strict`` and action ``error``; the marker carries the fence document's revision and the app's own level and action, so that
-the collection alone tells what stood before. Rules that the app does not enforce itself (action ``warn``, level ``off``) are
-kept in the marker and rest while keys are fenced; with no key fenced the app's rules stand alone, as they were. Level
-``moderate`` cannot be kept beside a fence (it lets an update of a document that is already invalid pass) and is refused.
+With fenced keys the validator is ``{$and: [{key_field: {$nin: keys}}, {$comment: marker}, app's validator]}`` at level
+``strict`` and action ``error``. The marker contains the fence document's revision and the app's own level and action, so the
+collection alone says what was there before. Rules that the app does not enforce (action ``warn``, level ``off``) are kept in
+the marker and are inactive while keys are fenced. Without fenced keys the app's rules are alone again. Level ``moderate`` is
+refused, because it accepts an update of a document that is already invalid.
 """
 
 from __future__ import annotations

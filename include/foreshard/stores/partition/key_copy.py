@@ -1,7 +1,7 @@
-"""One key's documents on one partition, as one mover sees and writes them.
+"""One key's documents on one partition, for one mover.
 
-The key of a document is the exact string in the collection's key field. Documents that hold it inside an array belong to more
-than one key: a move that meets one is refused. Ids must be unique over the partitions.
+A document's key is the exact string in the collection's key field. A document with the key inside an array belongs to more than
+one key, so a move that meets one is refused. Ids must be unique over the partitions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RawCollection = MongoCollection[RawBSONDocument]
 
 @dataclass(frozen=True, slots=True)
 class CopyScope:
-    """Which documents, for which move, in which portions; ``bookkeeping`` names the database of the lease documents."""
+    """The key, move and collections, and the batch size. ``bookkeeping`` is the database of the lease documents."""
 
     move_id: str
     key: str
@@ -76,19 +76,19 @@ class MongoKeyCopy:
     # ── lease, shape, position ───────────────────────────────────────────────────────────────────────────────────────
 
     def claim(self, lease: int) -> None:
-        """Write the lease number down on this partition."""
+        """Write the lease on this partition."""
         self._lease.claim(lease)
 
     def mark(self) -> int:
-        """Leave a mark in this partition's change stream and return its number."""
+        """Write a mark to this partition's change stream and return its number."""
         return self._lease.mark()
 
     def shape(self) -> Shape:
-        """Options and indexes of the collections that exist."""
+        """Return options and indexes of the existing collections."""
         return shape(self._client, self._scope.collections, self._scope.move_id)
 
     def prepare(self, wanted: Shape) -> None:
-        """Have every collection, as on the source where it is new, an index on its key field, and its fence's list."""
+        """Create missing collections like the source's, an index on the key field, and the fence's list."""
         prepare(self._client, self._scope.collections, wanted)
         for fence in self._fences.values():
             fence.prepare()
@@ -113,13 +113,13 @@ class MongoKeyCopy:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def count(self) -> Mapping[str, int]:
-        """Namespace → documents of the key."""
+        """Return namespace → number of documents of the key."""
         return {
             name: self._collection(name).count_documents(self._of_key(name), session=self._reading) for name in self._by_name
         }
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
-        """Every document of the key, in batches bounded by number and bytes."""
+        """Yield every document of the key, in batches bounded by number and bytes."""
         batch: list[RawDocument] = []
         size = 0
         found = self._collection(namespace).find(
@@ -136,7 +136,7 @@ class MongoKeyCopy:
             yield tuple(batch)
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
-        """Those of ``ids`` that are there and carry the key."""
+        """Return the documents among ``ids`` that carry the key."""
         return self._fetch(namespace, ids, self._reading)
 
     def _fetch(self, namespace: str, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
@@ -149,7 +149,7 @@ class MongoKeyCopy:
         return {document.id: document.raw for document in documents}
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        """Those of ``ids`` that are there but carry another key."""
+        """Return the ids among ``ids`` whose documents carry another key now."""
         wanted = {"$and": [_among(ids), {self._field(namespace): {"$ne": self._scope.key}}]}
         found = self._collection(namespace).find(wanted, {"_id": 1}, session=self._reading)
         return frozenset(id_bytes(document["_id"]) for document in found)
@@ -157,7 +157,7 @@ class MongoKeyCopy:
     # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
-        """Remove, then insert, in one transaction past the validator."""
+        """Remove, then insert, in one transaction that bypasses the validator."""
         try:
             self._lease.transact(lambda session: self._replace(namespace, remove, put, session))
         except BulkWriteError as error:
@@ -174,7 +174,7 @@ class MongoKeyCopy:
             collection.insert_many(documents, bypass_document_validation=True, session=session)
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
-        """Remove those that are still exactly so; return how many."""
+        """Remove the documents that have not changed. Return their number."""
 
         def work(session: ClientSession) -> int:
             there = self._fetch(namespace, [document.id for document in documents], session)
@@ -185,10 +185,10 @@ class MongoKeyCopy:
         return self._lease.transact(work)
 
     def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
-        """Apply late changes unless the document was written here later; return the ids kept as they are.
+        """Apply late changes, except to documents written here later. Return the ids that were kept.
 
-        The snapshot is taken before the change stream is read up to a mark behind it, so a write that the stream did not show
-        conflicts with the transaction.
+        The transaction's snapshot is taken before the change stream is read up to a later mark. A write that the stream did not
+        show therefore conflicts with the transaction.
         """
 
         def work(session: ClientSession) -> frozenset[DocumentId]:
@@ -205,16 +205,16 @@ class MongoKeyCopy:
     # ── fence ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fence(self) -> Mapping[str, int]:
-        """Fence the key in every collection; return namespace → revision."""
+        """Fence the key in every collection. Return namespace → revision."""
         return {name: fence.fence([self._scope.key]).revision for name, fence in self._fences.items()}
 
     def unfence(self) -> None:
-        """Take writes for the key again in every collection."""
+        """Accept writes for the key again in every collection."""
         for fence in self._fences.values():
             fence.unfence([self._scope.key])
 
     def is_fenced(self) -> bool:
-        """Whether every collection refuses writes for the key now."""
+        """Return whether every collection refuses writes for the key now."""
         return all(self._scope.key in fence.fenced() for fence in self._fences.values())
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,7 +241,7 @@ class MongoKeyCopy:
         return RawDocument(id_bytes(document["_id"]), bytes(document.raw))
 
     def _explain(self, namespace: str, error: BulkWriteError) -> None:
-        """Say who stands in the way of an insert: documents of the key itself, or one of another key."""
+        """Explain which document conflicts with an insert: one of the same key, or one of another key."""
         first = error.details["writeErrors"][0]
         if first["code"] != DUPLICATE_KEY:
             raise error

@@ -1,7 +1,7 @@
 """One partition as the primary of a document whose conflict is being resolved.
 
-What the resolution covers is noted in ``foreshard_versions`` of the primary, so that capture gives it to every later version of
-the document: else the next ordinary write would be concurrent again with what was resolved.
+The version vector that the resolution covers is recorded in ``foreshard_versions`` of the primary, so that capture gives it to
+every later version of the document. Otherwise the next ordinary write would be concurrent with the resolved versions again.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ FENCED = 121
 
 
 class MongoPrimaryStore:
-    """Implements :class:`foreshard.ports.replicas.PrimaryStore`. Writes like an app: a fenced key is refused."""
+    """Implements :class:`foreshard.ports.replicas.PrimaryStore`. It writes like an app: a fenced key is refused."""
 
     def __init__(self, client: MongoClient[Document]) -> None:
         self._client = client
 
     def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
-        """The document as it stands."""
+        """Return the current document."""
         found = exact(self._client[collection.database][collection.collection]).find_one({"_id": document_id})
         return bytes(found.raw) if found is not None else None
 
     def settle(
         self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
     ) -> tuple[int, int]:
-        """Write ``body`` (None: delete) and note what it covers, in one transaction; return its cluster time."""
+        """Write ``body`` (None: delete) and record what it covers, in one transaction. Return its cluster time."""
         database = self._client[collection.database]
         record = {
             "_id": RawBSONDocument(identity_of(collection.namespace, document_id), RAW), "key": key, "deleted": body is None,

@@ -1,12 +1,13 @@
 """One partition as the target of shadows.
 
-In each app database: ``foreshard_versions {_id: {ns, id}, key, version, deleted, siblings: [{version, body}], at}``, written in
-the same transaction as the document that it speaks of; a tombstone has ``deleted: true``, and ``key: null`` where a delete came
-before anything else. In the partition's bookkeeping database: ``shadow_guards {_id: {key, role}, round, open, eraser, beat}``;
-every writing transaction bumps the guards of its keys, so that closing or raising a guard aborts or precedes it, never less.
+Each app database has ``foreshard_versions {_id: {ns, id}, key, version, deleted, siblings: [{version, body}], at}``, written in
+the same transaction as its document. A tombstone has ``deleted: true``, and ``key: null`` if the delete came before anything
+else. The partition's bookkeeping database has ``shadow_guards {_id: {key, role}, round, open, eraser, beat}``; a guard's lease
+is stored as ``round``. Every writing transaction bumps the guards of its keys, so closing or raising a guard comes after that
+transaction or aborts it.
 
-Documents are written past the validator that fences the key against apps. ``_id`` is taken to be unique over all partitions:
-a document that carries another key than the replica's is never overwritten or deleted (the write fails instead).
+Documents are written past the validator that fences the key against apps. ``_id`` must be unique over all partitions: a
+document that carries another key than the replica's is never overwritten or deleted (the write fails instead).
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class MongoReplicaStore:
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prepare(self, key: str, round_: int) -> bool:
-        """Fence ``key`` against apps and open its guards for ``round_``; False where they stand at a later round or closed."""
+    def prepare(self, key: str, lease: int) -> bool:
+        """Fence ``key`` against apps and open its guards for ``lease``. Return False if they are closed or at a later lease."""
         for collection in self._collections.values():
             fence = MongoFence(self._client, collection, timeout=self._fence_timeout)
             if key not in fence.fenced():
@@ -70,35 +71,35 @@ class MongoReplicaStore:
             with suppress(CollectionInvalid):
                 self._client[database].create_collection(VERSIONS)
             self._client[database][VERSIONS].create_index("key")
-        return all(self._open(key, role, round_) for role in ROLES)
+        return all(self._open(key, role, lease) for role in ROLES)
 
-    def _open(self, key: str, role: str, round_: int) -> bool:
+    def _open(self, key: str, role: str, lease: int) -> bool:
         guard = {"_id": {"key": key, "role": role}}
         with suppress(DuplicateKeyError):
-            opened = {"$set": {"round": round_, "open": True, "eraser": None}}
-            self._guards.update_one({**guard, "round": {"$lt": round_}}, opened, upsert=True)
-        return self._guards.find_one({**guard, "round": round_, "open": True}) is not None
+            opened = {"$set": {"round": lease, "open": True, "eraser": None}}
+            self._guards.update_one({**guard, "round": {"$lt": lease}}, opened, upsert=True)
+        return self._guards.find_one({**guard, "round": lease, "open": True}) is not None
 
-    def revoke(self, key: str, round_: int) -> None:
-        """Close the guards: no writer of ``round_`` or before commits anything for ``key`` after this returns."""
+    def revoke(self, key: str, lease: int) -> None:
+        """Close the guards. After this returns, no writer of ``lease`` or an earlier one can commit anything for ``key``."""
         for role in ROLES:
             guard = {"_id": {"key": key, "role": role}}
-            change = {"$set": {"open": False, "eraser": None}, "$max": {"round": round_}}
+            change = {"$set": {"open": False, "eraser": None}, "$max": {"round": lease}}
             self._guards.update_one(guard, change, upsert=True)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write(
-        self, role: str, rounds: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
+        self, role: str, leases: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
     ) -> int:
-        """Decide and write in one transaction; raise :class:`GuardsMoved`, or :class:`ReplicaRefused` for one bad document."""
+        """Decide and write in one transaction. Raise :class:`GuardsMoved`, or :class:`ReplicaRefused` for one bad document."""
         ids = {identity: (namespace, document_id) for namespace, document_id, identity in identities}
 
         def attempt(session: ClientSession) -> int:
             standing = dict(self._standing(session, ids))
             writes = decide(standing, lambda identity: self._body(session, *ids[identity]))
             touched = {w.key for w in writes} | {standing[w.identity].key for w in writes if w.identity in standing}
-            self._bump(session, role, {key: round_ for key, round_ in rounds.items() if key in touched})
+            self._bump(session, role, {key: lease for key, lease in leases.items() if key in touched})
             for namespace in {write.namespace for write in writes}:
                 self._save(session, namespace, [w for w in writes if w.namespace == namespace], standing)
             return len(writes)
@@ -111,19 +112,19 @@ class MongoReplicaStore:
             except BulkWriteError as error:
                 raise _refusal(error) from error
 
-    def _bump(self, session: ClientSession, role: str, rounds: Mapping[str, int]) -> None:
-        if not rounds:
+    def _bump(self, session: ClientSession, role: str, leases: Mapping[str, int]) -> None:
+        if not leases:
             return
         bumps = [
-            UpdateOne({"_id": {"key": key, "role": role}, "round": round_, "open": True}, {"$inc": {"beat": 1}})
-            for key, round_ in rounds.items()
+            UpdateOne({"_id": {"key": key, "role": role}, "round": lease, "open": True}, {"$inc": {"beat": 1}})
+            for key, lease in leases.items()
         ]
         if self._guards.bulk_write(bumps, ordered=False, session=session).matched_count == len(bumps):
             return
-        wanted = [{"key": key, "role": role} for key in rounds]
+        wanted = [{"key": key, "role": role} for key in leases]
         found = self._guards.find({"_id": {"$in": wanted}, "open": True}, session=session)
         standing = {guard["_id"]["key"]: guard["round"] for guard in found}
-        raise GuardsMoved(frozenset(key for key, round_ in rounds.items() if standing.get(key) != round_))
+        raise GuardsMoved(frozenset(key for key, lease in leases.items() if standing.get(key) != lease))
 
     def _standing(self, session: ClientSession, ids: Mapping[bytes, tuple[str, Any]]) -> Iterator[tuple[bytes, Standing]]:
         databases: dict[str, list[RawBSONDocument]] = {}
@@ -167,10 +168,10 @@ class MongoReplicaStore:
 
     # ── removal ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def erase(self, key: str, round_: int) -> int:
-        """Close the guards, then delete the documents of ``key`` and what is on record for them; return how many documents."""
-        self.revoke(key, round_)
-        guard = {"_id": {"key": key, "role": "apply"}, "open": False, "round": round_}
+    def erase(self, key: str, lease: int) -> int:
+        """Close the guards, then delete the documents of ``key`` and their records. Return the number of documents."""
+        self.revoke(key, lease)
+        guard = {"_id": {"key": key, "role": "apply"}, "open": False, "round": lease}
         mine = {**guard, "eraser": uuid.uuid4().hex}
         self._guards.update_one(guard, {"$set": {"eraser": mine["eraser"]}})
         deleted = 0
@@ -182,7 +183,7 @@ class MongoReplicaStore:
         return deleted
 
     def _erase(self, key: str, guard: Document, database: str, name: str, field: str) -> int:
-        """In batches, each of which bumps the guard, so that an eraser that was left behind deletes nothing."""
+        """Delete in batches. Each bumps the guard, so a superseded eraser deletes nothing."""
         collection, total = self._client[database][name], 0
 
         def attempt(session: ClientSession) -> int:
@@ -199,11 +200,11 @@ class MongoReplicaStore:
         return total
 
     def take_over(self) -> int:
-        """End the transactions that other writers have left open (one that lives repeats its own); return how many sessions."""
+        """End the open transactions of other writers (a live writer repeats its own). Return the number of sessions."""
         return self._sessions.end_others()
 
     def purge_tombstones(self, before: datetime) -> int:
-        """Forget deletes applied before ``before``; return how many."""
+        """Remove tombstones applied before ``before``. Return their number."""
         databases = {collection.database for collection in self._collections.values()}
         old = {"deleted": True, "siblings": [], "at": {"$lt": before}}
         return sum(self._client[name][VERSIONS].delete_many(old).deleted_count for name in databases)

@@ -1,4 +1,4 @@
-"""Retiring the shadow that stands on a move's target: its guards are closed on the partition, then its note says so."""
+"""Retires the shadow that a move replaces on its target: closes its guards on the partition, then changes its state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MongoShadowAbsorber:
         self._shadows = MongoShadowStore(mongo.control_database)
 
     def absorb(self, key: str, partition_id: str) -> None:
-        """Close the shadow's guards, so that no applier or copier commits there any more, and retire it."""
+        """Close the shadow's guards, so that no replicated change is committed there any more, and retire it."""
         while True:
             found = [s for s in self._shadows.of_key(key) if s.target == partition_id and s.state is not ShadowState.RETIRED]
             if not found:
@@ -29,5 +29,5 @@ class MongoShadowAbsorber:
                 client, settings.sharded_collections, settings.control_database, settings.migrate.fence_timeout
             )
             for shadow in found:
-                replicas.revoke(key, shadow.round)
+                replicas.revoke(key, shadow.lease)
                 self._shadows.change(shadow, ShadowState.RETIRED, {"problem": None})

@@ -1,8 +1,8 @@
-"""Verification from the data itself: every sharded document of every partition is read once, as ``{_id, key}``.
+"""Verification on the data itself: every sharded document of every partition is read once, as ``{_id, key}``.
 
-Memory is bounded: ids are kept as 64-bit hashes that spill to disk, and only documents that look wrong are remembered (up to
-``MAXIMUM_SUSPECTS``). Shadows are compared with their primaries by count and by an order-independent hash of their BSON
-(:mod:`foreshard.stores.partition._compare`). Apps write and keys move while this runs, so each suspect is looked at again.
+Memory is bounded. Ids are kept as 64-bit hashes that spill to disk, and at most ``MAXIMUM_SUSPECTS`` suspicious documents are
+remembered. Shadows are compared with their primary copies by count and by an order-independent hash of their BSON
+(:mod:`foreshard.stores.partition._compare`). Apps write and keys move meanwhile, so each suspect is looked at again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Stray:
 
 @dataclass
 class _Tally:
-    """What the reading found."""
+    """The counts of one verification."""
 
     documents: int = 0
     without_key: int = 0
@@ -57,7 +57,7 @@ class _Tally:
 
 
 class MongoVerifier:
-    """Implements :class:`foreshard.ports.verification.Verifier`; suspects get ``looks`` looks, ``pause`` seconds apart."""
+    """Implements :class:`foreshard.ports.verification.Verifier`. Each suspect gets ``looks`` looks, ``pause`` seconds apart."""
 
     def __init__(self, connections: MongoConnections, looks: int = 20, pause: float = 0.5) -> None:
         self._connections, self._looks, self._pause = connections, looks, pause
@@ -68,7 +68,7 @@ class MongoVerifier:
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
     ) -> Verification:
-        """Read everything; raise :class:`foreshard.errors.Unreachable` where a partition does not answer."""
+        """Read everything. Raise :class:`foreshard.errors.Unreachable` if a partition does not answer."""
         try:
             return self._verify({p.partition_id: p for p in partitions}, collections, expected)
         except PyMongoError:
@@ -114,7 +114,7 @@ class MongoVerifier:
     def _read(
         self, partition: Partition, collection: ShardedCollection, expected: ExpectedPlacement, seen: SeenIds, tally: _Tally
     ) -> None:
-        """Count one collection of one partition by what each document is there."""
+        """Count one collection of one partition by the role of each document."""
         name, roles = partition.partition_id, _Roles(expected)
         for identity, key in self._ids(partition, collection):
             if key is None:
@@ -137,9 +137,9 @@ class MongoVerifier:
     def _look_again(
         self, partitions: dict[str, Partition], tally: _Tally, expected: Callable[[], ExpectedPlacement]
     ) -> tuple[int, int]:
-        """Look at the strays until none is left or the looks are used up; return (also at their primary, only there).
+        """Look at the strays again until none remains or the looks are used up. Return (also at their primary copy, only here).
 
-        Moves that began or ended while the documents were read explain most of them.
+        Moves that began or ended during the read explain most of them.
         """
         unseen = tally.misplaced - len(tally.strays)
         for _ in range(self._looks):
@@ -166,7 +166,7 @@ class MongoVerifier:
         hashes: frozenset[int],
         expected: Callable[[], ExpectedPlacement],
     ) -> list[str]:
-        """Documents that stand as primaries on two partitions under the same id (by two keys), looked at a second time."""
+        """Return documents with one id that are primary copies on two partitions (under two keys), after a second look."""
         if not hashes:
             return []
         holders: dict[bytes, set[str]] = {}
@@ -187,12 +187,12 @@ class MongoVerifier:
         return self._find(partitions[stray.partition], stray.collection, stray.identity) == stray.key
 
     def _find(self, partition: Partition, collection: ShardedCollection, identity: bytes) -> str | None:
-        """The key of a document, None where it isn't there."""
+        """Return the key of a document; None if the document is not there."""
         found = self._documents(partition, collection).find_one({"_id": id_value(identity)}, {collection.key_field: 1})
         return None if found is None else _key(found, collection)
 
     def _ids(self, partition: Partition, collection: ShardedCollection) -> Iterator[tuple[bytes, str | None]]:
-        """(BSON of the id, key) of every document, streamed."""
+        """Yield (BSON of the id, key) of every document."""
         found = self._documents(partition, collection).find({}, {"_id": 1, collection.key_field: 1})
         for document in found:
             yield id_bytes(document["_id"]), _key(document, collection)
@@ -203,14 +203,14 @@ class MongoVerifier:
 
 
 class _Roles:
-    """What a partition is to a key; remembers placements of unlisted keys, which cost a hash each."""
+    """The role of a partition for a key. It caches placements of unlisted keys, which cost a hash each."""
 
     def __init__(self, expected: ExpectedPlacement) -> None:
         self._expected = expected
         self._placements: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def of(self, key: str, partition: str) -> str:
-        """``primary``, ``shadow``, ``in_transit`` or ``none``."""
+        """Return ``primary``, ``shadow``, ``in_transit`` or ``none``."""
         placement = self._placements.get(key)
         if placement is None:
             found = locate(self._expected.table, key)
@@ -223,6 +223,6 @@ class _Roles:
 
 
 def _key(document: Any, collection: ShardedCollection) -> str | None:
-    """The partitionable key as a string; None where the document has none."""
+    """Return the partitionable key as a string; None if the document has none."""
     value = key_of(document, collection.key_field)
     return None if value is None else str(value)
