@@ -15,7 +15,7 @@ from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from foreshard.stages.backtest import BacktestSummary
-    from foreshard.stages.forecast_log import FitLogSummary, Progress
+    from foreshard.stages.forecast_log import FitLogSummary, StepProgress
 
 
 @click.group()
@@ -178,7 +178,7 @@ def _counts(models: dict[str, int]) -> str:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress]:
+def _progress(what: str) -> Iterator[StepProgress]:
     """A progress bar on stderr that a stage drives with (done, of)."""
     from rich.console import Console
 

@@ -12,7 +12,7 @@ import click
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
-    from foreshard.lab.side_by_side import Progress
+    from foreshard.lab.side_by_side import PolicyProgress
     from foreshard.stages.replay import Replayed
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -88,7 +88,7 @@ def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def _progress() -> Iterator[PolicyProgress]:
     """A progress bar per policy on stderr; several run at once."""
     from rich.console import Console
     from rich.progress import TaskID

@@ -17,8 +17,9 @@ from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, Ins
 
 from foreshard.client._bulk import BulkItem, BulkKind, BulkWrite, WriteRequest
 from foreshard.client._fences import FencedWriter
+from foreshard.client._keys import Filter
 from foreshard.client._merging import Document
-from foreshard.client._read_collection import AsyncRoutedReads, Call, Filter, _Result
+from foreshard.client._read_collection import AsyncRoutedReads, Call, _Result
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._requests import KeyRule

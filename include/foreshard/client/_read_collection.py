@@ -9,6 +9,7 @@ from foreshard.client._aggregate import Aggregate
 from foreshard.client._bson_order import rank_of
 from foreshard.client._cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
 from foreshard.client._driving import settled
+from foreshard.client._keys import Filter
 from foreshard.client._merging import Document, part_limit
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._records import Recorder, RequestScope
@@ -16,7 +17,6 @@ from foreshard.client._results import AsyncResults, LazyResults
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
-Filter = Mapping[str, Any]
 Projection = Mapping[str, Any] | Sequence[str] | None
 Call = str | RequestScope | None
 _Result = TypeVar("_Result")

@@ -12,8 +12,9 @@ from foreshard.client._bulk import WriteRequest
 from foreshard.client._collection import AsyncRoutedCollection, Update
 from foreshard.client._cursor import Find, RoutedCursor, sort_keys
 from foreshard.client._driving import run
+from foreshard.client._keys import Filter
 from foreshard.client._merging import Document
-from foreshard.client._read_collection import READ, Call, Filter, Projection
+from foreshard.client._read_collection import READ, Call, Projection
 from foreshard.client._results import SyncResults
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from foreshard.lab._forked import fork_pool
 from foreshard.lab.simulate import Run
 
-Progress = Callable[[str, int, int], None]
+PolicyProgress = Callable[[str, int, int], None]
 """progress(policy, done, of)."""
 Start = Callable[[Callable[[int, int], None] | None], Run]
 """Runs one policy, telling (done, of) to what it is given."""
@@ -21,7 +21,7 @@ Start = Callable[[Callable[[int, int], None] | None], Run]
 _LOOKED_AT_EVERY = 0.2
 
 
-def side_by_side(starts: Mapping[str, Start], processes: int, progress: Progress | None = None) -> dict[str, Run]:
+def side_by_side(starts: Mapping[str, Start], processes: int, progress: PolicyProgress | None = None) -> dict[str, Run]:
     """Run all of ``starts``, ``processes`` at a time and the last named first; the result is in their order.
 
     With one process everything runs in this one.
@@ -38,7 +38,7 @@ def side_by_side(starts: Mapping[str, Start], processes: int, progress: Progress
         told.close()
 
 
-def _teller(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+def _teller(progress: PolicyProgress | None, name: str) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, of: progress(name, done, of)
 
 
@@ -46,7 +46,7 @@ def _tell(told: Any, name: str, done: int, of: int) -> None:
     told.put((name, done, of))
 
 
-def _follow(open_: set[Future[Run]], told: Any, progress: Progress | None) -> None:
+def _follow(open_: set[Future[Run]], told: Any, progress: PolicyProgress | None) -> None:
     """Pass on what the processes tell until all have ended; the first failure ends it."""
     while open_:
         done, open_ = wait(open_, _LOOKED_AT_EVERY, FIRST_COMPLETED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,9 +24,8 @@ from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, F
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings
-    from foreshard.wiring import Wiring
-
-Progress = Callable[[int, int], None]
+    from foreshard.stages.forecast_log import StepProgress
+from foreshard.wiring import Wiring
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class BacktestSummary:
     about: Mapping[str, Any]
 
 
-def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: Progress) -> BacktestSummary:
+def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: StepProgress) -> BacktestSummary:
     """Forecast ``log`` from many origins and score every method at key and at partition level.
 
     Raise :class:`foreshard.errors.CorruptLog` where the log is shorter than a day of history and the horizon.

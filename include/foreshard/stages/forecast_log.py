@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 WAITING_CHUNKS = 8
 """Chunks that wait in the pool at once: so many are held in memory twice."""
 
-Progress = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
+"""Called with (done, total)."""
 """progress(done, of)."""
 
 
@@ -45,7 +46,7 @@ class FitLogSummary:
 
 
 def fit_log(
-    wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: Progress, processes: int | None = None
+    wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: StepProgress, processes: int | None = None
 ) -> FitLogSummary:
     """Forecast every key of ``log`` for the hours after ``hour`` (its last hour) and write ``output`` (.parquet or .csv).
 

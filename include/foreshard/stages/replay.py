@@ -24,7 +24,7 @@ from foreshard.lab.partition_layout import PartitionLayout, equal_layout, parse_
 from foreshard.lab.past import Policy, ReplayRules
 from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
-from foreshard.lab.side_by_side import Progress, side_by_side
+from foreshard.lab.side_by_side import PolicyProgress, side_by_side
 from foreshard.lab.simulate import Run, replay
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
@@ -71,7 +71,7 @@ class ReplayRequest:
     processes: int | None = None
 
 
-def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: Progress | None = None) -> Replayed:
+def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: PolicyProgress | None = None) -> Replayed:
     """Replay ``path`` under each policy; raise :class:`CorruptLog` or :class:`ConfigurationError` for bad input."""
     unknown = [name for name in request.policies if name not in POLICIES]
     if unknown or not request.policies:
