@@ -47,11 +47,11 @@ def shadow_upkeep() -> None:
 
     @task
     def apply() -> loop.Summary:
-        return loop.run("shadow.apply_bounded", float(loop.param("apply_seconds")))
+        return loop.run("shadow_apply.apply_bounded", float(loop.param("apply_seconds")))
 
     @task
     def retire() -> loop.Summary:
-        return loop.run("shadow.retire_shadows")
+        return loop.run("shadow_listing.retire_shadows")
 
     @task
     def choose() -> loop.Summary:
@@ -60,7 +60,7 @@ def shadow_upkeep() -> None:
 
     @task(map_index_template="{{ shadow_id }}", max_active_tis_per_dagrun=1)
     def compare(shadow_id: str) -> loop.Summary:
-        return loop.run("shadow.repair_shadow", shadow_id)
+        return loop.run("shadow_repair.repair_shadow", shadow_id)
 
     @task(trigger_rule="all_done")
     def report() -> loop.Summary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from foreshard.settings import Settings
+from foreshard.settings import Settings, SettingsAccess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from foreshard.stores.partition.load_reporter import LoadReporter
 
 
-class Wiring:
+class Wiring(SettingsAccess):
     """Adapters for one process, built from ``settings`` when first asked for; ``close`` gives their connections back."""
 
     def __init__(self, settings: Settings | None = None) -> None:

@@ -15,7 +15,9 @@ from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
 from foreshard.model.shadow_state import ShadowState
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.shadow import apply_bounded, replicating, run_shadow, shadow_differences
+from foreshard.stages.shadow import run_shadow
+from foreshard.stages.shadow_apply import apply_bounded, replicating
+from foreshard.stages.shadow_repair import shadow_differences
 from foreshard.wiring import Wiring
 
 

@@ -24,16 +24,10 @@ from foreshard.stack._process import running_pid
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.conflicts import resolve_with_kept
-from foreshard.stages.shadow import (
-    apply_bounded,
-    publish_shadow,
-    remove_shadow,
-    repair_shadow,
-    replicating,
-    retire_shadows,
-    run_shadow,
-    shadow_differences,
-)
+from foreshard.stages.shadow import run_shadow
+from foreshard.stages.shadow_apply import apply_bounded, replicating
+from foreshard.stages.shadow_listing import publish_shadow, remove_shadow, retire_shadows
+from foreshard.stages.shadow_repair import repair_shadow, shadow_differences
 from foreshard.stores.bson_codec import identity_of
 from foreshard.stores.kafka.replication import KafkaReplicationLog
 from foreshard.wiring import Wiring

@@ -15,7 +15,10 @@ from foreshard.model.shadow_state import ShadowState
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.migrate import clean_moves, move_key
-from foreshard.stages.shadow import apply_bounded, publish_shadow, replicating, run_shadow, shadow_differences
+from foreshard.stages.shadow import run_shadow
+from foreshard.stages.shadow_apply import apply_bounded, replicating
+from foreshard.stages.shadow_listing import publish_shadow
+from foreshard.stages.shadow_repair import shadow_differences
 from foreshard.wiring import Wiring
 
 

@@ -1,7 +1,8 @@
 """Imports run one way, from the edge to the core, and files stay small. Read from the source, so that lazy imports count too.
 
-dags, plugins → cli, sidecar, demo, stack → stages → wiring → stores → ports → model, errors
-                                            stages → state machines → ports; stages → pure rooms → model, errors
+dags, plugins, cli, sidecar, demo → stages → state machines → ports → model, errors
+                                    stages → pure rooms → model, errors
+dags, plugins, cli, sidecar, demo → wiring → stores → ports
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     **{room: FOUNDATION | SHARED_PURE | {"settings", "ports", "consistency"} for room in STATE_MACHINES},
     "stores": FOUNDATION | SHARED_PURE | PURE | {"settings", "ports"},
     "wiring": FOUNDATION | {"settings", "ports", "stores"},
-    "stages": FOUNDATION | SHARED_PURE | PURE | STATE_MACHINES | {"settings", "ports", "wiring"},
+    "stages": FOUNDATION | SHARED_PURE | PURE | STATE_MACHINES | {"settings", "ports"},
     "client": FOUNDATION | SHARED_PURE | {"settings", "ports", "stores", "routing", "observe", "wiring"},
     "sidecar": FOUNDATION | SHARED_PURE | {"settings", "ports", "stores", "routing", "wiring"},
     "stack": FOUNDATION | {"settings"},

@@ -32,7 +32,7 @@ def applier(once: bool, seconds: float | None, every: float) -> None:
 
 def _once(wiring: Wiring, seconds: float) -> None:
     from foreshard.stages.conflicts import merge_conflicts
-    from foreshard.stages.shadow import apply_bounded
+    from foreshard.stages.shadow_apply import apply_bounded
 
     done = apply_bounded(wiring, seconds)
     merge_conflicts(wiring)
@@ -45,7 +45,7 @@ def _once(wiring: Wiring, seconds: float) -> None:
 
 
 def _run(wiring: Wiring, seconds: float | None, every: float) -> None:
-    from foreshard.stages.shadow import make_replicator
+    from foreshard.stages.shadow_apply import make_replicator
 
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):

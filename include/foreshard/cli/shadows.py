@@ -57,7 +57,8 @@ def show(key: str, target: str) -> None:
 @click.option("--no-publish", is_flag=True, help="Leave it to the hour's publication to list it in the routing table.")
 def add(key: str, target: str, no_publish: bool) -> None:
     """Copy KEY to partition TARGET, wait until the copy has caught up, and publish it."""
-    from foreshard.stages.shadow import publish_shadow, request_shadow, run_shadow
+    from foreshard.stages.shadow import request_shadow, run_shadow
+    from foreshard.stages.shadow_listing import publish_shadow
 
     with Wiring() as wiring:
         shadow = request_shadow(wiring, key, target, None, "asked for by a person")
@@ -73,7 +74,7 @@ def add(key: str, target: str, no_publish: bool) -> None:
 @click.argument("target")
 def remove(key: str, target: str) -> None:
     """Take the shadow of KEY on TARGET away: out of the table now, its documents after the grace period."""
-    from foreshard.stages.shadow import remove_shadow, retire_shadows
+    from foreshard.stages.shadow_listing import remove_shadow, retire_shadows
 
     with Wiring() as wiring:
         shadow = remove_shadow(wiring, key, target)
@@ -91,7 +92,7 @@ def remove(key: str, target: str) -> None:
 def repair(key: str, target: str, check: bool) -> None:
     """Compare a shadow with its primary, document by document, and copy anew what differs."""
     from foreshard.model.decided import shadow_id
-    from foreshard.stages.shadow import repair_shadow
+    from foreshard.stages.shadow_repair import repair_shadow
 
     with Wiring() as wiring:
         done = repair_shadow(wiring, shadow_id(key, target), write=not check)

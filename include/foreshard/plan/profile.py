@@ -10,8 +10,7 @@ import pandas as pd
 
 from foreshard.measure.demand import OriginShares
 from foreshard.model import FloatArray, RequestKind
-
-_COUNTED = ["partitionable_key", "location", "request_type"]
+from foreshard.plan.key_history import sum_key_load
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def profile_keys(
     Request types that ``kinds`` does not name count as writes: a key is not shadowed for what may change it. Accesses without a
     location, or with one that isn't among ``places`` (None: all are known), have none in ``origins``.
     """
-    rows = _summed(days)
+    rows = sum_key_load(days)
     key = pd.Index(list(keys)).get_indexer(pd.Index(rows["partitionable_key"].tolist())).astype(np.int64)
     rows, key = rows[key >= 0], key[key >= 0]
     cost, count = rows["cost"].to_numpy(np.float64), rows["count"].to_numpy(np.float64)
@@ -51,13 +50,3 @@ def profile_keys(
         origins=OriginShares.build(key[placed], place[placed], cost[placed], len(keys)),
         locations=tuple(str(name) for name in names),
     )
-
-
-def _summed(days: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One row per key × location × request type; holds one day and the sums in memory, not the whole history."""
-    total = pd.DataFrame(columns=[*_COUNTED, "count", "cost"])
-    for day in days:
-        if len(day):
-            parts = [part for part in (total, day[[*_COUNTED, "count", "cost"]]) if len(part)]
-            total = pd.concat(parts).groupby(_COUNTED, as_index=False, dropna=False, sort=False, observed=True).sum()
-    return total

@@ -8,32 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from foreshard.model import Partition, ShardedCollection
-
-
-@dataclass(frozen=True, slots=True)
-class RecentMove:
-    """A move of the journal: still ``pending`` (its key will be on ``target``), or switched ``at`` that moment."""
-
-    key: str
-    source: str
-    target: str
-    pending: bool
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentShadow:
-    """A shadow that is wanted (being made, or serving), or that is ``leaving``: it can't be asked for until it has gone.
-
-    ``hour`` is that of the plan which asked for it, if one did; ``why`` the reason that was given.
-    """
-
-    shadow_id: str
-    key: str
-    target: str
-    why: str
-    hour: datetime | None
-    leaving: bool = False
+from foreshard.model.recent import CurrentShadow, RecentMove
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,15 @@ class SeriesStore(Protocol):
         ...
 
     def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
-        """Yield every chunk of the hour's series, in order."""
+        """Yield every chunk of the hour's series, in order; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        ...
+
+    def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
+        """Replace the totals of the history: ``count`` and ``cost`` per partitionable_key × location × request_type."""
+        ...
+
+    def load_totals(self, hour: datetime) -> pd.DataFrame:
+        """Return the totals; raise :class:`foreshard.errors.MissingStageResult` without any."""
         ...
 
 

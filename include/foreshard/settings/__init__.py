@@ -5,6 +5,7 @@ TOML file, which the environment overrides. Set the secrets (``FORESHARD_USER_KE
 environment only. They are never printed. ``docs/settings.md`` lists every setting; `make docs` writes it.
 """
 
+from foreshard.settings._access import SettingsAccess
 from foreshard.settings._forecast import ForecastSettings
 from foreshard.settings._migrate import MigrateSettings
 from foreshard.settings._observe import ObserveSettings, RequestTypeSetting
@@ -21,6 +22,7 @@ __all__ = [
     "PlanSettings",
     "RequestTypeSetting",
     "Settings",
+    "SettingsAccess",
     "ShadowSettings",
     "SidecarSettings",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -13,15 +13,17 @@ from foreshard.errors import MissingStageResult
 from foreshard.forecast.accuracy import Accuracy
 from foreshard.forecast.series import build_series
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, FloatArray, ForecastBatch
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithAccuracy, WithForecasts, WithForecastSettings, WithTallies
 
 ALL = "all"
 NAIVE = "seasonal_naive"
 """What repeating the week before would have given, beside it: a forecast that loses to it is worth nothing."""
 
 WEEK = timedelta(days=7)
+
+
+class AccuracyPorts(WithForecastSettings, WithTallies, WithForecasts, WithAccuracy, Protocol):
+    """Reads tallies and forecasts. Writes the forecast's accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +35,37 @@ class AccuracySummary:
     models: dict[str, dict[str, float | None]]
 
 
-def measure_accuracy(wiring: Wiring, hour: datetime) -> AccuracySummary:
+def measure_accuracy(ports: AccuracyPorts, hour: datetime) -> AccuracySummary:
     """Score and save the forecast whose last horizon hour is ``hour``.
 
     Nothing is scored (and the summary is empty) where no such forecast was made, or where an hour of its horizon was not
     counted. Keys that came without having been forecast count, with a forecast of zero, for ``all``.
     """
-    horizon = wiring.settings.forecast.horizon_hours
+    horizon = ports.forecast_settings.horizon_hours
     made_for = hour - horizon * ONE_HOUR
     since, until = made_for + ONE_HOUR, hour + ONE_HOUR
-    counted = wiring.tallies.hours(since, until)
+    counted = ports.tallies.hours(since, until)
     try:
-        batch = wiring.forecasts.load(made_for)
+        batch = ports.forecasts.load(made_for)
     except MissingStageResult:
         return AccuracySummary(hour, made_for, {})
     if len(counted) < horizon or batch.mean.shape[1] != horizon:
         return AccuracySummary(hour, made_for, {})
-    actual = _costs(wiring, since, until, counted, horizon)
+    actual = _costs(ports, since, until, counted, horizon)
     models = _figures(batch, actual)
-    before = wiring.tallies.hours(since - WEEK, until - WEEK)
+    before = ports.tallies.hours(since - WEEK, until - WEEK)
     if len(before) == horizon:
-        models[NAIVE] = _naive(_costs(wiring, since - WEEK, until - WEEK, before, horizon), actual, horizon)
-    wiring.accuracy.save(hour, made_for, models)
+        models[NAIVE] = _naive(_costs(ports, since - WEEK, until - WEEK, before, horizon), actual, horizon)
+    ports.accuracy.save(hour, made_for, models)
     return AccuracySummary(hour, made_for, models)
 
 
 def _costs(
-    wiring: Wiring, since: datetime, until: datetime, counted: Sequence[datetime], horizon: int
+    ports: AccuracyPorts, since: datetime, until: datetime, counted: Sequence[datetime], horizon: int
 ) -> Mapping[str, FloatArray]:
     """Cost per hour of each key that was accessed in the ``horizon`` hours from ``since`` on."""
     days = -(-horizon // HOURS_PER_DAY)
-    series = build_series(wiring.tallies.key_load(since, until), counted, until - ONE_HOUR, days)
+    series = build_series(ports.tallies.key_load(since, until), counted, until - ONE_HOUR, days)
     return dict(zip(series.keys, series.costs[:, -horizon:].astype(np.float64), strict=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,16 @@ from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, se
 from foreshard.measure.demand import LoadProfile
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR
 from foreshard.ports.stages import CountedLog
+from foreshard.stages._ports import WithForecastSettings, WithLogFiles
 from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings
     from foreshard.stages.forecast_log import StepProgress
-from foreshard.wiring import Wiring
+
+
+class BacktestPorts(WithForecastSettings, WithLogFiles, Protocol):
+    """Reads a log file. Writes nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,13 @@ class BacktestSummary:
     about: Mapping[str, Any]
 
 
-def backtest_log(wiring: Wiring, log: Path, options: BacktestOptions, progress: StepProgress) -> BacktestSummary:
+def backtest_log(ports: BacktestPorts, log: Path, options: BacktestOptions, progress: StepProgress) -> BacktestSummary:
     """Forecast ``log`` from many origins and score every method at key and at partition level.
 
     Raise :class:`foreshard.errors.CorruptLog` where the log is shorter than a day of history and the horizon.
     """
-    settings = wiring.settings.forecast
-    counted = wiring.log_files.count(log)
+    settings = ports.forecast_settings
+    counted = ports.log_files.count(log)
     origins = _origins(counted, settings, options.origins, log)
     partition_of, names = _partitions(counted.load, options.partitions)
     tables: dict[str, dict[str, Accuracy]] = {"key": {}, "partition": {}}

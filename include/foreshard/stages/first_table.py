@@ -6,24 +6,26 @@ import csv
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from foreshard.errors import ConfigurationError, UnknownPartition
 from foreshard.model import DefaultRule, Partition, Placement, RoutingTable
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithRegistry, WithRouting
 
 
-def publish_first_table(wiring: Wiring, placements: Mapping[str, str], unlisted_on: Iterable[str] = ()) -> RoutingTable:
+class FirstTablePorts(WithRegistry, WithRouting, Protocol):
+    """Reads the registered partitions. Writes version 1 of the routing table."""
+
+
+def publish_first_table(ports: FirstTablePorts, placements: Mapping[str, str], unlisted_on: Iterable[str] = ()) -> RoutingTable:
     """Publish version 1: ``placements`` (key → partition), and the rest by hashing over ``unlisted_on`` (default: all).
 
     Raise :class:`UnknownPartition` for one that is not registered, and
     :class:`foreshard.errors.RoutingTableStands` where another table stands already.
     """
-    registered = {partition.partition_id: partition for partition in wiring.registry.partitions()}
+    registered = {partition.partition_id: partition for partition in ports.registry.partitions()}
     table = first_table(registered, placements, tuple(unlisted_on), datetime.now(UTC))
-    wiring.routing.initialise(table)
+    ports.routing.initialise(table)
     return table
 
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
-from foreshard.forecast.series import SeriesBuilder, day_slices
+from foreshard.forecast.series import day_slices
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
-
+from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGates, WithSeries, WithTallies
+from foreshard.stages.history import read_key_load
 
 DOUBTFUL = tuple(name for name in FALLBACKS if name != CONSTANT)
 """Fallbacks that may not carry most of the load once there is history enough; a constant key is forecast as it is."""
+
+
+class PrepareChunksPorts(WithForecastSettings, WithTallies, WithSeries, WithForecasts, Protocol):
+    """Reads tallies. Writes the hour's series, and clears its old forecasts."""
+
+
+class FitChunkPorts(WithForecastSettings, WithSeries, WithForecasts, Protocol):
+    """Reads one chunk of the series. Writes its forecasts."""
+
+
+class ForecastGatePorts(WithForecastSettings, WithSeries, WithForecasts, WithGates, Protocol):
+    """Reads series and forecasts. Writes the gate's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +47,52 @@ class FitSummary:
         return sum(count for name, count in self.models.items() if name in FALLBACKS)
 
 
-def prepare_chunks(wiring: Wiring, hour: datetime) -> tuple[int, ...]:
+def prepare_chunks(ports: PrepareChunksPorts, hour: datetime) -> tuple[int, ...]:
     """Read the history that ends with ``hour`` once, save it as the hour's series, and return the chunks to fit.
 
     Keys without any access in the history are not forecast. Raise :class:`MissingStageResult` where ``hour`` was not counted.
     """
-    settings = wiring.settings.forecast
-    slices = day_slices(hour, settings.history_days)
-    counted = wiring.tallies.hours(slices[0][0], hour + ONE_HOUR)
+    settings = ports.forecast_settings
+    since = day_slices(hour, settings.history_days)[0][0]
+    counted = ports.tallies.hours(since, hour + ONE_HOUR)
     if hour not in counted:
         raise MissingStageResult("tally", hour.isoformat(), "foreshard observe hour")
-    builder = SeriesBuilder(hour, settings.history_days, counted)
-    for since, until in slices:
-        builder.add(wiring.tallies.key_load(since, until))
-    chunks = wiring.series.save(builder.build(), chunk_size(settings))
-    wiring.forecasts.begin(hour, chunks)
+    series, totals = read_key_load(ports, hour, counted)
+    ports.series.save_totals(hour, totals)
+    chunks = ports.series.save(series, chunk_size(settings))
+    ports.forecasts.begin(hour, chunks)
     return tuple(range(chunks))
 
 
-def fit_chunk(wiring: Wiring, hour: datetime, chunk: int) -> FitSummary:
+def fit_chunk(ports: FitChunkPorts, hour: datetime, chunk: int) -> FitSummary:
     """Forecast the keys of one chunk and save them in place of what stood there."""
-    series = wiring.series.load_chunk(hour, chunk)
-    batch = forecast_keys(series.keys, series.costs, series.missing, hour, wiring.settings.forecast)
-    wiring.forecasts.save_chunk(chunk, batch)
+    series = ports.series.load_chunk(hour, chunk)
+    batch = forecast_keys(series.keys, series.costs, series.missing, hour, ports.forecast_settings)
+    ports.forecasts.save_chunk(chunk, batch)
     models = {name: batch.models.count(name) for name in sorted(set(batch.models))}
     return FitSummary(hour, chunk, len(batch.keys), models)
 
 
-def gate_forecasts(wiring: Wiring, hour: datetime) -> None:
+def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
     """Check all forecasts of ``hour``; raise :class:`foreshard.errors.GateFailed` where they must not be used."""
     from foreshard.quality.gates import check_forecasts
     from foreshard.stages.gates import record
 
-    settings = wiring.settings.forecast
+    settings = ports.forecast_settings
     keys: list[str] = []
     totals = np.zeros(settings.history_days * HOURS_PER_DAY)
     counted = np.zeros(len(totals), dtype=np.bool_)
-    for series in wiring.series.load(hour):
+    for series in ports.series.load(hour):
         keys.extend(series.keys)
         totals += np.nansum(series.costs, axis=0, dtype=np.float64)
         counted = series.counted
     result = check_forecasts(
-        wiring.forecasts.load(hour),
+        ports.forecasts.load(hour),
         keys,
         settings.horizon_hours,
         history_totals=totals[counted],
         fallback_models=DOUBTFUL,
         minimum_history_hours=settings.minimum_history_hours,
-        docs=wiring.data_docs,
+        docs=ports.data_docs,
     )
-    record(wiring, result)
+    record(ports, result)

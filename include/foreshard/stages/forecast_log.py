@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,11 @@ from foreshard.errors import ConfigurationError
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.series import build_series
 from foreshard.model import ONE_HOUR, ForecastBatch
+from foreshard.stages._ports import WithForecastSettings, WithLogFiles
 
 if TYPE_CHECKING:
     from foreshard.model import SeriesMatrix
     from foreshard.settings import ForecastSettings
-    from foreshard.wiring import Wiring
 
 WAITING_CHUNKS = 8
 """Chunks that wait in the pool at once: so many are held in memory twice."""
@@ -31,6 +31,10 @@ WAITING_CHUNKS = 8
 StepProgress = Callable[[int, int], None]
 """Called with (done, total)."""
 """progress(done, of)."""
+
+
+class FitLogPorts(WithForecastSettings, WithLogFiles, Protocol):
+    """Reads a log file. Writes a file of forecasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class FitLogSummary:
 
 
 def fit_log(
-    wiring: Wiring, log: Path, output: Path, hour: datetime | None, progress: StepProgress, processes: int | None = None
+    ports: FitLogPorts, log: Path, output: Path, hour: datetime | None, progress: StepProgress, processes: int | None = None
 ) -> FitLogSummary:
     """Forecast every key of ``log`` for the hours after ``hour`` (its last hour) and write ``output`` (.parquet or .csv).
 
@@ -55,9 +59,9 @@ def fit_log(
     """
     if output.suffix not in (".parquet", ".csv"):
         raise ConfigurationError("--output", f"{output.name} is neither .parquet nor .csv", "name the file so")
-    counted = wiring.log_files.count(log)
+    counted = ports.log_files.count(log)
     hour = hour or counted.last
-    settings = wiring.settings.forecast
+    settings = ports.forecast_settings
     series = build_series(counted.load, counted.hours(), hour, settings.history_days)
     batches: list[ForecastBatch] = []
     for batch in _forecasts(series, chunk_size(settings), settings, processes):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from foreshard.errors import GateFailed
 from foreshard.model import GateResult
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithGates
 
 
-def record(wiring: Wiring, result: GateResult) -> None:
+def record(ports: WithGates, result: GateResult) -> None:
     """Save the result in ``gates``; raise :class:`GateFailed` unless it passed, so that nothing downstream acts."""
-    wiring.gates.save(result)
+    ports.gates.save(result)
     if not result.passed:
         raise GateFailed(result.gate, result.hour.isoformat(), result.failures)

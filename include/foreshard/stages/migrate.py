@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
 from foreshard.model import Move, Placement, Reason
@@ -17,93 +18,128 @@ from foreshard.move.context import MoveContext, MoveSummary
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord
 from foreshard.routing.table import locate
-from foreshard.stages.rules import allowed_moves, require_allowed
-from foreshard.wiring import Wiring
+from foreshard.stages._ports import (
+    WithFences,
+    WithKeyCopies,
+    WithMigrateSettings,
+    WithMoveJournal,
+    WithPlans,
+    WithRegistry,
+    WithRouting,
+    WithShadowAbsorber,
+)
+from foreshard.stages.rules import RuleCheckPorts, allowed_moves, require_allowed
 
 LOG = logging.getLogger("foreshard.move")
 Notify = Callable[[MoveRecord], None]
 
 
-def start_moves(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
+class MovePorts(WithMoveJournal, WithKeyCopies, WithRouting, WithShadowAbsorber, WithMigrateSettings, Protocol):
+    """Reads the routing table. Writes the journal, both copies of the key, and its row of the table."""
+
+
+class FencePorts(WithRegistry, WithFences, Protocol):
+    """Reads the registered partitions. Repairs their fences."""
+
+
+class ResumeMovesPorts(MovePorts, FencePorts, Protocol):
+    """What resuming a move and repairing fences take."""
+
+
+class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Protocol):
+    """Reads the plan, placement rules and fences. Writes the journal."""
+
+
+class MoveKeyPorts(MovePorts, RuleCheckPorts, Protocol):
+    """What moving one key takes, its placement rules included."""
+
+
+class MovePreviewPorts(RuleCheckPorts, WithRouting, WithKeyCopies, Protocol):
+    """Reads the routing table, placement rules, and the key's documents. Writes nothing."""
+
+
+def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
     """Journal the plan's moves and return the ids of those that are to be run; impose fences that apps have lifted.
 
     A dry run has no moves. Running it again returns what has not ended yet. Moves of earlier hours that nobody has begun are
     skipped: this plan stands for them.
     """
-    repair_fences(wiring)
-    _retire_planned(wiring, hour)
-    plan = wiring.plans.load(hour)
-    moves = () if plan.dry_run else allowed_moves(wiring, plan.moves)
-    records = tuple(wiring.move_journal.plan(move, hour) for move in moves)
+    repair_fences(ports)
+    _retire_planned(ports, hour)
+    plan = ports.plans.load(hour)
+    moves = () if plan.dry_run else allowed_moves(ports, plan.moves)
+    records = tuple(ports.move_journal.plan(move, hour) for move in moves)
     for record in records:
         if record.state in ENDED and record.error:
             LOG.warning("move %s of %r: %s", record.move_id, record.move.key, record.error)
     return tuple(record.move_id for record in records if record.state not in ENDED)
 
 
-def run_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
+def run_move(ports: MovePorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Take one move until its target serves (or back); whoever had it before is superseded."""
     with ExitStack() as stack:
-        record = mover.run_move(_context(wiring, wiring.move_journal.get(move_id), stack, notify), move_id)
+        record = mover.run_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id)
     return _summary(record)
 
 
-def revert_move(wiring: Wiring, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
+def revert_move(ports: MovePorts, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
     """Turn a move back; raise :class:`foreshard.errors.IllegalTransition` where it has been switched (undo it then)."""
     with ExitStack() as stack:
-        record = mover.revert_move(_context(wiring, wiring.move_journal.get(move_id), stack, notify), move_id, reason)
+        record = mover.revert_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id, reason)
     return _summary(record)
 
 
-def stop_move(wiring: Wiring, move_id: str) -> MoveSummary:
+def stop_move(ports: WithMoveJournal, move_id: str) -> MoveSummary:
     """Ask a move's mover to pause at its next batch; between fence and switch it goes on, because apps wait."""
-    return MoveSummary.of(wiring.move_journal.request_stop(move_id))
+    return MoveSummary.of(ports.move_journal.request_stop(move_id))
 
 
-def stop_moves(wiring: Wiring, hour: datetime | None = None) -> tuple[MoveSummary, ...]:
+def stop_moves(ports: WithMoveJournal, hour: datetime | None = None) -> tuple[MoveSummary, ...]:
     """Ask the movers of every move that has not ended (of ``hour``, where given) to pause."""
-    return tuple(stop_move(wiring, record.move_id) for record in wiring.move_journal.find(OPEN, hour))
+    return tuple(stop_move(ports, record.move_id) for record in ports.move_journal.find(OPEN, hour))
 
 
-def resume_moves(wiring: Wiring, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
+def resume_moves(ports: ResumeMovesPorts, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
     """Carry on every begun move whose mover has gone silent and that nobody asked to stop; impose fences that apps lifted."""
-    repair_fences(wiring)
-    abandoned = wiring.move_journal.abandoned((*RUNNING, MoveState.SWITCHED))
-    return tuple(run_move(wiring, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
+    repair_fences(ports)
+    abandoned = ports.move_journal.abandoned((*RUNNING, MoveState.SWITCHED))
+    return tuple(run_move(ports, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
 
 
 def clean_moves(
-    wiring: Wiring, hour: datetime | None = None, *, wait: bool = True, notify: Notify | None = None
+    ports: MovePorts, hour: datetime | None = None, *, wait: bool = True, notify: Notify | None = None
 ) -> tuple[MoveSummary, ...]:
     """Clean up after every switched move of ``hour`` and before (of all hours where None); return those that have ended.
 
     Each waits until the sidecars follow its switch or its grace period has passed, and forwards late changes meanwhile;
     without ``wait``, only those that are ready are cleaned.
     """
-    found = wiring.move_journal.find(CLEANABLE)
+    found = ports.move_journal.find(CLEANABLE)
     due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
-    return _clean(wiring, [record.move_id for record in due], wait, notify)
+    return _clean(ports, [record.move_id for record in due], wait, notify)
 
 
-def undo_move(wiring: Wiring, move_id: str, notify: Notify | None = None) -> MoveSummary:
+def undo_move(ports: MoveKeyPorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Move a switched key back: finish the move's cleaning, then run a reverse move; return the reverse move's summary."""
-    record = wiring.move_journal.get(move_id)
+    record = ports.move_journal.get(move_id)
     if record.state in CLEANABLE:
-        _clean(wiring, [move_id], True, notify)
-        record = wiring.move_journal.get(move_id)
+        _clean(ports, [move_id], True, notify)
+        record = ports.move_journal.get(move_id)
     if record.state is not MoveState.DONE:
         raise MoveRefused(move_id, f"it is {record.state}, so there is nothing to undo", "revert it instead")
     sentence = f"undo of move {move_id}"
-    return move_key(wiring, record.move.key, record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
+    return move_key(ports, record.move.key, record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
 
 
-def move_key(wiring: Wiring, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None) -> MoveSummary:
+def move_key(
+    ports: MoveKeyPorts, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None
+) -> MoveSummary:
     """Plan and run a move of ``key`` to ``target`` from wherever it lives now, where the placement rules let it be."""
-    source = owner_of(wiring, key).primary
-    require_allowed(wiring, key, target)
+    source = owner_of(ports, key).primary
+    require_allowed(ports, key, target)
     why = reason or Reason("manual", "asked for by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
-    return run_move(wiring, wiring.move_journal.plan(move, None).move_id, notify)
+    return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +152,16 @@ class MovePreview:
     problem: str | None
 
 
-def describe_move(wiring: Wiring, key: str, target: str) -> MovePreview:
+def describe_move(ports: MovePreviewPorts, key: str, target: str) -> MovePreview:
     """Say what ``move_key`` would do; change nothing."""
-    wiring.registry.partition(target)
-    owner = owner_of(wiring, key)
-    source = wiring.key_copy(owner.primary, f"preview of {key}", key)
+    ports.registry.partition(target)
+    owner = owner_of(ports, key)
+    source = ports.key_copy(owner.primary, f"preview of {key}", key)
     problem = f"it is on {target} already" if owner.primary == target else None
     try:
         source.shape()
         documents = dict(source.count())
-        require_allowed(wiring, key, target)
+        require_allowed(ports, key, target)
     except MoveRefused as refused:
         documents, problem = {}, refused.problem
     except PlacementRuleBroken as broken:
@@ -135,16 +171,16 @@ def describe_move(wiring: Wiring, key: str, target: str) -> MovePreview:
     return MovePreview(owner.primary, owner.epoch, documents, problem)
 
 
-def owner_of(wiring: Wiring, key: str) -> Placement:
+def owner_of(ports: WithRouting, key: str) -> Placement:
     """Where ``key`` lives by the published table."""
-    return locate(wiring.routing.current(), key)
+    return locate(ports.routing.current(), key)
 
 
-def repair_fences(wiring: Wiring) -> tuple[str, ...]:
+def repair_fences(ports: FencePorts) -> tuple[str, ...]:
     """Impose every fence again that an app's own ``collMod`` has lifted; return ``partition`` names where that was so."""
     repaired = []
-    for partition in wiring.registry.partitions():
-        for fence in wiring.fences(partition.partition_id):
+    for partition in ports.registry.partitions():
+        for fence in ports.fences(partition.partition_id):
             if fence.listed() - fence.fenced():
                 fence.repair()
                 LOG.warning(
@@ -154,36 +190,36 @@ def repair_fences(wiring: Wiring) -> tuple[str, ...]:
     return tuple(repaired)
 
 
-def _retire_planned(wiring: Wiring, hour: datetime) -> None:
-    for record in wiring.move_journal.find((MoveState.PLANNED,)):
+def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
+    for record in ports.move_journal.find((MoveState.PLANNED,)):
         if record.hour is None or record.hour >= hour:
             continue
         try:
-            taken = wiring.move_journal.take(record.move_id)
+            taken = ports.move_journal.take(record.move_id)
             to = next_state(taken.state, MoveEvent.SKIP)
             why = f"skipped: the plan of {hour:%Y-%m-%dT%HZ} replaces it"
-            wiring.move_journal.advance(taken, to, MoveEvent.SKIP, {"error": why})
+            ports.move_journal.advance(taken, to, MoveEvent.SKIP, {"error": why})
         except (IllegalTransition, MoveSuperseded):
             LOG.info("move %s has been begun meanwhile", record.move_id)
 
 
-def _clean(wiring: Wiring, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
+def _clean(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
     with ExitStack() as stack:
-        records = (wiring.move_journal.get(move_id) for move_id in move_ids)
-        moves = [(record.move_id, _context(wiring, record, stack, notify)) for record in records]
+        records = (ports.move_journal.get(move_id) for move_id in move_ids)
+        moves = [(record.move_id, _context(ports, record, stack, notify)) for record in records]
         return tuple(_summary(record) for record in mover.clean_moves(moves, wait=wait))
 
 
-def _context(wiring: Wiring, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
+def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
     move = record.move
     context = MoveContext(
-        journal=wiring.move_journal,
-        source=wiring.key_copy(move.source, move.move_id, move.key),
-        target=wiring.key_copy(move.target, move.move_id, move.key),
-        routing=wiring.routing,
-        owner=lambda key: owner_of(wiring, key),
-        shadows=wiring.shadow_absorber,
-        limits=wiring.settings.migrate,
+        journal=ports.move_journal,
+        source=ports.key_copy(move.source, move.move_id, move.key),
+        target=ports.key_copy(move.target, move.move_id, move.key),
+        routing=ports.routing,
+        owner=lambda key: owner_of(ports, key),
+        shadows=ports.shadow_absorber,
+        limits=ports.migrate_settings,
         notify=notify or _log_progress,
     )
     stack.callback(context.close)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
@@ -20,14 +20,38 @@ from foreshard.observe.pseudonym import pseudonymise
 from foreshard.observe.tally import tally
 from foreshard.observe.values import as_times
 from foreshard.ports.stages import RawHour
+from foreshard.stages._ports import (
+    WithAccessLog,
+    WithGates,
+    WithObserveSettings,
+    WithRawHours,
+    WithReadAccessLog,
+    WithTallies,
+    WithUserKey,
+)
 from foreshard.stages.gates import record
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
-    from foreshard.wiring import Wiring
 
 WEEKS_COMPARED = 4
 HOURS_PER_STEP = 24
+
+
+class ExtractPorts(WithAccessLog, WithRawHours, WithObserveSettings, WithUserKey, Protocol):
+    """Reads the access log. Writes the raw hour."""
+
+
+class AccessLogGatePorts(WithRawHours, WithTallies, WithObserveSettings, WithGates, Protocol):
+    """Reads the raw hour and older tallies. Writes the gate's result."""
+
+
+class TallyPorts(WithRawHours, WithTallies, WithObserveSettings, Protocol):
+    """Reads raw hours. Writes the tally."""
+
+
+class ImportPorts(WithReadAccessLog, WithRawHours, WithTallies, WithObserveSettings, WithUserKey, Protocol):
+    """Reads a log file. Writes raw hours and tallies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,53 +84,53 @@ class ImportSummary:
     reasons: dict[str, int]
 
 
-def extract_hour(wiring: Wiring, hour: datetime) -> RawHour:
+def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
     """Read the hour from the log's source, set bad records aside with their reasons, and save both with pseudonyms.
 
     Where the source gives fewer records than were saved before (the topic's retention has passed over them, or the hour was
     imported), what stands is kept: extracting again never forgets.
     """
-    types = wiring.settings.observe.request_types.keys()
-    batches = wiring.access_log.read_hour(hour)
+    types = ports.observe_settings.request_types.keys()
+    batches = ports.access_log.read_hour(hour)
     cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types) for batch in batches], hour)
-    standing = _standing(wiring, hour)
+    standing = _standing(ports, hour)
     if standing and standing.accepted + standing.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
         return standing
-    hidden = _with_pseudonyms(wiring, cleaned)
-    return wiring.raw_hours.save(hour, hidden.accepted, hidden.quarantined)
+    hidden = _with_pseudonyms(ports, cleaned)
+    return ports.raw_hours.save(hour, hidden.accepted, hidden.quarantined)
 
 
-def gate_access_log(wiring: Wiring, hour: datetime) -> None:
+def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
     """Ask the gate ``access_log`` about the raw hour, compared with the same hour of the weeks before."""
     from foreshard.quality.gates import check_access_log
 
-    described = wiring.raw_hours.describe(hour)
+    described = ports.raw_hours.describe(hour)
     weeks = [hour - timedelta(weeks=back) for back in range(1, WEEKS_COMPARED + 1)]
     result = check_access_log(
-        wiring.raw_hours.load(hour),
+        ports.raw_hours.load(hour),
         hour,
         quarantined=described.quarantined,
-        limits=wiring.settings.observe,
-        usual=wiring.tallies.counts(weeks),
-        docs=wiring.data_docs,
+        limits=ports.observe_settings,
+        usual=ports.tallies.counts(weeks),
+        docs=ports.data_docs,
     )
-    record(wiring, result)
+    record(ports, result)
 
 
-def tally_hour(wiring: Wiring, hour: datetime) -> TallySummary:
+def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     """Count the raw hour and save its tally; the hour before tells which keys a session had touched already."""
-    observe = wiring.settings.observe
-    accepted = wiring.raw_hours.load(hour)
-    seen = [wiring.raw_hours.load(hour - ONE_HOUR)] if _standing(wiring, hour - ONE_HOUR) else []
+    observe = ports.observe_settings
+    accepted = ports.raw_hours.load(hour)
+    seen = [ports.raw_hours.load(hour - ONE_HOUR)] if _standing(ports, hour - ONE_HOUR) else []
     load = tally(accepted, _weights(observe))
     pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), CoAccessRules.of(observe), since=hour)
-    wiring.tallies.save([HourTally(hour, load, pairs)])
+    ports.tallies.save([HourTally(hour, load, pairs)])
     keys = int(load["partitionable_key"].nunique())
     return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(pairs))
 
 
 def import_history(
-    wiring: Wiring,
+    ports: ImportPorts,
     log: pd.DataFrame | Path,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -118,23 +142,23 @@ def import_history(
     :class:`GateFailed` where more than the allowed share is bad: its quarantine is kept, and nothing is imported.
     """
     label = "given as a frame" if isinstance(log, pd.DataFrame) else str(log)
-    frame = log if isinstance(log, pd.DataFrame) else wiring.read_access_log(log)
+    frame = log if isinstance(log, pd.DataFrame) else ports.read_access_log(log)
     times = as_times(column(frame, "timestamp"))
     since, until = _span(times, since, until, label)
     chosen = (times.isna() | ((times >= since) & (times < until))).to_numpy()
-    types = wiring.settings.observe.request_types.keys()
-    cleaned = _with_pseudonyms(wiring, clean(frame.reset_index(drop=True)[chosen], since, until, types))
+    types = ports.observe_settings.request_types.keys()
+    cleaned = _with_pseudonyms(ports, clean(frame.reset_index(drop=True)[chosen], since, until, types))
     reasons = dict(Counter(cleaned.quarantined["reason"]))
-    _require_good(wiring, cleaned, since, until, label, reasons)
-    hours, kept = _hours_to_save(wiring, cleaned.accepted, since, until)
-    observe = wiring.settings.observe
+    _require_good(ports, cleaned, since, until, label, reasons)
+    hours, kept = _hours_to_save(ports, cleaned.accepted, since, until)
+    observe = ports.observe_settings
     load, pairs = tally(cleaned.accepted, _weights(observe)), co_access(cleaned.accepted, CoAccessRules.of(observe))
-    raw = _raw_hours(wiring, cleaned, hours, f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}")
+    raw = _raw_hours(ports, cleaned, hours, f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}")
     for start in range(0, len(hours), HOURS_PER_STEP):
         step = hours[start : start + HOURS_PER_STEP]
         for hour, (accepted, quarantined) in zip(step, raw, strict=False):
-            wiring.raw_hours.save(hour, accepted, quarantined)
-        wiring.tallies.save(list(split(load, pairs, step)))
+            ports.raw_hours.save(hour, accepted, quarantined)
+        ports.tallies.save(list(split(load, pairs, step)))
         if progress:
             progress(start + len(step), len(hours))
     keys = int(load["partitionable_key"].nunique())
@@ -156,17 +180,17 @@ def _joined(parts: list[Cleaned], hour: datetime) -> Cleaned:
     )
 
 
-def _with_pseudonyms(wiring: Wiring, cleaned: Cleaned) -> Cleaned:
-    key = wiring.settings.require_user_key
+def _with_pseudonyms(ports: WithUserKey, cleaned: Cleaned) -> Cleaned:
+    key = ports.require_user_key
     accepted, quarantined = (
         frame.assign(user_id=pseudonymise(frame["user_id"], key)) for frame in (cleaned.accepted, cleaned.quarantined)
     )
     return Cleaned(accepted, quarantined)
 
 
-def _standing(wiring: Wiring, hour: datetime) -> RawHour | None:
+def _standing(ports: WithRawHours, hour: datetime) -> RawHour | None:
     try:
-        return wiring.raw_hours.describe(hour)
+        return ports.raw_hours.describe(hour)
     except MissingStageResult:
         return None
 
@@ -191,14 +215,14 @@ def _span(
 
 
 def _require_good(
-    wiring: Wiring, cleaned: Cleaned, since: datetime, until: datetime, label: str, reasons: dict[str, int]
+    ports: TallyPorts, cleaned: Cleaned, since: datetime, until: datetime, label: str, reasons: dict[str, int]
 ) -> None:
     """Refuse a log of which nothing, or too little, can be counted; keep what was wrong with it in the quarantine."""
     accepted, bad = len(cleaned.accepted), len(cleaned.quarantined)
-    limit = wiring.settings.observe.maximum_quarantined_share
+    limit = ports.observe_settings.maximum_quarantined_share
     if accepted and bad <= limit * (accepted + bad):
         return
-    path = wiring.raw_hours.set_aside(f"refused-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", cleaned.quarantined) if bad else None
+    path = ports.raw_hours.set_aside(f"refused-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", cleaned.quarantined) if bad else None
     found = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())) or "no records"
     if not accepted:
         raise CorruptLog(label, f"none of its {bad:,} records from {since:%Y-%m-%dT%HZ} on can be counted ({found})")
@@ -206,23 +230,23 @@ def _require_good(
     raise GateFailed("access_log", f"{label}, {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}", (f"{share}; see {path}",))
 
 
-def _hours_to_save(wiring: Wiring, accepted: pd.DataFrame, since: datetime, until: datetime) -> tuple[list[datetime], int]:
+def _hours_to_save(ports: TallyPorts, accepted: pd.DataFrame, since: datetime, until: datetime) -> tuple[list[datetime], int]:
     """The hours to save, and how many are kept as they are: counted before, and without a record in this log."""
     hours = hours_between(since, until)
     present = {moment.to_pydatetime() for moment in accepted["timestamp"].dt.floor("h").unique()}
-    standing = set(wiring.tallies.hours(since, until)) - present
+    standing = set(ports.tallies.hours(since, until)) - present
     return [hour for hour in hours if hour not in standing], len(standing)
 
 
 def _raw_hours(
-    wiring: Wiring, cleaned: Cleaned, hours: Sequence[datetime], label: str
+    ports: TallyPorts, cleaned: Cleaned, hours: Sequence[datetime], label: str
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Accepted and quarantined records of each hour; quarantined ones of no hour are set aside under ``label``."""
     accepted = cleaned.accepted.sort_values("timestamp", kind="stable", ignore_index=True)
     times = as_times(cleaned.quarantined["timestamp"])
     timeless = times.isna().to_numpy()
     if timeless.any():
-        wiring.raw_hours.set_aside(label, cleaned.quarantined[timeless])
+        ports.raw_hours.set_aside(label, cleaned.quarantined[timeless])
     bad = cleaned.quarantined.assign(at=times)[~timeless].sort_values("at", kind="stable", ignore_index=True)
     yield from zip(
         by_hour(accepted, accepted["timestamp"], hours), by_hour(bad.drop(columns="at"), bad["at"], hours), strict=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from foreshard.errors import MissingStageResult
 from foreshard.measure.lps import require_capacities
@@ -12,13 +12,31 @@ from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Plan
 from foreshard.plan.authority import may_act
 from foreshard.plan.planner import make_plan
-from foreshard.stages.snapshot import load_snapshot
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import (
+    WithGates,
+    WithPlacementRules,
+    WithPlanning,
+    WithPlans,
+    WithPlanSettings,
+    WithRegistry,
+    WithTallies,
+)
+from foreshard.stages.snapshot import SnapshotPorts, load_snapshot
 
 LOOK_AHEAD = timedelta(days=366)
 """How far behind an hour newer counted ones are looked for."""
+
+
+class PlanPorts(SnapshotPorts, WithPlans, Protocol):
+    """Reads forecasts, placement, co-access and recent moves. Writes the plan."""
+
+
+class PlanGatePorts(WithPlans, WithRegistry, WithPlacementRules, WithPlanSettings, WithGates, Protocol):
+    """Reads the plan, partitions and placement rules. Writes the gate's result."""
+
+
+class StandingPlanPorts(WithPlans, WithPlanning, Protocol):
+    """Reads the plan, and whether it has been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +55,44 @@ class PlanSummary:
     dry_run: bool
 
 
-def plan_hour(wiring: Wiring, hour: datetime, dry_run: bool = False, act_on_old_hours: bool = False) -> PlanSummary:
+def plan_hour(ports: PlanPorts, hour: datetime, dry_run: bool = False, act_on_old_hours: bool = False) -> PlanSummary:
     """Make and save the plan for ``hour``.
 
     It is a dry run where one is asked for, and for an hour older than the newest counted one unless ``act_on_old_hours``: a
     dry run has no effect, and leaves a live plan of the hour alone. Once a move or shadow of the hour's live plan has been
     taken up, the plan stands: running again returns it unchanged.
     """
-    acts = may_act(hour, _newest_counted(wiring, hour), dry_run=dry_run, act_on_old_hours=act_on_old_hours)
-    standing = _standing_plan(wiring, hour) if acts else None
+    acts = may_act(hour, _newest_counted(ports, hour), dry_run=dry_run, act_on_old_hours=act_on_old_hours)
+    standing = _standing_plan(ports, hour) if acts else None
     if standing is not None:
         return _summary(standing)
-    snapshot, policy = load_snapshot(wiring, hour)
+    snapshot, policy = load_snapshot(ports, hour)
     require_capacities(snapshot.partitions)
     plan = replace(make_plan(snapshot, policy), dry_run=not acts)
-    wiring.plans.save(plan)
+    ports.plans.save(plan)
     return _summary(plan)
 
 
-def gate_plan(wiring: Wiring, hour: datetime) -> None:
+def gate_plan(ports: PlanGatePorts, hour: datetime) -> None:
     """Check the hour's plan against rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
     from foreshard.quality.gates import check_plan
     from foreshard.stages.gates import record
 
-    plan = wiring.plans.load(hour)
-    rules = PlacementRules(wiring.placement_rules.rules())
-    record(wiring, check_plan(plan, wiring.registry.partitions(), wiring.settings.plan, rules, docs=wiring.data_docs))
+    plan = ports.plans.load(hour)
+    rules = PlacementRules(ports.placement_rules.rules())
+    record(ports, check_plan(plan, ports.registry.partitions(), ports.plan_settings, rules, docs=ports.data_docs))
 
 
-def _newest_counted(wiring: Wiring, hour: datetime) -> datetime | None:
-    return max(wiring.tallies.hours(hour, hour + LOOK_AHEAD), default=None)
+def _newest_counted(ports: WithTallies, hour: datetime) -> datetime | None:
+    return max(ports.tallies.hours(hour, hour + LOOK_AHEAD), default=None)
 
 
-def _standing_plan(wiring: Wiring, hour: datetime) -> Plan | None:
+def _standing_plan(ports: StandingPlanPorts, hour: datetime) -> Plan | None:
     """The hour's live plan where it has begun to be carried out."""
-    if not wiring.planning.started(hour):
+    if not ports.planning.started(hour):
         return None
     try:
-        plan = wiring.plans.load(hour)
+        plan = ports.plans.load(hour)
     except MissingStageResult:
         return None
     return None if plan.dry_run else plan

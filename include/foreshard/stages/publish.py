@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
 from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
@@ -13,15 +13,35 @@ from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
 from foreshard.shadow.machine import next_state
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import (
+    WithGates,
+    WithPlanning,
+    WithPlans,
+    WithRegistry,
+    WithRouting,
+    WithShadows,
+    WithShardedCollections,
+    WithTallies,
+    WithVerifier,
+)
 
 ATTEMPTS = 5
 """Publications that another one overtakes before this one gives up; each starts from the table as it is then."""
 
 REMEMBERED_PUBLICATIONS = 100
 """The table's gate asks that no key which these listed has been lost."""
+
+
+class PublishPorts(WithPlans, WithShadows, WithRouting, Protocol):
+    """Reads the plan. Writes shadows' states and the routing table."""
+
+
+class TableGatePorts(WithRouting, WithTallies, WithRegistry, WithGates, Protocol):
+    """Reads the routing table and the hour's tally. Writes the gate's result."""
+
+
+class VerifyPorts(WithRouting, WithRegistry, WithPlanning, WithVerifier, WithShardedCollections, Protocol):
+    """Reads the routing table and every partition's documents. Writes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,63 +88,61 @@ class VerifySummary:
         )
 
 
-def publish_hour(wiring: Wiring, hour: datetime) -> PublishSummary:
+def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
     """Publish every ready shadow and every removal in one transaction; moves were published by their own switches.
 
     Shadows become ``live`` and removed ones ``retiring`` in the same transaction; retiring ones that the table still lists
     leave it as well. Running it again finds nothing to publish. A
     dry run publishes nothing. Raise :class:`StaleEpoch` where other publications keep overtaking this one.
     """
-    plan = wiring.plans.load(hour)
+    plan = ports.plans.load(hour)
     if plan.dry_run:
-        return PublishSummary(hour, wiring.routing.version(), False, (), (), "dry run: nothing is published")
+        return PublishSummary(hour, ports.routing.version(), False, (), (), "dry run: nothing is published")
     for attempt in range(ATTEMPTS):
         try:
-            return _publish(wiring, hour, plan.removals)
+            return _publish(ports, hour, plan.removals)
         except StaleEpoch:
             if attempt + 1 == ATTEMPTS:
                 raise
     raise AssertionError
 
 
-def gate_table(wiring: Wiring, hour: datetime) -> None:
+def gate_table(ports: TableGatePorts, hour: datetime) -> None:
     """Check the published table; raise :class:`foreshard.errors.GateFailed` where it lost keys or makes no sense."""
     from foreshard.quality.gates import check_table
     from foreshard.stages.gates import record
 
-    table = wiring.routing.current()
-    accessed = wiring.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
+    table = ports.routing.current()
+    accessed = ports.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
     result = check_table(
         table,
-        wiring.registry.partitions(),
+        ports.registry.partitions(),
         hour,
-        last_version=wiring.routing.version(),
-        previous_keys=_listed_before(wiring),
+        last_version=ports.routing.version(),
+        previous_keys=_listed_before(ports),
         live_keys=[str(key) for key in accessed.unique()],
-        docs=wiring.data_docs,
+        docs=ports.data_docs,
     )
-    record(wiring, result)
+    record(ports, result)
 
 
-def verify_hour(wiring: Wiring, hour: datetime) -> VerifySummary:
+def verify_hour(ports: VerifyPorts, hour: datetime) -> VerifySummary:
     """Read every partition's documents and compare them with the published table.
 
     Raise :class:`VerificationFailed`, with examples, where a document is misplaced, doubled or missing, or a shadow differs.
     """
-    version = wiring.routing.version()
-    found = wiring.verifier.verify(
-        wiring.registry.partitions(), wiring.settings.sharded_collections, lambda: _expectation(wiring)
-    )
+    version = ports.routing.version()
+    found = ports.verifier.verify(ports.registry.partitions(), ports.sharded_collections, lambda: _expectation(ports))
     if not found.sound:
         raise VerificationFailed(f"documents for {hour.isoformat()}, table {version}", _differences(found))
     return VerifySummary(hour, version, **{name: getattr(found, name) for name in VerifySummary.__slots__[2:]})
 
 
-def _publish(wiring: Wiring, hour: datetime, removals: tuple[PlannedShadow, ...]) -> PublishSummary:
-    table = wiring.routing.current()
-    ready = [s for s in wiring.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
-    removed = [shadow for removal in removals if (shadow := _removable(wiring, removal)) is not None]
-    removed += [s for s in wiring.shadows.shadows((ShadowState.RETIRING,)) if s.target in locate(table, s.key).shadows]
+def _publish(ports: PublishPorts, hour: datetime, removals: tuple[PlannedShadow, ...]) -> PublishSummary:
+    table = ports.routing.current()
+    ready = [s for s in ports.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
+    removed = [shadow for removal in removals if (shadow := _removable(ports, removal)) is not None]
+    removed += [s for s in ports.shadows.shadows((ShadowState.RETIRING,)) if s.target in locate(table, s.key).shadows]
     going = {(shadow.key, shadow.target) for shadow in removed}
     ready = [shadow for shadow in ready if (shadow.key, shadow.target) not in going]
     wanted: dict[str, list[str]] = {}
@@ -140,11 +158,11 @@ def _publish(wiring: Wiring, hour: datetime, removals: tuple[PlannedShadow, ...]
         for shadow, event in (*((s, "publish") for s in ready), *((s, "remove") for s in removed)):
             leaves = shadow.state is ShadowState.RETIRING
             state = shadow.state if leaves else next_state(shadow.state, event)
-            if wiring.shadows.change(shadow, state, {}, session=session) is None:
+            if ports.shadows.change(shadow, state, {}, session=session) is None:
                 raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
 
     if changes:
-        version = wiring.routing.publish(changes, f"shadows of {hour.isoformat()}", within=within)
+        version = ports.routing.publish(changes, f"shadows of {hour.isoformat()}", within=within)
     else:
         within(None, version := table.version)
     published = tuple(shadow.shadow_id for shadow in ready)
@@ -157,10 +175,10 @@ def _may_serve(shadow: Shadow, table: RoutingTable) -> bool:
     return locate(table, shadow.key).primary == shadow.source != shadow.target
 
 
-def _removable(wiring: Wiring, removal: PlannedShadow) -> Shadow | None:
+def _removable(ports: PublishPorts, removal: PlannedShadow) -> Shadow | None:
     """The shadow as it stands, where it hasn't gone already."""
     try:
-        shadow = wiring.shadows.get(removal.shadow_id)
+        shadow = ports.shadows.get(removal.shadow_id)
     except UnknownShadow:
         return None
     return shadow if shadow.state in (*WANTED, ShadowState.FAILED) else None
@@ -173,17 +191,17 @@ def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> Placemen
     return PlacementChange(key, placement.primary, shadows, placement.epoch, max(placement.epoch, 1))
 
 
-def _listed_before(wiring: Wiring) -> set[str]:
+def _listed_before(ports: TableGatePorts) -> set[str]:
     """The keys that the latest publications have listed."""
-    since = max(0, wiring.routing.version() - REMEMBERED_PUBLICATIONS)
-    return {change.key for publication in wiring.routing.since(since) for change in publication.changes}
+    since = max(0, ports.routing.version() - REMEMBERED_PUBLICATIONS)
+    return {change.key for publication in ports.routing.since(since) for change in publication.changes}
 
 
-def _expectation(wiring: Wiring) -> ExpectedPlacement:
+def _expectation(ports: VerifyPorts) -> ExpectedPlacement:
     """The published table and what is on its way; read in this order, so that a copy is explained by either."""
-    before = wiring.planning.copies_in_transit()
-    table = wiring.routing.current()
-    return ExpectedPlacement(table, before | wiring.planning.copies_in_transit())
+    before = ports.planning.copies_in_transit()
+    table = ports.routing.current()
+    return ExpectedPlacement(table, before | ports.planning.copies_in_transit())
 
 
 def _differences(found: Verification) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,10 @@ from foreshard.lab.simulate import Run, replay
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
 from foreshard.plan.snapshot import PlanPolicy
+from foreshard.stages._ports import WithAccessLogBatches, WithSettings
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
-    from foreshard.wiring import Wiring
 
 POLICIES = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle")
 Known = tuple[FloatArray | None, FloatArray | None]
@@ -41,6 +41,10 @@ LARGE = 8 * 2**20
 """A log file of fewer bytes is read in one process."""
 MINIMUM_DAYS = 2
 """A shorter log is not replayed: nothing would be left to learn from, or to be measured."""
+
+
+class ReplayPorts(WithSettings, WithAccessLogBatches, Protocol):
+    """Reads a log file. Writes nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,13 @@ class ReplayRequest:
     processes: int | None = None
 
 
-def replay_log(wiring: Wiring, path: Path, request: ReplayRequest, progress: PolicyProgress | None = None) -> Replayed:
+def replay_log(ports: ReplayPorts, path: Path, request: ReplayRequest, progress: PolicyProgress | None = None) -> Replayed:
     """Replay ``path`` under each policy; raise :class:`CorruptLog` or :class:`ConfigurationError` for bad input."""
     unknown = [name for name in request.policies if name not in POLICIES]
     if unknown or not request.policies:
         raise ConfigurationError("--policies", f"unknown policy {', '.join(unknown) or '(none)'}", f"use {', '.join(POLICIES)}")
-    settings = wiring.settings
-    log = _read(wiring, path, request)
+    settings = ports.settings
+    log = _read(ports, path, request)
     start, notes = _start(log, request, settings)
     places = _locations(path, request)
     layout = _layout(log, start, request, places)
@@ -102,12 +106,12 @@ def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> 
             path.write_text(text, encoding="utf-8")
 
 
-def _read(wiring: Wiring, path: Path, request: ReplayRequest) -> ReplayLog:
-    observe = wiring.settings.observe
-    days = None if request.days is None else request.days + wiring.settings.forecast.history_days
+def _read(ports: ReplayPorts, path: Path, request: ReplayRequest) -> ReplayLog:
+    observe = ports.settings.observe
+    days = None if request.days is None else request.days + ports.settings.forecast.history_days
     processes = request.processes or os.cpu_count() or 1
     return gather_log(
-        wiring.access_log_batches(path),
+        ports.access_log_batches(path),
         {name: setting.kind for name, setting in observe.request_types.items()},
         {name: setting.weight for name, setting in observe.request_types.items()},
         replace(CoAccessRules.of(observe), marks=0),

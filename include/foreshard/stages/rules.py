@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from foreshard.errors import PlacementRuleBroken, UnusableRule
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Move, Partition, PartitionState, PlacementRule, PlannedShadow, RuleKind
 from foreshard.routing.table import locate
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithPlacementRules, WithRegistry, WithRouting
 
 LOG = logging.getLogger("foreshard.rules")
+
+
+class RuleCheckPorts(WithRegistry, WithPlacementRules, Protocol):
+    """Reads placement rules and partitions."""
+
+
+class RulePorts(RuleCheckPorts, WithRouting, Protocol):
+    """Reads partitions and the routing table. Writes placement rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +45,39 @@ class KeyBounds:
     shadows_may_be_on: tuple[str, ...]
 
 
-def set_rule(wiring: Wiring, rule: PlacementRule, dry_run: bool = False) -> RuleEffect:
+def set_rule(ports: RulePorts, rule: PlacementRule, dry_run: bool = False) -> RuleEffect:
     """Save ``rule``, in place of one of the same kind and selector; say what it comes to. A dry run saves nothing.
 
     A pin without a partition, on one key, is one to where the key lives now. Raise :class:`foreshard.errors.UnknownPartition`
     or :class:`foreshard.errors.UnusableRule` where no partition can keep it, or where it contradicts a rule that stands.
     """
     if rule.kind is RuleKind.PIN and rule.partition_id is None and not rule.is_prefix:
-        rule = replace(rule, partition_id=locate(wiring.routing.current(), rule.selector).primary)
-    partitions = wiring.registry.partitions()
-    _require_keepable(wiring, rule, partitions)
-    standing = [other for other in wiring.placement_rules.rules() if other.rule_id != rule.rule_id]
+        rule = replace(rule, partition_id=locate(ports.routing.current(), rule.selector).primary)
+    partitions = ports.registry.partitions()
+    _require_keepable(ports, rule, partitions)
+    standing = [other for other in ports.placement_rules.rules() if other.rule_id != rule.rule_id]
     _require_room_with(rule, standing, partitions)
     if not dry_run:
-        wiring.placement_rules.save(rule)
-    return _effects(wiring, [*standing, rule], [rule])[0]
+        ports.placement_rules.save(rule)
+    return _effects(ports, [*standing, rule], [rule])[0]
 
 
-def remove_rule(wiring: Wiring, rule: PlacementRule) -> None:
+def remove_rule(ports: WithPlacementRules, rule: PlacementRule) -> None:
     """Forget the rule of this kind and selector; raise :class:`foreshard.errors.UnknownRule`."""
-    wiring.placement_rules.remove(rule.rule_id)
+    ports.placement_rules.remove(rule.rule_id)
 
 
-def list_rules(wiring: Wiring) -> tuple[RuleEffect, ...]:
+def list_rules(ports: RulePorts) -> tuple[RuleEffect, ...]:
     """Every rule with what it comes to."""
-    rules = wiring.placement_rules.rules()
-    return tuple(_effects(wiring, rules, rules)) if rules else ()
+    rules = ports.placement_rules.rules()
+    return tuple(_effects(ports, rules, rules)) if rules else ()
 
 
-def bounds_of(wiring: Wiring, key: str) -> KeyBounds:
+def bounds_of(ports: RulePorts, key: str) -> KeyBounds:
     """The rules that hold for ``key``, and where its copies may be."""
-    rules = PlacementRules(wiring.placement_rules.rules())
-    primary = locate(wiring.routing.current(), key).primary
-    partitions = [p for p in wiring.registry.partitions() if p.state is PartitionState.ACTIVE or p.partition_id == primary]
+    rules = PlacementRules(ports.placement_rules.rules())
+    primary = locate(ports.routing.current(), key).primary
+    partitions = [p for p in ports.registry.partitions() if p.state is PartitionState.ACTIVE or p.partition_id == primary]
     return KeyBounds(
         key,
         primary,
@@ -81,36 +87,36 @@ def bounds_of(wiring: Wiring, key: str) -> KeyBounds:
     )
 
 
-def require_allowed(wiring: Wiring, key: str, target: str, *, shadow: bool = False) -> None:
+def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: bool = False) -> None:
     """Raise :class:`foreshard.errors.PlacementRuleBroken` where a rule keeps a copy of ``key`` from ``target``."""
-    partition = wiring.registry.partition(target)
-    broken = PlacementRules(wiring.placement_rules.rules()).broken(key, partition, shadow=shadow)
+    partition = ports.registry.partition(target)
+    broken = PlacementRules(ports.placement_rules.rules()).broken(key, partition, shadow=shadow)
     if broken is not None:
         raise PlacementRuleBroken(key, target, broken.claim, broken.rule_id)
 
 
-def allowed_moves(wiring: Wiring, moves: Sequence[Move]) -> tuple[Move, ...]:
+def allowed_moves(ports: RuleCheckPorts, moves: Sequence[Move]) -> tuple[Move, ...]:
     """The moves that no rule forbids; a rule may have been set since they were planned."""
-    return tuple(m for m in moves if _still_allowed(wiring, m.key, m.target, False)) if moves else ()
+    return tuple(m for m in moves if _still_allowed(ports, m.key, m.target, False)) if moves else ()
 
 
-def allowed_shadows(wiring: Wiring, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:
+def allowed_shadows(ports: RuleCheckPorts, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:
     """The shadows that no rule forbids, likewise."""
-    return tuple(s for s in shadows if _still_allowed(wiring, s.key, s.target, True)) if shadows else ()
+    return tuple(s for s in shadows if _still_allowed(ports, s.key, s.target, True)) if shadows else ()
 
 
-def _still_allowed(wiring: Wiring, key: str, target: str, shadow: bool) -> bool:
+def _still_allowed(ports: RuleCheckPorts, key: str, target: str, shadow: bool) -> bool:
     try:
-        require_allowed(wiring, key, target, shadow=shadow)
+        require_allowed(ports, key, target, shadow=shadow)
     except PlacementRuleBroken as broken:
         LOG.warning("left out of the plan: %s", broken)
         return False
     return True
 
 
-def _require_keepable(wiring: Wiring, rule: PlacementRule, partitions: Sequence[Partition]) -> None:
+def _require_keepable(ports: WithRegistry, rule: PlacementRule, partitions: Sequence[Partition]) -> None:
     if rule.partition_id is not None:
-        wiring.registry.partition(rule.partition_id)
+        ports.registry.partition(rule.partition_id)
     homes = {partition.geographic_location for partition in partitions}
     unknown = sorted(set(rule.locations) - homes)
     if unknown:
@@ -134,10 +140,10 @@ def _require_room_with(rule: PlacementRule, standing: Sequence[PlacementRule], p
             raise UnusableRule(rule.selector, problem, "change one of the two rules")
 
 
-def _effects(wiring: Wiring, standing: Sequence[PlacementRule], asked: Sequence[PlacementRule]) -> list[RuleEffect]:
+def _effects(ports: RulePorts, standing: Sequence[PlacementRule], asked: Sequence[PlacementRule]) -> list[RuleEffect]:
     """Count over the keys that the table lists; a rule that a more specific one replaces for a key doesn't count it."""
-    table = wiring.routing.current()
-    rules, partitions = PlacementRules(standing), wiring.registry.partitions()
+    table = ports.routing.current()
+    rules, partitions = PlacementRules(standing), ports.registry.partitions()
     keys = sorted(table.placements)
     bounds = rules.bounds(keys, partitions)
     counts = {rule.rule_id: [0, 0, 0] for rule in asked}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from foreshard.errors import ShadowRefused, StaleEpoch
 from foreshard.model import PlacementChange
@@ -13,10 +14,18 @@ from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replicas import GuardsMoved
 from foreshard.ports.replication import Shadow
 from foreshard.shadow.machine import step
-from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithReplicas, WithRouting, WithShadows, WithShadowSettings
 
 HEARD_WITHIN = timedelta(minutes=2)
 """A sidecar that was silent for longer is not waited for."""
+
+
+class RetirePorts(WithShadows, WithRouting, WithReplicas, WithShadowSettings, Protocol):
+    """Reads the routing table and the sidecars' versions. Writes the table, and deletes shadows' documents."""
+
+
+class ListShadowPorts(WithShadows, WithRouting, Protocol):
+    """Writes shadows' states and the routing table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +37,19 @@ class RetireSummary:
     documents: int
 
 
-def remove_shadow(wiring: Wiring, key: str, target: str) -> Shadow:
+def remove_shadow(ports: WithShadows, key: str, target: str) -> Shadow:
     """Begin to take a shadow away: it gets no more changes, and leaves the table with the next publication."""
     name = shadow_id(key, target)
     while True:
-        shadow = wiring.shadows.get(name)
+        shadow = ports.shadows.get(name)
         if shadow.state in (ShadowState.RETIRING, ShadowState.RETIRED):
             return shadow
-        after = step(wiring.shadows, shadow, "remove", {"caught_up_at": None, "lag_ms": None})
+        after = step(ports.shadows, shadow, "remove", {"caught_up_at": None, "lag_ms": None})
         if after is not None:
             return after
 
 
-def retire_shadows(wiring: Wiring, hour: datetime | None = None) -> RetireSummary:  # noqa: ARG001 - every stage has it
+def retire_shadows(ports: RetirePorts, hour: datetime | None = None) -> RetireSummary:  # noqa: ARG001 - every stage has it
     """Delete the copies of all retiring shadows that nobody reads any more; the others wait for the next call.
 
     ``hour`` makes no difference: whatever is retiring is looked at. Run it again until nothing waits.
@@ -48,72 +57,72 @@ def retire_shadows(wiring: Wiring, hour: datetime | None = None) -> RetireSummar
     retired: list[str] = []
     waiting: list[str] = []
     documents = 0
-    for shadow in wiring.shadows.shadows((ShadowState.RETIRING,)):
-        deleted = _retire(wiring, shadow)
+    for shadow in ports.shadows.shadows((ShadowState.RETIRING,)):
+        deleted = _retire(ports, shadow)
         (waiting if deleted is None else retired).append(shadow.shadow_id)
         documents += deleted or 0
     return RetireSummary(tuple(retired), tuple(waiting), documents)
 
 
-def _retire(wiring: Wiring, shadow: Shadow) -> int | None:
+def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
     """Take one away; how many documents were deleted, or None where it must wait."""
-    placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
-    replica = wiring.replica(shadow.target)
+    placement = ports.shadows.placements([shadow.key]).get(shadow.key)
+    replica = ports.replica(shadow.target)
     if placement is not None and placement.primary == shadow.target:
         replica.revoke(shadow.key, shadow.lease)
-        step(wiring.shadows, shadow, "absorb", {"problem": "its partition became the primary"})
+        step(ports.shadows, shadow, "absorb", {"problem": "its partition became the primary"})
         return 0
     if placement is not None and shadow.target in placement.shadows:
-        _unlist(wiring, shadow)
+        _unlist(ports, shadow)
         return None
-    if shadow.key in wiring.shadows.busy_keys(shadow.target) or not _unread(wiring, shadow):
+    if shadow.key in ports.shadows.busy_keys(shadow.target) or not _unread(ports, shadow):
         return None
     try:
         deleted = replica.erase(shadow.key, shadow.lease)
     except GuardsMoved:
         return None  # a move or another process has taken it over
-    replica.purge_tombstones(datetime.now(UTC) - wiring.settings.shadow.tombstone_retention)
-    return deleted if step(wiring.shadows, shadow, "cleaned") is not None else None
+    replica.purge_tombstones(datetime.now(UTC) - ports.shadow_settings.tombstone_retention)
+    return deleted if step(ports.shadows, shadow, "cleaned") is not None else None
 
 
-def publish_shadow(wiring: Wiring, shadow_id: str) -> int:
+def publish_shadow(ports: ListShadowPorts, shadow_id: str) -> int:
     """List a ready shadow in the routing table at once, and call it live; return the table's version."""
-    shadow = wiring.shadows.get(shadow_id)
-    placement = wiring.shadows.placements([shadow.key]).get(shadow.key)
+    shadow = ports.shadows.get(shadow_id)
+    placement = ports.shadows.placements([shadow.key]).get(shadow.key)
     if shadow.state not in CAUGHT_UP:
         raise ShadowRefused(shadow_id, f"it is {shadow.state}, not ready", "run it first")
     if placement is not None and shadow.target in placement.shadows:
-        return wiring.routing.version()
+        return ports.routing.version()
     others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)
     change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), epoch, max(epoch, 1))
-    return wiring.routing.publish(
+    return ports.routing.publish(
         [change],
         f"shadow {shadow_id}",
-        within=lambda session, _: _go_live(wiring, shadow, session),
+        within=lambda session, _: _go_live(ports, shadow, session),
     )
 
 
-def _go_live(wiring: Wiring, shadow: Shadow, session: object) -> None:
-    if wiring.shadows.change(shadow, ShadowState.LIVE, session=session) is None:
+def _go_live(ports: WithShadows, shadow: Shadow, session: object) -> None:
+    if ports.shadows.change(shadow, ShadowState.LIVE, session=session) is None:
         raise ShadowRefused(shadow.shadow_id, "it has changed meanwhile", "retry")
 
 
-def _unlist(wiring: Wiring, shadow: Shadow) -> None:
+def _unlist(ports: ListShadowPorts, shadow: Shadow) -> None:
     """Publish the table without it, where the hour's publication has not done so."""
-    placement = wiring.shadows.placements([shadow.key])[shadow.key]
+    placement = ports.shadows.placements([shadow.key])[shadow.key]
     others = tuple(partition for partition in placement.shadows if partition != shadow.target)
     change = PlacementChange(shadow.key, placement.primary, others, placement.epoch, placement.epoch)
     try:
-        wiring.routing.publish([change], f"remove shadow {shadow.shadow_id}")
-        wiring.shadows.change(shadow, shadow.state)  # the grace period begins now
+        ports.routing.publish([change], f"remove shadow {shadow.shadow_id}")
+        ports.shadows.change(shadow, shadow.state)  # the grace period begins now
     except StaleEpoch:
         return  # the key has moved: the next call reads its row again
 
 
-def _unread(wiring: Wiring, shadow: Shadow) -> bool:
+def _unread(ports: RetirePorts, shadow: Shadow) -> bool:
     """Whether every sidecar answers from a table without it, or the grace period has passed."""
     now = datetime.now(UTC)
-    acknowledged, heard = wiring.routing.acknowledged(wiring.routing.version(), heard_since=now - HEARD_WITHIN)
+    acknowledged, heard = ports.routing.acknowledged(ports.routing.version(), heard_since=now - HEARD_WITHIN)
     if heard and acknowledged == heard:
         return True
-    return shadow.updated_at is not None and now - shadow.updated_at > wiring.settings.shadow.grace_period
+    return shadow.updated_at is not None and now - shadow.updated_at > ports.shadow_settings.grace_period

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 from foreshard.model.move_state import AFTER_SWITCH, PENDING
 from foreshard.move.context import MoveSummary
 from foreshard.ports.migration import MoveRecord
 from foreshard.routing.table import locate
-from foreshard.stages.migrate import revert_move, undo_move
-from foreshard.wiring import Wiring
+from foreshard.stages._ports import WithMoveJournal, WithRouting
+from foreshard.stages.migrate import MoveKeyPorts, revert_move, undo_move
 
 
-def moves_to_undo(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
+class UndoPorts(MoveKeyPorts, Protocol):
+    """Reads the journal and the routing table. Moves keys back."""
+
+
+class UndoListPorts(WithMoveJournal, WithRouting, Protocol):
+    """Reads the journal and the routing table."""
+
+
+def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
     """The hour's moves that still have an effect, the latest first: under way, or the key still lives where they put it."""
-    table = wiring.routing.current()
-    found = wiring.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
+    table = ports.routing.current()
+    found = ports.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
     return tuple(
         record.move_id
         for record in reversed(found)
@@ -23,15 +32,15 @@ def moves_to_undo(wiring: Wiring, hour: datetime) -> tuple[str, ...]:
     )
 
 
-def take_back(wiring: Wiring, move_id: str) -> MoveSummary:
+def take_back(ports: UndoPorts, move_id: str) -> MoveSummary:
     """Revert one move that has not switched, or move its key back by a reverse move; twice is no harm."""
-    record = wiring.move_journal.get(move_id)
+    record = ports.move_journal.get(move_id)
     if record.state not in AFTER_SWITCH:
-        return revert_move(wiring, move_id, "an hour's moves are undone")
-    if not _has_effect(wiring, record):
+        return revert_move(ports, move_id, "an hour's moves are undone")
+    if not _has_effect(ports, record):
         return MoveSummary.of(record)
-    return undo_move(wiring, move_id)
+    return undo_move(ports, move_id)
 
 
-def _has_effect(wiring: Wiring, record: MoveRecord) -> bool:
-    return locate(wiring.routing.current(), record.move.key).primary == record.move.target
+def _has_effect(ports: WithRouting, record: MoveRecord) -> bool:
+    return locate(ports.routing.current(), record.move.key).primary == record.move.target

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from foreshard.model import PartitionState
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.migration import MoveRecord
 from foreshard.ports.replication import Shadow
-
-if TYPE_CHECKING:
-    from foreshard.wiring import Wiring
+from foreshard.stages._ports import (
+    WithConflicts,
+    WithMigrateSettings,
+    WithMoveJournal,
+    WithRegistry,
+    WithRouting,
+    WithShadows,
+    WithShadowSettings,
+)
 
 """Moves that somebody has yet to bring to an end."""
+
+
+class LagPorts(WithShadows, WithMoveJournal, WithConflicts, WithShadowSettings, WithMigrateSettings, Protocol):
+    """Reads shadows, moves and conflicts. Writes nothing."""
+
+
+class DrainPorts(WithRegistry, WithRouting, Protocol):
+    """Reads the routing table. Writes the partition's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +59,42 @@ class DrainSummary:
     shadow_copies: int
 
 
-def shadows_to_compare(wiring: Wiring, limit: int, turn: int) -> tuple[str, ...]:
+def shadows_to_compare(ports: WithShadows, limit: int, turn: int) -> tuple[str, ...]:
     """At most ``limit`` live shadows; consecutive ``turn`` numbers go round all of them."""
-    live = sorted(shadow.shadow_id for shadow in wiring.shadows.shadows((ShadowState.LIVE,)))
+    live = sorted(shadow.shadow_id for shadow in ports.shadows.shadows((ShadowState.LIVE,)))
     if len(live) <= limit:
         return tuple(live)
     start = turn * limit % len(live)
     return tuple((live + live)[start : start + limit])
 
 
-def lag_report(wiring: Wiring, now: datetime | None = None) -> LagReport:
+def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
     """Say what is behind. It changes nothing."""
     moment = now or datetime.now(UTC)
-    shadows = wiring.shadows.shadows()
+    shadows = ports.shadows.shadows()
     live = [shadow for shadow in shadows if shadow.state is ShadowState.LIVE]
     behind = {shadow.shadow_id: _seconds_behind(shadow, moment) for shadow in live}
-    limit = wiring.settings.shadow.maximum_staleness.total_seconds()
-    moves = wiring.move_journal.find(OPEN)
+    limit = ports.shadow_settings.maximum_staleness.total_seconds()
+    moves = ports.move_journal.find(OPEN)
     known = [seconds for seconds in behind.values() if seconds is not None]
     return LagReport(
         shadows=dict(Counter(shadow.state.value for shadow in shadows)),
         stale=tuple(name for name, seconds in behind.items() if seconds is None or seconds > limit),
         stalest_seconds=round(max(known), 3) if known else None,
         open_moves=len(moves),
-        stuck=tuple(move.move_id for move in moves if _stuck(move, moment, wiring.settings.migrate.stuck_after)),
-        open_conflicts=len(wiring.conflicts.open()),
+        stuck=tuple(move.move_id for move in moves if _stuck(move, moment, ports.migrate_settings.stuck_after)),
+        open_conflicts=len(ports.conflicts.open()),
     )
 
 
-def drain_partition(wiring: Wiring, partition_id: str, active: bool = False) -> DrainSummary:
+def drain_partition(ports: DrainPorts, partition_id: str, active: bool = False) -> DrainSummary:
     """Drain a partition (or make it active again) and say what still lives there.
 
     The next hours' plans move its keys away and put none on it. Raise :class:`foreshard.errors.UnknownPartition`.
     """
     state = PartitionState.ACTIVE if active else PartitionState.DRAINING
-    wiring.registry.set_state(partition_id, state)
-    placements = wiring.routing.current().placements.values()
+    ports.registry.set_state(partition_id, state)
+    placements = ports.routing.current().placements.values()
     return DrainSummary(
         partition_id,
         state.value,

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
 from foreshard.errors import ConfigurationError
-from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log, save_replay
+from foreshard.stages._ports import WithDataFolder, WithRegistry
+from foreshard.stages.replay import POLICIES, ReplayPorts, ReplayRequest, replay_log, save_replay
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from foreshard.settings import Settings
-    from foreshard.wiring import Wiring
 
 CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
 """What may be changed."""
 CURRENT = "current"
 """The layout that stands for the registered partitions with their capacities."""
+
+
+class WhatIfPorts(ReplayPorts, WithRegistry, WithDataFolder, Protocol):
+    """Reads a log file and the registered partitions. Writes the replay's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,15 @@ class WhatIfSummary:
     notes: tuple[str, ...]
 
 
-def what_if(wiring: Wiring, log: str, name: str, changes: Mapping[str, Any]) -> WhatIfSummary:
+@dataclass(frozen=True)
+class _ChangedSettings:
+    """The ports of a replay, with other settings."""
+
+    settings: Settings
+    access_log_batches: Callable[[Path], Iterator[pd.DataFrame]]
+
+
+def what_if(ports: WhatIfPorts, log: str, name: str, changes: Mapping[str, Any]) -> WhatIfSummary:
     """Replay ``log`` with ``changes`` (see ``CHANGES``; None leaves a setting); results go to ``data_dir/replays/name``.
 
     ``layout``: None makes equal partitions (``partitions``, ``utilisation``), ``current`` takes the registered ones, anything
@@ -47,13 +61,13 @@ def what_if(wiring: Wiring, log: str, name: str, changes: Mapping[str, Any]) -> 
     if unknown:
         raise ConfigurationError("changes", f"unknown {unknown[0]!r}", f"use {', '.join(CHANGES)}")
     given = {key: value for key, value in changes.items() if value is not None}
-    folder = wiring.settings.data_dir / "replays" / replay_name(name)
+    folder = ports.data_dir / "replays" / replay_name(name)
     request = ReplayRequest(
         **{key: given[key] for key in ("partitions", "utilisation", "days") if key in given},
-        layout=_layout(wiring, given.get("layout"), folder),
+        layout=_layout(ports, given.get("layout"), folder),
         policies=tuple(given.get("policies") or POLICIES),
     )
-    replayed = replay_log(type(wiring)(changed(wiring.settings, given)), Path(log), request)
+    replayed = replay_log(_ChangedSettings(changed(ports.settings, given), ports.access_log_batches), Path(log), request)
     page, figures = folder / "replay.html", folder / "replay.json"
     save_replay(replayed, figures, page)
     return WhatIfSummary(
@@ -89,11 +103,11 @@ def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
         raise ConfigurationError(name, first["msg"], "give another value") from None
 
 
-def _layout(wiring: Wiring, layout: str | None, folder: Path) -> Path | None:
+def _layout(ports: WhatIfPorts, layout: str | None, folder: Path) -> Path | None:
     """The layout's file; the registered partitions are written to one, so that the result says what it was made with."""
     if layout != CURRENT:
         return None if layout is None else Path(layout)
-    partitions = wiring.registry.partitions()
+    partitions = ports.registry.partitions()
     if not partitions:
         raise ConfigurationError("layout", "no partition is registered", "use foreshard partitions apply, or another layout")
     document = {
@@ -108,7 +122,7 @@ def _layout(wiring: Wiring, layout: str | None, folder: Path) -> Path | None:
         ],
         "locations": [
             {"name": place.name, "latitude": place.latitude, "longitude": place.longitude}
-            for place in wiring.registry.locations()
+            for place in ports.registry.locations()
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class StoredRetention:
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
-            "series": _unlink(_series(self._data_dir / "series", files), dry_run),
+            "series": sum(_unlink(_series(self._data_dir / n, files), dry_run) for n in ("series", "series-totals")),
         }
         selections: tuple[tuple[str, Document], ...] = (
             ("tallied_hours", {"_id": {"$lt": tallies}}),

@@ -12,8 +12,9 @@ from pymongo.read_preferences import ReadPreference
 
 from foreshard.model import Partition, ShardedCollection
 from foreshard.model.move_state import AFTER_SWITCH, OPEN, PENDING, MoveState
+from foreshard.model.recent import CurrentShadow, RecentMove
 from foreshard.model.shadow_state import UNLISTED_WITH_DATA, WANTED, ShadowState
-from foreshard.ports.planning import CurrentShadow, KeySizes, RecentMove
+from foreshard.ports.planning import KeySizes
 from foreshard.stores.mongo_connections import Document, MongoConnections
 
 MOVES_MEASURED = 500

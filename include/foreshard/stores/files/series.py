@@ -10,22 +10,26 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import SeriesMatrix
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _HOUR, _COUNTED = b"foreshard.hour", b"foreshard.counted"
 _PRODUCER = "foreshard forecast hour"
+_GROUP = ("partitionable_key", "location", "request_type")
 
 
 class ParquetSeriesStore:
-    """Implements :class:`foreshard.ports.stages.SeriesStore` under ``data_dir/series``."""
+    """Implements :class:`foreshard.ports.stages.SeriesStore` under ``data_dir/series`` and ``data_dir/series-totals``."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._folder = data_dir / "series"
+        self._folder, self._totals = data_dir / "series", data_dir / "series-totals"
 
     def path(self, hour: datetime) -> Path:
         """Return the path of the series of ``hour``."""
@@ -70,6 +74,27 @@ class ParquetSeriesStore:
         with self._open(hour) as file:
             for chunk in range(file.num_row_groups):
                 yield _read_chunk(file, chunk)
+
+    def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
+        """Replace the hour's file of totals in one step."""
+        target = self._totals / self.path(hour).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        try:
+            types = dict.fromkeys(_GROUP, "object") | {"count": "int64", "cost": "float64"}
+            totals.astype(types).to_parquet(partial, index=False)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_totals(self, hour: datetime) -> pd.DataFrame:
+        """Return the hour's totals; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        import pandas as pd
+
+        path = self._totals / self.path(hour).name
+        if not path.is_file():
+            raise MissingStageResult("history totals", hour.isoformat(), _PRODUCER)
+        return pd.read_parquet(path)
 
     def _open(self, hour: datetime) -> Any:
         import pyarrow.parquet as pq

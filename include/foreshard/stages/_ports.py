@@ -1,0 +1,250 @@
+"""One Protocol per port. A stage's ports are the Protocols that it inherits, so its signature says what it reads and writes.
+
+:class:`foreshard.wiring.Wiring` has all of them. A unit test passes an object that has only the ports of one stage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pandas as pd
+
+    from foreshard.model import ShardedCollection
+    from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
+    from foreshard.ports.planning import PlanningStore
+    from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
+    from foreshard.ports.replication import CaptureFeed, CaptureStore, ReplicationLog, ReplicationReader, ShadowStore
+    from foreshard.ports.routing import RoutingStore
+    from foreshard.ports.rules import PlacementRuleStore
+    from foreshard.ports.stages import (
+        AccessLogSource,
+        AccuracyStore,
+        ForecastStore,
+        GateStore,
+        LogCounter,
+        PartitionRegistry,
+        PlanStore,
+        RawHourStore,
+        Retention,
+        ScoreStore,
+        SeriesStore,
+        TallyStore,
+    )
+    from foreshard.ports.verification import Verifier
+    from foreshard.quality.data_docs import DataDocs
+    from foreshard.settings import (
+        CollectionSetting,
+        ForecastSettings,
+        MigrateSettings,
+        ObserveSettings,
+        PlanSettings,
+        Settings,
+        ShadowSettings,
+        SidecarSettings,
+    )
+
+
+class WithGates(Protocol):
+    @property
+    def gates(self) -> GateStore: ...
+
+    @property
+    def data_docs(self) -> DataDocs: ...
+
+
+class WithRegistry(Protocol):
+    @property
+    def registry(self) -> PartitionRegistry: ...
+
+
+class WithRouting(Protocol):
+    @property
+    def routing(self) -> RoutingStore: ...
+
+
+class WithAccessLog(Protocol):
+    @property
+    def access_log(self) -> AccessLogSource: ...
+
+
+class WithRawHours(Protocol):
+    @property
+    def raw_hours(self) -> RawHourStore: ...
+
+
+class WithTallies(Protocol):
+    @property
+    def tallies(self) -> TallyStore: ...
+
+
+class WithLogFiles(Protocol):
+    @property
+    def log_files(self) -> LogCounter: ...
+
+
+class WithSeries(Protocol):
+    @property
+    def series(self) -> SeriesStore: ...
+
+
+class WithForecasts(Protocol):
+    @property
+    def forecasts(self) -> ForecastStore: ...
+
+
+class WithAccuracy(Protocol):
+    @property
+    def accuracy(self) -> AccuracyStore: ...
+
+
+class WithScores(Protocol):
+    @property
+    def scores(self) -> ScoreStore: ...
+
+
+class WithPlans(Protocol):
+    @property
+    def plans(self) -> PlanStore: ...
+
+
+class WithMoveJournal(Protocol):
+    @property
+    def move_journal(self) -> MoveJournal: ...
+
+
+class WithShadowAbsorber(Protocol):
+    @property
+    def shadow_absorber(self) -> ShadowAbsorber: ...
+
+
+class WithPlanning(Protocol):
+    @property
+    def planning(self) -> PlanningStore: ...
+
+
+class WithPlacementRules(Protocol):
+    @property
+    def placement_rules(self) -> PlacementRuleStore: ...
+
+
+class WithShadows(Protocol):
+    @property
+    def shadows(self) -> ShadowStore: ...
+
+
+class WithCaptures(Protocol):
+    @property
+    def captures(self) -> CaptureStore: ...
+
+
+class WithConflicts(Protocol):
+    @property
+    def conflicts(self) -> ConflictStore: ...
+
+
+class WithVerifier(Protocol):
+    @property
+    def verifier(self) -> Verifier: ...
+
+
+class WithRetention(Protocol):
+    @property
+    def retention(self) -> Retention: ...
+
+
+class WithSettings(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+
+
+class WithObserveSettings(Protocol):
+    @property
+    def observe_settings(self) -> ObserveSettings: ...
+
+
+class WithForecastSettings(Protocol):
+    @property
+    def forecast_settings(self) -> ForecastSettings: ...
+
+
+class WithPlanSettings(Protocol):
+    @property
+    def plan_settings(self) -> PlanSettings: ...
+
+
+class WithMigrateSettings(Protocol):
+    @property
+    def migrate_settings(self) -> MigrateSettings: ...
+
+
+class WithShadowSettings(Protocol):
+    @property
+    def shadow_settings(self) -> ShadowSettings: ...
+
+
+class WithSidecarSettings(Protocol):
+    @property
+    def sidecar_settings(self) -> SidecarSettings: ...
+
+
+class WithCollectionSettings(Protocol):
+    @property
+    def collection_settings(self) -> tuple[CollectionSetting, ...]: ...
+
+
+class WithShardedCollections(Protocol):
+    @property
+    def sharded_collections(self) -> tuple[ShardedCollection, ...]: ...
+
+
+class WithDataFolder(Protocol):
+    @property
+    def data_dir(self) -> Path: ...
+
+
+class WithUserKey(Protocol):
+    def require_user_key(self) -> bytes: ...
+
+
+class WithReadAccessLog(Protocol):
+    def read_access_log(self, path: Path) -> pd.DataFrame: ...
+
+
+class WithAccessLogBatches(Protocol):
+    def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]: ...
+
+
+class WithKeyCopies(Protocol):
+    def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy: ...
+
+
+class WithFences(Protocol):
+    def fences(self, partition_id: str) -> tuple[Fence, ...]: ...
+
+
+class WithDocuments(Protocol):
+    def documents(self, partition_id: str) -> DocumentReader: ...
+
+
+class WithPrimaries(Protocol):
+    def primary(self, partition_id: str) -> PrimaryStore: ...
+
+
+class WithReplicas(Protocol):
+    def replica(self, partition_id: str) -> ReplicaStore: ...
+
+
+class WithChangeFeeds(Protocol):
+    def change_feed(self, partition_id: str) -> CaptureFeed: ...
+
+
+class WithReplicationLog(Protocol):
+    def replication_log(self) -> ReplicationLog: ...
+
+
+class WithReplicationReader(Protocol):
+    def replication_reader(self) -> ReplicationReader: ...
