@@ -18,10 +18,10 @@ from foreshard.move._key_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveRecord
+from foreshard.ports.publishing import TableEdit, publish_edit
 
 MAXIMUM_RETREATS = 3
 """The fence may be lifted this often before the switch. After that the move is reverted."""
-MAXIMUM_STALE = 5
 COUNTED_BEHIND_FENCE = 20_000
 """Keys with at most this many documents are counted again behind the fence (about a million documents a second)."""
 
@@ -101,21 +101,27 @@ def switch(session: MoveSession) -> None:
     if _fence_was_lost(session, session.follow()):
         return
     opened_from = session.context.target.now()
-    for _ in range(MAXIMUM_STALE):
+    switched: list[MoveRecord] = []
+
+    def edit() -> TableEdit:
         (version, owner), session.owner = session.owner or session.read_owner(), None
         if owner.primary != session.record.move.source:
             raise MoveRefused(session.record.move_id, f"the key is on {owner.primary} now", "plan the move again")
-        try:
-            session.record = _publish(session, version, owner, {"position": session.feed.position, "opened_from": opened_from})
-        except StaleEpoch:
-            continue
-        session.context.notify(session.record)
-        return
-    raise MoveRefused(session.record.move_id, "the key's epoch kept changing", "plan the move again")
+        fields = {"position": session.feed.position, "opened_from": opened_from}
+        return _switch_edit(session, version, owner, fields, switched)
+
+    try:
+        publish_edit(session.context.routing, edit)
+    except StaleEpoch:
+        raise MoveRefused(session.record.move_id, "the key's epoch kept changing", "plan the move again") from None
+    session.record = switched[-1]
+    session.context.notify(session.record)
 
 
-def _publish(session: MoveSession, read_at: int, owner: Placement, changes: Mapping[str, Any]) -> MoveRecord:
-    """Publish the switch. Raise :class:`StaleEpoch` if the key's row has changed since version ``read_at``.
+def _switch_edit(
+    session: MoveSession, read_at: int, owner: Placement, changes: Mapping[str, Any], switched: list[MoveRecord]
+) -> TableEdit:
+    """Return the switch. Its transaction raises :class:`StaleEpoch` if the key's row has changed since version ``read_at``.
 
     The epoch alone does not show that, because adding or removing a shadow does not raise it.
     """
@@ -123,7 +129,6 @@ def _publish(session: MoveSession, read_at: int, owner: Placement, changes: Mapp
     shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
     change = PlacementChange(move.key, move.target, shadows, owner.epoch, owner.epoch + 1)
     to = next_state(before.state, MoveEvent.SWITCH)
-    switched: list[MoveRecord] = []
 
     def enter(transaction: Any, version: int) -> None:
         between = session.context.routing.since(read_at) if version - 1 > read_at else ()
@@ -132,8 +137,7 @@ def _publish(session: MoveSession, read_at: int, owner: Placement, changes: Mapp
         fields = {**changes, "version": version, "counters.epoch": change.new_epoch}
         switched.append(session.context.journal.advance(before, to, MoveEvent.SWITCH, fields, transaction))
 
-    session.context.routing.publish([change], f"move {move.move_id}", within=enter)
-    return switched[-1]
+    return TableEdit([change], f"move {move.move_id}", enter)
 
 
 def open_target(session: MoveSession) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from foreshard.errors import MoveRefused, StaleEpoch
+from foreshard.errors import MoveRefused
 from foreshard.model import PlacementChange
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
-
-MAXIMUM_STALE = 5
+from foreshard.ports.publishing import TableEdit, publish_edit
 
 
 def turn_back(session: MoveSession) -> None:
@@ -30,13 +29,13 @@ def turn_back(session: MoveSession) -> None:
 def _unlist_shadow(session: MoveSession) -> None:
     """Remove the absorbed shadow from the routing table before its documents are removed."""
     move = session.record.move
-    for _ in range(MAXIMUM_STALE):
+
+    def edit() -> TableEdit | None:
         owner = session.context.owner(move.key)
         if move.target not in owner.shadows:
-            return
+            return None
         shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
         change = PlacementChange(move.key, owner.primary, shadows, owner.epoch, owner.epoch + 1)
-        try:
-            session.context.routing.publish([change], f"move {move.move_id} reverted")
-        except StaleEpoch:
-            continue
+        return TableEdit([change], f"move {move.move_id} reverted")
+
+    publish_edit(session.context.routing, edit)

@@ -1,14 +1,15 @@
-"""The last stages of an hour: publish ready shadows and removals, check the table, and verify from the data itself."""
+"""The last stages of an hour: publish shadows and removals, check the routing table, and verify all documents against it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
 from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
 from foreshard.model.shadow_state import WANTED, ShadowState
+from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
@@ -25,11 +26,8 @@ from foreshard.stages._ports import (
     WithVerifier,
 )
 
-ATTEMPTS = 5
-"""Publications that another one overtakes before this one gives up; each starts from the table as it is then."""
-
 REMEMBERED_PUBLICATIONS = 100
-"""The table's gate asks that no key which these listed has been lost."""
+"""The table's gate checks that every key these publications listed is still listed."""
 
 
 class PublishPorts(WithPlans, WithShadows, WithRouting, Protocol):
@@ -46,7 +44,7 @@ class VerifyPorts(WithRouting, WithRegistry, WithPlanning, WithVerifier, WithSha
 
 @dataclass(frozen=True, slots=True)
 class PublishSummary:
-    """What an hour's publication changed; ``published`` is False where there was nothing to publish."""
+    """The changes of an hour's publication. ``published`` is False if there was nothing to publish."""
 
     hour: datetime
     version: int
@@ -58,7 +56,7 @@ class PublishSummary:
 
 @dataclass(frozen=True, slots=True)
 class VerifySummary:
-    """What :class:`foreshard.ports.verification.Verification` found for the table of ``version``."""
+    """The figures of a :class:`foreshard.ports.verification.Verification` of the table at ``version``."""
 
     hour: datetime
     version: int
@@ -74,7 +72,7 @@ class VerifySummary:
     without_key: int
 
     def figures(self) -> tuple[tuple[str, str], ...]:
-        """Each check by name with its figures, for people."""
+        """Each check by name, with its figures as text."""
         return (
             (
                 f"documents once, as primary, where table {self.version} says",
@@ -89,26 +87,36 @@ class VerifySummary:
 
 
 def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
-    """Publish every ready shadow and every removal in one transaction; moves were published by their own switches.
+    """Publish every ready shadow and every removal in one transaction. Moves have been published by their own switches.
 
-    Shadows become ``live`` and removed ones ``retiring`` in the same transaction; retiring ones that the table still lists
-    leave it as well. Running it again finds nothing to publish. A
-    dry run publishes nothing. Raise :class:`StaleEpoch` where other publications keep overtaking this one.
+    In the same transaction, ready shadows become ``live`` and removed ones ``retiring``. Retiring shadows that the table still
+    lists are removed from it as well. A second call finds nothing to publish, and a dry run publishes nothing. Raise
+    :class:`StaleEpoch` if other publications keep coming first.
     """
     plan = ports.plans.load(hour)
     if plan.dry_run:
         return PublishSummary(hour, ports.routing.version(), False, (), (), "dry run: nothing is published")
-    for attempt in range(ATTEMPTS):
-        try:
-            return _publish(ports, hour, plan.removals)
-        except StaleEpoch:
-            if attempt + 1 == ATTEMPTS:
-                raise
-    raise AssertionError
+    decision = _ShadowDecision(0, (), (), ())
+
+    def edit() -> TableEdit | None:
+        nonlocal decision
+        decision = _decide(ports, plan.removals)
+        if not decision.changes:
+            _change_states(ports, decision, None)
+            return None
+        cause = f"shadows of {hour.isoformat()}"
+        return TableEdit(decision.changes, cause, lambda session, _version: _change_states(ports, decision, session))
+
+    version = publish_edit(ports.routing, edit)
+    published = tuple(shadow.shadow_id for shadow in decision.ready)
+    removed = tuple(shadow.shadow_id for shadow in decision.removed)
+    if version is None:
+        return PublishSummary(hour, decision.read_version, False, published, removed, "nothing to publish")
+    return PublishSummary(hour, version, True, published, removed, f"{len(published)} shadows and {len(removed)} removals")
 
 
 def gate_table(ports: TableGatePorts, hour: datetime) -> None:
-    """Check the published table; raise :class:`foreshard.errors.GateFailed` where it lost keys or makes no sense."""
+    """Check the published table. Raise :class:`foreshard.errors.GateFailed` if it has lost keys or is inconsistent."""
     from foreshard.quality.gates import check_table
     from foreshard.stages.gates import record
 
@@ -129,7 +137,7 @@ def gate_table(ports: TableGatePorts, hour: datetime) -> None:
 def verify_hour(ports: VerifyPorts, hour: datetime) -> VerifySummary:
     """Read every partition's documents and compare them with the published table.
 
-    Raise :class:`VerificationFailed`, with examples, where a document is misplaced, doubled or missing, or a shadow differs.
+    Raise :class:`VerificationFailed`, with examples, if a document is misplaced, doubled or missing, or a shadow differs.
     """
     version = ports.routing.version()
     found = ports.verifier.verify(ports.registry.partitions(), ports.sharded_collections, lambda: _expectation(ports))
@@ -138,45 +146,50 @@ def verify_hour(ports: VerifyPorts, hour: datetime) -> VerifySummary:
     return VerifySummary(hour, version, **{name: getattr(found, name) for name in VerifySummary.__slots__[2:]})
 
 
-def _publish(ports: PublishPorts, hour: datetime, removals: tuple[PlannedShadow, ...]) -> PublishSummary:
+@dataclass(frozen=True, slots=True)
+class _ShadowDecision:
+    """The shadows to list and to remove, and the rows of the table of ``read_version`` that change."""
+
+    read_version: int
+    ready: tuple[Shadow, ...]
+    removed: tuple[Shadow, ...]
+    changes: tuple[PlacementChange, ...]
+
+
+def _decide(ports: PublishPorts, removals: tuple[PlannedShadow, ...]) -> _ShadowDecision:
     table = ports.routing.current()
-    ready = [s for s in ports.shadows.shadows((ShadowState.READY,)) if _may_serve(s, table)]
     removed = [shadow for removal in removals if (shadow := _removable(ports, removal)) is not None]
     removed += [s for s in ports.shadows.shadows((ShadowState.RETIRING,)) if s.target in locate(table, s.key).shadows]
-    going = {(shadow.key, shadow.target) for shadow in removed}
-    ready = [shadow for shadow in ready if (shadow.key, shadow.target) not in going]
-    wanted: dict[str, list[str]] = {}
-    for shadow in (*ready, *removed):
-        wanted.setdefault(shadow.key, list(locate(table, shadow.key).shadows))
+    leaving = {(shadow.key, shadow.target) for shadow in removed}
+    found = ports.shadows.shadows((ShadowState.READY,))
+    ready = [s for s in found if _may_serve(s, table) and (s.key, s.target) not in leaving]
+    wanted = {shadow.key: list(locate(table, shadow.key).shadows) for shadow in (*ready, *removed)}
     for shadow in ready:
         wanted[shadow.key] += [shadow.target] if shadow.target not in wanted[shadow.key] else []
     for shadow in removed:
         wanted[shadow.key] = [target for target in wanted[shadow.key] if target != shadow.target]
-    changes = [change for key, shadows in sorted(wanted.items()) if (change := _change(table, key, tuple(shadows))) is not None]
+    changes = (_change(table, key, tuple(shadows)) for key, shadows in sorted(wanted.items()))
+    return _ShadowDecision(
+        table.version, tuple(ready), tuple(removed), tuple(change for change in changes if change is not None)
+    )
 
-    def within(session: Any, _version: int) -> None:
-        for shadow, event in (*((s, "publish") for s in ready), *((s, "remove") for s in removed)):
-            leaves = shadow.state is ShadowState.RETIRING
-            state = shadow.state if leaves else next_state(shadow.state, event)
-            if ports.shadows.change(shadow, state, {}, session=session) is None:
-                raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
 
-    if changes:
-        version = ports.routing.publish(changes, f"shadows of {hour.isoformat()}", within=within)
-    else:
-        within(None, version := table.version)
-    published = tuple(shadow.shadow_id for shadow in ready)
-    note = f"{len(published)} shadows and {len(removed)} removals" if changes else "nothing to publish"
-    return PublishSummary(hour, version, bool(changes), published, tuple(s.shadow_id for s in removed), note)
+def _change_states(ports: WithShadows, decision: _ShadowDecision, session: object | None) -> None:
+    """Enter the shadows' new states. Raise :class:`StaleEpoch` if one has changed since it was read."""
+    for shadow, event in (*((s, "publish") for s in decision.ready), *((s, "remove") for s in decision.removed)):
+        retiring = shadow.state is ShadowState.RETIRING
+        state = shadow.state if retiring else next_state(shadow.state, event)
+        if ports.shadows.change(shadow, state, {}, session=session) is None:
+            raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
 
 
 def _may_serve(shadow: Shadow, table: RoutingTable) -> bool:
-    """Whether the shadow still copies from its key's primary, and isn't that itself."""
+    """Whether the shadow's source is still the key's primary partition, and its target is not."""
     return locate(table, shadow.key).primary == shadow.source != shadow.target
 
 
 def _removable(ports: PublishPorts, removal: PlannedShadow) -> Shadow | None:
-    """The shadow as it stands, where it hasn't gone already."""
+    """Return the shadow to remove, or None if it is being removed already or does not exist."""
     try:
         shadow = ports.shadows.get(removal.shadow_id)
     except UnknownShadow:
@@ -192,20 +205,23 @@ def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> Placemen
 
 
 def _listed_before(ports: TableGatePorts) -> set[str]:
-    """The keys that the latest publications have listed."""
+    """Return the keys in the latest publications."""
     since = max(0, ports.routing.version() - REMEMBERED_PUBLICATIONS)
     return {change.key for publication in ports.routing.since(since) for change in publication.changes}
 
 
 def _expectation(ports: VerifyPorts) -> ExpectedPlacement:
-    """The published table and what is on its way; read in this order, so that a copy is explained by either."""
+    """Return the table and the copies in transit.
+
+    Copies are read before and after the table, so that a move which ends in between still explains its copies.
+    """
     before = ports.planning.copies_in_transit()
     table = ports.routing.current()
     return ExpectedPlacement(table, before | ports.planning.copies_in_transit())
 
 
 def _differences(found: Verification) -> list[str]:
-    """The counts in one entry, then examples."""
+    """Return the counts as one line, then the examples."""
     counts = (
         f"{found.misplaced} misplaced ({found.missing} of them not at their primary), {found.duplicated} doubled,"
         f" {found.shadow_differences} different in shadows"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from foreshard.errors import ShadowRefused, StaleEpoch
+from foreshard.errors import ShadowRefused
 from foreshard.model import PlacementChange
 from foreshard.model.decided import shadow_id
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
+from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replicas import GuardsMoved
 from foreshard.ports.replication import Shadow
 from foreshard.shadow.machine import step
@@ -86,20 +87,24 @@ def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
 
 
 def publish_shadow(ports: ListShadowPorts, shadow_id: str) -> int:
-    """List a ready shadow in the routing table at once, and call it live; return the table's version."""
+    """Add a ready shadow to the routing table at once and make it live. Return the table's version.
+
+    Raise :class:`ShadowRefused` if the shadow is not ready, or changes meanwhile.
+    """
     shadow = ports.shadows.get(shadow_id)
-    placement = ports.shadows.placements([shadow.key]).get(shadow.key)
     if shadow.state not in CAUGHT_UP:
         raise ShadowRefused(shadow_id, f"it is {shadow.state}, not ready", "run it first")
-    if placement is not None and shadow.target in placement.shadows:
-        return ports.routing.version()
-    others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)
-    change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), epoch, max(epoch, 1))
-    return ports.routing.publish(
-        [change],
-        f"shadow {shadow_id}",
-        within=lambda session, _: _go_live(ports, shadow, session),
-    )
+
+    def edit() -> TableEdit | None:
+        placement = ports.shadows.placements([shadow.key]).get(shadow.key)
+        if placement is not None and shadow.target in placement.shadows:
+            return None
+        others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)
+        change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), epoch, max(epoch, 1))
+        return TableEdit([change], f"shadow {shadow_id}", lambda session, _: _go_live(ports, shadow, session))
+
+    version = publish_edit(ports.routing, edit)
+    return ports.routing.version() if version is None else version
 
 
 def _go_live(ports: WithShadows, shadow: Shadow, session: object) -> None:
@@ -108,15 +113,18 @@ def _go_live(ports: WithShadows, shadow: Shadow, session: object) -> None:
 
 
 def _unlist(ports: ListShadowPorts, shadow: Shadow) -> None:
-    """Publish the table without it, where the hour's publication has not done so."""
-    placement = ports.shadows.placements([shadow.key])[shadow.key]
-    others = tuple(partition for partition in placement.shadows if partition != shadow.target)
-    change = PlacementChange(shadow.key, placement.primary, others, placement.epoch, placement.epoch)
-    try:
-        ports.routing.publish([change], f"remove shadow {shadow.shadow_id}")
-        ports.shadows.change(shadow, shadow.state)  # the grace period begins now
-    except StaleEpoch:
-        return  # the key has moved: the next call reads its row again
+    """Remove the shadow from the routing table, if the hour's publication has not done it. The grace period begins now."""
+
+    def edit() -> TableEdit | None:
+        placement = ports.shadows.placements([shadow.key]).get(shadow.key)
+        if placement is None or shadow.target not in placement.shadows:
+            return None
+        others = tuple(partition for partition in placement.shadows if partition != shadow.target)
+        change = PlacementChange(shadow.key, placement.primary, others, placement.epoch, placement.epoch)
+        return TableEdit([change], f"remove shadow {shadow.shadow_id}")
+
+    if publish_edit(ports.routing, edit) is not None:
+        ports.shadows.change(shadow, shadow.state)
 
 
 def _unread(ports: RetirePorts, shadow: Shadow) -> bool:

@@ -18,9 +18,9 @@ import pytest
 from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
 from foreshard.model.move_state import MoveState
-from foreshard.move._cutover import MAXIMUM_STALE
 from foreshard.move.context import MoveContext
 from foreshard.ports.migration import HistoryEntry, MoveRecord
+from foreshard.ports.publishing import ATTEMPTS
 from foreshard.ports.routing import Publication
 from foreshard.settings import MigrateSettings
 
@@ -44,7 +44,7 @@ class World:
         self.clock = 0
         self.quiet = False
         self.lifts_left = self.random.randint(0, 3)
-        self.shadow_changes_left = self.random.randint(0, MAXIMUM_STALE - 1)
+        self.shadow_changes_left = self.random.randint(0, ATTEMPTS - 1)
         self.cut_after: int | None = None
         self.ticks = 0
         self.partitions = {"a": Partition(), "b": Partition()}
