@@ -37,11 +37,11 @@ def demo() -> None:
 @demo.command()
 @slice_options
 @click.option("--live-hours", type=click.IntRange(1, 24), default=2, show_default=True, help="Hours to play live.")
-@click.option("--pace", type=click.FloatRange(1), default=240.0, show_default=True, help="Play × real time.")
+@click.option("--pace", type=click.FloatRange(1), default=240.0, show_default=True, help="Speed relative to real time.")
 @click.option("--keep-going", is_flag=True, help="Leave the stack running at the end (stop it with `foreshard stack down`).")
 @click.option("--folder", type=click.Path(path_type=Path), default=DEMO_FOLDER, show_default=True)
 def run(folder: Path, keep_going: bool, **chosen: Any) -> None:
-    """Start the stack on free ports, run the loop once, print and check what happened, and stop it all."""
+    """Start the stack on free ports, run the loop once, print and check the result, and stop everything."""
     from rich.console import Console
 
     from foreshard.demo.run import run_demo
@@ -69,7 +69,7 @@ def run(folder: Path, keep_going: bool, **chosen: Any) -> None:
 @slice_options
 @click.option("--folder", type=click.Path(path_type=Path), default=STACK_FOLDER, show_default=True)
 def up(folder: Path, **chosen: Any) -> None:
-    """Start the stack on its documented ports, with the sample loaded, riders riding in real time and the DAGs on."""
+    """Start the stack on its documented ports and leave it running: the sample loaded, riders riding in real time, the DAGs on."""
     from rich.console import Console
 
     from foreshard.demo.console import Steps
@@ -94,7 +94,7 @@ def up(folder: Path, **chosen: Any) -> None:
 
 @demo.command()
 def ride() -> None:
-    """Ride the sample's coming weeks in real time, through the routed client (a process of `foreshard demo up`)."""
+    """Ride the sample's coming weeks in real time through the routed client (a process of `foreshard demo up`)."""
     from foreshard.demo.run import ride as ride_on
 
     ride_on()
@@ -107,7 +107,7 @@ def _options(chosen: dict[str, Any]) -> DemoOptions:
 
 
 def _fresh_stack(folder: Path, options: DemoOptions, ports: Callable[[int], Any]) -> EmbeddedStack:
-    """A stack in an empty folder; an earlier one there is stopped and its data dropped."""
+    """Return a stack in an empty folder. An earlier stack there is stopped and its data is deleted."""
     from foreshard.demo.demo_layout import PARTITION_LOCATIONS
     from foreshard.demo.run import make_stack
     from foreshard.stack.embedded import load_stack, project_root

@@ -1,4 +1,4 @@
-"""The ``foreshard`` command's group: each subcommand in a file of its own, imported only when it is called."""
+"""The ``foreshard`` command group. Each subcommand is in a file of its own and is imported when it is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the commands take an hour."""
+"""The hour argument of the commands."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import click
 
 
 class HourType(click.ParamType[datetime]):
-    """A UTC hour in ISO 8601, as Airflow's partition keys and people write it: 2014-11-20T08, 2014-11-20T08:00:00Z."""
+    """A UTC hour in ISO 8601, as in Airflow's partition keys: 2014-11-20T08 or 2014-11-20T08:00:00Z."""
 
     name = "hour"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read the hour; refuse what is no time, and a time within an hour."""
+        """Read the hour. Refuse text that is not a time, and a time within an hour."""
         if isinstance(value, datetime):
             return value
         try:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def bars(unit: str = "", **options: Any) -> Progress:
-    """Bars with what is done, how much of how many (``unit``), and the time; ``options`` are those of rich's ``Progress``."""
+    """Return bars with the finished and total count (``unit``) and the time. ``options`` are those of rich's ``Progress``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     counted = (MofNCompleteColumn(), TextColumn(unit)) if unit else (MofNCompleteColumn(),)

@@ -9,7 +9,7 @@ import click
 STACK_FOLDER = Path("var/stack")
 
 folder_option = click.option(
-    "--folder", type=click.Path(path_type=Path), default=STACK_FOLDER, show_default=True, help="Where the stack lives."
+    "--folder", type=click.Path(path_type=Path), default=STACK_FOLDER, show_default=True, help="Folder of the stack."
 )
 
 
@@ -56,7 +56,7 @@ def down(folder: Path) -> None:
 @stack.command()
 @folder_option
 def env(folder: Path) -> None:
-    """Print the settings of the stack as shell exports (they hold its secrets: use `eval "$(foreshard stack env)"`)."""
+    """Print the settings of the stack as shell exports, including its secrets: use `eval "$(foreshard stack env)"`."""
     import shlex
 
     from foreshard.stack.embedded import load_stack, project_root

@@ -1,1 +1,1 @@
-"""The example app and its sample log."""
+"""The demo: an example app, its sample log, and the whole loop run once."""

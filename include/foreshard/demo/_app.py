@@ -1,6 +1,6 @@
-"""The example app: riders who look stations up, check bikes out and return them, through the routed client.
+"""The example app: riders look stations up, check bikes out and return them, through the routed client.
 
-It keeps its own list of every write that was acknowledged to it, which the demo compares with the data at the end.
+The app records every write that was acknowledged to it. The demo compares that list with the databases at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ride:
-    """One check-out or return: ``at`` is its time in the log."""
+    """One check-out or return. ``at`` is its time in the log."""
 
     at: datetime
     station: str
@@ -40,7 +40,7 @@ class Ride:
 
 @dataclass
 class Acknowledged:
-    """What the database said that it has done (and where its answer was lost): trips inserted, station counters raised."""
+    """The acknowledged writes (trips inserted, station counters raised), and the writes whose answer was lost."""
 
     trips: set[str] = field(default_factory=set)
     checkouts: Counter[str] = field(default_factory=Counter)
@@ -51,12 +51,12 @@ class Acknowledged:
 
     @property
     def writes(self) -> int:
-        """How many writes were acknowledged."""
+        """The number of acknowledged writes."""
         return len(self.trips) + self.checkouts.total() + self.returns.total()
 
 
 class RidersApp:
-    """Turns rides into reads and writes; safe to use from several threads."""
+    """Turns rides into reads and writes. Safe for threads."""
 
     def __init__(self, client: RoutedClient, lookups: int) -> None:
         self._client = client
@@ -65,7 +65,7 @@ class RidersApp:
         self.acknowledged = Acknowledged()
 
     def ride(self, ride: Ride) -> None:
-        """Do what one ride does; a failure is noted, never raised, as an app would log it and go on."""
+        """Make one ride. An error is recorded and not raised, as an app would log it and continue."""
         try:
             self._look_up(ride)
             self._write(ride)
@@ -108,7 +108,7 @@ class RidersApp:
 
 
 def rides_of(accesses: pd.DataFrame) -> list[Ride]:
-    """The rides of an access log with check-outs and returns only, in the order of their times."""
+    """Return the rides of an access log that has only check-outs and returns, in order of time."""
     columns = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id")
     return [
         Ride(at.to_pydatetime(), *(str(value) for value in rest))
@@ -124,9 +124,9 @@ def play(
     progress: Callable[[int], None],
     start_at: datetime | None = None,
 ) -> float:
-    """Play rides ``pace`` times faster than they happened, and later where the app can't keep up; return the seconds.
+    """Play rides ``pace`` times faster than they happened, and later if the app cannot keep up. Return the seconds.
 
-    The log's time starts with the first ride, or at ``start_at``; rides before it are played at once.
+    The log's time starts with the first ride or at ``start_at``. Earlier rides are played at once.
     """
     work: queue.SimpleQueue[Ride | None] = queue.SimpleQueue()
     workers = [threading.Thread(target=_work, args=(app, work, progress), daemon=True) for _ in range(threads)]
@@ -157,13 +157,13 @@ def _work(app: RidersApp, work: queue.SimpleQueue[Ride | None], progress: Callab
 
 
 def ride_in_real_time(app: RidersApp, rides: list[Ride], threads: int) -> None:
-    """Play rides at the times that they carry; first, at once, those of the running hour, so that its log is whole."""
+    """Play rides at their own times. Rides of the current hour so far are played at once, so that its log is complete."""
     now = datetime.now(UTC)
     play(app, [ride for ride in rides if ride.at >= hour_floor(now)], 1.0, threads, lambda _count: None, now)
 
 
 class BackgroundRiders:
-    """Riders who repeat ``rides`` in real time while the table changes, a few a second; a context manager."""
+    """A context manager that repeats ``rides`` in real time, a few per second, while the table changes."""
 
     def __init__(self, app: RidersApp, rides: list[Ride], per_second: float, prefix: str) -> None:
         self._app, self._rides, self._pause, self._prefix = app, rides, 1 / per_second, prefix

@@ -1,4 +1,4 @@
-"""Compares what the example app was told with what the databases hold."""
+"""Compares the writes that were acknowledged to the example app with the databases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foreshard.routing.table import locate
 
 @dataclass(frozen=True, slots=True)
 class AppCheck:
-    """Acknowledged writes and how many of them the primaries do not show; ambiguous ones may or may not have happened."""
+    """Counts of acknowledged writes and of those missing on the primaries. Writes with a lost answer may have happened or not."""
 
     acknowledged: int
     missing_trips: tuple[str, ...]
@@ -27,7 +27,7 @@ class AppCheck:
 
     @property
     def missing(self) -> int:
-        """How many acknowledged writes (or counters) are not there."""
+        """The number of acknowledged writes (or counters) that are missing."""
         return len(self.missing_trips) + len(self.wrong_counters)
 
 
@@ -37,7 +37,7 @@ def check_app(
     table: RoutingTable,
     clients: Mapping[str, MongoClient[dict[str, Any]]],
 ) -> AppCheck:
-    """Look for every acknowledged write on the partition that ``table`` names; ``initial`` is each station's first counters."""
+    """Look for every acknowledged write on the partition that ``table`` names. ``initial`` is each station's first counters."""
     owners = _trip_owners(acknowledged, clients)
     missing = tuple(sorted(trip for trip in acknowledged.trips if trip not in owners))
     wrong = _wrong_counters(acknowledged, initial, table, clients)

@@ -1,4 +1,4 @@
-"""Loads the example app's data: one document per station and one per trip, each on the partition that the table names."""
+"""Loads the example app's data: one document per station and per trip, on the partition that the table names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 
 def station_documents(sample: Sample, until: pd.Timestamp) -> list[Document]:
-    """One document per station of the log, with its counters as they stood at ``until``."""
+    """Yield one document per station of the log, with its counters at ``until``."""
     before = sample.accesses[sample.accesses["timestamp"] < until]
     counts = Counter(zip(before["partitionable_key"], before["request_type"], strict=True))
     described = {row["name"]: row for row in sample.stations.drop_duplicates("name").to_dict("records")}
@@ -29,7 +29,7 @@ def station_documents(sample: Sample, until: pd.Timestamp) -> list[Document]:
 
 
 def trip_documents(sample: Sample, until: pd.Timestamp) -> Iterator[Document]:
-    """One document per trip that began before ``until``; its partitionable key is the station where it began."""
+    """Yield one document per trip that began before ``until``. Its key is the station where it began."""
     trips = sample.trips[sample.trips["started_at"] < until]
     for session, station, started, end_station, ended in trips.itertuples():
         over = not pd.isna(ended) and ended < until
@@ -49,7 +49,7 @@ def load_documents(
     clients: dict[str, MongoClient[Document]],
     progress: Callable[[int], None],
 ) -> int:
-    """Insert the documents where their key lives, in unordered batches side by side; return how many there were."""
+    """Insert the documents on their keys' partitions, in unordered parallel batches. Return their number."""
     total = 0
     stream = iter(documents)
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -65,7 +65,7 @@ def load_documents(
 
 
 def create_indexes(clients: dict[str, MongoClient[Document]]) -> None:
-    """Index both collections by their partitionable key, as every sharded collection must be."""
+    """Index both collections by their partitionable key, as every sharded collection needs."""
     for client in clients.values():
         for collection in ("stations", "trips"):
             client[DATABASE][collection].create_index("station")

@@ -19,7 +19,7 @@ SCHEDULER_PATIENCE = 15.0
 
 
 class LoopFailed(ForeshardError):
-    """A DAG run of the loop failed or did not come."""
+    """A DAG run of the loop failed or did not start."""
 
     def __init__(self, dag_id: str, hour: datetime | None, what: str) -> None:
         when = f" for {hour:%Y-%m-%dT%H:00Z}" if hour else ""
@@ -29,7 +29,7 @@ class LoopFailed(ForeshardError):
 
 @dataclass(frozen=True, slots=True)
 class LoopTimes:
-    """Seconds from the hour's closing (the first DAG's trigger) to its published table, and to the end of the last DAG."""
+    """Seconds from the hour's closing (the first DAG's trigger) to the published table, and to the end of the last DAG."""
 
     to_published: float
     to_verified: float
@@ -37,7 +37,7 @@ class LoopTimes:
 
 
 def wait_for_dags(api: AirflowApi, note: Callable[[str], None], patience: float = 120) -> None:
-    """Wait until the loop's DAGs are parsed; raise :class:`LoopFailed` with the import error where there is one."""
+    """Wait until the loop's DAGs are parsed. Raise :class:`LoopFailed` with an import error."""
     deadline = time.monotonic() + patience
     while missing := [dag for dag in (*LOOP, UPKEEP) if dag not in api.dag_ids()]:
         note(f"parsing {', '.join(missing)}")
@@ -48,7 +48,7 @@ def wait_for_dags(api: AirflowApi, note: Callable[[str], None], patience: float 
 
 
 def run_loop(api: AirflowApi, hour: datetime, note: Callable[[str], None], patience: float = 600) -> LoopTimes:
-    """Start the first DAG for ``hour`` and follow the assets' runs to the end of the last; raise where one fails."""
+    """Start the first DAG for ``hour`` and follow the asset-triggered runs to the end of the last one. Raise if one fails."""
     begun = time.monotonic()
     for dag in (UPKEEP, *LOOP):
         api.set_paused(dag, paused=dag == UPKEEP)
@@ -67,7 +67,7 @@ def run_loop(api: AirflowApi, hour: datetime, note: Callable[[str], None], patie
 
 
 def _scheduled(api: AirflowApi, hour: datetime, note: Callable[[str], None]) -> bool:
-    """Whether Airflow itself starts the run for ``hour`` (as it does for the last closed hour when a DAG is unpaused)."""
+    """Return whether Airflow itself starts the run for ``hour``, as it does for the last closed hour of an unpaused DAG."""
     deadline = time.monotonic() + SCHEDULER_PATIENCE
     while time.monotonic() < deadline:
         note(f"{LOOP[0]}: waiting for the scheduler")

@@ -1,4 +1,4 @@
-"""The demo's tables: partitions before and after, the plan with its reasons, routed requests, and the checks' figures."""
+"""The demo's tables: partitions before and after, the plan with its reasons, routed requests, and the checks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Asked:
 
 
 def routes(sidecar_url: str, keys: Sequence[str]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Ask the sidecar where each key lives for a read and a write from San Francisco and a read from San Jose."""
+    """Ask the sidecar for each key: a read and a write from San Francisco, and a read from San Jose."""
     asked: dict[tuple[str, str, str], dict[str, Any]] = {}
     with httpx.Client(base_url=sidecar_url, timeout=10) as http:
         for op, location in (("read", "San Francisco"), ("write", "San Francisco"), ("read", "San Jose")):
@@ -71,7 +71,7 @@ def show(
 def partition_table(
     wiring: Wiring, hour: datetime, lps_after: Mapping[str, float], first: RoutingTable, now: RoutingTable
 ) -> Table:
-    """Per partition: load in the closing hour, LPS under the first table and under the published one, keys in both."""
+    """Per partition: the closing hour's load, LPS and number of keys under the first and the published table."""
     lps_before = {score.partition_id: score.lps for score in wiring.scores.load(hour)}
     loads = hour_loads(wiring, hour, first)
     keys_before, keys_after = _keys(first), _keys(now)
@@ -96,14 +96,14 @@ def partition_table(
 
 
 def hour_loads(wiring: Wiring, hour: datetime, table: RoutingTable) -> dict[str, float]:
-    """Mean cost per second of each partition in ``hour``, as tallied, under ``table``."""
+    """Return each partition's mean cost per second in ``hour``, as tallied, under ``table``."""
     rows = wiring.tallies.key_load(hour, hour + timedelta(hours=1))
     owners = rows["partitionable_key"].map(lambda key: locate(table, key).primary)
     return {str(name): float(cost) / 3600 for name, cost in rows.groupby(owners)["cost"].sum().items()}
 
 
 def plan_table(plan: Plan) -> Table:
-    """Every move and shadow with its reason."""
+    """Return every move and shadow with its reason."""
     table = Table(title="Moves and shadows", title_justify="left")
     for column in ("what", "key", "from", "to", "why"):
         table.add_column(column, overflow="fold")
@@ -117,7 +117,7 @@ def plan_table(plan: Plan) -> Table:
 
 
 def chosen_requests(plan: Plan, table: RoutingTable) -> tuple[Asked, ...]:
-    """Three requests that show the change: a write to a moved key, a distant read of a shadowed one, and an untouched key."""
+    """Return three requests: a write to a moved key, a distant read of a shadowed key, and a read of an unchanged key."""
     touched = {m.key for m in plan.moves} | {s.key for s in plan.shadows}
     moved = plan.moves[0].key if plan.moves else None
     shadowed = plan.shadows[0].key if plan.shadows else (plan.moves[-1].key if plan.moves else None)
@@ -135,7 +135,7 @@ def route_table(
     after: Mapping[tuple[str, str, str], dict[str, Any]],
     asked: Sequence[Asked],
 ) -> Table:
-    """The sidecar's answers to the same requests before and after."""
+    """Return the sidecar's answers to the same requests before and after."""
     table = Table(title="Routed requests, before and after", title_justify="left")
     for column in ("request", "when", "partition", "role", "table", "reason"):
         table.add_column(column, overflow="fold")

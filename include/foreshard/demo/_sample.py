@@ -1,9 +1,9 @@
-"""The sample log: a year of Bay Area Bike Share trips (CC0), moved by whole weeks so that it ends at the hour that closes.
+"""The sample log: a year of Bay Area Bike Share trips (CC0), shifted by whole weeks so that it ends with the closing hour.
 
-The shift keeps weekdays and hours, and puts the end into the last full week of 2014 without a public holiday before it
-(14 to 21 November). The original log has check-outs and returns only; the example app also looks stations up before each of
-them, so the log that the loop sees has simulated ``read`` records (``lookups`` per access) and the trip's ``insert``. Every
-second lookup of a San Francisco railway station comes from a traveller further down the line (simulated too).
+The shift keeps weekdays and hours, and puts the end into the last full week of 2014 without a public holiday before it (14 to
+21 November). The original log has check-outs and returns only. The example app also looks stations up before each of them, so
+the log has simulated ``read`` records (``lookups`` per access) and the trip's ``insert``. Every second lookup of a San
+Francisco railway station comes from a traveller further down the line; these are simulated too.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Sample:
 
 
 def whole_weeks(end: datetime) -> timedelta:
-    """The shift by whole weeks that brings ``end`` into the week before ``LATEST_END``."""
+    """Return the shift by whole weeks that brings ``end`` into the week before ``LATEST_END``."""
     return -((LATEST_END - end) // ONE_WEEK) * ONE_WEEK
 
 
 def load_sample(end: datetime, riders: int = 1, ahead: timedelta = timedelta(0)) -> Sample:
-    """Return the sample as if it ended at ``end``; each rider counts ``riders`` times, under names of their own.
+    """Return the sample as if it ended at ``end``. Each rider counts ``riders`` times, under different names.
 
-    With ``ahead``, what happens after ``end`` is there too, for so long. Accesses have the standard columns; their times are
-    spread over the minute that the original log gives.
+    ``ahead`` also includes that much of the time after ``end``. Accesses have the standard columns. The original log gives
+    minutes, so the times are spread over the minute.
     """
     folder = files("foreshard.demo") / "data"
     original = pd.read_parquet(str(folder / "bikeshare-2014.parquet"))
@@ -58,9 +58,9 @@ def load_sample(end: datetime, riders: int = 1, ahead: timedelta = timedelta(0))
 
 
 def with_lookups(accesses: pd.DataFrame, lookups: int) -> pd.DataFrame:
-    """The access log of the example app: before each access ``lookups`` reads of its station, after a check-out an insert.
+    """Return the example app's access log: ``lookups`` reads of the station before each access, an insert after a check-out.
 
-    Lookups fall in the same hour as their access, so that hours stay as they are.
+    A lookup is in the same hour as its access, so the hours stay the same.
     """
     hour = accesses["timestamp"].dt.floor("h")
     travelled_to = accesses["partitionable_key"].isin(RAILWAY_STATIONS)
@@ -77,7 +77,7 @@ def with_lookups(accesses: pd.DataFrame, lookups: int) -> pd.DataFrame:
 
 
 def lookup_city(station: str, city: str, number: int) -> str:
-    """Where a ride's lookup ``number`` of ``station`` comes from: the ride's own city, or one down the line."""
+    """Return where lookup ``number`` of ``station`` comes from: the ride's own city, or one down the line."""
     return _from(city, number) if station in RAILWAY_STATIONS else city
 
 
@@ -97,7 +97,7 @@ def _multiply(original: pd.DataFrame, riders: int) -> pd.DataFrame:
 
 
 def _trips(accesses: pd.DataFrame) -> pd.DataFrame:
-    """One row per trip whose check-out is in the log: session, start station and time, end station and time (or none)."""
+    """Return one row per trip whose check-out is in the log: session, and station and time of start and end."""
     starts = accesses[accesses["request_type"] == "checkout"].drop_duplicates("session_id").set_index("session_id")
     ends = accesses[accesses["request_type"] == "return"].drop_duplicates("session_id").set_index("session_id")
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""What the demo shows while it works: a progress bar on a terminal, a line every few seconds in a log."""
+"""The demo's progress: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Step:
-    """One step under way; ``advance`` and ``note`` may be called from any thread."""
+    """One running step. Any thread may call its methods."""
 
     def __init__(self, title: str, total: int | None, console: Console, progress: Progress | None) -> None:
         self._title, self._total, self._console, self._progress = title, total, console, progress
@@ -25,19 +25,19 @@ class Step:
         self._lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:
-        """``count`` more of the total are done."""
+        """Add ``count`` to the finished part."""
         with self._lock:
             self._done += count
             self._show()
 
     def set_done(self, done: int, total: int | None = None) -> None:
-        """``done`` of ``total`` are done."""
+        """Set the finished part to ``done`` of ``total``."""
         with self._lock:
             self._done, self._total = done, total or self._total
             self._show()
 
     def note(self, text: str) -> None:
-        """Say what is being done just now."""
+        """Show what the step is doing now."""
         with self._lock:
             self._note = text
             self._show()
@@ -52,7 +52,7 @@ class Step:
 
 
 class Steps:
-    """Numbers the demo's steps and shows each with its seconds."""
+    """Numbers the demo's steps and shows their seconds."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -60,7 +60,7 @@ class Steps:
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Step]:
-        """Show one step while the block runs, and how long it took."""
+        """Show one step while the block runs, and its duration."""
         self._number += 1
         numbered = f"{self._number:>2}  {title}"
         begun = time.monotonic()

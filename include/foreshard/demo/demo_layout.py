@@ -1,7 +1,7 @@
-"""The demo's partitions, locations and first placement: four replica sets around the Bay, keys where their city is.
+"""The demo's partitions, locations and first placement: four replica sets around the Bay, with keys in their own city.
 
-Capacities are sized from the history, so that the demo shows the same thing at every hour of the week: the busiest hour of the
-coming day passes the high-water mark on the first San Francisco partition, and no other.
+Capacities are derived from the history, so that the demo shows the same thing at every hour of the week: in the busiest hour of
+the coming day the first San Francisco partition passes the high-water mark, and no other does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HOME_PARTITIONS: Mapping[str, tuple[str, ...]] = {
 """Each city's nearest partitions."""
 
 HEADROOM: Mapping[str, float] = {"sf-1": 0.72, "sf-2": 2.4, "sj-1": 2.2, "rwc-1": 2.2}
-"""Capacity ÷ the load of the coming day's busiest hour in San Francisco's first partition."""
+"""Capacity ÷ load of the first San Francisco partition in the coming day's busiest hour."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class DemoLayout:
 
 
 def make_layout(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, uris: Mapping[str, str]) -> DemoLayout:
-    """Size the partitions from the weighted ``log`` before ``end`` and place each key in its city's partition.
+    """Size the partitions from the weighted ``log`` before ``end`` and place each key in its city.
 
-    ``weights`` gives each request type's cost; ``uris`` each partition's address.
+    ``weights`` gives each request type's cost, ``uris`` each partition's address.
     """
     homes = log.drop_duplicates("partitionable_key", keep="last")
     cities = zip(homes["partitionable_key"], homes["location"], strict=True)
@@ -71,16 +71,16 @@ def make_layout(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, 
 
 
 def home_partition(key: str, city: str) -> str:
-    """The partition of a key's own city; rendezvous hashing where a city has several."""
+    """Return the partition of a key's city, by rendezvous hashing if the city has several."""
     homes = HOME_PARTITIONS[city]
     rule = DefaultRule(homes, tuple(1.0 for _ in homes))
     return locate(RoutingTable(0, {}, rule, UNPUBLISHED), key).primary
 
 
 def coming_peak(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, keys: set[str]) -> float:
-    """The busiest hour that the 24 hours after ``end`` had in any of the last four weeks (cost/s).
+    """Return the busiest hour of the 24 hours after ``end`` in any of the last four weeks (cost/s).
 
-    Not the mean of the weeks: a clock change between them puts the rush hour of some outside of the 24 hours.
+    It is not the mean of the weeks: after a clock change the rush hour of some weeks is outside the 24 hours.
     """
     mine = log[log["partitionable_key"].isin(keys)]
     hourly = mine["request_type"].map(weights).groupby(mine["timestamp"].dt.floor("h")).sum()

@@ -45,14 +45,14 @@ from foreshard.wiring import Wiring
 BACKGROUND_RIDES_PER_SECOND = 5.0
 WEEKS_AHEAD = timedelta(weeks=6)
 FAR_KM = 30.0
-"""Beyond this, a read counts as far: the Bay is small, so the default of 1,000 km would never apply."""
+"""The distance from which a read counts as far. The Bay is small, so the default of 1,000 km would never apply."""
 FAR_LOAD = 0.005
-"""So much of a partition's capacity must a key's far reads make: the travellers down the line are few."""
+"""The minimum load of a key's far reads, as a share of a partition's capacity. Few travellers come down the line."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo measured."""
+    """The measurements of the demo."""
 
     hour: datetime
     times: LoopTimes
@@ -62,7 +62,7 @@ class DemoResult:
 
 
 def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedStack:
-    """The demo's stack; the load reporter divides by the pace, since the riders' hours pass that much faster."""
+    """Return the demo's stack. The load reporter divides by the pace, because the riders' hours pass that much faster."""
     extra = {
         "FORESHARD_SIDECAR__LOAD_TIME_SCALE": str(options.pace),
         "FORESHARD_DEMO_RIDERS": str(options.riders),
@@ -76,7 +76,7 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
 
 
 def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[Wiring, Slice, DemoLayout]:
-    """Start everything, load the app's data and the history; Airflow starts up meanwhile."""
+    """Start everything, and load the app's data and the history while Airflow starts."""
     end = hour_floor(datetime.now(UTC))
     with steps.step("start five mongods and Kafka; launch Airflow") as step:
         stack.airflow.launch()
@@ -94,13 +94,13 @@ def prepare(stack: EmbeddedStack, options: DemoOptions, steps: Steps) -> tuple[W
 
 
 def join_stack(stack: EmbeddedStack) -> Wiring:
-    """Give this process the settings that the stack's own processes have, and its stores."""
+    """Give this process the settings of the stack's own processes."""
     os.environ.update(stack.environment)
     return Wiring(Settings.load())
 
 
 def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> DemoResult:
-    """Run the whole loop once; raise a :class:`ForeshardError` where a step or a check fails."""
+    """Run the whole loop once. Raise a :class:`ForeshardError` if a step or a check fails."""
     begun = time.monotonic()
     steps = Steps(console)
     wiring, parts, layout = prepare(stack, options, steps)
@@ -122,7 +122,7 @@ def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> De
 
 
 def switch_on(stack: EmbeddedStack) -> None:
-    """Unpause the DAGs of the loop and the upkeep, so that every hour is processed when it closes."""
+    """Unpause the loop's DAGs and the upkeep, so that every hour is processed when it closes."""
     api = AirflowApi(stack.airflow.url, USER, stack.secrets["password"])
     api.login()
     wait_for_dags(api, lambda _note: None)
@@ -132,7 +132,7 @@ def switch_on(stack: EmbeddedStack) -> None:
 
 
 def ride() -> None:
-    """Ride in real time what the sample holds of the coming weeks, with the settings of the stack's environment."""
+    """Ride the sample's coming weeks in real time, with the settings of the stack's environment."""
     riders, lookups = int(os.environ["FORESHARD_DEMO_RIDERS"]), int(os.environ["FORESHARD_DEMO_LOOKUPS"])
     sample = load_sample(hour_floor(datetime.now(UTC)), riders, WEEKS_AHEAD)
     with RoutedClient.from_settings() as client:
@@ -140,7 +140,7 @@ def ride() -> None:
 
 
 def make_client(wiring: Wiring, stack: EmbeddedStack) -> RoutedClient:
-    """The example app's routed client."""
+    """Return the example app's routed client."""
     return RoutedClient.from_settings(wiring.settings, sidecar_url=stack.sidecar_url)
 
 

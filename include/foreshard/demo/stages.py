@@ -1,4 +1,4 @@
-"""The demo's own stages, each on the running stack: load the app's data, import history, play the latest hours."""
+"""The demo's stages on the running stack: load the app's data, import the history, play the latest hours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REQUEST_TYPES = {
     "checkout": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
     "return": RequestTypeSetting(kind=RequestKind.WRITE, weight=2.0),
 }
-"""The sample log's own request types, added to the default ones."""
+"""The sample log's own request types, added to the defaults."""
 ONE_HOUR = timedelta(hours=1)
 LATEST_RIDES = 500
 THREADS = 6
@@ -37,7 +37,7 @@ THREADS = 6
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """How much of the sample is used, and how fast."""
+    """How much of the sample is used, and how fast it is played."""
 
     riders: int
     lookups: int
@@ -48,7 +48,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Slice:
-    """The parts of the sample: ``history`` (with lookups) before ``live_from``, ``live`` rides from there to ``end``."""
+    """The parts of the sample: ``history`` (with lookups) before ``live_from``, and ``live`` rides from then to ``end``."""
 
     sample: Sample
     history: pd.DataFrame
@@ -63,7 +63,7 @@ class Slice:
 
     @property
     def latest(self) -> pd.DataFrame:
-        """The last rides before ``end``, whenever that was: at night the live hours may have none."""
+        """The last rides before ``end``. At night the live hours may have none."""
         return self.sample.accesses.tail(LATEST_RIDES)
 
 
@@ -77,7 +77,7 @@ def cut(sample: Sample, options: DemoOptions) -> Slice:
 
 
 def place(wiring: Wiring, parts: Slice, uris: Mapping[str, str]) -> DemoLayout:
-    """Register the partitions, each at its one of ``uris``, and publish the first table."""
+    """Register the partitions with their ``uris`` and publish the first table."""
     weights = {name: setting.weight for name, setting in wiring.settings.observe.request_types.items()}
     layout = make_layout(parts.history, weights, parts.end, uris)
     wiring.registry.register(layout.partitions, layout.locations)
@@ -107,7 +107,7 @@ def load_history(wiring: Wiring, parts: Slice, steps: Steps) -> None:
 
 
 def play_live(wiring: Wiring, app: RidersApp, client: RoutedClient, parts: Slice, options: DemoOptions, steps: Steps) -> None:
-    """Play the latest hours; all but the closing one are observed here, the closing one is Airflow's."""
+    """Play the latest hours. The hours before the closing one are observed here, the closing hour by Airflow."""
     rides = rides_of(parts.live)
     title = f"play {len(rides):,} rides of the latest {options.live_hours} h as live traffic, {options.pace:.0f} × real time"
     with steps.step(title, len(rides)) as step:

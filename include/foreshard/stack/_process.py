@@ -15,12 +15,12 @@ from pathlib import Path
 from foreshard.errors import PortInUse, Unreachable
 
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes that this one started, so that they can be reaped."""
+"""Processes started by this one, so that they can be reaped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """What to run, under which name, with which environment; its files live in ``folder``."""
+    """A command, its name and its environment. Its files are in ``folder``."""
 
     name: str
     command: Sequence[str]
@@ -29,12 +29,12 @@ class ProcessSpec:
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes."""
+        """The file of its output."""
         return self.folder / f"{self.name}.log"
 
     @property
     def pid_path(self) -> Path:
-        """Where its process id stands, with the kernel's start time of that process."""
+        """The file of its process id and the kernel's start time of that process."""
         return self.folder / f"{self.name}.pid"
 
 
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def require_free_port(service: str, port: int) -> None:
-    """Raise :class:`PortInUse` where something listens on the loopback ``port`` already."""
+    """Raise :class:`PortInUse` if something listens on the loopback ``port``."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -56,7 +56,7 @@ def require_free_port(service: str, port: int) -> None:
 
 
 def start(spec: ProcessSpec) -> int:
-    """Start the process unless it runs already; return its id."""
+    """Start the process unless it is running. Return its id."""
     running = running_pid(spec.pid_path)
     if running is not None:
         return running
@@ -76,7 +76,7 @@ def start(spec: ProcessSpec) -> int:
 
 
 def stop(pid_path: Path, patience: float = 20.0) -> bool:
-    """End the process whose id stands in ``pid_path``, with its whole session; return whether it ran."""
+    """End the process in ``pid_path`` and its whole session. Return whether it was running."""
     pid = running_pid(pid_path)
     if pid is not None:
         _signal(session_members(pid), signal.SIGTERM)
@@ -89,7 +89,7 @@ def stop(pid_path: Path, patience: float = 20.0) -> bool:
 
 
 def running_pid(pid_path: Path) -> int | None:
-    """The id in ``pid_path`` where that very process (not a later one with its number) still runs."""
+    """Return the id in ``pid_path`` if that process still runs, not a later one with the same number."""
     try:
         pid, started = pid_path.read_text().split()
     except (FileNotFoundError, ValueError):
@@ -99,7 +99,7 @@ def running_pid(pid_path: Path) -> int | None:
 
 
 def wait_until_ready(service: str, address: str, ready: Callable[[], bool], spec: ProcessSpec, patience: float) -> None:
-    """Wait until ``ready()``; raise :class:`Unreachable` when the process ends or ``patience`` seconds have passed."""
+    """Wait until ``ready()``. Raise :class:`Unreachable` if the process ends or ``patience`` seconds have passed."""
     deadline = time.monotonic() + patience
     while not ready():
         if running_pid(spec.pid_path) is None:
@@ -110,14 +110,14 @@ def wait_until_ready(service: str, address: str, ready: Callable[[], bool], spec
 
 
 def port_answers(port: int) -> bool:
-    """Whether something accepts connections on the loopback ``port``."""
+    """Return whether something accepts connections on the loopback ``port``."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def session_members(session: int) -> tuple[int, ...]:
-    """The living processes of a session; one that :func:`start` began carries its first process's id."""
+    """Return the living processes of a session. A session started by :func:`start` has its first process's id."""
     for child in list(_CHILDREN):
         _reap(child)
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
@@ -125,7 +125,7 @@ def session_members(session: int) -> tuple[int, ...]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the command name (proc(5)); none for a zombie or no process."""
+    """Return the fields of /proc/PID/stat after the command name (proc(5)); empty for a zombie or a missing process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):

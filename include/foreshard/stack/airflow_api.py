@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the demo and the tests need it: log in, unpause, trigger an hour, follow its runs."""
+"""The part of Airflow's REST API that the demo and the tests use: log in, unpause, trigger an hour, follow its runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AirflowRefused(ForeshardError):
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """One task instance of a run (``map_index`` -1 where it is not mapped)."""
+    """One task instance of a run (``map_index`` is -1 if it is not mapped)."""
 
     task_id: str
     map_index: int
@@ -46,12 +46,12 @@ class RunState:
 
 
 def partition_key(hour: datetime) -> str:
-    """The partition key of an hour, as the hourly DAG's timetable writes it."""
+    """Return the partition key of an hour as the hourly DAG's timetable writes it."""
     return hour.strftime(PARTITION_KEY_FORMAT)
 
 
 class AirflowApi:
-    """A logged-in client; ``close`` it when done."""
+    """A logged-in client. Call ``close`` when done."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=30)
@@ -59,16 +59,16 @@ class AirflowApi:
         self._url = url
 
     def login(self) -> None:
-        """Get a token, which later calls carry."""
+        """Get a token for the later calls."""
         token = self._call("POST", "/auth/token", json=self._login)["access_token"]
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     def dag_ids(self) -> set[str]:
-        """The DAGs that were parsed."""
+        """Return the parsed DAGs."""
         return {dag["dag_id"] for dag in self._call("GET", "/api/v2/dags", params={"limit": 100})["dags"]}
 
     def import_errors(self) -> list[str]:
-        """What went wrong while parsing DAG files."""
+        """Return the errors from parsing DAG files."""
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
         return [f"{e['filename']}: {e['stack_trace'].strip().splitlines()[-1]}" for e in errors]
 
@@ -77,12 +77,12 @@ class AirflowApi:
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
 
     def trigger(self, dag_id: str, hour: datetime, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run for an hour partition; return its id."""
+        """Start a run for an hour partition. Return its id."""
         body = {"logical_date": None, "partition_key": partition_key(hour), "conf": dict(conf or {})}
         return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag_id: str) -> list[RunState]:
-        """The latest runs of a DAG, newest first."""
+        """Return the latest runs of a DAG, newest first."""
         found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "-id", "limit": 50})["dag_runs"]
         return [
             RunState(dag_id, r["dag_run_id"], r["state"], r.get("partition_key"), _time(r["start_date"]), _time(r["end_date"]))
@@ -90,12 +90,12 @@ class AirflowApi:
         ]
 
     def run_for(self, dag_id: str, hour: datetime) -> RunState | None:
-        """The newest run of a DAG for an hour partition."""
+        """Return the newest run of a DAG for an hour partition."""
         wanted = partition_key(hour)
         return next((run for run in self.runs(dag_id) if run.partition_key == wanted), None)
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """The task instances of a run."""
+        """Return the task instances of a run."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         found = self._call("GET", path, params={"limit": 500})["task_instances"]
         return [

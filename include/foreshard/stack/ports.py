@@ -1,4 +1,4 @@
-"""Which loopback ports a stack uses: the documented ones, or free ones for tests."""
+"""The loopback ports of a stack: the documented ones, or free ones for tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class PortPlan:
     exporter: int = 7789
 
     def as_dict(self) -> dict[str, object]:
-        """For ``stack.json``."""
+        """Return the ports for ``stack.json``."""
         return asdict(self)
 
 
 def documented_ports(mongods: int) -> PortPlan:
-    """The ports that the README names; ``FORESHARD_STACK_AIRFLOW_PORT`` and its like (upper case) change one."""
+    """Return the documented ports. ``FORESHARD_STACK_AIRFLOW_PORT`` and similar variables change one."""
     plan = PortPlan(tuple(range(FIRST_MONGOD, FIRST_MONGOD + mongods))).as_dict()
     chosen = {
         name: int(os.environ.get(f"FORESHARD_STACK_{name.upper()}_PORT", str(port)))
@@ -41,7 +41,7 @@ def documented_ports(mongods: int) -> PortPlan:
 
 
 def free_ports(mongods: int) -> PortPlan:
-    """Ports that were free a moment ago, all different."""
+    """Return different ports that were free a moment ago."""
     with ExitStack() as held:
         found = []
         for _ in range(mongods + 7):
