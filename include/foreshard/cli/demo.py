@@ -69,7 +69,7 @@ def run(folder: Path, keep_going: bool, **chosen: Any) -> None:
 @slice_options
 @click.option("--folder", type=click.Path(path_type=Path), default=STACK_FOLDER, show_default=True)
 def up(folder: Path, **chosen: Any) -> None:
-    """Start the stack on its documented ports and leave it running: the sample loaded, riders riding in real time, the DAGs on."""
+    """Start the stack on its documented ports and leave it running, with the sample loaded, riders riding and the DAGs on."""
     from rich.console import Console
 
     from foreshard.demo.console import Steps

@@ -17,7 +17,7 @@ from foreshard.routing.table import locate
 
 @dataclass(frozen=True, slots=True)
 class AppCheck:
-    """Counts of acknowledged writes and of those missing on the primaries. Writes with a lost answer may have happened or not."""
+    """Counts of acknowledged writes and of those missing on the primaries. A write with a lost answer may have happened."""
 
     acknowledged: int
     missing_trips: tuple[str, ...]
