@@ -128,12 +128,12 @@ class Tallies:
     """Key load and co-access as rows; counts how often the key load is read."""
 
     def __init__(self, load: Sequence[tuple[Any, ...]] = (), pairs: Sequence[tuple[Any, ...]] = ()) -> None:
-        self.load = pd.DataFrame(load, columns=list(KEY_LOAD_COLUMNS))
+        self.load, self.counted = pd.DataFrame(load, columns=list(KEY_LOAD_COLUMNS)), {row[0] for row in load}
         self.pairs = pd.DataFrame(pairs, columns=list(CO_ACCESS_COLUMNS))
         self.reads = 0
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
-        return tuple(sorted({h for h in pd.to_datetime(self.load["hour"], utc=True).dt.to_pydatetime() if since <= h < until}))
+        return tuple(sorted({hour for hour in self.counted if since <= hour < until}))
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
         self.reads += 1

@@ -1,0 +1,110 @@
+"""Publishing an hour's shadows, with every port in memory."""
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.stages.fakes import HOUR, Plans, Ports, Routing
+
+from foreshard.errors import StaleEpoch, UnknownShadow
+from foreshard.model import Placement, PlacementChange, Plan, PlannedShadow, Reason
+from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.publishing import ATTEMPTS
+from foreshard.ports.replication import Shadow
+from foreshard.stages.publish import publish_hour
+
+REASON = Reason("far_reads", "why")
+
+
+class Shadows:
+    def __init__(self, *shadows):
+        self.all = {shadow.shadow_id: shadow for shadow in shadows}
+        self.sessions = []
+
+    def shadows(self, states=()):
+        return tuple(shadow for shadow in self.all.values() if not states or shadow.state in states)
+
+    def get(self, shadow_id):
+        if shadow_id not in self.all:
+            raise UnknownShadow(shadow_id)
+        return self.all[shadow_id]
+
+    def change(self, shadow, state, fields=None, *, session=None):
+        self.sessions.append(session)
+        if self.all[shadow.shadow_id].state is not shadow.state:
+            return None
+        self.all[shadow.shadow_id] = replace(shadow, state=state)
+        return self.all[shadow.shadow_id]
+
+
+def shadow(state, key="a", source="alpha", target="beta"):
+    return Shadow(f"{key}|{target}", key, source, target, state, 1, 1, "why", HOUR)
+
+
+def ports(*shadows, placements=None, removals=(), dry_run=False):
+    plan = Plan(HOUR, 1, removals=tuple(removals), dry_run=dry_run)
+    table = {"a": Placement("a", "alpha")} if placements is None else placements
+    return Ports(plans=Plans({HOUR: plan}), shadows=Shadows(*shadows), routing=Routing(table))
+
+
+def test_a_ready_shadow_is_listed_and_goes_live_in_the_same_transaction():
+    at = ports(shadow(ShadowState.READY))
+    summary = publish_hour(at, HOUR)
+    assert (summary.version, summary.published, summary.shadows) == (2, True, ("a|beta",))
+    assert at.routing.table.placements["a"].shadows == ("beta",)
+    assert at.shadows.get("a|beta").state is ShadowState.LIVE
+    assert at.shadows.sessions == ["session"]
+
+
+def test_a_second_call_finds_nothing_to_publish():
+    at = ports(shadow(ShadowState.READY))
+    publish_hour(at, HOUR)
+    summary = publish_hour(at, HOUR)
+    assert (summary.version, summary.published, summary.note) == (2, False, "nothing to publish")
+
+
+def test_a_removal_leaves_the_table_and_its_shadow_retires():
+    listed = {"a": Placement("a", "alpha", ("beta",))}
+    removal = PlannedShadow("a|beta", "a", "alpha", "beta", REASON)
+    at = ports(shadow(ShadowState.LIVE), placements=listed, removals=[removal])
+    assert publish_hour(at, HOUR).removals == ("a|beta",)
+    assert at.routing.table.placements["a"].shadows == ()
+    assert at.shadows.get("a|beta").state is ShadowState.RETIRING
+
+
+def test_a_retiring_shadow_that_is_still_listed_leaves_the_table():
+    at = ports(shadow(ShadowState.RETIRING), placements={"a": Placement("a", "alpha", ("beta",))})
+    publish_hour(at, HOUR)
+    assert at.routing.table.placements["a"].shadows == ()
+
+
+def test_a_shadow_of_an_old_primary_is_not_listed():
+    at = ports(shadow(ShadowState.READY), placements={"a": Placement("a", "gamma")})
+    assert not publish_hour(at, HOUR).published
+    assert at.shadows.get("a|beta").state is ShadowState.READY
+
+
+def test_a_removal_of_a_shadow_that_is_gone_is_ignored():
+    at = ports(removals=[PlannedShadow("a|beta", "a", "alpha", "beta", REASON)])
+    assert not publish_hour(at, HOUR).published
+
+
+def test_a_dry_run_publishes_nothing():
+    at = ports(shadow(ShadowState.READY), dry_run=True)
+    assert publish_hour(at, HOUR).note == "dry run: nothing is published"
+    assert at.routing.published == []
+
+
+def test_an_overtaken_publication_starts_again_from_the_new_table():
+    at = ports(shadow(ShadowState.READY))
+    at.routing.overtaken_by = [PlacementChange("a", "alpha", ("gamma",), 1, 2)]
+    publish_hour(at, HOUR)
+    assert at.routing.table.placements["a"] == Placement("a", "alpha", ("gamma", "beta"), 2)
+
+
+def test_a_publication_that_is_always_overtaken_changes_no_shadow():
+    at = ports(shadow(ShadowState.READY))
+    at.routing.overtaken_by = [PlacementChange("a", "alpha", (), 1 + n, 2 + n) for n in range(ATTEMPTS)]
+    with pytest.raises(StaleEpoch):
+        publish_hour(at, HOUR)
+    assert at.shadows.get("a|beta").state is ShadowState.READY
+    assert at.routing.published == []
