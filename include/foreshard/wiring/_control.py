@@ -1,0 +1,156 @@
+"""The stores of the control database."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from foreshard.settings import SettingsAccess
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
+    from foreshard.ports.migration import MoveJournal
+    from foreshard.ports.planning import PlanningStore
+    from foreshard.ports.replicas import ConflictStore
+    from foreshard.ports.replication import CaptureStore, ShadowStore
+    from foreshard.ports.routing import RoutingStore
+    from foreshard.ports.rules import PlacementRuleStore
+    from foreshard.ports.stages import (
+        AccuracyStore,
+        ForecastStore,
+        GateStore,
+        LoadStore,
+        PartitionRegistry,
+        PlanStore,
+        Retention,
+        ScoreStore,
+        TallyStore,
+    )
+    from foreshard.ports.task_outcomes import TaskOutcomeStore
+    from foreshard.stores.control.control_feed import ControlFeed
+    from foreshard.stores.mongo_connections import MongoConnections
+
+
+class ControlWiring(SettingsAccess):
+    """The stores of the control database."""
+
+    @cached_property
+    def mongo(self) -> MongoConnections:
+        """The clients of the control database and of each partition, shared by all stores."""
+        from foreshard.stores.mongo_connections import LOOP, MongoConnections
+
+        return MongoConnections(self.settings, LOOP)
+
+    @property
+    def control(self) -> MongoClient[dict[str, Any]]:
+        """The control database's client."""
+        return self.mongo.control
+
+    @cached_property
+    def registry(self) -> PartitionRegistry:
+        from foreshard.stores.control.registry import MongoPartitionRegistry
+
+        return MongoPartitionRegistry(self.mongo.control_database)
+
+    @cached_property
+    def routing(self) -> RoutingStore:
+        from foreshard.stores.control.routing_table import MongoRoutingStore
+
+        return MongoRoutingStore(self.mongo.control_database)
+
+    @cached_property
+    def loads(self) -> LoadStore:
+        from foreshard.stores.control.partition_loads import MongoLoadStore
+
+        return MongoLoadStore(self.mongo.control_database)
+
+    @cached_property
+    def control_feed(self) -> ControlFeed:
+        from foreshard.stores.control.control_feed import ControlFeed
+
+        return ControlFeed(self.mongo.control_database)
+
+    @cached_property
+    def tallies(self) -> TallyStore:
+        from foreshard.stores.control.tallies import MongoTallyStore
+
+        return MongoTallyStore(self.mongo.control_database, self.settings.observe.minimum_distinct_users)
+
+    @cached_property
+    def gates(self) -> GateStore:
+        from foreshard.stores.control.gates import MongoGateStore
+
+        return MongoGateStore(self.mongo.control_database)
+
+    @cached_property
+    def forecasts(self) -> ForecastStore:
+        from foreshard.stores.control.forecasts import MongoForecastStore
+
+        return MongoForecastStore(self.mongo.control_database)
+
+    @cached_property
+    def accuracy(self) -> AccuracyStore:
+        from foreshard.stores.control.accuracy import MongoAccuracyStore
+
+        return MongoAccuracyStore(self.mongo.control_database)
+
+    @cached_property
+    def scores(self) -> ScoreStore:
+        from foreshard.stores.control.scores import MongoScoreStore
+
+        return MongoScoreStore(self.mongo.control_database)
+
+    @cached_property
+    def plans(self) -> PlanStore:
+        from foreshard.stores.control.plans import MongoPlanStore
+
+        return MongoPlanStore(self.mongo.control_database)
+
+    @cached_property
+    def move_journal(self) -> MoveJournal:
+        from foreshard.stores.control.move_journal import MongoMoveJournal
+
+        return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease)
+
+    @cached_property
+    def planning(self) -> PlanningStore:
+        from foreshard.stores.control.planning import MongoPlanningStore
+
+        return MongoPlanningStore(self.mongo)
+
+    @cached_property
+    def placement_rules(self) -> PlacementRuleStore:
+        from foreshard.stores.control.placement_rules import MongoPlacementRules
+
+        return MongoPlacementRules(self.mongo.control_database)
+
+    @cached_property
+    def shadows(self) -> ShadowStore:
+        from foreshard.stores.control.shadows import MongoShadowStore
+
+        return MongoShadowStore(self.mongo.control_database)
+
+    @cached_property
+    def captures(self) -> CaptureStore:
+        from foreshard.stores.control.captures import MongoCaptureStore
+
+        return MongoCaptureStore(self.mongo.control_database)
+
+    @cached_property
+    def conflicts(self) -> ConflictStore:
+        from foreshard.stores.control.conflicts import MongoConflictStore
+
+        return MongoConflictStore(self.mongo.control_database)
+
+    @cached_property
+    def task_outcomes(self) -> TaskOutcomeStore:
+        from foreshard.stores.control.task_outcomes import MongoTaskOutcomeStore
+
+        return MongoTaskOutcomeStore(self.mongo.control_database)
+
+    @cached_property
+    def retention(self) -> Retention:
+        from foreshard.stores.retention import StoredRetention
+
+        return StoredRetention(self.mongo.control_database, self.settings.data_dir)

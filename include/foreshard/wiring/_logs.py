@@ -1,0 +1,88 @@
+"""The stores of files and Kafka."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from foreshard.wiring._control import ControlWiring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pandas as pd
+
+    from foreshard.ports.replication import ReplicationLog, ReplicationReader
+    from foreshard.ports.stages import (
+        AccessLogSource,
+        LogCounter,
+        RawHourStore,
+        SeriesStore,
+    )
+    from foreshard.stores.files.data_docs import DataDocsFolder
+    from foreshard.stores.files.routing_file import RoutingFile
+
+
+class LogWiring(ControlWiring):
+    """The stores of files and Kafka."""
+
+    @cached_property
+    def routing_file(self) -> RoutingFile:
+        from foreshard.stores.files.routing_file import RoutingFile
+
+        return RoutingFile(self.settings.data_dir / "routing")
+
+    @cached_property
+    def access_log(self) -> AccessLogSource:
+        if self.settings.observe.access_log_paths:
+            from foreshard.stores.files.access_log import FileAccessLog
+
+            return FileAccessLog(self.settings.observe.access_log_paths)
+        from foreshard.stores.kafka.access_log import KafkaAccessLog
+
+        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
+
+    def read_access_log(self, path: Path) -> pd.DataFrame:
+        from foreshard.stores.files.access_log import read_access_log
+
+        return read_access_log(path)
+
+    def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
+        from foreshard.stores.files.access_log import read_batches
+
+        return read_batches(path)
+
+    @cached_property
+    def raw_hours(self) -> RawHourStore:
+        from foreshard.stores.files.raw_hours import ParquetHourStore
+
+        return ParquetHourStore(self.settings.data_dir)
+
+    @cached_property
+    def data_docs(self) -> DataDocsFolder:
+        from foreshard.stores.files.data_docs import DataDocsFolder
+
+        return DataDocsFolder(self.settings.data_dir / "data_docs")
+
+    @cached_property
+    def log_files(self) -> LogCounter:
+        from foreshard.stores.files.log_counter import LogFileCounter
+
+        return LogFileCounter({name: kind.weight for name, kind in self.settings.observe.request_types.items()})
+
+    @cached_property
+    def series(self) -> SeriesStore:
+        from foreshard.stores.files.series import ParquetSeriesStore
+
+        return ParquetSeriesStore(self.settings.data_dir)
+
+    def replication_log(self) -> ReplicationLog:
+        from foreshard.stores.kafka.replication import KafkaReplicationLog
+
+        return KafkaReplicationLog(self.settings.kafka_bootstrap, self.settings.replication_topic)
+
+    def replication_reader(self) -> ReplicationReader:
+        from foreshard.stores.kafka.replication import KafkaReplicationReader
+
+        return KafkaReplicationReader(self.settings.kafka_bootstrap, self.settings.replication_topic)

@@ -1,0 +1,75 @@
+"""The stores of the partitions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from foreshard.wiring._control import ControlWiring
+
+if TYPE_CHECKING:
+    from foreshard.ports.migration import Fence, KeyCopy, ShadowAbsorber
+    from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
+    from foreshard.ports.replication import CaptureFeed
+    from foreshard.ports.verification import Verifier
+    from foreshard.stores.partition.load_reporter import LoadReporter
+
+
+class PartitionWiring(ControlWiring):
+    """The stores of the partitions."""
+
+    @cached_property
+    def load_reporter(self) -> LoadReporter:
+        from foreshard.stores.partition.load_reporter import LoadReporter
+
+        return LoadReporter(self.registry, self.loads, self.mongo.partition, self.settings.sidecar)
+
+    def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy:
+        from foreshard.stores.partition.key_copy import CopyScope, MongoKeyCopy
+
+        settings, limits = self.settings, self.settings.migrate
+        place = (settings.sharded_collections, settings.control_database)
+        scope = CopyScope(move_id, key, *place, limits.batch_documents, limits.fence_timeout)
+        return MongoKeyCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
+
+    def fences(self, partition_id: str) -> tuple[Fence, ...]:
+        from foreshard.stores.partition.fence import MongoFence
+
+        client = self.mongo.partition(self.registry.partition(partition_id))
+        timeout = self.settings.migrate.fence_timeout
+        return tuple(MongoFence(client, collection, timeout=timeout) for collection in self.settings.sharded_collections)
+
+    @cached_property
+    def shadow_absorber(self) -> ShadowAbsorber:
+        from foreshard.stores.partition.shadow_absorber import MongoShadowAbsorber
+
+        return MongoShadowAbsorber(self.mongo, self.registry, self.settings)
+
+    def documents(self, partition_id: str) -> DocumentReader:
+        from foreshard.stores.partition.documents import MongoDocumentReader
+
+        return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)), self.settings.control_database)
+
+    def primary(self, partition_id: str) -> PrimaryStore:
+        from foreshard.stores.partition.primary import MongoPrimaryStore
+
+        return MongoPrimaryStore(self.mongo.partition(self.registry.partition(partition_id)))
+
+    def replica(self, partition_id: str) -> ReplicaStore:
+        from foreshard.stores.partition.replica import MongoReplicaStore
+
+        client, settings = self.mongo.partition(self.registry.partition(partition_id)), self.settings
+        database, timeout = settings.control_database, settings.migrate.fence_timeout
+        return MongoReplicaStore(client, settings.sharded_collections, database, timeout)
+
+    def change_feed(self, partition_id: str) -> CaptureFeed:
+        from foreshard.stores.partition.capture_feed import MongoCaptureFeed
+
+        client = self.mongo.partition(self.registry.partition(partition_id))
+        return MongoCaptureFeed(client, partition_id, self.settings.sharded_collections)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        from foreshard.stores.partition.verifier import MongoVerifier
+
+        return MongoVerifier(self.mongo)
