@@ -1,6 +1,6 @@
 """Real services for the tests that need them: one control mongod, three partitions and one Kafka broker for the whole run.
 
-Tests share the processes and use databases and topics of their own.
+Tests share the processes and use their own databases and topics.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def unique_name() -> str:
 
 @pytest.fixture
 def control(mongods: tuple[Mongod, ...], unique_name: str) -> Iterator[MongoClient]:
-    """A client of the control replica set; use the database ``unique_name``, which is dropped afterwards."""
+    """A client of the control replica set. The database ``unique_name`` is dropped afterwards."""
     with MongoClient(mongods[0].uri, tz_aware=True, w="majority") as client:
         yield client
         client.drop_database(unique_name)
@@ -58,7 +58,7 @@ def control(mongods: tuple[Mongod, ...], unique_name: str) -> Iterator[MongoClie
 
 @pytest.fixture
 def partition_clients(mongods: tuple[Mongod, ...], unique_name: str) -> Iterator[dict[str, MongoClient]]:
-    """Clients of the partitions ``alpha``, ``beta`` and ``gamma``; the database ``unique_name`` is dropped afterwards."""
+    """Clients of the partitions ``alpha``, ``beta`` and ``gamma``. The database ``unique_name`` is dropped afterwards."""
     clients = {m.name: MongoClient(m.uri, tz_aware=True, w="majority") for m in mongods[1:]}
     yield clients
     for client in clients.values():

@@ -1,4 +1,4 @@
-"""Marks everything here as end-to-end."""
+"""Marks every test here as end-to-end."""
 
 import pytest
 

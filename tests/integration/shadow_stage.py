@@ -1,4 +1,4 @@
-"""What the tests of shadows share: a wiring on the real mongods and Kafka, with one collection per policy."""
+"""Shared by the tests of shadows: a wiring on the real mongods and Kafka, with one collection per policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTITIONS = ("alpha", "beta", "gamma")
 
 
 def make_wiring(mongods: tuple[Mongod, ...], kafka: Kafka, name: str, **overrides: Any) -> Wiring:
-    """Database, topic and app database ``name``; ``last`` keeps the last write, ``vector`` keeps siblings."""
+    """Use ``name`` for the databases and topic. ``last`` keeps the last write, ``vector`` keeps siblings."""
     settings = Settings.load(
         control_uri=mongods[0].uri,
         control_database=name,
@@ -40,7 +40,7 @@ def make_wiring(mongods: tuple[Mongod, ...], kafka: Kafka, name: str, **override
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The environment that makes a process of its own use the same settings."""
+    """The environment that gives another process the same settings."""
     return {
         "FORESHARD_CONTROL_URI": settings.control_uri.get_secret_value(),
         "FORESHARD_CONTROL_DATABASE": settings.control_database,
@@ -71,7 +71,7 @@ def documents(client: MongoClient[Any], database: str, key: str, collection: str
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = 30) -> None:
-    """Wait for what other threads bring about; fail with ``what`` where it does not come."""
+    """Wait for other threads. Fail with ``what`` if the condition does not become true."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:

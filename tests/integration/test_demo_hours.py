@@ -1,6 +1,6 @@
-"""The demo shows the same thing whenever it is run: its first partition will be too full, and keys leave it.
+"""The demo shows the same thing at every hour: its first partition will be too full, and keys leave it.
 
-The stages run as the DAGs run them, on the sample as the demo cuts and places it, without playing it live.
+The stages run as the DAGs run them, on the sample as the demo cuts and places it, without live play.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ AWKWARD = {
 
 @pytest.fixture(params=AWKWARD.values(), ids=AWKWARD.keys())
 def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
-    """The wiring, with the history of the demo that is run at this hour imported, and the hour that has closed."""
+    """The wiring with the imported history of a demo at this hour, and the closed hour."""
     monkeypatch.setenv("FORESHARD_USER_KEY", "of this test")
     settings = Settings.load(
         control_uri=mongods[0].uri,

@@ -18,7 +18,7 @@ WEIGHTS = {"read": 1.0, "write": 2.0}
 
 
 def records(days: int, keys: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
-    """Per key and hour as many accesses as the hour is from midnight."""
+    """Each key has as many accesses in an hour as hours since midnight."""
     moments = [START + timedelta(hours=h, seconds=s) for h in range(days * 24) for s in range(12 - abs(12 - h % 24))]
     frames = [
         pd.DataFrame({"timestamp": moments, "partitionable_key": key, "user_id": "u", "request_type": "read", "location": "x"})

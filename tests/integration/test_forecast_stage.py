@@ -23,7 +23,7 @@ LEVELS = {"quiet": 2.0, "busy": 20.0, "hot": 90.0}
 
 
 class CountedHours:
-    """Key load in memory, where a real store would have it."""
+    """Key load in memory instead of a store."""
 
     def __init__(self, key_load: pd.DataFrame, counted: list[datetime]) -> None:
         self._key_load, self._counted = key_load, counted

@@ -1,4 +1,4 @@
-"""The load reporter against real mongods, one of which is dead."""
+"""The load reporter against real mongods, one of them dead."""
 
 from __future__ import annotations
 

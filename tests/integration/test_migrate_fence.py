@@ -1,4 +1,4 @@
-"""The fence against a real mongod: who is refused, what is kept, what survives concurrency."""
+"""The fence on a real mongod: which writes are refused, what is kept, and what survives concurrency."""
 
 from __future__ import annotations
 

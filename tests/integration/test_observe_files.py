@@ -62,7 +62,7 @@ def test_every_format_gives_the_same_records(tmp_path: Path, name: str) -> None:
     assert keys_of(FileAccessLog([tmp_path]), HOUR - timedelta(hours=1)) == []
 
 
-def test_a_folder_stands_for_its_log_files(tmp_path: Path) -> None:
+def test_a_folder_means_its_log_files(tmp_path: Path) -> None:
     frame = log()
     (tmp_path / "2014").mkdir()
     written(tmp_path / "2014", "b.parquet", frame.iloc[6:])
@@ -88,7 +88,7 @@ def test_keys_that_look_like_something_else_stay_what_they_are(tmp_path: Path) -
         assert read_access_log(written(tmp_path, name, frame))["partitionable_key"].tolist() == keys
 
 
-def test_a_line_that_is_no_json_is_kept_as_malformed_with_its_place_but_without_its_text(tmp_path: Path) -> None:
+def test_a_line_that_is_not_json_is_kept_as_malformed_with_its_position_and_without_its_text(tmp_path: Path) -> None:
     path = written(tmp_path, "a.jsonl", log(1, 2))
     path.write_text(path.read_text() + '{"user_id": "ann"\n\n[1]\n')
     cleaned = clean(read_access_log(path), HOUR, HOUR + timedelta(hours=1), ["read"])
@@ -115,7 +115,7 @@ def test_a_line_that_is_no_json_is_kept_as_malformed_with_its_place_but_without_
         ("a.xlsx", b"", "its name ends in none of"),
     ],
 )
-def test_a_file_that_is_no_log_is_one_clear_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_log_is_one_clear_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(CorruptLog) as raised:

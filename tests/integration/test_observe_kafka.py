@@ -86,7 +86,7 @@ def test_reading_stops_once_the_hour_has_settled(kafka: Kafka, topic: str, monke
     assert read(kafka, topic)["partitionable_key"].tolist() == ["at 5", "at 6"]
 
 
-def test_what_is_no_json_object_comes_as_a_malformed_row_with_its_place(kafka: Kafka, topic: str) -> None:
+def test_a_value_that_is_not_a_json_object_becomes_a_malformed_row_with_its_position(kafka: Kafka, topic: str) -> None:
     payloads = [b"{not json", b"\xff\xfe", b"[1, 2]", b'"text"', None, b"", record("fine", minutes(1), user_id="ann")]
     send(kafka, topic, ((0, minutes(1), payload) for payload in payloads))
     found = read(kafka, topic)

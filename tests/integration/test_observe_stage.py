@@ -259,7 +259,7 @@ class TestCommand:
         assert (code, "[bold]odd[/bold]" in out, "2 accesses of 2 keys" in out) == (0, True, True)
 
     @pytest.mark.usefixtures("environment")
-    def test_what_goes_wrong_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
         (tmp_path / "bad.parquet").write_bytes(b"no")
         for arguments, said in (
             (("import", str(tmp_path / "bad.parquet")), "nothing was imported"),

@@ -1,4 +1,4 @@
-"""Placement rules on a real control database: the command, what the planner makes of them, and moves and shadows by hand."""
+"""Placement rules on a real control database: the command, the planner, and manual moves and shadows."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +37,7 @@ PLACES = {"alpha": "San Jose", "beta": "Frankfurt", "gamma": "San Jose"}
 
 @pytest.fixture
 def wiring(mongods, unique_name, work_folder):
-    """Three keys on alpha, none of which is hot; one shadow of eu-1 on gamma."""
+    """Three keys on alpha, none of them hot; one shadow of eu-1 on gamma."""
     settings = Settings.load(
         control_uri=mongods[0].uri,
         control_database=unique_name,
@@ -154,7 +154,7 @@ class TestPlan:
 
 
 def journal(database, name, size, seconds, now, leases=(1, 1)):
-    """A move that was switched ``now``."""
+    """A move that switched ``now``."""
     begun = now - timedelta(seconds=seconds)
     entries = [(MoveState.PLANNED, begun, 0), (MoveState.COPYING, begun, leases[0]), (MoveState.SWITCHED, now, leases[1])]
     history = [{"state": state.value, "event": "test", "at": at, "lease": lease} for state, at, lease in entries]

@@ -54,7 +54,7 @@ def settings_for(mongods, name, folder, **more):
 
 @pytest.fixture
 def wiring(mongods, unique_name, work_folder, control, partition_clients):
-    """Three partitions; all keys on alpha, which will be overloaded; documents of 1 kB for each key."""
+    """Three partitions. All keys are on alpha, which will be overloaded; each key has 1 kB of documents."""
     with Wiring(settings_for(mongods, unique_name, work_folder)) as built:
         uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
         built.registry.register([Partition(n, PLACES[n], 10.0, uris[n]) for n in PLACES], LOCATIONS)
@@ -169,7 +169,7 @@ class TestPlan:
         assert plan_hour(wiring, HOUR).dry_run
         assert not plan_hour(wiring, HOUR, act_on_old_hours=True).dry_run
 
-    def test_once_its_moves_have_begun_the_plan_stands(self, wiring):
+    def test_a_plan_is_kept_once_its_moves_have_begun(self, wiring):
         first = plan_hour(wiring, HOUR)
         before = wiring.plans.load(HOUR)
         assert start_moves(wiring, HOUR)
@@ -223,7 +223,7 @@ class TestPlan:
 
 
 class TestShadows:
-    """A key too hot for its partition, read four times as often as it is written."""
+    """A key that is too hot for its partition and is read four times as often as written."""
 
     @pytest.fixture
     def hot(self, wiring):

@@ -1,4 +1,4 @@
-"""The first routing table: it appears as a whole or not at all, packed at first, its rows after."""
+"""The first routing table appears as a whole or not at all: first packed, then its rows."""
 
 from __future__ import annotations
 

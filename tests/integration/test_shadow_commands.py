@@ -33,7 +33,7 @@ def wiring(
 
 @pytest.fixture
 def foreshard(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command as a person would; what it raises comes through."""
+    """Run a command as a person would. Its errors are raised."""
     for name, value in settings_environment(wiring.settings).items():
         monkeypatch.setenv(name, value)
     return lambda *arguments: CliRunner().invoke(cli, arguments, catch_exceptions=True)

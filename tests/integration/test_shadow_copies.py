@@ -1,4 +1,4 @@
-"""Shadow copies against real mongods and a real Kafka: they equal their primaries, whoever writes and whatever dies."""
+"""Shadows on real mongods and a real Kafka equal their primary copies, whoever writes and whatever dies."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_a_concurrent_loser_is_kept_as_a_conflict(
     assert bson.decode(conflict.kept.body or b"")["from"] == "gamma"
 
 
-def test_siblings_of_a_vector_clock_collection_stand_until_they_are_resolved(
+def test_siblings_of_a_vector_clock_collection_are_kept_until_they_are_resolved(
     wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str, log: KafkaReplicationLog
 ) -> None:
     alpha, beta = (partition_clients[name][unique_name] for name in ("alpha", "beta"))
@@ -241,7 +241,7 @@ def test_a_removed_shadow_leaves_the_table_and_then_the_partition(
     assert len(documents(partition_clients["beta"], unique_name, "hot")) == 20
 
 
-def test_what_differs_without_a_change_under_way_is_repaired(
+def test_a_difference_without_a_pending_change_is_repaired(
     wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str
 ) -> None:
     alpha, beta = (partition_clients[name][unique_name]["last"] for name in ("alpha", "beta"))

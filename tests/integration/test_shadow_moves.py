@@ -1,4 +1,4 @@
-"""Shadows and moves of the same key, under writers that follow the fence as a routed client does."""
+"""Shadows and moves of one key, under writers that follow the fence as a routed client does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wiring(
 
 
 class Writers:
-    """Threads that increment counters of the key's documents wherever its primary is; each acknowledged one is counted."""
+    """Threads that increment counters of the key's documents at its primary copy. Each acknowledged increment is counted."""
 
     def __init__(self, wiring: Wiring, clients: dict[str, MongoClient], database: str) -> None:
         self.acknowledged: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Upkeep stages against the real control database: what is forgotten, what is compared next, what is behind."""
+"""Upkeep stages on the real control database: what is deleted, what is compared next, what is behind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def standing(wiring: Wiring) -> dict[str, int]:
     return {name: database[name].count_documents({}) for name in names} | files
 
 
-def test_what_is_old_is_forgotten_and_plans_are_kept(wiring: Wiring) -> None:
+def test_old_hours_are_deleted_and_plans_are_kept(wiring: Wiring) -> None:
     fill_hours(wiring, range(0, 100, 10))
     summary = forget_old(wiring, file_days=25, tally_days=55, forecast_days=35, now=NOW)
     assert standing(wiring) == {
@@ -82,7 +82,7 @@ def test_a_dry_run_counts_the_same_and_deletes_nothing(wiring: Wiring) -> None:
     assert forget_old(wiring, 25, 55, 35, now=NOW).forgotten == counted
 
 
-def test_what_the_next_forecast_reads_is_never_forgotten(wiring: Wiring) -> None:
+def test_hours_that_the_next_forecast_reads_are_never_deleted(wiring: Wiring) -> None:
     with pytest.raises(ConfigurationError, match="tally_days"):
         forget_old(wiring, 25, 28, 35, now=NOW)
     with pytest.raises(ConfigurationError, match="less than a day"):

@@ -1,4 +1,4 @@
-"""Verification from the data itself, on real partitions: every fault that it must see, and what it must bear."""
+"""Verification on real partitions: every fault it must find, and everything it must tolerate."""
 
 import itertools
 import threading
@@ -22,7 +22,7 @@ HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 
 @pytest.fixture
 def wiring(mongods, unique_name, work_folder, control, partition_clients):
-    """Keys a and b on alpha (b with a shadow on beta), c on beta; unlisted keys live on gamma."""
+    """Keys a and b on alpha (b with a shadow on beta), c on beta; unlisted keys are on gamma."""
     collections = tuple(
         CollectionSetting(database=unique_name, collection=name, key_field=field)
         for name, field in (("stations", "station"), ("trips", "at.station"))
@@ -48,7 +48,7 @@ def data(partition_clients, unique_name):
     return {name: client[unique_name] for name, client in partition_clients.items()}
 
 
-def test_documents_that_all_stand_once_where_the_table_says_are_counted(wiring):
+def test_documents_that_are_all_where_the_table_says_are_counted(wiring):
     summary = verify_hour(wiring, HOUR)
     assert (summary.version, summary.documents, summary.keys) == (1, 20, 4)
     assert (summary.misplaced, summary.duplicated, summary.missing, summary.in_transit) == (0, 0, 0, 0)
@@ -108,7 +108,7 @@ def test_both_ends_of_a_move_under_way_may_hold_the_key(wiring, data, control, u
     assert (summary.in_transit, summary.documents) == (4, 20)
 
 
-def test_what_an_ended_move_left_behind_is_a_fault(wiring, data, control, unique_name):
+def test_documents_that_an_ended_move_left_behind_are_a_fault(wiring, data, control, unique_name):
     wiring.move_journal.plan(Move("m1", "a", "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": "done"}})
     data["gamma"]["trips"].insert_one({"_id": "a1", "at": {"station": "a"}})
@@ -123,7 +123,7 @@ def test_a_shadow_in_the_making_or_retiring_may_hold_the_key(wiring, data, state
     assert verify_hour(wiring, HOUR).in_transit == 1
 
 
-def test_a_key_that_is_switched_while_documents_are_read_is_no_fault(wiring, data):
+def test_a_key_that_switches_during_the_read_is_not_a_fault(wiring, data):
     tables = [wiring.routing.current()]
     moved = RoutingTable(2, {**tables[0].placements, "a": Placement("a", "gamma", (), 2)}, tables[0].default_rule, HOUR)
     for name in ("stations", "trips"):
@@ -139,7 +139,7 @@ def test_a_key_that_is_switched_while_documents_are_read_is_no_fault(wiring, dat
     assert found.sound
 
 
-def test_a_shadow_that_follows_while_apps_write_is_no_fault(wiring, data):
+def test_a_shadow_that_follows_while_apps_write_is_not_a_fault(wiring, data):
     stop = threading.Event()
 
     def write_and_follow():

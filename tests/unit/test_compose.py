@@ -1,4 +1,4 @@
-"""The team deployment, checked as far as that goes without Docker: docker-compose accepts it, and it keeps the rules."""
+"""The team deployment, checked without Docker: docker-compose accepts it, and it keeps the rules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def resolved() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    """The file as it is written, with its anchors merged and its variables left alone."""
+    """The file as written, with merged anchors and unresolved variables."""
     return dict(yaml.safe_load(COMPOSE.read_text()))
 
 
@@ -108,7 +108,7 @@ def test_every_service_that_stays_is_watched_and_restarted(resolved: dict[str, A
     assert [name for name, s in staying.items() if "healthcheck" not in s and name not in without_port] == []
 
 
-def test_data_stand_in_named_volumes_that_exist(resolved: dict[str, Any]) -> None:
+def test_data_is_in_named_volumes_that_exist(resolved: dict[str, Any]) -> None:
     used = {str(v).split(":")[0] for s in resolved["services"].values() for v in s.get("volumes", ())}
     named = {name for name in used if not name.startswith("/")}
     assert named == set(resolved["volumes"])

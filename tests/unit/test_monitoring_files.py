@@ -1,4 +1,4 @@
-"""Prometheus' rules and Grafana's dashboard: valid by promtool, tested by promtool, and about figures that really exist."""
+"""Prometheus' rules and Grafana's dashboard are valid (promtool), tested (promtool), and use figures that exist."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def full_state() -> ControlState:
 
 
 def samples_of(families: list[Metric]) -> dict[str, set[str]]:
-    """Sample name → its labels, and a counter's or histogram's series as Prometheus stores them."""
+    """Sample name → its labels, including the series of counters and histograms as Prometheus stores them."""
     found: dict[str, set[str]] = {}
     for one in families:
         names = {sample.name: set(sample.labels) for sample in one.samples}
@@ -104,7 +104,7 @@ def exported() -> dict[str, set[str]]:
 
 @cache
 def served_by_sidecar() -> dict[str, set[str]]:
-    """What a sidecar serves that has answered, refused and refreshed once and knows one partition."""
+    """The figures of a sidecar that has answered, refused and refreshed once and knows one partition."""
     from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, RoutingTable
 
     service = RouteService(clock=lambda: NOW.timestamp())

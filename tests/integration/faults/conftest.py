@@ -13,7 +13,7 @@ from foreshard.stack.mongod import Mongod
 
 @pytest.fixture(scope="session")
 def own_mongods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mongod, ...]]:
-    """A control database and two partitions that tests may stop; a test starts again what it has stopped."""
+    """A control database and two partitions that tests may stop and must start again."""
     folder = tmp_path_factory.mktemp("own")
     made = tuple(Mongod(name, free_port(), folder / name) for name in ("control", "alpha", "beta"))
     try:
@@ -27,7 +27,7 @@ def own_mongods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mong
 
 @pytest.fixture
 def deployment(own_mongods: tuple[Mongod, ...], tmp_path: Path, unique_name: str) -> Iterator[Deployment]:
-    """Databases that run; nothing is published, and no sidecar runs yet."""
+    """Running databases. Nothing is published, and no sidecar runs yet."""
     for mongod in own_mongods:
         mongod.start()
     made = Deployment(own_mongods, tmp_path, unique_name, free_port())
@@ -38,6 +38,6 @@ def deployment(own_mongods: tuple[Mongod, ...], tmp_path: Path, unique_name: str
 
 @pytest.fixture(autouse=True, scope="module")
 def cancelled_sockets_stay_here() -> Iterator[None]:
-    """What asynchronous clients left behind is collected before other tests run."""
+    """Collect the remains of asynchronous clients before other tests run."""
     yield
     collect_cancelled_sockets()

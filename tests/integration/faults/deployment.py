@@ -1,4 +1,4 @@
-"""A whole deployment of real processes that a test may stop and start: databases, load reporter, sidecar."""
+"""A deployment of real processes that a test may stop and start: databases, load reporter, sidecar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORESHARD = str(Path(sys.executable).parent / "foreshard")
 
 @dataclass
 class Deployment:
-    """``mongods``: the control database's first; ``database``: of the control data and of the app's ``things``."""
+    """The first of ``mongods`` is the control database. ``database`` holds the control data and the app's ``things``."""
 
     mongods: tuple[Mongod, ...]
     folder: Path
@@ -64,7 +64,7 @@ class Deployment:
             wiring.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC)))
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start ``foreshard name arguments`` unless it runs."""
+        """Start ``foreshard name arguments`` unless it is running."""
         start(self.spec(name, *arguments))
 
     def start_sidecar(self) -> None:
@@ -74,11 +74,11 @@ class Deployment:
         wait_until_ready("sidecar", self.url, lambda: self.answers("/readyz"), spec, patience=60)
 
     def stop(self, name: str) -> None:
-        """Stop what ``start`` has started."""
+        """Stop a process started by ``start``."""
         stop(self.folder / name / f"{name}.pid")
 
     def log(self, name: str) -> str:
-        """What it has printed."""
+        """The output of a process."""
         return (self.folder / name / f"{name}.log").read_text()
 
     def spec(self, name: str, *arguments: str) -> ProcessSpec:
@@ -108,7 +108,7 @@ class Deployment:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"foreshard_sidecar_{name}"))
 
     def stand(self, partition: str) -> MongoClient:
-        """A plain client of a partition; close it."""
+        """A plain client of a partition. Close it."""
         return MongoClient(next(m.uri for m in self.mongods if m.name == partition), tz_aware=True, w="majority")
 
 

@@ -1,4 +1,4 @@
-"""Stale tables: real moves under eight writers with a real sidecar. And a broker that goes away under an app."""
+"""Stale tables: real moves under eight writers with a real sidecar. And a broker that stops while an app writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRITERS = 8
 
 
 class Writer(threading.Thread):
-    """An app's thread: inserts, raises a counter, writes in bulk, deletes; remembers what was acknowledged."""
+    """An app's thread that inserts, increments, writes in bulk and deletes, and remembers the acknowledged writes."""
 
     def __init__(self, things: object, number: int, stop: threading.Event) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def move(wiring: Wiring, number: int, key: str, source: str, target: str) -> Non
 
 
 def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(deployment: Deployment) -> None:
-    """Half of them write through the synchronous client, half through the asynchronous one."""
+    """Half of them use the synchronous client, half the asynchronous one."""
     deployment.publish({key: Placement(key, "alpha") for key in KEYS})
     deployment.start_sidecar()
     owner = dict.fromkeys(KEYS, "alpha")
@@ -116,7 +116,7 @@ def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(de
 
 
 def settled(deployment: Deployment, owner: dict[str, str]) -> bool:
-    """Whether no documents of a key stand anywhere but at its owner."""
+    """Return whether a key has documents at its owner only."""
     for name in ("alpha", "beta"):
         with deployment.stand(name) as client:
             elsewhere = [key for key, at in owner.items() if at != name]
@@ -126,7 +126,7 @@ def settled(deployment: Deployment, owner: dict[str, str]) -> bool:
 
 
 def check(deployment: Deployment, writers: list[Writer], owner: dict[str, str]) -> None:
-    """Every acknowledged write stands exactly once, at its key's owner."""
+    """Check that every acknowledged write exists exactly once, at its key's owner."""
     for key, at in owner.items():
         with deployment.stand(at) as client:
             found = {d["_id"]: d for d in client[deployment.database]["things"].find({"k": key})}

@@ -1,4 +1,4 @@
-"""What happens when things are down: the fault table, row by row, with real processes."""
+"""The fault table of the docs, row by row, with real processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client_of(deployment: Deployment, deadline: float = 5.0, **options: object) 
 
 
 def shadow_of_k(deployment: Deployment, caught_up_at: datetime) -> None:
-    """The shadow of k on beta, as the loop journals it."""
+    """The shadow of k on beta, as the loop records it."""
     with MongoClient(deployment.mongods[0].uri) as control:
         control[deployment.database]["shadows"].update_one(
             {"_id": "s"},

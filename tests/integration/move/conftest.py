@@ -1,4 +1,4 @@
-"""A small world for moves: two collections on three partitions, a published table, routed writers, movers that are killed."""
+"""A small world for moves: two collections on three partitions, a published table, routed writers, and killed movers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTITIONS = ("alpha", "beta", "gamma")
 
 @dataclass
 class World:
-    """Everything that a test of moves needs; ``key`` starts on alpha."""
+    """The fixtures of a test of moves. ``key`` starts on alpha."""
 
     wiring: Wiring
     clients: dict[str, MongoClient]
@@ -52,7 +52,7 @@ class World:
         return migrate.owner_of(self.wiring, key or self.key).primary
 
     def fill(self, documents: int, partition: str = "alpha", key: str | None = None) -> None:
-        """``documents`` trips and one station of the key, among as many trips of other keys."""
+        """Insert ``documents`` trips and one station of the key, and as many trips of other keys."""
         key = key or self.key
         made = [{"_id": f"{key}:{n}", "at": {"station": key}, "n": n, "pad": "x" * 100} for n in range(documents)]
         others = [{"_id": f"other-{partition}:{key}:{n}", "at": {"station": "other"}, "n": n} for n in range(documents)]
@@ -72,7 +72,7 @@ class World:
         return migrate.run_move(self.wiring, self.plan(source, target, key))
 
     def run_until_cut_off(self, move_id: str) -> None:
-        """Run a move that is cut off (see ``cut_off``)."""
+        """Run a move that ``cut_off`` interrupts."""
         with pytest.raises(CutOff):
             migrate.run_move(self.wiring, move_id)
 
@@ -85,7 +85,7 @@ class World:
         return {name: {d["_id"]: d for d in self.trips(name).find(wanted)} for name in PARTITIONS}
 
     def refused(self, partition: str, key: str | None = None) -> bool:
-        """Whether an app's insert for the key is refused on a partition."""
+        """Return whether a partition refuses an app's insert for the key."""
         identity = f"probe-{next(self.numbers)}"
         try:
             self.trips(partition).insert_one({"_id": identity, "at": {"station": key or self.key}})
@@ -95,7 +95,7 @@ class World:
         return False
 
     def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run ``mover_process.py`` in a process of its own."""
+        """Run ``mover_process.py`` in its own process."""
         command = [sys.executable, str(MOVER), *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -128,9 +128,10 @@ def world(mongods, partition_clients, unique_name, control) -> Iterator[World]:
 
 
 class Writer(threading.Thread):
-    """An app's client: routes by a table that may be stale, reads it anew when refused, and remembers what was acknowledged.
+    """An app's client. It routes by a table that may be stale, reads the table again when refused, and remembers acknowledged
+    writes.
 
-    An update or delete that meets no document under a stale table is tried again under the new one, as a routed client does.
+    An update or delete that matches nothing under a stale table is retried under the new one, as a routed client does.
     """
 
     def __init__(self, world: World, number: int, stop: threading.Event) -> None:
@@ -191,12 +192,12 @@ class Writer(threading.Thread):
 
 
 class CutOff(BaseException):
-    """A mover ends here as if it were killed: nothing catches this."""
+    """A mover ends here as if it were killed. Nothing catches this."""
 
 
 @pytest.fixture
 def cut_off(monkeypatch) -> Callable[[str], None]:
-    """``cut_off(state)``: the next mover of this process ends, by ``CutOff``, when it has entered ``state``."""
+    """``cut_off(state)``: the next mover of this process ends with ``CutOff`` when it has entered ``state``."""
     advance, wanted = MongoMoveJournal.advance, [""]
 
     def advance_and_end(self, record, to, *rest, **more):
@@ -217,7 +218,7 @@ def cut_off(monkeypatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def writers(world: World) -> Iterator[list[Writer]]:
-    """Four writers at work on the world's key until the test asks them to stop, or ends."""
+    """Four writers that use the world's key until they are told to stop or the test ends."""
     stop = threading.Event()
     started = [Writer(world, number, stop) for number in range(4)]
     for writer in started:
@@ -231,7 +232,7 @@ def writers(world: World) -> Iterator[list[Writer]]:
 
 
 def finish(writers: list[Writer]) -> None:
-    """Stop the writers; raise what any of them met."""
+    """Stop the writers. Raise an error that one of them met."""
     for writer in writers:
         writer._stopping.set()
     for writer in writers:
@@ -242,7 +243,7 @@ def finish(writers: list[Writer]) -> None:
 
 @pytest.fixture
 def settled(world: World) -> Callable[[list[Writer]], None]:
-    """Stop the writers and check every acknowledged write, exactly once, at the key's owner, and nowhere else."""
+    """Stop the writers and check that every acknowledged write exists exactly once, at the key's owner."""
 
     def check(writers: list[Writer]) -> None:
         finish(writers)

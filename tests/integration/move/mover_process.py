@@ -1,7 +1,7 @@
-"""A mover in a process of its own, for tests: ``mover_process.py run|revert|clean MOVE_ID [POINT]``.
+"""A mover in its own process: ``mover_process.py run|revert|clean MOVE_ID [POINT]``.
 
-At POINT, the process kills itself with SIGKILL: a journal state (just entered; ``switched``: inside the transaction that enters
-it, not yet committed), or a place between two states.
+At POINT the process kills itself with SIGKILL. POINT is a journal state that was just entered (for ``switched``: inside the
+transaction that enters it, before the commit), or a place between two states.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def die() -> None:
 
 
 def die_at(point: str) -> None:
-    """Arrange for the end at ``point``; ``place@state`` means the place while the journal is in that state."""
+    """Arrange the kill at ``point``. ``place@state`` means the place while the journal is in that state."""
     place, _, wanted = point.partition("@")
     seen: list[str] = []
     advance = MongoMoveJournal.advance

@@ -1,4 +1,4 @@
-"""``foreshard moves`` as a person types it."""
+"""``foreshard moves`` on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a killed mover's open transaction holds is set free, and an app's never is."""
+"""A killed mover's open transaction is ended. An app's transaction never is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to the source's copy between fence and cleaning: late deletes, lifted fences, shadows on the target."""
+"""The source's documents between fence and cleaning: late deletes, lifted fences, shadows on the target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foreshard.stages import migrate
 
 
 def switch(world, documents: int = 20) -> str:
-    """A move that is switched, its source still there."""
+    """A move that has switched; its source is not cleaned."""
     world.fill(documents)
     move_id = world.plan("alpha", "beta")
     assert migrate.run_move(world.wiring, move_id).state == "switched"
@@ -84,7 +84,7 @@ def test_a_fence_lifted_after_the_move_is_imposed_again_by_the_next_hour(world):
     assert world.refused("alpha")
 
 
-def test_a_fence_lifted_between_drain_and_switch_is_set_anew_before_the_switch(world, cut_off):
+def test_a_fence_lifted_between_drain_and_switch_is_set_again_before_the_switch(world, cut_off):
     world.fill(20)
     move_id = world.plan("alpha", "beta")
     cut_off("drained")

@@ -1,4 +1,4 @@
-"""What a move does and refuses to do, one thing at a time, on real replica sets."""
+"""What a move does and what it refuses, case by case, on real replica sets."""
 
 from __future__ import annotations
 

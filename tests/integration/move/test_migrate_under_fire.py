@@ -1,4 +1,4 @@
-"""Moves back and forth under four writers, with the mover killed at every state and between: nothing acknowledged is lost."""
+"""Moves back and forth under four writers, with the mover killed in and between all states. No acknowledged write is lost."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ WEIGHTS = {"read": 1.0, "checkout": 2.0, "return": 2.0}
 
 
 def log_of(*hours):
-    """One read a minute from ``key`` in each of these hours, counted from ``END``."""
+    """One read per minute from ``key`` in each of these hours, relative to ``END``."""
     minutes = [END + timedelta(hours=hour, minutes=minute) for hour in hours for minute in range(60)]
     return pd.DataFrame({"timestamp": minutes, "partitionable_key": "key", "request_type": "read"})
 

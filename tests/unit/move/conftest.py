@@ -1,7 +1,7 @@
 """A world of moves without a server: partitions as dictionaries with a change log, one key, a clock that counts events.
 
-Before each call of a port, ``World.tick`` lets apps act and may cut the mover off, so that every interleaving at the ports'
-granularity can happen. Apps route by tables that may be stale, as real clients do.
+Before each call of a port, ``World.tick`` lets apps act and may kill the mover, so every interleaving of port calls can happen.
+Apps route by tables that may be stale, as real clients do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CutOff(BaseException):
 
 
 class World:
-    """Two partitions, one table row, one move, and apps that never rest until they are told to."""
+    """Two partitions, one table row, one move, and apps that act until they are told to stop."""
 
     def __init__(self, seed: int, cut_share: float = 0.03) -> None:
         self.random = Random(seed)
@@ -75,7 +75,7 @@ class World:
     # ── apps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def tick(self) -> None:
-        """What happens before the mover's next step in the world."""
+        """Everything that happens before the mover's next call."""
         if self.quiet:
             return
         while self.random.random() < 0.5:
@@ -88,7 +88,7 @@ class World:
             raise CutOff
 
     def lift_fence(self) -> None:
-        """An app sets a validator of its own over the source's fence (not any more once the source is being cleaned)."""
+        """An app sets its own validator over the source's fence (not while the source is being cleaned)."""
         source = self.partitions["a"]
         if self.lifts_left and source.fenced and self.get("m").state not in (MoveState.CLEANING, MoveState.DONE):
             self.lifts_left -= 1
@@ -96,7 +96,7 @@ class World:
             source.log.append(Event("unfence"))
 
     def act(self) -> None:
-        """One app operation, by a stale table first where its client has one."""
+        """One app operation, first by a stale table if its client has one."""
         if self.random.random() < 0.03:
             self.lift_fence()
         choice, identity = self.random.random(), b"n%d" % self.now()
@@ -109,7 +109,7 @@ class World:
                 return
 
     def operate(self, name: str, choice: float, identity: bytes) -> bool:
-        """Try one operation on a partition; True where it was acknowledged (and had something to act on)."""
+        """Try one operation on a partition. Return True if it was acknowledged and matched something."""
         partition = self.partitions[name]
         if choice >= 0.8:
             if identity not in partition.documents:
@@ -140,7 +140,7 @@ class World:
         return tuple(self.publications[version - 1 :])
 
     def shadow_comes_or_goes(self) -> None:
-        """Another publication about the key, which does not raise its epoch."""
+        """Another publication about the key that does not raise its epoch."""
         self.table = replace(self.table, shadows=() if self.table.shadows else ("c",))
         change = PlacementChange(KEY, self.table.primary, self.table.shadows, self.table.epoch, self.table.epoch)
         self.table_version += 1
@@ -225,6 +225,6 @@ class World:
 
 @pytest.fixture(scope="session")
 def simulate() -> type[World]:
-    """The world; it has everything else."""
+    """The world's class."""
     World.CutOff = CutOff
     return World

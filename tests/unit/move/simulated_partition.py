@@ -28,7 +28,7 @@ class Event:
 
 @dataclass
 class Partition:
-    """Documents of the key, the change log, the fence, and the leases written down here."""
+    """The key's documents, the change log, the fence, and the leases."""
 
     documents: dict[bytes, bytes] = field(default_factory=dict)
     log: list[Event] = field(default_factory=list)
@@ -150,7 +150,7 @@ class KeyCopy:
 
 
 class Feed:
-    """:class:`foreshard.ports.migration.ChangeFeed` over a partition's log."""
+    """:class:`foreshard.ports.migration.MoveFeed` over a partition's log."""
 
     def __init__(self, world: World, partition: Partition, at: int) -> None:
         self._world, self._partition, self._at = world, partition, at

@@ -1,4 +1,4 @@
-"""Moves in a simulated world: any interleaving of apps, movers that die anywhere, and movers that come back too late."""
+"""Moves in a simulated world: any interleaving of apps, movers that die anywhere, and movers that return too late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def finish(world, step):
-    """Run ``step`` until it comes to its end; it may be cut off any number of times."""
+    """Run ``step`` to its end. It may be killed any number of times."""
     while True:
         with contextlib.suppress(world.CutOff):
             return step()
@@ -143,7 +143,7 @@ def test_a_source_that_cannot_be_fenced_keeps_its_writes_and_the_move_turns_back
     assert not world.partitions["a"].fenced
 
 
-def test_a_source_whose_history_is_lost_is_copied_anew(simulate, monkeypatch):
+def test_a_source_whose_history_is_lost_is_copied_again(simulate, monkeypatch):
     world = simulate(4, cut_share=0.0)
     world.plan()
     context = world.context()

@@ -1,4 +1,4 @@
-"""The transition table: what leads where, and what can never happen."""
+"""The transition table: which transitions exist, and which can never happen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_switch_follows_a_verification_behind_a_fence_only():
     assert [origin for (origin, _), to in TRANSITIONS.items() if to is MoveState.DRAINED] == [MoveState.FENCED]
 
 
-def test_ended_moves_are_left_by_nothing():
+def test_ended_moves_have_no_transitions():
     assert not [origin for origin, _ in TRANSITIONS if origin in ENDED]
 
 

@@ -1,4 +1,4 @@
-"""A replica in memory, and records to give to it."""
+"""A replica in memory, and records for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def version_at(time: int, origin="alpha", epoch=1) -> Version:
 
 
 def record(time: int, key: str | None = "k", body: bytes | None = b"body", document=1, origin="alpha", epoch=1, rekeyed=False):
-    """A change of ``origin`` at ``time``; without a key it's a delete."""
+    """A change of ``origin`` at ``time``. Without a key it is a delete."""
     version = version_at(time, origin, epoch if key is not None else 0)
     identity = b"%d" % document
     return ReplicationRecord(NAMESPACE, document, identity, key, origin, version, body if key is not None else None, rekeyed)
@@ -47,7 +47,7 @@ class Kept:
 
 @dataclass
 class MemoryReplica:
-    """What stands on record per identity, and the documents that an app would find."""
+    """The recorded state per identity, and the documents that an app would find."""
 
     policy: ConflictPolicy = ConflictPolicy.LAST_WRITE_WINS
     standing: dict[bytes, Standing] = field(default_factory=dict)
@@ -55,11 +55,11 @@ class MemoryReplica:
     conflicts: Kept = field(default_factory=Kept)
 
     def take(self, records, shadows) -> None:
-        """One batch of records, as the applier gives it."""
+        """Apply one batch of records, as the applier does."""
         self.write("apply", {}, (), Decider(records, {s.key: s for s in shadows}, {NAMESPACE: self.policy}, self.conflicts))
 
     def write(self, role, leases, identities, decide) -> int:
-        """As a store would write it: the shown document stands apart and is read only when it's asked for."""
+        """Like a store: the shown document is separate and is read only on request."""
         writes = decide(dict(self.standing), lambda identity: self.documents.get(identity, (None, None))[1])
         for write in writes:
             shown = write.replica.shown
@@ -91,7 +91,7 @@ class MemoryReader:
 
 
 class MemoryTarget(MemoryReader):
-    """A replica's documents, as a comparison reads them."""
+    """A replica's documents for a comparison."""
 
     def __init__(self, replica: MemoryReplica) -> None:
         self._replica = replica
@@ -102,7 +102,7 @@ class MemoryTarget(MemoryReader):
 
 
 class MemoryPrimary(MemoryReader):
-    """A source with a clock of its own, and the records of what the app does to it; the key ``k`` is captured."""
+    """A source with its own clock, and the records of the app's changes. The key ``k`` is captured."""
 
     def __init__(self) -> None:
         self.documents = {}

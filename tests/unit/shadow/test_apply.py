@@ -9,7 +9,7 @@ from foreshard.shadow._apply import route
 
 @st.composite
 def histories(draw):
-    """What one primary did to three documents: writes with a key, deletes without one, in the order of its clock."""
+    """One primary's changes of three documents: writes with a key, deletes without one, in the order of its clock."""
     times = range(1, draw(st.integers(1, 8)) + 1)
     return [
         record(time, draw(st.sampled_from(["k", None])), b"body %d" % time, draw(st.integers(1, 3)), rekeyed=False)
@@ -18,7 +18,7 @@ def histories(draw):
 
 
 def outcome(history):
-    """What the primary holds in the end: document → body."""
+    """The primary's final state: document → body."""
     documents = {}
     for change in history:
         documents.pop(change.identity, None)
@@ -42,7 +42,7 @@ def test_a_replica_equals_its_primary_however_changes_are_ordered_repeated_and_b
 
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 8), st.data())
-def test_what_a_comparison_has_covered_is_not_applied_again(history, floor, data):
+def test_a_change_that_a_comparison_covers_is_not_applied_again(history, floor, data):
     replica = MemoryReplica()
     replica.take(data.draw(st.permutations(history)), [shadow(floor=floor)])
     after = [change for change in history if change.version.time.physical > floor]
@@ -99,7 +99,7 @@ def test_a_concurrent_loser_is_kept_with_its_body():
     assert [copy.body for copy in replica.conflicts.copies] == [b"primary"]
 
 
-def test_siblings_stand_beside_each_other_until_a_write_covers_them():
+def test_siblings_are_kept_until_a_write_covers_them():
     replica = MemoryReplica(ConflictPolicy.VECTOR_CLOCK)
     left, right = record(10, body=b"left"), record(20, origin="gamma", body=b"right")
     replica.take([left, right], [shadow()])

@@ -1,4 +1,4 @@
-"""A comparison and the applier work on one replica at once: whatever the app does between a reading and its write."""
+"""A comparison and the applier use one replica at once, whatever the app does between a read and its write."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ COLLECTION = ShardedCollection(*NAMESPACE.split("."), "key", ConflictPolicy.LAST
 
 
 def compare(primary, replica, between):
-    """Copy ``primary`` to ``replica``, and call ``between`` after the source was read and before what differs is written."""
+    """Copy ``primary`` to ``replica``, and call ``between`` after the read of the source and before the writes."""
     floor = version_of_write("alpha", 1, *primary.tick())
     wanted = replace(shadow(), floor=floor)
     primary.after_scan = lambda: between(wanted)

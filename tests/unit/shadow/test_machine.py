@@ -29,7 +29,7 @@ def test_every_state_can_be_reached_and_left():
     assert {state for state, _ in TRANSITIONS} == set(ShadowState)
 
 
-def test_what_is_retired_takes_no_changes_and_comes_back_by_a_request_only():
+def test_a_retired_shadow_takes_no_changes_and_returns_only_on_request():
     assert {event for state, event in TRANSITIONS if state is ShadowState.RETIRED} == {"request"}
     assert ShadowState.RETIRING not in APPLYING
     with pytest.raises(IllegalTransition, match="'retired' cannot 'publish'"):

@@ -42,7 +42,7 @@ def test_the_alerts_limits_follow_the_settings_even_where_nothing_else_could_be_
     assert value(seen["foreshard_move_stuck_after_seconds"]) == 900
 
 
-def test_what_nobody_has_reported_is_left_out_and_not_shown_as_zero() -> None:
+def test_a_value_without_a_report_is_left_out_and_not_shown_as_zero() -> None:
     unknown = PartitionStatus("alpha", "Here", 10.0, 0.0, 0.0)
     known = PartitionStatus("beta", "There", 10.0, 4.0, 5.0, lps=0.5, reachable=False, reported_at=NOW)
     seen = shown(partitions=(unknown, known))
@@ -72,7 +72,7 @@ def test_ages_are_counted_from_now_and_never_negative() -> None:
     assert value(seen["foreshard_routing_table_age_seconds"]) == 0
 
 
-def test_without_unfinished_moves_there_is_no_age_to_alert_on() -> None:
+def test_without_unfinished_moves_there_is_no_age() -> None:
     assert "foreshard_move_longest_in_state_seconds" not in shown(moves=MoveStatus({"done": 5}))
 
 
