@@ -180,14 +180,14 @@ def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> 
     return np.asarray(summing(primary, partitions) @ values)
 
 
-def whole_key_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
+def unshadowed_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
     """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
-    by_partition = summing(primary, partitions, only_copies(len(primary), without))
+    by_partition = summing(primary, partitions, unshadowed_weights(len(primary), without))
     parts = zip((demand.mean, demand.sigma**2, demand.sigma), _UNITS, strict=True)
     return LoadProfile(*(by_partition @ values / unit for values, unit in parts))
 
 
-def only_copies(keys: int, without: Sequence[int]) -> FloatArray:
+def unshadowed_weights(keys: int, without: Sequence[int]) -> FloatArray:
     """1 per key, and 0 for those ``without``, which have other copies (K)."""
     weight = np.ones(keys)
     weight[np.asarray(without, np.int64)] = 0.0

@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 from scipy.sparse import csc_array
 
-from foreshard.measure.demand import KeyDemand, LoadProfile, ServingRule, key_profile, summing, whole_key_load
+from foreshard.measure.demand import KeyDemand, LoadProfile, ServingRule, key_profile, summing, unshadowed_load
 from foreshard.model import FloatArray, IntArray
 
 LEVEL_STEP = 1.1
@@ -271,5 +271,5 @@ def partition_load(
 
     ``primary`` holds each key's partition index, ``shadows`` (key, partition) index pairs.
     """
-    base = whole_key_load(demand, primary, len(capacity), sorted({key for key, p in shadows if p != primary[key]}))
+    base = unshadowed_load(demand, primary, len(capacity), sorted({key for key, p in shadows if p != primary[key]}))
     return share_reads(base, demand, primary, shadows, capacity, distance_km, rule)

@@ -1,4 +1,4 @@
-"""Clumps: a hot key and the keys used with it, grown by co-access as in Clay (Serafini et al., VLDB 2016)."""
+"""Clumps: a hot key and its co-accessed keys, grown as in Clay (Serafini et al., VLDB 2016)."""
 
 from __future__ import annotations
 
@@ -15,84 +15,96 @@ from foreshard.plan._placement_model import PlacementModel
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of the hour's limits."""
+    """The remaining moves and bytes of the hour's limits."""
 
     moves: int
     size_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """Clumps at S sizes, one row each, against T targets: what their keys weigh together.
+class ClumpSizes:
+    """S clumps, one per row, compared with T targets: the load, size and co-access of their keys.
 
-    ``uses`` are common uses per hour: among themselves (S), with other keys on the source (S) and on each target (S, T);
-    ``distance`` is their cost × km to the readers; ``open_`` says which targets each of their keys may go to.
+    ``work`` is the clumps' cost over all hours. The ``co_accesses_…`` are per hour: among the clump's own keys (S), with other
+    keys on the source (S), and with keys on each target (S, T). ``distance_…`` is cost × km to the readers.
+    ``allowed_targets`` (S, T) are the targets that every key of the clump may move to.
     """
 
     keys: tuple[tuple[int, ...], ...]
     load: LoadProfile
     size_bytes: FloatArray
     work: FloatArray
-    uses_inside: FloatArray
-    uses_source: FloatArray
-    uses_targets: FloatArray
+    co_accesses_inside: FloatArray
+    co_accesses_source: FloatArray
+    co_accesses_targets: FloatArray
     distance_source: FloatArray
     distance_targets: FloatArray
-    open_: BoolArray
+    allowed_targets: BoolArray
 
 
-class Growth:
-    """A clump that grows from ``seed``, always by the key on ``source`` that is used most with it.
+class ClumpGrowth:
+    """A clump that grows from ``seed``, each time by the key on ``source`` with the most co-access to it.
 
-    ``allowed`` (K) are the keys that may join; ``targets`` the partitions that are considered, ``may_go`` (T) those of them
-    that the seed may go to.
+    ``allowed`` (K): the keys that may join. ``targets``: the partitions considered. ``seed_targets`` (T): the targets that the
+    seed may move to.
     """
 
     def __init__(
         self,
-        view: PlacementModel,
+        model: PlacementModel,
         source: int,
         seed: int,
         allowed: BoolArray,
         allowance: Allowance,
         targets: IntArray,
-        may_go: BoolArray,
+        seed_targets: BoolArray,
     ) -> None:
-        self._view, self._source, self._allowed = view, source, allowed
+        self._view, self._source, self._allowed = model, source, allowed
         self._places = np.append(targets, source)
-        self._km = view.snapshot.distance_km[:, self._places]
-        self._limit = min(allowance.moves, view.policy.maximum_clump)
+        self._km = model.snapshot.distance_km[:, self._places]
+        self._limit = min(allowance.moves, model.policy.maximum_clump)
         self._bytes_left = allowance.size_bytes
         self._keys = np.zeros(0, np.int64)
         self._neighbours: dict[int, float] = {seed: 0.0}
         self._ranked = [(0.0, seed)]
-        self._load = np.zeros((3, len(view.hours.weight)))
+        self._load = np.zeros((3, len(model.hours.weight)))
         self._size = self._work = self._inside = 0.0
-        self._uses, self._distance = np.zeros(len(view.capacity)), np.zeros(len(self._places))
-        self._open = may_go
-        self._home = view.snapshot.rules.home[:, targets] if view.snapshot.rules.any_rules else None
+        self._co_accesses, self._distance = np.zeros(len(model.capacity)), np.zeros(len(self._places))
+        self._allowed_targets = seed_targets
+        self._home = model.snapshot.rules.home[:, targets] if model.snapshot.rules.any_rules else None
 
-    def grow(self, steps: int) -> Sizes | None:
-        """Add up to ``steps`` keys; return the clump as it was after each, or None where it can't grow."""
+    def grow(self, steps: int) -> ClumpSizes | None:
+        """Add up to ``steps`` keys. Return the clump after each step, or None if it cannot grow."""
         rows: list[tuple[Any, ...]] = []
         while len(rows) < steps and len(self._keys) < self._limit and (key := self._closest()) is not None:
             del self._neighbours[key]
             if self._size + self._view.snapshot.key_bytes[key] > self._bytes_left:
                 continue
             self._add(key)
-            so_far, uses = tuple(self._keys.tolist()), self._uses[self._places]
-            rows.append((so_far, self._load, self._size, self._work, self._inside, uses, self._distance, self._open))
+            keys_so_far, co_accesses = tuple(self._keys.tolist()), self._co_accesses[self._places]
+            rows.append(
+                (
+                    keys_so_far,
+                    self._load,
+                    self._size,
+                    self._work,
+                    self._inside,
+                    co_accesses,
+                    self._distance,
+                    self._allowed_targets,
+                )
+            )
         if not rows:
             return None
-        keys, load, size, work, inside, used, distance, open_ = zip(*rows, strict=True)
-        use, far, loads = np.array(used), np.array(distance), np.array(load)
-        return Sizes(
+        keys, load, size, work, inside, used, distance, allowed_targets = zip(*rows, strict=True)
+        co_access, far, loads = np.array(used), np.array(distance), np.array(load)
+        return ClumpSizes(
             keys, LoadProfile(loads[:, 0], loads[:, 1], loads[:, 2]), np.array(size), np.array(work),
-            np.array(inside), use[:, -1], use[:, :-1], far[:, -1], far[:, :-1], np.array(open_),
+            np.array(inside), co_access[:, -1], co_access[:, :-1], far[:, -1], far[:, :-1], np.array(allowed_targets),
         )  # fmt: skip
 
     def _closest(self) -> int | None:
-        """The key that is used most with the clump, the lower index on a tie."""
+        """The key with the most co-access to the clump; the lower index if equal."""
         while self._ranked:
             weight, key = self._ranked[0]
             if self._neighbours.get(key) == -weight:
@@ -101,24 +113,24 @@ class Growth:
         return None
 
     def _add(self, key: int) -> None:
-        view, snapshot = self._view, self._view.snapshot
+        model, snapshot = self._view, self._view.snapshot
         neighbours, weights = snapshot.co_access.of(key)
         outside = np.ones(len(neighbours), bool)
         if len(neighbours) and len(self._keys):
             at = np.minimum(neighbours.searchsorted(self._keys), len(neighbours) - 1)
             outside[at[neighbours[at] == self._keys]] = False
-            joined_uses = float(weights[~outside].sum())
-            self._uses[self._source] -= joined_uses
-            self._inside += joined_uses
-        np.add.at(self._uses, view.primary[neighbours[outside]], weights[outside])
+            joined_co_accesses = float(weights[~outside].sum())
+            self._co_accesses[self._source] -= joined_co_accesses
+            self._inside += joined_co_accesses
+        np.add.at(self._co_accesses, model.primary[neighbours[outside]], weights[outside])
         self._keys = np.append(self._keys, key)
         joining = outside & self._allowed[neighbours]
         if self._home is not None:
-            joining &= (self._home[snapshot.rules.row[neighbours]] & self._open).any(axis=1)
+            joining &= (self._home[snapshot.rules.row[neighbours]] & self._allowed_targets).any(axis=1)
         for other, weight in zip(neighbours[joining].tolist(), weights[joining].tolist(), strict=True):
             total = self._neighbours[other] = self._neighbours.get(other, 0.0) + weight
             heapq.heappush(self._ranked, (-total, other))
-        cost, sigma = view.hours.mean(key), view.hours.sigma(key) / SECONDS_PER_HOUR
+        cost, sigma = model.hours.mean(key), model.hours.sigma(key) / SECONDS_PER_HOUR
         self._load = self._load.copy()
         self._load[0] += cost / SECONDS_PER_HOUR
         self._load[1] += sigma * sigma
@@ -128,14 +140,23 @@ class Growth:
         places, shares = snapshot.demand.origins.of(key)
         self._distance = self._distance + work * (shares @ self._km[places])
         self._work += work
-        self._open = self._open & (self._places[:-1] != view.not_back_to(key))
+        self._allowed_targets = self._allowed_targets & (self._places[:-1] != model.not_back_to(key))
         if self._home is not None:
-            self._open = self._open & self._home[snapshot.rules.row[key]]
+            self._allowed_targets = self._allowed_targets & self._home[snapshot.rules.row[key]]
 
 
-def joined(sizes: list[Sizes]) -> Sizes:
-    """All rows in one."""
+def concatenate(sizes: list[ClumpSizes]) -> ClumpSizes:
+    """Concatenate the rows."""
     load = LoadProfile(*(np.concatenate(parts) for parts in zip(*(s.load.parts() for s in sizes), strict=True)))
-    names = ("size_bytes", "work", "uses_inside", "uses_source", "uses_targets", "distance_source", "distance_targets", "open_")
+    names = (
+        "size_bytes",
+        "work",
+        "co_accesses_inside",
+        "co_accesses_source",
+        "co_accesses_targets",
+        "distance_source",
+        "distance_targets",
+        "allowed_targets",
+    )
     columns = {name: np.concatenate([getattr(s, name) for s in sizes]) for name in names}
-    return Sizes(keys=tuple(keys for s in sizes for keys in s.keys), load=load, **columns)
+    return ClumpSizes(keys=tuple(keys for s in sizes for keys in s.keys), load=load, **columns)

@@ -1,7 +1,7 @@
-"""The hours that a placement is judged by: the coming ones as forecast, and hours of the last weeks as they were.
+"""The hours on which a placement is evaluated: the forecast horizon, and a sample of hours of the last weeks.
 
-The forecast says what is about to happen; past hours say what a placement is like whatever the day. A move that helps tomorrow
-alone, or only by a forecast's error, is worth little then, and one that helps every day is worth many days' relief.
+The forecast says what is about to happen. Past hours say how good a placement is on any day. With both, a move that helps only
+tomorrow, or only because of a forecast error, has little value; a move that helps every day has the value of many days.
 """
 
 from __future__ import annotations
@@ -11,40 +11,42 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foreshard.measure.demand import KeyDemand, LoadProfile, only_copies, summing, whole_key_load
+from foreshard.measure.demand import KeyDemand, LoadProfile, summing, unshadowed_load, unshadowed_weights
 from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan._risk import hour_weights
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.snapshot import Snapshot
 
-PAST_CHANCE = 0.5
-"""How much of accesses' variance past hours are given: they have had their chance already, but only once."""
+PAST_VARIANCE_SHARE = 0.5
+"""The share of the variance of accesses that past hours get. They are one observed draw, not a distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationWindow:
-    """What keys ask for in H hours: ``ahead``, with ``factor`` times as many accesses, and in the ``past`` ones behind them.
+    """The demand of keys in H hours: first the hours ``ahead``, with ``factor`` times as many accesses, then ``past`` hours.
 
-    ``chance`` is the variance of past hours per cost. ``weight`` (H) is that of each hour's risk, and ``marked`` how many of
-    them, the first, load marks apply to.
+    ``past_variance`` is the variance of past hours per unit of cost. ``weight`` (H) is the weight of each hour's risk. Load
+    marks apply to the first ``marked_hours`` hours only.
     """
 
     ahead: KeyDemand
     past: PastHours | None
-    chance: float
+    past_variance: float
     weight: FloatArray
-    marked: int
+    marked_hours: int
     factor: float = 1.0
 
     def mean(self, keys: IntArray | int) -> FloatArray:
-        """Expected cost per hour (…, H) of these keys."""
+        """Expected cost per hour of these keys (…, H)."""
         ahead = self.ahead.mean[keys] * self.factor
         return ahead if self.past is None else np.concatenate([ahead, self.past.mean[keys]], axis=-1)
 
     def sigma(self, keys: IntArray | int) -> FloatArray:
-        """Its standard deviation (…, H)."""
+        """Standard deviation of the cost per hour of these keys (…, H)."""
         ahead = self.ahead.sigma[keys] * np.sqrt(self.factor)
-        return ahead if self.past is None else np.concatenate([ahead, self.past.root[keys] * np.sqrt(self.chance)], axis=-1)
+        return (
+            ahead if self.past is None else np.concatenate([ahead, self.past.root[keys] * np.sqrt(self.past_variance)], axis=-1)
+        )
 
     def of(self, keys: IntArray) -> KeyDemand:
         """The demand of these keys only (n, H)."""
@@ -55,41 +57,41 @@ class EvaluationWindow:
         sigma = self.sigma(keys) / SECONDS_PER_HOUR
         return LoadProfile(self.mean(keys) / SECONDS_PER_HOUR, sigma**2, sigma)
 
-    def whole_key_load(self, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
-        """The load of the keys that have one copy only, all but ``without``, each wholly on its primary (P, H)."""
-        ahead = whole_key_load(self.ahead, primary, partitions, without)
+    def unshadowed_load(self, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
+        """The load (P, H) of the keys without shadows, which are all but ``without``."""
+        ahead = unshadowed_load(self.ahead, primary, partitions, without)
         if self.past is None:
-            return self.grown(ahead)
-        by_partition = summing(primary, partitions, only_copies(len(primary), without))
+            return self.scaled_load(ahead)
+        by_partition = summing(primary, partitions, unshadowed_weights(len(primary), without))
         mean, root = (by_partition @ values / SECONDS_PER_HOUR for values in (self.past.mean, self.past.root))
-        past = mean, mean * (self.chance / SECONDS_PER_HOUR), root * np.sqrt(self.chance)
+        past = mean, mean * (self.past_variance / SECONDS_PER_HOUR), root * np.sqrt(self.past_variance)
         both = zip(ahead.parts(), past, strict=True)
-        return self.grown(LoadProfile(*(np.concatenate(parts, axis=1) for parts in both)))
+        return self.scaled_load(LoadProfile(*(np.concatenate(parts, axis=1) for parts in both)))
 
-    def grown(self, load: LoadProfile) -> LoadProfile:
+    def scaled_load(self, load: LoadProfile) -> LoadProfile:
         """``load`` (P, H) with ``factor`` times as many accesses in the hours ahead."""
         factor = np.where(np.arange(len(self.weight)) < self.ahead.hours, self.factor, 1.0)
         return LoadProfile(load.mean * factor, load.variance * factor, load.spread * np.sqrt(factor))
 
 
 def coming_and_past(snapshot: Snapshot, past_days: float) -> EvaluationWindow:
-    """The hours ahead, and behind them past ones, which weigh ``past_days`` times as much together.
+    """The hours ahead, followed by past hours with a total weight of ``past_days`` days like the coming one.
 
-    Marks apply to the hours ahead only.
+    Marks apply only to the hours ahead.
     """
     ahead, past = snapshot.demand.hours, snapshot.past
     weight = _weights(ahead, past.hours if past else 0, past_days)
-    return EvaluationWindow(snapshot.demand, past, snapshot.access_cost * PAST_CHANCE, weight, ahead)
+    return EvaluationWindow(snapshot.demand, past, snapshot.access_cost * PAST_VARIANCE_SHARE, weight, ahead)
 
 
 def scaled(hours: EvaluationWindow, factor: float, past_days: float) -> EvaluationWindow:
-    """The same with ``factor`` times as many accesses in the hours ahead, past hours weighing as ``past_days`` together.
+    """``hours`` with ``factor`` times as many accesses ahead, and past hours with a total weight of ``past_days`` days.
 
-    Marks apply to all of them.
+    Marks apply to all hours.
     """
     ahead = hours.ahead.hours
     weight = _weights(ahead, len(hours.weight) - ahead, past_days)
-    return replace(hours, factor=hours.factor * factor, weight=weight, marked=len(weight))
+    return replace(hours, factor=hours.factor * factor, weight=weight, marked_hours=len(weight))
 
 
 def _weights(ahead: int, past: int, past_days: float) -> FloatArray:

@@ -1,4 +1,4 @@
-"""A change to the outlook of a plan, with all that it takes to take it back."""
+"""A change to the placement model, with the figures needed to undo it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from foreshard.model import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class ModelChange:
-    """One change and what it replaced: ``rows`` are the partitions whose load it changed, the rest their figures before.
+    """A move of ``keys`` from ``source`` to ``target``, or with empty ``members`` a shadow that was added or removed there.
 
-    ``keys`` were on ``source`` and went to ``target`` (with an empty ``members``: as a shadow that came or went).
+    ``rows`` are the partitions whose load changed. The other fields are their figures before the change.
     """
 
     keys: IntArray
     source: int
     target: int
     rows: IntArray
-    whole: LoadProfile
+    unshadowed_load: LoadProfile
     profile: LoadProfile
     utilisation: FloatArray
     lps: FloatArray
     risk: FloatArray
-    uses: FloatArray
+    co_accesses: FloatArray
     members: tuple[IntArray, ...] = ()

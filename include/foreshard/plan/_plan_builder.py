@@ -1,4 +1,4 @@
-"""A plan in the making: what has been chosen so far, and what is left of the hour's limits."""
+"""A plan under construction: the steps chosen so far, and the remaining limits of the hour."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from foreshard.plan._shadowing import shadowable
 
 @dataclass
 class PlanBuilder:
-    """A plan in the making.
+    """A plan under construction.
 
-    ``obstacles``: partition → why it isn't relieved further; ``held``: (partition, row of rules; None: draining) → why keys
-    that must leave it stay.
+    ``ceiling``: the highest LPS that the plan may cause. ``obstacles``: partition → why it is not relieved further.
+    ``leaving_obstacles``: (partition, rule row; None: draining) → why keys that must leave it stay. ``relieving``: partitions
+    that relief has changed. ``targets``: partitions that receive keys or shadows.
     """
 
-    view: PlacementModel
+    model: PlacementModel
     ceiling: float
     moves: list[Move] = field(default_factory=list)
     shadows: list[PlannedShadow] = field(default_factory=list)
@@ -27,21 +28,21 @@ class PlanBuilder:
     obstacles: dict[int, str] = field(default_factory=dict)
     relieving: set[int] = field(default_factory=set)
     targets: set[int] = field(default_factory=set)
-    held: dict[tuple[int, int | None], str] = field(default_factory=dict)
+    leaving_obstacles: dict[tuple[int, int | None], str] = field(default_factory=dict)
     size_bytes: float = 0.0
 
     @property
     def changed(self) -> bool:
-        """Whether the plan does anything."""
+        """Whether the plan has any step."""
         return bool(self.moves or self.shadows or self.removals)
 
     @cached_property
     def shadowable(self) -> BoolArray:
         """Which keys may have shadows (K)."""
-        return shadowable(self.view.snapshot, self.view.policy)
+        return shadowable(self.model.snapshot, self.model.policy)
 
     @property
     def allowance(self) -> Allowance:
-        """What is left of the limits for moves."""
-        policy = self.view.policy
+        """The remaining limits for moves."""
+        policy = self.model.policy
         return Allowance(policy.maximum_moves - len(self.moves), policy.maximum_bytes - self.size_bytes)

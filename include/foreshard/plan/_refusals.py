@@ -1,4 +1,4 @@
-"""What a plan could not do, and why: a code and figures for machines, one sentence for people. All hours are UTC."""
+"""The reasons why a plan does less than it should: a code and facts, and one sentence for people. All hours are UTC."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from foreshard.plan._reasons import clock, horizon_time, reason
 from foreshard.plan.migration_rate import MigrationRate
 
 
-def refusal_reason(view: PlacementModel, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
-    """What is short where a partition stays over its high-water mark.
+def refusal_reason(model: PlacementModel, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:
+    """Why a partition stays above its high-water mark.
 
-    ``obstacle`` is the search's last word; it is sharpened to ``capacity_short`` or ``key_too_large`` where it can be.
+    ``obstacle`` is the result of the search. A more specific code replaces it if one applies: ``held_by_rules``,
+    ``key_too_large`` or ``capacity_short``.
     """
-    snapshot, mark = view.snapshot, view.policy.high_water
-    upper = view.profile.upper(view.rule)[:, : view.marked]
-    over = upper[partition] - mark * view.capacity[partition]
+    snapshot, mark = model.snapshot, model.policy.high_water
+    upper = model.profile.upper(model.rule)[:, : model.marked_hours]
+    over = upper[partition] - mark * model.capacity[partition]
     worst, first = int(over.argmax()), int((over > 0).argmax())
     since, short = clock(snapshot.hour, first), float(over[worst])
-    room = np.maximum(mark * view.capacity - upper[:, worst], 0.0)
-    reach, held_share = _reach(view, partition, worst)
+    room = np.maximum(mark * model.capacity - upper[:, worst], 0.0)
+    reach, held_share = _reach(model, partition, worst)
     elsewhere = float(room[reach].sum())
     name, place = snapshot.partitions[partition].partition_id, snapshot.partitions[partition].geographic_location
-    largest, share = _largest_key(view, partition, worst)
+    largest, share = _largest_key(model, partition, worst)
     facts: dict[str, Any] = {
-        "lps": round(float(view.lps()[partition]), 4),
+        "lps": round(float(model.lps()[partition]), 4),
         "short": round(short, 4),
         "from_hour": horizon_time(snapshot.hour, first),
         "worst_hour": horizon_time(snapshot.hour, worst),
@@ -40,34 +41,34 @@ def refusal_reason(view: PlacementModel, partition: int, obstacle: str, limits: 
         "held_share": round(held_share, 4),
         **limits,
     }
-    start = f"{name} stays {short:.3g} cost/s over its mark from {since}"
+    start = f"{name} stays {short:.3g} cost/s above its mark from {since}"
     if obstacle == "limit_reached":
-        return reason(obstacle, f"{start}: this hour's limits are used up; the next hour goes on", **facts)
+        return reason(obstacle, f"{start}: this hour's limits are used up; the next hour's plan continues", **facts)
     if held_share > mark:
-        sentence = f"{start}: keys that placement rules keep there make {held_share:.0%} of its capacity"
+        sentence = f"{start}: keys that placement rules keep there take {held_share:.0%} of its capacity"
         return reason("held_by_rules", sentence, **facts)
     if share > mark and obstacle != "gain_too_small":
         sentence = (
-            f"{start}: its key {largest} alone makes {share:.0%} of its capacity, and fits nowhere else nor can be shadowed"
+            f"{start}: its key {largest} alone takes {share:.0%} of its capacity, fits nowhere else, and cannot be shadowed"
         )
         return reason("key_too_large", sentence, **facts)
     if elsewhere < short:
-        where = _where(view, partition, reach, room, place)
+        where = _where(model, partition, reach, room, place)
         return reason("capacity_short", f"capacity short by {short - elsewhere:.3g} cost/s in {where} from {since}", **facts)
     return reason(obstacle, f"{start}: {OBSTACLES[obstacle]}", **facts)
 
 
-def against_rule(
-    view: PlacementModel, partition: int, row: int, keys: IntArray, obstacle: str, limits: Mapping[str, float]
+def rule_violation_reason(
+    model: PlacementModel, partition: int, row: int, keys: IntArray, obstacle: str, limits: Mapping[str, float]
 ) -> Reason:
-    """Why ``keys``, which stand against the rules of ``row``, stay on ``partition``."""
-    snapshot = view.snapshot
+    """Why ``keys``, which violate the rules of ``row``, stay on ``partition``."""
+    snapshot = model.snapshot
     name, first = snapshot.partitions[partition].partition_id, snapshot.keys[int(keys[0])]
     others = len(keys) - 1
     also = f" (and {others:,} more {'key' if others == 1 else 'keys'} there)" if others else ""
     return reason(
         "against_rule",
-        f"{first} {snapshot.rules.claim(row)}, but stays on {name}{also}: {HELD[obstacle]}",
+        f"{first} {snapshot.rules.claim(row)}, but stays on {name}{also}: {LEAVING_OBSTACLES[obstacle]}",
         rules=[rule.rule_id for rule in snapshot.rules.rules[row]],
         keys=len(keys),
         first_key=first,
@@ -76,15 +77,15 @@ def against_rule(
     )
 
 
-def drain_unfinished(view: PlacementModel, partition: int, obstacle: str, limits: Mapping[str, float]) -> Reason:
-    """Why a draining partition isn't empty after this plan."""
-    snapshot, keys = view.snapshot, view.keys_on(partition)
+def drain_reason(model: PlacementModel, partition: int, obstacle: str, limits: Mapping[str, float]) -> Reason:
+    """Why a draining partition is not empty after this plan."""
+    snapshot, keys = model.snapshot, model.keys_on(partition)
     name = snapshot.partitions[partition].partition_id
     pinned = int((snapshot.rules.row[keys] != 0).sum())
     rules = f" ({pinned:,} of them under a placement rule)" if pinned else ""
     return reason(
         "drain_unfinished",
-        f"{name} is being drained and keeps {len(keys):,} of its keys{rules} this hour: {HELD[obstacle]}",
+        f"{name} is being drained and keeps {len(keys):,} of its keys{rules} this hour: {LEAVING_OBSTACLES[obstacle]}",
         keys=len(keys),
         keys_under_rules=pinned,
         obstacle=obstacle,
@@ -92,13 +93,13 @@ def drain_unfinished(view: PlacementModel, partition: int, obstacle: str, limits
     )
 
 
-def finishes_late(
+def late_reason(
     partition: str, moves: int, needed_by: datetime, finished_by: datetime, start: datetime, rate: MigrationRate
 ) -> Reason:
-    """That relief comes after the hour that needs it."""
+    """Relief comes after the hour that needs it."""
     late = (finished_by - needed_by).total_seconds() / 60
     pace = f"{rate.bytes_per_second / 2**20:.3g} MiB/s and {rate.move_seconds:.3g} s per move"
-    source = f"measured over {rate.measured} moves" if rate.measured else "defaults; too few moves were measured yet"
+    source = f"measured over {rate.measured} moves" if rate.measured else "defaults, because too few moves have been measured"
     when = "now" if needed_by <= start else f"by {needed_by:%a %H:%M}"
     return reason(
         "finishes_late",
@@ -113,26 +114,26 @@ def finishes_late(
     )
 
 
-HELD = {
-    "pinned": "it is pinned where it is as well; remove one of the rules",
-    "nothing_movable": "they may not be moved now (cooling down, under way, shadowed, pinned, or larger than the limit)",
-    "limit_reached": "this hour's limits are used up; the next hour goes on",
-    "no_target_fits": "no partition where they may be has room for them",
-    "gain_too_small": "no partition where they may be has room for them",
-    "nowhere_allowed": "no active partition is where the rule wants it",
-    "shadowed": "its shadows have to be gone first; this plan removes them",
+LEAVING_OBSTACLES = {
+    "pinned": "another rule pins it where it is; remove one of the rules",
+    "nothing_movable": "they may not be moved now (cooling down, being moved, shadowed, pinned, or larger than the limit)",
+    "limit_reached": "this hour's limits are used up; the next hour's plan continues",
+    "no_target_fits": "no allowed partition has room for them",
+    "gain_too_small": "no allowed partition has room for them",
+    "nowhere_allowed": "no active partition satisfies the rule",
+    "shadowed": "its shadows must be removed first; this plan removes them",
 }
 OBSTACLES = {
-    "nothing_movable": "none of its keys may be moved (cooling down, under way, shadowed, pinned, or larger than the limit)",
-    "no_target_fits": "there is room elsewhere, but not in one partition for the whole horizon",
+    "nothing_movable": "none of its keys may be moved (cooling down, being moved, shadowed, pinned, or larger than the limit)",
+    "no_target_fits": "there is room elsewhere, but not on a single partition for the whole horizon",
     "gain_too_small": "no move or shadow removes more expected overload hours than it costs",
-    "would_not_help": "what could be moved would not lower the worst predicted LPS, so nothing is",
+    "would_not_help": "no possible move lowers the worst predicted LPS",
 }
 
 
-def _reach(view: PlacementModel, partition: int, hour: int) -> tuple[BoolArray, float]:
-    """The partitions that could take any of this one's keys (P), and the share of its capacity made by keys that none can."""
-    snapshot, rules, keys = view.snapshot, view.snapshot.rules, view.keys_on(partition)
+def _reach(model: PlacementModel, partition: int, hour: int) -> tuple[BoolArray, float]:
+    """The partitions allowed for any of this one's keys (P), and the share of its capacity taken by keys allowed on none."""
+    snapshot, rules, keys = model.snapshot, model.snapshot.rules, model.keys_on(partition)
     others = snapshot.active.copy()
     others[partition] = False
     if not rules.any_rules or not len(keys):
@@ -141,25 +142,25 @@ def _reach(view: PlacementModel, partition: int, hour: int) -> tuple[BoolArray, 
     may[rules.fixed] = False
     held = keys[~np.asarray(may.any(axis=1))[rules.row[keys]]]
     load = float(snapshot.demand.mean[held, hour].sum()) / SECONDS_PER_HOUR
-    return np.asarray(may[np.unique(rules.row[keys])].any(axis=0)), load / float(view.capacity[partition])
+    return np.asarray(may[np.unique(rules.row[keys])].any(axis=0)), load / float(model.capacity[partition])
 
 
-def _where(view: PlacementModel, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
-    """In which partitions there is no room: all that the keys may go to."""
-    homes = {p.geographic_location for other, p in enumerate(view.snapshot.partitions) if reach[other]}
-    rules = view.snapshot.rules
-    bound = rules.any_rules and (rules.row[view.keys_on(partition)] != 0).all()
+def _where(model: PlacementModel, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
+    """The partitions without room, in words: all that the keys may move to."""
+    homes = {p.geographic_location for other, p in enumerate(model.snapshot.partitions) if reach[other]}
+    rules = model.snapshot.rules
+    bound = rules.any_rules and (rules.row[model.keys_on(partition)] != 0).all()
     if bound and homes:
         return f"all of {', '.join(sorted(homes | {place}))}, where its keys must stay,"
-    near = [n for n, p in enumerate(view.snapshot.partitions) if p.geographic_location == place and reach[n]]
+    near = [n for n, p in enumerate(model.snapshot.partitions) if p.geographic_location == place and reach[n]]
     return "all other partitions together" if room[near].any() else f"all of {place} and everywhere else"
 
 
-def _largest_key(view: PlacementModel, partition: int, hour: int) -> tuple[str | None, float]:
-    keys = view.keys_on(partition)
+def _largest_key(model: PlacementModel, partition: int, hour: int) -> tuple[str | None, float]:
+    keys = model.keys_on(partition)
     if not len(keys):
         return None, 0.0
-    demand = view.snapshot.demand
-    upper = demand.mean[keys, hour] + view.rule.z * demand.sigma[keys, hour]
+    demand = model.snapshot.demand
+    upper = demand.mean[keys, hour] + model.rule.z * demand.sigma[keys, hour]
     largest = int(upper.argmax())
-    return view.snapshot.keys[keys[largest]], float(upper[largest] / SECONDS_PER_HOUR / view.capacity[partition])
+    return model.snapshot.keys[keys[largest]], float(upper[largest] / SECONDS_PER_HOUR / model.capacity[partition])

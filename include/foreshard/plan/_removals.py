@@ -1,4 +1,4 @@
-"""Which standing shadows a plan takes away, and which must stay."""
+"""Which existing shadows a plan removes, and which must stay."""
 
 from __future__ import annotations
 
@@ -13,79 +13,79 @@ from foreshard.plan._shadowing import removal_code, still_far
 from foreshard.plan.snapshot import IndexedShadow
 
 SHED_GAIN = 0.01
-"""Expected overload hours that giving up a shadow which is still needed must save."""
+"""The expected overload hours that removing a shadow for its writes must save."""
 FAILURES = 4
-"""Shadows in turn that nothing is saved by giving up, before a plan looks at no more."""
+"""After this many consecutive shadows whose removal saves nothing, the plan tries no more."""
 
 
-def shed_writes(draft: PlanBuilder) -> None:
-    """Give up standing shadows where overload is foreseen and the writes that they cost weigh more than what they save.
+def shed_writes(builder: PlanBuilder) -> None:
+    """If overload is predicted, remove shadows whose writes cost more than the shadows save.
 
-    When there is hardly room anywhere, passing reads on helps nobody, and each copy's writes come on top. Those with most
-    writes are tried first; they come back when there is room for a reserve again.
+    When hardly any partition has room, passing on reads does not help, and every shadow adds writes. The shadows with the most
+    writes are tried first. The reserve brings them back when there is room.
     """
-    view = draft.view
-    if float(view.lps().max(initial=0.0)) <= 1.0:
+    model = builder.model
+    if float(model.lps().max(initial=0.0)) <= 1.0:
         return
     failures = 0
-    for shadow in _most_written(draft):
-        risk = view.total_risk()
-        change = view.remove_shadow(shadow.key, shadow.partition)
+    for shadow in _most_written(builder):
+        risk = model.total_risk()
+        change = model.remove_shadow(shadow.key, shadow.partition)
         if change is None:
             continue
-        if view.total_risk() > risk - SHED_GAIN or float(view.lps().max()) > draft.ceiling:
-            view.undo(change)
+        if model.total_risk() > risk - SHED_GAIN or float(model.lps().max()) > builder.ceiling:
+            model.undo(change)
             failures += 1
             if failures >= FAILURES:
                 return
             continue
         failures = 0
-        _record(draft, shadow, "writes_cost_more")
+        _record(builder, shadow, "writes_cost_more")
 
 
-def remove_shadows(draft: PlanBuilder, before: FloatArray) -> None:
-    """Remove standing shadows whose reason has gone; one whose reads would push a target of this plan over its mark stays."""
-    view, gone = draft.view, {removal.shadow_id for removal in draft.removals}
-    standing = sorted((s for s in view.snapshot.shadows if s.shadow_id not in gone), key=lambda s: s.shadow_id)
-    keys = np.array([shadow.key for shadow in standing], np.int64)
-    far, reserved = still_far(view)[keys], still_reserved(view, keys, fixed_load(view))
-    for number, shadow in enumerate(standing):
-        code = removal_code(view, shadow, bool(far[number] or reserved[number]))
+def remove_shadows(builder: PlanBuilder, before: FloatArray) -> None:
+    """Remove shadows that are no longer needed, unless their reads would push a target of this plan above its mark."""
+    model, gone = builder.model, {removal.shadow_id for removal in builder.removals}
+    current = sorted((s for s in model.snapshot.shadows if s.shadow_id not in gone), key=lambda s: s.shadow_id)
+    keys = np.array([shadow.key for shadow in current], np.int64)
+    far, reserved = still_far(model)[keys], still_reserved(model, keys, fixed_load(model))
+    for number, shadow in enumerate(current):
+        code = removal_code(model, shadow, bool(far[number] or reserved[number]))
         if code is None:
             continue
-        change = view.remove_shadow(shadow.key, shadow.partition)
-        if float(view.lps().max(initial=0.0)) > draft.ceiling or _target_over_its_mark(draft, before):
+        change = model.remove_shadow(shadow.key, shadow.partition)
+        if float(model.lps().max(initial=0.0)) > builder.ceiling or _target_over_its_mark(builder, before):
             if change is not None:
-                view.undo(change)
+                model.undo(change)
             continue
-        reserved = still_reserved(view, keys, fixed_load(view))
-        _record(draft, shadow, code)
+        reserved = still_reserved(model, keys, fixed_load(model))
+        _record(builder, shadow, code)
 
 
-def _most_written(draft: PlanBuilder) -> list[IndexedShadow]:
-    """The standing shadows that may go, those with the highest peak of writes first."""
-    demand = draft.view.snapshot.demand
+def _most_written(builder: PlanBuilder) -> list[IndexedShadow]:
+    """The removable shadows, those with the highest peak of writes first."""
+    demand = builder.model.snapshot.demand
     writes = demand.mean.max(axis=1, initial=0.0) * (1.0 - demand.read_share) / SECONDS_PER_HOUR
-    may_go = [shadow for shadow in draft.view.snapshot.shadows if shadow.removable and writes[shadow.key] > TOLERANCE]
-    return sorted(may_go, key=lambda shadow: (-writes[shadow.key], shadow.shadow_id))
+    removable = [shadow for shadow in builder.model.snapshot.shadows if shadow.removable and writes[shadow.key] > TOLERANCE]
+    return sorted(removable, key=lambda shadow: (-writes[shadow.key], shadow.shadow_id))
 
 
-def _record(draft: PlanBuilder, shadow: IndexedShadow, code: str) -> None:
-    """Add the removal of a shadow that the outlook has no more to the plan."""
-    view, snapshot = draft.view, draft.view.snapshot
-    draft.removals.append(
+def _record(builder: PlanBuilder, shadow: IndexedShadow, code: str) -> None:
+    """Add to the plan the removal of a shadow that is already removed from the model."""
+    model, snapshot = builder.model, builder.model.snapshot
+    builder.removals.append(
         PlannedShadow(
             shadow_id=shadow.shadow_id,
             key=snapshot.keys[shadow.key],
-            source=snapshot.partitions[int(view.primary[shadow.key])].partition_id,
+            source=snapshot.partitions[int(model.primary[shadow.key])].partition_id,
             target=snapshot.partitions[shadow.partition].partition_id,
-            reason=reasons.removal_reason(view, code, shadow.key, shadow.partition),
+            reason=reasons.removal_reason(model, code, shadow.key, shadow.partition),
         )
     )
 
 
-def _target_over_its_mark(draft: PlanBuilder, before: FloatArray) -> bool:
-    """Whether a partition that this plan gives something to is over the high-water mark, and farther than it was."""
-    targets = sorted(draft.targets)
-    lps = draft.view.lps()[targets]
-    return bool((lps > np.maximum(draft.view.policy.high_water, before[targets])).any())
+def _target_over_its_mark(builder: PlanBuilder, before: FloatArray) -> bool:
+    """Whether a target of this plan is above the high-water mark, and higher than before."""
+    targets = sorted(builder.targets)
+    lps = builder.model.lps()[targets]
+    return bool((lps > np.maximum(builder.model.policy.high_water, before[targets])).any())

@@ -1,15 +1,14 @@
-"""What a load distribution costs: expected overload hours, with a slope wherever moving load away would still help.
+"""The cost of a load distribution in expected overload hours, with a gradient wherever moving load away helps.
 
 For a load X ~ Normal in one hour, capacity C, overload mark h·C and low-water mark l·C:
 
     risk = P(X > h·C) + E(X − h·C)⁺ / C + 0.02 · E(X − l·C)⁺ / C
 
-The first term counts expected overload hours. It is flat where a partition is overloaded for certain, so the second adds the
-expected excess (as much again where the load is twice the capacity): a partition that is far too full is emptied key by key,
-though no single key ends its overload. The third, small, draws a partition from the high-water towards the low-water mark, so
-that it doesn't have to be relieved again in the next hour.
+The first term counts expected overload hours. It is flat if overload is certain, so the second term adds the expected excess.
+A partition that is far too full is thus emptied key by key, although no single key ends its overload. The small third term
+draws a partition from the high-water towards the low-water mark, so that it need not be relieved again in the next hour.
 
-Later hours weigh less (``hour_weights``): what is planned for them is planned anew, with better forecasts, before they come.
+Later hours have less weight (``hour_weights``), because they will be planned again with better forecasts.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from foreshard.model import FloatArray
 EXCESS_WEIGHT = 1.0
 HEADROOM_WEIGHT = 0.02
 LATER = 0.9
-"""How much an hour weighs of what the hour before it weighs."""
+"""The weight of an hour relative to the hour before it."""
 
 _SMALLEST = 1e-9
-"""Of a mark: a load nearer to it is on it, not above, and one that varies less is certain; reads are shared out up to marks."""
+"""Relative tolerance of a mark: a smaller excess or deviation counts as 0. Reads are shared up to exactly the mark."""
 _CERTAIN = 8.0
-"""So many standard deviations below its mark a load can't pass it: what is left out is below 1e-15."""
+"""A load more standard deviations than this below its mark has no risk (the error is below 1e-15)."""
 _DENSITY = 1.0 / np.sqrt(2.0 * np.pi)
 
 
 def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray, high: float, low: float) -> FloatArray:
-    """Return the risk per hour in overload hours; the arguments broadcast, loads in cost/s."""
+    """Return the risk of each hour in overload hours. Loads are in cost/s; the arguments broadcast."""
     probability, excess = _beyond(mean, deviation, high * capacity)
     _, headroom = _beyond(mean, deviation, low * capacity)
     return np.asarray(probability + (EXCESS_WEIGHT * excess + HEADROOM_WEIGHT * headroom) / capacity)
 
 
 def hour_weights(hours: int) -> FloatArray:
-    """The weight of each hour of a horizon, the next one's being 1, shape (hours,)."""
+    """The weight of each hour of a horizon, starting with 1, shape (hours,)."""
     return np.asarray(LATER ** np.arange(hours), np.float64)
 
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """P(X > mark) and E(X − mark)⁺ of normal loads; a load without uncertainty is above its mark or isn't."""
+    """P(X > mark) and E(X − mark)⁺ of normal loads, also without uncertainty."""
     over = np.asarray(mean - mark)
     deviation, least = np.broadcast_to(deviation, over.shape), _SMALLEST * mark
     probability, excess = np.array(over > least, np.float64), np.array(np.maximum(over, 0.0), np.float64)

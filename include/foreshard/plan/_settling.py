@@ -1,10 +1,9 @@
-"""Settling: keys go to where they are read from and where the keys used with them are, while nothing needs relief there.
+"""Settling: moves keys closer to their readers and co-accessed keys, while no overload risk results.
 
-A placement made by hashing tears clumps apart and serves keys from far away. Each plan brings home the few keys of which that
-is worth most, as clumps; the price of a move keeps the rest where they are, so that it comes to an end. Nearness comes after
-room, in the coming hours scaled to the week's busiest one and in hours of the last weeks as they were: whatever risk of
-overload a move brings counts many times over. Hours that lie weeks apart say where there is room whatever day it is, so that
-keys don't go to and fro.
+Placement by hash separates clumps and serves keys from far away. Each plan settles the few clumps with the largest gain. The
+price of a move stops it once the rest is not worth moving. Room comes first: any overload risk that a move adds counts many
+times, both in the coming hours scaled to the week's busiest hour and in hours of the last weeks. Past hours show whether there
+is room on any day, so that keys do not move back and forth.
 """
 
 from __future__ import annotations
@@ -26,43 +25,45 @@ from foreshard.plan._steps import apply_move
 from foreshard.plan.snapshot import IndexedShadow
 
 BUSIEST = 512
-"""How many of the keys with most load are looked at: few keys make most of what there is to gain."""
+"""Only this many keys with the most load are considered; they make up most of the possible gain."""
 SEEDS = 12
-"""How many keys of a partition are grown to clumps."""
+"""The number of keys of a partition that are grown into clumps."""
 QUIET = 0.8
-"""Nothing settles while the hours ahead peak below this part of the week's peak: on calm days all have room."""
+"""The hours ahead are calm if their peak is below this share of the week's peak: every partition has room then."""
 FAILURES = 30
-"""Partitions without a move that pays before a plan settles no more."""
+"""After this many partitions without a move that pays, the plan settles no more."""
 MARGIN = 1.05
-"""How much more than the busiest hour of the last week there must be room for."""
+"""There must be room for this multiple of the last week's busiest hour."""
 
 
-def settle(draft: PlanBuilder) -> None:
-    """Bring up to ``maximum_settled`` keys home, those with most to gain first."""
-    view, policy = draft.view, draft.view.policy
-    if policy.maximum_settled < 1 or (calm(view) and view.snapshot.past is None):
+def settle(builder: PlanBuilder) -> None:
+    """Settle up to ``maximum_settled`` keys, those with the largest possible gain first."""
+    model, policy = builder.model, builder.model.policy
+    if policy.maximum_settled < 1 or (is_calm(model) and model.snapshot.past is None):
         return
-    keys = _busiest(view)
-    quiet = quiet_now(view)
-    keys = keys[~np.isin(keys, view.moved) & quiet[view.primary[keys]]]
-    gains = _possible_gains(view, keys)
+    keys = _busiest(model)
+    quiet = quiet_now(model)
+    keys = keys[~np.isin(keys, model.moved) & quiet[model.primary[keys]]]
+    gains = _possible_gains(model, keys)
     keys, gains = keys[gains > policy.settle_gain], gains[gains > policy.settle_gain]
     if len(keys):
-        _bring_home(draft, _busy_week(view), keys, gains, np.flatnonzero(~quiet).tolist())
+        _settle_keys(builder, _busy_week(model), keys, gains, np.flatnonzero(~quiet).tolist())
 
 
-def _bring_home(draft: PlanBuilder, busy: PlacementModel, keys: IntArray, gains: FloatArray, loud: list[int]) -> None:
-    """Bring ``keys`` to other partitions than ``loud`` ones, while ``busy`` says that there is room."""
+def _settle_keys(
+    builder: PlanBuilder, busy: PlacementModel, keys: IntArray, gains: FloatArray, busy_partitions: list[int]
+) -> None:
+    """Settle ``keys`` on partitions other than ``busy_partitions``, while the model ``busy`` has room."""
     banned: set[tuple[int, int]] = set()
-    left, failures = draft.view.policy.maximum_settled, 0
+    left, failures = builder.model.policy.maximum_settled, 0
     while left > 0 and len(keys) and failures < FAILURES:
         source = int(busy.primary[keys[int(gains.argmax())]])
         here = np.flatnonzero(busy.primary[keys] == source)
         seeds = keys[here[np.lexsort((keys[here], -gains[here]))[:SEEDS]]]
-        allowance = Allowance(min(left, draft.allowance.moves), draft.allowance.size_bytes)
-        closed = banned | {(seed, target) for seed in seeds.tolist() for target in loud}
+        allowance = Allowance(min(left, builder.allowance.moves), builder.allowance.size_bytes)
+        closed = banned | {(seed, target) for seed in seeds.tolist() for target in busy_partitions}
         option = best_settlement(busy, source, seeds, allowance, closed)
-        if option is not None and apply_move(draft, source, option, banned, SETTLING):
+        if option is not None and apply_move(builder, source, option, banned, SETTLING):
             busy.move(option.keys, option.target)
             left -= len(option.keys)
             tried = np.isin(keys, option.keys)
@@ -72,62 +73,62 @@ def _bring_home(draft: PlanBuilder, busy: PlacementModel, keys: IntArray, gains:
         keys, gains = keys[~tried], gains[~tried]
 
 
-def quiet_now(view: PlacementModel) -> BoolArray:
-    """Which partitions are in the quieter half of their day (P): copying costs load, and settling can wait for it."""
-    utilisation = view.utilisation()
+def quiet_now(model: PlacementModel) -> BoolArray:
+    """Which partitions are in the quieter half of their day (P). Copying costs load, and settling can wait."""
+    utilisation = model.utilisation()
     return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
 
 
-def _busy_week(view: PlacementModel) -> PlacementModel:
-    """The placement so far under the load of the week's busiest hours, and some more, and of past ones: room must be there.
+def _busy_week(model: PlacementModel) -> PlacementModel:
+    """The current placement under the load of the week's busiest hour × ``MARGIN``, and of past hours.
 
-    And that without reads being passed on to other copies: these are for what isn't foreseen.
+    Reads are not passed on to other copies: these are kept for bursts.
     """
-    snapshot = view.snapshot
+    snapshot = model.snapshot
     factor = MARGIN * snapshot.busy_factor
     movable = snapshot.movable & snapshot.rested
-    movable[view.moved] = False
+    movable[model.moved] = False
     busy = replace(
         snapshot,
         access_cost=snapshot.access_cost * np.sqrt(factor),
-        primary=view.primary.copy(),
+        primary=model.primary.copy(),
         movable=movable,
-        shadows=tuple(IndexedShadow("", key, partition) for key, partition in sorted(view.shadows)),
+        shadows=tuple(IndexedShadow("", key, partition) for key, partition in sorted(model.shadows)),
     )
-    hours = scaled(view.hours, factor, past_days=1.0)
-    policy = replace(view.policy, serving=replace(view.policy.serving, room_mark=np.inf))
-    week = PlacementModel(busy, policy, hours, hours.grown(view.whole))
-    week.fix_copies()
+    hours = scaled(model.hours, factor, past_days=1.0)
+    policy = replace(model.policy, serving=replace(model.policy.serving, room_mark=np.inf))
+    week = PlacementModel(busy, policy, hours, hours.scaled_load(model.unshadowed_load))
+    week.freeze_copies()
     return week
 
 
-def calm(view: PlacementModel) -> bool:
-    """Whether the hours ahead tell little about where there is room."""
-    return view.snapshot.coming_peak < QUIET * view.snapshot.week_peak
+def is_calm(model: PlacementModel) -> bool:
+    """Whether the hours ahead are too quiet to show where there is room."""
+    return model.snapshot.coming_peak < QUIET * model.snapshot.week_peak
 
 
-def _busiest(view: PlacementModel) -> IntArray:
-    """The movable and rested keys with most load."""
-    snapshot, work = view.snapshot, view.snapshot.demand.mean.sum(axis=1)
-    may_go = snapshot.movable & snapshot.rested & ~snapshot.rules.fixed_keys
-    free = np.flatnonzero(may_go & snapshot.active[view.primary] & (work > 0))
-    free = free[~view.has_shadow(free)]
+def _busiest(model: PlacementModel) -> IntArray:
+    """The movable and rested keys with the most load."""
+    snapshot, work = model.snapshot, model.snapshot.demand.mean.sum(axis=1)
+    removable = snapshot.movable & snapshot.rested & ~snapshot.rules.fixed_keys
+    free = np.flatnonzero(removable & snapshot.active[model.primary] & (work > 0))
+    free = free[~model.has_shadow(free)]
     return np.sort(free[np.lexsort((free, -work[free]))[:BUSIEST]])
 
 
-def _possible_gains(view: PlacementModel, keys: IntArray) -> FloatArray:
-    """The most that bringing each key alone to one partition could save, in kilometres and crossing uses, without its price."""
-    snapshot, policy, partitions = view.snapshot, view.policy, len(view.capacity)
-    sources, rows = view.primary[keys], np.arange(len(keys))
+def _possible_gains(model: PlacementModel, keys: IntArray) -> FloatArray:
+    """The most that moving each key alone to one partition could gain in distance and co-access, before its price."""
+    snapshot, policy, partitions = model.snapshot, model.policy, len(model.capacity)
+    sources, rows = model.primary[keys], np.arange(len(keys))
     row, at = row_entries(snapshot.demand.origins.indptr, keys)
     origins, shares = snapshot.demand.origins.location[at], snapshot.demand.origins.share[at]
     km = sparse.csr_array((shares, (row, origins)), shape=(len(keys), len(snapshot.distance_km))) @ snapshot.distance_km
     row, at = row_entries(snapshot.co_access.indptr, keys)
-    where = row * partitions + view.primary[snapshot.co_access.neighbour[at]]
-    uses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions)
-    uses = uses.reshape(len(keys), partitions)
+    where = row * partitions + model.primary[snapshot.co_access.neighbour[at]]
+    co_accesses = np.bincount(where, weights=snapshot.co_access.weight[at], minlength=len(keys) * partitions)
+    co_accesses = co_accesses.reshape(len(keys), partitions)
     work = policy.distance_weight * HOURS_PER_DAY * snapshot.demand.mean[keys].mean(axis=1) / snapshot.span_km
     nearer = work[:, None] * (km[rows, sources][:, None] - km)
-    joined = policy.crossing_cost * HOURS_PER_DAY * (uses - uses[rows, sources][:, None])
-    best = (nearer + joined)[:, snapshot.active].max(axis=1, initial=0.0)
-    return np.asarray(policy.payback_days * best / SECONDS_PER_HOUR / view.capacity[sources])
+    together = policy.crossing_cost * HOURS_PER_DAY * (co_accesses - co_accesses[rows, sources][:, None])
+    best = (nearer + together)[:, snapshot.active].max(axis=1, initial=0.0)
+    return np.asarray(policy.payback_days * best / SECONDS_PER_HOUR / model.capacity[sources])

@@ -1,4 +1,4 @@
-"""When a plan's moves are finished, at the rate at which moves have been finished lately, and which come too late."""
+"""When a plan's moves finish, at the measured rate of recent moves, and which finish too late."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from foreshard.model import ONE_HOUR, Move, PlanWarning, RuleKind
-from foreshard.plan._refusals import finishes_late
+from foreshard.plan._refusals import late_reason
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
-AT_ONCE = frozenset(kind.value for kind in RuleKind)
-"""Reasons of moves that are made as soon as possible, and come late only by that they weren't made before."""
+ALWAYS_DUE = frozenset(kind.value for kind in RuleKind)
+"""Moves required by a rule. They are always due at once, so they never count as late."""
 
 
-def timed(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> tuple[tuple[Move, ...], tuple[PlanWarning, ...]]:
-    """Order ``moves``, the most urgent first and clumps in one piece; say when each is finished; warn where that is too late.
+def schedule(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> tuple[tuple[Move, ...], tuple[PlanWarning, ...]]:
+    """Order ``moves`` by urgency, keeping clumps together. Add the finishing time of each, and warn about late ones.
 
-    They are taken up in this order by ``policy.parallel_moves`` movers as soon as the plan's hour is over.
+    ``policy.parallel_moves`` movers take them in this order when the plan's hour is over.
     """
     start = snapshot.hour + ONE_HOUR
     urgent: dict[tuple[str, str], datetime] = {}
@@ -35,21 +35,21 @@ def timed(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> tupl
         at = start + timedelta(seconds=ends)
         facts = {**move.reason.facts, "finished_by": at.isoformat(timespec="seconds"), "in_time": at <= _needed_by(move)}
         finished.append((replace(move, reason=replace(move.reason, facts=MappingProxyType(facts))), at))
-    return tuple(move for move, _ in finished), _late(snapshot, finished, start)
+    return tuple(move for move, _ in finished), _late_warnings(snapshot, finished, start)
 
 
 def _needed_by(move: Move) -> datetime:
     return datetime.fromisoformat(str(move.reason.facts["needed_by"]))
 
 
-def _late(snapshot: Snapshot, finished: Sequence[tuple[Move, datetime]], start: datetime) -> tuple[PlanWarning, ...]:
+def _late_warnings(snapshot: Snapshot, finished: Sequence[tuple[Move, datetime]], start: datetime) -> tuple[PlanWarning, ...]:
     """One warning per partition whose relief comes after the hour that needs it."""
     warnings = []
     for source in dict.fromkeys(move.source for move, _ in finished):
-        mine = [(move, at) for move, at in finished if move.source == source and move.reason.code not in AT_ONCE]
+        mine = [(move, at) for move, at in finished if move.source == source and move.reason.code not in ALWAYS_DUE]
         late = [(move, at) for move, at in mine if at > _needed_by(move)]
         if late:
             needed, at = min(_needed_by(move) for move, _ in late), max(at for _, at in late)
-            why = finishes_late(source, len(late), needed, at, start, snapshot.migration)
+            why = late_reason(source, len(late), needed, at, start, snapshot.migration)
             warnings.append(PlanWarning(source, why))
     return tuple(warnings)

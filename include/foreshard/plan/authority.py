@@ -1,4 +1,4 @@
-"""May this run act on live data? Decided from the hour that is being processed, never from how the run was started."""
+"""Whether a run may act on live data. The processed hour decides, not how the run was started."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import datetime
 
 
 def may_act(hour: datetime, newest_counted: datetime | None, *, dry_run: bool = False, act_on_old_hours: bool = False) -> bool:
-    """Whether the plan for ``hour`` may touch live placement: only the newest counted hour's may, or any if asked.
+    """Whether the plan for ``hour`` may change live placement: only for the newest counted hour, or with ``act_on_old_hours``.
 
-    A backfill of last week's hours thus plans without effect, while the hour that has just closed acts; ``newest_counted`` is
-    None where nothing has been counted. ``dry_run`` forbids in any case.
+    A backfill of last week therefore plans without effect. ``newest_counted`` is None if nothing has been counted. A
+    ``dry_run`` never acts.
     """
     if dry_run:
         return False

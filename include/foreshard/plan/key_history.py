@@ -12,7 +12,7 @@ import pandas as pd
 
 from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, seasonal_residuals
 from foreshard.model import HOURS_PER_WEEK, FloatArray, SeriesMatrix
-from foreshard.plan.past_hours import PastHours, as_if_grown, past_every
+from foreshard.plan.past_hours import PastHours, at_current_level, past_stride
 
 _GROUP = ["partitionable_key", "location", "request_type"]
 
@@ -22,7 +22,7 @@ class KeyHistory:
     """The last weeks of K keys.
 
     ``totals`` has one row per key × location × request type with its ``count`` and ``cost`` over the whole history, for all
-    keys of the log. ``past`` samples every n-th past hour (`past_every`); None without any load.
+    keys of the log. ``past`` samples every n-th past hour (:func:`past_stride`); None without any load.
     ``week_peak`` is the highest hourly total of the last week, in cost per hour. ``busiest`` holds the hourly costs of the
     ``CORRELATED_KEYS`` keys with the most load, NaN where an hour was not counted.
     """
@@ -40,12 +40,12 @@ class KeyHistory:
 
 def gather_history(keys: Sequence[str], totals: pd.DataFrame, chunks: Iterable[SeriesMatrix]) -> KeyHistory:
     """Gather the history of ``keys`` from the hour's series. Holds one chunk in memory at a time."""
-    rows, every = pd.Index(list(keys)), past_every(len(keys))
+    rows, stride = pd.Index(list(keys)), past_stride(len(keys))
     sampled = np.zeros((len(keys), 0), np.float32)
     hourly = np.zeros(0)
     busiest: _Busiest = []
     for chunk in chunks:
-        newest_first = chunk.costs[:, ::-1][:, ::every]
+        newest_first = chunk.costs[:, ::-1][:, ::stride]
         if not len(hourly):
             sampled = np.zeros((len(keys), newest_first.shape[1]), np.float32)
             hourly = np.zeros(chunk.costs.shape[1])
@@ -54,7 +54,7 @@ def gather_history(keys: Sequence[str], totals: pd.DataFrame, chunks: Iterable[S
         sampled[row[row >= 0]] = newest_first[row >= 0]
         busiest = _with_busiest(busiest, chunk)
     return KeyHistory(
-        totals, _past(sampled, hourly, every), float(hourly[-HOURS_PER_WEEK:].max(initial=0.0)), _stacked(busiest)
+        totals, _past(sampled, hourly, stride), float(hourly[-HOURS_PER_WEEK:].max(initial=0.0)), _stacked(busiest)
     )
 
 
@@ -90,10 +90,10 @@ def _stacked(busiest: _Busiest) -> FloatArray:
     return np.stack([row[2] for row in busiest]) if busiest else np.zeros((0, 0))
 
 
-def _past(newest_first: npt.NDArray[np.float32], hourly: FloatArray, every: int) -> PastHours | None:
+def _past(newest_first: npt.NDArray[np.float32], hourly: FloatArray, stride: int) -> PastHours | None:
     """The sampled hours in order, without the hours before the first that has any load."""
     loaded = np.flatnonzero(hourly)
     if not len(loaded):
         return None
-    oldest = (len(hourly) - 1 - int(loaded[0])) // every
-    return PastHours(as_if_grown(np.ascontiguousarray(newest_first[:, : oldest + 1][:, ::-1]), every))
+    oldest = (len(hourly) - 1 - int(loaded[0])) // stride
+    return PastHours(at_current_level(np.ascontiguousarray(newest_first[:, : oldest + 1][:, ::-1]), stride))

@@ -1,4 +1,4 @@
-"""Some hours of the last weeks, as they were: what a placement is like whatever the day."""
+"""A sample of hours of the last weeks, on which placements are evaluated besides the forecast."""
 
 from __future__ import annotations
 
@@ -12,54 +12,53 @@ import numpy.typing as npt
 from foreshard.model import HOURS_PER_WEEK, FloatArray
 
 MANY_KEYS = 200_000
-FEWEST_LATELY = 24
-"""Of so many hours at least a level is measured: ``past_every`` takes that many to come by each time of day."""
+FEWEST_RECENT = 24
+"""The current level is measured over at least this many sampled hours, which cover every hour of the day."""
 MOST_GROWTH = 4.0
 
 
-def past_every(keys: int) -> int:
-    """Of the last weeks every so manieth hour is looked at; in turn these come from all times of day.
+def past_stride(keys: int) -> int:
+    """Sample every n-th past hour; return n. It is coprime to 24, so the samples cover every hour of the day.
 
-    Of very many keys fewer hours are: their sums vary less by chance, and memory is bounded.
+    For very many keys n is larger, because their sums vary less, and to bound memory.
     """
     return 5 if keys <= MANY_KEYS else 25
 
 
 def past_hours(costs: npt.NDArray[np.floating[Any]]) -> PastHours:
-    """Those hours of a history (K, T) that a plan looks at, from the last one backwards, in their order."""
-    every = past_every(len(costs))
-    return PastHours(as_if_grown(np.ascontiguousarray(costs[:, ::-1][:, ::every][:, ::-1], np.float32), every))
+    """Sample the hours of a history (K, T) backwards from the last one, and return them in order."""
+    stride = past_stride(len(costs))
+    return PastHours(at_current_level(np.ascontiguousarray(costs[:, ::-1][:, ::stride][:, ::-1], np.float32), stride))
 
 
-def as_if_grown(past: npt.NDArray[np.float32], every: int) -> npt.NDArray[np.float32]:
-    """Past hours, each ``every`` hours behind the one before (K, S), as they would be at the last week's level of all load.
+def at_current_level(past: npt.NDArray[np.float32], stride: int) -> npt.NDArray[np.float32]:
+    """Scale past hours (K, S), ``stride`` hours apart, to the total load of the last week if load has grown.
 
-    Where load grows, weeks that had room say nothing about today. What has become less is left as it was, and nothing grows
-    more than ``MOST_GROWTH`` times.
+    Weeks with less load would show room that no longer exists. A decrease is not scaled; growth is limited to ``MOST_GROWTH``.
     """
     total = past.sum(axis=0, dtype=np.float64)
-    lately = total[-max(HOURS_PER_WEEK // every, FEWEST_LATELY) :]
+    lately = total[-max(HOURS_PER_WEEK // stride, FEWEST_RECENT) :]
     growth = float(lately.mean() / total.mean()) if total.any() else 1.0
     return past * np.float32(min(growth, MOST_GROWTH)) if growth > 1.0 else past
 
 
 @dataclass(frozen=True)
 class PastHours:
-    """What each key cost in some hours, in cost per hour (K, S)."""
+    """The cost of each key in the sampled hours, in cost per hour (K, S)."""
 
     cost: npt.NDArray[np.float32]
 
     @property
     def hours(self) -> int:
-        """S."""
+        """The number of sampled hours, S."""
         return int(self.cost.shape[1])
 
     @cached_property
     def mean(self) -> FloatArray:
-        """The same in the precision in which it is summed up."""
+        """``cost`` in double precision, for sums."""
         return self.cost.astype(np.float64)
 
     @cached_property
     def root(self) -> FloatArray:
-        """Its square root: the deviation of accesses that cost 1 each."""
+        """The square root of ``cost``: its standard deviation if accesses are Poisson and cost 1 each."""
         return np.sqrt(self.mean)

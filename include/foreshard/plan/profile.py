@@ -1,4 +1,4 @@
-"""What a key's history says besides its forecast: how much of its cost is reads, where they come from, what an access costs."""
+"""Key profiles from the history: the share of reads, their origins, and the cost of an access."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from foreshard.plan.key_history import sum_key_load
 
 @dataclass(frozen=True)
 class KeyProfiles:
-    """Per key of the caller's list: ``read_share`` of cost (K), ``access_cost`` in cost units (K; 0 where never seen), and the
-    ``origins`` of its reads, as indices into ``locations`` (of all its accesses, where it has no reads).
+    """For each key: ``read_share`` of its cost (K), ``access_cost`` (K; 0 if never seen), and the ``origins`` of its reads.
+
+    Origins are indices into ``locations``. A key without reads has the origins of all its accesses.
     """
 
     read_share: FloatArray
@@ -30,8 +31,8 @@ def profile_keys(
 ) -> KeyProfiles:
     """Sum ``days`` of key load (``KEY_LOAD_COLUMNS``), one at a time, into profiles of ``keys``.
 
-    Request types that ``kinds`` does not name count as writes: a key is not shadowed for what may change it. Accesses without a
-    location, or with one that isn't among ``places`` (None: all are known), have none in ``origins``.
+    Request types that are not in ``kinds`` count as writes, the safe choice for shadowing. Accesses without a location, or with
+    a location that is not in ``places`` (None: all are known), do not count in ``origins``.
     """
     rows = sum_key_load(days)
     key = pd.Index(list(keys)).get_indexer(pd.Index(rows["partitionable_key"].tolist())).astype(np.int64)

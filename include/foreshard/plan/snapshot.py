@@ -1,4 +1,4 @@
-"""What the planner sees, as arrays: one row per key, one per partition; nothing in it changes while a plan is made."""
+"""The planner's input as arrays, one row per key or partition. It does not change while a plan is made."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from foreshard.plan.past_hours import PastHours
 
 @dataclass(frozen=True)
 class CoAccessGraph:
-    """Which keys are used together, as compressed sparse rows; every pair stands in both rows.
+    """The co-access of keys as compressed sparse rows. Every pair is in both rows.
 
-    The neighbours of key ``k`` are ``neighbour[indptr[k]:indptr[k+1]]``; ``weight`` is in common uses per hour.
+    The neighbours of key ``k`` are ``neighbour[indptr[k]:indptr[k+1]]``. ``weight`` is in co-accesses per hour.
     """
 
     indptr: IntArray
@@ -30,7 +30,7 @@ class CoAccessGraph:
 
     @classmethod
     def build(cls, key_a: npt.ArrayLike, key_b: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> CoAccessGraph:
-        """Build from unordered pairs of key indices; repeated pairs are summed, loops and weights ≤ 0 dropped."""
+        """Build from unordered pairs of key indices. Repeated pairs are summed; loops and weights ≤ 0 are dropped."""
         a, b, w = np.asarray(key_a, np.int64), np.asarray(key_b, np.int64), np.asarray(weight, np.float64)
         kept = (a != b) & (w > 0)
         one_way = coo_array((w[kept], (a[kept], b[kept])), shape=(keys, keys)).tocsr()
@@ -40,7 +40,7 @@ class CoAccessGraph:
 
     @classmethod
     def empty(cls, keys: int) -> CoAccessGraph:
-        """No two keys are used together."""
+        """A graph without co-access."""
         return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def of(self, key: int) -> tuple[IntArray, FloatArray]:
@@ -51,7 +51,7 @@ class CoAccessGraph:
 
 @dataclass(frozen=True, slots=True)
 class IndexedShadow:
-    """A shadow that exists (or is being made): indices into the snapshot, why it was made, whether it may go yet."""
+    """A shadow that exists or is being made: snapshot indices, its reason code, and whether it may be removed yet."""
 
     shadow_id: str
     key: int
@@ -62,17 +62,19 @@ class IndexedShadow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state that the plan for ``hour`` is made from; K keys (sorted), P partitions, L locations, H horizon hours.
+    """The state from which the plan for ``hour`` is made: K keys (sorted), P partitions, L locations, H horizon hours.
 
-    ``primary``: each key's partition index (K). ``distance_km`` (L, P) without NaN; ``partition_km`` (P, P) likewise.
-    ``key_bytes``: estimated size per key (K). ``movable``: neither cooling down nor under way (K); ``under_way``: being moved.
-    ``bounds``: where placement rules let each key be. ``migration``: how fast moves go.
-    ``leaving``: (key, partition) of shadows that are being taken away: no shadow is made there.
-    ``week_peak``: the highest total of one hour of the last week, in cost per hour (0: unknown).
-    ``past``: what each key cost in some hours of the last weeks; none: unknown.
-    ``access_cost``: what an access costs on average (0: unknown; keys used together then count as independent).
-    ``rested``: not moved for some weeks (K): these may settle.
-    ``last_source``: the partition that a key left recently, −1 for none (K): it is not moved back there.
+    - ``primary`` (K): each key's partition index.
+    - ``distance_km`` (L, P), ``partition_km`` (P, P): distances without NaN (:mod:`foreshard.measure.geography`).
+    - ``key_bytes`` (K): estimated size of each key.
+    - ``shadows``: existing shadows. ``leaving``: (key, partition) of shadows that are being removed.
+    - ``movable`` (K): neither cooling down nor being moved. ``under_way`` (K): being moved.
+    - ``rested`` (K): not moved for some weeks, so they may settle.
+    - ``last_source`` (K): the partition that a key left recently, to which it does not return; −1 for none.
+    - ``correlation``: of the keys' forecast errors. ``week_peak``: the highest hourly total of the last week (0: unknown).
+    - ``access_cost``: mean cost of an access (0: unknown; co-accessed keys then count as independent).
+    - ``past``: the cost of each key in a sample of past hours (None: unknown).
+    - ``bounds``: where placement rules allow each key. ``migration``: the rate of moves.
     """
 
     hour: datetime
@@ -99,7 +101,7 @@ class Snapshot:
     migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
-        """Fill what was left out: every key movable, none moved lately; a past without hours is none."""
+        """Fill in defaults: every key movable and rested, none being moved. A past without hours counts as None."""
         if self.past is not None and not self.past.hours:
             object.__setattr__(self, "past", None)
         if not len(self.under_way):
@@ -113,12 +115,12 @@ class Snapshot:
 
     @cached_property
     def coming_peak(self) -> float:
-        """The highest total of one of the coming hours, in cost per hour."""
+        """The highest total of a coming hour, in cost per hour."""
         return float(self.demand.mean.sum(axis=0).max(initial=0.0))
 
     @cached_property
     def busy_factor(self) -> float:
-        """How much higher the week's busiest hour was than the coming day's is expected to be; 1 where it wasn't."""
+        """The ratio of the last week's busiest hour to the busiest hour ahead, at least 1."""
         return max(1.0, self.week_peak / self.coming_peak) if self.coming_peak > 0 else 1.0
 
     @cached_property
@@ -128,22 +130,22 @@ class Snapshot:
 
     @cached_property
     def rules(self) -> Bounds:
-        """Where placement rules let each key be."""
+        """Where placement rules allow each key."""
         return Bounds.free(len(self.keys), len(self.partitions)) if self.bounds is None else self.bounds
 
     @cached_property
     def not_back_to(self) -> IntArray:
-        """The partition that each key may not return to, −1 for none (K): a rule that calls it back stands above that."""
+        """The partition that each key may not return to, −1 for none (K). Keys that violate a rule may return."""
         return np.where(self.rules.at_home(self.primary), self.last_source, -1)
 
     @cached_property
     def active(self) -> BoolArray:
-        """Which partitions may take keys (P)."""
+        """Which partitions may receive keys (P)."""
         return np.array([partition.state is PartitionState.ACTIVE for partition in self.partitions], bool)
 
     @cached_property
     def leaving_of(self) -> dict[int, list[int]]:
-        """Key → the partitions where a shadow of it is being taken away."""
+        """Key → the partitions where a shadow of it is being removed."""
         grouped: dict[int, list[int]] = {}
         for key, partition in self.leaving:
             grouped.setdefault(key, []).append(partition)
@@ -151,7 +153,7 @@ class Snapshot:
 
     @cached_property
     def span_km(self) -> float:
-        """The longest distance between two partitions: the unit in which distances are weighed (≥ 1 km)."""
+        """The longest distance between two partitions, at least 1 km: the unit of distance in prices."""
         return max(1.0, float(self.partition_km.max(initial=0.0)))
 
 

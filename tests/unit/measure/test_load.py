@@ -10,7 +10,7 @@ from foreshard.measure.demand import (
     ServingRule,
     key_profile,
     sum_by_partition,
-    whole_key_load,
+    unshadowed_load,
 )
 from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load, share_reads
@@ -165,7 +165,7 @@ class TestShadowedKeys:
         shadows = {(int(k), int(p)) for k, p in rng.integers(0, 4, (5, 2)) if p != primary[k]}
         capacity, distance = rng.random(partitions) * 40 + 1, rng.random((places, partitions)) * 100
         rule = ServingRule(apply_cost=0.5)
-        base = whole_key_load(demand, primary, partitions, sorted({k for k, _ in shadows}))
+        base = unshadowed_load(demand, primary, partitions, sorted({k for k, _ in shadows}))
         load, shares = share_reads(base, demand, primary, sorted(shadows), capacity, distance, rule)
         assert (shares.share >= -1e-12).all()
         for partition in range(partitions):

@@ -1,4 +1,4 @@
-"""Small worlds to plan in."""
+"""Small snapshots to plan for."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

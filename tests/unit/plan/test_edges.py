@@ -1,4 +1,4 @@
-"""Worlds at the edge: nothing to go by, nothing to be done, or nothing that fits."""
+"""Edge cases: no data, nothing to do, or nothing that fits."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def test_an_empty_graph_is_relieved_key_by_key(world):
     assert [move.clump for move in plan.moves] == [move.key for move in plan.moves] != []
 
 
-def test_one_partition_that_is_overloaded_keeps_its_keys_and_says_what_it_lacks(world):
+def test_a_single_overloaded_partition_keeps_its_keys_and_reports_the_missing_capacity(world):
     plan = make_plan(world([6, 4], [0, 0], [10]), POLICY)
     assert untouched(plan)
     (refusal,) = plan.refusals
@@ -36,7 +36,7 @@ def test_one_partition_that_is_overloaded_keeps_its_keys_and_says_what_it_lacks(
     assert refusal.reason.sentence == "capacity short by 2 cost/s in all of town-0 and everywhere else from Tue 08:00"
 
 
-def test_where_all_are_overloaded_nothing_is_moved_and_each_is_told_why(world):
+def test_if_all_partitions_are_overloaded_nothing_moves_and_each_has_a_refusal(world):
     plan = make_plan(world([5, 5, 5, 5, 5, 5], [0, 0, 1, 1, 2, 2], [9, 9, 9]), POLICY)
     assert untouched(plan)
     assert {refusal.partition_id: refusal.reason.code for refusal in plan.refusals} == dict.fromkeys(
@@ -44,21 +44,21 @@ def test_where_all_are_overloaded_nothing_is_moved_and_each_is_told_why(world):
     )
 
 
-def test_where_all_are_idle_nothing_is_done(world):
+def test_if_all_partitions_are_idle_the_plan_is_empty(world):
     plan = make_plan(world(np.zeros((5, 24)), [0, 0, 1, 1, 1], [10, 10], co_access=[(0, 2, 100)]), POLICY)
     assert untouched(plan)
     assert not plan.refusals
 
 
 @pytest.mark.parametrize("read_share", [0.0, 0.4])
-def test_a_key_larger_than_any_partition_that_is_written_too_much_stays_and_is_named(world, read_share):
+def test_a_key_too_large_to_move_and_too_often_written_to_shadow_is_named(world, read_share):
     plan = make_plan(world([25, 1, 1], [0, 1, 2], [10, 10, 10], read_share=read_share), POLICY)
     assert not any(move.key == "key-0000" for move in plan.moves)
     (refusal,) = plan.refusals
     assert (refusal.reason.code, refusal.reason.facts["largest_key"]) == ("key_too_large", "key-0000")
 
 
-def test_equal_partitions_with_equal_loads_are_left_alone_and_get_the_same_plan_each_time(world):
+def test_equal_partitions_with_equal_loads_get_an_empty_plan_each_time(world):
     snapshot = world([2] * 9, [0, 0, 0, 1, 1, 1, 2, 2, 2], [10, 10, 10])
     assert untouched(make_plan(snapshot, POLICY))
     even = world([3] * 9, [0, 0, 0, 1, 1, 1, 2, 2, 2], [10, 10, 10])
@@ -66,13 +66,13 @@ def test_equal_partitions_with_equal_loads_are_left_alone_and_get_the_same_plan_
     assert untouched(make_plan(even, POLICY))
 
 
-def test_of_equal_partitions_the_first_takes_the_key(world):
+def test_the_first_of_equal_partitions_receives_the_key(world):
     plan = make_plan(world([4, 5, 1, 1, 1], [0, 0, 1, 2, 3], [10] * 4), POLICY)
     assert {move.target for move in plan.moves} == {"p1"}
 
 
 @pytest.mark.parametrize(("sigma", "returns"), [(0.0, True), (1.5, False)])
-def test_a_key_goes_back_to_where_it_came_from_only_where_nothing_else_helps_and_overload_is_certain(world, sigma, returns):
+def test_a_key_returns_to_its_last_source_only_if_nothing_else_helps_and_overload_is_certain(world, sigma, returns):
     spread = [[sigma], [0.0], [0.0], [0.0]]
     policy = replace(POLICY, serving=ServingRule(z=1.28))
     snapshot = world([4.5, 4.5, 1, 7], [0, 0, 1, 2], [10, 10, 10], sigma=spread, last_source=np.array([1, 1, -1, -1]))

@@ -5,7 +5,7 @@ import pandas as pd
 
 from foreshard.model import SeriesMatrix
 from foreshard.plan.key_history import CORRELATED_KEYS, gather_history, sum_key_load
-from foreshard.plan.past_hours import past_every, past_hours
+from foreshard.plan.past_hours import past_stride, past_hours
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
 HOURS = 28 * 24
@@ -29,7 +29,7 @@ def test_the_past_is_every_fifth_hour_of_each_key_up_to_the_last():
     history = [[100 * age + number for age in range(48, 0, -1)] for number in range(2)]
     assert past.cost.tolist() == past_hours(pd.DataFrame(history).to_numpy(float)).cost.tolist()
     assert past.cost[0, -1] == 100
-    assert past.cost[0, -2] == 100 * (1 + past_every(2))
+    assert past.cost[0, -2] == 100 * (1 + past_stride(2))
 
 
 def test_the_chunks_of_the_series_make_no_difference():

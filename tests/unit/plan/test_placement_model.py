@@ -1,4 +1,4 @@
-"""The outlook's incremental figures are those that a count from scratch gives, and a change taken back leaves no trace."""
+"""The placement model's incremental figures equal those computed from scratch, and undoing a change leaves no trace."""
 
 from dataclasses import replace
 from unittest import mock
@@ -18,80 +18,87 @@ SEEDS = st.integers(0, 2**32 - 1)
 LOOK = settings(max_examples=80, deadline=None)
 
 
-def changes(view, rng, count):
+def changes(model, rng, count):
     """Apply ``count`` random changes; yield each."""
-    keys, partitions = len(view.primary), len(view.capacity)
+    keys, partitions = len(model.primary), len(model.capacity)
     for _ in range(count if keys else 0):
         key, partition = int(rng.integers(0, keys)), int(rng.integers(0, partitions))
         kind = rng.integers(0, 3)
-        if kind == 0 and key not in view.shadowed and view.primary[key] != partition:
-            others = [k for k in view.keys_on(int(view.primary[key])).tolist() if k not in view.shadowed and k != key]
-            yield view.move((key, *others[: int(rng.integers(0, 3))]), partition)
-        elif kind == 1 and partition not in view.copies(key):
-            yield view.add_shadow(key, partition)
-        elif kind == 2 and (removed := view.remove_shadow(key, partition)):
+        if kind == 0 and key not in model.shadowed and model.primary[key] != partition:
+            others = [k for k in model.keys_on(int(model.primary[key])).tolist() if k not in model.shadowed and k != key]
+            yield model.move((key, *others[: int(rng.integers(0, 3))]), partition)
+        elif kind == 1 and partition not in model.copies(key):
+            yield model.add_shadow(key, partition)
+        elif kind == 2 and (removed := model.remove_shadow(key, partition)):
             yield removed
 
 
-def figures(view):
-    parts = [part.copy() for part in view.profile.parts()]
-    return [*parts, view.utilisation().copy(), view.lps().copy(), view.risk_now().copy(), view.primary.copy(), view.uses.copy()]
+def figures(model):
+    parts = [part.copy() for part in model.profile.parts()]
+    return [
+        *parts,
+        model.utilisation().copy(),
+        model.lps().copy(),
+        model.risk_now().copy(),
+        model.primary.copy(),
+        model.co_accesses.copy(),
+    ]
 
 
-def everything(view):
-    """What all keys ask for in all hours."""
-    return view.hours.of(np.arange(len(view.primary)))
+def everything(model):
+    """The demand of all keys in all hours."""
+    return model.hours.of(np.arange(len(model.primary)))
 
 
 @LOOK
 @given(SEEDS)
-@example(2651194)  # reads are shared out up to exactly the mark, and nothing is uncertain
-def test_after_any_changes_every_figure_is_what_a_count_from_scratch_gives(drawn, seed):
+@example(2651194)  # reads are shared up to exactly the mark, without uncertainty
+def test_after_any_changes_every_figure_equals_one_computed_from_scratch(drawn, seed):
     snapshot, policy = drawn(seed)
-    view = PlacementModel(snapshot, policy)
-    for _ in changes(view, np.random.default_rng(seed), 12):
+    model = PlacementModel(snapshot, policy)
+    for _ in changes(model, np.random.default_rng(seed), 12):
         pass
     profile, _ = partition_load(
-        everything(view), view.primary, sorted(view.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
+        everything(model), model.primary, sorted(model.shadows), snapshot.capacity, snapshot.distance_km, policy.serving
     )
-    assert view.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
-    ahead = profile.rows((slice(None), slice(view.marked)))
-    assert view.lps() == pytest.approx(
+    assert model.profile.mean == pytest.approx(profile.mean, rel=1e-9, abs=1e-9)
+    ahead = profile.rows((slice(None), slice(model.marked_hours)))
+    assert model.lps() == pytest.approx(
         load_prediction_scores(ahead.upper(policy.serving), snapshot.capacity), rel=1e-6, abs=1e-6
     )
-    anew = PlacementModel(replace(snapshot, primary=view.primary, shadows=()), policy)
+    anew = PlacementModel(replace(snapshot, primary=model.primary, shadows=()), policy)
     for partition in range(len(snapshot.partitions)):
-        assert view.keys_on(partition).tolist() == anew.keys_on(partition).tolist()
-    assert view.uses == pytest.approx(anew.uses, rel=1e-9, abs=1e-9)
-    risk = view.risk(view.profile, slice(None), anew.uses)
-    assert view.total_risk() == pytest.approx(float(risk.sum()), rel=1e-9, abs=1e-9)
+        assert model.keys_on(partition).tolist() == anew.keys_on(partition).tolist()
+    assert model.co_accesses == pytest.approx(anew.co_accesses, rel=1e-9, abs=1e-9)
+    risk = model.risk(model.profile, slice(None), anew.co_accesses)
+    assert model.total_risk() == pytest.approx(float(risk.sum()), rel=1e-9, abs=1e-9)
 
 
 @LOOK
 @given(SEEDS)
-def test_a_change_that_is_taken_back_leaves_every_figure_as_it_was_to_the_bit(drawn, seed):
+def test_undoing_a_change_restores_every_figure_exactly(drawn, seed):
     snapshot, policy = drawn(seed)
-    view, rng = PlacementModel(snapshot, policy), np.random.default_rng(seed)
-    for _ in changes(view, rng, 4):
+    model, rng = PlacementModel(snapshot, policy), np.random.default_rng(seed)
+    for _ in changes(model, rng, 4):
         pass
-    before, shadows = figures(view), view.shadows
-    for change in changes(view, rng, 6):
-        view.undo(change)
-        assert view.shadows == shadows
-        assert all((was == now).all() for was, now in zip(before, figures(view), strict=True))
+    before, shadows = figures(model), model.shadows
+    for change in changes(model, rng, 6):
+        model.undo(change)
+        assert model.shadows == shadows
+        assert all((before == now).all() for before, now in zip(before, figures(model), strict=True))
 
 
 @LOOK
 @given(SEEDS)
-def test_where_no_partition_passes_reads_on_what_copies_serve_can_be_fixed(drawn, seed):
+def test_without_a_room_mark_freezing_copies_changes_no_figure(drawn, seed):
     snapshot, policy = drawn(seed)
     policy = replace(policy, serving=replace(policy.serving, room_mark=np.inf))
     counting, fixed, rng = PlacementModel(snapshot, policy), PlacementModel(snapshot, policy), np.random.default_rng(seed)
-    fixed.fix_copies()
+    fixed.freeze_copies()
     for _ in range(8):
         key, target = (int(rng.integers(0, max(1, count))) for count in (len(snapshot.keys), len(snapshot.partitions)))
         if len(snapshot.keys) and key not in counting.shadowed and counting.primary[key] != target:
-            changes = [view.move((key,), target) for view in (counting, fixed)]
+            changes = [model.move((key,), target) for model in (counting, fixed)]
             assert fixed.pushed_over(changes[1]) == counting.pushed_over(changes[0])
     for one, other in zip(figures(fixed), figures(counting), strict=True):
         assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
@@ -116,7 +123,7 @@ def test_the_graph_has_every_pair_in_both_rows_with_repetitions_summed(seed):
 
 
 class Recounting(PlacementModel):
-    """Counts everything anew after each change, as a planner without bookkeeping would."""
+    """Recomputes everything after each change."""
 
     def _linked(self, *partitions):
         return np.arange(len(self.capacity))
@@ -136,7 +143,7 @@ class Recounting(PlacementModel):
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
-def test_the_plan_is_the_one_that_recounting_everything_gives(drawn, seed):
+def test_the_plan_equals_one_made_by_recomputing_everything(drawn, seed):
     snapshot, policy = drawn(seed)
     with mock.patch("foreshard.plan.planner.PlacementModel", Recounting):
         slow = make_plan(snapshot, policy)

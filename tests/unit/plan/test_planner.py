@@ -18,7 +18,7 @@ def moved(plan):
 
 
 class TestRelief:
-    def test_a_partition_over_its_threshold_gives_a_key_to_the_coolest_partition(self, world):
+    def test_an_overloaded_partition_moves_a_key_to_the_least_loaded_one(self, world):
         plan = make_plan(world([3, 3, 3, 4, 1], [0, 0, 0, 1, 2], [10, 10, 10]), POLICY)
         assert set(moved(plan).values()) == {"p2"}
         assert plan.lps_before["p0"] == pytest.approx(0.9)
@@ -26,7 +26,7 @@ class TestRelief:
         assert max(plan.lps_after.values()) < 0.8
         assert not plan.refusals
 
-    def test_a_quiet_hour_needs_no_plan(self, world):
+    def test_a_quiet_hour_gets_an_empty_plan(self, world):
         plan = make_plan(world([3, 3, 1], [0, 1, 2], [10, 10, 10]), POLICY)
         assert (plan.moves, plan.shadows, plan.removals, plan.refusals) == ((), (), (), ())
         assert plan.lps_before == plan.lps_after
@@ -40,7 +40,7 @@ class TestRelief:
         assert move_id(snapshot.hour, "a") != move_id(snapshot.hour + timedelta(hours=1), "a")
         assert shadow_id("a", "bc") != shadow_id("ab", "c")
 
-    def test_every_move_says_why_in_one_sentence_and_in_facts(self, world):
+    def test_every_move_has_a_sentence_and_facts(self, world):
         plan = make_plan(world([5, 4], [0, 0], [10, 10]), POLICY)
         (move,) = plan.moves
         assert move.reason.code == "overload"
@@ -87,7 +87,7 @@ class TestRelief:
 
 
 class TestClumps:
-    def test_keys_used_together_move_together(self, world):
+    def test_co_accessed_keys_move_together(self, world):
         loads = [2, 0.5, 2, 0.5, 2, 0.5, 1]
         pairs = [(0, 1, 20_000), (2, 3, 20_000), (4, 5, 20_000)]
         plan = make_plan(world(loads, [0, 0, 0, 0, 0, 0, 1], [9, 9], co_access=pairs), POLICY)
@@ -97,12 +97,12 @@ class TestClumps:
         assert {move.reason.code for move in plan.moves} == {"overload", "co_accessed"}
         assert all(move.clump in keys for move in plan.moves)
 
-    def test_a_key_goes_where_the_keys_used_with_it_already_are(self, world):
+    def test_a_key_moves_to_its_co_accessed_keys(self, world):
         plan = make_plan(world([3, 3, 3, 1, 1], [0, 0, 0, 1, 2], [10, 10, 10], co_access=[(0, 4, 900)]), POLICY)
         assert moved(plan) == {"key-0000": "p2"}
         assert plan.moves[0].reason.facts["crossing_uses_per_hour"] == -900
 
-    def test_of_equal_targets_the_nearest_to_the_readers_is_chosen(self, world):
+    def test_the_equal_target_nearest_to_the_readers_is_chosen(self, world):
         km = [[0, 500, 20], [500, 0, 480], [20, 480, 0]]
         origins = OriginShares.build(range(3), [0, 0, 0], [1, 1, 1], 5)
         plan = make_plan(world([3, 3, 3, 1, 1], [0, 0, 0, 1, 2], [10, 10, 10], km=km, origins=origins), POLICY)
@@ -123,7 +123,7 @@ class TestStability:
         plan = make_plan(world([3, 3, 3, 0.1, 1], [0, 0, 0, 1, 2], [10, 10, 10], last_source=last), POLICY)
         assert set(moved(plan).values()) == {"p2"}
 
-    def test_a_plan_carried_out_is_not_followed_by_another(self, world):
+    def test_after_a_plan_is_carried_out_the_next_plan_is_empty(self, world):
         loads, primary, capacities = [3, 3, 3, 4, 1], np.array([0, 0, 0, 1, 2]), [10, 10, 10]
         first = make_plan(world(loads, primary, capacities), POLICY)
         for move in first.moves:
@@ -151,7 +151,7 @@ class TestLimits:
 
 
 class TestRefusals:
-    def test_one_partition_alone_is_told_what_is_short(self, world):
+    def test_a_single_partition_reports_the_missing_capacity(self, world):
         plan = make_plan(world([6, 5], [0, 0], [10], locations=["San Jose"]), POLICY)
         (refusal,) = plan.refusals
         assert not plan.moves
@@ -159,7 +159,7 @@ class TestRefusals:
         assert refusal.reason.sentence == "capacity short by 3 cost/s in all of San Jose and everywhere else from Tue 08:00"
         assert refusal.reason.facts["short"] == pytest.approx(3.0)
 
-    def test_where_all_are_overloaded_the_plan_is_empty_and_says_so_for_each(self, world):
+    def test_if_all_are_overloaded_the_plan_is_empty_and_refuses_each(self, world):
         plan = make_plan(world([5, 5, 5, 5], [0, 0, 1, 1], [10, 10]), POLICY)
         assert not plan.moves
         assert [(r.partition_id, r.reason.code) for r in plan.refusals] == [("p0", "capacity_short"), ("p1", "capacity_short")]
@@ -171,24 +171,24 @@ class TestRefusals:
         assert refusal.reason.code == "key_too_large"
         assert "key-0000" in refusal.reason.sentence
 
-    def test_others_are_relieved_beside_a_key_that_fits_nowhere(self, world):
+    def test_other_partitions_are_relieved_although_one_key_fits_nowhere(self, world):
         plan = make_plan(world([12, 5, 5, 1], [0, 1, 1, 2], [10, 10, 10]), POLICY)
         assert {move.source for move in plan.moves} == {"p1"}
         assert [r.partition_id for r in plan.refusals] == ["p0"]
 
-    def test_keys_that_may_not_move_are_the_reason_given(self, world):
+    def test_if_no_key_may_move_the_refusal_says_so(self, world):
         plan = make_plan(world([5, 5], [0, 0], [10, 10], movable=np.zeros(2, bool)), POLICY)
         assert plan.refusals[0].reason.code == "nothing_movable"
 
-    def test_an_empty_world_is_planned_without_complaint(self, world):
+    def test_a_snapshot_without_keys_gets_an_empty_plan(self, world):
         plan = make_plan(world(np.zeros((0, 24)), [], [10, 10]), POLICY)
         assert not plan.moves
         assert not plan.refusals
 
 
 class TestShadowedSources:
-    def test_moves_whose_gain_the_shadows_reads_would_fill_up_again_are_not_made(self, world):
-        standing = tuple(IndexedShadow(f"s-{k}", k, 1, "hot_key", removable=False) for k in range(3))
+    def test_moves_whose_gain_shared_reads_would_cancel_are_not_made(self, world):
+        current = tuple(IndexedShadow(f"s-{k}", k, 1, "hot_key", removable=False) for k in range(3))
         origins = OriginShares.build(range(3), [0, 0, 0], [1, 1, 1], 6)
         snapshot = world(
             [6, 6, 6, 0.4, 0.4, 1],
@@ -196,7 +196,7 @@ class TestShadowedSources:
             [10, 40],
             read_share=[0.9] * 3 + [0.0] * 3,
             origins=origins,
-            shadows=standing,
+            shadows=current,
         )
         plan = make_plan(snapshot, POLICY)
         assert plan.lps_before["p0"] == pytest.approx(0.8)
@@ -204,7 +204,7 @@ class TestShadowedSources:
 
 
 class TestDraining:
-    def test_draining_partitions_take_nothing_and_give_up_their_keys(self, world):
+    def test_draining_partitions_receive_nothing_and_lose_their_keys(self, world):
         states = [PartitionState.ACTIVE, PartitionState.DRAINING, PartitionState.ACTIVE]
         plan = make_plan(world([5, 4, 1, 1], [0, 0, 1, 2], [10, 100, 10], states=states), POLICY)
         assert "p1" not in {move.target for move in plan.moves}
@@ -241,7 +241,7 @@ class TestShadows:
         snapshot = world([12, 1], [0, 1], [10, 10], read_share=[0.4, 0.5])
         assert not make_plan(snapshot, POLICY).shadows
 
-    def test_no_shadow_is_asked_for_where_one_is_being_taken_away(self, world):
+    def test_no_shadow_is_planned_where_one_is_being_removed(self, world):
         plan = make_plan(self.hot(world, leaving=frozenset({(0, 2)})), POLICY)
         assert {shadow.target for shadow in plan.shadows} == {"p1"}
 
@@ -261,9 +261,9 @@ class TestShadows:
         km = [[0, 9000], [9000, 0]]
         assert not make_plan(world([0.01, 1], [0, 1], [10, 10], read_share=1.0, origins=origins, km=km), POLICY).shadows
 
-    def test_a_shadow_whose_reason_has_gone_is_removed(self, world):
-        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
-        plan = make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY)
+    def test_a_shadow_that_is_no_longer_needed_is_removed(self, world):
+        current = (IndexedShadow("s-1", 0, 1, "hot_key"),)
+        plan = make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=current), POLICY)
         (removal,) = plan.removals
         assert (removal.shadow_id, removal.key, removal.target, removal.reason.code) == (
             "s-1",
@@ -273,25 +273,25 @@ class TestShadows:
         )
 
     def test_a_shadow_is_kept_while_its_partition_would_pass_the_low_water_mark_without_it(self, world):
-        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
-        assert not make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY).removals
+        current = (IndexedShadow("s-1", 0, 1, "hot_key"),)
+        assert not make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, shadows=current), POLICY).removals
 
     def test_a_young_shadow_is_kept(self, world):
-        standing = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
-        assert not make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=standing), POLICY).removals
+        current = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
+        assert not make_plan(world([2, 1], [0, 1], [10, 10], read_share=0.9, shadows=current), POLICY).removals
 
     def test_a_shadow_of_a_key_that_became_write_heavy_is_removed(self, world):
-        standing = (IndexedShadow("s-1", 0, 1, "hot_key"),)
-        plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=[0.1, 0.5], shadows=standing), POLICY)
+        current = (IndexedShadow("s-1", 0, 1, "hot_key"),)
+        plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=[0.1, 0.5], shadows=current), POLICY)
         assert [removal.reason.code for removal in plan.removals] == ["write_heavy"]
 
-    def test_a_draining_partition_gives_up_its_shadows_and_its_keys_their_own(self, world):
+    def test_draining_removes_shadows_on_the_partition_and_of_its_keys(self, world):
         states = [PartitionState.ACTIVE, PartitionState.DRAINING]
-        standing = (IndexedShadow("s-1", 0, 1, removable=False), IndexedShadow("s-2", 1, 0, removable=False))
-        plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, states=states, shadows=standing), POLICY)
+        current = (IndexedShadow("s-1", 0, 1, removable=False), IndexedShadow("s-2", 1, 0, removable=False))
+        plan = make_plan(world([7, 1], [0, 1], [10, 10], read_share=0.9, states=states, shadows=current), POLICY)
         assert {r.shadow_id: r.reason.code for r in plan.removals} == {"s-1": "target_draining", "s-2": "primary_draining"}
 
     def test_shadowed_keys_are_not_moved(self, world):
-        standing = (IndexedShadow("s-1", 0, 1, removable=False),)
-        plan = make_plan(world([4, 5, 1], [0, 0, 1], [10, 20], read_share=0.0, shadows=standing), POLICY)
+        current = (IndexedShadow("s-1", 0, 1, removable=False),)
+        plan = make_plan(world([4, 5, 1], [0, 0, 1], [10, 20], read_share=0.0, shadows=current), POLICY)
         assert set(moved(plan)) == {"key-0001"}

@@ -37,13 +37,13 @@ def test_a_key_that_is_only_written_has_the_origins_of_its_writes():
     assert ([profiles.locations[p] for p in places], shares.tolist()) == (["x"], [1.0])
 
 
-def test_missing_locations_and_unknown_request_types_are_borne():
+def test_missing_locations_and_unknown_request_types_are_accepted():
     profiles = profile_keys([day(("a", None, "read", 1, 1.0), ("a", np.nan, "teleport", 1, 1.0))], ["a"], KINDS)
     assert profiles.read_share.tolist() == [0.5]
     assert profiles.origins.of(0)[0].size == 0
 
 
-def test_keys_that_were_not_asked_for_are_left_out_and_unseen_ones_are_zero():
+def test_other_keys_are_ignored_and_unseen_keys_are_zero():
     profiles = profile_keys([day(("other", "x", "read", 5, 5.0))], ["a"], KINDS)
     assert profiles.read_share.tolist() == [0.0]
     assert profiles.access_cost.tolist() == [0.0]
@@ -54,7 +54,7 @@ def test_no_history_at_all_gives_empty_profiles():
     assert profile_keys([day()], [], KINDS).access_cost.shape == (0,)
 
 
-def test_locations_that_nobody_knows_count_as_missing():
+def test_unregistered_locations_count_as_missing():
     rows = day(("a", "x", "read", 1, 1.0), ("a", "atlantis", "read", 3, 3.0))
     profiles = profile_keys([rows], ["a"], KINDS, places={"x", "y"})
     places, shares = profiles.origins.of(0)

@@ -1,4 +1,4 @@
-"""What holds for every plan, in worlds drawn at random: skewed keys, few or many partitions, odd capacities, any graph."""
+"""Properties of every plan, on random snapshots: skewed keys, few or many partitions, odd capacities, any graph."""
 
 from dataclasses import replace
 
@@ -80,8 +80,8 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
         assert (key, ids.index(shadow.target)) not in {(s.key, s.partition) for s in snapshot.shadows}
     assert len({move.key for move in plan.moves}) == len(plan.moves)
     assert not {move.key for move in plan.moves} & {shadow.key for shadow in plan.shadows}
-    standing = {shadow.shadow_id for shadow in snapshot.shadows}
-    assert {removal.shadow_id for removal in plan.removals} <= standing
+    current = {shadow.shadow_id for shadow in snapshot.shadows}
+    assert {removal.shadow_id for removal in plan.removals} <= current
 
 
 @LOOK
@@ -97,7 +97,7 @@ def test_the_hours_limits_are_kept(drawn, seed):
 
 @LOOK
 @given(SEEDS)
-def test_every_partition_over_its_mark_is_relieved_or_told_why_not(drawn, seed):
+def test_every_partition_above_its_mark_is_relieved_or_refused_with_a_reason(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     over = {name for name, lps in plan.lps_after.items() if lps > policy.high_water + 1e-6}
@@ -120,7 +120,7 @@ def test_the_same_snapshot_gives_the_same_plan(drawn, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
-def test_relief_lowers_the_worst_score_of_what_it_touches(drawn, seed):
+def test_relief_lowers_the_worst_score_among_the_partitions_it_changes(drawn, seed):
     snapshot, policy = drawn(seed)
     snapshot = replace(snapshot, shadows=())
     plan = make_plan(snapshot, policy)
@@ -146,7 +146,7 @@ def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
 
 @LOOK
 @given(SEEDS)
-def test_a_key_against_its_rule_is_moved_or_its_partition_is_told_why_not(drawn, seed):
+def test_a_key_that_violates_its_rule_is_moved_or_refused_with_a_reason(drawn, seed):
     snapshot, policy = drawn(seed)
     plan, rules = make_plan(snapshot, policy), snapshot.rules
     moved = {move.key for move in plan.moves}
@@ -170,7 +170,7 @@ def test_every_key_has_exactly_one_owner(drawn, seed):
 
 @LOOK
 @given(SEEDS)
-def test_moves_are_ordered_by_urgency_and_each_says_when_it_is_finished(drawn, seed):
+def test_moves_are_ordered_by_urgency_with_their_finishing_times(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     facts = [move.reason.facts for move in plan.moves]

@@ -1,4 +1,4 @@
-"""Where all is full, copies are given up whose writes weigh more than what they save."""
+"""If everything is full, shadows are removed whose writes cost more than they save."""
 
 from dataclasses import replace
 
@@ -18,15 +18,15 @@ POLICY = build_policy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=
 
 def copied(world, p0, p1, removable=True, read_share=0.5):
     """A key of 2, half of it writes, on p0 beside one of ``p0``, with a copy on p1 beside a key of ``p1``; capacities of 10."""
-    standing = (IndexedShadow("s-1", 0, 1, "reserve", removable),)
-    return world([2.0, p0, p1], [0, 0, 1], [10.0, 10.0], read_share=[read_share, 0.0, 0.0], shadows=standing)
+    current = (IndexedShadow("s-1", 0, 1, "reserve", removable),)
+    return world([2.0, p0, p1], [0, 0, 1], [10.0, 10.0], read_share=[read_share, 0.0, 0.0], shadows=current)
 
 
 def removed(snapshot):
     return [(removal.shadow_id, removal.reason.code) for removal in make_plan(snapshot, POLICY).removals]
 
 
-def test_a_copy_whose_writes_overload_its_partition_while_the_other_is_as_full_is_given_up(world):
+def test_a_shadow_whose_writes_overload_its_partition_is_removed_if_the_primary_is_as_full(world):
     plan = make_plan(copied(world, 7.3, 9.2), POLICY)
     assert [(removal.shadow_id, removal.reason.code) for removal in plan.removals] == [("s-1", "writes_cost_more")]
     assert "hardly any partition has room" in plan.removals[0].reason.sentence
@@ -42,17 +42,17 @@ def test_a_copy_whose_writes_overload_its_partition_while_the_other_is_as_full_i
         pytest.param(7.3, 9.2, {"removable": False}, id="it has only just been made"),
     ],
 )
-def test_a_copy_is_kept_where(world, p0, p1, more):
+def test_a_shadow_is_kept_if(world, p0, p1, more):
     assert not removed(copied(world, p0, p1, **more))
 
 
-def test_a_copy_that_costs_no_writes_is_kept(world):
+def test_a_shadow_without_writes_is_kept(world):
     assert not removed(copied(world, 7.3, 10.2, read_share=1.0))
 
 
 @LOOK
 @given(SEEDS)
-def test_each_one_given_up_saves_what_it_must(drawn, seed):
+def test_each_removed_shadow_saves_at_least_the_minimum(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     given_up = {removal.shadow_id for removal in plan.removals if removal.reason.code == "writes_cost_more"}

@@ -10,20 +10,20 @@ def risk(mean, deviation, capacity=10.0, high=0.8, low=0.6):
     return float(overload_risk(np.array(float(mean)), np.array(float(deviation)), np.array(capacity), high, low))
 
 
-def test_a_sure_load_below_the_low_water_mark_has_no_risk():
+def test_a_certain_load_below_the_low_water_mark_has_no_risk():
     assert risk(5.9, 0.0) == 0.0
 
 
-def test_a_sure_load_above_the_mark_is_one_overload_hour_and_its_excess():
+def test_a_certain_load_above_the_mark_counts_one_overload_hour_plus_its_excess():
     assert risk(9.0, 0.0) == pytest.approx(1.0 + EXCESS_WEIGHT * 0.1 + HEADROOM_WEIGHT * 0.3)
 
 
 @pytest.mark.parametrize(("rounding", "deviation"), [(-1e-15, 0.0), (1e-15, 0.0), (0.0, 1e-11), (1e-15, 1e-11)])
-def test_a_sure_load_on_the_mark_is_not_above_it_however_it_was_rounded(rounding, deviation):
+def test_a_certain_load_at_the_mark_is_not_above_it_despite_rounding(rounding, deviation):
     assert risk(8.0 + rounding, deviation) == pytest.approx(HEADROOM_WEIGHT * 0.2)
 
 
-def test_an_even_chance_counts_half_an_hour():
+def test_an_even_chance_of_overload_counts_half_an_hour():
     assert 0.5 < risk(8.0, 0.5) < 0.8
 
 

@@ -1,4 +1,4 @@
-"""Keys that stand against placement rules, and partitions that are drained: what a plan does, and what it says."""
+"""Plans for keys that violate placement rules and for draining partitions, and the reasons they give."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from foreshard.model import PartitionState, PlacementRule, RuleKind
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import IndexedShadow
 
-HELD = np.array([False, True])
+COOLING_DOWN = np.array([False, True])
 POLICY = build_policy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=ServingRule(z=0.0))
 
 
@@ -37,7 +37,7 @@ def moved(plan):
     return {move.key: move.target for move in plan.moves}
 
 
-def test_a_key_against_its_residency_is_moved_there_first_though_nothing_is_overloaded(ruled):
+def test_a_key_that_violates_its_residency_is_moved_although_nothing_is_overloaded(ruled):
     plan = make_plan(ruled([2, 2, 1], [0, 0, 1], [10, 10, 10], ("reside", "key-0001", ("town-2",))), POLICY)
     (move,) = plan.moves
     assert (move.key, move.target, move.reason.code) == ("key-0001", "p2", "residency")
@@ -48,13 +48,13 @@ def test_a_key_against_its_residency_is_moved_there_first_though_nothing_is_over
     assert not plan.warnings
 
 
-def test_a_rule_stands_above_cooling_down_and_above_not_going_back(ruled):
-    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=HELD, last_source=np.array([1, -1]))
+def test_a_rule_takes_precedence_over_cool_down_and_last_source(ruled):
+    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=COOLING_DOWN, last_source=np.array([1, -1]))
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p1"}
 
 
 def test_a_key_that_is_being_moved_is_left_alone(ruled):
-    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=HELD, under_way=~HELD)
+    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=COOLING_DOWN, under_way=~COOLING_DOWN)
     plan = make_plan(snapshot, POLICY)
     assert not plan.moves
     assert not plan.refusals
@@ -68,16 +68,16 @@ def test_a_pinned_key_stays_and_another_relieves_its_partition(ruled):
     assert not set(moved(free)) & set(moved(pinned))
 
 
-def test_where_every_key_is_pinned_the_refusal_says_so(ruled):
+def test_if_every_key_is_pinned_the_refusal_says_so(ruled):
     plan = make_plan(ruled([5, 4, 1], [0, 0, 1], [10, 10], ("pin", "key-0000", "p0"), ("pin", "key-0001", None)), POLICY)
     assert not plan.moves
     (refusal,) = plan.refusals
     assert refusal.partition_id == "p0"
     assert refusal.reason.code == "held_by_rules"
-    assert refusal.reason.sentence.endswith("keys that placement rules keep there make 90% of its capacity")
+    assert refusal.reason.sentence.endswith("keys that placement rules keep there take 90% of its capacity")
 
 
-def test_where_keys_must_stay_in_a_place_that_is_full_the_refusal_says_how_much_it_lacks_and_where(ruled):
+def test_if_keys_must_stay_in_a_full_location_the_refusal_names_it_and_the_missing_capacity(ruled):
     rules = [("reside", f"key-000{n}", ("bay",)) for n in range(3)]
     locations = ["bay", "bay", "elsewhere"]
     plan = make_plan(ruled([5, 5, 7, 1], [0, 0, 1, 2], [10, 10, 10], *rules, locations=locations), POLICY)
@@ -86,20 +86,20 @@ def test_where_keys_must_stay_in_a_place_that_is_full_the_refusal_says_how_much_
     assert refusal.reason.sentence == "capacity short by 1 cost/s in all of bay, where its keys must stay, from Tue 08:00"
 
 
-def test_relief_goes_only_where_the_keys_may_be(ruled):
+def test_relief_uses_only_allowed_targets(ruled):
     rules = [("reside", f"key-000{n}", ("town-0", "town-2")) for n in range(3)]
     plan = make_plan(ruled([3, 3, 3, 0.1, 1], [0, 0, 0, 1, 2], [10, 10, 10], *rules), POLICY)
     assert set(moved(plan).values()) == {"p2"}
 
 
-def test_a_clump_leaves_behind_the_keys_that_may_not_go_with_it(ruled):
+def test_a_clump_excludes_keys_that_are_not_allowed_on_its_target(ruled):
     snapshot = ruled(
         [4, 2, 2.5, 1, 1], [0, 0, 0, 1, 2], [10, 10, 10], ("pin", "key-0001", "p0"), co_access=[(0, 1, 900), (0, 2, 900)]
     )
     assert "key-0001" not in moved(make_plan(snapshot, POLICY))
 
 
-def test_a_rule_that_no_active_partition_can_keep_is_refused_and_named(ruled):
+def test_a_rule_that_no_active_partition_satisfies_is_refused_by_name(ruled):
     states = [PartitionState.ACTIVE, PartitionState.DRAINING]
     plan = make_plan(ruled([2, 1], [0, 0], [10, 10], ("pin", "key-0000", "p1"), states=states), POLICY)
     (refusal,) = plan.refusals
@@ -116,7 +116,7 @@ def test_a_rule_does_not_push_a_partition_over_its_mark(ruled):
     assert refusal.reason.facts["obstacle"] == "no_target_fits"
 
 
-def test_more_keys_against_a_rule_than_the_limit_are_moved_hour_by_hour(ruled):
+def test_violations_beyond_the_limit_are_moved_in_later_hours(ruled):
     rules = [("reside", f"key-000{n}", ("town-1",)) for n in range(4)]
     policy = replace(POLICY, maximum_moves=3)
     plan = make_plan(ruled([1, 1, 1, 1], [0] * 4, [10, 10], *rules), policy)
@@ -125,27 +125,27 @@ def test_more_keys_against_a_rule_than_the_limit_are_moved_hour_by_hour(ruled):
     assert (refusal.reason.code, refusal.reason.facts["obstacle"]) == ("against_rule", "limit_reached")
 
 
-def test_shadows_against_a_rule_are_removed_and_none_is_made_there(ruled):
-    standing = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
+def test_shadows_that_violate_a_rule_are_removed_and_not_made_again(ruled):
+    current = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
     snapshot = ruled(
-        [2, 1, 1], [0, 1, 2], [10] * 3, ("reside", "key-0000", ("town-0", "town-2")), read_share=0.9, shadows=standing
+        [2, 1, 1], [0, 1, 2], [10] * 3, ("reside", "key-0000", ("town-0", "town-2")), read_share=0.9, shadows=current
     )
     (removal,) = make_plan(snapshot, POLICY).removals
     assert removal.reason.code == "against_rule"
-    assert removal.reason.sentence == "key-0000 must stay in town-0, town-2, so it gives up its shadow on p1"
+    assert removal.reason.sentence == "key-0000 must stay in town-0, town-2, so its shadow on p1 is removed"
     hot = ruled([9, 1, 1], [0, 1, 2], [10] * 3, ("reside", "key-0000", ("town-0", "town-2")), read_share=0.9)
     assert {shadow.target for shadow in make_plan(hot, POLICY).shadows} == {"p2"}
 
 
-def test_a_key_against_its_rule_gives_up_its_shadows_before_it_moves(ruled):
-    standing = (IndexedShadow("s-1", 0, 2, "hot_key", removable=False),)
-    snapshot = ruled([2, 1, 1], [0, 1, 2], [10] * 3, ("pin", "key-0000", "p1"), read_share=0.9, shadows=standing)
+def test_a_key_that_violates_its_rule_loses_its_shadows_before_it_moves(ruled):
+    current = (IndexedShadow("s-1", 0, 2, "hot_key", removable=False),)
+    snapshot = ruled([2, 1, 1], [0, 1, 2], [10] * 3, ("pin", "key-0000", "p1"), read_share=0.9, shadows=current)
     plan = make_plan(snapshot, POLICY)
     assert not plan.moves
     assert [removal.reason.code for removal in plan.removals] == ["primary_against_rule"]
     (refusal,) = plan.refusals
     assert refusal.reason.facts["obstacle"] == "shadowed"
-    assert refusal.reason.sentence.endswith("its shadows have to be gone first; this plan removes them")
+    assert refusal.reason.sentence.endswith("its shadows must be removed first; this plan removes them")
 
 
 def test_a_pinned_hot_key_may_be_shadowed(ruled):

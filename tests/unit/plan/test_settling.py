@@ -26,7 +26,7 @@ def day(loads):
     return np.repeat(np.asarray(loads, float)[:, None], 24, axis=1)
 
 
-def test_a_key_used_from_far_away_goes_to_its_users(world):
+def test_a_key_read_from_far_away_settles_near_its_users(world):
     plan = make_plan(world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
     assert moved(plan) == {"key-0000": "p2"}
     (move,) = plan.moves
@@ -35,19 +35,19 @@ def test_a_key_used_from_far_away_goes_to_its_users(world):
     assert move.reason.facts["value_overload_hours"] > 0
 
 
-def test_keys_torn_apart_come_together(world):
+def test_separated_co_accessed_keys_settle_together(world):
     plan = make_plan(world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], co_access=[(0, 1, 3600)]), POLICY)
     assert len(plan.moves) == 1
     assert moved(plan) in ({"key-0000": "p1"}, {"key-0001": "p0"})
 
 
-def test_a_clump_goes_home_as_one(world):
+def test_a_clump_settles_as_a_whole(world):
     origins = OriginShares.build([0, 1], [2, 2], [1.0, 1.0], 4)
     snapshot = world(day([2, 1, 1, 1]), [0, 0, 1, 2], [10, 10, 10], origins=origins, co_access=[(0, 1, 1800)], km=KM)
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2", "key-0001": "p2"}
 
 
-def test_a_key_that_was_moved_lately_stays_and_is_not_taken_along(world):
+def test_a_recently_moved_key_does_not_settle_and_joins_no_clump(world):
     origins = OriginShares.build([0, 1], [2, 2], [1.0, 1.0], 4)
     snapshot = world(day([2, 1, 1, 1]), [0, 0, 1, 2], [10, 10, 10], origins=origins, co_access=[(0, 1, 1800)], km=KM)
     for tired, expected in ((0, {"key-0001": "p2"}), (1, {"key-0000": "p2"})):
@@ -56,18 +56,18 @@ def test_a_key_that_was_moved_lately_stays_and_is_not_taken_along(world):
         assert moved(make_plan(replace(snapshot, rested=rested), POLICY)) == expected
 
 
-def test_a_key_that_was_moved_lately_is_moved_again_where_overload_asks_for_it(world):
+def test_a_recently_moved_key_moves_again_to_relieve_overload(world):
     snapshot = world(day([5, 4, 1]), [0, 0, 1], [10, 10], rested=np.zeros(3, bool))
     assert {move.reason.code for move in make_plan(snapshot, POLICY).moves} == {"overload"}
 
 
-def test_no_key_settles_where_there_is_no_room_in_the_busiest_hours(world):
+def test_keys_do_not_settle_without_room_in_the_busiest_hours(world):
     plan = make_plan(world(day([2, 1, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY)
     assert moved(plan) == {"key-0000": "p1"}
     assert not make_plan(world(day([2, 6, 6]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM), POLICY).moves
 
 
-def test_room_that_reads_could_make_by_going_elsewhere_is_not_settled_into(world):
+def test_room_that_depends_on_passing_reads_on_is_not_used_for_settling(world):
     at_p2 = OriginShares.build([0, 2], [2, 2], [1.0, 1.0], 4)
     snapshot = world(day([1, 6, 7.5, 1]), [0, 0, 2, 1], [10, 10, 10], read_share=[0, 0, 1, 0], origins=at_p2, km=KM)
     shadow = IndexedShadow("key-0002|p1", 2, 1, "reserve", removable=False)
@@ -76,13 +76,13 @@ def test_room_that_reads_could_make_by_going_elsewhere_is_not_settled_into(world
 
 
 @pytest.mark.parametrize("change", [{"settle_gain": 500.0}, {"maximum_settled": 0}])
-def test_what_is_not_worth_its_price_or_not_allowed_stays(world, change):
+def test_keys_stay_if_settling_does_not_pay_or_is_not_allowed(world, change):
     snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     assert make_plan(snapshot, POLICY).moves
     assert not make_plan(snapshot, replace(POLICY, **change)).moves
 
 
-def test_settling_comes_to_an_end(world):
+def test_settling_ends(world):
     rng = np.random.default_rng(0)
     keys = 40
     primary = rng.integers(0, 3, keys)
@@ -105,13 +105,13 @@ def test_settling_waits_for_the_quieter_half_of_the_day(world):
         assert len(plan.moves) == moves
 
 
-def test_the_week_s_busiest_hour_decides_where_there_is_room(world):
+def test_settling_needs_room_in_the_weeks_busiest_hour(world):
     snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p2"}
     assert "p2" not in moved(make_plan(replace(snapshot, week_peak=1.3 * 7 * 3600), POLICY)).values()
 
 
-def test_there_must_have_been_room_in_past_hours(world):
+def test_settling_needs_room_in_past_hours(world):
     snapshot = world(day([2, 1, 4]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM)
     past = np.repeat(np.array([[2.0], [1.0], [4.0]], np.float32) * 3600, 20, axis=1)
     assert moved(make_plan(replace(snapshot, past=PastHours(past)), POLICY)) == {"key-0000": "p2"}
@@ -119,7 +119,7 @@ def test_there_must_have_been_room_in_past_hours(world):
     assert "p2" not in moved(make_plan(replace(snapshot, past=PastHours(past)), POLICY)).values()
 
 
-def test_on_a_calm_day_keys_settle_only_where_the_past_says_where_there_is_room(world):
+def test_on_a_calm_day_keys_settle_only_with_past_hours(world):
     snapshot = world(day([2, 1, 1]), [0, 1, 2], [10, 10, 10], origins=at_home(3, 2), km=KM, week_peak=8 * 3600.0)
     assert not make_plan(snapshot, POLICY).moves
     past = np.repeat(np.array([[3.0], [1.0], [1.0]], np.float32) * 3600, 20, axis=1)

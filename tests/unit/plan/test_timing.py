@@ -1,4 +1,4 @@
-"""How fast moves go, when a plan's moves are finished, and what is said where that is too late."""
+"""The rate of moves, their finishing times, and warnings about late moves."""
 
 from dataclasses import replace
 
@@ -26,13 +26,13 @@ DEFAULT = MigrationRate(60.0, 5 * MIB)
 
 class TestRate:
     @given(st.floats(0, 100), st.floats(0.01, 500), st.lists(st.floats(0, 1e11), min_size=6, max_size=30, unique=True))
-    def test_moves_that_keep_to_a_rate_show_it(self, seconds, mib_per_second, sizes):
+    def test_the_rate_of_regular_moves_is_found(self, seconds, mib_per_second, sizes):
         rate = measure_rate([(size, seconds + size / mib_per_second / MIB) for size in sizes], DEFAULT)
         assert rate.measured == len(sizes)
         for size in sizes:
             assert rate.seconds(size) == pytest.approx(seconds + size / mib_per_second / MIB, rel=1e-3, abs=1e-2)
 
-    def test_a_move_that_waited_for_something_does_not_count(self):
+    def test_moves_that_waited_are_ignored(self):
         sizes = [10 * MIB * n for n in range(1, 20)]
         rate = measure_rate([*((size, 2 + size / (10 * MIB)) for size in sizes), (50 * MIB, 9000.0)], DEFAULT)
         assert rate.measured == 19
@@ -41,19 +41,19 @@ class TestRate:
     def test_too_few_moves_leave_the_default(self):
         assert measure_rate([(MIB, 1.0)] * 4, DEFAULT) is DEFAULT
 
-    def test_moves_of_nothing_show_their_fixed_time_and_leave_the_default_bandwidth(self):
+    def test_moves_without_bytes_give_the_fixed_time_and_the_default_bandwidth(self):
         assert measure_rate([(0.0, 3.0)] * 5, DEFAULT) == MigrationRate(pytest.approx(3.0), 5 * MIB, 5)
 
 
 class TestSchedule:
     def relieved(self, world, rate, key_bytes=1000.0, quiet_hours=3):
-        """A partition that needs its relief after some quiet hours."""
-        calm, busy = [1.0] * quiet_hours, [4.5] * 2
-        loads = [[*calm, *busy], [*calm, *busy], [*calm, *[1.0] * 2]]
+        """A partition that needs relief after some quiet hours."""
+        is_calm, busy = [1.0] * quiet_hours, [4.5] * 2
+        loads = [[*is_calm, *busy], [*is_calm, *busy], [*is_calm, *[1.0] * 2]]
         snapshot = world(loads, [0, 0, 1], [10, 10], key_bytes=key_bytes)
         return make_plan(replace(snapshot, migration=rate), POLICY)
 
-    def test_a_move_that_is_finished_before_the_hour_that_needs_it_says_when(self, world):
+    def test_a_move_that_finishes_in_time_has_its_finishing_time(self, world):
         plan = self.relieved(world, MigrationRate(90.0, MIB))
         (move,) = plan.moves
         facts = move.reason.facts
@@ -75,7 +75,7 @@ class TestSchedule:
         assert warning.reason.facts["late_seconds"] == 3600.0
         assert warning.reason.facts["measured_moves"] == 37
 
-    def test_the_most_urgent_move_goes_first_and_movers_work_side_by_side(self, world):
+    def test_the_most_urgent_move_is_first_and_movers_work_in_parallel(self, world):
         loads = [[1, 4.5], [1, 4.5], [4.6, 4.5], [4.6, 4.5], [1, 1], [1, 1]]
         snapshot = world(loads, [0, 0, 1, 1, 2, 3], [10] * 4)
         plan = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), replace(POLICY, parallel_moves=1))
@@ -85,7 +85,7 @@ class TestSchedule:
         assert [move.reason.facts["finished_by"][14:19] for move in both.moves] == ["01:40", "01:40"]
         assert "needs its relief now" in both.warnings[0].reason.sentence
 
-    def test_where_the_limit_allows_one_move_the_partition_that_needs_it_first_is_relieved(self, world):
+    def test_with_one_move_allowed_the_partition_that_needs_it_first_is_relieved(self, world):
         loads = [[1, 1, 5.5], [1, 1, 4.4], [4.5, 1, 1], [4.5, 1, 1], [1, 1, 1]]
         snapshot = world(loads, [0, 0, 1, 1, 2], [10] * 3)
         plan = make_plan(snapshot, replace(POLICY, maximum_moves=1))

@@ -1,7 +1,8 @@
-"""Keys that are used together are noisier together: what common uses add to the variance of the partition that holds both.
+"""The variance that co-access adds to the load of a partition.
 
-Where a use of one key brings an access of another, their loads covary: for Poisson uses, u of them an hour at c per access,
-by u·c² (compound Poisson). Adding the keys' variances alone would take a partition of whole clumps for calmer than it is.
+If an access of one key comes with an access of another, their loads covary. For u Poisson co-accesses an hour at cost c per
+access, the covariance is u·c² (compound Poisson). Adding only the keys' variances would underestimate the variance of a
+partition that holds whole clumps.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan.snapshot import CoAccessGraph
 
 
-class CommonUses:
-    """``inside`` (P): common uses per hour of keys that are on the same partition; none where their cost is unknown."""
+class CoAccessCounts:
+    """``inside`` (P): co-accesses per hour between keys on the same partition; 0 if the cost of an access is unknown."""
 
     def __init__(self, graph: CoAccessGraph, access_cost: float, primary: IntArray, partitions: int) -> None:
         self._graph, self._counted = graph, access_cost > 0
@@ -25,7 +26,7 @@ class CommonUses:
             self.inside += np.bincount(here[together], weights=graph.weight[together], minlength=partitions) / 2.0
 
     def move(self, keys: IntArray, source: int, target: int, primary: IntArray) -> None:
-        """Count as it is once ``keys`` have gone from ``source`` to ``target``; ``primary`` says where all were before."""
+        """Update the counts for a move of ``keys`` from ``source`` to ``target``. ``primary`` (K): the placement before it."""
         if not self._counted:
             return
         own = 0.0
@@ -40,11 +41,11 @@ class CommonUses:
         self.inside[target] += own
 
 
-def noisier(profile: LoadProfile, uses: FloatArray, access_cost: float) -> LoadProfile:
-    """``profile`` (…, H) with what ``uses`` (…) common uses per hour add to its variance, in the shape of its mean."""
+def with_co_access_noise(profile: LoadProfile, co_accesses: FloatArray, access_cost: float) -> LoadProfile:
+    """Add to ``profile`` (…, H) the variance of ``co_accesses`` (…) per hour, distributed over the hours like the mean."""
     if access_cost <= 0:
         return profile
-    usual = profile.mean.mean(axis=-1, keepdims=True)
-    shape = np.divide(profile.mean, usual, out=np.zeros_like(profile.mean), where=usual > 0)
-    covariance = 2.0 * np.maximum(uses, 0.0)[..., None] * (access_cost / SECONDS_PER_HOUR) ** 2 * shape
+    typical = profile.mean.mean(axis=-1, keepdims=True)
+    shape = np.divide(profile.mean, typical, out=np.zeros_like(profile.mean), where=typical > 0)
+    covariance = 2.0 * np.maximum(co_accesses, 0.0)[..., None] * (access_cost / SECONDS_PER_HOUR) ** 2 * shape
     return LoadProfile(profile.mean, profile.variance + covariance, profile.spread)
