@@ -5,7 +5,7 @@ import pandas as pd
 
 from foreshard.model import SeriesMatrix
 from foreshard.plan.key_history import CORRELATED_KEYS, gather_history, sum_key_load
-from foreshard.plan.past_hours import past_stride, past_hours
+from foreshard.plan.past_hours import past_hours, past_stride
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
 HOURS = 28 * 24

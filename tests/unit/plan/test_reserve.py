@@ -33,7 +33,7 @@ def test_a_partition_that_a_burst_would_overload_gets_shadows_until_enough_reads
     assert len(plan.shadows) == 1
     assert fixed.max() <= 7.5
     assert fixed_load(PlacementModel(snapshot, POLICY)).max() == pytest.approx(8.4)
-    assert "a burst could overload p0: with a copy of key-0000 on p" in plan.shadows[0].reason.sentence
+    assert "a burst could overload p0: a shadow of key-0000 on p" in plan.shadows[0].reason.sentence
     assert "up to 13% of the capacity of p0" in plan.shadows[0].reason.sentence
 
 
