@@ -66,23 +66,18 @@ class RouteSource(Protocol):
 
     def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
         """Raise :class:`Unreachable` where nobody answers, :class:`foreshard.errors.RouteRefused` where the key is refused."""
-        ...
 
     def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
         """The routes of many keys, as of one table; raises like ``route``."""
-        ...
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every registered partition."""
-        ...
 
     def refresh(self) -> None:
         """Have the newest published table; raise :class:`Unreachable` where that can't be had."""
-        ...
 
     def close(self) -> None:
         """Give connections back."""
-        ...
 
 
 class LocalSource(RouteSource, Protocol):
@@ -90,11 +85,9 @@ class LocalSource(RouteSource, Protocol):
 
     def version(self) -> int:
         """The version of the table that it answers from; 0 where it has none."""
-        ...
 
     def avoid(self, partition: str) -> None:
         """Note that this process could not reach a partition."""
-        ...
 
 
 class Router:

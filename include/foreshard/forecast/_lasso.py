@@ -23,11 +23,9 @@ class Gram(Protocol):
 
     def block(self, rows: IntArray, index: IntArray) -> FloatArray:
         """The matrices of problems ``rows`` (R,) on their coordinates ``index`` (R, M): (R, M, M)."""
-        ...
 
     def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
         """The matrices of problems ``rows`` times vectors that are ``value`` (R, M) at ``index`` and 0 elsewhere: (R, L)."""
-        ...
 
 
 @dataclass(frozen=True)

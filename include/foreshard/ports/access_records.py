@@ -14,13 +14,10 @@ class AccessEmitter(Protocol):
 
     def flush(self, timeout: float) -> int:
         """Wait until every record is delivered, at most ``timeout`` seconds; return how many are not."""
-        ...
 
     @property
     def dropped(self) -> int:
         """How many records were lost so far."""
-        ...
 
     def close(self, timeout: float = 5.0) -> None:
         """Flush and stop."""
-        ...

@@ -69,41 +69,32 @@ class MoveJournal(Protocol):
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
         """Journal a move, or return its entry if it is known. A key with an open move gets an entry that is skipped at once."""
-        ...
 
     def get(self, move_id: str) -> MoveRecord:
         """Return a move. Raise :class:`foreshard.errors.UnknownMove`."""
-        ...
 
     def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
         """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
-        ...
 
     def take(self, move_id: str) -> MoveRecord:
         """Take a move over: raise its lease by one and clear a requested stop."""
-        ...
 
     def advance(
         self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
     ) -> MoveRecord:
         """Enter ``to``. Raise :class:`foreshard.errors.MoveSuperseded` unless state and lease are still those of ``record``."""
-        ...
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
         """Renew the lease and save progress. Raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
-        ...
 
     def pause(self, record: MoveRecord) -> MoveRecord:
         """Release the lease. The move stays in its state until somebody takes it."""
-        ...
 
     def request_stop(self, move_id: str) -> MoveRecord:
         """Ask the move's mover to pause."""
-        ...
 
     def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
         """Return moves in ``states`` without a requested stop whose lease has expired, by the control database's clock."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,21 +150,17 @@ class MoveFeed(Protocol):
     @property
     def position(self) -> Position:
         """Where to resume. Resuming repeats some changes and skips none."""
-        ...
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
         """Namespace → revision of the last fence read that contains the key. Removed when the fence is lifted."""
-        ...
 
     @property
     def mark_seen(self) -> int:
         """The highest mark of the move read on this partition."""
-        ...
 
     def poll(self, limit: int, *, until_fences: Mapping[str, int] | None = None, until_mark: int | None = None) -> Changes:
         """Read at most ``limit`` changes. Stop early at the end, the fences, or the mark. Raise ``HistoryLost``."""
-        ...
 
     def close(self) -> None: ...
 
@@ -201,15 +188,12 @@ class KeyCopy(Protocol):
 
     def claim(self, lease: int) -> None:
         """Write the lease on this partition. Raise ``MoveSuperseded`` if there is a higher one."""
-        ...
 
     def shape(self) -> Shape:
         """Return options and indexes. Raise ``MoveRefused`` if a collection cannot be moved (view, capped, …)."""
-        ...
 
     def prepare(self, shape: Shape) -> None:
         """Create missing collections with the shape's options and indexes, and an index on the key field everywhere."""
-        ...
 
     def now(self) -> Position: ...
 
@@ -217,45 +201,35 @@ class KeyCopy(Protocol):
 
     def count(self) -> Mapping[str, int]:
         """Return namespace → number of documents of the key."""
-        ...
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
         """Yield every document of the key, in batches bounded by number and bytes."""
-        ...
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
         """Return the documents among ``ids`` that carry the key."""
-        ...
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
         """Return the ids among ``ids`` whose documents carry another key now."""
-        ...
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
         """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``."""
-        ...
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
         """Remove the documents that have not changed. Return their number."""
-        ...
 
     def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
         """Apply late changes, except to documents written here later, after ``since``. Return the ids that were kept."""
-        ...
 
     def mark(self) -> int:
         """Write a mark to this partition's change stream and return its number."""
-        ...
 
     def fence(self) -> Mapping[str, int]:
         """Fence the key in every collection. Return namespace → revision, which draining waits for."""
-        ...
 
     def unfence(self) -> None: ...
 
     def is_fenced(self) -> bool:
         """Return whether every collection refuses writes for the key now."""
-        ...
 
     def close(self) -> None: ...
 
@@ -265,7 +239,6 @@ class ShadowAbsorber(Protocol):
 
     def absorb(self, key: str, partition_id: str) -> None:
         """Retire the shadow of ``key`` on the partition, if there is one. Replication commits nothing there afterwards."""
-        ...
 
 
 class Fence(Protocol):
@@ -273,12 +246,9 @@ class Fence(Protocol):
 
     def fenced(self) -> frozenset[str]:
         """Return the keys whose writes the server refuses now."""
-        ...
 
     def listed(self) -> frozenset[str]:
         """Return the keys whose writes it should refuse."""
-        ...
 
     def repair(self) -> object:
         """Fence every listed key."""
-        ...

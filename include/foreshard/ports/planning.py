@@ -28,25 +28,20 @@ class PlanningStore(Protocol):
 
     def recent_moves(self, since: datetime) -> tuple[RecentMove, ...]:
         """Moves that are pending, or were switched at or after ``since``, oldest first."""
-        ...
 
     def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
         """(bytes, seconds from the start of copying to the switch) of moves switched at or after ``since``, the newest first.
 
         Moves that were stopped, taken over or turned back in between are left out.
         """
-        ...
 
     def standing_copies(self) -> tuple[CurrentShadow, ...]: ...
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
         """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""
-        ...
 
     def started(self, hour: datetime) -> bool:
         """Whether any move or shadow of the plan for ``hour`` has been taken up."""
-        ...
 
     def key_sizes(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> KeySizes:
         """Measure the keys; raise :class:`foreshard.errors.Unreachable` where a partition does not answer."""
-        ...

@@ -49,11 +49,9 @@ class ReplicaStore(Protocol):
 
     def prepare(self, key: str, lease: int) -> bool:
         """Fence ``key`` against apps and open its guards for ``lease``. Return False if they are closed or at a later lease."""
-        ...
 
     def revoke(self, key: str, lease: int) -> None:
         """Close the guards. After this returns, no writer of ``lease`` or an earlier one can commit anything for ``key``."""
-        ...
 
     def write(
         self, role: str, leases: Mapping[str, int], identities: Sequence[tuple[str, Any, bytes]], decide: ReconcileDocuments
@@ -63,22 +61,18 @@ class ReplicaStore(Protocol):
         ``role`` is ``apply`` or ``copy``; each has its own guard. ``identities`` are (namespace, id, identity). Raise
         :class:`GuardsMoved`.
         """
-        ...
 
     def erase(self, key: str, lease: int) -> int:
         """Close the guards, then delete the documents of ``key`` and their records. Return the number of documents.
 
         Raise :class:`GuardsMoved` if somebody opens or closes the guards meanwhile.
         """
-        ...
 
     def take_over(self) -> int:
         """End the open transactions of other writers (a live writer repeats its own). Return the number of sessions."""
-        ...
 
     def purge_tombstones(self, before: datetime) -> int:
         """Remove tombstones applied before ``before``. Return their number."""
-        ...
 
 
 class DocumentReader(Protocol):
@@ -86,29 +80,23 @@ class DocumentReader(Protocol):
 
     def cluster_time(self) -> tuple[int, int]:
         """Return (seconds, increment). Every write acknowledged before the call is at or before it."""
-        ...
 
     def tick(self) -> tuple[int, int]:
         """Return a cluster time after every write acknowledged before the call, and before every write after it."""
-        ...
 
     def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[dict[bytes, tuple[Any, bytes]]]:
         """Yield the documents of ``key`` in batches: identity → (id, BSON)."""
-        ...
 
     def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> dict[bytes, tuple[Any, bytes]]:
         """Return the documents among ``ids`` that carry ``key``."""
-        ...
 
     def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
         """Return the identities of the documents among ``ids`` that carry ``key``."""
-        ...
 
     def indexes(self, collection: ShardedCollection) -> list[dict[str, Any]]: ...
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
         """Create the indexes that ``other`` has and this partition lacks. Skip an index that conflicts with one here."""
-        ...
 
 
 class PrimaryStore(Protocol):
@@ -116,7 +104,6 @@ class PrimaryStore(Protocol):
 
     def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
         """Return the current document."""
-        ...
 
     def settle(
         self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
@@ -125,7 +112,6 @@ class PrimaryStore(Protocol):
 
         Return its cluster time. Raise :class:`foreshard.errors.ReplicaRefused` if the key's primary copy is elsewhere.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +138,11 @@ class ConflictStore(Protocol):
         self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: VersionedDocument, shown: Version
     ) -> None:
         """Save a conflict. Saving it again, or from another replica, changes nothing."""
-        ...
 
     def open(self, limit: int = 100) -> tuple[Conflict, ...]: ...
 
     def get(self, conflict_id: str) -> Conflict:
         """Return a conflict. Raise :class:`foreshard.errors.UnknownConflict`."""
-        ...
 
     def of_document(self, namespace: str, document_id: Any) -> tuple[Conflict, ...]: ...
 

@@ -48,21 +48,17 @@ class ShadowStore(Protocol):
 
     def create(self, shadow: Shadow) -> bool:
         """Save a new shadow. Return False if its id is taken."""
-        ...
 
     def get(self, shadow_id: str) -> Shadow:
         """Return a shadow. Raise :class:`foreshard.errors.UnknownShadow`."""
-        ...
 
     def shadows(self, states: Sequence[ShadowState] = ()) -> tuple[Shadow, ...]:
         """Return the shadows in ``states`` (in any state if empty), by id."""
-        ...
 
     def of_key(self, key: str) -> tuple[Shadow, ...]: ...
 
     def history(self, shadow_id: str) -> list[dict[str, Any]]:
         """Return the last state changes, ``{state, at, problem}``, oldest first."""
-        ...
 
     def change(
         self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
@@ -71,29 +67,23 @@ class ShadowStore(Protocol):
 
         A change of state is added to the history. With ``session`` it is part of a transaction on the control database.
         """
-        ...
 
     def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
         """Save the freshness per shadow id, and the lag at ``now``."""
-        ...
 
     def claim_work(self, shadow_id: str, worker: str, seconds: float) -> bool:
         """Claim the work on a shadow, or renew the claim. Return False while another worker has it."""
-        ...
 
     def release_work(self, shadow_id: str, worker: str) -> None: ...
 
     def placements(self, keys: Sequence[str]) -> dict[str, Placement]:
         """Return the published rows of these keys. Unlisted keys are left out."""
-        ...
 
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
         """Return whether the primary copy may have been elsewhere at some epoch in (``since_epoch``, ``epoch``]."""
-        ...
 
     def busy_keys(self, partition_id: str) -> frozenset[str]:
         """Return the keys that open moves bring to the partition, or take from it and have not cleaned up there."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +115,6 @@ class CaptureStore(Protocol):
 
     def acquire(self, holder: str, seconds: float) -> int | None:
         """Acquire or renew the replicator's lease. Return its number; None while another process holds it."""
-        ...
 
     def release(self, holder: str) -> None: ...
 
@@ -133,15 +122,12 @@ class CaptureStore(Protocol):
         """Take over a partition's capture under ``lease``, which fences off older ones. Return None if nothing was captured
         yet.
         """
-        ...
 
     def begin(self, partition_id: str, lease: int, token: bytes, keys: frozenset[str]) -> CaptureState:
         """Start a new capture. Shadows that rely on the previous one are compared with their source again."""
-        ...
 
     def checkpoint(self, state: CaptureState, lease: int) -> None:
         """Save ``state``. Raise :class:`foreshard.errors.ReplicatorSuperseded` if a later lease has taken over."""
-        ...
 
     def states(self) -> dict[str, CaptureState]: ...
 
@@ -149,11 +135,9 @@ class CaptureStore(Protocol):
         self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
     ) -> None:
         """Save (cycle, seen until) per topic partition. The saved values never fall."""
-        ...
 
     def progress(self) -> dict[str, ApplyProgress]:
         """Return the least progress per origin. An origin is left out until every topic partition has reported."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +173,9 @@ class CaptureFeed(Protocol):
 
     def open(self, keys: frozenset[str], token: bytes | None) -> bytes:
         """Start after ``token`` (None: now). Return the position. Raise :class:`foreshard.errors.CaptureLost` if it is gone."""
-        ...
 
     def read(self, limit: int, wait_ms: int) -> ChangeBatch:
         """Return the next changes. Wait at most ``wait_ms`` for the first."""
-        ...
 
     def close(self) -> None: ...
 
@@ -230,7 +212,6 @@ class ReplicationLog(Protocol):
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
         """Publish it to every topic partition."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +233,8 @@ class ReplicationReader(Protocol):
 
     def commit(self) -> None:
         """Record that everything read so far is applied."""
-        ...
 
     def gap(self, positions_expected: bool) -> str | None:
         """Return why records may be missing after the committed positions, or why there are no positions; None if none are."""
-        ...
 
     def close(self) -> None: ...

@@ -39,27 +39,21 @@ class RoutingStore(Protocol):
 
     def initialise(self, table: RoutingTable) -> None:
         """Publish the first version; do nothing where the same version stands already."""
-        ...
 
     def version(self) -> int:
         """The current version (0 where nothing is published)."""
-        ...
 
     def head(self) -> tuple[int, str]:
         """(version, a name that a table keeps through its versions and no other table has); (0, "") without a table."""
-        ...
 
     def current(self) -> RoutingTable:
         """The whole table as of one moment; raise :class:`foreshard.errors.NoRoutingTable` where nothing is published."""
-        ...
 
     def image(self) -> PublishedImage | None:
         """The newest packed form, which ``since`` its version brings up to date; None where there is none."""
-        ...
 
     def repack(self) -> int:
         """Publish the packed form of the table as it is; return its version."""
-        ...
 
     def publish(
         self,
@@ -73,24 +67,18 @@ class RoutingStore(Protocol):
         ``within(session, version)`` runs inside the same transaction (a move's journal entry). Raise
         :class:`foreshard.errors.StaleEpoch` where any key is not at its expected epoch; then nothing is changed.
         """
-        ...
 
     def since(self, version: int) -> tuple[Publication, ...]:
         """The publications after ``version``, in order."""
-        ...
 
     def set_default_rule(self, rule: DefaultRule) -> int:
         """Publish a new default rule and return the version; unlisted keys that it moves must have been moved before."""
-        ...
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
         """Note that a sidecar answers from ``version`` now (``sidecars``)."""
-        ...
 
     def withdraw(self, sidecar_id: str) -> None:
         """Forget a sidecar that stops answering on purpose."""
-        ...
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
         """(sidecars at or past ``version``, sidecars heard of since ``heard_since``)."""
-        ...

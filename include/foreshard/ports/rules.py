@@ -12,12 +12,9 @@ class PlacementRuleStore(Protocol):
 
     def rules(self) -> tuple[PlacementRule, ...]:
         """Every rule, by id."""
-        ...
 
     def save(self, rule: PlacementRule) -> None:
         """Add the rule, in place of one of the same kind and selector."""
-        ...
 
     def remove(self, rule_id: str) -> None:
         """Forget a rule; raise :class:`foreshard.errors.UnknownRule`."""
-        ...

@@ -31,7 +31,6 @@ class AccessLogSource(Protocol):
 
     def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
         """Yield the records that claim ``hour``, in batches with the standard columns and their values as they came."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +51,9 @@ class RawHourStore(Protocol):
 
     def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
         """Keep quarantined records that belong to no hour under ``label``, in place of what stood there."""
-        ...
 
     def load(self, hour: datetime) -> pd.DataFrame:
         """Return the accepted records; raise :class:`foreshard.errors.MissingStageResult` where there are none."""
-        ...
 
     def describe(self, hour: datetime) -> RawHour: ...
 
@@ -66,26 +63,21 @@ class TallyStore(Protocol):
 
     def save(self, tallies: Sequence[HourTally]) -> None:
         """Replace each tally's hour, whole; an hour without accesses is remembered as counted."""
-        ...
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
         """The counted hours in [since, until), in order."""
-        ...
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until)."""
-        ...
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Pairs summed over [since, until), heaviest first: ``key_a, key_b, weight, distinct_users``.
 
         Pairs that fewer than k distinct users touched, over all these hours together, are left out.
         """
-        ...
 
     def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
         """How many accesses and keys each of ``hours`` had, in order; hours that were not counted are left out."""
-        ...
 
 
 class GateStore(Protocol):
@@ -95,11 +87,9 @@ class GateStore(Protocol):
 
     def load(self, gate: str, hour: datetime) -> GateResult:
         """Raise :class:`foreshard.errors.MissingStageResult` where the gate was not asked for ``hour``."""
-        ...
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
         """The last results, newest hour first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +116,6 @@ class LogCounter(Protocol):
 
     def count(self, path: Path) -> CountedLog:
         """Raise :class:`foreshard.errors.CorruptLog` where it cannot be read."""
-        ...
 
 
 class SeriesStore(Protocol):
@@ -134,23 +123,18 @@ class SeriesStore(Protocol):
 
     def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
         """Replace the hour's file in one step; return its number of chunks of ``chunk_keys`` keys."""
-        ...
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
         """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
-        ...
 
     def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
         """Yield every chunk of the hour's series, in order; raise :class:`foreshard.errors.MissingStageResult` without any."""
-        ...
 
     def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
         """Replace the totals of the history: ``count`` and ``cost`` per partitionable_key × location × request_type."""
-        ...
 
     def load_totals(self, hour: datetime) -> pd.DataFrame:
         """Return the totals; raise :class:`foreshard.errors.MissingStageResult` without any."""
-        ...
 
 
 class ForecastStore(Protocol):
@@ -158,13 +142,11 @@ class ForecastStore(Protocol):
 
     def begin(self, hour: datetime, chunks: int) -> None:
         """Forget what stood for ``hour`` beyond ``chunks`` chunks."""
-        ...
 
     def save_chunk(self, chunk: int, batch: ForecastBatch) -> None: ...
 
     def load(self, hour: datetime) -> ForecastBatch:
         """All chunks of ``hour`` as one; raise :class:`foreshard.errors.MissingStageResult` while any is missing."""
-        ...
 
 
 class AccuracyStore(Protocol):
@@ -172,11 +154,9 @@ class AccuracyStore(Protocol):
 
     def save(self, hour: datetime, made_for: datetime, models: Mapping[str, Mapping[str, float | None]]) -> None:
         """Replace the figures of the forecast made for ``made_for``, whose horizon ended with ``hour``."""
-        ...
 
     def latest(self, count: int = 1) -> list[tuple[datetime, Mapping[str, Mapping[str, float | None]]]]:
         """The newest hours and their figures by model, newest first."""
-        ...
 
 
 class ScoreStore(Protocol):
@@ -200,23 +180,19 @@ class PartitionRegistry(Protocol):
 
     def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None:
         """Add or replace; a partition known already keeps its loads and its state. Raise where one makes no sense."""
-        ...
 
     def set_state(self, partition_id: str, state: PartitionState) -> None:
         """Drain or reactivate a partition; raise :class:`foreshard.errors.UnknownPartition`."""
-        ...
 
     def partitions(self) -> tuple[Partition, ...]: ...
 
     def partition(self, partition_id: str) -> Partition:
         """Return one partition; raise :class:`foreshard.errors.UnknownPartition`."""
-        ...
 
     def locations(self) -> tuple[Location, ...]: ...
 
     def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
         """Save measured round trips to locations; raise :class:`foreshard.errors.ConfigurationError`."""
-        ...
 
     def set_predicted_load(self, predicted: dict[str, float]) -> None: ...
 
@@ -234,4 +210,3 @@ class Retention(Protocol):
 
     def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
         """Delete files, tallies and forecasts of hours before these; return how many files and documents of each kind."""
-        ...

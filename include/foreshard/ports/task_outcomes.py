@@ -11,4 +11,3 @@ class TaskOutcomeStore(Protocol):
 
     def record(self, dag: str, task: str, state: str, seconds: float, at: datetime, error: str | None = None) -> None:
         """Count one end of a task, and add the ``seconds`` that it took."""
-        ...

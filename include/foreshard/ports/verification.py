@@ -55,4 +55,3 @@ class Verifier(Protocol):
         expected: Callable[[], ExpectedPlacement],
     ) -> Verification:
         """``expected`` is asked again before each second look; raise :class:`foreshard.errors.Unreachable`."""
-        ...

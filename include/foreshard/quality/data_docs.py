@@ -33,11 +33,9 @@ class DataDocs(Protocol):
 
     def save_page(self, facts: PageFacts, page: str) -> None:
         """Keep a page, in place of the one for the same gate, suite and hour."""
-        ...
 
     def save_index(self) -> None:
         """Make the index over the pages that stand."""
-        ...
 
 
 def render_page(facts: PageFacts, validation: Any) -> str:

@@ -24,7 +24,6 @@ class StoredRetention:
         self._data_dir = data_dir
 
     def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Delete files, tallies and forecasts of hours before these. Return the number of files and documents of each kind."""
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),

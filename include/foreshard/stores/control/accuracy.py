@@ -24,12 +24,10 @@ class MongoAccuracyStore:
         self._accuracy = database["forecast_accuracy"]
 
     def save(self, hour: datetime, made_for: datetime, models: ModelAccuracies) -> None:
-        """Replace the figures for ``hour``."""
         name = f"{hour.astimezone(UTC):%Y-%m-%dT%H}"
         listed = [{"model": model, **figures} for model, figures in models.items()]
         self._accuracy.replace_one({"_id": name}, {"hour": hour, "made_for": made_for, "models": listed}, upsert=True)
 
     def latest(self, count: int = 1) -> list[tuple[datetime, ModelAccuracies]]:
-        """Return the newest hours and their figures by model, newest first."""
         found = self._accuracy.find().sort("hour", DESCENDING).limit(count)
         return [(one["hour"], {entry.pop("model"): entry for entry in one["models"]}) for one in found]

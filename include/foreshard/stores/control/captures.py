@@ -36,7 +36,6 @@ class MongoCaptureStore:
         self._leases = database.get_collection("replicator", **durable)
 
     def acquire(self, holder: str, seconds: float) -> int | None:
-        """Acquire or renew the replicator's lease. Return its number; None while another process holds it."""
         until = {"$add": ["$$NOW", round(seconds * 1000)]}
         mine = {"$eq": ["$holder", holder]}
         lease = {"$cond": [mine, "$term", {"$add": ["$term", 1]}]}
@@ -75,7 +74,6 @@ class MongoCaptureStore:
         return _state(found) if found else None
 
     def begin(self, partition_id: str, lease: int, token: bytes, keys: frozenset[str]) -> CaptureState:
-        """Start a new capture."""
         changed = {
             "term": lease, "incarnation": uuid.uuid4().hex, "token": token, "keys": sorted(keys), "at": datetime.now(UTC),
         }  # fmt: skip
@@ -91,7 +89,6 @@ class MongoCaptureStore:
         return _state(found or {})
 
     def checkpoint(self, state: CaptureState, lease: int) -> None:
-        """Save ``state``. Raise :class:`ReplicatorSuperseded` if a later lease has taken over."""
         changed = {"token": state.token, "keys": sorted(state.keys), "cycle": state.cycle, "at": datetime.now(UTC)}
         mine = {"_id": state.partition_id, "term": lease, "incarnation": state.capture_id}
         if self._captures.update_one(mine, {"$set": changed}).matched_count != 1:
@@ -104,7 +101,6 @@ class MongoCaptureStore:
     def save_applied(
         self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
     ) -> None:
-        """Save (cycle, seen until) per topic partition. Progress of another capture is replaced."""
         rises = {
             f"notes.{partition}.{name}": value
             for partition, (cycle, seen_until) in applied.items()
@@ -117,7 +113,6 @@ class MongoCaptureStore:
         self._applied.replace_one({"_id": origin}, {**known, "notes": fresh}, upsert=True)
 
     def progress(self) -> dict[str, ApplyProgress]:
-        """Return the least progress per origin. An origin is left out until every topic partition has reported."""
         return {
             found["_id"]: ApplyProgress(
                 found["incarnation"],

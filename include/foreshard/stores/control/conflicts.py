@@ -38,7 +38,6 @@ class MongoConflictStore:
     def keep(
         self, namespace: str, document_id: Any, key: str, policy: ConflictPolicy, copy: VersionedDocument, shown: Version
     ) -> None:
-        """Save a conflict. Saving it again, or from another replica, changes nothing."""
         conflict = {
             "namespace": namespace,
             "document_id": document_id,
@@ -63,7 +62,6 @@ class MongoConflictStore:
         return self._conflicts.count_documents({"state": "open"})
 
     def get(self, conflict_id: str) -> Conflict:
-        """Return a conflict. Raise :class:`UnknownConflict`."""
         found = self._conflicts.find_one({"_id": conflict_id})
         if found is None:
             raise UnknownConflict(conflict_id)

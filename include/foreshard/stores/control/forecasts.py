@@ -53,7 +53,6 @@ class MongoForecastStore:
             session.with_transaction(replace)
 
     def load(self, hour: datetime) -> ForecastBatch:
-        """Return all chunks of ``hour`` as one. Raise :class:`foreshard.errors.MissingStageResult` if one is missing."""
         header = self._forecasts.find_one({"_id": _name(hour)})
         if header is None:
             raise MissingStageResult("forecasts", hour.isoformat(), _PRODUCER)

@@ -51,7 +51,6 @@ class MongoMoveJournal:
         self._indexed = False
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        """Journal a move. A key with an active move gets an entry that is skipped at once."""
         self._ensure_index()
         document = _planned(move, hour)
         try:
@@ -72,21 +71,18 @@ class MongoMoveJournal:
             return
 
     def get(self, move_id: str) -> MoveRecord:
-        """Return a move."""
         document = self._moves.find_one({"_id": move_id})
         if document is None:
             raise UnknownMove(move_id)
         return _record(document)
 
     def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
-        """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
         wanted: Document = {"state": {"$in": list(states)}} if states else {}
         if hour is not None:
             wanted["hour"] = hour
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def take(self, move_id: str) -> MoveRecord:
-        """Take a move over under a new lease."""
         change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
         taken = past_dead_transactions(
             self._client,
@@ -101,22 +97,18 @@ class MongoMoveJournal:
     def advance(
         self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
     ) -> MoveRecord:
-        """Enter ``to``, if state and lease are still those of ``record``."""
         entry = {"state": str(to), "event": str(event), "at": datetime.now(UTC), "lease": record.lease}
         fields: Document = {**(changes or {}), "state": str(to), "history": {"$concatArrays": ["$history", [entry]]}}
         moves = self._quick if to in QUICK and session is None else self._moves
         return self._change(record, fields, session, unset=["active"] if to in ENDED else [], moves=moves)
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
-        """Renew the lease and save progress."""
         return self._change(record, changes)
 
     def pause(self, record: MoveRecord) -> MoveRecord:
-        """Release the lease until somebody takes the move."""
         return self._change(record, {"lease_until": None, "stop_requested": True})
 
     def request_stop(self, move_id: str) -> MoveRecord:
-        """Ask the move's mover to pause."""
         asked = self._moves.find_one_and_update(
             {"_id": move_id}, {"$set": {"stop_requested": True}}, return_document=ReturnDocument.AFTER
         )
@@ -125,7 +117,6 @@ class MongoMoveJournal:
         return _record(asked)
 
     def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        """Return moves in ``states`` without a requested stop whose lease has expired."""
         silent = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
         wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": silent}
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))

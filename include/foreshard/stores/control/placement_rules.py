@@ -21,11 +21,9 @@ class MongoPlacementRules:
         self._rules = database["placement_rules"]
 
     def rules(self) -> tuple[PlacementRule, ...]:
-        """Return every rule, by id."""
         return tuple(_rule(document) for document in self._rules.find().sort("_id", 1))
 
     def save(self, rule: PlacementRule) -> None:
-        """Add or replace a rule."""
         document = {
             "kind": rule.kind.value,
             "selector": rule.selector,
@@ -38,7 +36,6 @@ class MongoPlacementRules:
         self._rules.replace_one({"_id": rule.rule_id}, document, upsert=True)
 
     def remove(self, rule_id: str) -> None:
-        """Remove a rule."""
         if not self._rules.delete_one({"_id": rule_id}).deleted_count:
             raise UnknownRule(rule_id)
 

@@ -32,7 +32,6 @@ class MongoPlanningStore:
         self._sample = sample
 
     def recent_moves(self, since: datetime) -> tuple[RecentMove, ...]:
-        """Return moves that are pending or switched at or after ``since``, oldest first."""
         pending = {"state": {"$in": [state.value for state in PENDING]}}
         switched = {
             "state": {"$in": [state.value for state in AFTER_SWITCH]},
@@ -67,14 +66,12 @@ class MongoPlanningStore:
         )
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
-        """Return (key, partition) of every copy that an open move or an unlisted shadow explains."""
         moves = self._moves.find({"state": {"$in": list(OPEN)}}, {"key": 1, "source": 1, "target": 1})
         ends = {(move["key"], partition) for move in moves for partition in (move["source"], move["target"])}
         shadows = self._shadows.find({"state": {"$in": list(UNLISTED_WITH_DATA)}}, {"key": 1, "target": 1})
         return frozenset(ends | {(shadow["key"], shadow["target"]) for shadow in shadows})
 
     def started(self, hour: datetime) -> bool:
-        """Return whether any move or shadow of the plan for ``hour`` has started."""
         return any(collection.find_one({"hour": hour}, {"_id": 1}) for collection in (self._moves, self._shadows))
 
     def key_sizes(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> KeySizes:

@@ -28,10 +28,6 @@ class MongoPartitionRegistry:
         self._locations = database["locations"]
 
     def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None:
-        """Add or replace partitions and locations, all or none. A known partition keeps its loads and its state.
-
-        Raise :class:`DuplicatePartition`, :class:`UnusableCapacity` or :class:`UnknownLocation`.
-        """
         known = {location.name for location in (*self.locations(), *locations)}
         check_partitions(partitions, known)
         if locations:
@@ -46,7 +42,6 @@ class MongoPartitionRegistry:
         return tuple(partition_of(document) for document in self._partitions.find().sort("_id", 1))
 
     def partition(self, partition_id: str) -> Partition:
-        """Return one partition. Raise :class:`UnknownPartition`."""
         document = self._partitions.find_one({"_id": partition_id})
         if document is None:
             raise UnknownPartition(partition_id, self._known())
@@ -57,10 +52,6 @@ class MongoPartitionRegistry:
         return tuple(location_of(document) for document in self._locations.find().sort("_id", 1))
 
     def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
-        """Save the round trips measured from ``origin``. Round trips to other locations stay.
-
-        Raise :class:`ConfigurationError` if ``origin`` is not registered.
-        """
         known = self._locations.find_one({"_id": origin})
         if known is None:
             names = ", ".join(location.name for location in self.locations()) or "none"
@@ -77,7 +68,6 @@ class MongoPartitionRegistry:
             )
 
     def set_state(self, partition_id: str, state: PartitionState) -> None:
-        """Drain or reactivate a partition. Raise :class:`UnknownPartition`."""
         if not self._partitions.update_one({"_id": partition_id}, {"$set": {"state": state.value}}).matched_count:
             raise UnknownPartition(partition_id, self._known())
 

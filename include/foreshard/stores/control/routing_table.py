@@ -59,11 +59,9 @@ class MongoRoutingStore:
         self._sidecars = database.get_collection("sidecars", read_concern=durable)
 
     def initialise(self, table: RoutingTable) -> None:
-        """Publish the first version, of any size. Do nothing if its version or a later one is published."""
         FirstTable(self._database).publish(table)
 
     def version(self) -> int:
-        """Return the current version; 0 if nothing is published."""
         return self.head()[0]
 
     def head(self) -> tuple[int, str]:
@@ -74,7 +72,6 @@ class MongoRoutingStore:
         return (int(head["version"]), str(head["identity"])) if head else (0, "")
 
     def current(self) -> RoutingTable:
-        """Return the whole table in one snapshot. Raise :class:`NoRoutingTable` if there is none."""
         with self._database.client.start_session(snapshot=True) as session:
             head = self._database["routing_state"].find_one({"_id": HEAD}, session=session)
             if head is None:
@@ -88,12 +85,10 @@ class MongoRoutingStore:
         return RoutingTable(int(head["version"]), placements, rule_of(head["default_rule"]), head["published_at"])
 
     def image(self) -> PublishedImage | None:
-        """Return the newest packed form. ``since(image.version)`` brings it up to date."""
         head = self._state.find_one({"_id": HEAD})
         return published_image(self._database, head) if head else None
 
     def repack(self) -> int:
-        """Publish the packed form of the current table for new sidecars. Return its version."""
         version, identity = self.head()
         standing = self.image()
         if standing is not None and standing.version == version:
@@ -108,7 +103,6 @@ class MongoRoutingStore:
         return table.version
 
     def since(self, version: int) -> tuple[Publication, ...]:
-        """Return the publications after ``version``, in order."""
         found = list(self._versions.find({"_id": {"$gt": version}}).sort("_id", 1))
         return tuple(self.publication(document) for document in found)
 
@@ -150,7 +144,6 @@ class MongoRoutingStore:
         return in_transaction(self._database, transact)
 
     def set_default_rule(self, rule: DefaultRule) -> int:
-        """Publish a new default rule and return the version. Move the unlisted keys that it relocates first."""
 
         def transact(session: ClientSession) -> int:
             version, now = self._raise_version(session, {"default_rule": rule_document(rule)})
@@ -160,16 +153,13 @@ class MongoRoutingStore:
         return in_transaction(self._database, transact)
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
-        """Record that a sidecar answers from ``version`` now."""
         change = {"$set": {"version": version}, "$currentDate": {"reported_at": True}}
         self._sidecars.update_one({"_id": sidecar_id}, change, upsert=True)
 
     def withdraw(self, sidecar_id: str) -> None:
-        """Remove a sidecar that shuts down."""
         self._sidecars.delete_one({"_id": sidecar_id})
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
-        """Return (sidecars at or past ``version``, all sidecars), counting those heard since ``heard_since``."""
         heard = [int(s["version"]) for s in self._sidecars.find({"reported_at": {"$gte": heard_since}}, {"version": 1})]
         return sum(answering >= version for answering in heard), len(heard)
 

@@ -49,7 +49,6 @@ class MongoShadowStore:
         )
 
     def create(self, shadow: Shadow) -> bool:
-        """Save a new shadow. Return False if its id is taken."""
         now = datetime.now(UTC)
         document = {"_id": shadow.shadow_id, **_encode(asdict(shadow) | {"floor": shadow.floor}), "updated_at": now}
         del document["shadow_id"]
@@ -60,14 +59,12 @@ class MongoShadowStore:
         return True
 
     def get(self, shadow_id: str) -> Shadow:
-        """Return a shadow. Raise :class:`UnknownShadow`."""
         found = self._shadows.find_one({"_id": shadow_id})
         if found is None:
             raise UnknownShadow(shadow_id)
         return _decode(found)
 
     def shadows(self, states: Sequence[ShadowState] = ()) -> tuple[Shadow, ...]:
-        """Return the shadows in ``states`` (in any state if empty), by id."""
         wanted = {"state": {"$in": [state.value for state in states]}} if states else {}
         return tuple(_decode(found) for found in self._shadows.find(wanted, {"history": 0}).sort("_id", 1))
 
@@ -76,7 +73,6 @@ class MongoShadowStore:
         return tuple(_decode(found) for found in self._shadows.find({"key": key}, {"history": 0}).sort("_id", 1))
 
     def history(self, shadow_id: str) -> list[Document]:
-        """Return the last state changes, ``{state, at, problem}``, oldest first."""
         found = self._shadows.find_one({"_id": shadow_id}, {"history": 1})
         if found is None:
             raise UnknownShadow(shadow_id)
@@ -85,7 +81,6 @@ class MongoShadowStore:
     def change(
         self, shadow: Shadow, state: ShadowState, fields: Mapping[str, Any] | None = None, *, session: object | None = None
     ) -> Shadow | None:
-        """Set ``state`` and ``fields``. Return None if the state or the lease has changed since ``shadow`` was read."""
         assert session is None or isinstance(session, ClientSession)  # noqa: S101 - for the type checker
         now = datetime.now(UTC)
         changed = {**_encode(fields or {}), "state": state.value, "updated_at": now}
@@ -102,7 +97,6 @@ class MongoShadowStore:
         return _decode(found) if found else None
 
     def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
-        """Save the freshness per shadow id. Only shadows that have caught up are changed."""
         fresh = {"state": {"$in": list(CAUGHT_UP)}}
         changes = [
             UpdateOne(
@@ -128,7 +122,6 @@ class MongoShadowStore:
         )
 
     def claim_work(self, shadow_id: str, worker: str, seconds: float) -> bool:
-        """Claim the work on a shadow, or renew the claim, by the database's clock. Return False while another worker has it."""
         free = {"$or": [{"$eq": ["$worker", worker]}, {"$lte": [{"$ifNull": ["$worker_until", None]}, "$$NOW"]}]}
         until = {"$add": ["$$NOW", round(seconds * 1000)]}
         done = self._shadows.update_one(
@@ -141,13 +134,11 @@ class MongoShadowStore:
         self._shadows.update_one({"_id": shadow_id, "worker": worker}, {"$unset": {"worker": 1, "worker_until": 1}})
 
     def placements(self, keys: Sequence[str]) -> dict[str, Placement]:
-        """Return the published rows of these keys. Unlisted keys are left out."""
         rows = self._database.get_collection("routing_table", read_concern=ReadConcern("majority"))
         found = rows.find({"_id": {"$in": list(keys)}})
         return {row["_id"]: Placement(row["_id"], row["primary"], tuple(row["shadows"]), int(row["epoch"])) for row in found}
 
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
-        """Return whether the primary copy may have been elsewhere at some epoch in (``since_epoch``, ``epoch``]."""
         stayed: set[int] = set()
         for name in ("routing_versions", "routing_changes"):
             versions = self._database.get_collection(name, read_concern=ReadConcern("majority"))
@@ -158,7 +149,6 @@ class MongoShadowStore:
         return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
 
     def busy_keys(self, partition_id: str) -> frozenset[str]:
-        """Return the keys that open moves bring to the partition, or take from it and have not cleaned up there."""
         incoming = {"target": partition_id, "state": {"$in": list(PENDING)}}
         outgoing = {"source": partition_id, "state": {"$in": list(OPEN)}}
         moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))

@@ -19,7 +19,6 @@ class MongoTaskOutcomeStore:
         self._outcomes = database["task_outcomes"]
 
     def record(self, dag: str, task: str, state: str, seconds: float, at: datetime, error: str | None = None) -> None:
-        """Count one end of a task, and add the ``seconds`` that it took."""
         fields: Document = {"dag_id": dag, "task_id": task, "state": state, "last_at": at}
         if error is not None:
             fields["error"] = error

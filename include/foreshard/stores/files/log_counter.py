@@ -27,7 +27,6 @@ class LogFileCounter:
         self._weights = dict(weights)
 
     def count(self, path: Path) -> CountedLog:
-        """Count a log; raise :class:`foreshard.errors.CorruptLog`."""
         return count_log(path, self._weights)
 
 

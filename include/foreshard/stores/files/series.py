@@ -36,7 +36,6 @@ class ParquetSeriesStore:
         return self._folder / f"{hour.astimezone(UTC):%Y-%m-%dT%H}.parquet"
 
     def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
-        """Replace the hour's file in one step. Return the number of chunks of ``chunk_keys`` keys."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -61,22 +60,17 @@ class ParquetSeriesStore:
         return -(-len(series.keys) // chunk_keys)
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
-        """Return the keys of one chunk. Raise :class:`foreshard.errors.MissingStageResult` if it does not exist."""
         with self._open(hour) as file:
             if not 0 <= chunk < file.num_row_groups:
                 raise MissingStageResult(f"series chunk {chunk}", hour.isoformat(), _PRODUCER)
             return _read_chunk(file, chunk)
 
     def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
-        """Yield every chunk of the hour's series, in order. Raise :class:`foreshard.errors.MissingStageResult` if there is
-        none.
-        """
         with self._open(hour) as file:
             for chunk in range(file.num_row_groups):
                 yield _read_chunk(file, chunk)
 
     def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
-        """Replace the hour's file of totals in one step."""
         target = self._totals / self.path(hour).name
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
@@ -88,7 +82,6 @@ class ParquetSeriesStore:
             partial.unlink(missing_ok=True)
 
     def load_totals(self, hour: datetime) -> pd.DataFrame:
-        """Return the hour's totals; raise :class:`foreshard.errors.MissingStageResult` without any."""
         import pandas as pd
 
         path = self._totals / self.path(hour).name

@@ -49,7 +49,6 @@ class KafkaAccessEmitter:
 
     @property
     def dropped(self) -> int:
-        """The number of records that did not reach Kafka."""
         return self._dropped
 
     def emit(self, record: AccessRecord) -> None:

@@ -75,7 +75,6 @@ class KafkaReplicationLog:
         self._send([(encode_record(record), record.identity, -1) for record in records])
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Publish it to every topic partition."""
         beat = {
             "kind": "heartbeat", "origin": heartbeat.origin, "incarnation": heartbeat.capture_id, "cycle": heartbeat.cycle,
             "seen_until": heartbeat.seen_until,
@@ -159,14 +158,12 @@ class KafkaReplicationReader:
         return Delivery(tuple(records), tuple(heartbeats), unreadable)
 
     def commit(self) -> None:
-        """Record that everything read so far is applied."""
         if self._positions:
             offsets = [TopicPartition(self._topic, number, offset) for number, offset in self._positions.items()]
             self._consumer.commit(offsets=offsets, asynchronous=False)
             self._positions = {}
 
     def gap(self, positions_expected: bool) -> str | None:
-        """Return why records may be missing after the committed positions, or why there are none; None if all is well."""
         wanted = [TopicPartition(self._topic, number) for number in range(self._count)]
         for position in self._consumer.committed(wanted, timeout=10):
             oldest, end = self._consumer.get_watermark_offsets(position, timeout=10)

@@ -66,21 +66,17 @@ class MongoMoveFeed:
 
     @property
     def position(self) -> Position:
-        """Where to resume."""
         return self._position
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
-        """Namespace → revision of the last fence read that contains the key."""
         return self._fences
 
     @property
     def mark_seen(self) -> int:
-        """The highest mark read."""
         return self._stream.mark
 
     def poll(self, limit: int, *, until_fences: Mapping[str, int] | None = None, until_mark: int | None = None) -> Changes:
-        """Read at most ``limit`` events. Stop early at the end of the stream, at the fences, or at the mark."""
         batch = _Batch()
         with history_lost_as(self._lost):
             for _ in range(limit):

@@ -46,7 +46,6 @@ class MongoCaptureFeed:
         self._waiting: Sequence[RawBSONDocument] = ()
 
     def open(self, keys: frozenset[str], token: bytes | None) -> bytes:
-        """Start after ``token`` (None: now) and return the position. Raise :class:`CaptureLost` if it is gone."""
         self.close()
         self._keys = keys
         start: Document = {"allChangesForCluster": True}
@@ -60,7 +59,6 @@ class MongoCaptureFeed:
         return bytes(cursor["postBatchResumeToken"].raw)
 
     def read(self, limit: int, wait_ms: int) -> ChangeBatch:
-        """Return the next changes. Wait at most ``wait_ms`` for the first."""
         get_more = {"getMore": self._cursor, "collection": "$cmd.aggregate", "batchSize": limit, "maxTimeMS": wait_ms}
         cursor = self._command(get_more)["cursor"]
         events = [*self._waiting, *cursor["nextBatch"]]

@@ -32,16 +32,11 @@ class MongoDocumentReader:
         self._after: Timestamp | None = None
 
     def cluster_time(self) -> tuple[int, int]:
-        """Return (seconds, increment). Every write acknowledged before the call is at or before it."""
         time: Timestamp = self._client.admin.command("ping")["operationTime"]
         self._after = time
         return time.time, time.inc
 
     def tick(self) -> tuple[int, int]:
-        """Return a cluster time after every write acknowledged before the call, and before every write after it.
-
-        It is the time of a write to a document of Foreshard's own, because an idle partition's clock does not advance.
-        """
         with self._client.start_session() as session:
             self._clock.update_one({"_id": "tick"}, {"$inc": {"ticks": 1}}, upsert=True, session=session)
             time = session.operation_time
@@ -51,7 +46,6 @@ class MongoDocumentReader:
         return time.time, time.inc
 
     def scan(self, collection: ShardedCollection, key: str, batch: int) -> Iterator[Batch]:
-        """Yield the documents of ``key`` in batches: identity → (id, BSON). Concurrent inserts and deletes may be missed."""
         with self._client.start_session() as session:
             if self._after is not None:
                 session.advance_operation_time(self._after)
@@ -65,12 +59,10 @@ class MongoDocumentReader:
                 yield found
 
     def fetch(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> Batch:
-        """Return the documents among ``ids`` that carry ``key``."""
         found = self._of_key(collection, key, ids)
         return {identity_of(collection.namespace, d["_id"]): (d["_id"], bytes(d.raw)) for d in found}
 
     def present(self, collection: ShardedCollection, key: str, ids: Sequence[Any]) -> frozenset[bytes]:
-        """Return the identities of the documents among ``ids`` that carry ``key``."""
         return frozenset(identity_of(collection.namespace, d["_id"]) for d in self._of_key(collection, key, ids, {"_id": 1}))
 
     def indexes(self, collection: ShardedCollection) -> list[Document]:
@@ -78,7 +70,6 @@ class MongoDocumentReader:
         return list(index_definitions(self._client[collection.database][collection.collection]))
 
     def copy_indexes_from(self, other: DocumentReader, collection: ShardedCollection) -> None:
-        """Create the indexes that ``other`` has and this partition lacks. Skip an index that conflicts with one here."""
         for index in other.indexes(collection):
             with suppress(OperationFailure):  # the partition's own indexes may conflict with it
                 create_missing(self._client[collection.database][collection.collection], [index])

@@ -76,19 +76,15 @@ class MongoKeyCopy:
     # ── lease, shape, position ───────────────────────────────────────────────────────────────────────────────────────
 
     def claim(self, lease: int) -> None:
-        """Write the lease on this partition."""
         self._lease.claim(lease)
 
     def mark(self) -> int:
-        """Write a mark to this partition's change stream and return its number."""
         return self._lease.mark()
 
     def shape(self) -> Shape:
-        """Return options and indexes of the existing collections."""
         return shape(self._client, self._scope.collections, self._scope.move_id)
 
     def prepare(self, wanted: Shape) -> None:
-        """Create missing collections like the source's, an index on the key field, and the fence's list."""
         prepare(self._client, self._scope.collections, wanted)
         for fence in self._fences.values():
             fence.prepare()
@@ -113,13 +109,11 @@ class MongoKeyCopy:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def count(self) -> Mapping[str, int]:
-        """Return namespace → number of documents of the key."""
         return {
             name: self._collection(name).count_documents(self._of_key(name), session=self._reading) for name in self._by_name
         }
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
-        """Yield every document of the key, in batches bounded by number and bytes."""
         batch: list[RawDocument] = []
         size = 0
         found = self._collection(namespace).find(
@@ -136,7 +130,6 @@ class MongoKeyCopy:
             yield tuple(batch)
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
-        """Return the documents among ``ids`` that carry the key."""
         return self._fetch(namespace, ids, self._reading)
 
     def _fetch(self, namespace: str, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
@@ -149,7 +142,6 @@ class MongoKeyCopy:
         return {document.id: document.raw for document in documents}
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        """Return the ids among ``ids`` whose documents carry another key now."""
         wanted = {"$and": [_among(ids), {self._field(namespace): {"$ne": self._scope.key}}]}
         found = self._collection(namespace).find(wanted, {"_id": 1}, session=self._reading)
         return frozenset(id_bytes(document["_id"]) for document in found)
@@ -157,7 +149,6 @@ class MongoKeyCopy:
     # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
-        """Remove, then insert, in one transaction that bypasses the validator."""
         try:
             self._lease.transact(lambda session: self._replace(namespace, remove, put, session))
         except BulkWriteError as error:
@@ -174,7 +165,6 @@ class MongoKeyCopy:
             collection.insert_many(documents, bypass_document_validation=True, session=session)
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
-        """Remove the documents that have not changed. Return their number."""
 
         def work(session: ClientSession) -> int:
             there = self._fetch(namespace, [document.id for document in documents], session)
@@ -205,7 +195,6 @@ class MongoKeyCopy:
     # ── fence ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fence(self) -> Mapping[str, int]:
-        """Fence the key in every collection. Return namespace → revision."""
         return {name: fence.fence([self._scope.key]).revision for name, fence in self._fences.items()}
 
     def unfence(self) -> None:
@@ -214,7 +203,6 @@ class MongoKeyCopy:
             fence.unfence([self._scope.key])
 
     def is_fenced(self) -> bool:
-        """Return whether every collection refuses writes for the key now."""
         return all(self._scope.key in fence.fenced() for fence in self._fences.values())
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,6 @@ class MongoPrimaryStore:
         self._client = client
 
     def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
-        """Return the current document."""
         found = exact(self._client[collection.database][collection.collection]).find_one({"_id": document_id})
         return bytes(found.raw) if found is not None else None
 

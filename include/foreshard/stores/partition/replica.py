@@ -62,7 +62,6 @@ class MongoReplicaStore:
     # ── guards ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, key: str, lease: int) -> bool:
-        """Fence ``key`` against apps and open its guards for ``lease``. Return False if they are closed or at a later lease."""
         for collection in self._collections.values():
             fence = MongoFence(self._client, collection, timeout=self._fence_timeout)
             if key not in fence.fenced():
@@ -81,7 +80,6 @@ class MongoReplicaStore:
         return self._guards.find_one({**guard, "round": lease, "open": True}) is not None
 
     def revoke(self, key: str, lease: int) -> None:
-        """Close the guards. After this returns, no writer of ``lease`` or an earlier one can commit anything for ``key``."""
         for role in ROLES:
             guard = {"_id": {"key": key, "role": role}}
             change = {"$set": {"open": False, "eraser": None}, "$max": {"round": lease}}
@@ -169,7 +167,6 @@ class MongoReplicaStore:
     # ── removal ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def erase(self, key: str, lease: int) -> int:
-        """Close the guards, then delete the documents of ``key`` and their records. Return the number of documents."""
         self.revoke(key, lease)
         guard = {"_id": {"key": key, "role": "apply"}, "open": False, "round": lease}
         mine = {**guard, "eraser": uuid.uuid4().hex}
@@ -200,11 +197,9 @@ class MongoReplicaStore:
         return total
 
     def take_over(self) -> int:
-        """End the open transactions of other writers (a live writer repeats its own). Return the number of sessions."""
         return self._sessions.end_others()
 
     def purge_tombstones(self, before: datetime) -> int:
-        """Remove tombstones applied before ``before``. Return their number."""
         databases = {collection.database for collection in self._collections.values()}
         old = {"deleted": True, "siblings": [], "at": {"$lt": before}}
         return sum(self._client[name][VERSIONS].delete_many(old).deleted_count for name in databases)
