@@ -69,14 +69,12 @@ def one_line(error: Any) -> str:
 
 
 def _record(task_instance: Any, state: str, error: Any, now: datetime) -> None:
-    import pymongo
-
     from foreshard.wiring import Wiring
 
     started = getattr(task_instance, "start_date", None)
     seconds = (now - started).total_seconds() if started else 0.0
     line = None if error is None else one_line(error)
-    with Wiring(airflow_settings()) as wiring, pymongo.timeout(2):
+    with Wiring(airflow_settings()) as wiring:
         wiring.task_outcomes.record(task_instance.dag_id, task_instance.task_id, state, seconds, now, line)
 
 

@@ -1,10 +1,10 @@
-"""What the page shows: partitions, the latest plan, what is under way, the gates; read from the control database."""
+"""The data of the page: partitions, the latest plan, open moves and shadows, and the gates' results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from foreshard.model import GateResult, Plan
     from foreshard.wiring import Wiring
 
-ENDED_MOVES = ("done", "reverted")
-ENDED_SHADOWS = ("retired",)
 SHOWN = 200
 SHOWN_REPLAYS = 10
-COUNT_LIMIT_MS = 3_000
+COUNT_TIMEOUT = timedelta(seconds=3)
+"""Listed keys are not shown if counting them takes longer."""
+
 ACCURACY_HOURS = 7 * 24
-"""How far back the page's curve of forecast errors goes."""
+"""The curve of forecast errors covers this many hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionRow:
-    """One partition: its metadata, its load now (cost/s; None where nobody reports), its LPS and its keys."""
+    """One partition: its metadata, its current load in cost/s (None without a report), its LPS and its keys."""
 
     partition_id: str
     geographic_location: str
@@ -43,13 +43,13 @@ class PartitionRow:
 
     @property
     def utilisation(self) -> float | None:
-        """Load now ÷ capacity."""
+        """Current load divided by capacity."""
         return None if self.load is None else self.load / self.capacity
 
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """A gate's latest result, with the Data Docs pages that show it (paths below ``docs/``)."""
+    """A gate's latest result and its Data Docs pages, as paths below ``docs/``."""
 
     gate: str
     hour: datetime
@@ -61,7 +61,10 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyView:
-    """The latest judged forecast's figures by model, and the errors (WAPE) of the last days, oldest first, ours and naive."""
+    """The figures of the newest scored forecast by model, and the errors (WAPE) of the last days, oldest first.
+
+    ``naive`` is the error of last week's load as the forecast.
+    """
 
     hour: datetime
     models: Mapping[str, Mapping[str, float | None]]
@@ -71,7 +74,7 @@ class AccuracyView:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything on the page, as of ``at``."""
+    """The content of the page, read at ``at``."""
 
     at: datetime
     version: int
@@ -94,7 +97,7 @@ class Overview:
 
 
 class OverviewReader:
-    """Reads the overview; keys per partition are counted once per table version."""
+    """Reads the overview. It counts the keys per partition once per table version."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
@@ -102,32 +105,33 @@ class OverviewReader:
         self._lock = Lock()
 
     def read(self) -> Overview:
-        """One overview; raises the driver's error where the control database does not answer."""
-        database = self._wiring.mongo.control_database
+        """Read the overview. Raise the driver's error if the control database does not answer."""
+        page = self._wiring.page
         version = self._wiring.routing.version()
-        latest = database["routing_versions"].find_one({"_id": version}, {"cause": 1, "published_at": 1}) or {}
+        published_at, cause = page.publication(version)
+        sidecars, behind = page.sidecars(version)
         keys = self._keys_per_partition(version)
         plan = self._latest_plan()
         docs = self._wiring.settings.data_dir / "data_docs"
         return Overview(
             at=datetime.now(UTC),
             version=version,
-            published_at=latest.get("published_at"),
-            cause=str(latest.get("cause", "")),
+            published_at=published_at,
+            cause=cause,
             listed_keys=None if keys is None else sum(keys.values()),
             partitions=self._partitions(plan, keys),
             plan=plan,
-            moves=self._open("moves", ENDED_MOVES),
-            shadows=self._open("shadows", ENDED_SHADOWS),
+            moves=page.open_moves(SHOWN),
+            shadows=page.open_shadows(SHOWN),
             gates=tuple(gate_row(result, docs) for result in self._wiring.gates.recent(12)),
-            sidecars=database["sidecars"].count_documents({}),
-            sidecars_behind=database["sidecars"].count_documents({"version": {"$lt": version}}),
-            open_conflicts=database["conflicts"].count_documents({"state": "open"}),
+            sidecars=sidecars,
+            sidecars_behind=behind,
+            open_conflicts=page.open_conflicts(),
             high_water=self._wiring.settings.plan.high_water,
             has_docs=(docs / "index.html").is_file(),
             replays=replays_in(self._wiring.settings.data_dir / "replays"),
             accuracy=self._accuracy(),
-            outcomes=tuple(database["task_outcomes"].find({"state": "failed"}).sort("last_at", -1).limit(5)),
+            outcomes=page.failed_tasks(5),
         )
 
     def _partitions(self, plan: Plan | None, keys: Mapping[str, int] | None) -> tuple[PartitionRow, ...]:
@@ -161,11 +165,11 @@ class OverviewReader:
         return AccuracyView(*found[0], tuple(errors[0]), tuple(errors[1]))
 
     def _latest_plan(self) -> Plan | None:
-        newest = self._wiring.mongo.control_database["plans"].find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        newest = self._wiring.page.latest_plan_hour()
         if newest is None:
             return None
         try:
-            return self._wiring.plans.load(newest["_id"])
+            return self._wiring.plans.load(newest)
         except MissingStageResult:
             return None
 
@@ -178,35 +182,26 @@ class OverviewReader:
                 continue
         return ()
 
-    def _open(self, journal: str, ended: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
-        found = self._wiring.mongo.control_database[journal].find({"state": {"$nin": list(ended)}})
-        return tuple(found.sort("_id", -1).limit(SHOWN))
-
     def _keys_per_partition(self, version: int) -> dict[str, int] | None:
-        """Listed keys per primary partition; None where counting takes too long."""
-        from pymongo.errors import ExecutionTimeout
-
+        """Return the listed keys per primary partition; None if counting takes too long."""
         with self._lock:
             if self._counted[0] != version:
-                table = self._wiring.mongo.control_database["routing_table"]
-                pipeline = [{"$group": {"_id": "$primary", "keys": {"$sum": 1}}}]
-                try:
-                    counts = {str(d["_id"]): int(d["keys"]) for d in table.aggregate(pipeline, maxTimeMS=COUNT_LIMIT_MS)}
-                except ExecutionTimeout:
+                counts = self._wiring.page.keys_per_partition(COUNT_TIMEOUT)
+                if counts is None:
                     return None
                 self._counted = (version, counts)
             return self._counted[1]
 
 
 def replays_in(folder: Path) -> tuple[tuple[str, datetime], ...]:
-    """The what-if replays that have a page, the newest first."""
+    """Return the replays that have a page, with their times, the newest first."""
     pages = ((page.parent.name, page.stat().st_mtime) for page in folder.glob("*/replay.html"))
     newest = sorted(pages, key=lambda page: (-page[1], page[0]))[:SHOWN_REPLAYS]
     return tuple((name, datetime.fromtimestamp(at, UTC)) for name, at in newest)
 
 
 def gate_row(result: GateResult, docs: Path) -> GateRow:
-    """A gate's result with the Data Docs pages of its hour."""
+    """Return a gate's result with the Data Docs pages of its hour."""
     folder = docs / "validations" / result.gate
     found = sorted(folder.glob(f"*/{result.hour:%Y-%m-%d}/{result.hour:%H}/result.html"))
     pages = tuple(page.relative_to(docs).as_posix() for page in found)

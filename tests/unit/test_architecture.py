@@ -155,15 +155,15 @@ def test_pure_rooms_touch_no_network_no_process_and_no_database() -> None:
     complain(violations, "I/O in a pure room")
 
 
-def test_state_machines_reach_the_world_through_ports_only() -> None:
+def test_stages_and_state_machines_do_io_through_ports_only() -> None:
     violations = [
         str(found)
         for path in sources(LIBRARY)
-        if room_of(path) in STATE_MACHINES
+        if room_of(path) in STATE_MACHINES | {"stages"}
         for found in imports_of(path)
         if found.module.split(".")[0] in {"pymongo", "bson", "confluent_kafka", "httpx", "requests"} and not found.checked_only
     ]
-    complain(violations, "a state machine that talks to a driver")
+    complain(violations, "a stage or a state machine that imports a driver")
 
 
 def test_the_library_never_imports_airflow() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from foreshard.model import ShardedCollection
+    from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
@@ -144,6 +145,11 @@ class WithCaptures(Protocol):
 class WithConflicts(Protocol):
     @property
     def conflicts(self) -> ConflictStore: ...
+
+
+class WithDocumentCodec(Protocol):
+    @property
+    def document_codec(self) -> DocumentCodec: ...
 
 
 class WithVerifier(Protocol):

@@ -1,13 +1,10 @@
-"""Conflicts: what was written concurrently is kept until a merge function or a person says which document stands."""
+"""Resolve conflicts: choose one of the documents that were written concurrently, or merge them."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
-
-import bson
-from bson import CodecOptions, DatetimeConversion
 
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
@@ -17,6 +14,7 @@ from foreshard.shadow.resolve import resolve
 from foreshard.stages._ports import (
     WithCollectionSettings,
     WithConflicts,
+    WithDocumentCodec,
     WithPrimaries,
     WithReplicationLog,
     WithRouting,
@@ -26,15 +24,19 @@ from foreshard.stages._ports import (
 
 Document = dict[str, Any]
 Merge = Callable[[list[Document | None]], Document | None]
-EXACT: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+"""A merge function: it gets the concurrent documents, None for a delete, and returns the one to keep."""
+
+
+class OwnerPorts(WithShadows, WithRouting, Protocol):
+    """Reads the routing table."""
 
 
 class ConflictPorts(
+    OwnerPorts,
     WithConflicts,
-    WithShadows,
-    WithRouting,
     WithPrimaries,
     WithReplicationLog,
+    WithDocumentCodec,
     WithCollectionSettings,
     WithShardedCollections,
     Protocol,
@@ -43,47 +45,45 @@ class ConflictPorts(
 
 
 def resolve_with_shown(ports: ConflictPorts, conflict_id: str) -> None:
-    """Let the primary's document stand."""
+    """Keep the document that the primary copy shows."""
     conflict = ports.conflicts.get(conflict_id)
-    partition, _ = _primary(ports, conflict.key)
-    body = ports.primary(partition).document(_collection(ports, conflict), conflict.document_id)
-    _resolve(ports, conflict, body, "shown")
+    _resolve(ports, conflict, _shown(ports, conflict), "shown")
 
 
 def resolve_with_kept(ports: ConflictPorts, conflict_id: str) -> None:
-    """Let the version that was kept stand (which may be a delete)."""
+    """Keep the version that the conflict has stored, which may be a delete."""
     conflict = ports.conflicts.get(conflict_id)
     _resolve(ports, conflict, conflict.kept.body, "kept")
 
 
 def resolve_with_document(ports: ConflictPorts, conflict_id: str, document: Document) -> None:
-    """Let a merged document stand; its ``_id`` and key are those of the conflict."""
+    """Keep ``document``. Its ``_id`` is replaced by the conflict's."""
     conflict = ports.conflicts.get(conflict_id)
     merged = {"_id": conflict.document_id, **{name: value for name, value in document.items() if name != "_id"}}
-    _resolve(ports, conflict, bson.encode(merged, codec_options=EXACT), "merged")
+    _resolve(ports, conflict, ports.document_codec.encode(merged), "merged")
 
 
 def merge_conflicts(ports: ConflictPorts) -> int:
-    """Resolve open conflicts of the collections that name a merge function; return how many documents."""
+    """Resolve the open conflicts of all collections that have a merge function. Return the number of documents."""
     merges = {f"{c.database}.{c.collection}": c.merge for c in ports.collection_settings if c.merge}
     if not merges:
         return 0
+    codec = ports.document_codec
     done: set[bytes] = set()
     for conflict in ports.conflicts.open(limit=1000):
         if conflict.namespace in merges and conflict.identity not in done:
             merge = load_merge(merges[conflict.namespace])
-            partition, _ = _primary(ports, conflict.key)
-            shown = ports.primary(partition).document(_collection(ports, conflict), conflict.document_id)
             kept = ports.conflicts.of_document(conflict.namespace, conflict.document_id)
-            merged = merge([_decode(body) for body in (shown, *(each.kept.body for each in kept))])
-            body = None if merged is None else bson.encode({"_id": conflict.document_id} | merged, codec_options=EXACT)
+            bodies = (_shown(ports, conflict), *(each.kept.body for each in kept))
+            merged = merge([None if body is None else codec.decode(body) for body in bodies])
+            body = None if merged is None else codec.encode({"_id": conflict.document_id} | merged)
             _resolve(ports, conflict, body, f"merged by {merges[conflict.namespace]}")
             done.add(conflict.identity)
     return len(done)
 
 
 def load_merge(name: str) -> Merge:
-    """The function ``module:function``; raise :class:`ConfigurationError` where there is none."""
+    """Import the function ``module:function``. Raise :class:`ConfigurationError` if it does not exist."""
     module, _, function = name.partition(":")
     try:
         found: Merge = getattr(importlib.import_module(module), function)
@@ -92,26 +92,27 @@ def load_merge(name: str) -> Merge:
     return found
 
 
+def _shown(ports: ConflictPorts, conflict: Conflict) -> bytes | None:
+    partition, _ = _primary(ports, conflict.key)
+    return ports.primary(partition).document(_collection(ports, conflict), conflict.document_id)
+
+
 def _resolve(ports: ConflictPorts, conflict: Conflict, body: bytes | None, resolution: str) -> None:
     conflicts = ports.conflicts.of_document(conflict.namespace, conflict.document_id) or (conflict,)
     partition, epoch = _primary(ports, conflict.key)
-    log = ports.replication_log()
     primary = (partition, epoch, ports.primary(partition))
-    resolve(conflicts, body, _collection(ports, conflict), primary, log, ports.conflicts, resolution)
+    resolve(conflicts, body, _collection(ports, conflict), primary, ports.replication_log(), ports.conflicts, resolution)
 
 
-def _primary(ports: ConflictPorts, key: str) -> tuple[str, int]:
+def _primary(ports: OwnerPorts, key: str) -> tuple[str, int]:
+    """Return the key's primary partition and epoch."""
     placement = ports.shadows.placements([key]).get(key) or locate(ports.routing.current(), key)
     return placement.primary, placement.epoch
 
 
-def _collection(ports: ConflictPorts, conflict: Conflict) -> ShardedCollection:
+def _collection(ports: WithShardedCollections, conflict: Conflict) -> ShardedCollection:
     for collection in ports.sharded_collections:
         if collection.namespace == conflict.namespace:
             return collection
     remedy = "add it to FORESHARD_COLLECTIONS"
     raise ConfigurationError("collections", f"{conflict.namespace} is not a sharded collection", remedy)
-
-
-def _decode(body: bytes | None) -> Document | None:
-    return None if body is None else bson.decode(body, codec_options=EXACT)

@@ -18,6 +18,20 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 )
 """Decodes documents as the exact bytes that the server sent."""
 
+_DECODED: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
+class BsonDocumentCodec:
+    """Implements :class:`foreshard.ports.documents.DocumentCodec`."""
+
+    def encode(self, document: Mapping[str, Any]) -> bytes:
+        """Return the document as BSON bytes."""
+        return bson.encode(document, codec_options=_DECODED)
+
+    def decode(self, body: bytes) -> dict[str, Any]:
+        """Return the document of BSON bytes, with aware times."""
+        return bson.decode(body, codec_options=_DECODED)
+
 
 def exact(collection: Collection[Any]) -> Collection[RawBSONDocument]:
     """Return the collection with exact documents and majority reads."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from foreshard.ports.migration import MoveJournal
+    from foreshard.ports.page import PageStore
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore
     from foreshard.ports.replication import CaptureStore, ShadowStore
@@ -136,6 +137,12 @@ class ControlWiring(SettingsAccess):
         from foreshard.stores.control.captures import MongoCaptureStore
 
         return MongoCaptureStore(self.mongo.control_database)
+
+    @cached_property
+    def page(self) -> PageStore:
+        from foreshard.stores.control.page import MongoPageStore
+
+        return MongoPageStore(self.mongo.control_database)
 
     @cached_property
     def conflicts(self) -> ConflictStore:

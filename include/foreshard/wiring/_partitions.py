@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
+    from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.migration import Fence, KeyCopy, ShadowAbsorber
     from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed
@@ -44,6 +45,12 @@ class PartitionWiring(ControlWiring):
         from foreshard.stores.partition.shadow_absorber import MongoShadowAbsorber
 
         return MongoShadowAbsorber(self.mongo, self.registry, self.settings)
+
+    @cached_property
+    def document_codec(self) -> DocumentCodec:
+        from foreshard.stores.bson_codec import BsonDocumentCodec
+
+        return BsonDocumentCodec()
 
     def documents(self, partition_id: str) -> DocumentReader:
         from foreshard.stores.partition.documents import MongoDocumentReader

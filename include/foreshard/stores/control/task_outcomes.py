@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pymongo
 from pymongo.database import Database
 
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import TaskOutcome
+
+RECORD_TIMEOUT = 2.0
+"""Seconds. Recording happens at the end of each task and must not delay it for long."""
 
 
 class MongoTaskOutcomeStore:
@@ -23,7 +27,8 @@ class MongoTaskOutcomeStore:
         if error is not None:
             fields["error"] = error
         change = {"$set": fields, "$inc": {"count": 1, "seconds": seconds}}
-        self._outcomes.update_one({"_id": f"{dag}/{task}/{state}"}, change, upsert=True)
+        with pymongo.timeout(RECORD_TIMEOUT):
+            self._outcomes.update_one({"_id": f"{dag}/{task}/{state}"}, change, upsert=True)
 
     def outcomes(self) -> tuple[TaskOutcome, ...]:
         """Return the counts, by DAG, task and state."""
