@@ -1,9 +1,8 @@
-"""How long a sidecar that restarts without its control database takes to its first answer, from the table in its file.
+"""Time from a sidecar's restart to its first answer, without its control database, from the table in its file.
 
-``file opened → answer`` is what the table costs: open, check and map it, answer one key. ``worker killed → answer`` is what an
-app waits for where the process that answers crashes: the supervisor forks another one. ``process started → answer`` is a start
-of everything (the first one reads the settings, the others remember them); what Python's start and the imports take of that is
-shown beside it. Goal: 100 ms from the file.
+``file opened → answer``: open, check and map the table, then answer one key. ``worker killed → answer``: an app's wait if the
+process that answers crashes and the supervisor forks another one. ``process started → answer``: a whole start; Python's start
+and the imports in it are shown separately. Goals: 100 ms from the file, 400 ms for a whole start.
 """
 
 from __future__ import annotations
@@ -39,13 +38,14 @@ from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
 GOAL_MS = 100.0
+START_GOAL_MS = 400.0
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"
-IMPORTS = "import foreshard.cli.main, foreshard.sidecar.serve"
+IMPORTS = "import foreshard.cli.main, foreshard.settings, foreshard.sidecar.serve"
 FOUR = ("alpha", "beta", "gamma", "delta")
 
 
 def save(folder: Path, keys: int) -> None:
-    """A saved table, as a sidecar leaves it."""
+    """Save a table as a sidecar does."""
     partitions = tuple(Partition(name, "Home", 100.0, f"mongodb://{name}:27017") for name in FOUR)
     placements = {f"key {n}": Placement(f"key {n}", FOUR[n % 4]) for n in range(keys)}
     table = RoutingTable(1, placements, DefaultRule(FOUR, (1.0,) * 4), datetime.now(UTC))
@@ -53,7 +53,7 @@ def save(folder: Path, keys: int) -> None:
 
 
 def milliseconds(work: Callable[[], object], times: int) -> float:
-    """The median of several runs."""
+    """The median duration of ``times`` runs."""
     taken = []
     for _ in range(times):
         begun = time.perf_counter()
@@ -63,25 +63,25 @@ def milliseconds(work: Callable[[], object], times: int) -> float:
 
 
 def by_file(folder: Path) -> None:
-    """What a sidecar does with its file before it can answer."""
+    """Answer one key from the file, as a sidecar does."""
     saved = RoutingFile(folder).load()
     if saved is None or locate(saved.table, "key 7").primary != "delta":
         raise RuntimeError("the saved table does not answer")
 
 
 def by_client(folder: Path) -> None:
-    """The same in an app that routes in process."""
+    """Answer one key from the file, as an app that routes in process does."""
     if LocalRoutes(folder).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
         raise RuntimeError("the saved table does not answer")
 
 
 def python(code: str) -> Callable[[], object]:
-    """Run a piece of Python in a process of its own."""
+    """Run ``code`` in a new Python process."""
     return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def sidecar(data: Path) -> tuple[float, float]:
-    """Milliseconds to an answer over HTTP: from the sidecar's start, and from the moment when its worker is killed."""
+    """Milliseconds to an answer over HTTP: from the sidecar's start, and from its worker's death."""
     port = free_port()
     environment = os.environ | {"FORESHARD_CONTROL_URI": NOWHERE, "FORESHARD_DATA_DIR": str(data)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
@@ -102,7 +102,7 @@ def sidecar(data: Path) -> tuple[float, float]:
 
 
 def until_answered(port: int) -> None:
-    """Ask over a new connection until there is an answer, which must be right."""
+    """Ask over a new connection until there is an answer. Raise RuntimeError if it is wrong."""
     deadline = time.perf_counter() + 60
     while time.perf_counter() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -113,7 +113,7 @@ def until_answered(port: int) -> None:
                 raise RuntimeError(f"a wrong answer: {answer}")
             return
         time.sleep(0.001)
-    raise RuntimeError("the sidecar gives no answer")
+    raise RuntimeError("the sidecar does not answer")
 
 
 def main() -> None:
@@ -137,7 +137,10 @@ def main() -> None:
             "worker killed → answer over HTTP": median(replaced for _, replaced in runs),
             "process started → answer over HTTP": median(started for started, _ in runs),
         }
-    table = Table("restart without a database", title=f"{options.keys:,} keys; goal {GOAL_MS:.0f} ms from the file")
+    table = Table(
+        "restart without a database",
+        title=f"{options.keys:,} keys; goals {GOAL_MS:.0f} ms from the file, {START_GOAL_MS:.0f} ms for a start",
+    )
     table.add_column("ms", justify="right")
     for what, value in figures.items():
         table.add_row(what, f"{value:.1f}")

@@ -108,11 +108,7 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
 
 
 def _default_url() -> str:
-    from foreshard.sidecar.essentials import Essentials, remembered
+    from foreshard.settings import Settings
 
-    said = remembered()
-    if said is None:
-        from foreshard.settings import Settings
-
-        said = Essentials.of(Settings.load())
-    return f"http://{said.host}:{said.port}"
+    sidecar = Settings.load().sidecar
+    return f"http://{sidecar.host}:{sidecar.port}"

@@ -1,11 +1,11 @@
-"""Keeps the worker processes of a sidecar running: forks them, replaces one that dies, and ends them together.
+"""Supervises the worker processes of a sidecar: forks them, replaces those that die, and ends them together.
 
-The supervisor has imported what answers need and holds the listening sockets. So one that dies is replaced within milliseconds,
-by a process that needs only the saved table, and whoever connects meanwhile waits instead of being refused. One that keeps
-dying is replaced after growing pauses.
+The supervisor has imported everything that answering needs, and it holds the listening sockets. A worker that dies is therefore
+replaced within milliseconds from the saved table, and new connections wait instead of being refused. A worker that keeps dying is
+replaced after growing pauses.
 
-The first one is forked at once; the others when the supervisor has imported what they all import sooner or later, so that they
-share that memory.
+The first worker is forked at once. The others are forked after the supervisor has imported the rest, so that they share that
+memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ STEADY_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 LOOK_SECONDS = 0.5
 END_SECONDS = 10.0
-"""How long the workers may take to end before they are killed."""
-
-START_ANEW = 75
-"""The exit code of a worker that asks for a new start of everything."""
+"""Seconds that workers have to end before they are killed."""
 
 Work = Callable[[int, int], None]
-"""Does a worker's work: its number, and a file descriptor that ends when the supervisor does."""
+"""Runs a worker, given its number and a file descriptor that reaches its end when the supervisor exits."""
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +34,25 @@ log = logging.getLogger(__name__)
 class Supervisor:
     """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT. Use it before any thread is started.
 
-    ``prepare`` is called between the first one's start and the others'.
+    ``prepare`` runs after the first worker is forked and before the others are.
     """
 
     def __init__(self, number: int, work: Work, prepare: Callable[[], None] = lambda: None) -> None:
         self._number, self._work, self._prepare = number, work, prepare
-        self._anew = False
         self._pids: dict[int, tuple[int, float]] = {}
         self._waiting: dict[int, float] = {}
         self._pauses = [0.0] * number
         self._life, self._hold = os.pipe()
 
-    def run(self) -> bool:
-        """Return when all workers have ended; True where one of them asks for a new start of everything."""
+    def run(self) -> None:
+        """Return when all workers have ended."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._start(0)
         if self._number > 1:
             self._prepare()
         for number in range(1, self._number):
             self._start(number)
-        while not self._anew:
+        while True:
             found = signal.sigtimedwait(SIGNALS, self._patience())
             if found is not None and found.si_signo != signal.SIGCHLD:
                 break
@@ -64,10 +60,9 @@ class Supervisor:
             for number in [n for n, at in self._waiting.items() if time.monotonic() >= at]:
                 self._start(number)
         self._end()
-        return self._anew
 
     def _patience(self) -> float:
-        """Seconds until a worker is due to be replaced, at most ``LOOK_SECONDS``."""
+        """Seconds until the next worker is due to be replaced, at most ``LOOK_SECONDS``."""
         return min((LOOK_SECONDS, *(max(0.0, at - time.monotonic()) for at in self._waiting.values())))
 
     def _start(self, number: int) -> None:
@@ -93,7 +88,6 @@ class Supervisor:
     def _reap(self) -> None:
         for pid, status in self._ended():
             number, began = self._pids.pop(pid)
-            self._anew = self._anew or status == START_ANEW
             now = time.monotonic()
             pause = 0.0 if now - began >= STEADY_SECONDS else self._pauses[number]
             self._pauses[number] = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)

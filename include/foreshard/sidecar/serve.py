@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from foreshard.sidecar._background import Background, Read, follower_of, import_the_rest
+from foreshard.sidecar._background import Background
 from foreshard.sidecar._endpoints import Endpoints
 from foreshard.sidecar._figures import SidecarCounters
 from foreshard.sidecar._listening import BACKLOG, listeners
@@ -35,6 +36,10 @@ from foreshard.sidecar._worker_stats import WorkerStats
 from foreshard.sidecar._workers import Supervisor
 from foreshard.sidecar.essentials import Essentials
 from foreshard.stores.files.routing_file import RoutingFile
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+    from foreshard.sidecar._follower import Follower
 
 PATIENCE_SECONDS = 2.0
 """How long the start waits for the control database where there is no saved table."""
@@ -60,12 +65,14 @@ class Worker:
     board: WorkerStats | None = None
 
     @classmethod
-    def build(cls, said: Essentials, read: Read, sidecar_id: str, number: int = 0, board: WorkerStats | None = None) -> Worker:
+    def build(
+        cls, said: Essentials, settings: Settings, sidecar_id: str, number: int = 0, board: WorkerStats | None = None
+    ) -> Worker:
         """The parts, with the saved table loaded."""
         service, file = RouteService.of(said), RoutingFile(said.routing_folder)
         saved = SavedCopy(service, file, writes=number == 0)
         loaded = saved.load()
-        background = Background(lambda: follower_of(service, saved, read, sidecar_id))
+        background = Background(lambda: _follower(service, saved, settings, sidecar_id))
         figures = SidecarCounters(len(file.refused))
         before = board.read(number) if board else None
         if before is not None:
@@ -120,9 +127,9 @@ class Worker:
             await asyncio.sleep(SHOW_EVERY)
 
 
-def serve(said: Essentials, read: Read) -> bool:
-    """Serve until SIGTERM or SIGINT; ``read`` gives the settings. True: what is said is not what they say; start anew."""
-    gc.disable()  # until everything is imported: nothing of that is garbage
+def serve(said: Essentials, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    gc.disable()  # until everything is imported: imported modules never become garbage
     more_files()
     sockets = listeners(said)
     host, port = sockets[0][0].getsockname()[:2]
@@ -133,15 +140,33 @@ def serve(said: Essentials, read: Read) -> bool:
     board = WorkerStats(said.workers)
 
     def work(number: int, life: int) -> None:
-        worker = Worker.build(said, read, name if number == 0 else f"{name}/{number}", number, board)
+        worker = Worker.build(said, settings, name if number == 0 else f"{name}/{number}", number, board)
         _run(worker, sockets[number], life)
 
     gc.freeze()
     try:
-        return Supervisor(said.workers, work, import_the_rest).run()
+        Supervisor(said.workers, work, import_follower).run()
     finally:
         if said.socket:
             Path(said.socket).unlink(missing_ok=True)
+
+
+def import_follower() -> None:
+    """Import what only the follower needs."""
+    import foreshard.sidecar._exposition
+    import foreshard.sidecar._follower
+    import foreshard.stores.control.control_feed
+    import foreshard.wiring  # noqa: F401
+
+    gc.freeze()
+
+
+def _follower(service: RouteService, saved: SavedCopy, settings: Settings, sidecar_id: str) -> Follower:
+    """The follower of the settings' control database. Imports the database driver."""
+    from foreshard.sidecar._follower import Follower
+    from foreshard.wiring import Wiring
+
+    return Follower.build(service, saved, Wiring(settings), sidecar_id)
 
 
 def _run(worker: Worker, sockets: Sequence[socket.socket], life: int) -> None:

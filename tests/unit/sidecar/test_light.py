@@ -1,4 +1,4 @@
-"""What a sidecar imports, and when; and what addresses show."""
+"""What a sidecar imports, and when; and which parts of an address are public."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pytest
 from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 
 from foreshard.routing.address import public_uri
-from foreshard.settings import Settings
-from foreshard.sidecar.essentials import Essentials, remember
 from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
 
@@ -22,8 +20,8 @@ HEAVY = (
     "pandas", "numpy", "scipy", "prophet", "great_expectations",
     "airflow", "pyarrow", "confluent_kafka", "rich", "starlette", "uvicorn",
 )  # fmt: skip
-LATER = ("pymongo", "bson", "pydantic", "pydantic_settings", "prometheus_client", "click", "typer", "httpx", "rich")
-"""What a restarted sidecar imports after it answers, if ever."""
+LATER = ("pymongo", "bson", "prometheus_client", "httpx", "rich")
+"""Imported only after a restarted sidecar answers, or never."""
 
 ANSWERS_ONLY = f"""
 import sys
@@ -33,25 +31,23 @@ Background.start = lambda self: None
 Background.stop = lambda self: print([name for name in {(*HEAVY, *LATER)!r} if name in sys.modules], flush=True)
 main()
 """
-"""The command, without what it does in the background; at its end it prints what it has imported."""
+"""The command without its background thread. At its end it prints which of the modules above it has imported."""
 
 
 def test_a_sidecar_imports_nothing_heavy():
     code = f"""
 import sys
-from foreshard.sidecar._background import import_the_rest
-from foreshard.sidecar.serve import Worker
-import_the_rest()
+from foreshard.sidecar.serve import import_follower
+import_follower()
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout.strip(), run.returncode) == ("[]", 0), run.stderr
 
 
-def test_a_restarted_sidecar_answers_before_it_imports_the_driver_and_the_settings(tmp_path, monkeypatch):
+def test_a_restarted_sidecar_answers_before_it_imports_the_database_driver(tmp_path, monkeypatch):
     monkeypatch.setenv("FORESHARD_DATA_DIR", str(tmp_path))
     RoutingFile(tmp_path / "routing").save(SavedRouting("one", table_as("rows"), PARTITIONS, LOCATIONS, NOW))
-    remember(Essentials.of(Settings.load()))
     port = free_port()
     command = [sys.executable, "-c", ANSWERS_ONLY, "sidecar", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -65,7 +61,7 @@ def test_a_restarted_sidecar_answers_before_it_imports_the_driver_and_the_settin
 
 
 def answer(process: subprocess.Popen[str], url: str) -> dict:
-    """What a server that is just starting answers."""
+    """The answer of a server that is just starting."""
     deadline = time.monotonic() + 30
     while True:
         try:
