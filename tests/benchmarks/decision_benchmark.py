@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from decision_world import POLICIES, World, simulate
+from decision_world import LOADS, POLICIES, World, simulate
 from rich.console import Console
 from rich.table import Table
-
-from foreshard.routing.load_book import LoadRules
 
 GOAL = 1.15
 SPIKES = {"room elsewhere": World(0.45, 3.0), "hardly any room": World(0.55, 4.0)}
@@ -31,7 +29,7 @@ def measure(world: World, policy: str) -> dict[str, float | None]:
     """The figures of one policy in one world."""
     begun = time.perf_counter()
     outcome = simulate(world, POLICIES[policy], SECONDS)
-    yardstick = max(world.best_split(), LoadRules().room_mark)
+    yardstick = max(world.best_split(), LOADS.room_mark)
     late = world.spike_at + SETTLED
     return {
         "worst": outcome.worst(late),

@@ -27,6 +27,7 @@ STEP = 0.25
 START = 1_700_000_000.0
 WINDOW = 10
 """Seconds over which a partition's utilisation is averaged before the worst is taken."""
+LOADS = LoadRules(room_mark=0.8, expiry=15.0, time_scale=1.0)
 PLACES = (
     Location("Dublin", 53.35, -6.26),
     Location("Frankfurt", 50.11, 8.68),
@@ -38,10 +39,10 @@ Policy = Callable[[RouteRequest, Placement, RoutingContext, LoadBook, float, Ran
 
 
 def by_decision(
-    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The decision itself, with what the sidecar notes of it."""
-    made = decide(request, placement, around, book, now, random)
+    made = decide(request, placement, context, book, now, random)
     book.sent(made.partition, 1.0, now)
     if made.level is not None:
         book.all_overloaded((placement.primary, *placement.shadows), made.level)
@@ -59,18 +60,18 @@ class Prepared:
         self._choices = WeakKeyDictionary()
 
     def __call__(
-        self, request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+        self, request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
     ) -> str:
         """The copy."""
         if not placement.shadows:
-            return by_decision(request, placement, around, book, now, random)
+            return by_decision(request, placement, context, book, now, random)
         asked = (placement.key, request.location)
         choices = self._standing(book, now)
         if asked not in choices:
-            choices[asked] = near_choice(request, placement, around, book, now, dict.fromkeys(around.partitions, ("", "")))
+            choices[asked] = near_choice(request, placement, context, book, now, dict.fromkeys(context.partitions, ("", "")))
         choice = choices[asked]
         taken = choice.take(placement.key, now, random) if choice is not None else None
-        return taken.partition if taken is not None else by_decision(request, placement, around, book, now, random)
+        return taken.partition if taken is not None else by_decision(request, placement, context, book, now, random)
 
     def _standing(self, book: LoadBook, now: float) -> dict[tuple[str, str | None], NearChoice | None]:
         since, choices = self._choices.get(book, (now, {}))
@@ -83,15 +84,15 @@ class Prepared:
 
 
 def nearest_only(
-    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The nearest copy, whatever its load."""
     copies = (placement.primary, *placement.shadows)
-    return min(copies, key=lambda name: _ms(request, name, around))
+    return min(copies, key=lambda name: _ms(request, name, context))
 
 
 def least_loaded(
-    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The copy with the lowest reported load."""
     copies = (placement.primary, *placement.shadows)
@@ -99,7 +100,7 @@ def least_loaded(
 
 
 def random_of_two(
-    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
     """The one with the lower reported load of two random copies."""
     copies = (placement.primary, *placement.shadows)
@@ -116,8 +117,8 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def _ms(request: RouteRequest, name: str, around: RoutingContext) -> float:
-    trip = around.distances.round_trip(request.location or "", around.partitions[name].geographic_location)
+def _ms(request: RouteRequest, name: str, context: RoutingContext) -> float:
+    trip = context.distances.round_trip(request.location or "", context.partitions[name].geographic_location)
     return trip.ms if trip else math.inf
 
 
@@ -261,8 +262,8 @@ def simulate(world: Simulated, policy: Policy, seconds: int) -> Outcome:
     draw, random = np.random.default_rng(world.seed), Random(world.seed)
     placements, names, origins = world.placements(), tuple(world.capacities), world.origins
     fresh = {(p.key, shadow): math.inf for p in placements for shadow in p.shadows}
-    around = RoutingContext(world.partitions(), Distances(world.places), fresh)
-    books = [LoadBook(LoadRules()) for _ in range(world.sidecars)]
+    context = RoutingContext(world.partitions(), Distances(world.places), fresh)
+    books = [LoadBook(LOADS) for _ in range(world.sidecars)]
     delays = world.delays(random)
     for book in books:
         book.register(world.capacities)
@@ -279,9 +280,9 @@ def simulate(world: Simulated, policy: Policy, seconds: int) -> Outcome:
         for at, key in zip(*np.nonzero(counts), strict=True):
             for _ in range(counts[at, key]):
                 book = books[random.randrange(world.sidecars // len(origins)) * len(origins) + at]
-                chosen = policy(requests[at][key], placements[key], around, book, now, random)
+                chosen = policy(requests[at][key], placements[key], context, book, now, random)
                 sent[chosen] += 1
-                trips[:, second] += _ms(requests[at][key], chosen, around), 1
+                trips[:, second] += _ms(requests[at][key], chosen, context), 1
         for row, name in enumerate(names):
             load = sent[name] / STEP + world.unmovable(name)
             smooth[name] += (1 - math.exp(-STEP / world.smoothing)) * (load - smooth[name])

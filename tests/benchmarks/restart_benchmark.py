@@ -29,6 +29,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.sidecar_servers import children
+from tests.sidecar_config import CONFIG
 
 from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._routes import ANYWHERE, Operation
@@ -71,7 +72,7 @@ def by_file(folder: Path) -> None:
 
 def by_client(folder: Path) -> None:
     """Answer one key from the file, as an app that routes in process does."""
-    if LocalRoutes(folder).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
+    if LocalRoutes(folder, CONFIG).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
         raise RuntimeError("the saved table does not answer")
 
 

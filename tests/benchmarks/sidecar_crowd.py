@@ -13,7 +13,7 @@ from typing import Any
 from tests.benchmarks.sidecar_load import quantile
 from tests.benchmarks.sidecar_servers import Server, key_of, sidecar
 
-from foreshard.sidecar.serve import more_files
+from foreshard.sidecar.serve import raise_file_limit
 
 DEAF = 50
 FLOOD = b"GET /v1/partitions HTTP/1.1\r\nhost: x\r\n\r\n" * 20_000
@@ -21,7 +21,7 @@ FLOOD = b"GET /v1/partitions HTTP/1.1\r\nhost: x\r\n\r\n" * 20_000
 
 def crowd(folder: Path, keys: int, idle: int = 10_000) -> dict[str, Any]:
     """Waits of one client alone, beside the idle ones, and beside those that send without reading."""
-    more_files()
+    raise_file_limit()
     figures: dict[str, Any] = {"idle connections": idle, "clients that never read": DEAF}
     with sidecar(folder) as server, ExitStack() as open_ones:
         figures |= _state("alone", server, keys)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.benchmarks.sidecar_load import quantile
 from tests.benchmarks.sidecar_servers import key_of, sidecar
+from tests.sidecar_config import CONFIG
 
 from foreshard.model import RequestKind
 from foreshard.routing.decision import RouteRequest
@@ -26,21 +27,22 @@ TIMES = 7
 def in_process(folder: Path, keys: int) -> dict[str, Any]:
     """Routes per second of this process' time, and one route's time; a dictionary's look-up beside it."""
     saved = read_routing(folder / "routing" / FILES[0])
-    service = RouteService()
+    service = RouteService(CONFIG)
     service.install_registry(saved.partitions, saved.locations)
     service.install_table(saved.table, saved.identity, "file", time.time())
     asked = [key_of(random.randrange(keys)) for _ in range(ASKED)]
-    simple = service.simple()
-    assert simple is not None
+    answers = service.prepare()
+    assert answers is not None
+    read, write = answers.routes.reads.route, answers.routes.writes.route
     known = {key_of(n): (1, key_of(n)) for n in range(keys)}
     requests = [RouteRequest(key, RequestKind.READ) for key in asked[:20_000]]
-    reads, dictionary = _per_second(simple.read, asked), _per_second(known.__getitem__, asked)
+    reads, dictionary = _per_second(read, asked), _per_second(known.__getitem__, asked)
     return {
         "prepared reads per second": reads,
-        "prepared writes per second": _per_second(simple.write, asked),
+        "prepared writes per second": _per_second(write, asked),
         "look-ups in a dictionary per second": dictionary,
         "prepared reads ÷ look-ups in a dictionary": reads / dictionary,
-        "p50 of one prepared read (µs)": _median_time(simple.read, asked),
+        "p50 of one prepared read (µs)": _median_time(read, asked),
         "p50 of one look-up in a dictionary (µs)": _median_time(known.__getitem__, asked),
         "full decisions (with what they weigh) per second": _per_second(service.route, requests),
     }

@@ -14,6 +14,7 @@ import json
 import struct
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,7 @@ from random import Random
 from typing import Any
 from urllib.parse import quote
 
+from tests.sidecar_config import CONFIG
 from tests.unit.sidecar.conversation import Conversation, Received, connections_of, read_answers
 from xxhash import xxh3_64_digest, xxh3_64_intdigest, xxh3_128
 
@@ -32,7 +34,7 @@ from foreshard.routing.packed import PackedPlacements, pack
 from foreshard.sidecar import _limits as limits
 from foreshard.sidecar._problems import Problem
 from foreshard.sidecar._requests import parse_batch, parse_key
-from foreshard.sidecar._service import Costs, RouteService
+from foreshard.sidecar._service import RouteService
 from foreshard.stores.files.routing_file import FILES, SavedRouting, description_of, read_routing
 from foreshard.stores.files.routing_overlay import Overlay, checksum_line, read_overlay, write_overlay
 
@@ -52,7 +54,7 @@ RULE = DefaultRule(("p-0", "p-3"), (1.0, 2.0))
 def service_of(rows: Sequence[Placement] = ROWS) -> RouteService:
     """A service whose answers don't depend on what was asked before."""
     table = RoutingTable(7, PackedPlacements(pack(rows[1:], count(5)), {rows[0].key: rows[0]}), RULE, datetime.now(UTC))
-    service = RouteService(random=Random(1), clock=lambda: NOW, costs=Costs(0, 0))
+    service = RouteService(replace(CONFIG, read_cost=0.0, write_cost=0.0), Random(1), lambda: NOW)
     service.install_registry(PARTITIONS, LOCATIONS)
     service.install_table(table, "fuzzed", "file", NOW)
     return service

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo import MongoClient
+from tests.sidecar_config import CONFIG
 
 from foreshard.model import (
     DefaultRule,
@@ -56,7 +57,7 @@ class Control:
         self.database = client[name]
         self.routing, self.registry = MongoRoutingStore(self.database), MongoPartitionRegistry(self.database)
         self.loads, self.file = MongoLoadStore(self.database), RoutingFile(folder / "routing")
-        self.service = RouteService()
+        self.service = RouteService(CONFIG)
         self.follower = self.another()
 
     def another(self) -> Follower:

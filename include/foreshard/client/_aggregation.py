@@ -1,10 +1,9 @@
-"""Takes an aggregation apart for documents that stand on several partitions: what each partition does, and what makes one of
-it.
+"""Runs aggregations on one partition, or split over several.
 
-Stages that look at one document at a time run on the partitions. The first stage that looks across documents, and all after
-it, run once over what the partitions returned, on a real server (``$documents``), so that their meaning is MongoDB's own.
-Where it can be, that stage runs on the partitions as well, to return less: ``$sort``, ``$limit``, ``$count``, and ``$group``
-with sums, counts, extremes and means. Pure.
+Stages that look at one document at a time run on the partitions. The first stage that looks across documents, and all later
+stages, run once over the documents that the partitions return, on a real server (``$documents``), so that they mean exactly
+what MongoDB defines. If possible, that first stage also runs on the partitions, to return less: ``$sort``, ``$limit``,
+``$count``, and ``$group`` with sums, counts, extremes and means.
 """
 
 from __future__ import annotations
@@ -13,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bson.raw_bson import RawBSONDocument
+
+from foreshard.client._driving import resolved
 from foreshard.client._keys import keys_of_filter
+from foreshard.client._merging import Merged, Stream
+from foreshard.client._reads import PartitionRead, Reader, ReadPlan
+from foreshard.client._results import Opened
+from foreshard.client._routes import ReadPreference
+from foreshard.errors import UnroutableOperation
 
 Stage = Mapping[str, Any]
 
@@ -27,12 +34,12 @@ BOUND_TO_ONE_SERVER = frozenset(
         "$search", "$searchMeta", "$vectorSearch", "$listSessions", "$planCacheStats", "$documents", "$sample",
     }
 )  # fmt: skip
-"""Stages that read more than the documents that come to them, or whose answer is about one server."""
+"""Stages that read more than their input documents, or that report on one server."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """``partition`` runs on each partition, ``merge`` over the returned documents (empty: they only follow one another)."""
+    """``partition`` runs on each partition, ``merge`` over the returned documents (empty: they are concatenated)."""
 
     partition: tuple[Stage, ...]
     merge: tuple[Stage, ...]
@@ -44,8 +51,7 @@ def name_of(stage: Stage) -> str:
 
 
 def obstacle(pipeline: Sequence[Stage], *, several: bool) -> str | None:
-    """The first stage that a routed aggregation can't run: one that writes or, over ``several`` partitions, one bound to a
-    server."""
+    """Return the first stage that can't run: one that writes or, over ``several`` partitions, one bound to a single server."""
     forbidden = WRITING | BOUND_TO_ONE_SERVER if several else WRITING
     for stage in pipeline:
         name = name_of(stage)
@@ -59,7 +65,7 @@ def obstacle(pipeline: Sequence[Stage], *, several: bool) -> str | None:
 
 
 def keys_of_pipeline(pipeline: Sequence[Stage], key_field: str) -> tuple[str, ...] | None:
-    """The keys that the leading ``$match`` stages allow; None where they don't limit them."""
+    """The keys that the leading ``$match`` stages allow; None if they don't limit keys."""
     clauses = []
     for stage in pipeline:
         if name_of(stage) != "$match":
@@ -69,7 +75,7 @@ def keys_of_pipeline(pipeline: Sequence[Stage], key_field: str) -> tuple[str, ..
 
 
 def split(pipeline: Sequence[Stage]) -> Split:
-    """Where each stage runs."""
+    """Decide where each stage runs."""
     at = next((i for i, stage in enumerate(pipeline) if name_of(stage) not in PER_DOCUMENT), len(pipeline))
     before, after = tuple(pipeline[:at]), tuple(pipeline[at:])
     if not after:
@@ -83,7 +89,7 @@ def split(pipeline: Sequence[Stage]) -> Split:
 
 
 def split_group(group: Mapping[str, Any]) -> tuple[Stage, tuple[Stage, ...]] | None:
-    """The partitions' ``$group`` and what makes one group of theirs; None where an accumulator can't be taken apart."""
+    """Return the partitions' ``$group`` and the stages that merge it; None if an accumulator can't be split."""
     part: dict[str, Any] = {"_id": group["_id"]}
     whole: dict[str, Any] = {"_id": "$_id"}
     means: dict[str, Any] = {}
@@ -117,7 +123,7 @@ def _split_count(before: tuple[Stage, ...], after: tuple[Stage, ...]) -> Split:
 
 
 def _ahead(after: Sequence[Stage]) -> tuple[Stage, ...]:
-    """What of a leading ``$sort``, ``$skip`` and ``$limit`` each partition can do as well, to return no more than is needed."""
+    """The part of a leading ``$sort``, ``$skip`` and ``$limit`` that each partition can run too, to return less."""
     stages = list(after)
     sort: tuple[Stage, ...] = ()
     if name_of(stages[0]) == "$sort":
@@ -128,3 +134,87 @@ def _ahead(after: Sequence[Stage]) -> tuple[Stage, ...]:
     if stages and name_of(stages[0]) == "$limit":
         return (*sort, {"$limit": skip + stages[0]["$limit"]})
     return ()
+
+
+LARGEST_MERGE_BYTES = 15_000_000
+"""The size limit of one command, less some room for the pipeline."""
+
+
+class Aggregate:
+    """One aggregation."""
+
+    def __init__(
+        self, reader: Reader, pipeline: Sequence[Stage], preference: ReadPreference, options: Mapping[str, Any]
+    ) -> None:
+        self._reader, self._pipeline, self._preference, self._options = reader, list(pipeline), preference, dict(options)
+
+    async def run(self) -> Opened:
+        """Open the read and fetch its first documents."""
+        self._check(several=False)
+        keys = None if self._options.get("collation") else keys_of_pipeline(self._pipeline, self._reader.sharded.key_field)
+        _, opened = await self._reader.run(lambda: self._reader.plan(keys, self._first_match(), self._preference), self._read)
+        return opened
+
+    def _first_match(self) -> Mapping[str, Any]:
+        first = self._pipeline[0] if self._pipeline else {}
+        match: Mapping[str, Any] = first.get("$match", {})
+        return match
+
+    async def _read(self, plan: ReadPlan) -> Opened:
+        if len(plan.parts) == 1:
+            (part,) = plan.parts
+            cursor = await self._open(part, self._narrowed(part, self._pipeline))
+            return Opened(self._reader, plan, await Stream(cursor).start(), [cursor])
+        self._check(several=True)
+        halves = split(self._pipeline)
+        raw = bool(halves.merge)
+        cursors = await self._reader.router.mode.together(
+            [self._open(part, self._narrowed(part, halves.partition), raw=raw) for part in plan.parts]
+        )
+        if not halves.merge:
+            together = Merged([await Stream(cursor).start() for cursor in cursors], (), 0, 0)
+            return Opened(self._reader, plan, together, cursors)
+        return await self._merged(plan, halves, Merged([Stream(cursor) for cursor in cursors], (), 0, 0))
+
+    async def _open(self, part: PartitionRead, pipeline: Sequence[Stage], *, raw: bool = False) -> Any:
+        collection = self._reader.collection(part)
+        if raw:
+            collection = collection.with_options(
+                codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
+            )
+        return await resolved(collection.aggregate(list(pipeline), **self._options))
+
+    def _narrowed(self, part: PartitionRead, pipeline: Sequence[Stage]) -> list[Stage]:
+        """The pipeline, limited to the part's keys. A leading ``$match`` stays first, as ``$text`` requires."""
+        if part.keys is None:
+            return list(pipeline)
+        if pipeline and name_of(pipeline[0]) == "$match":
+            return [{"$match": self._reader.filter_for(part, pipeline[0]["$match"])}, *pipeline[1:]]
+        return [{"$match": self._reader.filter_for(part, {})}, *pipeline]
+
+    async def _merged(self, plan: ReadPlan, halves: Split, documents: Merged) -> Opened:
+        collected: list[Any] = []
+        size = 0
+        while (document := await documents.next()) is not None:
+            size += len(document.raw)  # type: ignore[attr-defined]  # a RawBSONDocument
+            if size > LARGEST_MERGE_BYTES:
+                problem = f"the partitions returned more than {LARGEST_MERGE_BYTES // 10**6} MB to merge"
+                raise self._refuse(problem, "narrow it: $match keys, or $project and $group first")
+            collected.append(document)
+        uri = plan.parts[0].uri if plan.parts else (await self._reader.router.partitions())[0].uri
+        options = {name: value for name, value in self._options.items() if name != "hint"}
+        database = self._reader.connections.client(uri)[self._reader.sharded.database]
+        stages = [{"$documents": {"$literal": collected}}, *halves.merge]
+        cursor = await resolved(database.aggregate(stages, **options))
+        return Opened(self._reader, plan, Stream(cursor), [cursor])
+
+    def _check(self, *, several: bool) -> None:
+        found = obstacle(self._pipeline, several=several)
+        if found is None:
+            return
+        if found in BOUND_TO_ONE_SERVER:
+            raise self._refuse(f"{found} can't run over several partitions", "let the first $match name one key")
+        raise self._refuse(f"{found} bypasses the routing", "read the result and write it with insert_many or bulk_write")
+
+    def _refuse(self, problem: str, remedy: str) -> UnroutableOperation:
+        return UnroutableOperation(self._reader.sharded.namespace, "aggregate", problem, remedy)

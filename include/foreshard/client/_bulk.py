@@ -1,61 +1,37 @@
-"""Writes of many documents: sent in runs to where their keys live, and of a run that a fence cut short only what was not
-applied.
+"""Writes of many documents: sent in runs to the owners of their keys. After a fence's refusal, only the unapplied part is
+resent.
 
-A run is a stretch of requests of one kind for one partition. Ordered: runs follow the requests' order and the first real
-error ends them. Unordered: each partition gets its requests, and every error is reported at the end. ``UpdateMany`` is taken
-apart into one ``UpdateOne`` per matching document, because the server does not say how far an update of many had come when a
-fence met it.
+A run is a sequence of requests of one kind for one partition. Ordered: runs follow the order of the requests, and the first
+real error ends them. Unordered: each partition gets its requests, and all errors are reported at the end. An ``UpdateMany`` is
+split into one ``UpdateOne`` per matching document, because the server does not report how far an update of many had come when a
+fence refused it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import groupby, islice
 from typing import Any
 
-import bson
-from bson.codec_options import CodecOptions
-from pymongo import DeleteMany, DeleteOne, InsertOne, ReadPreference, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import ReadPreference, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from foreshard.client._driving import settled
+from foreshard.client._driving import resolved
 from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
+from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
 from foreshard.client._routes import Operation, Route
+from foreshard.client._types import Filter
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
-
-WriteRequest = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne | DeleteMany
 
 LONGEST_RUN = 1_000
 HOST_UNREACHABLE = 6
-LARGEST_MESSAGE = 24_000_000
-"""Bytes; half of what a server takes in one message."""
 COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
 
 
-class BulkKind(StrEnum):
-    """What the server does a run of at once."""
-
-    INSERT = "insert"
-    UPDATE = "update"
-    UPDATE_MANY = "update_many"
-    DELETE = "delete"
-
-
-@dataclass(frozen=True, slots=True)
-class BulkItem:
-    """One request, already limited to ``key``; ``index`` is its place in the app's list."""
-
-    index: int
-    key: str
-    kind: BulkKind
-    request: WriteRequest
-
-
 @dataclass
-class Tally:
-    """What was done and what was not, as pymongo's ``bulk_api_result`` says it."""
+class BulkOutcome:
+    """The results and errors of a bulk write, in the form of pymongo's ``bulk_api_result``."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     upserted: list[dict[str, Any]] = field(default_factory=list)
@@ -63,30 +39,30 @@ class Tally:
     concerns: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, raw: Mapping[str, Any], run: Sequence[BulkItem]) -> None:
-        """Add what one run did."""
+        """Add the result of one run."""
         for name in COUNTS:
             self.counts[name] += raw.get(name, 0)
         self.upserted += [{**entry, "index": run[entry["index"]].index} for entry in raw.get("upserted", ())]
         self.concerns += raw.get("writeConcernErrors", ())
 
     def refuse(self, item: BulkItem, error: Mapping[str, Any]) -> None:
-        """Note a request that was not applied."""
+        """Add the error of a request that was not applied."""
         self.errors.append({**error, "index": item.index})
 
     @property
     def confirmed(self) -> int:
-        """How many documents were certainly written or matched."""
+        """Number of documents that were certainly written or matched."""
         return sum(self.counts[name] for name in COUNTS if name != "nModified")
 
     def as_result(self) -> dict[str, Any]:
-        """As pymongo has it."""
+        """The result as pymongo reports it."""
         by_index = sorted(self.errors, key=lambda error: error["index"])
         upserted = sorted(self.upserted, key=lambda entry: entry["index"])
         return {**self.counts, "upserted": upserted, "writeErrors": by_index, "writeConcernErrors": self.concerns}
 
 
 class BulkWrite:
-    """One bulk operation; ``run`` returns the result or raises pymongo's ``BulkWriteError`` with the results so far."""
+    """One bulk operation. ``run`` returns the result, or raises pymongo's ``BulkWriteError`` with the results so far."""
 
     def __init__(
         self, writer: FencedWriter, operation: str, *, ordered: bool, options: Mapping[str, Any] | None = None
@@ -94,28 +70,32 @@ class BulkWrite:
         self._writer, self._operation, self._ordered = writer, operation, ordered
         self._options = dict(options or {})
         self._routes: dict[str, Route] = {}
-        self._tally = Tally()
+        self._outcome = BulkOutcome()
         self._unreachable: Unreachable | None = None
-        self._silent: set[str] = set()
+        self._unreachable_partitions: set[str] = set()
 
     async def run(self, items: Sequence[BulkItem]) -> dict[str, Any]:
-        """Write all items; raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
+        """Write all items. Raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
         deleting = any(item.kind is BulkKind.DELETE for item in items)
         self._routes = await self._ask([item.key for item in items], fresh=deleting)
         pending = list(items)
         wait = Wait(self._writer, items[0].key) if items else None
         while pending and wait is not None:
-            before = self._tally.confirmed
+            before = self._outcome.confirmed
             pending, waiting = await self._round(pending)
-            if self._tally.confirmed > before:
+            if self._outcome.confirmed > before:
                 wait = Wait(self._writer, pending[0].key) if pending else wait
             if waiting and not await self._move_on(waiting, wait):
-                self._give_up(waiting, wait)
+                self._refuse_all(waiting, wait)
                 break
-        if self._unreachable and not self._tally.confirmed and all(e["code"] == HOST_UNREACHABLE for e in self._tally.errors):
-            raise self._unreachable  # nothing at all was done
-        result = self._tally.as_result()
-        if self._tally.errors or self._tally.concerns:
+        if (
+            self._unreachable
+            and not self._outcome.confirmed
+            and all(e["code"] == HOST_UNREACHABLE for e in self._outcome.errors)
+        ):
+            raise self._unreachable  # nothing was written
+        result = self._outcome.as_result()
+        if self._outcome.errors or self._outcome.concerns:
             raise BulkWriteError(result)
         return result
 
@@ -123,8 +103,8 @@ class BulkWrite:
         return await self._writer.router.routes(tuple(dict.fromkeys(keys)), Operation.WRITE, fresh=fresh)
 
     async def _round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
-        """Send what can be sent; return what is left to do and, among it, what a fence or a silent partition holds up."""
-        self._silent.clear()
+        """Send what can be sent. Return the items left, and those of them that a fence or an unreachable partition delays."""
+        self._unreachable_partitions.clear()
         return await self._ordered_round(pending) if self._ordered else await self._unordered_round(pending)
 
     async def _ordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
@@ -144,7 +124,7 @@ class BulkWrite:
         at, error = failures[0]
         if await self._retry(run[at], error):
             return pending[at:], [run[at]]
-        self._tally.refuse(run[at], error)
+        self._outcome.refuse(run[at], error)
         return [], []
 
     async def _unordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
@@ -160,41 +140,41 @@ class BulkWrite:
                 if await self._retry(run[at], error):
                     waiting.append(run[at])
                 else:
-                    self._tally.refuse(run[at], error)
+                    self._outcome.refuse(run[at], error)
         return waiting, waiting
 
     def _runs(self, items: list[BulkItem]) -> Iterator[list[BulkItem]]:
-        """Requests by partition and kind, at most ``LONGEST_RUN`` at once, so that a lost answer leaves few in doubt."""
+        """Group requests by partition and kind, at most ``LONGEST_RUN`` each, so that a lost answer leaves few in doubt."""
         ranked = sorted(items, key=lambda item: (self._routes[item.key].partition, item.kind))
         for _, group in groupby(ranked, key=lambda item: (self._routes[item.key].partition, item.kind)):
             while run := list(islice(group, LONGEST_RUN)):
                 yield run
 
     async def _send(self, run: list[BulkItem], later: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:
-        """Send one run; return (place in the run, the server's error) of each request that was not applied."""
+        """Send one run. Return (position in the run, server error) for each request that was not applied."""
         route = self._routes[run[0].key]
-        if route.partition in self._silent:
+        if route.partition in self._unreachable_partitions:
             return _not_sent(run)
         requests = [item.request for item in run]
         try:
-            done = await settled(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
+            done = await resolved(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details
-            self._tally.add(details, run)
+            self._outcome.add(details, run)
             return [(entry["index"], entry) for entry in details.get("writeErrors", ())]
         except PyMongoError as error:
             return self._not_answered(error, run, later, route)
-        self._tally.add(done.bulk_api_result, run)
+        self._outcome.add(done.bulk_api_result, run)
         return []
 
     def _not_answered(
         self, error: PyMongoError, run: list[BulkItem], later: Sequence[BulkItem], route: Route
     ) -> list[tuple[int, dict[str, Any]]]:
-        said = self._writer.lost(error, self._operation, run[0].key, route)
-        if isinstance(said, Unreachable) and fits_one_message(run, self._writer.collection(route).codec_options):
-            self._went_silent(route)
+        reported = self._writer.lost(error, self._operation, run[0].key, route)
+        if isinstance(reported, Unreachable) and fits_one_message(run, self._writer.collection(route).codec_options):
+            self._mark_unreachable(route)
             return _not_sent(run)
-        if not isinstance(said, AmbiguousWrite | Unreachable):
+        if not isinstance(reported, AmbiguousWrite | Unreachable):
             raise error
         raise AmbiguousWrite(
             self._writer.sharded.namespace,
@@ -202,17 +182,17 @@ class BulkWrite:
             tuple(dict.fromkeys(item.key for item in run)),
             route.partition,
             one_line(error),
-            confirmed=self._tally.confirmed,
+            confirmed=self._outcome.confirmed,
             in_doubt=[item.index for item in run],
             not_attempted=[item.index for item in later],
         ) from error
 
-    def _went_silent(self, route: Route) -> None:
-        self._silent.add(route.partition)
+    def _mark_unreachable(self, route: Route) -> None:
+        self._unreachable_partitions.add(route.partition)
         self._writer.router.avoid(route.partition)
 
     async def _retry(self, item: BulkItem, error: Mapping[str, Any]) -> bool:
-        """Whether a request may be sent again later: a fence refused it, or its partition was not found."""
+        """Whether a request may be sent again: a fence refused it, or its partition was not found."""
         if error.get("code") == HOST_UNREACHABLE:
             return True
         return error.get("code") == REFUSED_BY_VALIDATOR and await self._writer.is_fence(
@@ -220,8 +200,8 @@ class BulkWrite:
         )
 
     async def _move_on(self, waiting: Sequence[BulkItem], wait: Wait) -> bool:
-        """Ask where the keys live that were held up, and wait where they still live there; False after the deadline."""
-        if self._silent and wait.overdue():
+        """Ask for the routes of the delayed keys, and pause if none has moved. Return False after the deadline."""
+        if self._unreachable_partitions and wait.overdue():
             return False
         await wait.refresh()
         latest = await self._ask([item.key for item in waiting], fresh=True)
@@ -236,19 +216,21 @@ class BulkWrite:
             return False
         return True
 
-    def _give_up(self, waiting: Sequence[BulkItem], wait: Wait) -> None:
+    def _refuse_all(self, waiting: Sequence[BulkItem], wait: Wait) -> None:
         for item in waiting:
             route = self._routes[item.key]
-            if route.partition in self._silent:
+            if route.partition in self._unreachable_partitions:
                 self._unreachable = self._writer.unreachable(route)
-                self._tally.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {self._unreachable}"})
+                self._outcome.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {self._unreachable}"})
                 continue
-            said = KeyInTransit(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
-            self._tally.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(said)})
+            reported = KeyInTransit(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
+            self._outcome.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(reported)})
 
     async def _per_document(self, item: BulkItem) -> list[BulkItem] | None:
-        """One request per document that matches now; an upsert that matches none stays one request. None: the partition did
-        not answer."""
+        """Split an ``UpdateMany`` into one request per matching document. An upsert without a match stays one request.
+
+        None if the partition did not answer.
+        """
         every: Any = item.request
         route = self._routes[item.key]
         primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
@@ -256,39 +238,18 @@ class BulkWrite:
         if every._hint is not None:
             found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
         try:
-            ids = [document["_id"] for document in await settled(found.to_list())]
+            ids = [document["_id"] for document in await resolved(found.to_list())]
         except ConnectionFailure:
-            self._went_silent(route)
+            self._mark_unreachable(route)
             return None
-        options = {"array_filters": every._array_filters}
+
+        def update(filter: Filter, *, upsert: bool = False) -> BulkItem:
+            request = UpdateOne(filter, every._doc, upsert=upsert, array_filters=every._array_filters)
+            return BulkItem(item.index, item.key, BulkKind.UPDATE, request)
+
         if not ids and every._upsert:
-            return [
-                BulkItem(item.index, item.key, BulkKind.UPDATE, UpdateOne(every._filter, every._doc, upsert=True, **options))
-            ]
-        return [
-            BulkItem(
-                item.index, item.key, BulkKind.UPDATE, UpdateOne({"$and": [{"_id": id_}, every._filter]}, every._doc, **options)
-            )
-            for id_ in ids
-        ]
-
-
-def fits_one_message(run: Sequence[BulkItem], codec: CodecOptions[Any]) -> bool:
-    """Whether pymongo sends a run in one message. It sends a larger one in several, and then a server that is not found does
-    not mean that nothing was sent."""
-    size = 0
-    for item in run:
-        size += sum(len(bson.encode({"": part}, codec_options=codec)) for part in written(item.request))
-        if size > LARGEST_MESSAGE:
-            return False
-    return True
-
-
-def written(request: Any) -> tuple[Any, ...]:
-    """What of a request goes over the wire, about."""
-    if isinstance(request, InsertOne):
-        return (request._doc,)
-    return (request._filter, getattr(request, "_doc", None))
+            return [update(every._filter, upsert=True)]
+        return [update({"$and": [{"_id": id_}, every._filter]}) for id_ in ids]
 
 
 def _not_sent(run: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:

@@ -1,7 +1,7 @@
-"""A routed collection: pymongo's verbs, each sent to where the documents' key lives.
+"""A routed collection: pymongo's verbs, each sent to the owner of the documents' key.
 
-This is the asynchronous one, and the core of the other (:mod:`foreshard.client._sync_collection`), which runs it without an
-event loop.
+This is the asynchronous collection, and the core of the synchronous one (:mod:`foreshard.client._sync_collection`), which runs
+it without an event loop.
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ from pymongo import InsertOne, UpdateMany
 from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client._bulk import BulkItem, BulkKind, BulkWrite, WriteRequest
+from foreshard.client._bulk import BulkWrite
 from foreshard.client._fences import FencedWriter
-from foreshard.client._keys import Filter
-from foreshard.client._merging import Document
-from foreshard.client._read_collection import AsyncRoutedReads, Call, _Result
+from foreshard.client._read_collection import AsyncRoutedReads, Call
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
-from foreshard.client._requests import KeyRule
+from foreshard.client._requests import BulkItem, BulkKind, KeyRule, WriteRequest
+from foreshard.client._types import Document, Filter, Result, Update
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
-    Attempt = Callable[[Collection[Document]], _Result]
-
-Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    Attempt = Callable[[Collection[Document]], Result]
 
 INSERT, UPDATE, DELETE = "insert", "update", "delete"
 DUPLICATE_KEY = 11000
 
 
 class AsyncRoutedCollection(AsyncRoutedReads):
-    """One sharded collection. Every verb takes pymongo's arguments and, by ``request=``, what an access record should say.
+    """One sharded collection. Every verb takes pymongo's arguments, and ``request=`` for the access record.
 
-    Reads without a key go to every partition; writes without one are refused. So are ``session=`` (pymongo's sessions belong
-    to one replica set) and ``bypass_document_validation=True`` (it would pass the fence).
+    Reads that name no key go to every partition; such writes are refused. Also refused: ``session=`` (pymongo's sessions belong
+    to one replica set) and ``bypass_document_validation=True`` (it would bypass the fence).
     """
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, writer: FencedWriter, recorder: Recorder) -> None:
@@ -51,7 +48,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     # writes of one document
 
     async def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
-        """Insert a document; it gets an ``_id`` where it has none."""
+        """Insert a document. It gets an ``_id`` if it has none."""
         self._check_options("insert_one", options)
         key = self._rule.of_document("insert_one", document)
         document.setdefault("_id", ObjectId())
@@ -76,7 +73,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         request: Call = None,
         **options: Any,
     ) -> UpdateResult:
-        """Replace the first matching document; the key is the replacement's, and only documents of that key match."""
+        """Replace the first matching document of the replacement's key."""
         self._check_options("replace_one", options)
         key = self._rule.of_replacement("replace_one", filter, replacement, options)
         narrow = self._rule.limit(filter, key)
@@ -94,7 +91,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def find_one_and_update(
         self, filter: Filter, update: Update, *, request: Call = None, **options: Any
     ) -> Document | None:
-        """Update one document and return it (as it was, unless ``return_document`` says otherwise)."""
+        """Update one document and return it (before the update, unless ``return_document`` is set)."""
         key = self._key_to_update("find_one_and_update", filter, update, options)
         narrow = self._rule.limit(filter, key)
         return await self._write(
@@ -134,7 +131,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def insert_many(
         self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> InsertManyResult:
-        """Insert documents, each where its key lives."""
+        """Insert documents, each on the owner of its key."""
         listed = list(documents)
         if not listed:
             raise TypeError("documents must be a non-empty list")
@@ -167,12 +164,12 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
-        """Run pymongo's write requests; see :class:`foreshard.client._bulk.BulkWrite` for what a fence does to them."""
+        """Run pymongo's write requests; see :mod:`foreshard.client._bulk` for the effect of fences."""
         if not requests:
             raise TypeError("requests must be a non-empty list")
         return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)
 
-    # how
+    # internals
 
     def _key_to_update(self, operation: str, filter: Filter, update: Update, options: Mapping[str, Any]) -> str:
         self._check_options(operation, options)
@@ -185,19 +182,19 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         operation: str,
         verb: str,
         key: str,
-        attempt: Attempt[_Result],
+        attempt: Attempt[Result],
         request: Call,
-        missed: Callable[[_Result], bool] = lambda _result: False,
-    ) -> _Result:
-        said, started = self.recorder.current(request), self.recorder.start()
+        missed: Callable[[Result], bool] = lambda _result: False,
+    ) -> Result:
+        scope, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, missed=missed)
-        self.recorder.record(said, (key,), verb, started)
+        self.recorder.record(scope, (key,), verb, started)
         return result
 
-    async def _delete(self, operation: str, key: str, attempt: Attempt[_Result], request: Call) -> _Result:
-        said, started = self.recorder.current(request), self.recorder.start()
+    async def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
+        scope, started = self.recorder.current(request), self.recorder.start()
         result = await self._writer.write(operation, key, attempt, passes_fence=True)
-        self.recorder.record(said, (key,), DELETE, started)
+        self.recorder.record(scope, (key,), DELETE, started)
         return result
 
     async def _bulk(
@@ -205,18 +202,18 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     ) -> dict[str, Any]:
         self._check_options(operation, options)
         items = self._rule.items(operation, requests)
-        said, started = self.recorder.current(request), self.recorder.start()
+        scope, started = self.recorder.current(request), self.recorder.start()
         done = await BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
-        self._record_items(said, items, started)
+        self._record_items(scope, items, started)
         return done
 
-    def _record_items(self, said: RequestScope, items: Sequence[BulkItem], started: float) -> None:
+    def _record_items(self, scope: RequestScope, items: Sequence[BulkItem], started: float) -> None:
         verbs = {BulkKind.INSERT: INSERT, BulkKind.DELETE: DELETE}
         by_verb: dict[str, list[str]] = {}
         for item in items:
             by_verb.setdefault(verbs.get(item.kind, UPDATE), []).append(item.key)
         for verb, keys in by_verb.items():
-            self.recorder.record(said, keys, verb, started)
+            self.recorder.record(scope, keys, verb, started)
 
 
 def _delete_many(filter: Filter, options: Mapping[str, Any], collection: Collection[Document]) -> DeleteResult:
@@ -228,12 +225,12 @@ def _matched_none(result: UpdateResult) -> bool:
 
 
 def _none(options: Mapping[str, Any]) -> Callable[[Document | None], bool]:
-    """Nothing matched; an upsert that was applied may return None as well, so that says nothing."""
+    """Whether nothing matched. An applied upsert may return None too, so with ``upsert`` the answer is always False."""
     return lambda result: result is None and not options.get("upsert")
 
 
 def _as_write_error(error: BulkWriteError) -> Exception:
-    """An update of many reports one error, not a list."""
+    """The single error that pymongo reports for an update of many."""
     failures = error.details.get("writeErrors", [])
     if not failures:
         return error

@@ -1,4 +1,4 @@
-"""What ``find`` returns: pymongo's chaining (``sort``, ``limit``, …) and iteration over one or many partitions."""
+"""The cursor that ``find`` returns: pymongo's chaining (``sort``, ``limit``, …) and iteration over one or many partitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SortKeys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Find:
-    """The arguments of a ``find``; ``options`` go to pymongo as they are."""
+    """The arguments of a ``find``. ``options`` are passed to pymongo unchanged."""
 
     filter: Mapping[str, Any]
     projection: Mapping[str, Any] | Sequence[str] | None = None
@@ -31,14 +31,14 @@ class Find:
 
 
 class FindResults(LazyResults):
-    """The chaining that both cursors have; nothing is asked before the first document is wanted.
+    """The chaining methods of both cursors. The read is opened when the first document is requested.
 
-    A read that runs longer than the grace period of a move may miss documents of the moved key: close it or read in pages.
+    A read that runs longer than the grace period of a move may miss documents of the moved key: close it, or read in pages.
     """
 
-    def __init__(self, reader: Reader, find: Find, wish: ReadPreference, observe: Observer) -> None:
+    def __init__(self, reader: Reader, find: Find, preference: ReadPreference, observe: Observer) -> None:
         super().__init__(self._open_all)
-        self._reader, self._find, self._wish, self._observe = reader, find, wish, observe
+        self._reader, self._find, self._preference, self._observe = reader, find, preference, observe
 
     def sort(self, key: SortKeys, direction: int | str | None = None) -> Self:
         """Sort by a field, or by several fields with their directions."""
@@ -49,44 +49,44 @@ class FindResults(LazyResults):
         return self._with(limit=abs(limit))
 
     def skip(self, skip: int) -> Self:
-        """Leave out the first ``skip`` documents."""
+        """Skip the first ``skip`` documents."""
         if skip < 0:
             raise ValueError("skip must be >= 0")
         return self._with(skip=skip)
 
     def batch_size(self, batch_size: int) -> Self:
-        """How many documents each answer brings."""
+        """Set the number of documents per batch."""
         return self._with_option("batch_size", batch_size)
 
     def hint(self, index: Any) -> Self:
-        """Which index to use."""
+        """Set the index to use."""
         return self._with_option("hint", index)
 
     def collation(self, collation: Any) -> Self:
-        """How to compare strings; the read then goes to every partition."""
+        """Set how strings are compared. The read then goes to every partition."""
         return self._with_option("collation", collation)
 
     def max_time_ms(self, max_time_ms: int | None) -> Self:
-        """The limit for each partition's answer."""
+        """Set the time limit for each partition."""
         return self._with_option("max_time_ms", max_time_ms)
 
     def comment(self, comment: Any) -> Self:
-        """A comment for the servers' logs."""
+        """Set a comment for the servers' logs."""
         return self._with_option("comment", comment)
 
     def clone(self) -> Self:
-        """The same query, not yet begun."""
-        return type(self)(self._reader, self._find, self._wish, self._observe)
+        """Return the same query, not yet opened."""
+        return type(self)(self._reader, self._find, self._preference, self._observe)
 
     async def _open_all(self) -> Opened:
         find, reader = self._find, self._reader
         keys = reader.keys_of(find.filter, find.options.get("collation"))
-        _, opened = await reader.run(lambda: reader.plan(keys, find.filter, self._wish), self._open_parts)
+        _, opened = await reader.run(lambda: reader.plan(keys, find.filter, self._preference), self._open_parts)
         self._observe(opened.plan)
         return opened
 
     async def _open_parts(self, plan: ReadPlan) -> Opened:
-        """Open every part and fetch its first documents."""
+        """Open all parts and fetch their first documents."""
         one = len(plan.parts) == 1
         cursors = [self._open_one(part, one) for part in plan.parts]
         streams = await self._reader.router.mode.together([Stream(cursor).start() for cursor in cursors])
@@ -122,7 +122,7 @@ class RoutedCursor(FindResults, SyncResults):
     """An iterator over the matching documents."""
 
     def rewind(self) -> RoutedCursor:
-        """Begin again."""
+        """Start again from the first document."""
         self.close()
         self._opened, self._ended = None, False
         return self
@@ -132,14 +132,14 @@ class AsyncRoutedCursor(FindResults, AsyncResults):
     """An asynchronous iterator over the matching documents."""
 
     async def rewind(self) -> AsyncRoutedCursor:
-        """Begin again."""
+        """Start again from the first document."""
         await self.close()
         self._opened, self._ended = None, False
         return self
 
 
 def sort_keys(key: SortKeys | None, direction: int | str | None = None) -> tuple[tuple[str, Any], ...]:
-    """pymongo's ways to name a sort, as pairs."""
+    """Return pymongo's forms of a sort as (field, direction) pairs."""
     if not key:
         return ()
     if isinstance(key, str):

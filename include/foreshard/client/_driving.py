@@ -1,7 +1,7 @@
-"""One core for two clients: it is written with ``async`` and runs with pymongo's synchronous or asynchronous driver.
+"""One core for both clients: written with ``async``, run with pymongo's synchronous or asynchronous driver.
 
-With the synchronous driver nothing in the core ever suspends, so :func:`run` steps a coroutine once and has its result, without
-an event loop. :func:`settled` makes one value of what either driver returns.
+With the synchronous driver nothing in the core ever suspends. :func:`run` therefore steps a coroutine once and has its result,
+without an event loop. :func:`resolved` accepts the return values of both drivers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, Protocol, TypeVar
 Value = TypeVar("Value")
 
 MOST_AT_ONCE = 16
-"""Partitions that the synchronous client asks at once."""
+"""Partitions that the synchronous client asks in parallel."""
 
 
 def run(work: Coroutine[Any, Any, Value]) -> Value:
-    """The result of ``work``, which must not wait for an event loop."""
+    """Return the result of ``work``, which must not suspend."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -33,8 +33,8 @@ def run(work: Coroutine[Any, Any, Value]) -> Value:
     raise RuntimeError("a step of the synchronous client waited for an event loop")
 
 
-async def settled(value: Value) -> Value:
-    """What a driver's call returned: ``value`` itself or, from the asynchronous driver, what it comes to."""
+async def resolved(value: Value) -> Value:
+    """Return ``value``, or await it if it comes from the asynchronous driver."""
     if isinstance(value, CoroutineType):
         awaited: Value = await value
         return awaited
@@ -51,8 +51,11 @@ class _Together(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How the core waits: ``blocking`` runs a call that may wait for the network, ``sleep`` pauses (seconds), ``together`` does
-    several things at once and raises the first error."""
+    """How the core waits.
+
+    ``blocking`` runs a call that may wait for the network. ``sleep`` pauses (seconds). ``together`` runs several coroutines
+    concurrently and raises the first error.
+    """
 
     blocking: _Blocking
     sleep: Callable[[float], Awaitable[None]]
@@ -75,7 +78,7 @@ async def _in_threads(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Threads that ask partitions at once; made when they are first needed."""
+    """The threads that ask partitions in parallel, created on first use."""
     return ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="foreshard-read")
 
 

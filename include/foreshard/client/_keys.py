@@ -1,6 +1,6 @@
-"""Which partitionable keys an operation names: taken from its filter or document. Pure.
+"""Finds the partitionable keys that an operation names in its filter or document. Pure.
 
-A key is a non-empty string, because the fence and the routing table compare strings; a filter by any other value names no key.
+A key is a non-empty string, because the fence and the routing table compare strings. A filter by any other value names no key.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Filter = Mapping[str, Any]
+from foreshard.client._types import Filter
 
 
 def keys_of_filter(filter: Filter, key_field: str) -> tuple[str, ...] | None:
-    """The only keys whose documents can match, in order and each once; None where the filter doesn't limit them.
+    """Return the only keys whose documents can match, in order, without duplicates. None if the filter does not limit keys.
 
-    Understood: equality, ``$eq``, ``$in``, and these under ``$and`` (what all clauses allow) and ``$or`` (what any allows).
+    Understands equality, ``$eq`` and ``$in``, also inside ``$and`` (intersection) and ``$or`` (union).
     """
     if len(filter) == 1 and type(key := filter.get(key_field)) is str and key:
         return (key,)
@@ -33,7 +33,7 @@ def keys_of_filter(filter: Filter, key_field: str) -> tuple[str, ...] | None:
 
 
 def key_of_document(document: Mapping[str, Any], key_field: str) -> str | None:
-    """The document's key; None where the field is missing or no usable key."""
+    """Return the document's key; None if the field is missing or not a non-empty string."""
     value: Any = document
     for part in key_field.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -43,14 +43,14 @@ def key_of_document(document: Mapping[str, Any], key_field: str) -> str | None:
 
 
 def change_of_key(update: Mapping[str, Any] | Sequence[Mapping[str, Any]], key_field: str, key: str) -> str | None:
-    """What in ``update`` could give a document another key than ``key`` (its operator or stage); None where nothing does."""
+    """Return the operator or stage of ``update`` that could change the key of a document of ``key``; None if there is none."""
     if isinstance(update, Mapping):
         return next((op for op, fields in update.items() if _operator_changes(op, fields, key_field, key)), None)
     return next((name for stage in update for name, fields in stage.items() if _stage_changes(name, fields, key_field)), None)
 
 
 def narrowed(filter: Filter, key_field: str, keys: Sequence[Any]) -> dict[str, Any]:
-    """``filter`` for these keys only."""
+    """Return ``filter``, limited to these keys."""
     condition = {key_field: keys[0] if len(keys) == 1 else {"$in": list(keys)}}
     if not filter:
         return condition

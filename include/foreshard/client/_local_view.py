@@ -1,74 +1,61 @@
-"""One routing table as a client sees it, with what surrounds it and what was prepared of its decisions."""
+"""One routing table in a client, with the context of its decisions and the routes prepared from it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from foreshard.client._local_rules import LocalRules
 from foreshard.client._routes import ReadPreference
 from foreshard.measure.distance import Distances
 from foreshard.model import Placement, RequestKind
 from foreshard.routing.address import public_uri
+from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decision import RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.near import NearChoice, near_choice
-from foreshard.routing.packed import PackedPlacements
+from foreshard.routing.packed import PRIMARY_MASK, SHADOWED
+from foreshard.routing.prepared import DecidePrimary, PreparedRoutes
 from foreshard.stores.files.live_routing import LiveRouting
 from foreshard.stores.files.routing_file import SavedRouting
 
+COPIES = PRIMARY_MASK | SHADOWED
+"""The bits of a packed value that name the copies of a key."""
 MOST_CHOICES = 4_096
-"""Sets of copies, and wishes for them, that are prepared; reads of more are decided one by one."""
-
-
-class CountedRoute:
-    """Where requests of one kind go whose key has its one usable copy on one partition; ``sent`` counts them."""
-
-    __slots__ = ("location", "reason", "sent", "uri")
-
-    def __init__(self, location: str, uri: str, reason: str) -> None:
-        self.location, self.uri, self.reason, self.sent = location, uri, reason, 0
+"""Choices (set of copies, read preference) that are kept prepared. Further ones are prepared for each read."""
 
 
 class View:
-    """One table with what surrounds it; replaced as a whole."""
+    """One table with its context. Immutable, except for what it prepares and counts."""
 
-    def __init__(self, saved: SavedRouting, live: LiveRouting, rules: LocalRules) -> None:
+    def __init__(self, saved: SavedRouting, live: LiveRouting, config: SidecarConfig, decide: DecidePrimary) -> None:
         self.saved, self.table, self.version = saved, saved.table, saved.table.version
         self.addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in saved.partitions}
-        self.around = RoutingContext(
+        self.context = RoutingContext(
             {p.partition_id: p for p in saved.partitions},
             Distances(saved.locations),
             live.caught_up_at,
-            rules.default_staleness,
-            rules.home_location,
+            config.default_staleness,
+            config.home_location,
         )
-        placements = saved.table.placements
-        packed = placements if isinstance(placements, PackedPlacements) else None
-        self.find = packed.find if packed is not None else None
-        self.placement = packed.base.placement if packed is not None else _unpacked
-        self.changed = packed.changed if packed is not None else {}
-        self.names = packed.base.names if packed is not None else ()
-        self.reads: dict[str, CountedRoute] = {}
-        self.writes: dict[str, CountedRoute] = {}
+        self.prepared = PreparedRoutes(saved.table, decide, self.addresses)
+        self.read, self.write = self.prepared.reads.route, self.prepared.writes.route
+        self.placement = self.prepared.placements.base.placement
         self.choices: dict[tuple[int, ReadPreference], NearChoice | None] = {}
 
-    def sent(self, read_cost: float, write_cost: float) -> Iterator[tuple[str, float]]:
-        """What was sent where by what was prepared, in cost units; all of that is forgotten and prepared anew."""
-        reads, self.reads, writes, self.writes, choices, self.choices = self.reads, {}, self.writes, {}, self.choices, {}
-        for targets, cost in ((reads, read_cost), (writes, write_cost)):
-            yield from ((name, cost * target.sent) for name, target in targets.items())
+    def sent(self, config: SidecarConfig) -> Iterator[tuple[str, float]]:
+        """Iterate over (partition, cost units) of the requests since the last call. Starts the choices again."""
+        for kind, route in self.prepared.used():
+            yield route.partition, config.cost(kind) * route.sent
+        choices, self.choices = self.choices, {}
         for choice in choices.values():
             for copy in choice.copies if choice is not None else ():
-                yield copy.partition, read_cost * copy.sent
+                yield copy.partition, config.read_cost * copy.sent
 
-    def near(self, placement: Placement, copies: int, wish: ReadPreference, book: LoadBook, now: float) -> NearChoice | None:
-        """The prepared choice for reads of keys with these copies, and keep it; None where each read has to be decided."""
-        request = RouteRequest(placement.key, RequestKind.READ, wish.location, wish.max_staleness)
-        found = near_choice(request, placement, self.around, book, now, self.addresses)
+    def near(
+        self, placement: Placement, copies: int, preference: ReadPreference, book: LoadBook, now: float
+    ) -> NearChoice | None:
+        """Prepare and keep the choice for reads of keys with these copies; None if each read must be decided."""
+        request = RouteRequest(placement.key, RequestKind.READ, preference.location, preference.max_staleness)
+        found = near_choice(request, placement, self.context, book, now, self.addresses)
         if len(self.choices) < MOST_CHOICES:
-            self.choices[copies, wish] = found
+            self.choices[copies, preference] = found
         return found
-
-
-def _unpacked(key: str, value: int) -> Placement:
-    raise AssertionError((key, value))  # only packed tables have values

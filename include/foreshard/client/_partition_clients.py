@@ -1,7 +1,7 @@
-"""pymongo clients of the partitions, one per address, opened when the first route leads there; and their collections.
+"""The partitions' pymongo clients, one per address, and their collections.
 
-They are pymongo's synchronous or asynchronous ones. The core is typed by the synchronous ones and settles what it gets
-(:func:`foreshard.client._driving.settled`).
+They are synchronous or asynchronous. The core is typed for the synchronous ones and resolves what they return
+(:func:`foreshard.client._driving.resolved`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from foreshard.client._driving import settled
+from foreshard.client._driving import resolved
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PartitionClients:
-    """``connect(uri)`` builds a client, with the credentials from the environment."""
+    """``connect(uri)`` builds a client with the credentials from the settings."""
 
     def __init__(self, connect: Callable[[str], MongoClient[dict[str, Any]]]) -> None:
         self._connect = connect
@@ -31,7 +31,7 @@ class PartitionClients:
 
     @classmethod
     def from_settings(cls, settings: Settings, deadline: float, *, asynchronous: bool = False) -> PartitionClients:
-        """Connections of an app. Half the ``deadline`` (seconds, 0.5 to 5) is how long one attempt looks for a server."""
+        """The clients of an app. One attempt looks for a server for half the ``deadline`` (at least 0.5 s, at most 5 s)."""
         from foreshard.stores.mongo_connections import SERVER_SELECTION_MS, client_options
 
         patience = int(min(max(500.0, deadline * 500), SERVER_SELECTION_MS))
@@ -47,7 +47,7 @@ class PartitionClients:
         return cls(connect)
 
     def client(self, uri: str) -> MongoClient[dict[str, Any]]:
-        """The client for ``uri``."""
+        """The client of ``uri``, created on first use."""
         found = self._clients.get(uri)
         if found is None:
             with self._lock:
@@ -65,15 +65,15 @@ class PartitionClients:
 
     @staticmethod
     def address(uri: str) -> str:
-        """The hosts of ``uri``, without credentials and options."""
+        """The hosts in ``uri``, without credentials and options."""
         return uri.split("://", 1)[-1].split("/", 1)[0].rsplit("@", 1)[-1]
 
     async def close(self) -> None:
-        """Close every client."""
+        """Close all clients."""
         with self._lock:
             clients = list(self._clients.values())
             self._clients.clear()
             self._collections.clear()
         for client in clients:
             closing: Any = client.close
-            await settled(closing())
+            await resolved(closing())

@@ -1,33 +1,30 @@
-"""The reading verbs of a routed collection."""
+"""The read verbs of a routed collection."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from foreshard.client._aggregate import Aggregate
-from foreshard.client._bson_order import rank_of
+from foreshard.client._aggregation import Aggregate
 from foreshard.client._cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
-from foreshard.client._driving import settled
-from foreshard.client._keys import Filter
-from foreshard.client._merging import Document, part_limit
+from foreshard.client._driving import resolved
+from foreshard.client._merging import part_limit, rank_of
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._results import AsyncResults, LazyResults
+from foreshard.client._types import Document, Filter, Projection, Result
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
-Projection = Mapping[str, Any] | Sequence[str] | None
 Call = str | RequestScope | None
-_Result = TypeVar("_Result")
-Cursor = TypeVar("Cursor", bound=FindResults)
-Results = TypeVar("Results", bound=LazyResults)
+CursorKind = TypeVar("CursorKind", bound=FindResults)
+ResultsKind = TypeVar("ResultsKind", bound=LazyResults)
 
 READ, SCAN = "read", "scan"
 
 
 class AsyncRoutedReads:
-    """Reads of one sharded collection: by key where the filter names keys, else over every partition."""
+    """Reads of one sharded collection: by key if the filter names keys, otherwise over all partitions."""
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, recorder: Recorder) -> None:
         self._sharded, self.reader, self.recorder = sharded, reader, recorder
@@ -48,15 +45,18 @@ class AsyncRoutedReads:
         request: Call = None,
         **options: Any,
     ) -> AsyncRoutedCursor:
-        """The matching documents, as a cursor that may be sorted, limited and skipped before its first document is read."""
+        """Return a cursor over the matching documents.
+
+        It can be sorted, limited and skipped before its first document is read.
+        """
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
         return self.cursor(AsyncRoutedCursor, find, request)
 
-    def cursor(self, kind: type[Cursor], find: Find, request: Call) -> Cursor:
-        """A cursor of this kind, not yet begun."""
+    def cursor(self, kind: type[CursorKind], find: Find, request: Call) -> CursorKind:
+        """Return a cursor of this kind. It is opened when its first document is read."""
         self._check_options("find", find.options)
-        said, started = self.recorder.current(request), self.recorder.start()
-        return kind(self.reader, find, said.wish, lambda plan: self._record_read(said, plan, started))
+        scope, started = self.recorder.current(request), self.recorder.start()
+        return kind(self.reader, find, scope.preference, lambda plan: self._record_read(scope, plan, started))
 
     async def find_one(
         self,
@@ -68,7 +68,7 @@ class AsyncRoutedReads:
         request: Call = None,
         **options: Any,
     ) -> Document | None:
-        """The first matching document, or None. A filter that is no mapping is an ``_id``, as in pymongo."""
+        """Return the first matching document, or None. A filter that is not a mapping is an ``_id``, as in pymongo."""
         if filter is not None and not isinstance(filter, Mapping):
             filter = {"_id": filter}
         keys = self.reader.keys_of(filter or {}, options.get("collation"))
@@ -78,15 +78,17 @@ class AsyncRoutedReads:
                 return await anext(found, None)
         if options:
             self._check_options("find_one", options)
-        said, started = self.recorder.current(request), self.recorder.start()
+        scope, started = self.recorder.current(request), self.recorder.start()
         document = await self.reader.one(
-            keys[0], said.wish, lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options)
+            keys[0],
+            scope.preference,
+            lambda collection: collection.find_one(filter, projection, skip=skip, sort=sort, **options),
         )
-        self.recorder.record(said, keys, READ, started)
+        self.recorder.record(scope, keys, READ, started)
         return document
 
     async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
-        """How many documents match."""
+        """Return the number of matching documents."""
         self._check_options("count_documents", options)
         skip, limit = int(options.pop("skip", 0)), int(options.pop("limit", 0))
         if limit:
@@ -95,7 +97,7 @@ class AsyncRoutedReads:
         async def count(plan: ReadPlan) -> int:
             async def one(part: PartitionRead) -> int:
                 narrow = self.reader.filter_for(part, filter)
-                return await settled(self.reader.collection(part).count_documents(narrow, **options))
+                return await resolved(self.reader.collection(part).count_documents(narrow, **options))
 
             total = sum(await self.reader.router.mode.together([one(part) for part in plan.parts]))
             left = max(0, total - skip)
@@ -104,17 +106,17 @@ class AsyncRoutedReads:
         return await self._read(self.reader.keys_of(filter, options.get("collation")), filter, request, count)
 
     async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
-        """How many documents there are: counted, since the servers' own estimates count shadows and half-moved keys as well."""
+        """Return the exact number of documents. The servers' own estimates would include shadows and half-moved keys."""
         return await self.count_documents({}, request=request, **options)
 
     async def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
-        """The distinct values of a field, in MongoDB's order of values."""
+        """Return the distinct values of a field, in MongoDB's sort order."""
         self._check_options("distinct", options)
 
         async def values(plan: ReadPlan) -> list[Any]:
             async def one(part: PartitionRead) -> list[Any]:
                 narrow = self.reader.filter_for(part, filter or {})
-                return await settled(self.reader.collection(part).distinct(key, narrow, **options))
+                return await resolved(self.reader.collection(part).distinct(key, narrow, **options))
 
             listed = await self.reader.router.mode.together([one(part) for part in plan.parts])
             found = {rank_of(value): value for values in listed for value in values}
@@ -124,17 +126,17 @@ class AsyncRoutedReads:
         return await self._read(keys, filter or {}, request, values)
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
-        """Run a pipeline: whole on one partition where its first ``$match`` names keys of one, else on all and then as one."""
+        """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
         return await self.aggregated(AsyncResults, pipeline, request, options)
 
     async def aggregated(
-        self, kind: type[Results], pipeline: Sequence[Mapping[str, Any]], request: Call, options: Mapping[str, Any]
-    ) -> Results:
-        """Run a pipeline; its results, of this kind, are begun."""
+        self, kind: type[ResultsKind], pipeline: Sequence[Mapping[str, Any]], request: Call, options: Mapping[str, Any]
+    ) -> ResultsKind:
+        """Run a pipeline. Return results of this kind, already opened."""
         self._check_options("aggregate", options)
-        said, started = self.recorder.current(request), self.recorder.start()
-        results = await kind(Aggregate(self.reader, pipeline, said.wish, options).run).started()
-        self._record_read(said, results.plan, started)
+        scope, started = self.recorder.current(request), self.recorder.start()
+        results = await kind(Aggregate(self.reader, pipeline, scope.preference, options).run).started()
+        self._record_read(scope, results.plan, started)
         return results
 
     async def _read(
@@ -142,20 +144,20 @@ class AsyncRoutedReads:
         keys: tuple[str, ...] | None,
         filter: Filter,
         request: Call,
-        read: Callable[[ReadPlan], Awaitable[_Result]],
-    ) -> _Result:
-        said, started = self.recorder.current(request), self.recorder.start()
-        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, said.wish), read)
-        self._record_read(said, plan, started)
+        read: Callable[[ReadPlan], Awaitable[Result]],
+    ) -> Result:
+        scope, started = self.recorder.current(request), self.recorder.start()
+        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, scope.preference), read)
+        self._record_read(scope, plan, started)
         return result
 
-    def _record_read(self, said: RequestScope, plan: ReadPlan, started: float) -> None:
-        self.recorder.record(said, plan.keys, SCAN if plan.scattered else READ, started)
+    def _record_read(self, scope: RequestScope, plan: ReadPlan, started: float) -> None:
+        self.recorder.record(scope, plan.keys, SCAN if plan.scattered else READ, started)
 
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:
         if options.get("session") is not None:
-            problem = "a session belongs to one replica set, and a key may move to another"
-            raise UnroutableOperation(self._sharded.namespace, operation, problem, "leave session= out")
+            problem = "a session belongs to one replica set, and a key may move to another one"
+            raise UnroutableOperation(self._sharded.namespace, operation, problem, "omit session=")
         if options.get("bypass_document_validation"):
-            problem = "bypass_document_validation would pass the fence of a key that is being moved"
-            raise UnroutableOperation(self._sharded.namespace, operation, problem, "leave it out")
+            problem = "bypass_document_validation would bypass the fence of a key that is being moved"
+            raise UnroutableOperation(self._sharded.namespace, operation, problem, "omit it")

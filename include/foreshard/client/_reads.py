@@ -1,10 +1,10 @@
-"""Where a read goes: to the nearest copy with room for the keys that it names, or to every partition where it names none.
+"""Plans reads: from the nearest copy with room for the keys that a read names, or from every partition if it names none.
 
-A partition may hold more copies of a key than the one to read: a shadow, what a move has copied so far, what it left behind
-for its grace period. A read over all partitions therefore first asks each which keys match, then the table for the owner of
-each key, and only then reads, from each partition the keys that it owns. An owner that was right a moment ago still has all
-documents (a move empties the old place only after the grace period), so every document that stood throughout the read is seen
-exactly once.
+A partition may have more copies of a key than the one to read: a shadow, a partial copy of a move in progress, or the old copy
+after a move. A read over all partitions therefore first asks each partition for the matching keys, then asks the table for the
+owner of each key, and only then reads from each partition the keys that it owns. A partition that has just lost a key still has
+all of its documents (the old copy is removed only after the grace period), so every document that exists throughout the read is
+seen exactly once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo.errors import ConnectionFailure
 
-from foreshard.client._async_router import AsyncRouter
-from foreshard.client._driving import settled
+from foreshard.client._driving import resolved
 from foreshard.client._fences import unreachable
 from foreshard.client._keys import keys_of_filter, narrowed
 from foreshard.client._partition_clients import PartitionClients
+from foreshard.client._router import AsyncRouter
 from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.client._types import Result
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -31,13 +32,11 @@ if TYPE_CHECKING:
     from pymongo.collection import Collection
 
 LONGEST_KEY_LIST = 20_000
-"""Keys in one filter; more are asked for in several parts."""
-
-_Result = TypeVar("_Result")
+"""Most keys in one filter. More keys are read in several parts."""
 
 
 class PartitionRead(NamedTuple):
-    """What one partition is asked for: the documents of ``keys`` (None: the app's filter says it all)."""
+    """The part of a read on one partition: the documents of ``keys`` (None: the app's filter already limits them)."""
 
     partition: str
     uri: str
@@ -45,7 +44,7 @@ class PartitionRead(NamedTuple):
 
 
 class ReadPlan(NamedTuple):
-    """The parts of one read, and the keys that it touches; ``scattered`` when it named none."""
+    """The parts of one read and its keys. ``scattered``: the read named no keys."""
 
     parts: tuple[PartitionRead, ...]
     keys: tuple[str, ...]
@@ -60,28 +59,27 @@ class Reader:
     connections: PartitionClients
     sharded: ShardedCollection
     operation: Operation = Operation.READ
-    """What routes are asked for; ``WRITE`` reads primaries only."""
+    """The kind of routes to ask for. ``WRITE`` reads primary copies only."""
     opened: dict[str, Collection[dict[str, Any]]] = field(default_factory=dict)
 
     def keys_of(self, filter: Mapping[str, Any], collation: Any = None) -> tuple[str, ...] | None:
-        """The keys that a filter names. A collation may equate keys that the table keeps apart, so it names none."""
+        """The keys that a filter names. None with a collation, which may treat different keys as equal."""
         return None if collation is not None else keys_of_filter(filter, self.sharded.key_field)
 
-    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], wish: ReadPreference) -> ReadPlan:
-        """Which partitions to ask for what: those of ``keys``, or of every key that matches ``filter`` where they are None."""
+    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference) -> ReadPlan:
+        """Plan a read of ``keys``; if they are None, of every key that has documents matching ``filter``."""
         if keys is None:
             return await self._scatter(filter)
         if len(keys) == 1:
-            route = await self.router.route(keys[0], self.operation, wish)
+            route = await self.router.route(keys[0], self.operation, preference)
             return ReadPlan((PartitionRead(route.partition, route.uri),), keys)
-        routes = await self.router.routes(keys, self.operation, wish)
+        routes = await self.router.routes(keys, self.operation, preference)
         return ReadPlan(_grouped({key: (route.partition, route.uri) for key, route in routes.items()}), keys)
 
     async def run(
-        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[_Result]]
-    ) -> tuple[ReadPlan, _Result]:
-        """Plan and read; where a partition doesn't answer, plan once more with a fresh table and fresh routes, and read
-        elsewhere."""
+        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
+    ) -> tuple[ReadPlan, Result]:
+        """Plan and read. If a partition does not answer, refresh the table, plan again, and read from other copies."""
         planned = await plan()
         try:
             return planned, await read(planned)
@@ -92,26 +90,26 @@ class Reader:
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
-    async def one(self, key: str, wish: ReadPreference, read: Callable[[Collection[dict[str, Any]]], _Result]) -> _Result:
-        """What ``read`` finds in the collection where one key's copy is read; like ``run``, and quicker."""
-        route = self.router.router.known(key, self.operation, wish)
+    async def one(self, key: str, preference: ReadPreference, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
+        """Read one key: like ``run``, but faster."""
+        route = self.router.router.known(key, self.operation, preference)
         if route is None:
-            route = await self.router.route(key, self.operation, wish)
+            route = await self.router.route(key, self.operation, preference)
         try:
             opened = self.opened.get(route.uri)
             found = read(opened if opened is not None else self._open(route.uri))
-            return await settled(found) if type(found) is CoroutineType else found
+            return await resolved(found) if type(found) is CoroutineType else found
         except ConnectionFailure as error:
             plan = ReadPlan((PartitionRead(route.partition, route.uri),), (key,))
-            again = await self._again(lambda: self.plan((key,), {}, wish), plan, error)
+            again = await self._again(lambda: self.plan((key,), {}, preference), plan, error)
         try:
-            return await settled(read(self.collection(again.parts[0])))
+            return await resolved(read(self.collection(again.parts[0])))
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
 
-    def at_once(self, key: str, wish: ReadPreference) -> Collection[dict[str, Any]] | None:
-        """The collection where one key's copy is read; None where the route has to be asked for."""
-        route = self.router.router.known(key, self.operation, wish)
+    def known_collection(self, key: str, preference: ReadPreference) -> Collection[dict[str, Any]] | None:
+        """The collection to read one key from; None if the route is not known without a request."""
+        route = self.router.router.known(key, self.operation, preference)
         if route is None:
             return None
         opened = self.opened.get(route.uri)
@@ -122,7 +120,7 @@ class Reader:
         return found
 
     async def _again(self, plan: Callable[[], Awaitable[ReadPlan]], planned: ReadPlan, error: ConnectionFailure) -> ReadPlan:
-        """Another plan; raise where it leads to the same partitions, of which one does not answer."""
+        """Plan again after a failure. Raise if the new plan is the same."""
         if len(planned.parts) == 1:
             self.router.avoid(planned.parts[0].partition)
         await self.router.refresh(self.router.now())
@@ -132,7 +130,7 @@ class Reader:
         return again
 
     def failed(self, error: ConnectionFailure, plan: ReadPlan) -> Exception:  # noqa: ARG002
-        """The error for a read that no partition of ``plan`` answered."""
+        """The error for a failed read of ``plan``."""
         partitions = ", ".join(part.partition for part in plan.parts)
         return unreachable(partitions, ", ".join(self.connections.address(part.uri) for part in plan.parts))
 
@@ -153,28 +151,28 @@ class Reader:
         return await self._owned({a.partition: (a.uri, keys) for a, keys in zip(addresses, found, strict=True)})
 
     async def _keys_at(self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The keys of the matching documents that stand on a partition, as owner or otherwise."""
+        """The keys of the matching documents on a partition, whether it owns them or not."""
         try:
-            cursor = await settled(self.collection(PartitionRead(address.partition, address.uri)).aggregate(pipeline))
-            return [row["_id"] for row in await settled(cursor.to_list())]
+            cursor = await resolved(self.collection(PartitionRead(address.partition, address.uri)).aggregate(pipeline))
+            return [row["_id"] for row in await resolved(cursor.to_list())]
         except ConnectionFailure as error:
             raise unreachable(address.partition, self.connections.address(address.uri)) from error
 
-    async def _owned(self, standing: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
-        """From each partition the keys that it owns; documents without a usable key are never moved and read where they
-        stand."""
-        keys = sorted({key for _, found in standing.values() for key in found if isinstance(key, str) and key})
+    async def _owned(self, found_on: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
+        """Plan to read from each partition the keys that it owns. Documents without a valid key never move, so they are read
+        where they were found."""
+        keys = sorted({key for _, found in found_on.values() for key in found if isinstance(key, str) and key})
         owners = await self._owners(keys)
         placed: dict[Any, tuple[str, str]] = {key: (route.partition, route.uri) for key, route in owners.items()}
         parts = list(_grouped(placed))
-        for partition, (uri, found) in standing.items():
+        for partition, (uri, found) in found_on.items():
             keyless = tuple(key for key in found if key not in owners)
             if keyless:
                 parts.append(PartitionRead(partition, uri, keyless))
         return ReadPlan(tuple(parts), tuple(owners), scattered=True)
 
     async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
-        """The primary of each key; a key that the sidecar refuses (one that is too long, say) has none."""
+        """The primary of each key. A key that the sidecar refuses (too long, for example) has none."""
         try:
             return await self.router.routes(keys, Operation.WRITE)
         except RouteRefused:

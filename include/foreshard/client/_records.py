@@ -1,6 +1,7 @@
-"""Access records of an app: who asked for which key, what kind of request it was, from where, and what it cost.
+"""Access records of an app: which key was accessed, by which request type, from where, and at which cost.
 
-``with recorder.request("checkout", user=…, session=…)`` names these for every operation inside, in the same thread or task.
+``with recorder.request("checkout", user=…, session=…)`` sets these for every operation in the block, in the same thread or
+task.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RequestScope:
-    """What the app says about its operations; what is None comes from the request around it, or from the client.
+    """The app's description of its operations. Fields that are None are taken from the enclosing scope, then from the client.
 
-    ``location``: where the access comes from, and where reads are wanted near to; ``max_staleness``: seconds that a read may be
-    behind (None: the loop's own limit for shadows; 0: primaries only).
+    ``location``: where the access comes from; reads prefer copies near it. ``max_staleness``: seconds that a read may be behind
+    (None: the configured limit for shadows; 0: primaries only).
     """
 
     request_type: str | None = None
@@ -38,26 +39,26 @@ class RequestScope:
     max_staleness: float | None = None
 
     @cached_property
-    def wish(self) -> ReadPreference:
-        """What its reads ask of a route."""
+    def preference(self) -> ReadPreference:
+        """The preferences of its reads."""
         return ReadPreference(self.location, self.max_staleness)
 
     def over(self, outer: RequestScope) -> RequestScope:
-        """This request, completed by the one around it."""
+        """This scope, completed by the enclosing one."""
         given = {f.name: value for f in fields(RequestScope) if (value := getattr(self, f.name)) is not None}
         return replace(outer, **given)
 
 
-_NOTHING = RequestScope()
-_CURRENT: ContextVar[RequestScope] = ContextVar("foreshard_request", default=_NOTHING)
+_EMPTY = RequestScope()
+_CURRENT: ContextVar[RequestScope] = ContextVar("foreshard_request", default=_EMPTY)
 PSEUDONYMS_KEPT = 4_096
 
 
 class Recorder:
-    """Makes the records of one client; users are pseudonymised here, before anything is kept.
+    """Makes the access records of one client. Users are pseudonymised here, before anything is stored.
 
-    ``emitter`` None: nothing is recorded. ``measure``: the cost is the milliseconds that the operation took, else it is left
-    open and the request type's weight counts.
+    ``emitter``: None to record nothing. ``measure``: record the milliseconds of the operation as its cost; otherwise the cost
+    is empty, and the request type's weight is used later.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Recorder:
         self._emitter, self._user_key, self._default = emitter, user_key, default
         self._measure, self._clock = measure, clock
         self._warned = False
-        self._completed = (_NOTHING, _NOTHING.over(default))
+        self._completed = (_EMPTY, _EMPTY.over(default))
         self._pseudonyms: dict[str, str] = {}
 
     @contextmanager
     def request(self, request: RequestScope) -> Iterator[RequestScope]:
-        """Operations inside belong to ``request``."""
+        """Make ``request`` the scope of all operations in the block."""
         whole = request.over(_CURRENT.get())
         token = _CURRENT.set(whole)
         try:
@@ -86,22 +87,22 @@ class Recorder:
             _CURRENT.reset(token)
 
     def current(self, call: str | RequestScope | None = None) -> RequestScope:
-        """The request of an operation that was called with ``request=call``."""
-        said = _CURRENT.get()
-        around, whole = self._completed
-        if said is not around:
-            whole = said.over(self._default)
-            self._completed = said, whole
+        """The scope of an operation that was called with ``request=call``."""
+        scope = _CURRENT.get()
+        outer, whole = self._completed
+        if scope is not outer:
+            whole = scope.over(self._default)
+            self._completed = scope, whole
         if call is None:
             return whole
         return (RequestScope(call) if isinstance(call, str) else call).over(whole)
 
     def start(self) -> float:
-        """The moment from which a cost is measured."""
+        """The start time for measuring a cost."""
         return time.perf_counter() if self._measure else 0.0
 
     def record(self, request: RequestScope, keys: Iterable[str], verb: str, started: float) -> None:
-        """Record one access of each key; ``verb`` is the request type where the app names none. Never raises."""
+        """Record one access of each key. ``verb`` is the request type if the app gives none. Never raises."""
         if self._emitter is None:
             return
         cost = (time.perf_counter() - started) * 1000 if self._measure else None
@@ -113,13 +114,13 @@ class Recorder:
             share = cost / len(listed) if cost is not None and listed else None
             for key in listed:
                 self._emitter.emit(AccessRecord(moment, key, user, kind, request.location, request.session, share))
-        except Exception:  # the app's operation is done; its record must not undo that
+        except Exception:  # the operation has succeeded; a failing record must not change that
             if not self._warned:
                 self._warned = True
-                logger.exception("an access record could not be made; more of these are not reported")
+                logger.exception("an access record could not be made; further failures are not logged")
 
     def _pseudonym(self, user: str) -> str:
-        """The user's pseudonym, made once for a user who comes often."""
+        """The user's pseudonym, from a cache."""
         known = self._pseudonyms.get(user)
         if known is None:
             if len(self._pseudonyms) >= PSEUDONYMS_KEPT:
@@ -128,12 +129,12 @@ class Recorder:
         return known
 
     def flush(self, timeout: float) -> int:
-        """Wait until the records are delivered; return how many are not."""
+        """Wait until the records are delivered. Return how many are not."""
         return self._emitter.flush(timeout) if self._emitter is not None else 0
 
     @property
     def dropped(self) -> int:
-        """Records that were lost."""
+        """Number of lost records."""
         return self._emitter.dropped if self._emitter is not None else 0
 
     def close(self, timeout: float) -> None:

@@ -1,21 +1,49 @@
-"""What a request of ``bulk_write`` says: its filter or document, and the same request limited to its key.
+"""The requests of a bulk write: their kinds, their keys, and the same requests limited to one key each.
 
-pymongo's request classes have no public accessors; this is the one module that looks inside them.
+pymongo's request classes have no public accessors, so this module reads their private attributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+import bson
 from bson import ObjectId
+from bson.codec_options import CodecOptions
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
-from foreshard.client._bulk import BulkItem, BulkKind, WriteRequest
 from foreshard.client._keys import change_of_key, key_of_document, keys_of_filter, narrowed
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
+
+WriteRequest = InsertOne[Any] | UpdateOne | UpdateMany | ReplaceOne[Any] | DeleteOne | DeleteMany
+
+LARGEST_MESSAGE = 24_000_000
+"""Bytes: half of what a server accepts in one message."""
+
+
+class BulkKind(StrEnum):
+    """The kinds of requests that can be sent together."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    UPDATE_MANY = "update_many"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkItem:
+    """One request, limited to ``key``. ``index`` is its position in the app's list."""
+
+    index: int
+    key: str
+    kind: BulkKind
+    request: WriteRequest
+
 
 KINDS: Mapping[type, BulkKind] = {
     InsertOne: BulkKind.INSERT,
@@ -28,29 +56,29 @@ KINDS: Mapping[type, BulkKind] = {
 
 
 class KeyRule:
-    """What a write on one sharded collection must say about its key; everything else is refused before anything is sent."""
+    """Checks that writes on one sharded collection name their keys. Refuses all others before anything is sent."""
 
     def __init__(self, sharded: ShardedCollection) -> None:
         self._sharded = sharded
 
     def of_filter(self, operation: str, filter: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-        """The one key that ``filter`` names."""
+        """Return the one key that ``filter`` names."""
         keys = self.of_filter_many(operation, filter, options)
         if len(keys) != 1:
             raise self._refuse(operation, f"it names {len(keys)} keys", "name exactly one key")
         return keys[0]
 
     def of_filter_many(self, operation: str, filter: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, ...]:
-        """The keys that ``filter`` names."""
+        """Return the keys that ``filter`` names."""
         if options.get("collation") is not None:
-            raise self._refuse(operation, "a collation may match documents of other keys", "leave it out")
+            raise self._refuse(operation, "a collation may match documents of other keys", "omit it")
         keys = keys_of_filter(filter, self._sharded.key_field)
         if keys is None:
             raise self._refuse(operation, "its filter names no partitionable key", f"add {self._sharded.key_field} to it")
         return keys
 
     def of_document(self, operation: str, document: Mapping[str, Any]) -> str:
-        """The key in ``document``."""
+        """Return the key of ``document``."""
         key = key_of_document(document, self._sharded.key_field)
         if key is None:
             field = self._sharded.key_field
@@ -60,33 +88,33 @@ class KeyRule:
     def of_replacement(
         self, operation: str, filter: Mapping[str, Any], replacement: Mapping[str, Any], options: Mapping[str, Any]
     ) -> str:
-        """The key of a replacement, which a document keeps."""
+        """Return the key of a replacement. It must be the key that the filter names, if it names any."""
         key = self.of_document(operation, replacement)
         if options.get("collation") is not None:
-            raise self._refuse(operation, "a collation may match documents of other keys", "leave it out")
+            raise self._refuse(operation, "a collation may match documents of other keys", "omit it")
         keys = keys_of_filter(filter, self._sharded.key_field)
         if keys is not None and keys != (key,):
             raise self._refuse(operation, "it would give the document another key", "delete it and insert it under its new key")
         return key
 
     def check_update(self, operation: str, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], key: str) -> None:
-        """Refuse an update that could give a document another key."""
+        """Refuse an update that could change the key of a document."""
         if operator := change_of_key(update, self._sharded.key_field, key):
             problem = f"its {operator} may give the document another key"
             raise self._refuse(operation, problem, "delete it and insert it under its new key")
 
     def limit(self, filter: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-        """``filter`` for documents of ``key`` only; an upsert takes the key from it."""
+        """Return ``filter``, limited to ``key``. An upsert takes the key from it."""
         return filter if filter.get(self._sharded.key_field) == key else narrowed(filter, self._sharded.key_field, [key])
 
     def items(self, operation: str, requests: Sequence[WriteRequest]) -> list[BulkItem]:
-        """The requests with their keys, each limited to its own; one of several keys becomes one per key."""
+        """Return the requests, each limited to its key. A request of several keys becomes one request per key."""
         return [item for index, request in enumerate(requests) for item in self._items(operation, index, request)]
 
     def _items(self, operation: str, index: int, request: Any) -> list[BulkItem]:
         kind = next((kind for known, kind in KINDS.items() if isinstance(request, known)), None)
         if kind is None:
-            raise self._refuse(operation, f"{type(request).__name__} is no write request", "use pymongo's request classes")
+            raise self._refuse(operation, f"{type(request).__name__} is not a write request", "use pymongo's request classes")
         if isinstance(request, InsertOne):
             document: Any = request._doc
             key = self.of_document(operation, document)
@@ -115,3 +143,23 @@ class KeyRule:
 
     def _refuse(self, operation: str, problem: str, remedy: str) -> UnroutableOperation:
         return UnroutableOperation(self._sharded.namespace, operation, problem, remedy)
+
+
+def fits_one_message(run: Sequence[BulkItem], codec: CodecOptions[Any]) -> bool:
+    """Whether pymongo sends a run in one message.
+
+    It splits a larger run. A server that is not found then does not mean that nothing was sent.
+    """
+    size = 0
+    for item in run:
+        size += sum(len(bson.encode({"": part}, codec_options=codec)) for part in written(item.request))
+        if size > LARGEST_MESSAGE:
+            return False
+    return True
+
+
+def written(request: Any) -> tuple[Any, ...]:
+    """The parts of a request that make up its size on the wire."""
+    if isinstance(request, InsertOne):
+        return (request._doc,)
+    return (request._filter, getattr(request, "_doc", None))

@@ -1,6 +1,6 @@
-"""What a read gives back: documents one after another, from one partition or merged from many; begun when the first is wanted.
+"""The results of a read: documents from one partition, or merged from several. Opened when the first document is requested.
 
-:class:`SyncResults` and :class:`AsyncResults` are the two ways to walk through them. Neither is safe to share by threads.
+:class:`SyncResults` and :class:`AsyncResults` are the two ways to iterate. Neither is thread-safe.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from typing import Any, Self
 
 from pymongo.errors import ConnectionFailure, InvalidOperation
 
-from foreshard.client._driving import run, settled
-from foreshard.client._merging import Document, Merged, Stream
+from foreshard.client._driving import resolved, run
+from foreshard.client._merging import Merged, Stream
 from foreshard.client._reads import Reader, ReadPlan
+from foreshard.client._types import Document
 
 
 class Opened:
-    """A read under way: its stream, and the servers' cursors behind it."""
+    """An opened read: its stream, and the server cursors behind it."""
 
     def __init__(self, reader: Reader, plan: ReadPlan, stream: Stream | Merged, cursors: Sequence[Any]) -> None:
         self.plan = plan
         self._reader, self._stream, self._cursors = reader, stream, list(cursors)
 
     async def next(self) -> Document | None:
-        """The next document, None behind the last."""
+        """Return the next document; None after the last."""
         try:
             return await self._stream.next()
         except ConnectionFailure as error:
             raise self._reader.failed(error, self.plan) from error
 
     async def close(self) -> None:
-        """Give the servers' cursors back."""
+        """Close the server cursors."""
         while self._cursors:
             with suppress(ConnectionFailure):
-                await settled(self._cursors.pop().close())
+                await resolved(self._cursors.pop().close())
 
 
 class LazyResults:
-    """``begin`` opens the read."""
+    """Results that are opened by ``begin`` when the first document is requested."""
 
     def __init__(self, begin: Callable[[], Awaitable[Opened]]) -> None:
         self._begin = begin
@@ -70,9 +71,9 @@ class LazyResults:
 
     @property
     def plan(self) -> ReadPlan:
-        """Where the documents come from; the read must have begun."""
+        """The plan of the read. Raise ``InvalidOperation`` if the read is not open yet."""
         if self._opened is None:
-            raise InvalidOperation("the read has not begun")
+            raise InvalidOperation("the read is not open yet")
         return self._opened.plan
 
     async def started(self) -> Self:
@@ -82,7 +83,7 @@ class LazyResults:
 
 
 class SyncResults(LazyResults):
-    """Documents for a ``for`` loop."""
+    """Results for a ``for`` loop."""
 
     def __iter__(self) -> Self:
         return self
@@ -94,15 +95,15 @@ class SyncResults(LazyResults):
         return document
 
     def next(self) -> Document:
-        """The next document."""
+        """Return the next document."""
         return self.__next__()
 
     def to_list(self, length: int | None = None) -> list[Document]:
-        """The next ``length`` documents, or all."""
+        """Return the next ``length`` documents, or all."""
         return run(self._take_many(length))
 
     def close(self) -> None:
-        """Give the servers' cursors back; no more documents come."""
+        """Close the server cursors and end the iteration."""
         run(self._end())
 
     def __enter__(self) -> Self:
@@ -113,7 +114,7 @@ class SyncResults(LazyResults):
 
 
 class AsyncResults(LazyResults):
-    """Documents for an ``async for`` loop."""
+    """Results for an ``async for`` loop."""
 
     def __aiter__(self) -> Self:
         return self
@@ -125,15 +126,15 @@ class AsyncResults(LazyResults):
         return document
 
     async def next(self) -> Document:
-        """The next document."""
+        """Return the next document."""
         return await self.__anext__()
 
     async def to_list(self, length: int | None = None) -> list[Document]:
-        """The next ``length`` documents, or all."""
+        """Return the next ``length`` documents, or all."""
         return await self._take_many(length)
 
     async def close(self) -> None:
-        """Give the servers' cursors back; no more documents come."""
+        """Close the server cursors and end the iteration."""
         await self._end()
 
     async def __aenter__(self) -> Self:

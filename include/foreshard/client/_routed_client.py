@@ -1,4 +1,4 @@
-"""The app's side of Foreshard: ``RoutedClient(...)["database"]["collection"]`` with pymongo's own verbs, and its async twin.
+"""The clients: ``RoutedClient(...)["database"]["collection"]`` has pymongo's verbs, and there is an asynchronous one.
 
 ::
 
@@ -20,15 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from foreshard.client._async_router import AsyncRouter
 from foreshard.client._collection import AsyncRoutedCollection
 from foreshard.client._driving import ASYNC, SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
-from foreshard.client._router_settings import build_router
-from foreshard.client._routes import LocalSource, Operation, ReadPreference, Route, Router, RouteSource
+from foreshard.client._router import AsyncRouter, Router, build_router
+from foreshard.client._routes import LocalSource, Operation, ReadPreference, Route, RouteSource
 from foreshard.client._sync_collection import RoutedCollection
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from foreshard.ports.access_records import AccessEmitter
     from foreshard.settings import Settings
 
-Collection = TypeVar("Collection", RoutedCollection, AsyncRoutedCollection)
+RoutedKind = TypeVar("RoutedKind", RoutedCollection, AsyncRoutedCollection)
 
 
 def _utc_now() -> datetime:
@@ -46,11 +45,11 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """How a client behaves; times in seconds.
+    """How a client behaves. Times in seconds.
 
     ``deadline``: how long a write waits for a key that is being moved, or for a partition that does not answer.
-    ``keep_routes``: how long an answer of the sidecar may be used again (0: never). ``primary_reads``: read primaries only, so
-    that the app reads what it has written. ``max_staleness``: how far behind reads may be (None: the loop's limit for shadows).
+    ``keep_routes``: how long an answer of the sidecar may be reused (0: never). ``primary_reads``: read primary copies only, so
+    that the app reads its own writes. ``max_staleness``: how far behind reads may be (None: the configured limit for shadows).
     ``measure_cost``: record the milliseconds of each operation as its cost.
     """
 
@@ -62,8 +61,8 @@ class ClientOptions:
     clock: Callable[[], datetime] = field(default=_utc_now)
 
 
-class _Client(Generic[Collection]):
-    """What both clients are made of."""
+class _Client(Generic[RoutedKind]):
+    """The common part of both clients."""
 
     _mode: Mode
     _asynchronous: bool
@@ -80,7 +79,7 @@ class _Client(Generic[Collection]):
         user_key: bytes | None = None,
         options: ClientOptions = ClientOptions(),
     ) -> None:
-        """A client made of its parts; :meth:`from_settings` is how apps make one."""
+        """Build a client from its parts. Apps use :meth:`from_settings`."""
         self._router = Router(routes, options.keep_routes, local=local)
         self._build(connections, collections, request, emitter, user_key, options)
 
@@ -97,13 +96,12 @@ class _Client(Generic[Collection]):
         routing_folder: Path | None = None,
         options: ClientOptions = ClientOptions(),
     ) -> Self:
-        """A client for the settings' collections, unless others are given.
+        """Build a client for ``collections`` (default: those in the settings).
 
-        It routes in process from the table that the sidecar keeps in ``routing_folder`` (``routing`` in the settings' data
-        folder, unless another one is given), and asks the sidecar at ``sidecar_url`` (else the settings' own) where that file
-        is not there, for deletes, and after a fence's refusal.
-        Raise :class:`foreshard.errors.MissingSecret` where access records are on and the key that pseudonymises users is not
-        set.
+        It routes in process from the sidecar's table in ``routing_folder`` (default: ``routing`` in the settings' data folder).
+        It asks the sidecar at ``sidecar_url`` (default: from the settings) if there is no such file, for deletes, and after a
+        fence has refused a write.
+        Raise :class:`foreshard.errors.MissingSecret` if access records are on and the key that pseudonymises users is not set.
         """
         from foreshard.settings import Settings
 
@@ -111,7 +109,7 @@ class _Client(Generic[Collection]):
         sharded = tuple(collections) if collections is not None else settings.sharded_collections
         if not sharded:
             raise ConfigurationError(
-                "FORESHARD_COLLECTIONS", "no sharded collection is named", "name collections and key fields"
+                "FORESHARD_COLLECTIONS", "it names no sharded collection", "name collections and their key fields"
             )
         user_key = settings.require_user_key() if access_records else None
         emitter: AccessEmitter | None = None
@@ -138,7 +136,7 @@ class _Client(Generic[Collection]):
         self._connections, self._options = connections, options
         self._recorder = Recorder(emitter, user_key, request, measure=options.measure_cost, clock=options.clock)
         self._default = request
-        self._collections: dict[tuple[str, str], Collection] = {
+        self._collections: dict[tuple[str, str], RoutedKind] = {
             (c.database, c.collection): self._routed(c) for c in collections
         }
 
@@ -149,10 +147,10 @@ class _Client(Generic[Collection]):
         writer = FencedWriter(router, self._connections, sharded, self._options.deadline)
         return AsyncRoutedCollection(sharded, reader, writer, self._recorder)
 
-    def _routed(self, sharded: ShardedCollection) -> Collection:
+    def _routed(self, sharded: ShardedCollection) -> RoutedKind:
         raise NotImplementedError
 
-    def __getitem__(self, database: str) -> RoutedDatabase[Collection]:
+    def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
         return RoutedDatabase(database, self._collections)
 
     def request(
@@ -165,35 +163,36 @@ class _Client(Generic[Collection]):
         timestamp: datetime | None = None,
         max_staleness: float | None = None,
     ) -> AbstractContextManager[RequestScope]:
-        """What the access records of the operations inside say; ``location`` is also where reads are wanted near to, and
-        ``max_staleness`` how many seconds they may be behind."""
+        """Set the fields of the access records of all operations in the block.
+
+        Reads also prefer copies near ``location`` that are at most ``max_staleness`` seconds behind.
+        """
         return self._recorder.request(RequestScope(request_type, user, session, location, timestamp, max_staleness))
 
     @property
     def dropped_records(self) -> int:
-        """Access records that were lost (Kafka down for long, or faster than it takes them)."""
+        """Number of access records that were lost because Kafka was down or too slow."""
         return self._recorder.dropped
 
-    def _wish(self) -> ReadPreference:
-        return self._recorder.current().wish
+    def _preference(self) -> ReadPreference:
+        return self._recorder.current().preference
 
 
 class RoutedClient(_Client[RoutedCollection]):
-    """Sends each operation to where its key lives; safe to use from several threads. Close it, or use it as a context
-    manager."""
+    """Sends each operation to the partition of its key. Thread-safe. Close it, or use it as a context manager."""
 
     _mode, _asynchronous = SYNC, False
 
     def route(self, key: str, op: str = "read") -> Route:
-        """Where ``key`` lives for a ``"read"`` or a ``"write"``, for work with plain pymongo."""
-        return self._router.route(key, Operation(op), self._wish())
+        """Return where ``key`` lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
+        return self._router.route(key, Operation(op), self._preference())
 
     def flush(self, timeout: float = 10.0) -> int:
-        """Wait until the access records are delivered; return how many are not after ``timeout`` seconds."""
+        """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""
         return self._recorder.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver the access records, then close every connection."""
+        """Deliver the access records, then close all connections."""
         self._recorder.close(timeout)
         self._router.close()
         run(self._connections.close())
@@ -209,20 +208,20 @@ class RoutedClient(_Client[RoutedCollection]):
 
 
 class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
-    """The same over pymongo's asynchronous driver, for one event loop; safe to use from several of its tasks."""
+    """The asynchronous client, over pymongo's asynchronous driver. For one event loop; any number of its tasks may use it."""
 
     _mode, _asynchronous = ASYNC, True
 
     async def route(self, key: str, op: str = "read") -> Route:
-        """Where ``key`` lives for a ``"read"`` or a ``"write"``, for work with plain pymongo."""
-        return await AsyncRouter(self._router, ASYNC).route(key, Operation(op), self._wish())
+        """Return where ``key`` lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
+        return await AsyncRouter(self._router, ASYNC).route(key, Operation(op), self._preference())
 
     async def flush(self, timeout: float = 10.0) -> int:
-        """Wait until the access records are delivered; return how many are not after ``timeout`` seconds."""
+        """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""
         return await asyncio.to_thread(self._recorder.flush, timeout)
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Deliver the access records, then close every connection."""
+        """Deliver the access records, then close all connections."""
         await asyncio.to_thread(self._recorder.close, timeout)
         self._router.close()
         await self._connections.close()
@@ -237,18 +236,18 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
         return self._core(sharded)
 
 
-class RoutedDatabase(Generic[Collection]):
+class RoutedDatabase(Generic[RoutedKind]):
     """The sharded collections of one database."""
 
-    def __init__(self, name: str, collections: Mapping[tuple[str, str], Collection]) -> None:
+    def __init__(self, name: str, collections: Mapping[tuple[str, str], RoutedKind]) -> None:
         self.name = name
-        self._collections: Mapping[tuple[str, str], Collection] = collections
+        self._collections: Mapping[tuple[str, str], RoutedKind] = collections
 
-    def __getitem__(self, collection: str) -> Collection:
+    def __getitem__(self, collection: str) -> RoutedKind:
         found: Any = self._collections.get((self.name, collection))
         if found is None:
             known = ", ".join(sorted(f"{database}.{name}" for database, name in self._collections))
-            problem = f"{self.name}.{collection} is no sharded collection (known: {known})"
+            problem = f"{self.name}.{collection} is not a sharded collection (known: {known})"
             raise ConfigurationError("FORESHARD_COLLECTIONS", problem, "add it with its key field, or use pymongo for it")
-        routed: Collection = found
+        routed: RoutedKind = found
         return routed

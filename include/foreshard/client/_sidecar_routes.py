@@ -1,4 +1,4 @@
-"""The sidecar over HTTP, by keep-alive connections of the standard library (http.client costs a third of httpx per request)."""
+"""Asks the sidecar over HTTP, by keep-alive connections of ``http.client`` (a third of the cost of httpx per request)."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ _BROKEN = (http.client.HTTPException, OSError)
 
 
 class SidecarRoutes:
-    """Asks the sidecar at ``url``; safe to use from several threads, and after a fork.
+    """Asks the sidecar at ``url``. Thread-safe, and safe after a fork.
 
-    A connection that the sidecar has closed meanwhile is replaced once: every request here may be sent twice.
+    If the sidecar has closed an idle connection, the request is sent once more over a new one. All requests here are
+    idempotent.
     """
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ConfigurationError("sidecar_url", f"{url!r} is no http address", "name it like http://127.0.0.1:7788")
+            raise ConfigurationError("sidecar_url", f"{url!r} is not an http address", "use the form http://127.0.0.1:7788")
         self._host, self._port = parts.hostname, parts.port or 80
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()
 
-    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
-        """Ask where ``key`` lives."""
+    def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:
+        """Return where ``key`` lives."""
         try:
             path = f"/v1/route/{quote(key, safe='')}?op={operation}"
         except UnicodeEncodeError as error:
-            raise RouteRefused(key, 400, "a key must be valid Unicode") from error
-        if wish.location:
-            path += f"&from={quote(wish.location, safe='')}"
-        if wish.max_staleness is not None:
-            path += f"&max_staleness_ms={wish.max_staleness * 1000:g}"
+            raise RouteRefused(key, 400, "the key contains half of a surrogate pair; send valid Unicode") from error
+        if preference.location:
+            path += f"&from={quote(preference.location, safe='')}"
+        if preference.max_staleness is not None:
+            path += f"&max_staleness_ms={preference.max_staleness * 1000:g}"
         status, answer = self._ask("GET", path)
         self._check(status, answer, key)
         return self._as_route(key, answer)
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
-        """Ask for many keys, ``KEYS_AT_ONCE`` per request."""
+    def routes(self, keys: Sequence[str], operation: Operation, preference: ReadPreference) -> dict[str, Route]:
+        """Return where many keys live, with ``KEYS_AT_ONCE`` keys per request."""
         found: dict[str, Route] = {}
         for start in range(0, len(keys), KEYS_AT_ONCE):
             some = keys[start : start + KEYS_AT_ONCE]
             question: dict[str, Any] = {"keys": list(some), "op": operation.value}
-            if wish.location:
-                question["from"] = wish.location
-            if wish.max_staleness is not None:
-                question["max_staleness_ms"] = wish.max_staleness * 1000
+            if preference.location:
+                question["from"] = preference.location
+            if preference.max_staleness is not None:
+                question["max_staleness_ms"] = preference.max_staleness * 1000
             status, answer = self._ask("POST", "/v1/routes", json.dumps(question).encode())
             self._check(status, answer, some[0])
             answers = answer.get("routes", ()) if isinstance(answer, Mapping) else ()
             if len(answers) != len(some):
-                raise Unreachable("sidecar", self._address, "its answer lacks keys; check its version")
+                raise Unreachable("sidecar", self._address, "its answer has too few keys; check its version")
             found.update((key, self._as_route(key, one)) for key, one in zip(some, answers, strict=True))
         return found
 
@@ -75,7 +76,7 @@ class SidecarRoutes:
         return tuple(PartitionAddress(str(row["partition"]), str(row.get("location", "")), str(row["uri"])) for row in rows)
 
     def refresh(self) -> None:
-        """Have the sidecar read the newest published table."""
+        """Make the sidecar read the newest published table."""
         status, answer = self._ask("POST", "/v1/refresh")
         if status >= 400:
             raise Unreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
@@ -110,7 +111,9 @@ class SidecarRoutes:
                 str(answer["uri"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise Unreachable("sidecar", self._address, f"its answer makes no sense ({error!r}); check its version") from error
+            raise Unreachable(
+                "sidecar", self._address, f"its answer is not understood ({error!r}); check its version"
+            ) from error
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
         connection, reused = self._take()
@@ -140,10 +143,10 @@ class SidecarRoutes:
         except ValueError as error:
             if response.status >= 400:
                 return response.status, {"detail": response.reason}
-            raise Unreachable("sidecar", self._address, "its answer is no JSON; check its address") from error
+            raise Unreachable("sidecar", self._address, "its answer is not JSON; check its address") from error
 
     def _take(self) -> tuple[http.client.HTTPConnection, bool]:
-        if self._process != os.getpid():  # a forked child must not read its parent's answers
+        if self._process != os.getpid():  # a forked child must not use its parent's connections
             self._idle, self._process = deque(), os.getpid()
         try:
             return self._idle.pop(), True
@@ -155,7 +158,7 @@ class SidecarRoutes:
 
 
 def _problem(answer: Any) -> str:
-    """The sentence of a problem document (RFC 9457), or what there is instead."""
+    """The text of a problem document (RFC 9457), or the answer itself."""
     if isinstance(answer, Mapping):
         for name in ("detail", "title", "error", "reason"):
             if answer.get(name):

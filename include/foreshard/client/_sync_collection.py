@@ -1,4 +1,4 @@
-"""The synchronous routed collection: every verb runs the asynchronous one's code over pymongo's synchronous driver."""
+"""The synchronous routed collection. Every verb runs the asynchronous collection's code over pymongo's synchronous driver."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 from pymongo.errors import ConnectionFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client._bulk import WriteRequest
-from foreshard.client._collection import AsyncRoutedCollection, Update
+from foreshard.client._collection import AsyncRoutedCollection
 from foreshard.client._cursor import Find, RoutedCursor, sort_keys
 from foreshard.client._driving import run
-from foreshard.client._keys import Filter
-from foreshard.client._merging import Document
-from foreshard.client._read_collection import READ, Call, Projection
+from foreshard.client._read_collection import READ, Call
+from foreshard.client._requests import WriteRequest
 from foreshard.client._results import SyncResults
+from foreshard.client._types import Document, Filter, Projection, Update
 
 
 class RoutedCollection:
-    """One sharded collection with pymongo's verbs, arguments and results; see
-    :class:`foreshard.client._collection.AsyncRoutedCollection`.
+    """One sharded collection with pymongo's verbs, arguments and results.
 
-    ``request=`` says what an access record should say: a request type, or a :class:`foreshard.client.WriteRequest`.
+    ``request=`` is a request type or a :class:`foreshard.client.RequestScope` for the access record. For what is refused, see
+    :class:`foreshard.client._collection.AsyncRoutedCollection`.
     """
 
     def __init__(self, core: AsyncRoutedCollection) -> None:
@@ -47,7 +46,10 @@ class RoutedCollection:
         request: Call = None,
         **options: Any,
     ) -> RoutedCursor:
-        """The matching documents, as a cursor that may be sorted, limited and skipped before its first document is read."""
+        """Return a cursor over the matching documents.
+
+        It can be sorted, limited and skipped before its first document is read.
+        """
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
         return self._core.cursor(RoutedCursor, find, request)
 
@@ -61,7 +63,7 @@ class RoutedCollection:
         request: Call = None,
         **options: Any,
     ) -> Document | None:
-        """The first matching document, or None. A filter that is no mapping is an ``_id``, as in pymongo."""
+        """Return the first matching document, or None. A filter that is not a mapping is an ``_id``, as in pymongo."""
         if request is None and not options and type(filter) is dict and len(filter) == 1:
             key = filter.get(self._key_field)
             if type(key) is str and key:
@@ -69,41 +71,43 @@ class RoutedCollection:
         return run(self._core.find_one(filter, projection, skip, sort=sort, request=request, **options))
 
     def _find_one_of(self, key: str, filter: Filter, projection: Projection, skip: int, sort: Any) -> Document | None:
-        """``find_one`` of one key, the most frequent of all reads, in as few steps as there can be; where the partition does
-        not answer, all over again with all the care of the core."""
+        """``find_one`` of one key, the most frequent read, in as few steps as possible.
+
+        If the partition does not answer, the core repeats it, with other copies.
+        """
         recorder = self._recorder
-        said, started = recorder.current(), recorder.start()
-        place = self._reader.at_once(key, said.wish)
-        if place is not None:
+        scope, started = recorder.current(), recorder.start()
+        collection = self._reader.known_collection(key, scope.preference)
+        if collection is not None:
             try:
-                document = place.find_one(filter, projection, skip=skip, sort=sort)
+                document = collection.find_one(filter, projection, skip=skip, sort=sort)
             except ConnectionFailure:
                 pass
             else:
-                recorder.record(said, (key,), READ, started)
+                recorder.record(scope, (key,), READ, started)
                 return document
         return run(self._core.find_one(filter, projection, skip, sort=sort))
 
     def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
-        """How many documents match."""
+        """Return the number of matching documents."""
         return run(self._core.count_documents(filter, request=request, **options))
 
     def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
-        """How many documents there are: counted, since the servers' own estimates count shadows and half-moved keys as well."""
+        """Return the exact number of documents. The servers' own estimates would include shadows and half-moved keys."""
         return run(self._core.estimated_document_count(request=request, **options))
 
     def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
-        """The distinct values of a field, in MongoDB's order of values."""
+        """Return the distinct values of a field, in MongoDB's sort order."""
         return run(self._core.distinct(key, filter, request=request, **options))
 
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> SyncResults:
-        """Run a pipeline: whole on one partition where its first ``$match`` names keys of one, else on all and then as one."""
+        """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
         return run(self._core.aggregated(SyncResults, pipeline, request, options))
 
     # writes of one document
 
     def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
-        """Insert a document; it gets an ``_id`` where it has none."""
+        """Insert a document. It gets an ``_id`` if it has none."""
         return run(self._core.insert_one(document, request=request, **options))
 
     def update_one(
@@ -121,7 +125,7 @@ class RoutedCollection:
         request: Call = None,
         **options: Any,
     ) -> UpdateResult:
-        """Replace the first matching document; the key is the replacement's, and only documents of that key match."""
+        """Replace the first matching document of the replacement's key."""
         return run(self._core.replace_one(filter, replacement, upsert, request=request, **options))
 
     def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
@@ -129,7 +133,7 @@ class RoutedCollection:
         return run(self._core.delete_one(filter, request=request, **options))
 
     def find_one_and_update(self, filter: Filter, update: Update, *, request: Call = None, **options: Any) -> Document | None:
-        """Update one document and return it (as it was, unless ``return_document`` says otherwise)."""
+        """Update one document and return it (before the update, unless ``return_document`` is set)."""
         return run(self._core.find_one_and_update(filter, update, request=request, **options))
 
     def find_one_and_replace(
@@ -147,7 +151,7 @@ class RoutedCollection:
     def insert_many(
         self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> InsertManyResult:
-        """Insert documents, each where its key lives."""
+        """Insert documents, each on the owner of its key."""
         return run(self._core.insert_many(documents, ordered, request=request, **options))
 
     def update_many(
@@ -163,5 +167,5 @@ class RoutedCollection:
     def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
-        """Run pymongo's write requests; see :class:`foreshard.client._bulk.BulkWrite` for what a fence does to them."""
+        """Run pymongo's write requests; see :mod:`foreshard.client._bulk` for the effect of fences."""
         return run(self._core.bulk_write(requests, ordered, request=request, **options))

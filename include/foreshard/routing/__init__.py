@@ -1,1 +1,1 @@
-"""The routing table and the decision where a request goes."""
+"""The routing table, and the decision to which copy a request goes. Pure."""

@@ -1,20 +1,21 @@
-"""Which copy serves a read: the nearest one that is fresh enough and has room. Pure.
+"""Chooses which copy serves a read: the nearest one that is fresh enough and has room. Pure.
 
-1. Copies that are too stale for the request, or that do not answer, are left out. The limit of a request is strict; the
-   default limit gives way where the primary does not answer, since an old answer is better than none then (and it says so).
-2. Among the nearest ones (within ``NEAR_EQUAL_MS`` of each other) one is chosen by two random choices, the less loaded of
-   them with the higher chance: chance = ½ + ``TILT`` × difference in utilisation. A certain choice would make all sidecars
-   jump at once, since they all see the same, slightly old report.
-3. It is taken with the chance of its admission (:mod:`foreshard.routing.load_book`), 1 below the mark.
-4. Otherwise the other copies are asked in the order of their cost, each with the chance of its admission:
+1. Leave out copies that are too stale for the request or do not answer. A limit given by the request is strict. The default
+   limit is waived if the primary does not answer, because an old answer is then better than none (the reason says so).
+2. Among the nearest copies (within ``NEAR_EQUAL_MS`` of each other), pick by two random choices: the less loaded one with a
+   probability of ½ + ``TILT`` × the difference in utilisation. A deterministic choice would make all sidecars switch at once,
+   since they all see the same, slightly old report.
+3. The picked copy admits the read with a probability equal to its admission (:mod:`foreshard.routing.load_book`), which is 1
+   below the room mark.
+4. If it does not, try the other copies by ascending cost, each with the probability of its admission:
 
        cost (ms) = round trip + max(SERVICE_MS × utilisation ÷ (1 − utilisation), measured latency)
 
-   that is, the way there and back (measured, or the great circle in fibre) plus the time there: the waiting in a single queue
-   (M/M/1) at ``HIGHEST_UTILISATION`` at most, or what the server itself says its reads take, where that is more.
-5. Where all of them are overloaded, one is drawn in proportion to capacity × admission, which evens out their utilisation.
+   The round trip is measured, or the great circle in fibre. The time at the server is the waiting time of an M/M/1 queue, with
+at most ``HIGHEST_UTILISATION``, or the latency that the server itself reports for reads, whichever is longer.
+5. If all copies are overloaded, draw one with a probability proportional to capacity × admission, which evens out utilisations.
 
-An unknown load counts as a load at the mark: neither idle nor overloaded.
+An unknown load counts as a load at the room mark: neither idle nor overloaded.
 """
 
 from __future__ import annotations
@@ -35,40 +36,50 @@ LEAST_CHANCE = 0.05
 
 
 def cost_ms(round_trip_ms: float, utilisation: float, latency_ms: float | None = None) -> float:
-    """The cost of a copy: the way there and back, and the time there."""
+    """The cost of reading a copy: the round trip plus the time at its server."""
     busy = min(utilisation, HIGHEST_UTILISATION)
     return round_trip_ms + max(SERVICE_MS * busy / (1.0 - busy), latency_ms or 0.0)
 
 
 def chance_of(one: float | None, other: float | None, mark: float) -> float:
-    """The chance of the first of two near-equals, by their utilisations."""
+    """The probability of choosing ``one`` of two near-equal copies, given their utilisations."""
     difference = (mark if other is None else other) - (mark if one is None else one)
     return min(1.0 - LEAST_CHANCE, max(LEAST_CHANCE, 0.5 + TILT * difference))
 
 
 class ReadChoice:
-    """The choice for one read. Only what the choice needs is looked at, unless it has to be explained: then every copy."""
+    """The choice for one read. Copies are examined only as far as needed, unless the request asks for an explanation."""
 
     __slots__ = (
-        "_around", "_book", "_copies", "_limit", "_mark", "_now", "_placement", "_random", "_request", "_strict", "_verdicts"
+        "_book",
+        "_context",
+        "_copies",
+        "_limit",
+        "_mark",
+        "_now",
+        "_placement",
+        "_random",
+        "_request",
+        "_strict",
+        "_verdicts"
     )  # fmt: skip
 
     def __init__(
-        self, request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+        self, request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
     ) -> None:
-        self._request, self._placement, self._around = request, placement, around
+        self._request, self._placement, self._context = request, placement, context
         self._book, self._now, self._random = book, now, random
         self._mark = book.rules.room_mark
         self._strict = request.max_staleness is not None
-        self._limit = around.default_staleness if request.max_staleness is None else request.max_staleness
-        self._copies = copies_of(placement, request.location, around)
+        self._limit = context.default_staleness if request.max_staleness is None else request.max_staleness
+        self._copies = copies_of(placement, request.location, context)
         self._verdicts: dict[str, str] = {}
 
     def decide(self) -> RouteDecision:
-        """Choose."""
+        """Choose a copy."""
         usable = self._usable()
         if not usable:
-            return self._without_choice()
+            return self._without_usable_copy()
         near = usable[0].ms + NEAR_EQUAL_MS
         first = self._two_choices([self._view(copy) for copy in usable if copy.ms <= near])
         if self._admits(first):
@@ -84,21 +95,23 @@ class ReadChoice:
         return self._drawn(first, views)
 
     def nearest(self) -> list[tuple[CopyView, RouteDecision]]:
-        """The nearest copies, each with the decision for it, as long as they all are fresh enough; none of them where one does
-        not answer or is not given all its reads."""
+        """The nearest copies, each with its decision. Empty if one of them does not answer or has an admission below 1.
+
+        Freshness is not checked: the caller checks it for each read.
+        """
         near = self._copies.by_distance[0].ms + NEAR_EQUAL_MS
         views = [self._view(copy) for copy in self._copies.by_distance if copy.ms <= near]
         simple = all(view.reachable and view.admission >= 1.0 for view in views)
         return [(view, self._nearest(view)) for view in views] if simple else []
 
     def primary_taken(self) -> tuple[CopyView, ...]:
-        """The copies of a request that had no choice."""
+        """The copies of a request that had no choice, for its explanation."""
         verdicts = ("taken" if copy.role == PRIMARY else "a shadow takes no writes" for copy in self._copies.in_order)
         return tuple(self._costed(c)._replace(verdict=v) for c, v in zip(self._copies.in_order, verdicts, strict=True))
 
     def _usable(self) -> list[PlacedCopy]:
-        """The copies that are fresh enough and answer, by distance."""
-        caught_up_at, key, now = self._around.caught_up_at, self._placement.key, self._now
+        """The copies that answer and are fresh enough, by distance."""
+        caught_up_at, key, now = self._context.caught_up_at, self._placement.key, self._now
         found = []
         for copy in self._copies.by_distance:
             if copy.role != PRIMARY:
@@ -110,7 +123,7 @@ class ReadChoice:
         return found
 
     def _view(self, copy: PlacedCopy) -> CopyView:
-        """A copy with its load; its cost is not reckoned."""
+        """A copy with its load, without its cost."""
         utilisation, reachable, admission, _, latency_ms = self._book.pressure(copy.partition, self._now)
         name, role, ms, measured, km, where = copy
         behind = self._behind(copy)
@@ -122,14 +135,14 @@ class ReadChoice:
         return view._replace(cost=cost_ms(view.ms, load, view.latency_ms))
 
     def _behind(self, copy: PlacedCopy) -> float | None:
-        """Seconds that a copy is behind."""
+        """Seconds that a copy is behind; None if unknown."""
         if copy.role == PRIMARY:
             return 0.0
-        caught_up = self._around.caught_up_at.get((self._placement.key, copy.partition))
+        caught_up = self._context.caught_up_at.get((self._placement.key, copy.partition))
         return None if caught_up is None else max(0.0, self._now - caught_up)
 
     def _two_choices(self, group: Sequence[CopyView]) -> CopyView:
-        """Two random ones of near-equals, of which the less loaded has the higher chance (whichever is drawn first)."""
+        """Draw two of the near-equal copies; choose between them, the less loaded one with the higher probability."""
         if len(group) == 1:
             return group[0]
         one, other = group if len(group) == 2 else self._random.sample(group, 2)
@@ -145,7 +158,7 @@ class ReadChoice:
         return copy.utilisation is not None and copy.utilisation > self._mark
 
     def _nearest(self, copy: CopyView) -> RouteDecision:
-        """The nearest usable copy; the reason names what is nearer and was left out."""
+        """Decide for the nearest usable copy. The reason names a nearer copy that was left out."""
         left = self._left_out(copy) if copy.ms - self._copies.by_distance[0].ms > NEAR_EQUAL_MS else None
         where = copy.where
         if left is not None and not left.reachable:
@@ -161,7 +174,7 @@ class ReadChoice:
         return self._decision(copy, code, sentence)
 
     def _left_out(self, copy: CopyView) -> CopyView:
-        """A copy that is nearer, one that does not answer first."""
+        """A nearer copy; one that does not answer, if there is any."""
         nearer = [self._view(c) for c in self._copies.in_order if copy.ms - c.ms > NEAR_EQUAL_MS]
         return next((c for c in nearer if not c.reachable), nearer[0])
 
@@ -171,7 +184,7 @@ class ReadChoice:
         return self._decision(copy, "nearer_overloaded", sentence)._replace(relieved=relieved)
 
     def _drawn(self, first: CopyView, usable: Sequence[CopyView]) -> RouteDecision:
-        """No copy took the read by its admission: one is drawn, so that the utilisations even out."""
+        """No copy admitted the read: draw one so that utilisations even out."""
         capacity = [self._book.capacity(c.partition) for c in usable]
         weights = [size * c.admission for size, c in zip(capacity, usable, strict=True)]
         copy = self._random.choices(usable, weights)[0]
@@ -183,8 +196,8 @@ class ReadChoice:
             return self._nearest(copy)
         return self._instead(first, copy)
 
-    def _without_choice(self) -> RouteDecision:
-        """No copy is both fresh enough and answers."""
+    def _without_usable_copy(self) -> RouteDecision:
+        """Decide if no copy both answers and is fresh enough."""
         primary, *shadows = (self._costed(copy) for copy in self._copies.in_order)
         late = [copy for copy in shadows if copy.reachable]
         if late and not self._strict:

@@ -1,4 +1,4 @@
-"""What of a partition's address may be shown: everything but its secrets. Pure."""
+"""The public part of a partition's address: everything except its secrets. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SECRET_OPTIONS = frozenset({"tlscertificatekeyfilepassword", "ssl_pem_passphrase
 
 
 def public_uri(uri: str) -> str:
-    """Return ``uri`` without user, password, and options that hold secrets; clients bring their own credentials."""
+    """Return ``uri`` without user name, password and secret options. Clients use their own credentials."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri.rpartition("@")[2]

@@ -1,6 +1,6 @@
-"""Where one request goes, and why. Pure: the moment and the random source are passed in.
+"""Decides where one request goes, and why. Pure: the time and the random source are arguments.
 
-Writes go to the primary copy, always; :mod:`foreshard.routing._reads` chooses among the copies of a read.
+Writes always go to the primary copy. :mod:`foreshard.routing._reads` chooses among the copies of a read.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from foreshard.routing.load_book import LoadBook
 
 
 def decide(
-    request: RouteRequest, placement: Placement, around: RoutingContext, book: LoadBook, now: float, random: Random
+    request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> RouteDecision:
-    """Return where ``request`` goes; ``placement`` is what the table says of its key."""
+    """Return where ``request`` goes, given its key's ``placement`` in the table."""
     if request.kind is RequestKind.READ and placement.shadows:
-        return ReadChoice(request, placement, around, book, now, random).decide()
-    made = _only_copy(placement, book, now) if request.kind is RequestKind.READ else _write(placement, book, now)
+        return ReadChoice(request, placement, context, book, now, random).decide()
+    decision = _only_copy(placement, book, now) if request.kind is RequestKind.READ else _write(placement, book, now)
     if not request.explain:
-        return made
-    return made._replace(copies=ReadChoice(request, placement, around, book, now, random).primary_taken())
+        return decision
+    return decision._replace(copies=ReadChoice(request, placement, context, book, now, random).primary_taken())
+
+
+def decide_primary(partition: str, kind: RequestKind, book: LoadBook, now: float) -> RouteDecision:
+    """Return the decision for a request whose only choice is the primary copy on ``partition``; its epoch is 0."""
+    placement = Placement("", partition)
+    return _only_copy(placement, book, now) if kind is RequestKind.READ else _write(placement, book, now)
 
 
 def _write(placement: Placement, book: LoadBook, now: float) -> RouteDecision:

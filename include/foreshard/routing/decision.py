@@ -1,4 +1,4 @@
-"""What a decision is asked, what it knows, and what it answers. Pure."""
+"""The request, the context and the result of a routing decision. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ PRIMARY, SHADOW = "primary", "shadow"
 
 
 class RouteRequest(NamedTuple):
-    """``location``: where the access comes from; ``max_staleness``: seconds that a read may be behind (None: the default).
+    """A request to route.
 
-    ``explain`` asks for the copies that were weighed.
+    ``location``: where the access comes from. ``max_staleness``: seconds that a read may be behind (None: the default).
+    ``explain``: also return the copies that were considered.
     """
 
     key: str
@@ -27,10 +28,10 @@ class RouteRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoutingContext:
-    """What a decision knows of the world besides the table and the loads.
+    """What a decision depends on besides the table and the loads.
 
-    ``caught_up_at``: (key, partition) → the moment (seconds since 1970) until which a shadow holds all writes;
-    ``home_location``: what stands in for an unknown location (None: the primary's location).
+    ``caught_up_at``: (key, partition) → time (seconds since 1970) up to which a shadow has all writes.
+    ``home_location``: replaces an unknown location (None: the primary's location).
     """
 
     partitions: Mapping[str, Partition]
@@ -41,15 +42,15 @@ class RoutingContext:
     known_copies: dict[tuple[str, tuple[str, ...], str | None], Any] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )
-    """What :func:`foreshard.routing._copies.copies_of` has found out so far."""
+    """The cache of :func:`foreshard.routing._copies.copies_of`."""
 
 
 class CopyView(NamedTuple):
-    """One copy as a decision saw it; ``staleness`` in seconds, None where unknown; ``verdict`` says what became of it,
-    ``where`` names it.
+    """One copy as a decision saw it.
 
-    ``ms``: the round trip there, ``measured`` or by the great circle of ``km`` (None where unknown); ``cost``: see
-    :func:`foreshard.routing._reads.cost_ms`; ``latency_ms``: what its server takes for a read.
+    ``ms``: the round trip, ``measured`` or by the great circle of ``km`` (None if unknown). ``staleness`` in seconds (None if
+    unknown). ``latency_ms``: the server's mean time for a read. ``cost``: see :func:`foreshard.routing._reads.cost_ms`.
+    ``verdict``: why the copy was taken or not. ``where``: its description.
     """
 
     partition: str
@@ -68,9 +69,10 @@ class CopyView(NamedTuple):
 
 
 class RouteDecision(NamedTuple):
-    """The copy that a request is sent to; ``code`` and ``sentence`` are the reason, ``copies`` what was weighed (where asked).
+    """The copy that a request is sent to.
 
-    ``level``: the mean utilisation of the copies where all were overloaded; ``relieved``: the partition whose read found room
+    ``code`` and ``sentence`` give the reason. ``copies`` are the considered copies, if the request asked for them. ``level``:
+    the mean utilisation of the copies, if all were overloaded. ``relieved``: the overloaded partition whose read found room
     elsewhere.
     """
 

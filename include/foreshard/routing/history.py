@@ -1,4 +1,4 @@
-"""What a routing table was at an earlier version, how two versions differ, and what going back would take. Pure."""
+"""Rebuilds earlier versions of a routing table, compares two versions, and lists the steps back. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def table_before(
 ) -> RoutingTable:
     """Return the table as it was at ``version``.
 
-    ``undone``: for every later change, newest first, its key and the placement that stood before it (None: it was not listed);
-    ``rule`` and ``published_at``: those of ``version``.
+    ``undone``: for every later change, newest first, its key and the placement before it (None: the key was not listed).
+    ``rule`` and ``published_at`` belong to ``version``.
     """
     placements = dict(table.placements)
     for key, before in undone:
@@ -33,7 +33,7 @@ def table_before(
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key whose copies stand elsewhere in two tables."""
+    """One key whose copies are on different partitions in two tables."""
 
     before: Placement
     after: Placement
@@ -45,14 +45,14 @@ class Difference:
 
 
 def differences(old: RoutingTable, new: RoutingTable, keys: Iterable[str]) -> tuple[Difference, ...]:
-    """Return those of ``keys`` whose primary or shadows differ, in order; unlisted keys are where the default rule says."""
+    """Return the keys whose primary or shadows differ, in order. The default rule places unlisted keys."""
     pairs = (Difference(locate(old, key), locate(new, key)) for key in sorted(set(keys)))
     return tuple(d for d in pairs if d.before.primary != d.after.primary or set(d.before.shadows) != set(d.after.shadows))
 
 
 @dataclass(frozen=True, slots=True)
 class ReverseStep:
-    """One step of going back: ``move``, ``shadow`` or ``remove shadow``; ``source`` holds the primary now."""
+    """One step back. ``kind`` is ``move``, ``shadow`` or ``remove shadow``; ``source`` holds the primary now."""
 
     kind: str
     key: str
@@ -66,7 +66,7 @@ class ReverseStep:
 
 
 def reverse_steps(changed: Iterable[Difference]) -> tuple[ReverseStep, ...]:
-    """Return what brings the copies of ``after`` back to where they were ``before``: removals, then moves, then new shadows."""
+    """Return the steps that restore ``before`` from ``after``: removals first, then moves, then new shadows."""
     removals, moves, shadows = [], [], []
     for d in changed:
         now, then = d.after, d.before

@@ -1,8 +1,7 @@
-"""The saved form of a packed table: header, slots, keys, and a description in JSON. Pure: buffers in and out.
+"""The file format of a packed table: header, slots, keys, and a description in JSON. Pure: buffers in and out.
 
-The header (``HEADER``, little-endian) holds the lengths and the xxh3_64 of each part, and of itself; the parts follow each
-other, each padded to 8 bytes. Opening reads the header and the description; the slots are used where they stand, in a mapped
-file.
+The header (``HEADER``, little-endian) holds the lengths and the xxh3_64 of each part, and its own xxh3_64. The parts follow,
+each padded to 8 bytes. Opening an image reads the header and the description; the slots are used in place, in a mapped file.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from foreshard.routing.packed import EMPTY, SLOT_BYTES, PackedTable
 MAGIC = b"FSHARD02"
 STEP_BYTES = 2**20
 HEADER = struct.Struct("<8s11Q8s")
-"""Magic; homes, seed, count; lengths of slots, keys, description; xxh3_64 of each; length in all; 0; the header's xxh3_64."""
+"""Magic; homes, seed, count; lengths of slots, keys, description; their xxh3_64; total length; 0; the header's xxh3_64."""
 
 
 class ImageDamaged(ValueError):
-    """Bytes that are no whole image; the message says what is wrong."""
+    """Bytes that are not a complete image. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An opened image; ``name`` tells it from every other one."""
+    """An opened image. ``name`` identifies it."""
 
     table: PackedTable
     description: Mapping[str, Any]
@@ -38,7 +37,7 @@ class Image:
 
 
 def image_parts(table: PackedTable, description: Mapping[str, Any]) -> tuple[bytes | memoryview, ...]:
-    """The parts of an image, in the order in which they are written; ``description`` is anything that JSON can hold."""
+    """The parts of an image, in file order. ``description`` must be JSON-serialisable."""
     if sys.byteorder != "little":
         raise ImageDamaged("images are little-endian; this machine is not")
     slots = table.slots.cast("B")
@@ -61,20 +60,20 @@ def image_parts(table: PackedTable, description: Mapping[str, Any]) -> tuple[byt
 
 
 def image_name(head: bytes | memoryview) -> str:
-    """The name of the image that begins so: its header's checksum, which covers the checksums of all parts."""
+    """The name of an image, given its header: the header's checksum, which covers the checksums of all parts."""
     return bytes(head[HEADER.size - 8 : HEADER.size]).hex()
 
 
 def keys_place(head: bytes | memoryview) -> tuple[int, int]:
-    """Where the keys' own bytes stand in the image that begins so: start and end."""
+    """Start and end of the keys in an image, given its header."""
     _, _, _, _, *numbers, _, _, _ = HEADER.unpack_from(head)
     return _places(numbers[:3])[1]
 
 
 def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
-    """Open the image that ``buffer`` holds; raise :class:`ImageDamaged` unless all of it is as it was written.
+    """Open the image in ``buffer``. Raise :class:`ImageDamaged` if any checksum is wrong.
 
-    ``check_keys=False`` leaves out the keys' own bytes, which lookups don't need.
+    ``check_keys=False`` skips the checksum of the keys' bytes, which lookups don't use.
     """
     if len(buffer) < HEADER.size:
         raise ImageDamaged(f"cut off after {len(buffer)} bytes")
@@ -84,27 +83,27 @@ def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
     if xxh3_64_digest(buffer[: HEADER.size - 8]) != own:
         raise ImageDamaged("the checksum of its header is wrong")
     if length != len(buffer):
-        raise ImageDamaged(f"{len(buffer)} bytes instead of {length}: cut off or added to")
+        raise ImageDamaged(f"{len(buffer)} bytes instead of {length}: cut off, or extended")
     places = _places(numbers[:3])
     for name, (start, end), wanted in zip(("slots", "keys", "description"), places, numbers[3:], strict=True):
         if (check_keys or name != "keys") and _sum(buffer[start:end]) != wanted:
             raise ImageDamaged(f"the checksum of its {name} is wrong")
         if any(buffer[end : _padded(end)]):
-            raise ImageDamaged(f"bytes behind its {name}")
+            raise ImageDamaged(f"unexpected bytes after its {name}")
     slots, keys, text = (buffer[start:end] for start, end in places)
     inner = json.loads(bytes(text))
     shadow_sets = tuple(tuple(names) for names in inner["shadow_sets"])
     blocks = _blocks(keys, inner["key_blocks"])
     table = PackedTable(slots.cast("Q"), homes, seed, count, tuple(inner["names"]), shadow_sets, blocks)
     if len(slots) % SLOT_BYTES or len(table.slots) < table.words:
-        raise ImageDamaged("fewer slots than it says")
+        raise ImageDamaged("fewer slots than its header states")
     if table.slots[-2] != EMPTY:
-        raise ImageDamaged("no empty slot at its end, where lookups stop")
+        raise ImageDamaged("no empty slot at its end to stop lookups")
     return Image(table, inner["about"], image_name(buffer))
 
 
 def _sum(part: memoryview) -> int:
-    """The xxh3_64 of a part, in steps between which other threads have a chance."""
+    """The xxh3_64 of a part, computed in steps so that other threads can run."""
     digest = xxh3_64()
     for at in range(0, len(part), STEP_BYTES):
         digest.update(part[at : at + STEP_BYTES])

@@ -1,17 +1,17 @@
-"""What a sidecar knows of the partitions' loads, and which share of the reads each partition is given.
+"""Tracks the load of each partition, and the share of its reads that each partition gets (its admission).
 
-Pure: times are passed in, as seconds since 1970. Loads are cost units per second. Many sidecars act on the same, slightly old
-reports, so that a rule like "leave when above the mark, come back when below" would send all of them back and forth. Three
-things prevent that:
+Pure: times are arguments, in seconds since 1970. Loads are in cost units per second. Many sidecars act on the same, slightly
+old reports. A rule such as "leave above the mark, return below it" would make all of them switch back and forth together. Three
+mechanisms prevent that:
 
-* **Admission.** Each partition has a share of reads that it is given, 1 at first. A new report above the mark lowers the share
-  by a factor, one well below the mark (``RELEASE``) raises it by a factor, in between it stays (hysteresis). It falls by the
-  power ``GAIN`` of mark ÷ utilisation, which is small enough for reports that are a few intervals old, and it rises by at most
-  ``RECOVERY`` per report, so that a partition that comes back starts slowly.
-* **Own traffic.** What this sidecar has sent since the report is added to it: the change of its own rate since then.
-* **Level.** Where all copies of a key are overloaded, a partition is compared with the mean of those copies instead of
-  with the mark, so that the copies end up equally loaded and no share falls to nothing. The level is forgotten by
-  ``FORGETTING`` per report.
+* **Admission.** It starts at 1. A new report above the room mark lowers it by a factor, a report well below the mark
+  (``RELEASE``) raises it by a factor, and in between it does not change (hysteresis). The factor is (mark ÷ utilisation) to the
+  power of ``GAIN``, which is small enough for reports that are a few intervals old. A report raises it by at most ``RECOVERY``,
+  so that a partition that comes back starts slowly.
+* **Own traffic.** The load since the report is corrected by the change of this sidecar's own rate since then.
+* **Level.** If all copies of a key are overloaded, each partition is compared with the mean utilisation of those copies instead
+  of the mark. The copies then end up equally loaded, and no admission falls to zero. Each report reduces the level by
+  ``FORGETTING``.
 """
 
 from __future__ import annotations
@@ -21,38 +21,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from foreshard.model import PartitionLoad
+from foreshard.model import PartitionLoad, Placement
+from foreshard.routing.decision import RouteDecision
 
 GAIN = 0.25
 RELEASE = 0.92
 RECOVERY = 1.25
 LOWEST_SHARE = 0.02
 RETURN_SHARE = 0.1
-"""The share with which an unreachable partition comes back."""
+"""The highest admission of a partition that answers again after it was unreachable."""
 LEVEL_WEIGHT = 0.2
 FORGETTING = 0.95
 OWN_RATE_SECONDS = 5.0
-"""The time over which this sidecar's own rate is averaged."""
+"""The time constant of the average of this sidecar's own rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRules:
-    """``room_mark``: utilisation up to which a partition has room; ``expiry``: seconds after which a report counts for nothing.
+    """How loads are judged.
 
-    ``time_scale``: seconds of the loads' clock per second (above 1 where a log is played faster than it happened).
+    ``room_mark``: utilisation up to which a partition has room. ``expiry``: seconds after which a report is ignored.
+    ``time_scale``: seconds of the loads' clock per second of real time (above 1 if a log is replayed faster than it happened).
     """
 
-    room_mark: float = 0.8
-    expiry: float = 15.0
-    time_scale: float = 1.0
+    room_mark: float
+    expiry: float
+    time_scale: float
 
 
 class Pressure(NamedTuple):
-    """One partition at one moment.
+    """The state of one partition at one moment.
 
-    ``utilisation``: load ÷ capacity, None where no report is recent enough; ``reachable``: False where the last recent report
-    said so; ``admission``: the share of reads that it is given; ``age``: seconds since the report, None without one;
-    ``latency_ms``: what its server took for a read, by that report.
+    ``utilisation``: load ÷ capacity (None without a recent report). ``reachable``: False if the last recent report said so.
+    ``admission``: the share of its reads that it gets. ``age``: seconds since the report (None without one). ``latency_ms``:
+    the server's mean time for a read, as reported.
     """
 
     utilisation: float | None
@@ -64,7 +66,7 @@ class Pressure(NamedTuple):
 
 @dataclass(slots=True)
 class _OwnRate:
-    """The cost per second that this sidecar sends, averaged over ``OWN_RATE_SECONDS``."""
+    """The cost per second that this sidecar sends, as a moving average over ``OWN_RATE_SECONDS``."""
 
     value: float = 0.0
     at: float = 0.0
@@ -89,14 +91,14 @@ class _Entry:
 
 
 class LoadBook:
-    """The loads of all partitions, as one sidecar sees them. Not thread-safe: one thread owns it."""
+    """The loads of all partitions, as one sidecar sees them. Not thread-safe."""
 
     def __init__(self, rules: LoadRules) -> None:
         self.rules = rules
         self._entries: dict[str, _Entry] = {}
 
     def register(self, capacities: Mapping[str, float]) -> None:
-        """Know these partitions (id → capacity in cost/s) and no others; what is known of them stays."""
+        """Set the known partitions (id → capacity in cost/s). Keeps the loads of those that were known before."""
         for name, capacity in capacities.items():
             if name in self._entries:
                 self._entries[name].capacity = capacity
@@ -106,7 +108,7 @@ class LoadBook:
             del self._entries[name]
 
     def report(self, loads: Iterable[PartitionLoad], now: float) -> None:
-        """Take in reports; those of unknown partitions and those seen before are skipped."""
+        """Apply load reports. Reports of unknown partitions, and reports seen before, are ignored."""
         for load in loads:
             entry = self._entries.get(load.partition_id)
             if entry is None or (entry.report is not None and entry.report.reported_at == load.reported_at):
@@ -118,26 +120,34 @@ class LoadBook:
                 self._admit(entry, load)
 
     def sent(self, partition_id: str, cost: float, now: float) -> None:
-        """Note a request that this sidecar has sent there, in cost units."""
+        """Add requests that this sidecar has sent to a partition, in cost units."""
         entry = self._entries.get(partition_id)
         if entry is not None:
             entry.own.add(cost, now)
 
+    def decided(self, decision: RouteDecision, placement: Placement, cost: float, now: float) -> None:
+        """Account for one request that was sent as ``decision`` says, of a key with this placement."""
+        self.sent(decision.partition, cost, now)
+        if decision.level is not None:
+            self.all_overloaded((placement.primary, *placement.shadows), decision.level)
+        if decision.relieved is not None:
+            self.relieved(decision.relieved)
+
     def all_overloaded(self, copies: Iterable[str], level: float) -> None:
-        """Note that these copies of one key were all overloaded, at the mean utilisation ``level``."""
+        """Record that all copies of a key were overloaded, with the mean utilisation ``level``."""
         for name in copies:
             entry = self._entries.get(name)
             if entry is not None:
                 entry.level += LEVEL_WEIGHT * (level - entry.level)
 
     def relieved(self, partition_id: str) -> None:
-        """Note that a read of this overloaded partition found room elsewhere."""
+        """Record that a read of this overloaded partition found room elsewhere."""
         entry = self._entries.get(partition_id)
         if entry is not None:
             entry.level *= FORGETTING
 
     def pressure(self, partition_id: str, now: float) -> Pressure:
-        """What is known of a partition now; an unregistered one is unknown and takes what it is given."""
+        """The state of a partition now. An unregistered partition has an unknown load and an admission of 1."""
         entry = self._entries.get(partition_id)
         if entry is None or entry.report is None:
             return Pressure(None, True, 1.0 if entry is None else entry.admission, None)
@@ -152,12 +162,12 @@ class LoadBook:
         return Pressure(utilisation, entry.report.reachable, admission, age, entry.report.latency_ms)
 
     def reachable(self, partition_id: str, now: float) -> bool:
-        """Whether a partition answers, as :meth:`pressure` says it."""
+        """The ``reachable`` of :meth:`pressure`, without the rest."""
         entry = self._entries.get(partition_id)
         return entry is None or entry.report is None or entry.report.reachable or now - entry.reported_at > self.rules.expiry
 
     def capacity(self, partition_id: str) -> float:
-        """The registered capacity (cost/s); 1 where a partition is not registered."""
+        """The registered capacity (cost/s); 1 for an unregistered partition."""
         entry = self._entries.get(partition_id)
         return entry.capacity if entry else 1.0
 

@@ -1,8 +1,8 @@
-"""The most frequent choice, prepared: a read of a key whose nearest copies all answer and have room. Pure.
+"""Prepared reads of keys with shadows, for the most frequent case: the nearest copies all answer and have room. Pure.
 
-It depends on the copies and on where the read comes from, and of the key itself only on how fresh its shadows are. So it is
-made once for all keys of the same copies, and stands as long as the loads' figures that it was made of. The draw among equally
-near copies and the look at the freshness are each read's own. All other reads are decided by :mod:`foreshard.routing._reads`.
+The choice depends on the copies and on the reader's location; the key itself matters only for the freshness of its shadows. So
+one choice serves all keys with the same copies, until the loads it was made from are replaced. The draw among equally near
+copies and the freshness check happen for each read. All other reads are decided by :mod:`foreshard.routing._reads`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from foreshard.model import Placement
 from foreshard.routing._reads import ReadChoice, chance_of
 from foreshard.routing.decision import PRIMARY, CopyView, RouteDecision, RouteRequest, RoutingContext
 from foreshard.routing.load_book import LoadBook
+from foreshard.routing.prepared import Addresses
 
 
 class NearCopy:
-    """One of the nearest copies, with the decision for it; ``sent`` counts the reads that it was taken for."""
+    """One of the nearest copies with its decision. ``sent`` counts the reads that took it."""
 
     __slots__ = ("address", "location", "partition", "reason", "role", "sent", "utilisation")
 
@@ -28,7 +29,7 @@ class NearCopy:
 
 
 class NearChoice:
-    """The nearest copies of keys that have the same copies."""
+    """The nearest copies, for all keys that have the same copies."""
 
     __slots__ = ("_caught_up_at", "_chance", "_limit", "_mark", "_shadows", "copies")
 
@@ -40,7 +41,7 @@ class NearChoice:
         self._chance = chance_of(copies[0].utilisation, copies[1].utilisation, mark) if len(copies) == 2 else 1.0
 
     def take(self, key: str, now: float, random: Random) -> NearCopy | None:
-        """The copy for a read of ``key``, which is counted; None where one of the nearest is not fresh enough."""
+        """Choose and count the copy for a read of ``key``. None if one of the nearest copies is too stale."""
         for name in self._shadows:
             caught_up = self._caught_up_at.get((key, name))
             if caught_up is None or now - caught_up > self._limit:
@@ -60,18 +61,18 @@ class NearChoice:
 def near_choice(
     request: RouteRequest,
     placement: Placement,
-    around: RoutingContext,
+    context: RoutingContext,
     book: LoadBook,
     now: float,
-    addresses: Mapping[str, tuple[str, str]],
+    addresses: Addresses,
 ) -> NearChoice | None:
-    """The choice for reads like ``request`` of keys with the copies of ``placement``; None where it is not that simple.
+    """Return the choice for reads like ``request`` of keys with the copies of ``placement``; None if it can't be prepared.
 
-    ``addresses``: a partition's location and address. What is taken by it must be told to the book (``sent``) now and then.
+    The caller adds the counted reads to the load book from time to time.
     """
-    found = ReadChoice(request, placement, around, book, now, Random()).nearest()  # noqa: S311 - nothing is drawn
+    found = ReadChoice(request, placement, context, book, now, Random()).nearest()  # noqa: S311 - nothing is drawn
     if not found or any(view.partition not in addresses for view, _ in found):
         return None
     copies = tuple(NearCopy(view, decision, *addresses[view.partition]) for view, decision in found)
-    limit = around.default_staleness if request.max_staleness is None else request.max_staleness
-    return NearChoice(copies, book.rules.room_mark, around.caught_up_at, limit)
+    limit = context.default_staleness if request.max_staleness is None else request.max_staleness
+    return NearChoice(copies, book.rules.room_mark, context.caught_up_at, limit)

@@ -1,13 +1,15 @@
-"""Listed placements in 16 bytes per slot: an open-addressing table over the 64-bit xxh3 of each key. Pure: buffers in and out.
+"""Placements packed into 16 bytes per slot: an open-addressing table over the 64-bit xxh3 of each key. Pure: buffers in and
+out.
 
-A slot is (hash, value), two unsigned 64-bit numbers; an empty one has the highest hash and the value 0. A key's home is
-``hash × homes ÷ 2⁶⁴``, so that hashes stand in ascending order with gaps between them: a lookup goes from the home upwards and
-ends at the first hash that is not below the key's, whether the key is listed or not. Behind the last home stand as many slots
-as the last keys need, and an empty one that ends every lookup. A value is the number of the primary partition (16 bits), of the
-set of shadows (20 bits; 0: none) and the epoch (28 bits).
+A slot is a pair (hash, value) of unsigned 64-bit numbers. An empty slot has the highest possible hash and the value 0. A key's
+home slot is ``hash × homes ÷ 2⁶⁴``, so the hashes are in ascending order with gaps between them. A lookup starts at the home
+slot and goes up until it meets a hash that is not below the key's. After the last home slot there are as many slots as the last
+keys need, plus an empty one that ends every lookup. A value holds the number of the primary partition (16 bits), the number of
+the set of shadows (20 bits; 0: none) and the epoch (28 bits).
 
-Two keys of one hash are found when the table is packed, and another seed is taken. A key that is *not* listed is taken for a
-listed one with a chance of (listed keys) ÷ 2⁶⁴: 5 in 10¹⁴ for a million keys; the seed is random, so that nobody can aim at it.
+If two listed keys have the same hash, packing notices it and tries another seed. A key that is *not* listed has the hash of a
+listed key with a probability of (listed keys) ÷ 2⁶⁴, which is 5 in 10¹⁴ for a million keys. The seed is random, so an attacker
+can't construct such a key.
 """
 
 from __future__ import annotations
@@ -29,25 +31,25 @@ if TYPE_CHECKING:
 
 SLOT_BYTES = 16
 LOAD = 0.8
-"""Listed keys by homes: 20 bytes per key."""
+"""Listed keys ÷ home slots, which makes 20 bytes per key."""
 EMPTY = 2**64 - 1
 PRIMARY_BITS, SHADOW_BITS, EPOCH_BITS = 16, 20, 28
 PRIMARY_MASK, SHADOW_MASK = 2**PRIMARY_BITS - 1, 2**SHADOW_BITS - 1
 SHADOWED = SHADOW_MASK << PRIMARY_BITS
-"""The bits of a value that are 0 where a key has one copy."""
+"""The bits of a value that are 0 if the key has one copy."""
 EPOCH_SHIFT = PRIMARY_BITS + SHADOW_BITS
 KEYS_PER_BLOCK = 4096
 SEEDS_TRIED = 8
 
 
 def encoded(key: str) -> bytes:
-    """The bytes of a key that are hashed."""
+    """The bytes of a key, which are hashed. Lone surrogates are allowed."""
     return key.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTable:
-    """Slots (a buffer of unsigned 64-bit numbers), the names that their values number, and the keys as JSON lists."""
+    """Slots (unsigned 64-bit numbers), the partitions and sets of shadows that values refer to, and the keys as JSON lists."""
 
     slots: memoryview
     homes: int
@@ -58,61 +60,56 @@ class PackedTable:
     keys: tuple[memoryview, ...]
 
     def value(self, key: str) -> int:
-        """The value of a key; 0 where it is not listed."""
-        return self.finder()(key)
+        """The value of a key; 0 if it is not listed."""
+        return self.finder()(encoded(key))
 
-    def finder(self) -> Callable[[str], int]:
-        """A function that gives a key's value, 0 where it is not listed; for many lookups."""
+    def finder(self) -> Callable[[bytes], int]:
+        """Return the lookup: a function from a key's bytes to its value, 0 if the key is not listed."""
         slots, homes, seed, digest_of = self.slots, self.homes, self.seed, xxh3_64_intdigest
 
-        def find(key: str) -> int:
-            try:
-                digest = digest_of(key.encode(), seed)
-            except UnicodeEncodeError:
-                digest = digest_of(encoded(key), seed)
+        def find(key: bytes) -> int:
+            digest = digest_of(key, seed)
             at = (digest * homes >> 64) * 2
-            found = slots[at]
-            while found < digest:
+            while (found := slots[at]) < digest:
                 at += 2
-                found = slots[at]
             return slots[at + 1] if found == digest else 0
 
         return find
 
     def placement(self, key: str, value: int) -> Placement:
-        """The placement that a value stands for."""
+        """Decode the value of ``key``."""
         shadows = self.shadow_sets[value >> PRIMARY_BITS & SHADOW_MASK]
         return Placement(key, self.names[value & PRIMARY_MASK], shadows, value >> EPOCH_SHIFT)
 
     def listed(self) -> Iterator[str]:
-        """Every key, in the order in which they were packed."""
+        """Iterate over the keys, in the order in which they were packed."""
         for block in self.keys:
             yield from json.loads(str(block, "utf-8", "surrogatepass"))
 
     @property
     def words(self) -> int:
-        """The 64-bit words that the slots should have at least."""
+        """The least number of 64-bit words in ``slots``."""
         return 2 * (self.homes + 1)
 
 
 class PackedPlacements(Mapping[str, Placement]):
-    """The placements of a packed table, with a few changed ones laid over them; reads like any other mapping."""
+    """The placements of a packed table, with a few changed ones over them. A read-only mapping."""
 
     __slots__ = ("_added", "base", "changed", "find")
 
     def __init__(self, base: PackedTable, changed: Mapping[str, Placement] | None = None) -> None:
         self.base, self.changed = base, dict(changed or {})
         self.find = base.finder()
-        self._added = sum(not self.find(key) for key in self.changed)
+        self._added = sum(not self.find(encoded(key)) for key in self.changed)
 
     def laid_over(self, changed: Mapping[str, Placement]) -> PackedPlacements:
-        """These placements with ``changed`` over them, in time proportional to all changes since the base."""
+        """Return these placements with ``changed`` over them, in time proportional to all changes since the base."""
         return PackedPlacements(self.base, {**self.changed, **changed})
 
     def rebased(self, base: PackedTable) -> PackedPlacements:
-        """The same placements over a newer base: what it says already need not be laid over it."""
-        standing = PackedPlacements(base)
-        return PackedPlacements(base, {k: p for k, p in self.changed.items() if standing.get(k) != p})
+        """Return the same placements over a newer base. Changes that the base already contains are dropped."""
+        packed = PackedPlacements(base)
+        return PackedPlacements(base, {k: p for k, p in self.changed.items() if packed.get(k) != p})
 
     def __getitem__(self, key: str) -> Placement:
         found = self.get(key)
@@ -121,28 +118,28 @@ class PackedPlacements(Mapping[str, Placement]):
         return found
 
     def get(self, key: str, default: Placement | None = None) -> Placement | None:  # type: ignore[override]
-        """The placement of a key, ``default`` where it is not listed."""
+        """The placement of a key; ``default`` if it is not listed."""
         changed = self.changed.get(key)
         if changed is not None:
             return changed
-        value = self.find(key)
+        value = self.find(encoded(key))
         return self.base.placement(key, value) if value else default
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and (key in self.changed or bool(self.find(key)))
+        return isinstance(key, str) and (key in self.changed or bool(self.find(encoded(key))))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.base.listed()
-        yield from (key for key in self.changed if not self.find(key))
+        yield from (key for key in self.changed if not self.find(encoded(key)))
 
     def __len__(self) -> int:
         return self.base.count + self._added
 
 
 def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequence[str] = ()) -> PackedTable:
-    """Pack placements under the first of ``seeds`` that gives every key a hash of its own; ``names`` come first.
+    """Pack placements with the first of ``seeds`` that gives each key a distinct hash. ``names`` are numbered first.
 
-    Raise :class:`TableNotPackable` for a key named twice, or for more partitions, sets of shadows or epochs than fit.
+    Raise :class:`TableNotPackable` if a key occurs twice, or if there are too many partitions, sets of shadows or epochs.
     """
     import numpy as np
 
@@ -163,7 +160,7 @@ def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequenc
 def _values(
     placements: Collection[Placement], first: Sequence[str]
 ) -> tuple[npt.NDArray[np.uint64], tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Each placement's value, and the names and sets of shadows that the values number."""
+    """Each placement's value, and the partitions and sets of shadows that the values refer to."""
     import numpy as np
 
     def column(numbers: Iterable[int]) -> npt.NDArray[np.uint64]:
@@ -175,10 +172,12 @@ def _values(
     epochs = column(p.epoch for p in placements)
     lowest, highest = (int(epochs.min()), int(epochs.max())) if len(epochs) else (1, 1)
     if len(names) > PRIMARY_MASK or len(sets) > SHADOW_MASK or highest >= 2**EPOCH_BITS:
-        problem = f"{len(names)} partitions, {len(sets)} sets of shadows, epochs up to {highest}: one is too large"
+        problem = (
+            f"{len(names)} partitions, {len(sets)} sets of shadows, epochs up to {highest}: at least one of these is too large"
+        )
         raise TableNotPackable(problem)
     if lowest < 1:
-        raise TableNotPackable("a listed key at epoch 0; listed keys begin at epoch 1")
+        raise TableNotPackable("a listed key has epoch 0; listed keys start at epoch 1")
     values = column(map(names.__getitem__, primaries))
     values |= column(map(sets.__getitem__, shadows)) << np.uint64(PRIMARY_BITS)
     values |= epochs << np.uint64(EPOCH_SHIFT)
@@ -186,7 +185,7 @@ def _values(
 
 
 def _slots(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tuple[memoryview, int]:
-    """Each hash at its home or, where that is taken, right behind the one before it."""
+    """Put each hash into its home slot or, if that is taken, directly after the hash before it."""
     import numpy as np
 
     homes = max(1, int(len(hashes) / LOAD))

@@ -1,4 +1,4 @@
-"""Who owns a key: the published placement where the table lists it, the default rule where it does not. Pure."""
+"""Finds the owner of a key: its published placement, or the default rule if the table does not list it. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTabl
 from foreshard.routing.packed import PackedPlacements
 
 UNLISTED_EPOCH = 0
-"""The epoch of every key that the table does not list."""
+"""The epoch of a key that the table does not list."""
 
 MERGE_SHARE = 8
-"""Changes are laid over a table until they reach one eighth of it; then both are merged."""
+"""Changes are kept over a table until they reach 1/``MERGE_SHARE`` of it; then both are merged."""
 
 
 def locate(table: RoutingTable, key: str) -> Placement:
@@ -30,10 +30,10 @@ def locate(table: RoutingTable, key: str) -> Placement:
 def default_partition(rule: DefaultRule, key: str) -> str:
     """Return the partition with the highest score for ``key``: weighted rendezvous hashing.
 
-    The score is −weight ÷ ln(u), where u in (0, 1) is made of the upper 53 bits of xxh3_64(key in UTF-8, seed = xxh3_64 of the
-    partition id in UTF-8). A partition gets its weight's share of the keys, and adding or removing one moves no key between
-    the others. Source: Schindelhauer and Schomaker, "Weighted distributed hash tables" (SPAA 2005).
-    Raise :class:`NoDefaultPartition` where no partition has a positive weight.
+    The score is −weight ÷ ln(u). u in (0, 1) consists of the upper 53 bits of xxh3_64(key in UTF-8, seed = xxh3_64 of the
+    partition id in UTF-8). A partition gets a share of the keys proportional to its weight, and adding or removing a partition
+    moves no key between the others. Source: Schindelhauer and Schomaker, "Weighted distributed hash tables" (SPAA 2005).
+    Raise :class:`NoDefaultPartition` if no partition has a positive weight.
     """
     seeded = _seeded(rule)
     if len(seeded) == 1:
@@ -67,9 +67,9 @@ def apply_changes(
     published_at: datetime,
     default_rule: DefaultRule | None = None,
 ) -> RoutingTable:
-    """Return ``table`` at ``version``, in time proportional to the changes; the table given stays as it is.
+    """Return ``table`` at ``version``, in time proportional to the changes. The given table is not modified.
 
-    Raise :class:`TableGap` unless ``version`` is the next one: read the whole table then.
+    Raise :class:`TableGap` unless ``version`` is the next one; the caller then reads the whole table.
     """
     if version != table.version + 1:
         raise TableGap(table.version, version)
@@ -79,7 +79,7 @@ def apply_changes(
 
 
 def laid_over(placements: Mapping[str, Placement], changed: Mapping[str, Placement]) -> Mapping[str, Placement]:
-    """Return ``placements`` with ``changed`` over them, without copying them."""
+    """Return ``placements`` with ``changed`` over them, without a copy."""
     if isinstance(placements, PackedPlacements):
         return placements.laid_over(changed)
     return LayeredPlacements.over(placements, changed)
@@ -96,7 +96,7 @@ class LayeredPlacements(Mapping[str, Placement]):
 
     @classmethod
     def over(cls, placements: Mapping[str, Placement], changed: Mapping[str, Placement]) -> Mapping[str, Placement]:
-        """Lay ``changed`` over ``placements``; merge both when the changes have become many."""
+        """Put ``changed`` over ``placements``; merge both once there are many changes."""
         base, before = (placements._base, placements._changed) if isinstance(placements, cls) else (placements, {})
         together = {**before, **changed}
         if len(together) * MERGE_SHARE >= len(base):

@@ -1,1 +1,1 @@
-"""The HTTP service that answers where a key lives."""
+"""The sidecar: a service beside each app that answers where a key lives."""

@@ -1,4 +1,4 @@
-"""Answers as bytes: the status line, the few headers that an answer needs, the body."""
+"""Answers as bytes: status line, headers, body."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSE, KEEP = b"connection: close\r\n", b"connection: keep-alive\r\n"
 
 
 class Answer:
-    """One answer; ``extra`` are whole header lines."""
+    """One answer. ``extra`` holds complete header lines."""
 
     __slots__ = ("body", "content_type", "extra", "status")
 
@@ -25,7 +25,7 @@ class Answer:
         self.body, self.content_type, self.status, self.extra = body, content_type, status, extra
 
     def bytes(self, connection: bytes = b"", *, head_only: bool = False) -> bytes:
-        """The answer on the wire; ``connection`` is a whole header line."""
+        """The answer on the wire. ``connection`` is a complete header line."""
         head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n"
         written = head % (_LINES[self.status], self.content_type, len(self.body), self.extra, connection)
         return written if head_only else written + self.body
@@ -37,7 +37,7 @@ def encode(value: Any) -> bytes:
 
 
 def problem_answer(problem: Problem) -> Answer:
-    """A problem document."""
+    """The answer with a problem document."""
     extra = b""
     if problem.status == 503:
         extra = b"retry-after: 1\r\n"
@@ -51,6 +51,4 @@ ROUTE_HEADS = tuple(
     b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n{"key":"' % (size + len('{"key":"'))
     for size in range(LONGEST_PREPARED)
 )
-"""The beginning of a route's answer, by the length of what follows the first quotation mark of the key."""
-KNOWN_EPOCHS = 1_024
-EPOCHS = tuple(b"%d" % epoch for epoch in range(KNOWN_EPOCHS))
+"""The start of a route's answer up to the key, by the number of bytes that follow."""

@@ -1,6 +1,7 @@
-"""What a sidecar answers, request by request, whatever brought it: ``GET /v1/route/{key}``, ``POST /v1/routes``,
-``GET /v1/table``, ``GET /v1/partitions``, ``POST /v1/refresh``, ``GET /healthz``, ``GET /readyz``, ``GET /metrics``,
-``GET /openapi.json``. Errors are problem documents (RFC 9457).
+"""The sidecar's endpoints: ``GET /v1/route/{key}``, ``POST /v1/routes``, ``GET /v1/table``, ``GET /v1/partitions``,
+``POST /v1/refresh``, ``GET /healthz``, ``GET /readyz``, ``GET /metrics``, ``GET /openapi.json``.
+
+Errors are problem documents (RFC 9457). The transport is :mod:`foreshard.sidecar._protocol`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Endpoints:
-    """``refresh`` makes the table as new as the control database's and returns its version, or raises a :class:`Problem`."""
+    """``refresh`` reads the newest table and returns its version, or raises a :class:`Problem`."""
 
     def __init__(self, service: RouteService, metrics: SidecarMetrics, refresh: Refresh) -> None:
         self.service, self.metrics, self.figures = service, metrics, metrics.figures
@@ -45,7 +46,7 @@ class Endpoints:
         }
 
     def answer(self, method: bytes, target: bytes, body: bytes) -> Answer | Awaitable[Answer]:
-        """The answer to one request, at once or, where it takes a while, as something to wait for. Raises nothing."""
+        """Return the answer to one request, or an awaitable if it takes a while. Never raises."""
         try:
             path, _, query = _origin_form(target).partition(b"?")
             if path.startswith(PREFIX):
@@ -56,14 +57,16 @@ class Endpoints:
         return found if isinstance(found, Answer) else self._waited(found)
 
     def refused(self, error: Exception) -> Answer:
-        """The problem document for ``error``, counted."""
+        """Return the problem document for ``error``, and count it."""
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, ForeshardError):
             problem = Problem(503, "unavailable", type(error).__name__, str(error))
         else:
             log.error("a request failed", exc_info=error)
-            problem = Problem(500, "internal", "the sidecar failed", "its log says why; ask again or restart it")
+            problem = Problem(
+                500, "internal", "internal error", "the sidecar's log has the details; retry, or restart the sidecar"
+            )
         self.figures.refused(problem.status, problem.code)
         return problem_answer(problem)
 
@@ -75,9 +78,9 @@ class Endpoints:
             raise WrongMethod("GET, HEAD" if allowed == b"GET" else allowed.decode())
         return handler
 
-    async def _waited(self, coming: Awaitable[Answer]) -> Answer:
+    async def _waited(self, pending: Awaitable[Answer]) -> Answer:
         try:
-            return await coming
+            return await pending
         except Exception as error:
             return self.refused(error)
 
@@ -86,8 +89,8 @@ class Endpoints:
         if method != b"GET":
             raise WrongMethod("GET")
         request = parse_query(query).about(parse_key(key))
-        made, answer = self.service.route(request)
-        self.figures.routed(request.kind.value, made.role, made.code)
+        decision, answer = self.service.route(request)
+        self.figures.routed(request.kind.value, decision.role, decision.code)
         body = encode(answer)
         self.figures.times[ROUTE].took(time.perf_counter() - begun)
         return Answer(body)
@@ -117,7 +120,7 @@ class Endpoints:
         return Answer(encode(document))
 
     def _partitions(self, _: bytes) -> Answer:
-        self.service.settle()
+        self.service.expire_prepared()
         return Answer(encode({"partitions": self.service.describe_partitions()}))
 
     async def _refreshed(self, _: bytes) -> Answer:
@@ -140,7 +143,7 @@ class Endpoints:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """A target without the scheme and the authority that a proxy's client puts before it (RFC 9112, 3.2.2)."""
+    """A target without the scheme and authority that clients of a proxy send (RFC 9112, 3.2.2)."""
     if target.startswith(b"/"):
         return target
     _, _, rest = target.partition(b"://")

@@ -1,34 +1,31 @@
-"""The sidecar's figures in Prometheus' text format, of all workers together."""
+"""The sidecar's figures in Prometheus' text format, for all workers together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from foreshard.sidecar._figures import BOUNDS, SidecarCounters
-
-if TYPE_CHECKING:
-    from foreshard.sidecar._metrics import Document
+from foreshard.sidecar._figures import BOUNDS, SidecarCounters, WorkerDocument
 
 PREFIX = "foreshard_sidecar_"
 
 
-def exposed(documents: Sequence[Document]) -> bytes:
-    """What the workers show (:meth:`foreshard.sidecar._metrics.SidecarMetrics.document`), as one text."""
+def exposed(documents: Sequence[WorkerDocument]) -> bytes:
+    """Return the documents of all workers (:meth:`SidecarMetrics.document`) as one text."""
     registry = CollectorRegistry()
-    registry.register(_Together(documents))
+    registry.register(_Combined(documents))
     return generate_latest(registry)
 
 
-class _Together(Collector):
-    """The documents of all workers as one: counters are added, of gauges the worst or the mean is shown."""
+class _Combined(Collector):
+    """Combines the documents of all workers: counters are added, gauges show the worst value or the mean."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[WorkerDocument]) -> None:
         self._states = [document["state"] for document in documents]
         self._open = sum(document["open"] for document in documents)
         self._figures = SidecarCounters()
@@ -47,7 +44,7 @@ class _Together(Collector):
         refreshes = {(name,): number for name, number in figures.refreshes.items()}
         yield _counter("fence_refreshes", "Refreshes that fenced clients asked for", ("result",), refreshes)
         outcomes = {(name,): number for name, number in figures.connections.items()}
-        yield _counter("connections", "What became of connections", ("outcome",), outcomes)
+        yield _counter("connections", "Connections by outcome", ("outcome",), outcomes)
         refused = {(): figures.refused_files}
         yield _counter("refused_files", "Saved tables that were refused as corrupt", (), refused)
         seconds = HistogramMetricFamily(f"{PREFIX}request_seconds", "Time to answer", labels=("endpoint",))
@@ -58,22 +55,22 @@ class _Together(Collector):
 
     def _gauges(self) -> Iterable[Metric]:
         states = self._states
-        yield _gauge("workers", "Processes that answer", len(states))
-        yield _gauge("open_connections", "Connections that stand", self._open)
+        yield _gauge("workers", "Worker processes", len(states))
+        yield _gauge("open_connections", "Open connections", self._open)
         yield _gauge(
             "connected", "1 while the sidecar follows the control database", min(float(s["connected"]) for s in states)
         )
         version = min(s["table_version"] for s in states)
-        yield _gauge("table_version", "Version of the table that answers; 0 without one", version)
+        yield _gauge("table_version", "Version of the table in use; 0 without a table", version)
         ages = [s["table_age"] for s in states if s["table_age"] is not None]
         if ages:
-            yield _gauge("table_age_seconds", "Seconds since the control database last agreed with the table", max(ages))
-            yield _gauge("table_keys", "Keys that the table lists", max(s["table_keys"] for s in states))
+            yield _gauge("table_age_seconds", "Seconds since the control database last confirmed the table", max(ages))
+            yield _gauge("table_keys", "Keys listed in the table", max(s["table_keys"] for s in states))
 
     def _partitions(self) -> Iterable[Metric]:
         ages = _per_partition("load_age_seconds", "Seconds since a partition's load report")
-        used = _per_partition("utilisation", "Load by capacity, as the sidecar sees it")
-        share = _per_partition("admission", "Share of reads that a partition is given")
+        used = _per_partition("utilisation", "Load ÷ capacity, as the sidecar sees it")
+        share = _per_partition("admission", "Share of its reads that a partition gets")
         for name in self._states[0]["partitions"]:
             seen = [s["partitions"][name] for s in self._states if name in s["partitions"]]
             for family, values in zip((ages, used, share), zip(*seen, strict=True), strict=True):

@@ -1,4 +1,4 @@
-"""What a sidecar process counts: plain numbers, raised in bulk, that can be laid before other processes and added up."""
+"""The counters of a sidecar process: plain numbers that can be shared with other processes and added up."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+WorkerDocument = Mapping[str, Any]
+"""The figures and state of one worker, as JSON holds them; see :meth:`foreshard.sidecar._metrics.SidecarMetrics.document`."""
+
 BOUNDS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0)
-"""Upper bounds (s) of the classes of times; the last class has none."""
+"""Upper bounds (s) of the histogram's buckets. A last bucket has no bound."""
 ROUTE, ROUTES = "route", "routes"
 
 
 class Times:
-    """A histogram of the seconds that requests took; ``uncounted`` ones wait for the next of which the time is taken."""
+    """A histogram of request durations. ``uncounted`` requests get the duration of the next sampled one."""
 
     __slots__ = ("_last", "counts", "total", "uncounted")
 
@@ -24,28 +27,28 @@ class Times:
         self._last = 0.0
 
     def took_sampled(self, seconds: float) -> None:
-        """Note ``seconds`` for all uncounted requests."""
+        """Record ``seconds`` for all uncounted requests."""
         self.took(seconds, self.uncounted)
         self.uncounted, self._last = 0, seconds
 
-    def settle(self) -> None:
-        """Count the uncounted ones, as long as the last sample."""
+    def count_rest(self) -> None:
+        """Record the uncounted requests with the duration of the last sample."""
         if self.uncounted:
             self.took_sampled(self._last)
 
     def took(self, seconds: float, requests: int = 1) -> None:
-        """Note that each of ``requests`` took ``seconds``."""
+        """Record ``seconds`` for each of ``requests``."""
         self.counts[bisect_left(BOUNDS, seconds)] += requests
         self.total += seconds * requests
 
     def add(self, counts: Iterable[int], total: float) -> None:
-        """Take another process' times in."""
+        """Add another process' histogram."""
         self.counts = [one + other for one, other in zip(self.counts, counts, strict=True)]
         self.total += total
 
 
 class SidecarCounters:
-    """The counters of one process, or of several after ``add``."""
+    """The counters of one process, or of several processes after ``add``."""
 
     def __init__(self, refused_files: int = 0) -> None:
         self.routes: Counter[tuple[str, str, str]] = Counter()
@@ -54,7 +57,7 @@ class SidecarCounters:
         """(status, code) → refused requests."""
         self.refreshes: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
-        """What became of connections: accepted, refused, stalled, slow."""
+        """Connections by outcome: accepted, refused, stalled, slow."""
         self.times = {ROUTE: Times(), ROUTES: Times()}
         self.refused_files = refused_files
 
@@ -67,9 +70,9 @@ class SidecarCounters:
         self.problems[str(status), code] += 1
 
     def document(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """All counters, for JSON."""
         for times in self.times.values():
-            times.settle()
+            times.count_rest()
         return {
             "routes": [[*labels, number] for labels, number in self.routes.items()],
             "problems": [[*labels, number] for labels, number in self.problems.items()],
@@ -80,7 +83,7 @@ class SidecarCounters:
         }
 
     def add(self, document: Mapping[str, Any]) -> None:
-        """Add what ``document`` holds."""
+        """Add the counters in ``document``."""
         for op, role, reason, number in document["routes"]:
             self.routes[op, role, reason] += number
         for status, code, number in document["problems"]:

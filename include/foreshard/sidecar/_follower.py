@@ -1,8 +1,8 @@
-"""Keeps the sidecar's service in step with the control database, in a thread of its own.
+"""Keeps the sidecar's service up to date with the control database, in a thread of its own.
 
-It opens a change stream, then reads everything, then takes in each fact as it comes, so that nothing falls between; where the
-database goes away it comes back with growing pauses while the service answers from what it has. It acknowledges its version as
-soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, and keeps the saved copy up to date.
+The follower opens the change feed, then reads everything, then applies each fact as it arrives, so that no change is missed. If
+the database is unreachable, it tries again after growing pauses, and the service answers from what it has. It acknowledges its
+table version as soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, and keeps the saved table up to date.
 """
 
 from __future__ import annotations
@@ -15,39 +15,36 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pymongo.errors import PyMongoError
-
-from foreshard.errors import ForeshardError, TableGap
-from foreshard.routing.table import apply_changes
-from foreshard.sidecar._live_copy import LiveCopy
-from foreshard.sidecar._service import DATABASE, RouteService
-from foreshard.stores.control.control_feed import (
-    Fact,
+from foreshard.errors import ForeshardError, TableGap, Unreachable
+from foreshard.ports.control_feed import (
+    ControlFact,
     LoadReported,
     RegistryChanged,
     ShadowFreshness,
     TableChanged,
     Unclear,
 )
+from foreshard.routing.table import apply_changes
+from foreshard.sidecar._live_copy import LiveCopy
+from foreshard.sidecar._service import DATABASE, RouteService
 
 if TYPE_CHECKING:
     from foreshard.model import RoutingTable
+    from foreshard.ports.control_feed import ControlFeed
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import LoadStore, PartitionRegistry
     from foreshard.sidecar._saved_copy import SavedCopy
-    from foreshard.stores.control.control_feed import ControlFeed
-    from foreshard.wiring import Wiring
 
 ACKNOWLEDGE_EVERY = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 MOST_PUBLICATIONS = 1_000
-"""Farther behind than this, the whole table is read instead."""
+"""If the table is further behind, it is read as a whole."""
 
 log = logging.getLogger(__name__)
 
 
 class Follower:
-    """One per sidecar process; ``saved`` is what the service answers from before."""
+    """One per sidecar process. ``saved`` keeps the table on disk."""
 
     def __init__(
         self,
@@ -70,17 +67,12 @@ class Follower:
         self._acknowledged = (0, 0.0)
         self._named: frozenset[str] = frozenset()
 
-    @classmethod
-    def build(cls, service: RouteService, saved: SavedCopy, wiring: Wiring, sidecar_id: str) -> Follower:
-        """The follower of the wiring's control database."""
-        return cls(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, saved, sidecar_id)
-
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following and withdraw from the sidecars that are waited for."""
+        """Stop, and withdraw this sidecar's acknowledgement so that nobody waits for it."""
         self._stop.set()
         if self._thread.ident is None:
             return
@@ -89,13 +81,14 @@ class Follower:
             self._saved.close()
         if self._was_connected:
             try:
-                self._routing.withdraw(self._id)
-            except PyMongoError as error:
+                with self._feed.reaching():
+                    self._routing.withdraw(self._id)
+            except Unreachable as error:
                 log.warning("could not withdraw: %s", error)
 
     def sync(self) -> int:
-        """Make the table as new as the control database's at this moment; return its version. Raises PyMongoError."""
-        with self._syncing:
+        """Bring the table up to date with the control database, and return its version. Raise :class:`Unreachable`."""
+        with self._syncing, self._feed.reaching():
             moment = self._service.clock()
             version, identity = self._routing.head()
             installed = self._service.installed
@@ -113,11 +106,11 @@ class Follower:
         installed = self._service.installed
         if installed is None:
             return 0
-        log.warning("the control database holds no table; still answering from version %d", installed.table.version)
+        log.warning("the control database has no table; still answering from version %d", installed.table.version)
         return installed.table.version
 
     def _catch_up(self, identity: str, moment: float) -> bool:
-        """Apply the publications since the installed version; False where one is missing."""
+        """Apply the publications since the installed version. Return False if one is missing."""
         table = self._brought_up_to_date(self._service.table())
         if table is None:
             return False
@@ -127,7 +120,7 @@ class Follower:
         return True
 
     def _brought_up_to_date(self, table: RoutingTable) -> RoutingTable | None:
-        """The table with the publications since its version; None where one is missing."""
+        """Return the table with the publications since its version applied; None if one is missing."""
         named: set[str] = set()
         try:
             for p in self._routing.since(table.version):
@@ -147,12 +140,12 @@ class Follower:
         if table is None:
             table = self._routing.current()
         self._service.install_table(table, identity, DATABASE, moment)
-        gc.freeze()  # a table stays: the collector need not look at it again and again
+        gc.freeze()  # a table lives long: keep it out of garbage collections
         log.info("read the whole table, version %d, %d keys", table.version, len(table.placements))
         return table.version
 
     def _from_image(self, identity: str, moment: float) -> RoutingTable | None:
-        """The table from its packed form, mapped from the file that it is saved in; None where there is none that serves."""
+        """Return the table from its packed form, mapped from disk and brought up to date; None if that is not possible."""
         image = self._routing.image()
         if image is None or image.identity != identity:
             return None
@@ -168,16 +161,16 @@ class Follower:
                     self._service.connected = self._was_connected = True
                     self.first_try.set()
                     pause = FIRST_PAUSE
-                    self._take_in(facts)
-            except (PyMongoError, ForeshardError) as error:
+                    self._apply(facts)
+            except ForeshardError as error:
                 self._was_connected = False
-                log.warning("not following the control database: %s", str(error).split(", Timeout:")[0])
+                log.warning("not following the control database: %s", error)
             except Exception:
                 log.exception("the follower failed; it starts again")
             finally:
                 self._service.connected = False
                 self.first_try.set()
-            self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the sidecars' returns
+            self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that sidecars don't return all at once
             pause = min(LONGEST_PAUSE, pause * 2)
 
     def _read_everything(self) -> None:
@@ -192,7 +185,7 @@ class Follower:
     def _read_registry(self) -> None:
         self._service.install_registry(self._registry.partitions(), self._registry.locations())
 
-    def _take_in(self, facts: Iterator[Fact | None]) -> None:
+    def _apply(self, facts: Iterator[ControlFact | None]) -> None:
         for fact in facts:
             if self._stop.is_set():
                 return
@@ -214,7 +207,7 @@ class Follower:
             self._upkeep()
 
     def _upkeep(self) -> None:
-        """Acknowledge the version and keep the saved copy, where it is time."""
+        """Acknowledge the version and write the saved files, if it is time to."""
         installed = self._service.installed
         if installed is None:
             return

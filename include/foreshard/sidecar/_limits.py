@@ -1,33 +1,32 @@
-"""What one client may take of a sidecar, so that it stays small and answers the others."""
+"""The sidecar's limits, chosen so that one client can't exhaust its memory or block the others."""
 
 from __future__ import annotations
 
 MAXIMUM_TARGET_BYTES = 16 * 2**10
-"""A request's path and query: a key of 4,096 bytes, percent-encoded, and its parameters."""
+"""Path and query of a request: a percent-encoded key of 4,096 bytes, and its parameters."""
 MAXIMUM_HEADER_BYTES = 32 * 2**10
-"""A request's line and headers."""
+"""Request line and headers."""
 MAXIMUM_BODY_BYTES = 16 * 2**20
 MAXIMUM_BODIES_BYTES = 64 * 2**20
-"""All bodies that are being received."""
+"""All bodies being received, together."""
 MAXIMUM_CONNECTIONS = 16_384
 MAXIMUM_STALLED = 256
-"""Connections that don't take their answers; the one that stalled first is dropped when there are more."""
+"""Connections that don't read their answers. With more, the one that stalled first is dropped."""
 
 PIECE_BYTES = 4_096
-"""Received bytes that are read before it is looked whether the client takes its answers."""
+"""Received bytes to parse before checking whether the client reads its answers."""
 WRITE_AHEAD_BYTES = 64 * 2**10
-"""Answers that wait for a client before nothing more is read from it."""
+"""Unread answers of a client after which nothing more is read from it."""
 
 IDLE_SECONDS = 75
-"""Between two requests."""
+"""Longest pause between two requests."""
 RECEIVE_SECONDS = 20
-"""From a request's first byte to its last."""
+"""Longest time from the first to the last byte of a request."""
 STALL_SECONDS = 20
-"""Until a client that takes no answers is dropped."""
+"""Longest time that a client may leave its answers unread."""
 LINGER_SECONDS = 2
-"""In which a client may read why its connection is closed, while what it still sends is thrown away."""
+"""Time for a client to read why its connection is closed. What it still sends is discarded."""
 SHUTDOWN_SECONDS = 3
 
-MAXIMUM_KEY_BYTES = 4_096
 MAXIMUM_KEYS = 10_000
 MAXIMUM_TEXT = 256

@@ -1,24 +1,24 @@
-"""What a sidecar process shows of itself: its figures and its state, for the workers beside it and for Prometheus."""
+"""The figures and the state of one sidecar process, for the workers beside it and for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from foreshard.sidecar._figures import SidecarCounters
-
-if TYPE_CHECKING:
-    from foreshard.sidecar._service import RouteService
+from foreshard.sidecar._figures import SidecarCounters, WorkerDocument
+from foreshard.sidecar._service import RouteService
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-Document = Mapping[str, Any]
 
 
 class SidecarMetrics:
-    """One process' figures; ``others`` gives those of the workers beside it."""
+    """The metrics of one process. ``others`` returns the documents of the workers beside it."""
 
     def __init__(
-        self, service: RouteService, figures: SidecarCounters | None = None, others: Callable[[], Sequence[Document]] = tuple
+        self,
+        service: RouteService,
+        figures: SidecarCounters | None = None,
+        others: Callable[[], Sequence[WorkerDocument]] = tuple,
     ) -> None:
         self.figures = figures or SidecarCounters()
         self.open_connections: Callable[[], int] = lambda: 0
@@ -26,21 +26,21 @@ class SidecarMetrics:
         service.counted = self.figures.routed
 
     def document(self) -> dict[str, Any]:
-        """This process' figures, for the workers beside it."""
-        self._service.settle()
+        """The figures and state of this process."""
+        self._service.expire_prepared()
         return {"figures": self.figures.document(), "state": _state(self._service), "open": self.open_connections()}
 
     def text(self) -> bytes:
-        """All figures."""
-        from foreshard.sidecar._exposition import exposed  # imported in the background of a start
+        """The figures of all workers, in Prometheus' text format."""
+        from foreshard.sidecar._exposition import exposed  # imported late: answers don't need prometheus_client
 
         return exposed([self.document(), *self._others()])
 
 
 def _state(service: RouteService) -> dict[str, Any]:
-    """What the service knows at the moment of the question; a partition's age, utilisation and admission."""
+    """The current state of the service; for each partition its load's age, utilisation and admission."""
     now, installed = service.clock(), service.installed
-    service.take_in(now)
+    service.apply_reports(now)
     partitions = {}
     for partition in service.partitions:
         at = service.book.pressure(partition.partition_id, now)

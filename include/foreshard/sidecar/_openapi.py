@@ -1,4 +1,4 @@
-"""The OpenAPI document of the sidecar."""
+"""The sidecar's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 4096, "pattern": 
 
 
 def openapi_document() -> Schema:
-    """The document, as JSON can hold it."""
+    """The document as a JSON value."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Foreshard sidecar", "version": VERSION, "description": "Where does this key live, for me, now?"},
         "paths": {
             "/v1/route/{key}": {"get": _route()},
             "/v1/routes": {"post": _routes()},
-            "/v1/table": {"get": _get("The table that answers", "Table", 503)},
+            "/v1/table": {"get": _get("The table in use", "Table", 503)},
             "/v1/partitions": {"get": _get("The partitions, as this sidecar sees them", "Partitions")},
             "/v1/refresh": {"post": _get("Read the newest published table", "Refreshed", 503)},
             "/healthz": {"get": _get("Whether the process answers", "Health")},
-            "/readyz": {"get": _get("Whether there is a table to answer from", "Ready", 503)},
+            "/readyz": {"get": _get("Whether there is a table", "Ready", 503)},
             "/metrics": {"get": {"summary": "Figures for Prometheus", "responses": {"200": _content("text/plain", _TEXT)}}},
             "/openapi.json": {
                 "get": {"summary": "This document", "responses": {"200": _content("application/json", {"type": "object"})}}
@@ -66,7 +66,7 @@ def _routes() -> Schema:
         },
     }
     body = {"required": True, "content": {"application/json": {"schema": question}}}
-    return {**_get("Where many keys live, by one table", "Routes", 400, 413, 503), "requestBody": body}
+    return {**_get("Where many keys live, all from one table", "Routes", 400, 413, 503), "requestBody": body}
 
 
 def _get(summary: str, schema: str, *problems: int) -> Schema:

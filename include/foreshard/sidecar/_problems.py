@@ -1,4 +1,4 @@
-"""What a sidecar answers instead of a route: problem documents (RFC 9457)."""
+"""The sidecar's refusals: problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PROBLEM_TYPE = "urn:foreshard:problem:"
 
 
 class Problem(ForeshardError):
-    """A request that is not answered with a route; ``code`` is for machines, ``detail`` says what to do.
+    """A refused request. ``code`` is for machines; ``detail`` says what to do.
 
-    ``allow``: the methods that would be right, where the method is wrong.
+    ``allow``: the allowed methods, for status 405.
     """
 
     def __init__(self, status: int, code: str, title: str, detail: str, allow: str = "") -> None:
@@ -25,36 +25,36 @@ class Problem(ForeshardError):
 
 
 class BadRequest(Problem):
-    """A request that makes no sense."""
+    """A request that is not valid."""
 
     def __init__(self, code: str, detail: str) -> None:
-        super().__init__(400, code, "the request makes no sense", detail)
+        super().__init__(400, code, "invalid request", detail)
 
 
 class NoTableYet(Problem):
-    """Neither was a table saved, nor was the control database reached."""
+    """There is no saved table, and the control database has not been reached."""
 
     def __init__(self) -> None:
-        detail = "no table was saved here and the control database has not given one yet; start it or publish a first table"
+        detail = "there is no saved table and none was read from the control database yet; start it, or publish a first table"
         super().__init__(503, "no-table", "no routing table yet", detail)
 
 
 class WrongMethod(Problem):
-    """A path that is asked in another way."""
+    """A path that does not allow this method."""
 
     def __init__(self, allow: str) -> None:
-        super().__init__(405, "method", "method not allowed", f"ask with {allow.split(',')[0]}", allow)
+        super().__init__(405, "method", "method not allowed", f"use {allow.split(',')[0]}", allow)
 
 
 class UnknownPath(Problem):
-    """A path that there is not."""
+    """A path that does not exist."""
 
     def __init__(self) -> None:
         super().__init__(404, "unknown-path", "no such path", "GET /openapi.json lists the paths")
 
 
 class TooLarge(Problem):
-    """A part of a request that is larger than any that makes sense."""
+    """A part of a request that exceeds its limit."""
 
     def __init__(self, status: int, code: str, what: str, limit: int) -> None:
         super().__init__(status, code, f"{what} too large", f"send at most {limit} bytes")

@@ -1,8 +1,8 @@
-"""HTTP/1.1 on one connection: httptools (llhttp) reads requests; answers that are prepared go out at once.
+"""HTTP/1.1 on one connection. httptools (llhttp) parses requests; prepared answers are written at once.
 
-What keeps a client from taking more than its part: nothing more is read from one that does not take its answers or whose
-request is being worked on; received bytes are read in pieces; requests and times have limits
-(:mod:`foreshard.sidecar._limits`); who breaks them gets a problem document and a closed connection.
+Several rules keep a client from taking more than its share. Nothing more is read from a client that does not read its answers,
+or whose request is in progress. Received bytes are parsed in pieces. Requests and durations are limited
+(:mod:`foreshard.sidecar._limits`); a client that exceeds a limit gets a problem document, and its connection is closed.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from foreshard.sidecar._problems import BadRequest, Problem, TooLarge
 
 PIECE_BYTES = limits.PIECE_BYTES
 SAMPLED_EVERY = 16
-"""Requests that are answered from what is prepared between two whose time is taken, for them all."""
+"""One in this many prepared answers is timed; its duration counts for all of them."""
 PIECES_AT_ONCE = 4
-"""Pieces of one client between two chances for the others."""
+"""Pieces of one client to parse before other clients get a turn."""
 
 
 class SidecarProtocol(asyncio.Protocol):
-    """One connection; ``connections`` is what all of them share."""
+    """One connection. ``connections`` is the state that all connections share."""
 
     def __init__(self, connections: OpenConnections) -> None:
         self.shared = connections
         self.since = connections.tick
-        """When the last request was answered, or what is under way began, by the connections' clock."""
+        """When the last request was answered or the current one began, in ticks."""
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._lookups, self._times = connections.lookups, connections.times
         self._parser = HttpRequestParser(self)
         self._feed = self._parser.feed_data
         self._url, self._body = b"", cast("bytearray | None", None)
         self._received = 0
-        """Bytes of the request that is not complete yet."""
+        """Bytes of the incomplete request."""
         self._quick = False
-        """Whether prepared answers may be written: an HTTP/1.1 client that has nothing else under way."""
+        """Whether prepared answers may be written: an HTTP/1.1 client without another request in progress."""
         self._steady = True
-        """Whether what is received may be read at once; otherwise it is held."""
+        """Whether received bytes may be parsed at once; otherwise they are held."""
         self._answered, self._others = 0, False
         self._busy = self._full = self._gone = self._closing = False
         self._held, self._queue = bytearray(), cast("deque[tuple[bytes, bytes, bytes, bool]]", deque())
         self._refusal: Problem | None = None
         self._broken_by: Exception | None = None
-        """What ends the connection as soon as the requests before it are answered."""
+        """The error that ends the connection once the requests before it are answered."""
 
-    # what the transport calls
+    # called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or refuse it where there are too many."""
+        """Accept the connection, or refuse it if there are too many."""
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
         self.transport.set_write_buffer_limits(high=limits.WRITE_AHEAD_BYTES)
@@ -63,7 +63,7 @@ class SidecarProtocol(asyncio.Protocol):
             self._refuse(Problem(503, "too-many-connections", "too many connections", "close some, or start another worker"))
 
     def data_received(self, data: bytes) -> None:
-        """Read what was received, and answer."""
+        """Parse the received bytes, and answer."""
         if not self._steady or len(data) > PIECE_BYTES:
             self._hold(data)
             return
@@ -86,33 +86,33 @@ class SidecarProtocol(asyncio.Protocol):
             self._unfinished(data)
 
     def eof_received(self) -> bool:
-        """The client sends nothing more; it may still wait for an answer."""
+        """The client has stopped sending. It may still wait for an answer."""
         self._gone = True
         return self._busy or bool(self._held)
 
     def pause_writing(self) -> None:
-        """The client does not take its answers: read nothing more from it."""
+        """The client does not read its answers: read nothing more from it."""
         self._full, self._steady = True, False
         self.since = self.shared.tick
         self.transport.pause_reading()
         self.shared.stalls(self)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client reads its answers again."""
         self._full = False
         self.shared.flows(self)
         self._go_on()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Give everything back, and let go of the parser, which holds on to this."""
+        """Release all resources, and the parser, which refers back to this object."""
         self._end()
         self.shared.remove(self)
         del self._parser, self._feed
 
-    # what the parser calls
+    # called by the parser
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target, mostly all of it."""
+        """A part of the target; usually all of it."""
         if self._url:
             url = self._url + url
             if len(url) > limits.MAXIMUM_TARGET_BYTES:
@@ -130,7 +130,7 @@ class SidecarProtocol(asyncio.Protocol):
         self._body += part
 
     def on_message_complete(self) -> None:
-        """Answer a request, or queue it behind one that is being worked on."""
+        """Answer a request, or queue it behind the one in progress."""
         parser = self._parser
         if self._quick and self._body is None and parser.should_keep_alive() and parser.get_method() == b"GET":
             answer = self._lookups.lookup(self._url)
@@ -143,7 +143,7 @@ class SidecarProtocol(asyncio.Protocol):
             self._other(parser)
 
     def _hold(self, data: bytes) -> None:
-        """Keep what can't be read now; what a closing connection still sends is thrown away."""
+        """Hold bytes that can't be parsed now. Discard those of a closing connection."""
         if self._closing:
             return
         self._held += data
@@ -153,7 +153,7 @@ class SidecarProtocol(asyncio.Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Read what is held, a few pieces at a time, and then from the client again."""
+        """Parse held bytes, a few pieces at a time, then resume reading."""
         for _ in range(PIECES_AT_ONCE):
             if not self._held or self._busy or self._full or self._closing:
                 break
@@ -173,7 +173,7 @@ class SidecarProtocol(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _unfinished(self, piece: bytes) -> None:
-        """A request that has begun, or goes on, without being complete."""
+        """Check the limits of an incomplete request."""
         if self._busy or self._closing:
             return
         if not self._received:
@@ -188,18 +188,18 @@ class SidecarProtocol(asyncio.Protocol):
             self._refuse(TooLarge(413, "body-too-large", "body", limits.MAXIMUM_BODY_BYTES))
 
     def _broken(self, error: Exception) -> None:
-        """Bytes that are no HTTP, a limit that was passed, or a protocol that is not spoken here."""
+        """Handle bytes that are not HTTP, an exceeded limit, or a request for another protocol."""
         if isinstance(error, HttpParserUpgrade) or self._closing:
-            return  # what follows a request that ends its connection is not read
+            return  # bytes after the last request of a connection are ignored
         cause = error.__context__ if isinstance(error.__context__, Exception) else None
-        refusal = self._refusal or cause or BadRequest("invalid-http", f"the bytes are no HTTP/1.1 request ({error})")
+        refusal = self._refusal or cause or BadRequest("invalid-http", f"the bytes are not an HTTP/1.1 request ({error})")
         if self._busy:
             self._broken_by = refusal
             self._held.clear()
             return
         self._refuse(refusal)
 
-    # answering what is not prepared
+    # requests without a prepared answer
 
     def _other(self, parser: HttpRequestParser) -> None:
         modern, keep = parser.get_http_version() == "1.1", parser.should_keep_alive() and not parser.should_upgrade()
@@ -210,7 +210,7 @@ class SidecarProtocol(asyncio.Protocol):
             self._work(modern)
 
     def _work(self, modern: bool) -> None:
-        """Answer what is queued, until something takes a while."""
+        """Answer queued requests, until one takes a while."""
         while self._queue and not self._closing:
             method, url, body, keep = self._queue.popleft()
             answer = self.shared.endpoints.answer(method, url, body)
@@ -223,8 +223,8 @@ class SidecarProtocol(asyncio.Protocol):
             self._answer(answer, keep, modern, head_only=method == b"HEAD")
         self._quick = modern and not self._closing and not self.shared.leaving
 
-    async def _wait(self, coming: Awaitable[Answer], keep: bool, modern: bool) -> None:
-        answer = await coming
+    async def _wait(self, pending: Awaitable[Answer], keep: bool, modern: bool) -> None:
+        answer = await pending
         self._busy = False
         if self._closing:
             return
@@ -247,10 +247,10 @@ class SidecarProtocol(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """Let the client read its answers, then close; what it still sends is thrown away."""
+        """Let the client read its answers, then close. What it still sends is discarded."""
         self._end()
         self.since = self.shared.tick
-        self.shared.soon(self._say_goodbye)
+        self.shared.soon(self._end_output)
 
     def _end(self) -> None:
         self._closing, self._quick, self._steady = True, False, False
@@ -258,7 +258,7 @@ class SidecarProtocol(asyncio.Protocol):
         self._held.clear()
         self._drop_body()
 
-    def _say_goodbye(self) -> None:
+    def _end_output(self) -> None:
         if self.transport.is_closing():
             return
         if self._gone or not self.transport.can_write_eof():
@@ -273,7 +273,7 @@ class SidecarProtocol(asyncio.Protocol):
             self._body = None
 
     def overdue(self, tick: int) -> str:
-        """Why the connection should end now, "" where it should not."""
+        """Why the connection should end now; "" if it should not."""
         if self._busy and not self._full:
             return ""
         why, seconds = "idle", limits.IDLE_SECONDS
@@ -290,7 +290,7 @@ class SidecarProtocol(asyncio.Protocol):
         self._refuse(Problem(408, "too-slow", "the request took too long", f"send it within {limits.RECEIVE_SECONDS} s"))
 
     def leave(self) -> None:
-        """Close where nothing is under way; otherwise the next answer is the last."""
+        """Close, or make the next answer the last one if a request is in progress."""
         self._quick = False
         if self._steady and not self._received:
             self._close()

@@ -1,4 +1,4 @@
-"""Refreshes that fenced clients ask for: one read of the control database under way and one waiting, however many ask."""
+"""Refreshes for fenced clients: one read of the control database is running and one is waiting, however many clients ask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT = 1.5
 
 
 class Refresher:
-    """``sync`` blocks: it runs in a thread of its own. Who asks while a read is under way waits for the one after it."""
+    """Runs ``sync``, which blocks, in a thread. A call during a running read waits for the read after it."""
 
     def __init__(self, sync: Callable[[], int], timeout: float = TIMEOUT) -> None:
         self._sync, self._timeout = sync, timeout
@@ -22,16 +22,14 @@ class Refresher:
         self._waiting: asyncio.Task[int] | None = None
 
     async def __call__(self) -> int:
-        """Return the version of a table that was read after this call; raise :class:`Problem` where that fails."""
+        """Return the version of a table that was read after this call. Raise :class:`Problem` if that fails."""
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_task(self._read(self._under_way))
             self._waiting.add_done_callback(_retrieve)
         try:
             return await asyncio.wait_for(asyncio.shield(self._waiting), self._timeout)
-        except Exception as error:
-            if not _unanswered(error):
-                raise
-            detail = f"the control database does not answer ({type(error).__name__}); answers come from the table as it was"
+        except (TimeoutError, Unreachable) as error:
+            detail = f"the control database does not answer ({type(error).__name__}); the last table stays in use"
             raise Problem(503, "refresh-failed", "the table could not be refreshed", detail) from error
 
     def close(self) -> None:
@@ -46,15 +44,6 @@ class Refresher:
 
 
 def _retrieve(task: asyncio.Task[int]) -> None:
-    """Nobody may be left to see the error of a read that took too long."""
+    """Mark the error of a read as seen: its caller may have timed out."""
     if not task.cancelled():
         task.exception()
-
-
-def _unanswered(error: Exception) -> bool:
-    """Whether it says that the control database does not answer."""
-    if isinstance(error, TimeoutError | Unreachable):
-        return True
-    from pymongo.errors import PyMongoError  # imported long before it can be raised; a start does without
-
-    return isinstance(error, PyMongoError)

@@ -1,9 +1,9 @@
-"""Keeps the copy on disk in step with the table that answers, and the table that answers on the mapped copy.
+"""Keeps the table on disk up to date with the table that answers, and answers from the mapped file.
 
-A table that was read row by row is packed into a new image, and from then on the sidecar answers from that image's mapping.
-What changes afterwards is laid over it and written beside it. When the changes have become many, another process packs a new
-image (it needs a second of work for a million keys, which would hold up answers here), and this one maps it.
-Of the workers of one sidecar, one writes; the others map what it has written.
+A table that was read row by row is packed into a new image; from then on the sidecar answers from that image's mapping. Later
+changes are kept over the image in memory, and written beside it. Once there are many changes, another process packs a new image
+(it needs a second for a million keys, which would delay answers here), and this process maps it. Of a sidecar's workers, one
+writes; the others map what it has written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONFIRM_EVERY = 5.0
 FOLLOW_EVERY = 1.0
 SAVE_EVERY = 0.25
 MOST_CHANGES = 10_000
-"""More changes than this (or than an eighth of the image) over an image are packed into a new one."""
+"""With more changes over an image than this, or than an eighth of its keys, a new image is packed."""
 FEW_CHANGES = 100
 COMPACTION = "foreshard.stores.files.routing_compaction"
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class SavedCopy:
-    """One per sidecar process; the follower's thread calls it."""
+    """The saved table of one sidecar process. After ``load``, used by the follower's thread only."""
 
     def __init__(self, service: RouteService, file: RoutingFile, *, writes: bool = True) -> None:
         self._service, self._file, self._writes = service, file, writes
@@ -46,11 +46,11 @@ class SavedCopy:
 
     @property
     def folder(self) -> Path:
-        """Where the copy lies."""
+        """The folder of the saved table."""
         return self._file.folder
 
     def load(self) -> bool:
-        """Answer from the copy, where there is a whole one."""
+        """Install the saved table. Return False if there is none."""
         saved = self._file.load()
         if saved is None:
             return False
@@ -61,25 +61,25 @@ class SavedCopy:
         return True
 
     def adopt(self, image: PublishedImage, moment: float) -> RoutingTable | None:
-        """Save a published image and return its table, mapped; None where it is not whole or can't be saved.
+        """Save a published image and return its table, mapped. None if it is damaged or can't be saved.
 
-        Several processes of one folder share the mapping: the one that comes first saves it.
+        Several processes may use one folder: the first one saves the image, and all of them map it.
         """
         try:
             with self._file.locked():
-                standing = self._standing(image)
-                if standing is not None:
-                    return standing
+                saved = self._already_saved(image)
+                if saved is not None:
+                    return saved
                 fresh = self._file.write(image.parts)
                 known = SavedRouting(image.identity, read_routing(fresh).table, *self._registry(), moment)
                 self._file.keep(fresh, known, beside=True)
         except (OSError, CorruptRoutingFile) as error:
-            log.warning("the published table can't be used as it is, its rows are read instead: %s", error)
+            log.warning("the packed table can't be used, its rows are read instead: %s", error)
             return None
         self._saved = (image.identity, known.table.version, *self._registry())
         return known.table
 
-    def _standing(self, image: PublishedImage) -> RoutingTable | None:
+    def _already_saved(self, image: PublishedImage) -> RoutingTable | None:
         try:
             saved = read_routing(self._file.path)
         except (OSError, CorruptRoutingFile):
@@ -90,7 +90,7 @@ class SavedCopy:
         return self._service.partitions, self._service.locations
 
     def keep(self, now: float) -> None:
-        """Write what has changed, and map what was written, where it is time; ``now`` is a monotonic time."""
+        """Write changes, and map new images, if it is time to. ``now`` is a monotonic time."""
         installed = self._service.installed
         if installed is None:
             return
@@ -104,13 +104,13 @@ class SavedCopy:
         if self._state() != self._saved and now - self._saved_at >= SAVE_EVERY:
             self._saved_at = now
             self._save(installed)
-            self._compact_where_many()
+            self._compact_if_needed()
         elif now - self._confirmed_at >= CONFIRM_EVERY:
             self._file.confirm(installed.confirmed_at)
             self._confirmed_at = now
 
     def close(self) -> None:
-        """Write what has not been written yet."""
+        """Write the changes that are not saved yet."""
         installed = self._service.installed
         if self._writes and installed is not None and self._state() != self._saved:
             self._save(installed)
@@ -133,7 +133,7 @@ class SavedCopy:
             self._map(installed)
 
     def _map(self, installed: Installed) -> None:
-        """Answer from the image on disk from now on, where it says what the table says that was just saved."""
+        """Answer from the image on disk from now on, if it has the version that was just saved."""
         try:
             saved = read_routing(self._file.path)
         except (OSError, CorruptRoutingFile) as error:
@@ -142,7 +142,7 @@ class SavedCopy:
         if (saved.identity, saved.table.version) == (installed.identity, installed.table.version):
             self._service.replace_table(installed.table, saved.table)
 
-    def _compact_where_many(self) -> None:
+    def _compact_if_needed(self) -> None:
         placements = self._service.table().placements
         if self._compaction is not None or not isinstance(placements, PackedPlacements):
             return
@@ -151,17 +151,17 @@ class SavedCopy:
             self._compaction = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def _compacted(self, returned: int) -> None:
-        """Map the new image, where one was packed."""
+        """Map the new image, if packing it succeeded."""
         self._compaction = None
         installed = self._service.installed
         if returned or installed is None or not isinstance(installed.table.placements, PackedPlacements):
-            log.warning("packing the changes into a new image failed (%d); they stay beside it", returned)
+            log.warning("packing a new image failed (exit code %d); changes are kept beside the old one", returned)
             return
         if self._rebase(installed, installed.table.placements):
             self._saved = ()
 
     def _follow(self, installed: Installed) -> None:
-        """Map the image that another worker has written, where it is not the one that is mapped."""
+        """Map the image that another worker has written, if it is a new one."""
         placements = installed.table.placements
         if not isinstance(placements, PackedPlacements):
             self._map(installed)
@@ -169,7 +169,7 @@ class SavedCopy:
             self._rebase(installed, placements)
 
     def _rebase(self, installed: Installed, placements: PackedPlacements) -> bool:
-        """Map the image on disk; what is newer than it stays laid over it."""
+        """Map the image on disk, and keep newer changes over it. Return False if that is not possible."""
         try:
             saved = read_routing(Path(self._file.path))
         except (OSError, CorruptRoutingFile) as error:
@@ -185,7 +185,7 @@ class SavedCopy:
         return True
 
     def _state(self) -> tuple[object, ...]:
-        """What the saved copy holds; another state is another copy."""
+        """Identifies the content of the saved copy."""
         installed = self._service.installed
-        where = (installed.identity, installed.table.version) if installed else ()
-        return (*where, *self._registry())
+        content = (installed.identity, installed.table.version) if installed else ()
+        return (*content, *self._registry())

@@ -1,12 +1,11 @@
-"""What a sidecar answers from: the table, the partitions, the loads; and the answer itself. No I/O, no clock of its own.
+"""The sidecar's state (table, partitions, loads) and its answers. No I/O; the clock is an argument.
 
-Other threads install what they have read (whole, immutable values, or reports into a queue); the thread that answers owns the
+Other threads install what they have read: immutable values, or load reports through a queue. Only the answering thread uses the
 load book.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -16,26 +15,28 @@ from typing import Any
 
 from foreshard.errors import UnknownPartition
 from foreshard.measure.distance import Distances
-from foreshard.model import Location, Partition, PartitionLoad, Placement, RequestKind, RoutingTable
+from foreshard.model import Location, Partition, PartitionLoad, RequestKind, RoutingTable
 from foreshard.routing.address import public_uri
-from foreshard.routing.decide import decide
+from foreshard.routing.config import SidecarConfig
+from foreshard.routing.decide import decide, decide_primary
 from foreshard.routing.decision import CopyView, RouteDecision, RouteRequest, RoutingContext
-from foreshard.routing.load_book import LoadBook, LoadRules, Pressure
-from foreshard.routing.simple import RouteTarget, SimpleRoutes, simple_routes
+from foreshard.routing.load_book import LoadBook, Pressure
+from foreshard.routing.packed import PackedPlacements
+from foreshard.routing.prepared import PreparedRoutes
 from foreshard.routing.table import locate
+from foreshard.sidecar._prepared_answers import PreparedAnswers
 from foreshard.sidecar._problems import NoTableYet
-from foreshard.sidecar.essentials import Essentials
 
 FILE, DATABASE = "file", "control database"
 PREPARED_SECONDS = 0.05
-"""How long the figures behind a prepared decision stand."""
+"""Seconds for which prepared routes are used before they are renewed."""
 Counted = Callable[[str, str, str, int], None]
-"""Counts routed keys: op, role, reason, how many."""
+"""Counts routed keys: op, role, reason code, number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One table, where it came from, and when the control database last agreed (seconds since 1970)."""
+    """A table, its source, and when the control database last confirmed it (seconds since 1970)."""
 
     table: RoutingTable
     identity: str
@@ -43,50 +44,33 @@ class Installed:
     confirmed_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What a request of each kind is taken to cost its partition, in cost units."""
-
-    read: float = 1.0
-    write: float = 2.0
-
-
 @dataclass
 class RouteService:
-    """Answers where keys live. ``clock`` gives seconds since 1970."""
+    """Answers where keys live. ``clock`` returns seconds since 1970."""
 
-    rules: LoadRules = field(default_factory=LoadRules)
-    costs: Costs = field(default_factory=Costs)
-    default_staleness: float = 10.0
-    home_location: str | None = None
+    config: SidecarConfig
     random: Random = field(default_factory=Random)
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         self.installed: Installed | None = None
-        self.book = LoadBook(self.rules)
+        self.book = LoadBook(self.config.loads)
         self.connected = False
         self.partitions: tuple[Partition, ...] = ()
         self.locations: tuple[Location, ...] = ()
         self._caught_up_at: dict[tuple[str, str], float] = {}
-        self._around = RoutingContext({}, Distances(()))
+        self._context = self._context_of(Distances(()))
         self._addresses: dict[str, tuple[str, str]] = {}
         self._reports: deque[tuple[PartitionLoad, ...]] = deque()
         self._capacities: deque[dict[str, float]] = deque()
         self.counted: Counted = lambda *_: None
-        self.prepared: SimpleRoutes | None = None
-        """The prepared decisions while they stand; None: ask ``simple``."""
-        self._simple: SimpleRoutes | None = None
+        self.prepared: PreparedAnswers | None = None
+        """The prepared answers while they are valid; None: call ``prepare``."""
+        self._answers: PreparedAnswers | None = None
         self._prepared_for: tuple[object, object] = (None, None)
         self._changes = 0
 
-    @classmethod
-    def of(cls, said: Essentials) -> RouteService:
-        """A service with the settings' marks, costs and limits."""
-        rules = LoadRules(said.room_mark, said.load_expiry, said.load_time_scale)
-        return cls(rules, Costs(said.read_cost, said.write_cost), said.default_staleness, said.home_location)
-
-    # what other threads install
+    # called by other threads
 
     def install_table(self, table: RoutingTable, identity: str, source: str, confirmed_at: float) -> None:
         """Answer from ``table`` from now on."""
@@ -94,171 +78,148 @@ class RouteService:
         self._changed()
 
     def replace_table(self, table: RoutingTable, by: RoutingTable) -> None:
-        """Answer from ``by``, which says the same as ``table`` in another form; do nothing where another one is installed."""
+        """Replace ``table`` by an equal table in another form. Do nothing if ``table`` is no longer installed."""
         if self.installed is not None and self.installed.table is table:
             self.installed = replace(self.installed, table=by)
             self._changed()
 
     def confirm(self, moment: float) -> None:
-        """Note that the control database agreed with the installed table at ``moment``."""
+        """Record that the control database confirmed the installed table at ``moment``."""
         if self.installed is not None:
             self.installed = replace(self.installed, source=DATABASE, confirmed_at=moment)
 
     def install_registry(self, partitions: Iterable[Partition], locations: Iterable[Location]) -> None:
-        """Know these partitions and locations."""
+        """Set the partitions and locations."""
         self.partitions, self.locations = tuple(partitions), tuple(locations)
         self._addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in self.partitions}
         self._capacities.append({p.partition_id: p.capacity for p in self.partitions})
-        self._surround(Distances(self.locations))
+        self._context = self._context_of(Distances(self.locations))
         self._changed()
 
     def install_loads(self, loads: Iterable[PartitionLoad]) -> None:
-        """Take reports in, before the next answer."""
+        """Queue load reports; the next answer applies them."""
         self._reports.append(tuple(loads))
         self._changed()
 
     def install_freshness(self, caught_up_at: Mapping[tuple[str, str], float]) -> None:
-        """Know how fresh the shadows are: (key, partition) → seconds since 1970."""
+        """Set how fresh the shadows are: (key, partition) → seconds since 1970."""
         self._caught_up_at = dict(caught_up_at)
-        self._surround(self._around.distances)
+        self._context = self._context_of(self._context.distances)
 
     def freshen(self, key: str, partition: str, caught_up_at: float | None) -> None:
-        """Know how fresh one shadow is; None: it is not usable."""
+        """Set how fresh one shadow is; None: it can't be used."""
         if caught_up_at is None:
             self._caught_up_at.pop((key, partition), None)
         else:
             self._caught_up_at[key, partition] = caught_up_at
 
-    def _surround(self, distances: Distances) -> None:
+    def _context_of(self, distances: Distances) -> RoutingContext:
         by_id = {p.partition_id: p for p in self.partitions}
-        self._around = RoutingContext(by_id, distances, self._caught_up_at, self.default_staleness, self.home_location)
+        config = self.config
+        return RoutingContext(by_id, distances, self._caught_up_at, config.default_staleness, config.home_location)
 
-    # what the answering thread asks
+    # called by the answering thread
 
-    def take_in(self, now: float) -> None:
-        """Bring the load book up to date with what other threads have installed."""
+    def apply_reports(self, now: float) -> None:
+        """Update the load book with what other threads have installed."""
         while self._capacities:
             self.book.register(self._capacities.popleft())
         while self._reports:
             self.book.report(self._reports.popleft(), now)
 
-    def simple(self) -> SimpleRoutes | None:
-        """The decisions that need no comparing, prepared for the installed table and the loads of this moment.
+    def prepare(self) -> PreparedAnswers | None:
+        """Return prepared answers for the installed table and the current loads; None without a packed table.
 
-        None without a packed table. Call ``settle`` every ``PREPARED_SECONDS`` while they are used.
+        Call ``expire_prepared`` every ``PREPARED_SECONDS`` while they are in use.
         """
         if self.prepared is not None:
             return self.prepared
         changes = self._changes
-        self.take_in(self.clock())
-        self.settle()
-        installed, addresses = self.installed, self._addresses
-        table = installed.table if installed else None
+        self.apply_reports(self.clock())
+        self.expire_prepared()
+        table, addresses = self.installed.table if self.installed else None, self._addresses
         if self._prepared_for[0] is not table or self._prepared_for[1] is not addresses:
             self._prepared_for = (table, addresses)
-            self._simple = self._simple_of(table, addresses)
-        self.prepared = self._simple
-        if self._changes != changes:  # another thread has installed something meanwhile
+            packed = table is not None and isinstance(table.placements, PackedPlacements)
+            self._answers = (
+                PreparedAnswers(PreparedRoutes(table, self._decide_primary, addresses)) if table and packed else None
+            )
+        self.prepared = self._answers
+        if self._changes != changes:  # another thread has installed something in the meantime
             self.prepared = None
-        return self._simple
+        return self._answers
 
-    def settle(self) -> None:
-        """Take what the prepared decisions have sent into the load book and the figures; they have to be asked for anew."""
+    def expire_prepared(self) -> None:
+        """Add the counts of the prepared answers to the load book and the figures. ``prepare`` then renews them."""
         self.prepared = None
-        if self._simple is not None:
-            self._count(self._simple)
-            self._simple.renew()
+        if self._answers is not None:
+            self._count(self._answers)
+            self._answers.renew()
 
-    def _changed(self) -> None:
-        self._changes += 1
-        self.prepared = None
-
-    def done_with(self, simple: SimpleRoutes) -> None:
-        """Count what decisions have sent that were used after others took their place."""
-        if simple is not self._simple:
-            self._count(simple)
-            simple.renew()
-
-    def _count(self, simple: SimpleRoutes) -> None:
-        now = self.clock()
-        for kind, target in simple.used():
-            cost = self.costs.write if kind is RequestKind.WRITE else self.costs.read
-            self.book.sent(target.partition, cost * target.sent, now)
-            self.counted(kind.value, target.role, target.code, target.sent)
-
-    def _simple_of(self, table: RoutingTable | None, addresses: Mapping[str, tuple[str, str]]) -> SimpleRoutes | None:
-        if table is None:
-            return None
-        version = table.version
-        return simple_routes(table, self._only, lambda name, made: _target(name, made, version, addresses))
-
-    def _only(self, name: str, kind: RequestKind) -> RouteDecision:
-        """The decision for a key whose only copy is on a partition."""
-        return decide(RouteRequest("", kind), Placement("", name), self._around, self.book, self.clock(), self.random)
+    def done_with(self, answers: PreparedAnswers) -> None:
+        """Count what was sent from prepared answers that have been replaced in the meantime."""
+        if answers is not self._answers:
+            self._count(answers)
+            answers.renew()
 
     def route(self, request: RouteRequest, table: RoutingTable | None = None) -> tuple[RouteDecision, dict[str, Any]]:
-        """Decide and return the answer as well; ``table``: one that several requests share.
+        """Return the decision and the answer document. ``table``: the table to use, for several requests of one batch.
 
         Raise :class:`NoTableYet` or :class:`UnknownPartition`.
         """
         now = self.clock()
         if self._reports or self._capacities:
-            self.take_in(now)
+            self.apply_reports(now)
         table = table or self.table()
-        made = decide(request, locate(table, request.key), self._around, self.book, now, self.random)
-        address = self._addresses.get(made.partition)
+        placement = locate(table, request.key)
+        decision = decide(request, placement, self._context, self.book, now, self.random)
+        address = self._addresses.get(decision.partition)
         if address is None:
-            raise UnknownPartition(made.partition, tuple(self._addresses))
-        self._note(request.kind, made, table, request.key, now)
+            raise UnknownPartition(decision.partition, tuple(self._addresses))
+        self.book.decided(decision, placement, self.config.cost(request.kind), now)
         answer = {
             "key": request.key,
-            "partition": made.partition,
+            "partition": decision.partition,
             "location": address[0],
-            "role": made.role,
-            "epoch": made.epoch,
+            "role": decision.role,
+            "epoch": decision.epoch,
             "table_version": table.version,
-            "reason": made.sentence,
-            "reason_code": made.code,
+            "reason": decision.sentence,
+            "reason_code": decision.code,
             "uri": address[1],
         }
         if request.explain:
-            answer["considered"] = [_considered(copy) for copy in made.copies]
-        return made, answer
+            answer["considered"] = [_considered(copy) for copy in decision.copies]
+        return decision, answer
 
     def table(self) -> RoutingTable:
-        """The installed table; raise :class:`NoTableYet`."""
+        """The installed table. Raise :class:`NoTableYet` if there is none."""
         if self.installed is None:
             raise NoTableYet
         return self.installed.table
 
     def describe_partitions(self) -> list[dict[str, Any]]:
-        """Every registered partition, as this sidecar sees it."""
+        """Every registered partition with its load, as this sidecar sees it."""
         now = self.clock()
-        self.take_in(now)
+        self.apply_reports(now)
         return [_described(p, self.book.pressure(p.partition_id, now)) for p in self.partitions]
 
-    def _note(self, kind: RequestKind, made: RouteDecision, table: RoutingTable, key: str, now: float) -> None:
-        self.book.sent(made.partition, self.costs.write if kind is RequestKind.WRITE else self.costs.read, now)
-        if made.level is not None:
-            placement = locate(table, key)
-            self.book.all_overloaded((placement.primary, *placement.shadows), made.level)
-        if made.relieved is not None:
-            self.book.relieved(made.relieved)
+    def _changed(self) -> None:
+        self._changes += 1
+        self.prepared = None
 
+    def _decide_primary(self, partition: str, kind: RequestKind) -> RouteDecision:
+        return decide_primary(partition, kind, self.book, self.clock())
 
-def _target(name: str, made: RouteDecision, version: int, addresses: Mapping[str, tuple[str, str]]) -> RouteTarget:
-    """A prepared answer: everything but the key and the epoch, in the order of :meth:`RouteService.route`."""
-    address = addresses.get(name)
-    if address is None:
-        raise UnknownPartition(name, tuple(addresses))
-    where = {"partition": name, "location": address[0], "role": made.role}
-    why = {"table_version": version, "reason": made.sentence, "reason_code": made.code, "uri": address[1]}
-    before, behind = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (where, why))
-    return RouteTarget(made, *address, version, f'",{before},"epoch":'.encode(), f",{behind}}}".encode())
+    def _count(self, answers: PreparedAnswers) -> None:
+        now = self.clock()
+        for kind, route in answers.used():
+            self.book.sent(route.partition, self.config.cost(kind) * route.sent, now)
+            self.counted(kind.value, route.role, route.code, route.sent)
 
 
 def _considered(copy: CopyView) -> dict[str, Any]:
-    """One copy of an explanation; what is unknown is null."""
+    """One copy of an explanation. Unknown figures are null."""
     return {
         "partition": copy.partition,
         "role": copy.role,
@@ -276,7 +237,7 @@ def _considered(copy: CopyView) -> dict[str, Any]:
 
 
 def _described(partition: Partition, at: Pressure) -> dict[str, Any]:
-    """One partition; what is unknown is null."""
+    """One partition. Unknown figures are null."""
     return {
         "partition": partition.partition_id,
         "location": partition.geographic_location,

@@ -1,4 +1,4 @@
-"""A piece of memory that the workers of one sidecar share: each lays its figures there, so that any of them can show all."""
+"""Shared memory in which each worker of a sidecar publishes its figures, so that any worker can report all of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from xxhash import xxh3_64_intdigest
 
 SLOT_BYTES = 256 * 2**10
 HEAD = struct.Struct("<QQ")
-"""Length and xxh3_64 of what follows."""
+"""Length and xxh3_64 of the content that follows."""
 TRIES = 3
 
 
 class WorkerStats:
-    """``workers`` slots; made before the workers are forked."""
+    """One slot per worker. Created before the workers are forked."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._memory = mmap.mmap(-1, workers * SLOT_BYTES)
 
     def write(self, worker: int, document: Mapping[str, Any]) -> None:
-        """Replace what a worker shows; what is too long for its slot is left out."""
+        """Replace a worker's document. Without its partitions if it is too long for the slot; not at all if it still is."""
         content = json.dumps(document, separators=(",", ":")).encode()
         if len(content) > SLOT_BYTES - HEAD.size:
             content = json.dumps({**document, "state": {**document["state"], "partitions": {}}}).encode()
@@ -33,7 +33,7 @@ class WorkerStats:
             self._memory[at : at + HEAD.size + len(content)] = HEAD.pack(len(content), xxh3_64_intdigest(content)) + content
 
     def read(self, worker: int) -> dict[str, Any] | None:
-        """What a worker shows; None where it shows nothing, or just writes."""
+        """Return a worker's document; None if there is none, or if it is being written."""
         for _ in range(TRIES):
             at = worker * SLOT_BYTES
             length, wanted = HEAD.unpack_from(self._memory, at)
@@ -46,7 +46,7 @@ class WorkerStats:
         return None
 
     def others(self, worker: int) -> Iterator[dict[str, Any]]:
-        """What the other workers show."""
+        """Iterate over the documents of the other workers."""
         for number in range(self.workers):
             if number != worker and (found := self.read(number)) is not None:
                 yield found

@@ -1,8 +1,8 @@
 """Supervises the worker processes of a sidecar: forks them, replaces those that die, and ends them together.
 
 The supervisor has imported everything that answering needs, and it holds the listening sockets. A worker that dies is therefore
-replaced within milliseconds from the saved table, and new connections wait instead of being refused. A worker that keeps dying is
-replaced after growing pauses.
+replaced within milliseconds from the saved table, and new connections wait instead of being refused. A worker that keeps dying
+is replaced after growing pauses.
 
 The first worker is forked at once. The others are forked after the supervisor has imported the rest, so that they share that
 memory.

@@ -1,7 +1,6 @@
-"""Runs the sidecar: a supervisor, and in each worker the follower's thread and one event loop (uvloop) that answers.
+"""Runs the sidecar: a supervisor, and worker processes with one event loop (uvloop) and one follower thread each.
 
-A start answers from the saved table as soon as it can: what it does without then is imported afterwards
-(:mod:`foreshard.sidecar._background`).
+A worker answers from the saved table first. The database driver is imported afterwards, in the follower's thread.
 """
 
 from __future__ import annotations
@@ -34,56 +33,53 @@ from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
 from foreshard.sidecar._worker_stats import WorkerStats
 from foreshard.sidecar._workers import Supervisor
-from foreshard.sidecar.essentials import Essentials
 from foreshard.stores.files.routing_file import RoutingFile
 
 if TYPE_CHECKING:
-    from foreshard.settings import Settings
+    from foreshard.routing.config import SidecarConfig
     from foreshard.sidecar._follower import Follower
+    from foreshard.wiring import Wiring
 
 PATIENCE_SECONDS = 2.0
-"""How long the start waits for the control database where there is no saved table."""
+"""How long a start without a saved table waits for the control database."""
 SWITCH_SECONDS = 0.0005
-"""How long the follower's thread may hold up an answer."""
+"""How long the follower's thread may delay an answer."""
 UNDISTURBED_SECONDS = 0.1
-"""After a start from the saved table, until anything is imported beside the answers."""
-SHOW_EVERY = 0.5
+"""Time for answers, after a start from the saved table, before the follower starts."""
+PUBLISH_EVERY = 0.5
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One process that answers, as its parts; ``number`` 0 keeps the saved table, the others map what it saves."""
+    """The parts of one worker process. Number 0 writes the saved table; the others map what it writes."""
 
     service: RouteService
     background: Background
     endpoints: Endpoints
     loaded: bool
     refresher: Refresher
-    number: int = 0
-    board: WorkerStats | None = None
+    number: int
+    stats: WorkerStats
 
     @classmethod
-    def build(
-        cls, said: Essentials, settings: Settings, sidecar_id: str, number: int = 0, board: WorkerStats | None = None
-    ) -> Worker:
-        """The parts, with the saved table loaded."""
-        service, file = RouteService.of(said), RoutingFile(said.routing_folder)
+    def build(cls, config: SidecarConfig, wiring: Wiring, sidecar_id: str, number: int, stats: WorkerStats) -> Worker:
+        """Build the parts, with the saved table loaded."""
+        service, file = RouteService(config), RoutingFile(config.routing_folder)
         saved = SavedCopy(service, file, writes=number == 0)
         loaded = saved.load()
-        background = Background(lambda: _follower(service, saved, settings, sidecar_id))
+        background = Background(lambda: _follower(service, saved, wiring, sidecar_id))
         figures = SidecarCounters(len(file.refused))
-        before = board.read(number) if board else None
+        before = stats.read(number)
         if before is not None:
-            figures.add(before["figures"])  # a worker that replaces another one counts on
-        others = (lambda: tuple(board.others(number))) if board else tuple
-        metrics = SidecarMetrics(service, figures, others)
+            figures.add(before["figures"])  # continue the counters of the worker that this one replaces
+        metrics = SidecarMetrics(service, figures, lambda: tuple(stats.others(number)))
         refresher = Refresher(background.sync)
-        return cls(service, background, Endpoints(service, metrics, refresher), loaded, refresher, number, board)
+        return cls(service, background, Endpoints(service, metrics, refresher), loaded, refresher, number, stats)
 
     async def run(self, sockets: Sequence[socket.socket], life: int) -> None:
-        """Answer until SIGTERM or SIGINT, or until ``life`` ends."""
+        """Answer until SIGTERM or SIGINT, or until the file descriptor ``life`` reaches its end."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,7 +89,7 @@ class Worker:
             self.background.start()
             await asyncio.to_thread(self.background.first_try, PATIENCE_SECONDS)
         connections = OpenConnections(self.endpoints)
-        tasks = [loop.create_task(connections.sweep()), loop.create_task(self._show())]
+        tasks = [loop.create_task(connections.sweep()), loop.create_task(self._publish_stats())]
         servers = [await self._listen(one, connections) for one in sockets]
         if self.loaded:
             tasks.append(loop.create_task(self._follow()))
@@ -116,66 +112,64 @@ class Worker:
         return await loop.create_server(protocol, sock=one, backlog=BACKLOG)
 
     async def _follow(self) -> None:
-        """Follow, after those were answered who have waited for the start."""
+        """Start the follower, after the requests that waited for this start are answered."""
         await asyncio.sleep(UNDISTURBED_SECONDS)
         self.background.start()
 
-    async def _show(self) -> None:
-        """Keep the figures where the other workers see them."""
-        while self.board is not None:
-            self.board.write(self.number, self.endpoints.metrics.document())
-            await asyncio.sleep(SHOW_EVERY)
+    async def _publish_stats(self) -> None:
+        """Publish this worker's figures to the other workers."""
+        while True:
+            self.stats.write(self.number, self.endpoints.metrics.document())
+            await asyncio.sleep(PUBLISH_EVERY)
 
 
-def serve(said: Essentials, settings: Settings) -> None:
+def serve(config: SidecarConfig, wiring: Wiring) -> None:
     """Serve until SIGTERM or SIGINT."""
     gc.disable()  # until everything is imported: imported modules never become garbage
-    more_files()
-    sockets = listeners(said)
+    raise_file_limit()
+    sockets = listeners(config)
     host, port = sockets[0][0].getsockname()[:2]
     name = f"{socket.gethostname()}:{port}"
-    beside = f" and {said.socket}" if said.socket else ""
-    log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, beside, os.getpid(), said.workers)
+    unix_socket = f" and {config.socket}" if config.socket else ""
+    log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, unix_socket, os.getpid(), config.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
-    board = WorkerStats(said.workers)
+    stats = WorkerStats(config.workers)
 
     def work(number: int, life: int) -> None:
-        worker = Worker.build(said, settings, name if number == 0 else f"{name}/{number}", number, board)
-        _run(worker, sockets[number], life)
+        worker = Worker.build(config, wiring, name if number == 0 else f"{name}/{number}", number, stats)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(worker.run(sockets[number], life))
 
     gc.freeze()
     try:
-        Supervisor(said.workers, work, import_follower).run()
+        Supervisor(config.workers, work, import_follower).run()
     finally:
-        if said.socket:
-            Path(said.socket).unlink(missing_ok=True)
+        if config.socket:
+            Path(config.socket).unlink(missing_ok=True)
 
 
 def import_follower() -> None:
-    """Import what only the follower needs."""
+    """Import the modules that the follower and the metrics need, and answers don't."""
     import foreshard.sidecar._exposition
     import foreshard.sidecar._follower
     import foreshard.stores.control.control_feed
-    import foreshard.wiring  # noqa: F401
+    import foreshard.stores.control.partition_loads
+    import foreshard.stores.control.registry
+    import foreshard.stores.control.routing_table  # noqa: F401
 
     gc.freeze()
 
 
-def _follower(service: RouteService, saved: SavedCopy, settings: Settings, sidecar_id: str) -> Follower:
-    """The follower of the settings' control database. Imports the database driver."""
+def _follower(service: RouteService, saved: SavedCopy, wiring: Wiring, sidecar_id: str) -> Follower:
+    """The follower of the wiring's control database. Imports the database driver."""
     from foreshard.sidecar._follower import Follower
-    from foreshard.wiring import Wiring
 
-    return Follower.build(service, saved, Wiring(settings), sidecar_id)
-
-
-def _run(worker: Worker, sockets: Sequence[socket.socket], life: int) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(worker.run(sockets, life))
+    import_follower()
+    return Follower(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, saved, sidecar_id)
 
 
-def more_files() -> None:
-    """Allow this process as many connections as the machine lets it have."""
+def raise_file_limit() -> None:
+    """Allow this process as many open files, and so connections, as the machine permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -10,6 +10,7 @@ from foreshard.settings import SettingsAccess
 if TYPE_CHECKING:
     from pymongo import MongoClient
 
+    from foreshard.ports.control_feed import ControlFeed
     from foreshard.ports.migration import MoveJournal
     from foreshard.ports.page import PageStore
     from foreshard.ports.planning import PlanningStore
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         TallyStore,
     )
     from foreshard.ports.task_outcomes import TaskOutcomeStore
-    from foreshard.stores.control.control_feed import ControlFeed
     from foreshard.stores.mongo_connections import MongoConnections
 
 
@@ -68,9 +68,9 @@ class ControlWiring(SettingsAccess):
 
     @cached_property
     def control_feed(self) -> ControlFeed:
-        from foreshard.stores.control.control_feed import ControlFeed
+        from foreshard.stores.control.control_feed import MongoControlFeed
 
-        return ControlFeed(self.mongo.control_database)
+        return MongoControlFeed(self.mongo.control_database)
 
     @cached_property
     def tallies(self) -> TallyStore:

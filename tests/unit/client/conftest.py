@@ -11,12 +11,12 @@ import pytest
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, WriteError
 
-from foreshard.client._async_router import AsyncRouter
 from foreshard.client._bulk import BulkWrite
 from foreshard.client._driving import SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
 from foreshard.client._requests import KeyRule
-from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route, Router
+from foreshard.client._router import AsyncRouter, Router
+from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 
@@ -44,12 +44,12 @@ class FakeWorld:
     def __init__(self, *places: tuple[str, int]) -> None:
         self.places, self.now, self.refreshes, self.options = deque(places), 0.0, 0, {}
 
-    def route(self, key: str, _operation: Operation, _wish: ReadPreference) -> Route:
+    def route(self, key: str, _operation: Operation, _preference: ReadPreference) -> Route:
         place, epoch = self.places[0] if len(self.places) == 1 else self.places.popleft()
         return Route(key, place, "", "primary", epoch, 1, "", place)
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
-        return {key: self.route(key, operation, wish) for key in keys}
+    def routes(self, keys: Sequence[str], operation: Operation, preference: ReadPreference) -> dict[str, Route]:
+        return {key: self.route(key, operation, preference) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
@@ -139,7 +139,7 @@ class FakeInserts(FakeWorld):
         super().__init__()
         self.moving, self.until, self.applied = moving, until, []
 
-    def route(self, key: str, _operation: Operation, _wish: ReadPreference) -> Route:
+    def route(self, key: str, _operation: Operation, _preference: ReadPreference) -> Route:
         if not key:
             raise RouteRefused(key, 400, "empty")
         gone = key in self.moving and self.refreshes >= self.until

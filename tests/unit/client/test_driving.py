@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from foreshard.client._driving import ASYNC, SYNC, run, settled
+from foreshard.client._driving import ASYNC, SYNC, resolved, run
 
 
 async def doubled(number: int) -> int:
@@ -16,7 +16,7 @@ async def doubled(number: int) -> int:
 
 def test_a_coroutine_that_waits_for_nothing_runs_without_an_event_loop() -> None:
     async def core() -> int:
-        return await settled(3) + await settled(doubled(2)) + await SYNC.blocking(lambda: 5)
+        return await resolved(3) + await resolved(doubled(2)) + await SYNC.blocking(lambda: 5)
 
     assert run(core()) == 12
     assert asyncio.run(core()) == 12
@@ -24,7 +24,7 @@ def test_a_coroutine_that_waits_for_nothing_runs_without_an_event_loop() -> None
 
 def test_errors_pass_through_and_a_wait_for_an_event_loop_is_an_error() -> None:
     async def failing() -> None:
-        await settled(doubled(1))
+        await resolved(doubled(1))
         raise KeyError("k")
 
     async def waiting() -> None:
@@ -40,7 +40,7 @@ def test_several_things_are_done_at_once_in_order_in_both_ways() -> None:
     meeting = threading.Barrier(3, timeout=10)
 
     async def meet(number: int) -> int:
-        await settled(meeting.wait())  # the synchronous driver blocks a thread
+        await resolved(meeting.wait())  # the synchronous driver blocks a thread
         return number
 
     assert run(SYNC.together([meet(n) for n in range(3)])) == [0, 1, 2]

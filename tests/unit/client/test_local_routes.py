@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.sidecar_config import CONFIG
 
 from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
@@ -27,7 +28,7 @@ def saved(version: int, **places: str) -> SavedRouting:
 
 def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) -> None:
     RoutingFile(tmp_path).save(saved(7, k="beta"))
-    routes = LocalRoutes(tmp_path, look_every=0)
+    routes = LocalRoutes(tmp_path, CONFIG, check_every=0)
     route = routes.route("k", Operation.READ, ReadPreference("Home"))
     assert (route.partition, route.epoch, route.table_version, route.uri) == ("beta", 3, 7, "mongodb://beta")
     assert routes.route("unlisted", Operation.WRITE, ANYWHERE).partition == locate(saved(7).table, "unlisted").primary
@@ -35,7 +36,7 @@ def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) 
 
 
 def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
-    file, routes = RoutingFile(tmp_path), LocalRoutes(tmp_path, look_every=0)
+    file, routes = RoutingFile(tmp_path), LocalRoutes(tmp_path, CONFIG, check_every=0)
     file.save(saved(7, k="beta"))
     assert routes.route("k", Operation.READ, ANYWHERE).partition == "beta"
     file.save(saved(8, k="alpha"))
@@ -47,11 +48,11 @@ def test_a_damaged_file_is_passed_over_for_the_one_before_and_left_where_it_is(t
     file.save(saved(7, k="beta"))
     file.save(saved(8, k="alpha"))
     file.path.write_bytes(file.path.read_bytes()[:-20])
-    assert LocalRoutes(tmp_path, look_every=0).route("k", Operation.READ, ANYWHERE).table_version == 7
+    assert LocalRoutes(tmp_path, CONFIG, check_every=0).route("k", Operation.READ, ANYWHERE).table_version == 7
     assert file.path.exists()
     file.previous.write_bytes(b"")
     with pytest.raises(Unreachable, match="routing file"):
-        LocalRoutes(tmp_path, look_every=0).route("k", Operation.READ, ANYWHERE)
+        LocalRoutes(tmp_path, CONFIG, check_every=0).route("k", Operation.READ, ANYWHERE)
 
 
 NOW = 1_700_000_000.0
@@ -63,7 +64,7 @@ def shadowed(tmp_path: Path) -> LocalRoutes:
     table = RoutingTable(3, {"k": Placement("k", "alpha", ("beta",), 2)}, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     places = (Location("Home", 0.0, 0.0), Location("There", 30.0, 30.0))
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, places, NOW))
-    return LocalRoutes(tmp_path, clock=lambda: NOW, look_every=0)
+    return LocalRoutes(tmp_path, CONFIG, clock=lambda: NOW, check_every=0)
 
 
 RULE = DefaultRule(("alpha",), (1.0,))
@@ -122,7 +123,7 @@ def test_reads_of_keys_with_near_shadows_share_the_copies_and_count_as_load(tmp_
     placements = {key: Placement(key, "alpha", ("beta",), 2) for key in ("k", "late")}
     table = RoutingTable(3, placements, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), NOW))
-    routes = LocalRoutes(tmp_path, clock=lambda: NOW, random=Random(2), look_every=3600.0)
+    routes = LocalRoutes(tmp_path, CONFIG, clock=lambda: NOW, random=Random(2), check_every=3600.0)
     report(tmp_path, NOW - 1, alpha=2.0, beta=2.0)
     made = [routes.route("k", Operation.READ, ReadPreference("Home")) for _ in range(200)]
     assert 60 < sum(route.partition == "beta" for route in made) < 140
@@ -150,7 +151,7 @@ def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_a
 def test_what_is_published_over_an_image_is_taken_without_mapping_the_image_again(tmp_path: Path, monkeypatch) -> None:
     file = RoutingFile(tmp_path)
     file.save(saved(7, k="beta", m="beta"))
-    routes = LocalRoutes(tmp_path, look_every=0)
+    routes = LocalRoutes(tmp_path, CONFIG, check_every=0)
     assert routes.route("k", Operation.WRITE, ANYWHERE).table_version == 7
     standing = file.load()
     changed = standing.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})

@@ -8,9 +8,8 @@ from bson import Decimal128, MaxKey, MinKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.client._bson_order import rank_of, sort_rank
 from foreshard.client._driving import run
-from foreshard.client._merging import SORT_KEY, Merged, Stream, directions, part_limit, with_sort_key
+from foreshard.client._merging import SORT_KEY, Merged, Stream, directions, part_limit, rank_of, sort_rank, with_sort_key
 
 VALUES = st.recursive(
     st.one_of(

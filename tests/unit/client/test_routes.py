@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.sidecar_config import CONFIG
 
-from foreshard.client._fallback_routes import FallbackRoutes
 from foreshard.client._local_routes import LocalRoutes
-from foreshard.client._routes import ANYWHERE, Operation, PartitionAddress, ReadPreference, Route, Router
+from foreshard.client._router import Router
+from foreshard.client._routes import ANYWHERE, FallbackRoutes, Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import Unreachable
 
 READ, WRITE = Operation.READ, Operation.WRITE
@@ -17,14 +18,14 @@ class FakeSource:
     def __init__(self) -> None:
         self.version, self.asked, self.refreshed, self.down = 1, [], 0, False
 
-    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
+    def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:
         if self.down:
             raise Unreachable("sidecar", "here", "start it")
-        self.asked.append((key, operation, wish))
+        self.asked.append((key, operation, preference))
         return Route(key, "alpha", "", "primary", 1, self.version, "", "mongodb://alpha")
 
-    def routes(self, keys: Sequence[str], operation: Operation, wish: ReadPreference) -> dict[str, Route]:
-        return {key: self.route(key, operation, wish) for key in keys}
+    def routes(self, keys: Sequence[str], operation: Operation, preference: ReadPreference) -> dict[str, Route]:
+        return {key: self.route(key, operation, preference) for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
@@ -163,7 +164,7 @@ def test_while_the_sidecar_is_down_routes_come_from_elsewhere_and_it_is_tried_ag
 
 def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source, tmp_path: Path) -> None:
     source.down = True
-    routes = FallbackRoutes(source, LocalRoutes(tmp_path))
+    routes = FallbackRoutes(source, LocalRoutes(tmp_path, CONFIG))
     with pytest.raises(Unreachable, match="sidecar at here"):
         routes.route("a", READ, ANYWHERE)
     with pytest.raises(Unreachable, match="sidecar at here"):
@@ -171,8 +172,8 @@ def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source
 
 
 class FakeLocal(FakeSource):
-    def route(self, key: str, operation: Operation, wish: ReadPreference) -> Route:
-        return super().route(key, operation, wish)._replace(partition="by file", table_version=self.version)
+    def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:
+        return super().route(key, operation, preference)._replace(partition="by file", table_version=self.version)
 
     def avoid(self, partition: str) -> None: ...
 

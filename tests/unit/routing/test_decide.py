@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.sidecar_config import CONFIG
 
 from foreshard.measure.distance import Distances, great_circle_km
 from foreshard.measure.geography import distance_matrix
@@ -16,7 +17,7 @@ from foreshard.model import Location, Partition, PartitionLoad, Placement, Reque
 from foreshard.routing._reads import cost_ms
 from foreshard.routing.decide import decide
 from foreshard.routing.decision import RouteDecision, RouteRequest, RoutingContext
-from foreshard.routing.load_book import LoadBook, LoadRules
+from foreshard.routing.load_book import LoadBook
 
 NOW = 1_700_000_000.0
 PLACES = (Location("sf", 37.789, -122.401), Location("sj", 37.336, -121.890), Location("ny", 40.713, -74.006))
@@ -36,7 +37,7 @@ def around(caught_up: dict[tuple[str, str], float] | None = None, home: str | No
 
 
 def book(*, unreachable: tuple[str, ...] = (), age: float = 1.0, **utilisation: float) -> LoadBook:
-    made = LoadBook(LoadRules())
+    made = LoadBook(CONFIG.loads)
     made.register({name: p.capacity for name, p in PARTITIONS.items()})
     at = datetime.fromtimestamp(NOW - age, UTC)
     loads = {name.replace("_", "-"): u * PARTITIONS[name.replace("_", "-")].capacity for name, u in utilisation.items()}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.sidecar_config import CONFIG
 
 from foreshard.model import PartitionLoad
-from foreshard.routing.load_book import LOWEST_SHARE, OWN_RATE_SECONDS, RETURN_SHARE, LoadBook, LoadRules
+from foreshard.routing.load_book import LOWEST_SHARE, OWN_RATE_SECONDS, RETURN_SHARE, LoadBook
 
 NOW = 1_700_000_000.0
 
 
 def book(**rules: float) -> LoadBook:
-    made = LoadBook(LoadRules(**rules))
+    made = LoadBook(replace(CONFIG.loads, **rules))
     made.register({"a": 100.0})
     return made
 

@@ -7,6 +7,7 @@ from itertools import count
 from random import Random
 
 import pytest
+from tests.sidecar_config import CONFIG
 
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.routing.packed import PackedPlacements, pack
@@ -47,7 +48,7 @@ def table_as(form: str) -> RoutingTable:
 @pytest.fixture
 def empty_service(clock) -> RouteService:
     """A service that knows nothing yet."""
-    return RouteService(random=Random(1), clock=lambda: clock[0])
+    return RouteService(CONFIG, random=Random(1), clock=lambda: clock[0])
 
 
 @pytest.fixture

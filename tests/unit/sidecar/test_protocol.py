@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.sidecar_config import CONFIG
 from tests.unit.sidecar.conftest import table_as
 from tests.unit.sidecar.conversation import Conversation, Received, connections_of, read_answers, request
 
 from foreshard.model import PartitionLoad, RequestKind
 from foreshard.routing.decision import RouteRequest
-from foreshard.sidecar._service import Costs
+
+FREE = replace(CONFIG, read_cost=0.0, write_cost=0.0)
+"""Requests that add no load."""
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_pipelined_requests_are_answered_in_their_order(service):
 
 
 def test_a_conversation_cut_at_every_byte_is_answered_alike(service):
-    service.costs = Costs(0, 0)
+    service.config = FREE
     sent = WRITE + request("GET", "/v1/route/a%2Fb?from=x") + BATCH + REFRESH + request("GET", "/v1/route/") + WRITE
     whole = talk(service, sent)
     assert [a.status for a in whole] == [200, 200, 200, 200, 400, 200]
@@ -153,7 +157,7 @@ def test_a_half_closed_client_still_gets_its_answer(service):
 
 def test_a_failure_of_ours_is_a_problem_and_not_silence(service, monkeypatch, caplog):
     monkeypatch.setattr(service, "describe_partitions", lambda: 1 / 0)
-    monkeypatch.setattr(service, "simple", lambda: 1 / 0)
+    monkeypatch.setattr(service, "prepare", lambda: 1 / 0)
     broken, after = talk(service, request("GET", "/v1/partitions") + WRITE)
     assert (broken.status, broken.json()["type"], after.status) == (500, "urn:foreshard:problem:internal", 500)
     assert "ZeroDivisionError" in caplog.text
@@ -171,7 +175,7 @@ def test_a_failure_of_ours_is_a_problem_and_not_silence(service, monkeypatch, ca
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_every_answer_is_the_decision_whatever_the_pieces(service, asked, size):
-    service.costs = Costs(0, 0)  # what was sent before must not change the decision
+    service.config = FREE  # what was sent before must not change the decision
     sent = b"".join(request("GET", f"/v1/route/{quote(key, safe='')}?op={kind}&from=San%20Jose") for key, kind in asked)
     answers = talk(service, *(sent[at : at + size] for at in range(0, len(sent), size)))
     for (key, kind), answer in zip(asked, answers, strict=True):
@@ -187,12 +191,12 @@ def test_what_is_answered_from_prepared_decisions_is_counted_and_weighs_on_the_p
     async def ask_often() -> None:
         connections = connections_of(service)
         conversation = Conversation(connections)
-        service.take_in(clock[0])
+        service.apply_reports(clock[0])
         before = service.book.pressure("sf-1", clock[0]).utilisation
         await conversation.say(*[WRITE * 25] * 40)
-        service.settle()
+        service.expire_prepared()
         assert connections.endpoints.figures.routes["write", "primary", "write_primary"] == 1_000
-        connections.times.settle()
+        connections.times.count_rest()
         assert sum(connections.times.counts) == 1_000
         assert service.book.pressure("sf-1", clock[0]).utilisation > before + 10
 

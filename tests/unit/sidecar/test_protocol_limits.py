@@ -87,7 +87,7 @@ def test_who_is_slow_idle_or_stalled_is_let_go(service):
             await active.say(WRITE)
             if connections.tick < limits.RECEIVE_SECONDS:
                 await slow.say(b"a")
-            await connections.look_around()
+            await connections.check_all()
         assert [a.status for a in slow.answers()] == [408]
         assert slow.transport.is_closing()
         assert stalled.transport.aborted
@@ -108,7 +108,7 @@ def test_a_slow_trickle_of_bytes_does_not_keep_a_request_alive(service):
             if slow.transport.ended:
                 break
             await slow.say(b"GET /v1/route/"[:14] if connections.tick == 1 else b"x")
-            await connections.look_around()
+            await connections.check_all()
         assert [a.status for a in slow.answers()] == [408]
 
     asyncio.run(trickle())

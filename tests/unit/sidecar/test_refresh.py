@@ -1,4 +1,4 @@
-"""Refreshes: shared, never older than the question, bounded in time."""
+"""Refreshes are shared, read after the request, and limited in time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import threading
 
 import pytest
-from pymongo.errors import ServerSelectionTimeoutError
 
+from foreshard.errors import Unreachable
 from foreshard.sidecar._problems import Problem
 from foreshard.sidecar._refresh import Refresher
 
 
-def test_many_questions_share_two_reads_and_none_gets_a_read_begun_before_it():
+def test_many_requests_share_two_reads_and_none_gets_a_read_that_began_before_it():
     begun = threading.Event()
     go_on = threading.Event()
     reads: list[int] = []
@@ -38,8 +38,8 @@ def test_many_questions_share_two_reads_and_none_gets_a_read_begun_before_it():
     assert reads == [1, 2]
 
 
-def test_a_database_that_does_not_answer_is_a_problem_and_the_next_question_tries_again():
-    results = [ServerSelectionTimeoutError("gone"), 4]
+def test_a_database_that_does_not_answer_is_a_problem_and_the_next_request_tries_again():
+    results = [Unreachable("control database", "db:1", "start it"), 4]
 
     def sync() -> int:
         result = results.pop(0)

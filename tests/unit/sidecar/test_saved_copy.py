@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from tests.sidecar_config import CONFIG
 
 from foreshard.model import PlacementChange, RequestKind
 from foreshard.routing.decision import RouteRequest
@@ -52,7 +53,7 @@ def test_what_is_published_goes_beside_the_image_and_is_there_after_a_restart(se
     assert not list(file.path.parent.glob("overlay-*"))
     copy.keep(10.0)
     assert file.path.read_bytes() == image
-    restarted = RouteService()
+    restarted = RouteService(CONFIG)
     assert SavedCopy(restarted, file).load()
     assert (restarted.table().version, epoch(restarted, "plain")) == (8, 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.sidecar_config import CONFIG
 
 from foreshard.sidecar._figures import SidecarCounters
 from foreshard.sidecar._metrics import SidecarMetrics
@@ -39,7 +40,7 @@ def test_counters_are_added_and_the_oldest_table_is_shown(service):
     one.routed("read", "primary", "only_copy", 5)
     other.routed("read", "primary", "only_copy", 7)
     other.times["route"].took(0.002, 7)
-    beside = SidecarMetrics(RouteService(), other).document()
+    beside = SidecarMetrics(RouteService(CONFIG), other).document()
     shown = lines_of(SidecarMetrics(service, one, lambda: [beside]))
     assert shown['foreshard_sidecar_requests_total{op="read",reason="only_copy",role="primary"}'] == 12
     assert shown['foreshard_sidecar_request_seconds_count{endpoint="route"}'] == 7

@@ -1,22 +1,31 @@
-"""What a sidecar follows in the control database, as a stream of small facts, and the freshness of the shadows."""
+"""Turns the control database's change stream into the facts that a sidecar follows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from pymongo.change_stream import ChangeStream
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
-from foreshard.model import PartitionLoad
+from foreshard.errors import Unreachable
 from foreshard.model.shadow_state import CAUGHT_UP
+from foreshard.ports.control_feed import (
+    ControlFact,
+    ControlFeed,
+    LoadReported,
+    RegistryChanged,
+    ShadowFreshness,
+    TableChanged,
+    Unclear,
+)
 from foreshard.stores.control.partition_loads import load_of
 from foreshard.stores.mongo_connections import Document
 
 WAIT_MS = 500
-"""How long the server holds an empty answer back; changes come at once."""
+"""How long the server waits before it returns an empty answer. Changes are returned at once."""
 FOLLOWED = ("routing_versions", "partitions", "locations", "partition_load", "shadows")
 PIPELINE: list[Document] = [
     {
@@ -40,70 +49,47 @@ PIPELINE: list[Document] = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TableChanged:
-    """A version was published, or the table was replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryChanged:
-    """A partition or a location was registered or changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReported:
-    """A partition's load."""
-
-    load: PartitionLoad
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowFreshness:
-    """A shadow's copy of ``key`` on ``partition`` holds all writes until ``caught_up_at`` (None: it is not usable)."""
-
-    key: str
-    partition: str
-    caught_up_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unclear:
-    """Something was removed or replaced: read everything again."""
-
-
-Fact = TableChanged | RegistryChanged | LoadReported | ShadowFreshness | Unclear
-
-
-class ControlFeed:
-    """Follows one control database."""
+class MongoControlFeed(ControlFeed):
+    """Follows one control database by a change stream."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
 
     @contextmanager
-    def follow(self) -> Iterator[Iterator[Fact | None]]:
-        """Give an endless iterator of facts that happen from now on; None where nothing happened for half a second.
-
-        Read the state *after* entering, so that nothing falls between. Raises PyMongoError where the database is gone.
-        """
-        with self._database.watch(PIPELINE, full_document="updateLookup", max_await_time_ms=WAIT_MS) as stream:
+    def follow(self) -> Iterator[Iterator[ControlFact | None]]:
+        """See :meth:`ControlFeed.follow`."""
+        with (
+            self.reaching(),
+            self._database.watch(PIPELINE, full_document="updateLookup", max_await_time_ms=WAIT_MS) as stream,
+        ):
             yield _facts(stream)
 
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        """See :meth:`ControlFeed.reaching`."""
+        try:
+            yield
+        except PyMongoError as error:
+            servers = self._database.client.topology_description.server_descriptions()
+            address = ", ".join(f"{host}:{port}" for host, port in sorted(servers)) or "its address"
+            reason = f"{type(error).__name__}: {str(error).split(', Timeout:')[0]}"
+            raise Unreachable("control database", address, f"start it or correct FORESHARD_CONTROL_URI ({reason})") from error
+
     def freshness(self) -> dict[tuple[str, str], float]:
-        """(key, partition) → the moment until which that shadow holds all writes (seconds since 1970)."""
+        """See :meth:`ControlFeed.freshness`."""
         wanted = {"state": {"$in": CAUGHT_UP}, "caught_up_at": {"$ne": None}}
         found = self._database["shadows"].find(wanted, {"key": 1, "target": 1, "caught_up_at": 1})
         return {(s["key"], s["target"]): s["caught_up_at"].timestamp() for s in found}
 
 
-def _facts(stream: ChangeStream[Document]) -> Iterator[Fact | None]:
+def _facts(stream: ChangeStream[Document]) -> Iterator[ControlFact | None]:
     while stream.alive:
         event = stream.try_next()
         yield _fact(event) if event is not None else None
     yield Unclear()
 
 
-def _fact(event: Mapping[str, Any]) -> Fact:
+def _fact(event: Mapping[str, Any]) -> ControlFact:
     collection, document = event["ns"].get("coll"), event.get("fullDocument")
     if event["operationType"] not in ("insert", "update", "replace") or (document is None and collection != "routing_versions"):
         return Unclear()

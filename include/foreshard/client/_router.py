@@ -1,0 +1,227 @@
+"""The router of a client, its asynchronous form, and how it is built from the settings."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foreshard.client._driving import Mode
+from foreshard.client._routes import (
+    ANYWHERE,
+    FallbackRoutes,
+    LocalSource,
+    Operation,
+    PartitionAddress,
+    ReadPreference,
+    Route,
+    RouteSource,
+)
+from foreshard.client._sidecar_routes import SidecarRoutes
+from foreshard.errors import Unreachable
+
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+
+
+class Router:
+    """Routes for one client: in process if there is a ``local`` source, otherwise by asking ``source``.
+
+    Answers of ``source`` are kept for ``keep`` seconds, or until an answer shows a newer table. An answer that is newer than
+    the local table overrides it until the local table has caught up. A kept answer or a local table may be stale. That is safe
+    for writes, because the fence refuses a write to a key's old partition. Deletes pass the fence, so they need ``fresh=True``.
+    ``keep`` must be far below the grace period after which the old partition is emptied.
+    """
+
+    def __init__(
+        self,
+        source: RouteSource,
+        keep: float = 0.5,
+        size: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+        local: LocalSource | None = None,
+    ) -> None:
+        self._source, self._keep, self._size, self._clock = source, keep, size, clock
+        self._local = local
+        self._learned: dict[str, Route] = {}
+        self._kept: dict[tuple[str, Operation, ReadPreference], tuple[float, Route]] = {}
+        self._version = 0
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+        self._refreshed_at = float("-inf")
+
+    def known(self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE) -> Route | None:
+        """Return the route of ``key`` if it is known without a request; None otherwise."""
+        if self._local is not None:
+            newer = self._newer(key) if self._learned else None
+            if newer is not None:
+                return newer
+            try:
+                return self._local.route(key, operation, preference)
+            except Unreachable:
+                pass
+        kept = self._kept.get((key, operation, preference if operation is Operation.READ else ANYWHERE))
+        return kept[1] if kept is not None and self._clock() - kept[0] < self._keep else None
+
+    def route(self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE, *, fresh: bool = False) -> Route:
+        """Return where ``key`` lives. ``fresh``: ask again, even if the route is known."""
+        found = None if fresh else self.known(key, operation, preference)
+        if found is not None:
+            return found
+        now = self._clock()
+        answer = self._source.route(key, operation, preference)
+        self._remember((key, operation, preference if operation is Operation.READ else ANYWHERE), answer, now)
+        return answer
+
+    def routes(
+        self, keys: Sequence[str], operation: Operation, preference: ReadPreference = ANYWHERE, *, fresh: bool = False
+    ) -> dict[str, Route]:
+        """Return where many keys live. Unknown ones are asked for in one request."""
+        known: dict[str, Route] = {}
+        if not fresh:
+            known = {key: route for key in keys if (route := self.known(key, operation, preference)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if len(missing) == 1:
+            known[missing[0]] = self.route(missing[0], operation, preference, fresh=fresh)
+        elif missing:
+            now = self._clock()
+            answers = self._source.routes(missing, operation, preference)
+            place = preference if operation is Operation.READ else ANYWHERE
+            for key, answer in answers.items():
+                self._remember((key, operation, place), answer, now)
+            known.update(answers)
+        return {key: known[key] for key in keys}
+
+    def partitions(self) -> tuple[PartitionAddress, ...]:
+        """Every partition that may have documents."""
+        return self._source.partitions()
+
+    def avoid(self, partition: str) -> None:
+        """Send reads to other copies for a while: this process could not reach ``partition``."""
+        if self._local is not None:
+            self._local.avoid(partition)
+
+    def refresh(self, since: float) -> None:
+        """Get a table that was read after the time ``since`` of the clock. Waiting threads share one request.
+
+        Does not raise if the sidecar can't refresh now: the caller asks again until its deadline.
+        """
+        with self._refreshing:
+            if self._refreshed_at > since:
+                return
+            begun = self._clock()
+            try:
+                self._source.refresh()
+            except Unreachable:
+                pass
+            else:
+                self._refreshed_at = begun
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop all kept answers."""
+        with self._lock:
+            self._kept.clear()
+
+    def now(self) -> float:
+        """The time that ``refresh`` compares with."""
+        return self._clock()
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def _newer(self, key: str) -> Route | None:
+        """Return the sidecar's answer for ``key`` if it is newer than the local table; otherwise drop it."""
+        found = self._learned.get(key)
+        if found is None or self._local is None:
+            return None
+        if self._local.version() < found.table_version:
+            return found
+        with self._lock:
+            self._learned.pop(key, None)
+        return None
+
+    def _remember(self, asked: tuple[str, Operation, ReadPreference], answer: Route, asked_at: float) -> None:
+        if self._local is not None and asked[1] is Operation.WRITE and answer.table_version > self._local.version():
+            with self._lock:
+                if len(self._learned) >= self._size:
+                    self._learned.clear()
+                self._learned[asked[0]] = answer
+        if self._keep <= 0:
+            return
+        with self._lock:
+            if answer.table_version < self._version:
+                return
+            if answer.table_version > self._version or len(self._kept) >= self._size:
+                self._kept.clear()
+                self._version = answer.table_version
+            self._kept[asked] = (asked_at, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncRouter:
+    """A router for the client's core: known routes are returned at once, other calls never block an event loop."""
+
+    router: Router
+    mode: Mode
+
+    async def route(
+        self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE, *, fresh: bool = False
+    ) -> Route:
+        """Return where ``key`` lives."""
+        found = None if fresh else self.router.known(key, operation, preference)
+        if found is not None:
+            return found
+        return await self.mode.blocking(partial(self.router.route, key, operation, preference, fresh=fresh))
+
+    async def routes(
+        self, keys: Sequence[str], operation: Operation, preference: ReadPreference = ANYWHERE, *, fresh: bool = False
+    ) -> dict[str, Route]:
+        """Return where many keys live."""
+        if len(keys) == 1:
+            return {keys[0]: await self.route(keys[0], operation, preference, fresh=fresh)}
+        return await self.mode.blocking(partial(self.router.routes, keys, operation, preference, fresh=fresh))
+
+    async def partitions(self) -> tuple[PartitionAddress, ...]:
+        """Every partition that may have documents."""
+        return await self.mode.blocking(self.router.partitions)
+
+    async def refresh(self, since: float) -> None:
+        """Get a table that was read after the time ``since`` of the router's clock."""
+        await self.mode.blocking(partial(self.router.refresh, since))
+
+    def avoid(self, partition: str) -> None:
+        """Send reads to other copies for a while."""
+        self.router.avoid(partition)
+
+    def now(self) -> float:
+        """The time of the router's clock."""
+        return self.router.now()
+
+
+def build_router(
+    settings: Settings | None = None,
+    sidecar_url: str | None = None,
+    routing_folder: Path | None = None,
+    keep_routes: float = 0.5,
+) -> Router:
+    """Build a router for apps that use pymongo themselves: ``router.route(key, Operation.READ, ReadPreference("San
+    Jose")).uri``.
+
+    It routes in process from the sidecar's files, and asks the sidecar for everything else. ``routing_folder``: the folder of
+    the sidecar's table (default: ``routing`` in the settings' data folder). ``keep_routes``: seconds for which an answer of the
+    sidecar may be reused.
+    """
+    from foreshard.client._local_routes import LocalRoutes
+    from foreshard.routing.config import SidecarConfig
+    from foreshard.settings import Settings
+
+    config = SidecarConfig.from_settings(settings or Settings.load())
+    local = LocalRoutes(routing_folder or config.routing_folder, config)
+    url = sidecar_url or f"http://{config.host}:{config.port}"
+    return Router(FallbackRoutes(SidecarRoutes(url), local), keep_routes, local=local)
