@@ -36,7 +36,7 @@ def move(key: str, to: str, epoch: int, shadows: tuple[str, ...] = ()) -> Placem
 
 def test_nothing_published_is_version_0_and_has_no_table(store):
     assert (store.version(), store.head(), store.since(0)) == (0, (0, ""), ())
-    with pytest.raises(NoRoutingTable, match="initialise one first"):
+    with pytest.raises(NoRoutingTable, match="publish one with foreshard table init"):
         store.current()
     with pytest.raises(NoRoutingTable):
         store.publish([move("k", "beta", 0)], "too early")

@@ -27,7 +27,7 @@ from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
 from foreshard.stack._process import free_port
 from foreshard.stack.mongod import Mongod
-from foreshard.stores.control.control_feed import ControlFeed
+from foreshard.stores.control.control_feed import MongoControlFeed
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
@@ -61,7 +61,7 @@ class Control:
         self.follower = self.another()
 
     def another(self) -> Follower:
-        feed = ControlFeed(self.database)
+        feed = MongoControlFeed(self.database)
         self.saved = SavedCopy(self.service, self.file)
         return Follower(self.service, self.routing, self.registry, self.loads, feed, self.saved, "tested")
 

@@ -157,7 +157,7 @@ def test_route_explains_the_decision_step_by_step(environment, published):
         unlisted = run(environment, "route", "nobody/knows", "--op", "write", "--url", url)
         assert "not listed: the default rule places it" in unlisted.output
         refused = run(environment, "route", "x" * 5000, "--url", url)
-        assert "the sidecar answered 400" in str(refused.exception)
+        assert "was refused with status 400" in str(refused.exception)
     gone = run(environment, "route", "hot", "--url", url)
     assert "does not answer; start it" in str(gone.exception)
 
@@ -184,7 +184,7 @@ def test_table_shows_versions_differences_and_what_going_back_takes(environment,
 
 
 def test_an_empty_database_is_one_clear_line(environment, monkeypatch):
-    assert "initialise one first" in str(run(environment, "table", "show").exception)
+    assert "publish one with foreshard table init" in str(run(environment, "table", "show").exception)
     monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 200)
     down = run(environment | {"FORESHARD_CONTROL_URI": NOWHERE}, "table", "show")
     assert "control database at 127.0.0.1:1 does not answer" in str(down.exception)

@@ -11,9 +11,9 @@ def load() -> None:
 
 
 @load.command()
-@click.option("--once", is_flag=True, help="Measure for one interval, print the loads, and stop.")
+@click.option("--once", is_flag=True, help="Measure one interval, print the loads, and stop.")
 def report(once: bool) -> None:
-    """Report every partition's load every few seconds, until stopped."""
+    """Measure and report the load of every partition every few seconds, until stopped."""
     import logging
     import signal
     import threading

@@ -1,4 +1,4 @@
-"""``foreshard route``: ask the sidecar where a key lives, and explain its decision step by step."""
+"""``foreshard route``: ask the sidecar where a key lives, and explain the decision."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @click.option("--from", "location", help="Where the access comes from (a registered location).")
 @click.option("--max-staleness-ms", type=click.FloatRange(min=0), help="How far behind a shadow may be.")
 @click.option("--url", help="The sidecar's address (default: from the settings).")
-@click.option("--json", "as_json", is_flag=True, help="Print the sidecar's answer as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the sidecar's answer as JSON.")
 def route(key: str, op: str, location: str | None, max_staleness_ms: float | None, url: str | None, as_json: bool) -> None:
-    """Say where KEY lives, for an access from a location, and why."""
+    """Show which copy of KEY serves an access, and why."""
     from rich.console import Console
 
-    asked = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
-    answer = ask_sidecar(url or _default_url(), key, {name: str(value) for name, value in asked.items() if value is not None})
+    query = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
+    answer = ask_sidecar(url or _default_url(), key, {name: str(value) for name, value in query.items() if value is not None})
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
@@ -36,7 +36,7 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
 
 
 def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
-    """Ask a sidecar for one route; raise :class:`Unreachable` or :class:`RouteRefused`."""
+    """Ask a sidecar for one route. Raise :class:`Unreachable` or :class:`RouteRefused`."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.parse import quote, urlencode
@@ -47,19 +47,19 @@ def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
     try:
         quoted = quote(key, safe="")
     except UnicodeEncodeError:
-        raise RouteRefused(key, 400, "a key must be valid Unicode") from None
+        raise RouteRefused(key, 400, "the key contains half of a surrogate pair") from None
     try:
         with urlopen(f"{url.rstrip('/')}/v1/route/{quoted}?{urlencode(query)}", timeout=5) as response:  # noqa: S310 - the user's
             answer: dict[str, Any] = json.load(response)
     except HTTPError as error:
         raise RouteRefused(key, error.code, _detail(error.read())) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable("sidecar", url, "start it (foreshard sidecar) or name its address with --url") from error
+        raise Unreachable("sidecar", url, "start it (foreshard sidecar), or give its address with --url") from error
     return answer
 
 
 def _detail(body: bytes) -> str:
-    """What a refusal says."""
+    """The detail of a problem document."""
     try:
         return str(json.loads(body)["detail"])
     except (ValueError, KeyError, TypeError):
@@ -67,7 +67,7 @@ def _detail(body: bytes) -> str:
 
 
 def steps(answer: Mapping[str, Any], op: str) -> list[str]:
-    """The decision, step by step, as sentences."""
+    """The steps of the decision, as sentences."""
     epoch, version = answer["epoch"], answer["table_version"]
     listed = f"listed at epoch {epoch}" if epoch else "not listed: the default rule places it (rendezvous hashing)"
     primary = next((c["partition"] for c in answer["considered"] if c["role"] == "primary"), answer["partition"])
@@ -78,8 +78,8 @@ def steps(answer: Mapping[str, Any], op: str) -> list[str]:
         found.append("a write goes to the primary copy, whatever its load")
     elif shadows:
         found.append(
-            "a read goes to the nearest copy that is fresh enough and has room; an overloaded one passes some of its reads on, "
-            "to the copy of least cost (round trip and time there)"
+            "a read goes to the nearest copy that is fresh enough and has room; an overloaded copy passes some of its reads on "
+            "to the copy with the lowest cost (round trip and time at the server)"
         )
     found.append(f"{answer['reason']} [{answer['reason_code']}]")
     place = f"{answer['partition']} ({answer['role']}, {answer['location']})"
@@ -87,7 +87,7 @@ def steps(answer: Mapping[str, Any], op: str) -> list[str]:
 
 
 def copies_table(considered: list[dict[str, Any]]) -> Table:
-    """Every copy that was weighed, and what became of it."""
+    """The copies that were considered, each with its verdict."""
     from rich.table import Table
 
     table = Table("copy", "role")

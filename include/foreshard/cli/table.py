@@ -20,15 +20,15 @@ MOST_ROWS = 50
 
 @click.group()
 def table() -> None:
-    """Publish the first routing table; show it, its versions, and what going back would take."""
+    """Publish the first routing table; show the table, its versions, and the steps back to a version."""
 
 
 table.add_command(init)
 
 
 @table.command()
-@click.option("--key", "keys", multiple=True, help="Only this key (may be given several times; unlisted keys too).")
-@click.option("--limit", type=click.IntRange(1), default=MOST_ROWS, show_default=True, help="Rows to show.")
+@click.option("--key", "keys", multiple=True, help="Show only this key, even if unlisted (repeatable).")
+@click.option("--limit", type=click.IntRange(1), default=MOST_ROWS, show_default=True, help="Number of rows to show.")
 def show(keys: tuple[str, ...], limit: int) -> None:
     """Show the current table."""
     from collections import Counter
@@ -58,7 +58,9 @@ def show(keys: tuple[str, ...], limit: int) -> None:
 
 
 @table.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Versions to show, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of versions to show, newest first."
+)
 def versions(limit: int) -> None:
     """Show the latest versions and their causes."""
     from rich.console import Console
@@ -75,7 +77,7 @@ def versions(limit: int) -> None:
 @click.argument("old", type=click.IntRange(1))
 @click.argument("new", type=click.IntRange(1), required=False)
 def diff(old: int, new: int | None) -> None:
-    """Show which keys stand elsewhere in version NEW (default: the current one) than in version OLD."""
+    """Show the keys whose copies differ between version OLD and version NEW (default: the current one)."""
     from rich.console import Console
     from rich.table import Table
 
@@ -86,28 +88,28 @@ def diff(old: int, new: int | None) -> None:
     rows = Table("key", f"version {old}", f"version {newer}")
     for one in found:
         rows.add_row(one.key, _copies(one.before), _copies(one.after))
-    Console().print(rows if found else f"no key stands elsewhere in version {newer} than in version {old}")
+    Console().print(rows if found else f"versions {old} and {newer} have the same copies")
 
 
 @table.command()
 def pack() -> None:
-    """Publish the table's packed form anew, so that sidecars that come later read one file instead of every change."""
+    """Publish the packed form of the current table, so that new sidecars read one file instead of all changes."""
     with _wiring() as wiring:
         click.echo(f"packed version {wiring.routing.repack()}")
 
 
 @table.command()
 @click.argument("version", type=click.IntRange(1))
-@click.option("--dry-run", is_flag=True, help="Only say what it would take; for now, this is all that it can do.")
+@click.option("--dry-run", is_flag=True, help="Only list the steps. Required for now.")
 def rollback(version: int, dry_run: bool) -> None:
-    """Say which moves and shadow changes would bring the placement of VERSION back.
+    """List the moves and shadow changes that would restore the placement of VERSION.
 
-    A table alone can't go back: the data has to move with it, by reverse moves.
+    Restoring the table alone is not possible: the data has to be moved back with it.
     """
     from foreshard.routing.history import reverse_steps
 
     if not dry_run:
-        raise click.UsageError("going back moves data: see what it takes with --dry-run, and start those moves")
+        raise click.UsageError("a rollback moves data: list its steps with --dry-run, and start those moves yourself")
     with _wiring() as wiring:
         past = PastTables(wiring)
         steps = reverse_steps(past.differences(version, past.current.version))
@@ -118,14 +120,14 @@ def rollback(version: int, dry_run: bool) -> None:
 
 
 class PastTables:
-    """The tables of earlier versions, rebuilt from what each publication replaced."""
+    """The tables of earlier versions, rebuilt from the placements that each publication replaced."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.current = wiring.routing.current()
         self._publications = [p for p in wiring.routing.since(0) if p.version <= self.current.version]
 
     def at(self, version: int) -> RoutingTable:
-        """The table of ``version``; raise :class:`UnknownVersion`."""
+        """Return the table of ``version``. Raise :class:`UnknownVersion`."""
         from foreshard.errors import UnknownVersion
         from foreshard.routing.history import table_before
 
@@ -136,7 +138,7 @@ class PastTables:
         return table_before(self.current, self._undone(version), version, rule, known[version].published_at)
 
     def differences(self, old: int, new: int) -> tuple[Difference, ...]:
-        """The keys that stand elsewhere in ``new`` than in ``old``."""
+        """Return the keys whose copies differ between two versions."""
         from foreshard.routing.history import differences
 
         keys = [key for key, _ in self._undone(min(old, new))]
@@ -154,7 +156,7 @@ def _copies(placement: Placement) -> str:
 
 @contextmanager
 def _wiring() -> Iterator[Wiring]:
-    """The wiring, once the control database answers."""
+    """The wiring, if the control database answers."""
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:

@@ -69,23 +69,18 @@ class RouteSource(Protocol):
 
         Raise :class:`Unreachable`, or :class:`foreshard.errors.RouteRefused` for an invalid key.
         """
-        ...
 
     def routes(self, keys: Sequence[str], operation: Operation, preference: ReadPreference) -> dict[str, Route]:
         """Return where many keys live, all from one table. Raises like ``route``."""
-        ...
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every registered partition."""
-        ...
 
     def refresh(self) -> None:
         """Get the newest published table. Raise :class:`Unreachable` if that fails."""
-        ...
 
     def close(self) -> None:
         """Release connections and files."""
-        ...
 
 
 class LocalSource(RouteSource, Protocol):
@@ -93,11 +88,9 @@ class LocalSource(RouteSource, Protocol):
 
     def version(self) -> int:
         """The version of its table; 0 without a table."""
-        ...
 
     def avoid(self, partition: str) -> None:
         """Record that this process could not reach a partition."""
-        ...
 
 
 class FallbackRoutes:

@@ -1,4 +1,4 @@
-"""What the routed client tells its app."""
+"""Errors of the routed client."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from foreshard.errors.foundation import ForeshardError
 
 
 class AmbiguousWrite(ForeshardError):
-    """The answer to a write was lost: it may have been applied or not, and it was not sent again.
+    """The answer to a write was lost. The write may have been applied; it was not sent again.
 
-    For writes of many documents ``confirmed`` counts what was certainly done, ``in_doubt`` and ``not_attempted`` are indexes
-    into the requests.
+    For writes of many documents, ``confirmed`` is the number that was certainly written; ``in_doubt`` and ``not_attempted`` are
+    indexes into the requests.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class AmbiguousWrite(ForeshardError):
 
 
 class KeyInTransit(ForeshardError):
-    """A key's fence refused a write until the client's deadline; the write was not applied."""
+    """A key's fence refused a write until the client's deadline. The write was not applied."""
 
     def __init__(self, namespace: str, key: str, partition_id: str, waited: timedelta) -> None:
         super().__init__(
@@ -49,7 +49,7 @@ class KeyInTransit(ForeshardError):
 
 
 class UnroutableOperation(ForeshardError):
-    """An operation that the routed client cannot send to the right partitions; nothing was sent."""
+    """An operation that the client can't route. Nothing was sent."""
 
     def __init__(self, namespace: str, operation: str, problem: str, remedy: str) -> None:
         super().__init__(f"{operation} on {namespace}: {problem}; {remedy}")

@@ -1,4 +1,4 @@
-"""What goes wrong with the routing table, its publications and its file."""
+"""Errors of the routing table, its publications and its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from foreshard.errors.foundation import ForeshardError
 
 
 class StaleEpoch(ForeshardError):
-    """A publication was made from an old epoch of a key; the table was left as it was."""
+    """A change was based on an old epoch of a key. The table was not changed."""
 
     def __init__(self, key: str, expected: int, actual: int) -> None:
         super().__init__(f"key {key!r} is at epoch {actual}, not {expected}; read the table again and retry")
@@ -16,7 +16,7 @@ class StaleEpoch(ForeshardError):
 
 
 class InvalidChange(ForeshardError):
-    """A publication with a row that makes no sense; the table was left as it was."""
+    """A change has an invalid row. The table was not changed."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"change of key {key!r}: {problem}; nothing was published")
@@ -24,45 +24,43 @@ class InvalidChange(ForeshardError):
 
 
 class NoRoutingTable(ForeshardError):
-    """The control database holds no published routing table."""
+    """The control database has no routing table."""
 
     def __init__(self, database: str) -> None:
-        super().__init__(f"no routing table is published in database {database!r}; initialise one first")
+        super().__init__(f"database {database!r} has no routing table; publish one with foreshard table init")
         self.database = database
 
 
 class RoutingTableStands(ForeshardError):
-    """A first table was to be published where another one stands."""
+    """A first table can't be published because there is one already."""
 
     def __init__(self, version: int, wanted: int) -> None:
         super().__init__(
-            f"a routing table stands at version {version}; version {wanted} can't replace it: publish changes instead"
+            f"there is a routing table at version {version}, so version {wanted} can't be published; publish changes instead"
         )
         self.version, self.wanted = version, wanted
 
 
 class TableLoadSuperseded(ForeshardError):
-    """Another process took over the loading of the first table; this one stopped."""
+    """Another process loads the first table. This one stopped."""
 
     def __init__(self, database: str) -> None:
-        super().__init__(
-            f"another process loads the first routing table of database {database!r}; wait for it or run this again"
-        )
+        super().__init__(f"another process is loading the first routing table of database {database!r}; wait for it, or retry")
         self.database = database
 
 
 class TableStillLoading(ForeshardError):
-    """The first table answers, but its rows are still being written, and changes are made to rows."""
+    """The first table can be read, but not changed, because its rows are still being written."""
 
     def __init__(self, database: str) -> None:
         super().__init__(
-            f"the rows of the first routing table of database {database!r} are still being written; wait, or run it again"
+            f"the rows of the first routing table of database {database!r} are still being written; wait, and retry"
         )
         self.database = database
 
 
 class TableGap(ForeshardError):
-    """A publication that does not follow the table it was to be applied to."""
+    """A publication that does not directly follow the table's version."""
 
     def __init__(self, version: int, publication: int) -> None:
         super().__init__(f"publication {publication} does not follow routing table version {version}; read the whole table")
@@ -70,23 +68,23 @@ class TableGap(ForeshardError):
 
 
 class UnknownVersion(ForeshardError):
-    """A version of the routing table that was never published."""
+    """A version of the routing table that does not exist."""
 
     def __init__(self, version: int, first: int, current: int) -> None:
-        super().__init__(f"routing table version {version} is not known; choose one from {first} to {current}")
+        super().__init__(f"there is no routing table version {version}; choose one from {first} to {current}")
         self.version, self.first, self.current = version, first, current
 
 
 class CorruptRoutingFile(ForeshardError):
-    """A saved routing table that is not what was written; it is not used."""
+    """A damaged routing file. It is not used."""
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"routing file {path}: {problem}; refused, and the one before is used where there is one")
+        super().__init__(f"routing file {path}: {problem}; it is refused, and the previous one is used if there is one")
         self.path, self.problem = path, problem
 
 
 class TableNotPackable(ForeshardError):
-    """A table that its packed form can't hold."""
+    """A routing table that exceeds the limits of the packed format."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the routing table can't be packed: {problem}; correct it and publish again")
@@ -94,18 +92,18 @@ class TableNotPackable(ForeshardError):
 
 
 class NoDefaultPartition(ForeshardError):
-    """The default rule names no partition with a positive weight, so that unlisted keys live nowhere."""
+    """No partition of the default rule has a positive weight, so unlisted keys have no owner."""
 
     def __init__(self, partitions: Sequence[str]) -> None:
-        super().__init__(f"default rule has no partition with a weight above 0 (of {len(partitions)}); publish a default rule")
+        super().__init__(
+            f"none of the default rule's {len(partitions)} partitions has a weight above 0; publish a default rule that has one"
+        )
         self.partitions = tuple(partitions)
 
 
 class RouteRefused(ForeshardError):
-    """The sidecar refused to route a key."""
+    """A key or a request that can't be routed."""
 
     def __init__(self, key: str, status: int, problem: str) -> None:
-        super().__init__(
-            f"route of key {key[:80]!r}: the sidecar answered {status} ({problem}); correct the key or the request"
-        )
+        super().__init__(f"key {key[:80]!r} was refused with status {status}: {problem}; correct the key or the request")
         self.key, self.status, self.problem = key, status, problem

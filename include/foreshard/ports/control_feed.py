@@ -52,12 +52,9 @@ class ControlFeed(Protocol):
 
         Read the state *after* entering, so that no change is missed. Raises like ``reaching`` inside the block.
         """
-        ...
 
     def freshness(self) -> dict[tuple[str, str], float]:
         """(key, partition) → the time (seconds since 1970) up to which that shadow has all writes."""
-        ...
 
     def reaching(self) -> AbstractContextManager[None]:
         """Raise :class:`foreshard.errors.Unreachable` instead of any database error inside the block."""
-        ...

@@ -1,4 +1,4 @@
-"""How routing tables are published and followed."""
+"""How routing tables are published and read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTabl
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One version of the routing table: what changed, why, and when; ``default_rule`` where this version set it.
+    """One version of the routing table: its changes, cause and time. ``default_rule``: if this version set it.
 
-    ``before``: what stood for each change's key, in the order of the changes (None: it was not listed).
+    ``before``: the previous placement of each change's key, in the order of the changes (None: the key was not listed).
     """
 
     version: int
@@ -27,7 +27,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class PublishedImage:
-    """The packed form of a table at ``version``; ``parts``, in order, are read from the database as they are asked for."""
+    """The packed form of a table at ``version``. ``parts`` are read from the database one by one, in order."""
 
     identity: str
     version: int
@@ -38,22 +38,22 @@ class RoutingStore(Protocol):
     """The routing table and its versions (``routing_table``, ``routing_versions``)."""
 
     def initialise(self, table: RoutingTable) -> None:
-        """Publish the first version; do nothing where the same version stands already."""
+        """Publish the first version. Do nothing if the same version is published already."""
 
     def version(self) -> int:
-        """The current version (0 where nothing is published)."""
+        """The current version; 0 if nothing is published."""
 
     def head(self) -> tuple[int, str]:
-        """(version, a name that a table keeps through its versions and no other table has); (0, "") without a table."""
+        """(version, identity); (0, "") without a table. All versions of one table have the same, unique identity."""
 
     def current(self) -> RoutingTable:
-        """The whole table as of one moment; raise :class:`foreshard.errors.NoRoutingTable` where nothing is published."""
+        """The whole table at one moment. Raise :class:`foreshard.errors.NoRoutingTable` if nothing is published."""
 
     def image(self) -> PublishedImage | None:
-        """The newest packed form, which ``since`` its version brings up to date; None where there is none."""
+        """The newest packed form; None if there is none. ``since`` its version returns the rest."""
 
     def repack(self) -> int:
-        """Publish the packed form of the table as it is; return its version."""
+        """Publish the packed form of the current table, and return its version."""
 
     def publish(
         self,
@@ -62,23 +62,23 @@ class RoutingStore(Protocol):
         *,
         within: Callable[[Any, int], None] | None = None,
     ) -> int:
-        """Apply all changes in one transaction and return the new version (unchanged where ``changes`` is empty).
+        """Apply all changes in one transaction, and return the new version (the current one if ``changes`` is empty).
 
         ``within(session, version)`` runs inside the same transaction (a move's journal entry). Raise
-        :class:`foreshard.errors.StaleEpoch` where any key is not at its expected epoch; then nothing is changed.
+        :class:`foreshard.errors.StaleEpoch`, and change nothing, if any key is not at its expected epoch.
         """
 
     def since(self, version: int) -> tuple[Publication, ...]:
         """The publications after ``version``, in order."""
 
     def set_default_rule(self, rule: DefaultRule) -> int:
-        """Publish a new default rule and return the version; unlisted keys that it moves must have been moved before."""
+        """Publish a new default rule, and return the version. Unlisted keys that it reassigns must have been moved before."""
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
-        """Note that a sidecar answers from ``version`` now (``sidecars``)."""
+        """Record that a sidecar answers from ``version`` (collection ``sidecars``)."""
 
     def withdraw(self, sidecar_id: str) -> None:
-        """Forget a sidecar that stops answering on purpose."""
+        """Remove a sidecar that shuts down."""
 
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
-        """(sidecars at or past ``version``, sidecars heard of since ``heard_since``)."""
+        """(sidecars at or past ``version``, sidecars that have acknowledged since ``heard_since``)."""

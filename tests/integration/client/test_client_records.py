@@ -110,7 +110,7 @@ def test_a_forked_process_has_a_producer_of_its_own(kafka, unique_name, emitter)
     assert sorted(str(r["partitionable_key"]) for r in records(kafka, unique_name, HOUR)) == ["child", "parent"]
 
 
-def test_a_client_from_settings_wants_its_secret_and_its_collections_at_once() -> None:
+def test_a_client_from_settings_needs_its_secret_and_its_collections() -> None:
     collection = CollectionSetting(database="app", collection="things", key_field="k")
     with pytest.raises(MissingSecret, match="FORESHARD_USER_KEY"):
         RoutedClient.from_settings(Settings(collections=(collection,)))
@@ -118,5 +118,5 @@ def test_a_client_from_settings_wants_its_secret_and_its_collections_at_once() -
         RoutedClient.from_settings(Settings(), access_records=False)
     with RoutedClient.from_settings(Settings(collections=(collection,)), access_records=False) as client:
         assert client["app"]["things"].name == "things"
-        with pytest.raises(ConfigurationError, match=r"app\.other is no sharded collection \(known: app\.things\)"):
+        with pytest.raises(ConfigurationError, match=r"app\.other is not a sharded collection \(known: app\.things\)"):
             client["app"]["other"]

@@ -179,7 +179,7 @@ def test_an_aggregation_of_one_key_runs_whole_on_its_partition(things, placed) -
     assert [d["_id"] for d in found] == [0, 2, 4, 6, 8]
     with pytest.raises(UnroutableOperation, match=r"\$lookup can't run over several partitions"):
         things.aggregate([joined])
-    with pytest.raises(UnroutableOperation, match=r"\$out writes past the routing"):
+    with pytest.raises(UnroutableOperation, match=r"\$out bypasses the routing"):
         things.aggregate([{"$match": {"station": "a"}}, {"$out": "elsewhere"}])
 
 

@@ -143,5 +143,5 @@ def test_a_damaged_table_file_is_refused_loudly_and_the_one_before_answers(deplo
     deployment.start_sidecar()
     assert deployment.route("m", "write")["partition"] == "beta"
     assert deployment.figure("refused_files_total") == 1
-    assert "refused, and the one before is used" in deployment.log("sidecar")
+    assert "it is refused, and the previous one is used" in deployment.log("sidecar")
     assert (deployment.routing / "refused.frt").exists()

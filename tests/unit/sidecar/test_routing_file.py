@@ -93,7 +93,7 @@ def test_a_damaged_file_is_refused_loudly_and_the_one_before_is_used(file, damag
     with caplog.at_level(logging.ERROR):
         assert file.load().table.version == 1
     assert len(file.refused) == 1
-    assert "refused, and the one before is used" in caplog.text
+    assert "it is refused, and the previous one is used" in caplog.text
     assert not file.path.exists()
     file.save(saved(3))
     assert file.load().table.version == 3

@@ -57,7 +57,6 @@ class MongoControlFeed(ControlFeed):
 
     @contextmanager
     def follow(self) -> Iterator[Iterator[ControlFact | None]]:
-        """See :meth:`ControlFeed.follow`."""
         with (
             self.reaching(),
             self._database.watch(PIPELINE, full_document="updateLookup", max_await_time_ms=WAIT_MS) as stream,
@@ -66,7 +65,6 @@ class MongoControlFeed(ControlFeed):
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
-        """See :meth:`ControlFeed.reaching`."""
         try:
             yield
         except PyMongoError as error:
@@ -76,7 +74,6 @@ class MongoControlFeed(ControlFeed):
             raise Unreachable("control database", address, f"start it or correct FORESHARD_CONTROL_URI ({reason})") from error
 
     def freshness(self) -> dict[tuple[str, str], float]:
-        """See :meth:`ControlFeed.freshness`."""
         wanted = {"state": {"$in": CAUGHT_UP}, "caught_up_at": {"$ne": None}}
         found = self._database["shadows"].find(wanted, {"key": 1, "target": 1, "caught_up_at": 1})
         return {(s["key"], s["target"]): s["caught_up_at"].timestamp() for s in found}

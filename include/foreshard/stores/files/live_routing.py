@@ -1,8 +1,8 @@
-"""What changes faster than the routing table, beside its saved copy: loads of partitions and freshness of shadows, as JSON.
+"""Loads of partitions and freshness of shadows, in a JSON file beside the routing table, because they change more often.
 
-The sidecar replaces ``folder/live/state.json`` every second; clients that route in process read it. It stands in a folder
-of its own, because replacing it must not look like a new table. It is not flushed: after a crash it is out of date anyway, and
-every figure carries its time.
+The sidecar replaces ``folder/live/state.json`` every second; clients that route in process read it. It is in a folder of its
+own, because replacing it must not look like a new table. It is not flushed to disk: after a crash it is out of date anyway, and
+all figures carry their time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from foreshard.model import PartitionLoad
 
 @dataclass(frozen=True, slots=True)
 class LiveRouting:
-    """``caught_up_at``: (key, partition) → the moment until which that shadow holds all writes (seconds since 1970)."""
+    """``caught_up_at``: (key, partition) → time (seconds since 1970) up to which that shadow has all writes."""
 
     loads: tuple[PartitionLoad, ...] = ()
     caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 class LiveRoutingFile:
-    """The file in a routing folder; several processes may write it, the last one wins."""
+    """The file in a routing folder. Several processes may write it; the last one wins."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "live" / "state.json"
 
     def write(self, live: LiveRouting) -> None:
-        """Replace the file; raises OSError."""
+        """Replace the file. Raises OSError."""
         loads = [[one.partition_id, one.load, one.reachable, one.reported_at.timestamp(), one.latency_ms] for one in live.loads]
         fresh = [[key, partition, at] for (key, partition), at in live.caught_up_at.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,14 +41,14 @@ class LiveRoutingFile:
         beside.replace(self._path)
 
     def stamp(self) -> int:
-        """A number that changes with the file, 0 without one."""
+        """A number that changes with the file; 0 without a file."""
         try:
             return self._path.stat().st_mtime_ns
         except OSError:
             return 0
 
     def read(self) -> LiveRouting:
-        """What the file says; raise OSError or ValueError."""
+        """Read the file. Raise OSError or ValueError."""
         document = json.loads(self._path.read_bytes())
         try:
             loads = tuple(

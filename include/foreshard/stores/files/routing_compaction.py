@@ -1,4 +1,4 @@
-"""Packs an image and the changes beside it into a new image, in a process of its own: ``python -m … FOLDER``."""
+"""Packs an image and its overlay into a new image, in a separate process: ``python -m … FOLDER``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foreshard.stores.files.routing_file import RoutingFile, description_of, ran
 
 
 def compact(folder: Path) -> bool:
-    """Replace the image in ``folder``; False where the one that stands has been replaced by another process meanwhile."""
+    """Replace the image in ``folder``. Return False if another process has replaced it in the meantime."""
     file = RoutingFile(folder)
     saved = read_routing(file.path)
     placements = saved.table.placements
@@ -27,7 +27,7 @@ def compact(folder: Path) -> bool:
 
 
 def main() -> int:
-    """Compact the folder that the command line names."""
+    """Compact the folder given on the command line."""
     try:
         compact(Path(sys.argv[1]))
     except (OSError, ForeshardError) as error:

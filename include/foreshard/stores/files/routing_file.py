@@ -1,12 +1,11 @@
-"""The last-known-good copy of the routing table on disk, mapped into the memory of every process that answers from it.
+"""The routing table on disk, mapped into the memory of every process that routes from it.
 
-``folder/table.frt`` is an image (:mod:`foreshard.routing.image`): the packed table, its keys, and a description of everything
-else (version, default rule, partitions, locations). Beside it, ``overlay-NAME.jsonl`` holds what has changed since the image
-called NAME was written, in the same terms: a description, rows, and a checksum (:mod:`foreshard.stores.files.routing_overlay`).
-Either is written beside, flushed to disk and renamed, so that a process that has mapped the old one keeps it; the image
-before stays as ``previous.frt``. An image that is cut off, changed or unreadable is refused: it is set aside as
-``refused.frt``, and the one before is used. The image's time of change is the last moment when the control database confirmed
-it. Addresses are written without credentials.
+``folder/table.frt`` is an image (:mod:`foreshard.routing.image`): the packed table, its keys, and a description of the rest
+(version, default rule, partitions, locations). ``overlay-NAME.jsonl`` holds the changes since the image NAME was written: a
+description, rows and a checksum (:mod:`foreshard.stores.files.routing_overlay`). Both are written to a temporary file, flushed
+and renamed, so that a process that has mapped an old image keeps it. The previous image remains as ``previous.frt``. A
+truncated, changed or unreadable image is set aside as ``refused.frt``, and the previous one is used. An image's modification
+time is the last time when the control database confirmed it. Addresses are written without credentials.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from foreshard.routing.packed import PackedPlacements, PackedTable, pack
 from foreshard.stores.files.routing_overlay import Overlay, read_overlay, write_overlay
 
 FILES = ("table.frt", "previous.frt")
-"""The image and the one before it, in the folder."""
+"""The current image and the previous one."""
 
 FilePart = bytes | memoryview
 
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SavedRouting:
-    """What a router needs to answer alone; ``confirmed_at``: seconds since 1970 when the control database last agreed."""
+    """Everything that routing needs. ``confirmed_at``: when the control database last confirmed it (seconds since 1970)."""
 
     identity: str
     table: RoutingTable
@@ -50,7 +49,7 @@ class SavedRouting:
 
 
 class RoutingFile:
-    """The image, the one before it and their overlays, in ``folder``; any process may read, and who writes takes ``locked``."""
+    """The current and previous image with their overlays, in ``folder``. Any process may read; a writer holds ``locked``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = self._folder = folder
@@ -58,7 +57,7 @@ class RoutingFile:
         self.refused: tuple[str, ...] = ()
 
     def load(self) -> SavedRouting | None:
-        """Return the newest copy that is whole, None where there is none; what is refused is logged and set aside."""
+        """Return the newest undamaged copy; None if there is none. A damaged one is logged and set aside."""
         for path in (self.path, self.previous):
             try:
                 return read_routing(path)
@@ -69,13 +68,13 @@ class RoutingFile:
         return None
 
     def save(self, saved: SavedRouting) -> None:
-        """Pack all of ``saved`` into a new image; the one that stood becomes the one before."""
+        """Pack ``saved`` into a new image. The current image becomes the previous one."""
         names = [partition.partition_id for partition in saved.partitions]
         packed = pack(saved.table.placements.values(), random_seeds(), names)
         self.keep(self.write(image_parts(packed, description_of(saved))), saved)
 
     def write(self, parts: Iterable[FilePart]) -> Path:
-        """Write an image beside the one that stands; return its path, from which it can be read already."""
+        """Write an image to a temporary path, and return the path. It can be read from there already."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f".table.{os.getpid()}"
         fresh.unlink(missing_ok=True)
@@ -85,9 +84,9 @@ class RoutingFile:
         return fresh
 
     def keep(self, fresh: Path, saved: SavedRouting, *, beside: bool = False) -> None:
-        """Flush an image that ``write`` has written, and put it in the place of the one that stands.
+        """Flush an image that ``write`` has written, and make it the current one.
 
-        ``beside``: what ``saved`` says besides the image's rows (its partitions, say) is not in the image; write it beside.
+        ``beside``: the image lacks the description of ``saved`` (partitions, locations, …); write that into an overlay.
         """
         _flush(fresh)
         if beside and isinstance(saved.table.placements, PackedPlacements):
@@ -103,7 +102,10 @@ class RoutingFile:
         self._drop_overlays()
 
     def save_changes(self, saved: SavedRouting) -> None:
-        """Write what ``saved`` has over its image beside it, where that image stands; otherwise pack all of it."""
+        """Write the changes of ``saved`` over its image into an overlay.
+
+        If that image is not the current one, pack a new one.
+        """
         placements = saved.table.placements
         name = self.image()
         if not isinstance(placements, PackedPlacements) or not name or name != name_of(placements.base):
@@ -114,24 +116,24 @@ class RoutingFile:
         self._folder_changed()
 
     def image(self) -> str:
-        """The name of the image that stands, "" where there is none."""
+        """The name of the current image; "" if there is none."""
         return _image_at(self.path)
 
     def confirm(self, moment: float) -> None:
-        """Note that the control database still agreed at ``moment``."""
+        """Record that the control database confirmed the table at ``moment``."""
         if self.path.exists():
             os.utime(self.path, (moment, moment))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold off other processes that write here."""
+        """Exclude other writers of this folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _folder_changed(self) -> None:
-        """Flush the folder, and give it a time that :func:`stamp` has not seen (renaming sets it to the last tick's)."""
+        """Flush the folder, and set a new modification time for :func:`stamp` (a rename sets it only to a clock tick)."""
         _flush(self._folder)
         now = time.time_ns()
         os.utime(self._folder, ns=(now, now))
@@ -155,9 +157,9 @@ class RoutingFile:
 
 
 def read_routing(path: Path) -> SavedRouting:
-    """Map one image, with its overlay; raise :class:`CorruptRoutingFile` where a checksum or the form is wrong.
+    """Map one image with its overlay. Raise :class:`CorruptRoutingFile` if a checksum or the format is wrong.
 
-    An overlay that is damaged is left out, loudly: the table is then as old as its image.
+    A damaged overlay is logged and ignored: the table is then as old as its image.
     """
     try:
         with path.open("rb") as file:
@@ -174,12 +176,12 @@ def read_routing(path: Path) -> SavedRouting:
         raise CorruptRoutingFile(str(path), str(error)) from error
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CorruptRoutingFile(str(path), f"written by another version ({error!r})") from error
-    _give_keys_back(content)
+    _release_keys(content)
     return _with_overlay(path, image, found)
 
 
-def _give_keys_back(content: memoryview) -> None:
-    """Let go of the pages with the keys' own bytes, which were read to check them and which lookups don't need."""
+def _release_keys(content: memoryview) -> None:
+    """Release the memory pages of the keys. They were read for the checksum only; lookups don't use them."""
     start, end = keys_place(content)
     first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
     if isinstance(content.obj, mmap.mmap) and last > first:
@@ -187,9 +189,8 @@ def _give_keys_back(content: memoryview) -> None:
 
 
 def _with_overlay(path: Path, image: Image, found: SavedRouting) -> SavedRouting:
-    beside = overlay_of(path.parent, image.name)
     try:
-        overlay = read_overlay(beside)
+        overlay = read_overlay(overlay_of(path.parent, image.name))
         return routing_of(overlay.description, PackedPlacements(image.table, overlay.changed), found.confirmed_at)
     except FileNotFoundError:
         return found
@@ -199,7 +200,7 @@ def _with_overlay(path: Path, image: Image, found: SavedRouting) -> SavedRouting
 
 
 def stamp(folder: Path) -> int:
-    """A number that changes whenever ``folder`` holds another table, 0 without a folder; one call to ``stat``."""
+    """A number that changes with the table in ``folder``; 0 without a folder. Costs one ``stat``."""
     try:
         return folder.stat().st_mtime_ns
     except OSError:
@@ -207,26 +208,26 @@ def stamp(folder: Path) -> int:
 
 
 def random_seeds() -> Iterator[int]:
-    """Seeds that nobody can know beforehand."""
-    import secrets  # only who packs needs it
+    """Unpredictable seeds."""
+    import secrets  # needed for packing only
 
     while True:
         yield secrets.randbits(64)
 
 
 def name_of(table: PackedTable) -> str:
-    """The name of the image that a table was opened from; "" for one that stands in memory only."""
+    """The name of the image that a table was opened from; "" for a table in memory only."""
     owner = table.slots.obj
     return image_name(owner[: HEADER.size]) if isinstance(owner, mmap.mmap) else ""
 
 
 def overlay_of(folder: Path, name: str) -> Path:
-    """Where the changes since an image stand."""
+    """The path of an image's overlay."""
     return folder / f"overlay-{name}.jsonl"
 
 
 def description_of(saved: SavedRouting) -> dict[str, Any]:
-    """Everything of ``saved`` but its rows, as JSON."""
+    """Everything in ``saved`` except its rows, for JSON."""
     table = saved.table
     return {
         "identity": saved.identity,
@@ -241,7 +242,7 @@ def description_of(saved: SavedRouting) -> dict[str, Any]:
 
 
 def routing_of(description: Mapping[str, Any], placements: Mapping[str, Placement], confirmed_at: float) -> SavedRouting:
-    """The routing that :func:`description_of` describes, with these placements."""
+    """The inverse of :func:`description_of`, with these placements."""
     about = description
     rule = DefaultRule(tuple(about["default_rule"][0]), tuple(about["default_rule"][1]))
     table = RoutingTable(about["version"], placements, rule, datetime.fromisoformat(about["published_at"]))

@@ -1,7 +1,7 @@
-"""What has changed since an image of the routing table was written: a small file of its own.
+"""The changes since an image of the routing table was written, in a file of their own.
 
-A line of JSON with everything besides the rows, lines of rows ``[key, primary, epoch, shadows]``, and a last line with the
-xxh3_128 of all bytes before it.
+The first line is JSON with everything except the rows. Lines of rows ``[key, primary, epoch, shadows]`` follow, and a last line
+with the xxh3_128 of all bytes before it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ROWS_PER_LINE = 500
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The description as it is now, and the rows that the image has not or has otherwise."""
+    """The current description, and the rows that are new or different from the image."""
 
     description: Mapping[str, Any]
     changed: Mapping[str, Placement]
 
 
 def write_overlay(path: Path, overlay: Overlay) -> None:
-    """Replace the file."""
+    """Write or replace the file."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with fresh.open("wb") as file:
         for part in with_checksum(_lines(overlay)):
@@ -43,7 +43,7 @@ def write_overlay(path: Path, overlay: Overlay) -> None:
 
 
 def read_overlay(path: Path) -> Overlay:
-    """Read the file; raise :class:`CorruptRoutingFile` where its checksum or its form is wrong."""
+    """Read the file. Raise :class:`CorruptRoutingFile` if its checksum or format is wrong."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def read_overlay(path: Path) -> Overlay:
 
 
 def with_checksum(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines, and the checksum's line behind them."""
+    """The lines, followed by the line with their checksum."""
     digest = xxh3_128()
     for line in lines:
         digest.update(line)
@@ -71,7 +71,7 @@ def with_checksum(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def checksum_line(digest: str) -> bytes:
-    """The last line of a file."""
+    """The last line of the file."""
     return b'{"xxh3_128":"' + digest.encode() + b'"}\n'
 
 

@@ -1,11 +1,11 @@
-"""Measures each partition's load: what its mongod counts, weighted, per second, smoothed.
+"""Measures each partition's load from its mongod's counters: weighted, per second, smoothed.
 
 load = Σ weight × Δ(serverStatus.opcounters) ÷ Δ seconds ÷ time scale, as a moving average with the time constant
-``load_smoothing``. The weights are ``settings.sidecar.operation_weights``; what a server does for itself is mostly counted as
-commands, whose weight is 0 by default (and so is what this reporter asks). The writes of movers and appliers count: they are
-load. Beside it stands the mean time that the server took for a read since the last report (serverStatus.opLatencies), smoothed
-alike: it shows a partition that is slow although it does little. Partitions are measured in parallel, each within ``TIMEOUT``,
-and each report is saved as it comes, so that a dead partition delays no other.
+``load_smoothing``. The weights are ``settings.sidecar.operation_weights``. A server counts most of its internal work as
+commands, whose weight is 0 by default; so are the commands of this reporter. Writes of movers and appliers count, because they
+are load. The report also has the mean time of a read since the last report (serverStatus.opLatencies), smoothed in the same
+way: it reveals a partition that is slow although it does little. Partitions are measured in parallel, each within ``TIMEOUT``,
+and each report is saved as it arrives, so that a dead partition does not delay the others.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from foreshard.settings import SidecarSettings
 
 TIMEOUT = 1.0
-"""Seconds that a partition has for its answer."""
+"""Seconds that a partition has to answer."""
 TOGETHER = 0.05
-"""Seconds within which answers are saved in one write."""
+"""Answers that arrive within these seconds are saved in one write."""
 PARALLEL = 64
 LONGEST_PAUSE = 30.0
 FORGOTTEN = 30.0
-"""Seconds for which a read's mean time stands while nothing is read."""
+"""Seconds for which the mean time of a read is reported while there are no reads."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class LoadMeter:
-    """Turns a partition's running counters into a smoothed load (cost/s)."""
+    """Computes a smoothed load (cost/s) from a partition's running counters."""
 
     weights: Mapping[str, float]
     smoothing: float
@@ -57,7 +57,7 @@ class LoadMeter:
     _measured: bool = False
 
     def measure(self, counters: Mapping[str, int], uptime: float, at: float) -> float | None:
-        """Take in counters read at ``at`` (seconds); return the load, None while there was one reading only."""
+        """Add counters read at ``at`` (seconds). Return the load; None after the first reading."""
         cost = sum(weight * counters.get(name, 0) for name, weight in self.weights.items())
         before, since, restarted = self._cost, at - self._at, uptime < self._uptime
         self._cost, self._at, self._uptime = cost, at, uptime
@@ -72,7 +72,10 @@ class LoadMeter:
 
 @dataclass
 class LatencyMeter:
-    """Turns a partition's running sums of latencies into a read's mean time, smoothed (ms); forgotten after ``FORGOTTEN``."""
+    """Computes the smoothed mean time of a read (ms) from a partition's latency sums.
+
+    Forgets it after ``FORGOTTEN`` seconds.
+    """
 
     smoothing: float
     _sums: tuple[int, int] | None = None
@@ -81,7 +84,7 @@ class LatencyMeter:
     _mean_at: float = 0.0
 
     def measure(self, microseconds: int, reads: int, at: float) -> float | None:
-        """Take in the sums read at ``at`` (seconds); return the mean time, None where no read was measured lately."""
+        """Add sums read at ``at`` (seconds). Return the mean time; None without recent reads."""
         before, since = self._sums, at - self._at
         self._sums, self._at = (microseconds, reads), at
         if before is None or reads <= before[1] or microseconds < before[0]:
@@ -94,7 +97,7 @@ class LatencyMeter:
 
 
 class LoadReporter:
-    """Reports the load of every registered partition. ``connect`` gives a partition's client."""
+    """Reports the load of every registered partition. ``connect`` returns a partition's client."""
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class LoadReporter:
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="load")
 
     def run(self, stop: threading.Event) -> None:
-        """Report every ``load_interval`` until ``stop``; while the control database is away, less and less often."""
+        """Report every ``load_interval`` until ``stop``. While the control database is unreachable, pauses grow."""
         interval = self._settings.load_interval.total_seconds()
         pause = interval
         while not stop.is_set():
@@ -127,7 +130,7 @@ class LoadReporter:
         self.close()
 
     def report_once(self) -> tuple[PartitionLoad, ...]:
-        """Measure every partition once, save each report as it comes, and return them."""
+        """Measure every partition once, save each report as it arrives, and return all of them."""
         partitions = self._registry.partitions()
         for gone in set(self._meters) - {p.partition_id for p in partitions}:
             del self._meters[gone]
@@ -174,9 +177,9 @@ class LoadReporter:
 _LEAN = dict.fromkeys(
     ("wiredTiger", "metrics", "locks", "tcmalloc", "transactions", "repl", "flowControl", "mirroredReads", "sharding"), 0
 )
-"""Sections of serverStatus that are left out."""
+"""Sections of serverStatus that are not requested."""
 
 
 def _short(error: BaseException) -> str:
-    """The first sentence of a driver's error, which says enough and holds no address with credentials."""
+    """The first part of a driver's error, which has no address with credentials."""
     return f"{type(error).__name__}: {str(error).split(',')[0][:160]}"

@@ -1,4 +1,4 @@
-"""Measures how far partitions are from here: the time that a ping takes over an open connection."""
+"""Measures the round trip to each partition: the time of a ping over an open connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def measure_round_trips(
     partitions: Iterable[Partition], connect: Callable[[Partition], MongoClient[dict[str, Any]]], pings: int = PINGS
 ) -> dict[str, float]:
-    """The median round trip (ms) to each location, by its nearest partition; a partition that does not answer is left out."""
+    """Return the median round trip (ms) to each location, by its nearest partition. Skip partitions that don't answer."""
     found: dict[str, float] = {}
     for partition in partitions:
         try:
