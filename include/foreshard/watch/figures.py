@@ -54,7 +54,7 @@ def figures(state: ControlState, now: datetime) -> Iterator[Figure]:
 def _all(state: ControlState, now: datetime) -> Iterator[Figure]:
     yield one("foreshard_high_water", "LPS above which a partition is relieved", state.limits.high_water)
     limit = state.limits.maximum_staleness.total_seconds()
-    yield one("foreshard_shadow_maximum_staleness_seconds", "How far a shadow may be behind and still serve reads", limit)
+    yield one("foreshard_shadow_maximum_staleness_seconds", "Maximum lag of a shadow that serves reads", limit)
     stuck = state.limits.stuck_after.total_seconds()
     yield one("foreshard_move_stuck_after_seconds", "Time in one state after which a move counts as stuck", stuck)
     if state.partitions is not None:
@@ -76,7 +76,7 @@ def _all(state: ControlState, now: datetime) -> Iterator[Figure]:
     if state.loop is not None:
         yield from _loop(state.loop)
     if state.open_conflicts is not None:
-        yield one("foreshard_conflicts_open", "Concurrent versions that nobody has resolved", state.open_conflicts)
+        yield one("foreshard_conflicts_open", "Unresolved concurrent versions", state.open_conflicts)
     if state.outcomes is not None:
         yield from _outcomes(state.outcomes)
 
@@ -97,14 +97,14 @@ def _partitions(found: tuple[PartitionStatus, ...]) -> Iterator[Figure]:
 
     places = tuple(((p.partition_id, p.geographic_location), 1.0) for p in found)
     yield Figure("foreshard_partition_info", "Partitions and where they stand", places, ("partition", "location"))
-    yield each("capacity", "Cost units per second that the partition can take", (p.capacity for p in found))
+    yield each("capacity", "Capacity in cost units per second", (p.capacity for p in found))
     yield each("load", "Cost units per second now, as last reported", (p.current_load for p in found))
     yield each("predicted_load", "Cost units per second at the forecast's peak", (p.predicted_load for p in found))
-    yield each("lps", "Load Prediction Score: forecast peak at the upper quantile by capacity", (p.lps for p in found))
+    yield each("lps", "Load Prediction Score: forecast peak at the upper quantile ÷ capacity", (p.lps for p in found))
     yield each("keys", "Keys whose primary copy the table lists on the partition", (p.keys for p in found))
-    yield each("draining", "1 while the planner puts nothing there", (float(p.draining) for p in found))
+    yield each("draining", "1 while the partition is draining", (float(p.draining) for p in found))
     reachable = (None if p.reachable is None else float(p.reachable) for p in found)
-    yield each("reachable", "1 where the partition answered its load reporter", reachable)
+    yield each("reachable", "1 if the partition answered its load reporter", reachable)
     yield each("load_timestamp_seconds", "When the load was reported", (_moment(p.reported_at) for p in found))
 
 
@@ -121,34 +121,34 @@ def _moves(found: MoveStatus, now: datetime) -> Iterator[Figure]:
 
 
 def _shadows(found: ShadowStatus, now: datetime) -> Iterator[Figure]:
-    yield _by("foreshard_shadows", "Shadow copies by state", "state", _complete(found.by_state, tuple(ShadowState)))
+    yield _by("foreshard_shadows", "Shadows by state", "state", _complete(found.by_state, tuple(ShadowState)))
     lags = ((partition, _age(moment, now)) for partition, moment in sorted(found.caught_up_at.items()))
-    text = "How far the least fresh live shadow copy on a partition is behind"
+    text = "Lag of the least fresh live shadow on a partition"
     yield _by("foreshard_shadow_lag_seconds", text, "partition", lags)
-    yield one("foreshard_shadows_unknown_lag", "Live shadow copies whose freshness is unknown", found.unknown)
+    yield one("foreshard_shadows_unknown_lag", "Live shadows whose freshness is unknown", found.unknown)
 
 
 def _gates(found: tuple[GateStatus, ...]) -> Iterator[Figure]:
     def each(name: str, text: str, values: Iterable[float | None]) -> Figure:
         return _by(f"foreshard_gate_{name}", text, "gate", zip((g.gate for g in found), values, strict=True))
 
-    yield each("passed", "1 where the gate's latest result let the hour through", (float(g.passed) for g in found))
+    yield each("passed", "1 if the gate's latest result passed", (float(g.passed) for g in found))
     yield each("failures", "Failed expectations of the gate's latest result", (g.failures for g in found))
     yield each("hour_timestamp_seconds", "The hour of the gate's latest result", (_moment(g.hour) for g in found))
-    yield each("timestamp_seconds", "When the gate was last asked", (_moment(g.asked_at) for g in found))
+    yield each("timestamp_seconds", "When the gate last ran", (_moment(g.asked_at) for g in found))
 
 
 def _table(found: TableStatus, now: datetime) -> Iterator[Figure]:
     yield one("foreshard_routing_table_version", "Version of the published routing table", found.version)
     yield one("foreshard_routing_table_age_seconds", "Time since the last publication", _age(found.published_at, now))
     yield one("foreshard_routing_table_keys", "Keys that the published table lists", found.listed_keys)
-    yield one("foreshard_sidecars", "Sidecars that were heard of lately", found.sidecars)
-    yield one("foreshard_sidecars_behind", "Of these, sidecars that answer from an older version", found.sidecars_behind)
+    yield one("foreshard_sidecars", "Sidecars heard recently", found.sidecars)
+    yield one("foreshard_sidecars_behind", "Sidecars heard recently that answer from an older version", found.sidecars_behind)
 
 
 def _forecast(found: ForecastStatus) -> Iterator[Figure]:
     yield _by("foreshard_forecast_keys", "Keys of the latest forecasts by model", "model", sorted(found.models.items()))
-    text = "Share of the latest forecasts that no real model made"
+    text = "Share of the latest forecasts made by a fallback"
     yield one("foreshard_forecast_fallback_share", text, found.fallback_share if found.models else None)
 
 
@@ -157,12 +157,14 @@ def _accuracy(found: AccuracyStatus) -> Iterator[Figure]:
         values = ((model, figures.get(name)) for model, figures in sorted(found.models.items()))
         return _by(f"foreshard_forecast_{name}", text, "model", values)
 
-    yield each("wape", "Sum of absolute errors by sum of what came, of the last forecast whose horizon has passed")
-    yield each("bias", "Sum of forecast less actual by sum of what came")
-    yield each("pinball", "Pinball loss of the upper quantile by sum of what came")
+    yield each("wape", "Sum of absolute errors ÷ sum of actual cost, of the last forecast whose horizon is over")
+    yield each("bias", "Sum of (forecast − actual) ÷ sum of actual cost")
+    yield each("pinball", "Pinball loss of the upper quantile ÷ sum of actual cost")
     yield each("coverage", "Share of hours at or below the upper quantile")
     moment = _moment(found.hour)
-    yield one("foreshard_forecast_accuracy_hour_timestamp_seconds", "The last hour that forecasts were judged by", moment)
+    yield one(
+        "foreshard_forecast_accuracy_hour_timestamp_seconds", "The last hour of the forecast that the accuracy is about", moment
+    )
 
 
 def _plan(found: PlanStatus) -> Iterator[Figure]:
@@ -174,10 +176,10 @@ def _plan(found: PlanStatus) -> Iterator[Figure]:
 
 def _loop(found: LoopStatus) -> Iterator[Figure]:
     hours = ((stage, _moment(hour)) for stage, hour in sorted(found.hours.items()))
-    text = "Start of the latest hour that a stage has done"
+    text = "Start of the latest hour that a stage has finished"
     yield _by("foreshard_last_hour_timestamp_seconds", text, "stage", hours)
-    yield one("foreshard_last_hour_accesses", "Accesses of the latest counted hour", found.accesses)
-    yield one("foreshard_last_hour_keys", "Keys that were accessed in the latest counted hour", found.keys)
+    yield one("foreshard_last_hour_accesses", "Accesses in the latest tallied hour", found.accesses)
+    yield one("foreshard_last_hour_keys", "Keys accessed in the latest tallied hour", found.keys)
 
 
 def _outcomes(found: tuple[TaskOutcome, ...]) -> Iterator[Figure]:
