@@ -162,9 +162,7 @@ def _accuracy(found: AccuracyStatus) -> Iterator[Figure]:
     yield each("pinball", "Pinball loss of the upper quantile ÷ sum of actual cost")
     yield each("coverage", "Share of hours at or below the upper quantile")
     moment = _moment(found.hour)
-    yield one(
-        "foreshard_forecast_accuracy_hour_timestamp_seconds", "The last hour of the forecast that the accuracy is about", moment
-    )
+    yield one("foreshard_forecast_accuracy_hour_timestamp_seconds", "Last hour of the judged forecast", moment)
 
 
 def _plan(found: PlanStatus) -> Iterator[Figure]:
