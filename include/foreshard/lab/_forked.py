@@ -1,7 +1,4 @@
-"""Work in forked processes: these have the log and all else without a copy, and give back what they found.
-
-They share nothing but what no one changes.
-"""
+"""Runs calls in forked processes, which share the parent's memory read-only and return their results."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _inherited: dict[Any, Callable[[], Any]] = {}
 
 @contextmanager
 def fork_pool(calls: Mapping[Any, Callable[[], _Result]], processes: int) -> Iterator[dict[Any, Future[_Result]]]:
-    """Make all ``calls``, at most ``processes`` at a time, in their order; what they return must be picklable."""
+    """Run all ``calls`` in order, at most ``processes`` at a time. Results must be picklable."""
     _inherited.update(calls)
     try:
         with ProcessPoolExecutor(min(processes, len(calls)), multiprocessing.get_context("fork")) as pool:
@@ -29,7 +26,7 @@ def fork_pool(calls: Mapping[Any, Callable[[], _Result]], processes: int) -> Ite
 
 
 def each_forked(calls: Sequence[Callable[[], _Result]], processes: int) -> list[_Result]:
-    """What each of ``calls`` returns; with one process, or one call, everything runs in this one."""
+    """Return the result of each call. With one process or one call, everything runs in this process."""
     if processes < 2 or len(calls) < 2:
         return [call() for call in calls]
     with fork_pool(dict(enumerate(calls)), processes) as running:
@@ -37,6 +34,6 @@ def each_forked(calls: Sequence[Callable[[], _Result]], processes: int) -> list[
 
 
 def _call(name: Any) -> Any:
-    """In a process of its own; what it has inherited is no garbage, and isn't looked at again and again."""
+    """Run one call in a forked process. Freezing excludes the inherited objects from garbage collection."""
     gc.freeze()
     return _inherited[name]()

@@ -1,4 +1,4 @@
-"""A log's records as typed columns, batch by batch; several processes share the batches of a large log."""
+"""Converts the records of a log to typed columns, batch by batch. Several processes share the batches of a large log."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from foreshard.observe.clean import clean
 
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 UNKNOWN_WEIGHT = 1.0
-"""What an access of a request type costs that the settings don't name, where the log has no cost; it counts as a write."""
+"""The cost of an access of an unknown request type without a cost in the log. It counts as a write."""
 
 _MANTISSA = np.uint64(11)
-"""So many bits of a hash are left out, for the rest to be a whole number as a float."""
+"""The number of hash bits dropped, so that the rest is exact as a float."""
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """A column of few different values: where each row's stands among ``names`` (−1: it has none)."""
+class CodedColumn:
+    """A column with few distinct values: each row's index into ``names`` (−1: missing)."""
 
     codes: IntArray
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, column: pd.Series[str]) -> Coded:
-        """From text, with missing values."""
+    def of(cls, column: pd.Series[str]) -> CodedColumn:
+        """From a text column, which may have missing values."""
         codes, names = pd.factorize(column, use_na_sentinel=True)
         return cls(codes.astype(np.int64), tuple(str(name) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """The N records of one batch that can be counted, ``left_out``: reason → others, and which request ``types`` it names.
+    """The N valid records of one batch. ``left_out``: reason → number of other records. ``types``: its request types.
 
-    ``time`` is in nanoseconds since 1970. ``user`` and ``session`` stand for names (NaN: none): the same number for the same
-    one, and another for any other (but for one pair in 2⁵³).
+    ``time`` is in nanoseconds since 1970. ``user`` and ``session`` are hashes of the names (NaN: missing); two names share a
+    hash with probability 2⁻⁵³.
     """
 
     time: IntArray
-    key: Coded
-    place: Coded
+    key: CodedColumn
+    place: CodedColumn
     user: FloatArray
     session: FloatArray
     cost: FloatArray
@@ -61,10 +61,10 @@ class LogPart:
 def gather(
     batches: Iterable[pd.DataFrame], kinds: Mapping[str, RequestKind], weights: Mapping[str, float], processes: int = 1
 ) -> list[LogPart]:
-    """Every batch's part, in their order; each of the ``processes`` reads all of them and types its own."""
+    """The parts of all batches in order. Each of the ``processes`` reads all batches and converts its own."""
     own = [partial(_own, batches, kinds, weights, number, processes) for number in range(processes)]
     shares = [iter(share) for share in each_forked(own, processes)]
-    return list(_in_turn(shares))
+    return list(_interleaved(shares))
 
 
 def _own(
@@ -73,8 +73,8 @@ def _own(
     return [typed(frame, kinds, weights) for frame in islice(batches, number, None, of)]
 
 
-def _in_turn(shares: list[Iterator[LogPart]]) -> Iterator[LogPart]:
-    """One of each, again and again, until one has no more."""
+def _interleaved(shares: list[Iterator[LogPart]]) -> Iterator[LogPart]:
+    """Take one part of each share in turn until a share ends."""
     while True:
         for share in shares:
             if (part := next(share, None)) is None:
@@ -83,7 +83,7 @@ def _in_turn(shares: list[Iterator[LogPart]]) -> Iterator[LogPart]:
 
 
 def typed(frame: pd.DataFrame, kinds: Mapping[str, RequestKind], weights: Mapping[str, float]) -> LogPart:
-    """Clean one batch; every request type is taken, and an access without a cost costs what ``weights`` say."""
+    """Clean one batch. Every request type is accepted; an access without a cost gets the weight of its type."""
     types = frozenset(str(name) for name in frame["request_type"].dropna().unique())
     until = datetime.now(UTC) + timedelta(hours=1)
     cleaned = clean(frame.reset_index(drop=True), EARLIEST, until, types)
@@ -94,10 +94,10 @@ def typed(frame: pd.DataFrame, kinds: Mapping[str, RequestKind], weights: Mappin
     given = found["cost"].to_numpy(np.float64)
     return LogPart(
         time=found["timestamp"].dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]").astype(np.int64),
-        key=Coded.of(found["partitionable_key"]),
-        place=Coded.of(found["location"]),
-        user=_numbered(found["user_id"]),
-        session=_numbered(found["session_id"]),
+        key=CodedColumn.of(found["partitionable_key"]),
+        place=CodedColumn.of(found["location"]),
+        user=_hashed_names(found["user_id"]),
+        session=_hashed_names(found["session_id"]),
         cost=np.where(np.isfinite(given), given, weight),
         read=is_read,
         left_out=Counter(cleaned.quarantined["reason"].astype(str).tolist()),
@@ -105,8 +105,8 @@ def typed(frame: pd.DataFrame, kinds: Mapping[str, RequestKind], weights: Mappin
     )
 
 
-def _numbered(column: pd.Series[Any]) -> FloatArray:
-    """A number for each name, NaN for none."""
+def _hashed_names(column: pd.Series[Any]) -> FloatArray:
+    """A hash for each name, NaN if missing."""
     given = column.notna().to_numpy()
     numbers = np.full(len(column), np.nan)
     if given.any():

@@ -1,8 +1,8 @@
-"""How much less certain a forecast is the farther ahead it looks, learnt from forecasts whose hours have come.
+"""How uncertainty grows with the lead time, learnt from past forecasts.
 
-The spread of single hours' errors says how sure the next hour is; a level that is carried into the hours ahead may not last, so
-these are less sure. Loads of partitions are sums of many keys, so sums are compared: the keys are dealt into ``GROUPS``, and
-what each brought is set against what had been expected of it, and how surely, so many hours before.
+The spread of one-hour errors describes the next hour. Later hours are less certain, because a level that is carried into them
+may not last. Partition loads are sums over many keys, so sums are compared: the keys are divided into ``GROUPS``, and the
+actual sum of each group is compared with the sum expected at each lead time.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from foreshard.model import FloatArray
 
 GROUPS = 8
 MOST = 3.0
-"""No hour ahead is taken to be less certain than so many times the next one's spread."""
+"""The largest factor between the spread of an hour ahead and that of the next hour."""
 SURPRISE = 4.0
-"""No error counts for more deviations than this, of as wide a spread as was believed then."""
+"""Errors are clipped at this many standard deviations."""
 PRIOR_HOURS = 24.0
-"""Each lead is believed to be as certain as the next hour as if so many hours had confirmed it."""
+"""The weight, in hours, of the prior that every lead time is as certain as the next hour."""
 
 
 class LeadSpread:
-    """Standard deviation of sums of keys at each lead ÷ what the next hour's spread says (H)."""
+    """The ratio of the standard deviation of sums of keys at each lead time to that of the next hour (H)."""
 
-    def __init__(self, keys: int, horizon: int, fading: float) -> None:
-        """``fading``: how much of what has been seen is kept from one hour to the next."""
-        self._dealt = (np.arange(keys) % GROUPS == np.arange(GROUPS)[:, None]).astype(np.float64)
-        self._fading = fading
-        self._open: deque[tuple[int, FloatArray, FloatArray]] = deque(maxlen=horizon)
-        self._seen, self._said = np.full(horizon, PRIOR_HOURS), np.full(horizon, PRIOR_HOURS)
+    def __init__(self, keys: int, horizon: int, decay: float) -> None:
+        """``decay``: the weight of past errors relative to those one hour later."""
+        self._groups = (np.arange(keys) % GROUPS == np.arange(GROUPS)[:, None]).astype(np.float64)
+        self._decay = decay
+        self._pending: deque[tuple[int, FloatArray, FloatArray]] = deque(maxlen=horizon)
+        self._observed, self._predicted = np.full(horizon, PRIOR_HOURS), np.full(horizon, PRIOR_HOURS)
 
     def factors(self) -> FloatArray:
-        """By how much the spread of each hour ahead is wider, at least 1, and never less than that of an hour before it."""
-        ratio = np.sqrt(self._seen / self._said)
+        """The factor for the spread of each hour ahead, at least 1 and non-decreasing."""
+        ratio = np.sqrt(self._observed / self._predicted)
         return np.asarray(np.clip(np.maximum.accumulate(ratio / ratio[0]), 1.0, MOST))
 
-    def awaits(self, now: int) -> bool:
-        """Whether what is expected from ``now`` on has been noted last."""
-        return bool(self._open) and self._open[-1][0] == now
+    def has_expected(self, now: int) -> bool:
+        """Whether :meth:`expect` was last called for ``now``."""
+        return bool(self._pending) and self._pending[-1][0] == now
 
     def expect(self, now: int, mean: FloatArray, sigma: FloatArray, correlation: float) -> None:
-        """Note what is expected from ``now`` on: (K, H) each, ``sigma`` as sure as the next hour is."""
-        load = LoadProfile(self._dealt @ mean, self._dealt @ sigma**2, self._dealt @ sigma)
-        self._open.append((now, load.mean, load.deviation(correlation)))
+        """Remember the forecast made at ``now``: (K, H) each, with the spread of the next hour as ``sigma``."""
+        load = LoadProfile(self._groups @ mean, self._groups @ sigma**2, self._groups @ sigma)
+        self._pending.append((now, load.mean, load.deviation(correlation)))
 
-    def learn(self, hour: int, came: FloatArray) -> None:
-        """Compare what came in ``hour`` (K) with what had been expected of it."""
-        brought, most = self._dealt @ came, (SURPRISE * self.factors()) ** 2
-        self._seen *= self._fading
-        self._said *= self._fading
-        for now, mean, deviation in self._open:
+    def learn(self, hour: int, actual: FloatArray) -> None:
+        """Compare the ``actual`` costs of ``hour`` (K) with the forecasts for it."""
+        sums, limit = self._groups @ actual, (SURPRISE * self.factors()) ** 2
+        self._observed *= self._decay
+        self._predicted *= self._decay
+        for now, mean, deviation in self._pending:
             lead = hour - now
-            if 0 <= lead < len(self._seen):
-                off = ((brought - mean[:, lead]) / np.maximum(deviation[:, lead], 1e-6)) ** 2
-                self._seen[lead] += np.minimum(off, most[lead]).mean()
-                self._said[lead] += 1.0
+            if 0 <= lead < len(self._observed):
+                ratio = ((sums - mean[:, lead]) / np.maximum(deviation[:, lead], 1e-6)) ** 2
+                self._observed[lead] += np.minimum(ratio, limit[lead]).mean()
+                self._predicted[lead] += 1.0

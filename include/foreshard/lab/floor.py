@@ -1,9 +1,10 @@
-"""How much overload chance alone brings: what no policy that knows only rates can avoid by moving keys.
+"""The overload that chance alone causes, which no policy that knows only rates can avoid by moving keys.
 
-Were every hour's load spread over the partitions in proportion to their capacity, each would still be above it now and then,
-because accesses come at random. With M(t) the hour's cost and v its variance per unit of cost (one access's cost where accesses
-are Poisson: Σ cost² ÷ Σ cost), partition p of share s(p) has load ~ Normal(s·M, s·M·v); the floor is Σ P(load > capacity).
-A policy can be below it by luck, by knowing the counts, or by letting one partition overflow for the others.
+If every hour's load were spread over the partitions in proportion to their capacity, partitions would still exceed it at times,
+because accesses arrive at random. Let M(t) be the cost of the hour and v its variance per unit of cost (for Poisson accesses
+the cost of one access: Σ cost² ÷ Σ cost). A partition with share s of the capacity has a load ~ Normal(s·M, s·M·v). The floor
+is Σ P(load > capacity). A policy can be below it by luck, by knowing the counts, or by overloading one partition instead of
+many.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray
 def noise_floor(
     log: ReplayLog, start: int, capacity: FloatArray, mean: FloatArray | None = None, sigma: FloatArray | None = None
 ) -> float:
-    """Expected overload hours from ``start`` on; of the rates ``mean`` and ``sigma`` (K, T) where they are known."""
+    """Expected overload hours from ``start`` on, from the true ``mean`` and ``sigma`` (K, T) of the costs if they are known."""
     total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
     if sigma is None:
         variance = total * cost_of_one_access(log.costs[:, start:])
@@ -34,7 +35,7 @@ def noise_floor(
 
 
 def cost_of_one_access(costs: npt.NDArray[np.floating[Any]]) -> float:
-    """Variance ÷ mean of Poisson accesses: each key's smallest cost of an hour (K, T), weighed by its cost."""
+    """The cost of one access: each key's smallest hourly cost in ``costs`` (K, T), averaged by the keys' costs."""
     smallest = smallest_costs(costs).astype(np.float64)
     weight = costs.sum(axis=1, dtype=np.float64)
     seen = weight > 0

@@ -1,14 +1,14 @@
-"""Forecasts within the lab: from the past alone, for every key at once, cheap enough to be made anew each hour.
+"""Forecasts for the lab: from the past alone, for all keys at once, and fast enough to be made each hour.
 
-Each day the forecast room's seasonal mean of similar days is fitted; each hour it is scaled by how each key's last days, its
-last hours, and all keys' last hours, compared with it: the level of the last hours is carried in, and decays. Keys that their
-past doesn't explain are expected to go on as they do now (:mod:`foreshard.lab._recency`). How far off that has been gives the
-spread: variance per unit of mean, key by key, and the part of it that all keys have in common; surprises beyond
-``SURPRISE`` deviations count as that much. Hours farther ahead are less sure (:mod:`foreshard.lab._lead_spread`). Where the
-clocks have changed, the history is put right by an hour.
+Once a day the seasonal mean of similar days is fitted. Each hour it is scaled by three ratios of actual to expected cost: each
+key's last days, each key's last hours, and the last hours of all keys. The level of the last hours decays over the hours ahead.
+Keys that their past does not explain are forecast at their current rate (:mod:`foreshard.lab._recency`). Past errors give the
+spread, as variance per unit of mean for each key, and the part common to all keys; errors beyond ``SURPRISE`` standard
+deviations are clipped. Hours farther ahead have a wider spread (:mod:`foreshard.lab._lead_spread`). If the clocks change, the
+history is shifted by an hour.
 
-It stands in for the forecast stage's engine, which is too slow to be asked 8,000 times over: that one blends several models,
-Prophet's among them, and has no level of single keys' last hours.
+This replaces the forecast stage's engine, which is too slow for thousands of hours. The engine blends several models, including
+Prophet, and does not follow the last hours of single keys.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from foreshard.lab._lead_spread import LeadSpread
 from foreshard.lab._recency import Recency
 from foreshard.lab.log import ReplayLog, smallest_costs
 from foreshard.lab.past import Past
-from foreshard.model import FloatArray
+from foreshard.model import HOURS_PER_DAY, FloatArray
 
 HORIZON = 24
-DAY = 24
 WARM_UP_DAYS = 7
-LONG, SHORT, TOGETHER = 0.5 ** (1 / 36), 0.5 ** (1 / 4), 0.5 ** (1 / 2)
-"""Half-lives of a key's level (36 h), of that of its last hours (4 h) and of the level of all keys together (2 h)."""
+LEVEL_DECAY, RECENT_DECAY, TOTAL_DECAY = 0.5 ** (1 / 36), 0.5 ** (1 / 4), 0.5 ** (1 / 2)
+"""Half-lives of a key's level (36 h), of the level of its last hours (4 h), and of the level of all keys (2 h)."""
 PRIOR_ACCESSES = 24.0
-"""Each of a key's levels is trusted as if that many of its usual accesses had confirmed the forecast."""
+"""The weight of the prior that a key's level is 1, in accesses of the key."""
 PERSISTENCE = 0.5 ** (1 / 8)
-"""How the level of a key's last hours fades out of the hours ahead (half-life 8 h)."""
+"""The decay of the level of a key's last hours over the hours ahead (half-life 8 h)."""
 PRIOR_HOURS = 72.0
-"""A key's own spread counts as much as that of all keys after so many hours."""
+"""The number of hours after which a key's own spread has the same weight as that of all keys."""
 SURPRISE = 3.0
-"""No error counts for more deviations than this: a key that bursts once is not that uncertain ever after."""
-FADING = 0.5 ** (1 / (14 * 24))
-"""How fast past errors are forgotten (half-life 14 days)."""
+"""Errors are clipped at this many standard deviations, so that one burst does not widen the spread for long."""
+ERROR_DECAY = 0.5 ** (1 / (14 * 24))
+"""The decay of past errors (half-life 14 days)."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Mean and sigma (K, H) in cost per hour from the hour ``now`` on, and the errors' common part (0 to 1)."""
+class LabForecast:
+    """Mean and sigma (K, H) in cost per hour from the hour ``now`` on, and the correlation of the errors (0 to 1)."""
 
     mean: FloatArray
     sigma: FloatArray
@@ -53,14 +52,14 @@ class Outcome:
 
 
 class LabForecaster(Protocol):
-    """Says what the coming hours will bring."""
+    """Forecasts the coming hours."""
 
-    def ahead(self, past: Past) -> Outcome:
-        """For the hours from ``past.now`` on."""
+    def ahead(self, past: Past) -> LabForecast:
+        """The forecast of the hours from ``past.now`` on."""
 
 
 class SeasonalShape:
-    """The honest one: it is shown the past, hour after hour."""
+    """Forecasts from the past alone."""
 
     def __init__(self, training_hours: int, epoch_hour: int) -> None:
         """``epoch_hour``: the log's first hour, in hours since 1970."""
@@ -70,143 +69,151 @@ class SeasonalShape:
         self._clock = ClockWatch()
         self._changes: list[tuple[int, int]] = []
 
-    def ahead(self, past: Past) -> Outcome:
-        """Take in the hours since the last call, and forecast."""
+    def ahead(self, past: Past) -> LabForecast:
+        """Learn from the hours since the last call, and forecast."""
         if not self._began:
             self._begin(past)
         while self._next < past.now:
-            if not self._farther.awaits(self._next):
+            if not self._lead_spread.has_expected(self._next):
                 self._expect(self._next)
             self._learn(past, past.before(self._next + 1, 1)[:, 0], self._next)
             self._next += 1
-        if past.now - self._fitted_at >= DAY:
+        if past.now - self._fitted_at >= HOURS_PER_DAY:
             self._fit(past, past.now)
         return self._expect(past.now)
 
     def _begin(self, past: Past) -> None:
         self._began = True
-        keys, back = len(past.keys), min(WARM_UP_DAYS * DAY, max(0, past.now - DAY))
+        keys, back = len(past.keys), min(WARM_UP_DAYS * HOURS_PER_DAY, max(0, past.now - HOURS_PER_DAY))
         self._next = past.now - back
-        self._actual, self._expected = np.zeros(keys), np.zeros(keys)
-        self._latest, self._awaited = np.zeros(keys), np.zeros(keys)
-        self._all = np.ones(2)
+        self._level_actual, self._level_expected = np.zeros(keys), np.zeros(keys)
+        self._recent_actual, self._recent_expected = np.zeros(keys), np.zeros(keys)
+        self._total_level = np.ones(2)
         self._squares, self._means, self._hours = np.zeros(keys), np.zeros(keys), 0.0
         self._total = np.zeros(3)
         self._recency = Recency(keys)
-        self._farther = LeadSpread(keys, HORIZON, FADING)
+        self._lead_spread = LeadSpread(keys, HORIZON, ERROR_DECAY)
         self._fit(past, self._next)
 
     def _fit(self, past: Past, now: int) -> None:
-        """Fit the seasonal mean of the hour before ``now`` and of the 49 from it on."""
+        """Fit the seasonal mean of the hour before ``now`` and of the 49 hours from ``now`` on."""
         costs = past.before(now, self._window)
         for hour, by in self._changes:
             costs = moved_history(costs, hour - (now - costs.shape[1]), by)
-        ahead = self._epoch + now - 1 + np.arange(2 * DAY + 2, dtype=np.int64)
+        ahead = self._epoch + now - 1 + np.arange(2 * HOURS_PER_DAY + 2, dtype=np.int64)
         if not costs.shape[1]:
-            self._base: FloatArray = np.zeros((len(costs), 2 * DAY + 2))
+            self._base: FloatArray = np.zeros((len(costs), 2 * HOURS_PER_DAY + 2))
         else:
             numbers = self._epoch + now - costs.shape[1] + np.arange(costs.shape[1], dtype=np.int64)
             (profile,) = weekly_profiles(costs, np.ones(costs.shape, bool), numbers, (0.85,))
             self._base = np.maximum(similar_days(profile, ahead), 0.0)
-        self._unit = self._usual_cost(costs)
-        self._base += 0.02 * self._unit[:, None]
+        self._access_cost = self._cost_of_access(costs)
+        self._base += 0.02 * self._access_cost[:, None]
         together = self._base.sum(axis=0)
         self._shape = together / max(float(together.mean()), 1e-9)
         self._fitted_at = now
 
-    def _usual_cost(self, costs: FloatArray) -> FloatArray:
-        """What one access of each key costs, about: the smallest cost that an hour has had (all keys' median before)."""
+    def _cost_of_access(self, costs: FloatArray) -> FloatArray:
+        """The approximate cost of one access of each key: its smallest hourly cost, or the median of all keys."""
         smallest = smallest_costs(costs)
         known = smallest[np.isfinite(smallest)]
         return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
 
     def _levels(self) -> tuple[FloatArray, FloatArray]:
-        """How each key's last days compare with its seasonal mean, and its last hours with that."""
-        prior = PRIOR_ACCESSES * self._unit
-        return (self._actual + prior) / (self._expected + prior), (self._latest + prior) / (self._awaited + prior)
+        """The level of each key's last days relative to its seasonal mean, and of its last hours relative to that."""
+        prior = PRIOR_ACCESSES * self._access_cost
+        return (self._level_actual + prior) / (self._level_expected + prior), (self._recent_actual + prior) / (
+            self._recent_expected + prior
+        )
 
-    def _learn(self, past: Past, came: FloatArray, hour: int) -> None:
-        """Compare what came in ``hour`` with what was expected, before it is taken in."""
-        if hour - self._fitted_at >= DAY:
+    def _learn(self, past: Past, actual: FloatArray, hour: int) -> None:
+        """Learn from the ``actual`` costs of ``hour``."""
+        if hour - self._fitted_at >= HOURS_PER_DAY:
             self._fit(past, hour)
         level, latest = self._levels()
-        if self._clock_changed(past, came, hour, level):
+        if self._clock_changed(past, actual, hour, level):
             level = latest = np.ones_like(level)
         at = hour - self._fitted_at + 1
         base: FloatArray = self._base[:, at]
-        usual = base * level
-        experts = self._recency.expected(usual * (1.0 + (latest - 1.0) * PERSISTENCE), self._shape[at], self._unit)
+        typical = base * level
+        experts = self._recency.expected(typical * (1.0 + (latest - 1.0) * PERSISTENCE), self._shape[at], self._access_cost)
         dispersion = self._dispersion()
-        expected = self._recency.learn(came, experts, self._shape[at], self._unit, dispersion)
-        self._learn_spread(came - expected, expected, dispersion)
-        self._farther.learn(hour, came)
-        self._actual, self._expected = LONG * self._actual + came, LONG * self._expected + base
-        self._latest, self._awaited = SHORT * self._latest + came, SHORT * self._awaited + usual
-        self._all = TOGETHER * self._all + np.array([came.sum(), expected.sum()]) + 1e-9
+        expected = self._recency.learn(actual, experts, self._shape[at], self._access_cost, dispersion)
+        self._learn_spread(actual - expected, expected, dispersion)
+        self._lead_spread.learn(hour, actual)
+        self._level_actual, self._level_expected = (
+            LEVEL_DECAY * self._level_actual + actual,
+            LEVEL_DECAY * self._level_expected + base,
+        )
+        self._recent_actual, self._recent_expected = (
+            RECENT_DECAY * self._recent_actual + actual,
+            RECENT_DECAY * self._recent_expected + typical,
+        )
+        self._total_level = TOTAL_DECAY * self._total_level + np.array([actual.sum(), expected.sum()]) + 1e-9
 
     def _learn_spread(self, error: FloatArray, expected: FloatArray, dispersion: FloatArray) -> None:
-        """Take in by how much an hour was off (K)."""
-        most = SURPRISE * np.sqrt(dispersion * expected + self._unit**2)
+        """Update the spread with the errors of an hour (K)."""
+        most = SURPRISE * np.sqrt(dispersion * expected + self._access_cost**2)
         error = np.clip(error, -most, most)
-        self._squares = FADING * self._squares + error**2
-        self._means = FADING * self._means + expected
-        self._hours = FADING * self._hours + 1.0
+        self._squares = ERROR_DECAY * self._squares + error**2
+        self._means = ERROR_DECAY * self._means + expected
+        self._hours = ERROR_DECAY * self._hours + 1.0
         sigma = np.sqrt(dispersion * expected)
-        self._total = FADING * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
+        self._total = ERROR_DECAY * self._total + np.array([error.sum() ** 2, (sigma**2).sum(), sigma.sum() ** 2])
 
-    def _clock_changed(self, past: Past, came: FloatArray, hour: int, level: FloatArray) -> bool:
-        """Put the history right and begin the levels anew, where the pattern has moved by an hour."""
+    def _clock_changed(self, past: Past, actual: FloatArray, hour: int, level: FloatArray) -> bool:
+        """If the daily pattern has moved by an hour, shift the history and reset the levels."""
         at = hour - self._fitted_at + 1
         earlier, now, later = (self._base[:, at + step] * level for step in (-1, 0, 1))
-        moved = self._clock.see(came, earlier, now, later, self._unit)
+        moved = self._clock.see(actual, earlier, now, later, self._access_cost)
         if not moved:
             return False
         self._changes.append((hour - LIKELY_SINCE, moved))
         self._fit(past, hour)
-        for sums in (self._actual, self._expected, self._latest, self._awaited):
+        for sums in (self._level_actual, self._level_expected, self._recent_actual, self._recent_expected):
             sums[:] = 0.0
-        self._all = np.ones(2)
+        self._total_level = np.ones(2)
         return True
 
     def _dispersion(self) -> FloatArray:
-        """Variance ÷ mean of each key's errors (K), the keys' own shrunk towards that of all together, and Poisson at least."""
-        pooled = float((self._squares / self._unit).sum() / max(self._means.sum(), 1e-9))
+        """Variance ÷ mean of each key's errors (K), shrunk towards the value of all keys, and close to Poisson at least."""
+        pooled = float((self._squares / self._access_cost).sum() / max(self._means.sum(), 1e-9))
         weight = self._hours / (self._hours + PRIOR_HOURS)
         own = self._squares / np.maximum(self._means, 1e-9)
-        mixed = weight * own + (1.0 - weight) * max(pooled, 1.0) * self._unit
-        return np.asarray(np.clip(mixed, 0.8 * self._unit, 50.0 * self._unit))
+        mixed = weight * own + (1.0 - weight) * max(pooled, 1.0) * self._access_cost
+        return np.asarray(np.clip(mixed, 0.8 * self._access_cost, 50.0 * self._access_cost))
 
-    def _expect(self, now: int) -> Outcome:
-        """The outcome from ``now`` on, less sure the farther ahead; it is remembered, to see how far off it will have been."""
-        outcome = self._outcome(now)
-        factors = self._farther.factors()
-        self._farther.expect(now, outcome.mean, outcome.sigma, outcome.correlation)
-        return replace(outcome, sigma=outcome.sigma * factors)
+    def _expect(self, now: int) -> LabForecast:
+        """The forecast from ``now`` on with the spread of its lead times. It is remembered, to learn from its errors."""
+        forecast = self._forecast(now)
+        factors = self._lead_spread.factors()
+        self._lead_spread.expect(now, forecast.mean, forecast.sigma, forecast.correlation)
+        return replace(forecast, sigma=forecast.sigma * factors)
 
-    def _outcome(self, now: int) -> Outcome:
+    def _forecast(self, now: int) -> LabForecast:
         start, ahead = now - self._fitted_at + 1, np.arange(HORIZON)
         level, latest = self._levels()
         fading = 1.0 + (latest - 1.0)[:, None] * PERSISTENCE ** (ahead + 1)[None]
-        together = float(np.clip(self._all[0] / self._all[1], 0.5, 2.0)) - 1.0
+        together = float(np.clip(self._total_level[0] / self._total_level[1], 0.5, 2.0)) - 1.0
         seasonal = self._base[:, start : start + HORIZON] * level[:, None] * fading
-        mean = self._recency.ahead(seasonal, self._shape[start : start + HORIZON], self._unit)
-        mean *= (1.0 + together * TOGETHER**ahead)[None]
+        mean = self._recency.ahead(seasonal, self._shape[start : start + HORIZON], self._access_cost)
+        mean *= (1.0 + together * TOTAL_DECAY**ahead)[None]
         sigma = np.sqrt(self._dispersion()[:, None] * mean)
         squared, apart, joined = self._total.tolist()
         common = (squared - apart) / (joined - apart) if joined > apart > 0 else 0.0
-        return Outcome(mean, sigma, float(np.clip(common, 0.0, 1.0)))
+        return LabForecast(mean, sigma, float(np.clip(common, 0.0, 1.0)))
 
 
 class TrueFuture:
-    """The oracle: it knows what each hour will cost, or, where they are known, the ``mean`` and ``sigma`` behind it."""
+    """The oracle: it knows the cost of every hour, or the true ``mean`` and ``sigma`` behind it if they are given."""
 
     def __init__(self, log: ReplayLog, mean: FloatArray | None = None, sigma: FloatArray | None = None) -> None:
         self._mean = log.costs if mean is None else mean
         self._sigma = sigma
 
-    def ahead(self, past: Past) -> Outcome:
-        """The next hours as they will be; after the log's end, as its last ones were."""
+    def ahead(self, past: Past) -> LabForecast:
+        """The true next hours; after the end of the log, its last hour."""
         hours = np.minimum(past.now + np.arange(HORIZON), self._mean.shape[1] - 1)
         mean = self._mean[:, hours].astype(np.float64)
         sigma = np.zeros_like(mean) if self._sigma is None else self._sigma[:, hours].astype(np.float64)
-        return Outcome(mean, sigma, 0.0)
+        return LabForecast(mean, sigma, 0.0)

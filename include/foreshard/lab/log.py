@@ -1,4 +1,4 @@
-"""A log as the lab replays it: cost per key and hour, where it came from, and which keys were used together in each hour."""
+"""A log prepared for replay: costs by key and hour, their locations, and co-access by hour."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pandas as pd
 
 from foreshard.errors import CorruptLog
 from foreshard.lab._forked import each_forked
-from foreshard.lab._gather import Coded, LogPart, gather
+from foreshard.lab._gather import CodedColumn, LogPart, gather
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, BoolArray, FloatArray, IntArray, RequestKind
 from foreshard.observe.co_access import CoAccessRules, co_access
 
 MAXIMUM_CELLS = 400_000_000
-"""Keys × hours that are held in memory (1.6 GB)."""
+"""The largest number of keys × hours held in memory (1.6 GB)."""
 
 RECORDS_AT_ONCE = 200_000
-"""Of about so many records the common uses are counted together."""
+"""The approximate number of records whose co-access is counted at once."""
 
 _HOUR_NS = 3_600_000_000_000
 
@@ -43,8 +43,8 @@ class Ranges:
 class ReplayLog:
     """K keys (sorted) × T contiguous hours from ``first`` on; costs in cost units per hour.
 
-    ``visit_*``: one row per hour, key and location (−1: unknown) with its cost and what of it were reads and writes;
-    ``pair_*``: one row per hour and pair of keys used together. ``left_out``: reason → records that could not be counted.
+    ``visit_*``: one row per hour, key and location (−1: unknown), with its cost, the cost of reads, and the number of writes.
+    ``pair_*``: one row per hour and pair of co-accessed keys. ``left_out``: reason → number of invalid records.
     """
 
     first: datetime
@@ -67,7 +67,7 @@ class ReplayLog:
 
     @property
     def hours(self) -> int:
-        """T."""
+        """The number of hours, T."""
         return int(self.costs.shape[1])
 
     def hour(self, index: int) -> datetime:
@@ -76,8 +76,10 @@ class ReplayLog:
 
     @cached_property
     def by_day(self) -> tuple[FloatArray, BoolArray]:
-        """Of each day (of 24 hours from ``first`` on, and one behind the last): how often each key had been written when it
-        began, and whether it had been seen, shape (days, K) each."""
+        """For each key at the start of each day: its writes so far, and whether it has appeared, shape (days, K) each.
+
+        Days have 24 hours from ``first`` on, with one day after the last.
+        """
         days, keys = self.hours // HOURS_PER_DAY + 2, len(self.keys)
         writes, seen = np.zeros((days, keys)), np.zeros((days, keys), bool)
         for day in range(1, days):
@@ -118,17 +120,17 @@ def gather_log(
     days: int | None = None,
     processes: int = 1,
 ) -> ReplayLog:
-    """Count a log's records, in any order; with ``days`` only the last so many are kept.
+    """Count a log's records, which may be in any order. ``days``: keep only the last days.
 
-    Records without a key or a readable time, or with an unreadable or negative cost are left out and counted. Missing users,
-    sessions and locations are allowed. With several ``processes``, each goes through all ``batches``, not begun before.
-    Raise :class:`foreshard.errors.CorruptLog` where nothing can be counted.
+    Records without a key or a valid time, or with an invalid or negative cost, are left out and counted. Users, sessions and
+    locations may be missing. With several ``processes``, each iterates over all ``batches``. Raise
+    :class:`foreshard.errors.CorruptLog` if no record is valid.
     """
     parts = gather(batches, kinds, weights, processes)
     left_out: Counter[str] = sum((part.left_out for part in parts), Counter())
     if not sum(len(part.time) for part in parts):
-        found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items())) or "it holds no record"
-        raise CorruptLog(label, f"none of its records can be counted ({found})")
+        found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items())) or "it is empty"
+        raise CorruptLog(label, f"it has no valid record ({found})")
     unknown = set[str]().union(*(part.types for part in parts)) - set(weights)
     return _counted(parts, rules, label, days, left_out, tuple(sorted(unknown)), processes)
 
@@ -148,11 +150,11 @@ def _counted(
     last = int(hour.max())
     since = int(hour.min()) if days is None else max(int(hour.min()), last + 1 - 24 * days)
     kept = hour >= since
-    key, names = _named([part.key for part in parts], kept)
-    place, place_names = _named([part.place for part in parts], kept)
+    key, names = _recoded([part.key for part in parts], kept)
+    place, place_names = _recoded([part.place for part in parts], kept)
     span = last + 1 - since
     if span * len(names) > MAXIMUM_CELLS:
-        raise CorruptLog(label, f"{len(names):,} keys × {span:,} hours are too many to hold; replay fewer --days")
+        raise CorruptLog(label, f"{len(names):,} keys × {span:,} hours do not fit in memory; replay fewer --days")
     hour, cost, read = hour[kept] - since, cost[kept], read[kept]
     frame = pd.DataFrame(
         {
@@ -187,8 +189,8 @@ def _counted(
     )
 
 
-def _named(columns: Sequence[Coded], kept: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
-    """The ``kept`` rows of the batches' ``columns``, each value by its place (−1: none) among the names, which are in order."""
+def _recoded(columns: Sequence[CodedColumn], kept: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
+    """The ``kept`` rows of ``columns`` as indices (−1: missing) into the sorted names."""
     numbers: dict[str, int] = {}
     for column in columns:
         for name in column.names:
@@ -224,7 +226,7 @@ def _visits(
 
 
 def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: int, processes: int) -> _Pairs:
-    """Pairs of all hours, counted some hours at a time, each with the hour before: many small sorts are quicker than one."""
+    """Pairs of all hours, counted a few hours at a time (with the hour before), because many small sorts are faster."""
     times = frame["timestamp"]
     frame = frame if times.is_monotonic_increasing else frame.sort_values("timestamp", kind="stable")
     moments = frame["timestamp"].to_numpy(dtype="datetime64[ns]").astype(np.int64)
@@ -250,5 +252,5 @@ def _co_access(frame: pd.DataFrame, start: int, end: int, rules: CoAccessRules, 
 
 
 def smallest_costs(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    """The smallest cost that an hour has had of each key (K, of (K, T)), about that of one access; infinity for none."""
+    """Each key's smallest hourly cost above 0 in ``costs`` (K, T), about the cost of one access; infinity if there is none."""
     return np.asarray(np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf))

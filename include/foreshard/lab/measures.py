@@ -1,4 +1,4 @@
-"""What a policy's run comes to, in the figures that policies are compared by."""
+"""The figures by which policies are compared."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray
 class Measures:
     """One policy's figures.
 
-    ``overload_hours``: partition-hours above capacity. ``overflow_share``: cost above capacity ÷ the log's cost. Utilisation:
-    over all partition-hours. ``keys_moved_twice_a_day``: of all (key, day) with a move, the share with more than one.
-    ``cross_partition_share``: of common uses of two keys, those that no partition has both of. ``mean_distance_km``: from the
-    user to the serving copy, by cost, over accesses of known locations. ``shadows``: kept on average.
+    ``overload_hours``: partition-hours above capacity. ``overflow_share``: cost above capacity ÷ the log's cost.
+    ``…_utilisation``: over all partition-hours. ``keys_moved_twice_a_day``: the share of (key, day) pairs with a move that have
+    more than one. ``cross_partition_share``: the share of co-accesses whose keys have no partition in common.
+    ``mean_distance_km``: from the user to the serving copy, weighted by cost, over accesses with a known location. ``shadows``:
+    the mean number of shadows.
     """
 
     overload_hours: int
@@ -35,7 +36,7 @@ class Measures:
     shadows: float
 
     def document(self) -> Mapping[str, float | int]:
-        """As plain values."""
+        """The figures as a dictionary."""
         return asdict(self)
 
 
@@ -52,7 +53,7 @@ def measure(run: Run, log: ReplayLog, capacity: FloatArray) -> Measures:
         moves=len(run.moves),
         bytes=int(run.size_bytes),
         keys_moved_twice_a_day=_share(sum(count > 1 for count in days.values()), len(days)),
-        cross_partition_share=_share(run.used_apart, run.used_together),
+        cross_partition_share=_share(run.split_co_accesses, run.co_accesses),
         mean_distance_km=round(_share(run.cost_km, run.located_cost), 3),
         shadows=round(float(np.mean(run.shadows)) if run.shadows else 0.0, 3),
     )

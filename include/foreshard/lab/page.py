@@ -1,4 +1,4 @@
-"""The replay's page: one HTML file that needs nothing else; drawn by its own script on canvas, light and dark."""
+"""The replay report: a self-contained HTML file with charts on canvas, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HEADINGS = {
     "mean_distance_km": "mean distance, km",
     "shadows": "shadows",
 }
-"""What the figures are called where people read them."""
+"""The figures' names for people."""
 
 
 def figure(name: str, value: float) -> str:
-    """A figure as people read it."""
+    """Format a figure for people."""
     if name == "bytes":
         return f"{value / 2**20:,.1f}"
     if name in ("overload_hours", "moves"):
@@ -44,7 +44,7 @@ def figure(name: str, value: float) -> str:
 
 
 def page(document: Mapping[str, Any], log: ReplayLog, layout: PartitionLayout, runs: Mapping[str, Run]) -> str:
-    """Return the page: a table of the figures, worst utilisation by hour with all policies overlaid, and each policy's map."""
+    """Return the page: a table of figures, the worst utilisation by hour for all policies, and a heat map per policy."""
     hourly = layout.capacity[:, None] * SECONDS_PER_HOUR
     data = {
         "first": document["log"]["replayed_from"],
@@ -67,14 +67,14 @@ def page(document: Mapping[str, Any], log: ReplayLog, layout: PartitionLayout, r
         f"<h1>Replay of {name}</h1><p>{facts}</p>{figures}<ul>{notes}</ul>"
         '<h2>Worst utilisation of any partition</h2><p id="legend"></p>'
         '<canvas id="lines" height="260" role="img" aria-label="Worst utilisation by hour, one line per policy"></canvas>'
-        "<h2>Utilisation by partition and hour</h2><p>A dot marks a key's arrival by a move; red is above capacity. "
-        'Drag over a map to see one stretch, click to see all.</p><div id="maps"></div><p id="readout">&nbsp;</p></main>'
+        "<h2>Utilisation by partition and hour</h2><p>A dot marks a key that moved there; red is above capacity. "
+        'Drag over a map to zoom in, click to reset.</p><div id="maps"></div><p id="readout">&nbsp;</p></main>'
         f'<script type="application/json" id="data">{packed}</script><script>{SCRIPT}</script></body></html>\n'
     )
 
 
 def _packed(run: Run, utilisation: np.ndarray[Any, Any], log: ReplayLog) -> dict[str, Any]:
-    """Utilisation in percent, one byte each (254: 254 % or more), by partition and hour; and the moves."""
+    """Utilisation in percent by partition and hour, one byte each (254: 254 % or more), and the moves."""
     percent = np.clip(np.nan_to_num(utilisation) * 100, 0, 254).astype(np.uint8)
     return {
         "utilisation": base64.b64encode(percent.tobytes()).decode(),

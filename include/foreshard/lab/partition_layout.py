@@ -1,4 +1,4 @@
-"""The partitions that a log is replayed on: read from a file, or N equal ones of a wanted utilisation at the log's places."""
+"""The partitions of a replay: read from a file, or N equal ones at the log's locations with a given utilisation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from foreshard.measure.geography import distance_matrix
 from foreshard.model import SECONDS_PER_HOUR, FloatArray, Location, Partition, PartitionState
 
 UNKNOWN_KM = 1000.0
-"""How far two places are from each other where the coordinates of either aren't known."""
+"""The distance between two locations if the coordinates of either are unknown."""
 NOWHERE = "anywhere"
-"""Where partitions stand when the log has no locations."""
+"""The location of partitions if the log has no locations."""
 
 
 @dataclass(frozen=True)
 class PartitionLayout:
-    """P partitions and the locations whose coordinates are known."""
+    """P partitions, and the locations with known coordinates."""
 
     partitions: tuple[Partition, ...]
     locations: Mapping[str, Location]
@@ -33,7 +33,7 @@ class PartitionLayout:
         return np.array([partition.capacity for partition in self.partitions], np.float64)
 
     def distance_from(self, origins: Sequence[str]) -> FloatArray:
-        """Km (origins, P); ``UNKNOWN_KM`` between different places where coordinates are missing."""
+        """Km (origins, P); ``UNKNOWN_KM`` between different locations without coordinates."""
         homes = [partition.geographic_location for partition in self.partitions]
         matrix = distance_matrix(list(origins), homes, self.locations)
         return np.where(np.isnan(matrix), UNKNOWN_KM, matrix).reshape(len(origins), len(homes))
@@ -42,9 +42,9 @@ class PartitionLayout:
 def equal_layout(
     log: ReplayLog, start: int, partitions: int, utilisation: float, locations: Mapping[str, Location]
 ) -> PartitionLayout:
-    """N equal partitions: the median daily peak hour of the replayed hours (from ``start``) takes ``utilisation`` of them all.
+    """N equal partitions, sized so that the median daily peak from ``start`` on takes ``utilisation`` of their capacity.
 
-    Locations are the log's own, in proportion to their cost (Sainte-Laguë), and two at least where the log has two.
+    They are at the log's locations in proportion to cost (Sainte-Laguë), and at two or more if the log has two.
     """
     if partitions < 1:
         raise ConfigurationError("--partitions", f"{partitions} is less than one", "give at least one partition")
@@ -77,8 +77,8 @@ def _homes(log: ReplayLog, partitions: int) -> list[str]:
 def parse_layout(document: Any, name: str, locations: Mapping[str, Location]) -> PartitionLayout:
     """Read ``{"partitions": [{"partition_id", "geographic_location", "capacity"}, …], "locations": [{"name", …}, …]}``.
 
-    A list of partitions alone will do. Raise :class:`ConfigurationError` where something is missing, and
-    :class:`UnusableCapacity` for a capacity that isn't above 0.
+    A list of partitions is accepted too. Raise :class:`ConfigurationError` if something is missing, and
+    :class:`UnusableCapacity` for a capacity that is not above 0.
     """
     rows = document.get("partitions") if isinstance(document, Mapping) else document
     places = document.get("locations", []) if isinstance(document, Mapping) else []
@@ -88,7 +88,7 @@ def parse_layout(document: Any, name: str, locations: Mapping[str, Location]) ->
     ids = [partition.partition_id for partition in partitions]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
-        raise ConfigurationError("--layout", f"{name} names partition {twice!r} twice", "give each an id of its own")
+        raise ConfigurationError("--layout", f"{name} names partition {twice!r} twice", "give each partition a unique id")
     return PartitionLayout(
         partitions, {**locations, **{place.name: place for place in (_location(row, name) for row in places)}}
     )
@@ -103,7 +103,7 @@ def _partition(row: Any, name: str) -> Partition:
             state=PartitionState(row.get("state", "active")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f"{name} has a partition that can't be read ({error})"
+        problem = f"{name} has an invalid partition ({error})"
         raise ConfigurationError("--layout", problem, "give partition_id, geographic_location and capacity") from None
     if not (math.isfinite(found.capacity) and found.capacity > 0):
         raise UnusableCapacity(found.partition_id, found.capacity)
@@ -114,5 +114,5 @@ def _location(row: Any, name: str) -> Location:
     try:
         return Location(str(row["name"]), float(row["latitude"]), float(row["longitude"]))
     except (KeyError, TypeError, ValueError) as error:
-        problem = f"{name} has a location that can't be read ({error})"
+        problem = f"{name} has an invalid location ({error})"
         raise ConfigurationError("--layout", problem, "give name, latitude and longitude") from None

@@ -1,4 +1,4 @@
-"""What a policy sees and says: the past, the cluster as it is, and the changes that it wants; and what changes cost."""
+"""The interface of policies: the past, the cluster's state, the actions that they return, and the cost of moves."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ NOT_YET = -(10**6)
 
 @dataclass(frozen=True, slots=True)
 class ReplayRules:
-    """What moving costs. Sizes: a key's data are ``documents`` and one more per write so far, of ``document_bytes`` each.
+    """The cost of moves.
 
-    ``lanes`` moves run at once; each takes ``move_seconds`` + bytes ÷ ``bytes_per_second``, and costs source and target
-    ``copy_load`` × the key's mean load of the last day for that hour.
+    ``lanes`` moves run at once. Each takes ``move_seconds`` + bytes ÷ ``bytes_per_second`` and adds ``copy_load`` × the key's
+    mean load of the last day to source and target for an hour. A key has ``documents`` plus one per write so far, of
+    ``document_bytes`` each. Policies learn from ``training_hours`` hours.
     """
 
     lanes: int
@@ -41,7 +42,7 @@ class ReplayRules:
 
 @dataclass(frozen=True, slots=True)
 class LabAction:
-    """One decision: ``key`` moves to ``partition``, gets a shadow there (``shadow``), or loses the one there (``remove``)."""
+    """One action: ``key`` moves to ``partition`` (``move``), gets a shadow there (``shadow``), or loses it (``remove``)."""
 
     key: int
     partition: int
@@ -50,24 +51,24 @@ class LabAction:
 
 @dataclass
 class Cluster:
-    """Where everything is at the start of an hour. ``pending``: keys that are being moved or copied, and where to."""
+    """The placement at the start of an hour. ``pending``: keys that are being moved or copied → their target."""
 
     primary: IntArray
     shadows: set[tuple[int, int]]
     pending: dict[int, int]
     moved_at: IntArray
-    came_from: IntArray
+    last_source: IntArray
 
 
 class Past:
-    """What had happened before hour ``now``: the only view of the log that a policy gets."""
+    """The log before hour ``now``. Policies see nothing else of the log."""
 
     def __init__(self, log: ReplayLog, now: int, rules: ReplayRules) -> None:
         self._log, self.now, self._rules = log, now, rules
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys' names; those that have not appeared yet have no past."""
+        """All keys of the log. Keys that have not appeared yet have no costs."""
         return self._log.keys
 
     def costs(self, hours: int) -> FloatArray:
@@ -75,7 +76,7 @@ class Past:
         return self._log.costs[:, max(0, self.now - hours) : self.now].astype(np.float64)
 
     def before(self, hour: int, hours: int) -> FloatArray:
-        """Cost per key of at most ``hours`` hours before ``hour``, which may not be later than ``now`` (K, ≤ hours)."""
+        """Cost per key of at most ``hours`` hours before ``hour`` or ``now``, whichever is earlier (K, ≤ hours)."""
         return Past(self._log, min(hour, self.now), self._rules).costs(hours)
 
     def latest(self) -> FloatArray:
@@ -88,23 +89,23 @@ class Past:
         return log.visit_key[rows], log.visit_place[rows], log.visit_cost[rows], log.visit_reads[rows]
 
     def pairs(self, hours: int) -> tuple[IntArray, IntArray, FloatArray]:
-        """Rows (key, key, times used together) of the last ``hours`` hours."""
+        """Rows (key, key, co-accesses) of the last ``hours`` hours."""
         log, rows = self._log, self._log.pairs.of(self.now - hours, self.now)
         return log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
 
     def sizes(self) -> FloatArray:
-        """Bytes per key (K), zero for keys that have not appeared."""
+        """Bytes per key (K), 0 for keys that have not appeared."""
         return key_sizes(self._log, self.now, self._rules)
 
 
 class Policy(Protocol):
-    """Decides placement. ``start`` gives the first placement; ``decide`` is asked at the start of each hour."""
+    """Decides placement: ``start`` once, ``decide`` at the start of each hour."""
 
     def start(self, past: Past) -> IntArray:
         """Each key's first partition (K)."""
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """The changes to begin in the hour ``past.now``, the most urgent first."""
+        """The actions to begin in the hour ``past.now``, the most urgent first."""
 
 
 def key_sizes(log: ReplayLog, now: int, rules: ReplayRules) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Our own policy: the real planner, given each hour what it would have known then (or, as the oracle, what will come)."""
+"""The policy that runs Foreshard's planner each hour, with a forecast from the past or from an oracle."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Sn
 
 DAYS_PER_WEEK = 7
 REFRESH_HOURS = 24
-"""How often read shares, origins, co-access and sizes are counted anew."""
+"""The interval at which read shares, origins, co-access and sizes are counted again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a moved key rests, stays away from where it came from; and the fewest uses that make a pair count."""
+    """How long a moved key rests and does not return; and the least co-accesses of a pair that counts."""
 
     cooldown: timedelta
     no_return: timedelta
@@ -37,15 +37,15 @@ class Timing:
 
 
 class Planned(StaticHash):
-    """``make_plan`` hour by hour. It starts from the same hashed placement as the others."""
+    """Runs ``make_plan`` each hour, starting from the same hashed placement as the other policies."""
 
     def __init__(
-        self, log: ReplayLog, layout: PartitionLayout, foresight: LabForecaster, policy: PlanPolicy, timing: Timing
+        self, log: ReplayLog, layout: PartitionLayout, forecaster: LabForecaster, policy: PlanPolicy, timing: Timing
     ) -> None:
-        """Of ``log`` only names and the first hour are used; the rest comes from the past that ``decide`` is given."""
+        """Of ``log``, only names and the first hour are used. The rest comes from the past given to ``decide``."""
         super().__init__(layout)
         self._first, self._places = log.first, log.locations
-        self._foresight, self._policy, self._timing = foresight, policy, timing
+        self._forecaster, self._policy, self._timing = forecaster, policy, timing
         self._refreshed: int | None = None
         self._km = layout.distance_from(log.locations)
         self._partition_km = layout.distance_from([p.geographic_location for p in layout.partitions])
@@ -54,10 +54,10 @@ class Planned(StaticHash):
         self._row = {key: n for n, key in enumerate(log.keys)}
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """Plan the hours from now on."""
+        """Plan the coming hours."""
         if self._refreshed is None or past.now - self._refreshed >= REFRESH_HOURS:
             self._refresh(past)
-        outcome = self._foresight.ahead(past)
+        outcome = self._forecaster.ahead(past)
         demand = KeyDemand(outcome.mean, outcome.sigma, self._read_share, self._origins)
         rule = replace(self._policy.serving, correlation=outcome.correlation)
         plan = make_plan(self._snapshot(past, cluster, demand), replace(self._policy, serving=rule))
@@ -102,14 +102,14 @@ class Planned(StaticHash):
             movable=movable,
             under_way=under_way,
             rested=since > timing.settle_rest / ONE_HOUR,
-            last_source=np.where(since <= timing.no_return / ONE_HOUR, cluster.came_from, -1),
+            last_source=np.where(since <= timing.no_return / ONE_HOUR, cluster.last_source, -1),
             week_peak=self._week_peak,
             access_cost=self._access_cost,
             past=self._past_hours,
         )
 
     def _refresh(self, past: Past) -> None:
-        """Count what changes slowly over the training window."""
+        """Count the slowly changing inputs over the training window."""
         keys, window = len(past.keys), self._timing.window_hours
         key, place, cost, reads = past.visits(window)
         spent = np.bincount(key, weights=cost, minlength=keys)

@@ -1,4 +1,4 @@
-"""The policies that ours is compared with."""
+"""The policies that the planner is compared with."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from foreshard.model import SECONDS_PER_HOUR, DefaultRule, IntArray, Partition, 
 from foreshard.routing.table import locate
 
 MOST_MOVES = 20
-"""Moves that any policy begins in one hour."""
+"""The most moves that a policy begins in one hour."""
 
 
 class StaticHash:
-    """Every key stays where weighted rendezvous hashing puts it."""
+    """Every key stays where weighted rendezvous hashing places it."""
 
     def __init__(self, layout: PartitionLayout) -> None:
         self._layout = layout
@@ -27,19 +27,19 @@ class StaticHash:
         return hashed(past.keys, self._layout.partitions)
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:  # noqa: ARG002
-        """Nothing."""
+        """No action."""
         return []
 
 
 class StaticGeo(StaticHash):
-    """Every key stays at the place that it had been used from most, hashed over that place's partitions."""
+    """Every key stays near the location with most of its use, hashed over the partitions there."""
 
     def __init__(self, layout: PartitionLayout, places: Sequence[str]) -> None:
         super().__init__(layout)
         self._km = layout.distance_from(places)
 
     def start(self, past: Past) -> IntArray:
-        """Keys without a located past are hashed over all partitions."""
+        """Place keys by past use. Keys without known locations are hashed over all partitions."""
         primary = hashed(past.keys, self._layout.partitions)
         key, place, cost, _ = past.visits(past.now)
         known = place >= 0
@@ -58,10 +58,10 @@ class StaticGeo(StaticHash):
 
 
 class Reactive(StaticHash):
-    """As E-Store (Taft et al., VLDB 2014) does: a partition that was too hot in the last hour gives up its hottest keys.
+    """Like E-Store (Taft et al., VLDB 2014): a partition that was overloaded in the last hour loses its hottest keys.
 
-    Above ``high`` × capacity, the keys with most load go one by one to the least loaded partition, which must stay below the
-    source's goal, until the source is down to ``goal``. A key rests an hour after its move.
+    From a partition above ``high`` × capacity, the keys with the most load move one by one to the least loaded partition, as
+    long as that stays below ``goal`` × capacity, until the source is below ``goal``. A key rests for an hour after its move.
     """
 
     def __init__(self, layout: PartitionLayout, high: float = 0.9, goal: float = 0.8) -> None:
@@ -70,7 +70,7 @@ class Reactive(StaticHash):
         self._open = np.array([p.state is PartitionState.ACTIVE for p in layout.partitions], bool)
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """From the last hour's load."""
+        """Decide from the last hour's load."""
         capacity = self._layout.capacity * SECONDS_PER_HOUR
         cost, where = past.latest(), cluster.primary.copy()
         for key, target in cluster.pending.items():
@@ -97,9 +97,9 @@ class Reactive(StaticHash):
 
 
 class MongoBalance(StaticHash):
-    """As MongoDB's balancer does: even out data size, not load; from the fullest partition to the emptiest, a key at a time.
+    """Like MongoDB's balancer: balance data size, not load, by moving one key at a time from the largest to the smallest.
 
-    It acts where the two differ by more than ``threshold`` of the mean size (MongoDB: three ranges).
+    It acts if the two differ by more than ``threshold`` of the mean size (MongoDB: three ranges).
     """
 
     def __init__(self, layout: PartitionLayout, threshold: float = 0.1) -> None:
@@ -107,7 +107,7 @@ class MongoBalance(StaticHash):
         self._threshold = threshold
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """One move an hour, of the key that evens the two out best."""
+        """At most one move an hour, of the key that best balances the two partitions."""
         size, share = past.sizes(), self._layout.capacity / self._layout.capacity.mean()
         where = cluster.primary.copy()
         for key, target in cluster.pending.items():

@@ -1,4 +1,4 @@
-"""Several policies' runs at once, each in a process of its own: they share nothing but the log, which no one changes."""
+"""Runs several policies in parallel, each in its own process. They share only the log, which is read-only."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from foreshard.lab.simulate import Run
 PolicyProgress = Callable[[str, int, int], None]
 """progress(policy, done, of)."""
 Start = Callable[[Callable[[int, int], None] | None], Run]
-"""Runs one policy, telling (done, of) to what it is given."""
+"""Runs one policy and reports (done, of) to the given function."""
 
-_LOOKED_AT_EVERY = 0.2
+_POLL_SECONDS = 0.2
 
 
 def side_by_side(starts: Mapping[str, Start], processes: int, progress: PolicyProgress | None = None) -> dict[str, Run]:
-    """Run all of ``starts``, ``processes`` at a time and the last named first; the result is in their order.
+    """Run all of ``starts``, the last one first, ``processes`` at a time. The result is in the order of ``starts``.
 
-    With one process everything runs in this one.
+    With one process, everything runs in this process.
     """
     if processes < 2 or len(starts) < 2:
-        return {name: start(_teller(progress, name)) for name, start in starts.items()}
-    told = multiprocessing.get_context("fork").Queue()
-    calls = {name: partial(start, partial(_tell, told, name)) for name, start in reversed(tuple(starts.items()))}
+        return {name: start(_reporter(progress, name)) for name, start in starts.items()}
+    messages = multiprocessing.get_context("fork").Queue()
+    calls = {name: partial(start, partial(_report, messages, name)) for name, start in reversed(tuple(starts.items()))}
     try:
         with fork_pool(calls, processes) as running:
-            _follow(set(running.values()), told, progress)
+            _follow(set(running.values()), messages, progress)
             return {name: running[name].result() for name in starts}
     finally:
-        told.close()
+        messages.close()
 
 
-def _teller(progress: PolicyProgress | None, name: str) -> Callable[[int, int], None] | None:
+def _reporter(progress: PolicyProgress | None, name: str) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, of: progress(name, done, of)
 
 
-def _tell(told: Any, name: str, done: int, of: int) -> None:
-    told.put((name, done, of))
+def _report(messages: Any, name: str, done: int, of: int) -> None:
+    messages.put((name, done, of))
 
 
-def _follow(open_: set[Future[Run]], told: Any, progress: PolicyProgress | None) -> None:
-    """Pass on what the processes tell until all have ended; the first failure ends it."""
+def _follow(open_: set[Future[Run]], messages: Any, progress: PolicyProgress | None) -> None:
+    """Pass on progress until all processes end. Raise the first failure."""
     while open_:
-        done, open_ = wait(open_, _LOOKED_AT_EVERY, FIRST_COMPLETED)
+        done, open_ = wait(open_, _POLL_SECONDS, FIRST_COMPLETED)
         with suppress(Empty):
             while True:
-                said = told.get_nowait() if open_ else told.get(timeout=_LOOKED_AT_EVERY)
+                said = messages.get_nowait() if open_ else messages.get(timeout=_POLL_SECONDS)
                 if progress:
                     progress(*said)
         for future in done:

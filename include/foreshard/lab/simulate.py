@@ -1,9 +1,9 @@
-"""The simulator: hour by hour a policy decides from what has happened, its moves take time and cost load, and loads follow.
+"""The simulator: each hour a policy decides from the past, its moves take time and cost load, and the hour's loads follow.
 
-What is assumed, the same for every policy (:class:`ReplayRules`): moves run one after another in a few lanes; a move takes a
-fixed time and its bytes at the migration rate, costs both sides a share of the key's recent load while it runs, and the key
-stays at its source until it is finished. A shadow is copied likewise, and serves from the hour after it is finished. Keys that
-appear are where hashing puts them until a policy moves them.
+All policies have the same assumptions (:class:`ReplayRules`). Moves run one after another in a few lanes. A move takes a fixed
+time plus its bytes at the migration rate. While it runs, both sides have a share of the key's recent load in addition, and the
+key stays at its source. A shadow is copied in the same way and serves from the hour after it is finished. New keys are where
+hashing places them until a policy moves them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
 @dataclass
 class Run:
-    """What happened under one policy: ``load`` and ``served`` (P, hours) in cost per hour, with and without copying.
+    """The result of one policy. ``load`` (P, hours) is in cost per hour and includes copying.
 
-    ``moves``: (hour, key, source, target); ``shadows``: how many stood in each hour.
+    ``moves``: (hour, key, source, target). ``shadows``: the number of shadows in each hour. ``own_cost``: the log's cost.
     """
 
     first: int
     load: FloatArray
     moves: list[tuple[int, int, int, int]] = field(default_factory=list)
     size_bytes: float = 0.0
-    used_together: float = 0.0
-    used_apart: float = 0.0
+    co_accesses: float = 0.0
+    split_co_accesses: float = 0.0
     cost_km: float = 0.0
     located_cost: float = 0.0
     shadows: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass
 class _Job:
-    """A change under way; ``ends`` in hours since the log's first, ``recent`` the key's mean cost per hour of the last day."""
+    """A running move or copy. Times are in hours since the log's start; ``recent`` is the key's mean cost of the last day."""
 
     change: LabAction
     source: int
@@ -74,7 +74,7 @@ class _Simulation:
         self.cluster = Cluster(first.copy(), set(), {}, np.full(keys, NOT_YET), np.full(keys, -1, np.int64))
         self.jobs: list[_Job] = []
         self.lanes = [float(start)] * max(1, rules.lanes)
-        self.run_ = Run(start, np.zeros((len(layout.partitions), log.hours - start)))
+        self.result = Run(start, np.zeros((len(layout.partitions), log.hours - start)))
         self.reads = _read_shares(log, 0, start)
 
     def run(self, progress: Callable[[int, int], None] | None) -> Run:
@@ -88,7 +88,7 @@ class _Simulation:
             self._serve(now)
         if progress:
             progress(hours - self.first, hours - self.first)
-        return self.run_
+        return self.result
 
     def _begin(self, now: int) -> None:
         cluster = self.cluster
@@ -110,7 +110,7 @@ class _Simulation:
             cluster.pending[change.key] = change.partition
 
     def _serve(self, now: int) -> None:
-        """Add the hour's load, and finish what is finished in it."""
+        """Add the hour's load, and complete the jobs that end in it."""
         costs = self.log.costs[:, now].astype(np.float64)
         primary_before = self.cluster.primary.copy()
         shadows_before = set(self.cluster.shadows)
@@ -124,13 +124,13 @@ class _Simulation:
                 still.append(job)
         self.jobs = still
         load = self._load(costs, primary_before, shadows_before, now)
-        self.run_.load[:, now - self.first] = np.maximum(load + extra, 0.0)
-        self.run_.own_cost += float(costs.sum())
-        self.run_.shadows.append(len(self.cluster.shadows))
+        self.result.load[:, now - self.first] = np.maximum(load + extra, 0.0)
+        self.result.own_cost += float(costs.sum())
+        self.result.shadows.append(len(self.cluster.shadows))
         self._measure(now, primary_before, shadows_before)
 
     def _job_load(self, job: _Job, now: int, costs: FloatArray) -> FloatArray:
-        """What a move adds to each partition in this hour: copying on both sides, and the rest of the hour at the target."""
+        """The load that a job adds in this hour: copying on both sides, and the key's load at the target after the move."""
         extra = np.zeros(len(self.capacity))
         running = max(0.0, min(job.ends, now + 1.0) - max(job.begins, float(now)))
         whole = max(job.ends - job.begins, 1e-9)
@@ -145,14 +145,14 @@ class _Simulation:
     def _finish(self, job: _Job, now: int) -> None:
         key, target, cluster = job.change.key, job.change.partition, self.cluster
         cluster.pending.pop(key, None)
-        self.run_.size_bytes += job.size
+        self.result.size_bytes += job.size
         if job.change.kind == "shadow":
             cluster.shadows.add((key, target))
             return
         cluster.primary[key] = target
-        cluster.moved_at[key], cluster.came_from[key] = now, job.source
+        cluster.moved_at[key], cluster.last_source[key] = now, job.source
         cluster.shadows.discard((key, target))
-        self.run_.moves.append((now, key, job.source, target))
+        self.result.moves.append((now, key, job.source, target))
 
     def _load(self, costs: FloatArray, primary: IntArray, shadows: set[tuple[int, int]], now: int) -> FloatArray:
         if not shadows:
@@ -172,14 +172,14 @@ class _Simulation:
         return OriginShares.build(key[kept], place[kept], weight[kept], len(self.log.keys))
 
     def _measure(self, now: int, primary: IntArray, shadows: set[tuple[int, int]]) -> None:
-        log, run = self.log, self.run_
+        log, run = self.log, self.result
         rows = log.pairs.of(now, now + 1)
         a, b, weight = log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
         apart = primary[a] != primary[b]
         if shadows and apart.any():
             apart &= ~self._share_a_copy(a, b, primary, shadows)
-        run.used_together += float(weight.sum())
-        run.used_apart += float(weight[apart].sum())
+        run.co_accesses += float(weight.sum())
+        run.split_co_accesses += float(weight[apart].sum())
         rows = log.visits.of(now, now + 1)
         key, place, cost, reads = (
             log.visit_key[rows],
@@ -195,7 +195,7 @@ class _Simulation:
         run.cost_km -= float((reads * (km - self._nearest(key, place, km, shadows))).sum())
 
     def _nearest(self, key: IntArray, place: IntArray, km: FloatArray, shadows: set[tuple[int, int]]) -> FloatArray:
-        """How far the nearest copy of each row's key is from its place; ``km``: how far the primary is."""
+        """The distance from each row's place to the nearest copy of its key. ``km``: the distance to the primary copy."""
         nearest = km.copy()
         if shadows:
             held, partition = np.array(sorted(shadows), np.int64).T
@@ -205,7 +205,7 @@ class _Simulation:
         return nearest
 
     def _share_a_copy(self, a: IntArray, b: IntArray, primary: IntArray, shadows: set[tuple[int, int]]) -> BoolArray:
-        """Whether some partition holds a copy of both keys."""
+        """Whether a partition has copies of both keys of a pair."""
         copies: dict[int, set[int]] = {}
         for key, partition in shadows:
             copies.setdefault(key, {int(primary[key])}).add(partition)
@@ -219,7 +219,7 @@ class _Simulation:
 
 
 def _read_shares(log: ReplayLog, first: int, last: int) -> FloatArray:
-    """Share of each key's cost that reads make (K); over the whole log where the span is empty."""
+    """The share of reads in each key's cost (K) in the given hours, or in the whole log if there are none."""
     rows = log.visits.of(first, last) if last > first else slice(None)
     spent = np.bincount(log.visit_key[rows], weights=log.visit_cost[rows], minlength=len(log.keys))
     read = np.bincount(log.visit_key[rows], weights=log.visit_reads[rows], minlength=len(log.keys))

@@ -17,7 +17,7 @@ WEIGHTS = {"read": 1.0, "write": 2.0}
 
 
 def records(rows, start=START, **columns):
-    """A frame from (hour, key, cost) rows; further columns as given."""
+    """A frame from (hour, key, cost) rows and the given columns."""
     frame = pd.DataFrame(rows, columns=["hour", "partitionable_key", "cost"])
     frame["timestamp"] = [start + timedelta(hours=float(hour)) for hour in frame.pop("hour")]
     for name, value in {"request_type": "read", "user_id": None, "location": None, "session_id": None, **columns}.items():
@@ -30,7 +30,7 @@ def gathered(*frames, **more):
 
 
 def log_of(costs, **columns):
-    """A log of these costs (keys, hours); keys a, b, c…; the first and last hours are kept by a key that costs nothing."""
+    """A log of these costs (keys, hours). Records with cost 0 mark its first and last hour."""
     costs = np.asarray(costs, float)
     rows = [(hour, f"k{key:03}", costs[key, hour]) for key, hour in zip(*np.nonzero(costs), strict=True)]
     rows += [(0, "k000", 0.0), (costs.shape[1] - 1, "k000", 0.0)]

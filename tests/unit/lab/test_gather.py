@@ -1,4 +1,4 @@
-"""A log's batches are typed by several processes as by one."""
+"""Several processes convert the batches of a log like one process."""
 
 from collections import Counter
 from functools import partial
@@ -13,7 +13,7 @@ from foreshard.lab._gather import typed
 
 
 def frames(rows_of, number):
-    """Batches with keys, users and sessions that come again, and some that can't be counted."""
+    """Batches with recurring keys, users and sessions, and some invalid records."""
     random = np.random.default_rng(7)
     for batch in range(number):
         rows = [(random.uniform(0, 40), f"k{random.integers(6)}", 1.0) for _ in range(60)] + [(1, None, 1.0)]
@@ -22,7 +22,7 @@ def frames(rows_of, number):
 
 
 @pytest.mark.parametrize("batches", [1, 4, 5])
-def test_several_processes_gather_what_one_does(gather, rows_of, batches):
+def test_several_processes_gather_the_same_as_one(gather, rows_of, batches):
     one, several = (gather(*frames(rows_of, batches), processes=processes) for processes in (1, 3))
     for name in ("costs", "visit_key", "visit_place", "visit_cost", "pair_a", "pair_b", "pair_weight"):
         assert np.array_equal(getattr(one, name), getattr(several, name)), name
@@ -30,13 +30,13 @@ def test_several_processes_gather_what_one_does(gather, rows_of, batches):
     assert one.left_out == {"missing_key": batches}
 
 
-def test_each_process_types_its_own_batches_and_their_order_is_kept(rows_of):
+def test_each_process_converts_its_own_batches_and_the_order_is_kept(rows_of):
     batches = [rows_of([(hour, "a", 1.0)]) for hour in range(5)]
     alone, together = ([part.time.tolist() for part in parts_of(batches, {}, {}, processes)] for processes in (1, 2))
     assert alone == together == [part.time.tolist() for part in (typed(frame, {}, {}) for frame in batches)]
 
 
-def test_a_user_has_the_same_number_in_every_batch_and_who_is_unknown_none(rows_of):
+def test_a_user_has_the_same_hash_in_every_batch_and_a_missing_user_has_none(rows_of):
     one, other = (
         typed(rows_of([(0, "a", 1.0)] * 3, user_id=users), {}, {}).user for users in (["x", "y", None], ["y", "z", "x"])
     )
@@ -56,7 +56,7 @@ def breaks():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_what_fails_in_a_process_is_told_as_it_is(processes):
+def test_an_error_in_a_process_is_raised_unchanged(processes):
     with pytest.raises(CorruptLog) as caught:
         each_forked([partial(int, "1"), breaks], processes)
     assert str(caught.value) == str(CorruptLog("log", "it can't be read"))

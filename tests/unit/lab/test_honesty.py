@@ -1,4 +1,4 @@
-"""A policy at an hour sees only what had happened before it."""
+"""A policy sees only the past of each hour."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -37,7 +37,7 @@ def moves_before(log, name, hour):
 
 
 @pytest.mark.parametrize("name", ["reactive", "mongodb_balance", "predictive"])
-def test_what_comes_later_changes_no_earlier_decision(rates_log, name):
+def test_later_hours_do_not_change_earlier_decisions(rates_log, name):
     log = rates_log(np.random.default_rng(5), days=18, jump_at=24 * 16)
     hour = 24 * 17
     costs = log.costs.copy()
@@ -45,7 +45,7 @@ def test_what_comes_later_changes_no_earlier_decision(rates_log, name):
     assert moves_before(log, name, hour) == moves_before(replace(log, costs=costs), name, hour)
 
 
-def test_our_policy_acts_before_an_overload_that_it_could_foresee(rates_log):
+def test_the_planner_acts_before_a_predictable_overload(rates_log):
     log = rates_log(np.random.default_rng(7), days=18, jump_at=None)
     wave = log.costs.copy()
     wave[:, np.arange(wave.shape[1]) % 24 == 7] *= 2

@@ -1,4 +1,4 @@
-"""A key that fills a partition by itself: moving the others off it doesn't end its overload, sharing its reads does."""
+"""A key that fills a partition by itself: moving other keys does not end its overload; sharing its reads does."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, servin
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24)
 
 
-def test_a_copy_for_which_others_make_room_ends_most_of_its_overload(make_log):
+def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):
     random, at = np.random.default_rng(3), np.arange(DAYS * 24)
     wave = 1.0 + 0.4 * np.sin(at / 24 * 2 * np.pi)
     rates = np.r_[0.8 * CAPACITY, np.full(60, 0.5 * 4 * CAPACITY / 60)][:, None] * wave

@@ -22,7 +22,7 @@ def test_equal_records_are_two_accesses(gather, rows_of):
     assert gather(rows_of([(0, "a", 1)] * 3)).costs.tolist() == [[3]]
 
 
-def test_an_access_without_a_cost_costs_what_its_type_does_and_an_unknown_type_counts_as_a_write_of_one(gather, rows_of):
+def test_an_access_without_a_cost_gets_the_weight_of_its_type_or_one_for_unknown_types(gather, rows_of):
     frame = rows_of([(0, "a", None)] * 3, request_type=["read", "write", "GET /"])
     log = gather(frame)
     assert log.costs.tolist() == [[4]]
@@ -31,7 +31,7 @@ def test_an_access_without_a_cost_costs_what_its_type_does_and_an_unknown_type_c
     assert log.visit_writes.tolist() == [2]
 
 
-def test_what_cannot_be_counted_is_left_out_and_named(gather, rows_of):
+def test_invalid_records_are_left_out_and_counted_by_reason(gather, rows_of):
     frame = rows_of([(0, "a", 1), (1, None, 1), (2, "a", -1)])
     frame["timestamp"] = frame["timestamp"].astype(object)
     frame.loc[3] = frame.loc[0]
@@ -41,8 +41,8 @@ def test_what_cannot_be_counted_is_left_out_and_named(gather, rows_of):
     assert dict(log.left_out) == {"missing_key": 1, "negative_cost": 1, "unparsable_time": 1}
 
 
-def test_a_log_of_nothing_that_counts_is_refused(gather, rows_of):
-    with pytest.raises(CorruptLog, match=r"none of its records can be counted \(missing_key 2\)"):
+def test_a_log_without_valid_records_is_refused(gather, rows_of):
+    with pytest.raises(CorruptLog, match=r"it has no valid record \(missing_key 2\)"):
         gather(rows_of([(0, None, 1), (1, None, 1)]))
 
 
@@ -50,7 +50,7 @@ def test_unknown_columns_are_ignored(gather, rows_of):
     assert gather(rows_of([(0, "a", 1)], colour="red", host=7)).costs.tolist() == [[1]]
 
 
-def test_keys_of_one_session_are_used_together_in_that_hour(gather, rows_of):
+def test_keys_of_one_session_are_co_accessed_in_that_hour(gather, rows_of):
     log = gather(rows_of([(0, "a", 1), (2.0, "a", 1), (2.1, "b", 1)], session_id=["s0", "s1", "s1"]))
     rows = log.pairs.of(2, 3)
     assert (log.pair_a[rows].tolist(), log.pair_b[rows].tolist(), log.pair_weight[rows].tolist()) == ([0], [1], [1])
@@ -58,7 +58,7 @@ def test_keys_of_one_session_are_used_together_in_that_hour(gather, rows_of):
 
 
 @pytest.mark.parametrize("at_once", [1, 30, 10**9])
-def test_common_uses_are_the_same_however_many_hours_are_counted_together(gather, rows_of, monkeypatch, at_once):
+def test_co_access_does_not_depend_on_how_many_hours_are_counted_at_once(gather, rows_of, monkeypatch, at_once):
     random = np.random.default_rng(5)
     rows = [(random.uniform(0, 60), f"k{random.integers(9)}", 1) for _ in range(900)]
     sessions = [None if random.random() < 0.3 else f"s{random.integers(12)}" for _ in rows]
@@ -77,7 +77,7 @@ def test_common_uses_are_the_same_however_many_hours_are_counted_together(gather
     assert counted.sort_values(order).values.tolist() == expected.sort_values(order).values.tolist()
 
 
-def test_the_last_days_alone_can_be_kept(gather, rows_of):
+def test_only_the_last_days_can_be_kept(gather, rows_of):
     log = gather(rows_of([(0, "old", 1), (30, "a", 1), (47, "a", 1)]), days=1)
     assert log.keys == ("a",)
     assert log.hours == 24

@@ -6,7 +6,7 @@ from foreshard.lab.partition_layout import UNKNOWN_KM, equal_layout, parse_layou
 from foreshard.model import Location
 
 
-def test_equal_partitions_take_the_wanted_share_at_the_median_daily_peak(make_log):
+def test_equal_partitions_have_the_given_utilisation_at_the_median_daily_peak(make_log):
     costs = np.ones((2, 72))
     costs[0, 10], costs[0, 30], costs[1, 60] = 99, 49, 199
     layout = equal_layout(make_log(costs), 0, 4, 0.5, {})
@@ -14,7 +14,7 @@ def test_equal_partitions_take_the_wanted_share_at_the_median_daily_peak(make_lo
     assert len(set(layout.capacity)) == 1
 
 
-def test_partitions_stand_at_the_logs_places_in_proportion_and_at_two_at_least(gather, rows_of):
+def test_partitions_are_at_the_logs_locations_in_proportion_and_at_least_at_two(gather, rows_of):
     log = gather(rows_of([(0, "a", 90), (1, "b", 5), (2, "c", 4)], location=["Rome", "Oslo", "Bern"]))
     homes = [p.geographic_location for p in equal_layout(log, 0, 4, 0.7, {}).partitions]
     assert homes == ["Rome", "Rome", "Rome", "Oslo"]
@@ -34,7 +34,7 @@ def test_places_without_coordinates_are_a_fixed_distance_apart(gather, rows_of):
 
 
 @pytest.mark.parametrize(("partitions", "utilisation"), [(0, 0.7), (-1, 0.7), (2, 0.0), (2, -1), (2, float("nan"))])
-def test_layouts_that_make_no_sense_are_refused(make_log, partitions, utilisation):
+def test_impossible_layouts_are_refused(make_log, partitions, utilisation):
     with pytest.raises(ConfigurationError):
         equal_layout(make_log([[1, 2]]), 0, partitions, utilisation, {})
 
@@ -69,7 +69,7 @@ def test_a_capacity_that_is_not_above_zero_is_refused(capacity):
         {"partitions": [{"partition_id": "p", "capacity": 1}], "locations": [{"name": "Rome"}]},
     ],
 )
-def test_a_layout_that_cannot_be_read_is_refused_in_one_line(document):
+def test_an_invalid_layout_is_refused_in_one_line(document):
     with pytest.raises(ConfigurationError) as caught:
         parse_layout(document, "layout.json", {})
     assert "layout.json" in str(caught.value)

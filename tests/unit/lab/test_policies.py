@@ -20,7 +20,7 @@ def layout_of(*capacities, places=None, locations=None):
 
 @pytest.fixture(scope="module")
 def busy(make_log):
-    """Five days of forty keys; ten of them are hot at noon."""
+    """Five days of forty keys, ten of which are hot at noon."""
     random = np.random.default_rng(3)
     rates = np.full((40, 120), 2.0)
     rates[:10] += 12 * (np.arange(120) % 24 // 6 == 2)
@@ -34,7 +34,7 @@ def test_hashing_spreads_keys_and_never_moves_them(busy):
     assert policy.decide(Past(busy, 30, RULES), None) == []
 
 
-def test_a_key_is_served_where_it_was_used_most(gather, rows_of):
+def test_static_geo_places_a_key_where_it_was_used_most(gather, rows_of):
     rows = [(0, "a", 5), (1, "a", 1), (0, "b", 2), (2, "b", 9), (3, "c", 1)]
     log = gather(rows_of(rows, location=["Rome", "Oslo", "Oslo", "Rome", "Oslo"]))
     known = {"Rome": Location("Rome", 41.9, 12.5), "Oslo": Location("Oslo", 59.9, 10.7)}
@@ -42,7 +42,7 @@ def test_a_key_is_served_where_it_was_used_most(gather, rows_of):
     assert StaticGeo(layout, log.locations).start(Past(log, 2, RULES))[:2].tolist() == [0, 1]
 
 
-def test_the_reactive_policy_relieves_what_was_too_hot_in_the_last_hour(busy):
+def test_the_reactive_policy_relieves_partitions_overloaded_in_the_last_hour(busy):
     layout = layout_of(90, 90, 90, 90)
     still = measure(replay(busy, layout, StaticHash(layout), 24, RULES), busy, layout.capacity)
     acted = measure(replay(busy, layout, Reactive(layout), 24, RULES), busy, layout.capacity)
@@ -50,7 +50,7 @@ def test_the_reactive_policy_relieves_what_was_too_hot_in_the_last_hour(busy):
     assert acted.overload_hours <= still.overload_hours
 
 
-def test_the_size_balancer_evens_out_data_not_load(gather, rows_of):
+def test_the_size_balancer_balances_data_not_load(gather, rows_of):
     rows = [(0, f"k{n:02}", 1) for n in range(20) for _ in range(1 + 10 * n)] + [(60, "k00", 1)]
     log, layout = gather(rows_of(rows, request_type="write")), layout_of(1e6, 1e6)
     policy = MongoBalance(layout)
@@ -64,29 +64,29 @@ def test_the_size_balancer_evens_out_data_not_load(gather, rows_of):
     assert abs(np.diff(after))[0] <= abs(np.diff(before))[0]
 
 
-def test_the_seasonal_forecast_knows_the_day_and_follows_a_new_level(rates_log):
+def test_the_seasonal_forecast_has_the_daily_shape_and_follows_a_new_level(rates_log):
     random = np.random.default_rng(1)
     log = rates_log(random, days=21, jump_at=24 * 18)
-    foresight = SeasonalShape(28 * 24, 0)
-    before = foresight.ahead(Past(log, 24 * 17, RULES))
-    after = foresight.ahead(Past(log, 24 * 20, RULES))
+    forecaster = SeasonalShape(28 * 24, 0)
+    before = forecaster.ahead(Past(log, 24 * 17, RULES))
+    after = forecaster.ahead(Past(log, 24 * 20, RULES))
     day = log.costs[:, 24 * 17 : 24 * 18].sum()
     assert before.mean.shape == (len(log.keys), HORIZON)
     assert before.mean.sum() == pytest.approx(day, rel=0.15)
     assert after.mean.sum() == pytest.approx(2 * day, rel=0.25)
 
 
-def test_the_forecasts_sigma_is_as_wide_as_its_errors(rates_log):
+def test_sigma_matches_the_forecast_errors(rates_log):
     random = np.random.default_rng(2)
     log = rates_log(random, days=28, jump_at=None)
-    foresight, scores = SeasonalShape(28 * 24, 0), []
+    forecaster, scores = SeasonalShape(28 * 24, 0), []
     for hour in range(24 * 21, 24 * 27, 3):
-        made = foresight.ahead(Past(log, hour, RULES))
+        made = forecaster.ahead(Past(log, hour, RULES))
         scores.append((log.costs[:, hour : hour + HORIZON] - made.mean) / made.sigma)
     assert np.std(np.concatenate(scores)) == pytest.approx(1.0, abs=0.12)
 
 
-def test_the_oracle_sees_what_will_come_and_the_last_hours_repeat_at_the_end(busy):
+def test_the_oracle_sees_the_future_and_repeats_the_last_hour_at_the_end(busy):
     found = TrueFuture(busy).ahead(Past(busy, 110, RULES))
     assert np.array_equal(found.mean[:, :10], busy.costs[:, 110:120])
     assert np.array_equal(found.mean[:, 15], busy.costs[:, -1])

@@ -22,7 +22,7 @@ def starts(make_log):
     }
 
 
-def test_policies_come_to_the_same_one_after_another_and_side_by_side(starts):
+def test_parallel_runs_give_the_same_results_as_sequential_ones(starts):
     alone, together = side_by_side(starts, 1), side_by_side(starts, 2)
     assert list(alone) == list(together) == ["static_hash", "reactive"]
     for name in alone:
@@ -30,10 +30,10 @@ def test_policies_come_to_the_same_one_after_another_and_side_by_side(starts):
         assert (alone[name].load == together[name].load).all()
 
 
-def test_every_policy_tells_how_far_it_is(starts):
-    told = {}
-    side_by_side(starts, 2, lambda name, done, of: told.update({name: (done, of)}))
-    assert told == {"static_hash": (72, 72), "reactive": (72, 72)}
+def test_every_policy_reports_its_progress(starts):
+    messages = {}
+    side_by_side(starts, 2, lambda name, done, of: messages.update({name: (done, of)}))
+    assert messages == {"static_hash": (72, 72), "reactive": (72, 72)}
 
 
 def fails(progress):

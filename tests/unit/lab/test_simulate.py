@@ -20,7 +20,7 @@ def layout_of(*capacities, places=None):
 
 
 class Script:
-    """A policy that does what it's told: {hour: changes}."""
+    """A policy with scripted actions: {hour: actions}."""
 
     def __init__(self, first, orders=None):
         self.first, self.orders = np.array(first), orders or {}
@@ -41,7 +41,7 @@ def test_partition_hours_above_capacity_are_overload_hours(make_log):
     assert (found.moves, found.bytes, found.shadows) == (0, 0, 0)
 
 
-def test_a_free_move_takes_the_keys_load_along_from_its_hour_on(make_log):
+def test_a_move_without_cost_moves_the_keys_load_from_its_hour_on(make_log):
     log, layout = make_log([[6, 6, 6], [6, 6, 6]]), layout_of(10, 10)
     run = replay(log, layout, Script([0, 0], {1: [LabAction(1, 1)]}), 0, FREE)
     assert run.load.tolist() == [[12, 6, 6], [0, 6, 6]]
@@ -56,7 +56,7 @@ def test_a_move_takes_its_time_and_costs_both_sides(make_log):
     assert run.load[:, 2].tolist() == [8, 4]
 
 
-def test_moves_wait_for_a_lane_and_go_on_in_later_hours(make_log):
+def test_moves_wait_for_a_lane_and_continue_in_later_hours(make_log):
     rules = replace(RULES, lanes=1, move_seconds=3600 * 1.5, bytes_per_second=1e15, copy_load=0.0)
     log, layout = make_log(np.full((2, 6), 4.0)), layout_of(10, 10)
     run = replay(log, layout, Script([0, 0], {1: [LabAction(0, 1), LabAction(1, 1)]}), 0, rules)
@@ -79,20 +79,20 @@ def test_a_key_moved_twice_in_a_day_is_counted(make_log):
     assert found.keys_moved_twice_a_day == pytest.approx(1 / 3)
 
 
-def test_common_uses_of_keys_on_different_partitions_are_counted(gather, rows_of):
+def test_co_accesses_across_partitions_are_counted(gather, rows_of):
     rows = [(0, "a", 1), (0, "b", 1), (1, "a", 1), (1, "c", 1)]
     log, layout = gather(rows_of(rows, session_id=[1, 1, 2, 2])), layout_of(10, 10)
     found = measure(replay(log, layout, Script([0, 0, 1]), 0, FREE), log, layout.capacity)
     assert found.cross_partition_share == pytest.approx(0.5)
 
 
-def test_a_shadow_takes_reads_nearer_to_their_users_and_joins_keys(gather, rows_of):
+def test_a_shadow_serves_reads_nearer_to_users_and_joins_co_accessed_keys(gather, rows_of):
     rows = [(hour, key, 1) for hour in range(4) for key in ("a", "b")]
     log = gather(rows_of(rows, session_id=[n // 2 for n in range(8)], location="far"))
     layout = layout_of(100, 100, places=["near", "far"])
     run = replay(log, layout, Script([0, 1], {0: [LabAction(0, 1, "shadow")], 3: [LabAction(0, 1, "remove")]}), 0, FREE)
     assert run.shadows == [1, 1, 1, 0]
-    assert run.used_apart == 2
+    assert run.split_co_accesses == 2
     assert run.cost_km == 2 * 1000
     assert run.load.tolist() == [[1, 0, 0, 1], [1, 2, 2, 1]]
 

@@ -24,12 +24,12 @@ def test_the_same_seed_gives_the_same_log(kind):
     assert not np.array_equal(one.mean, other.mean)
 
 
-def test_keys_of_a_clump_are_used_in_one_session():
+def test_keys_of_a_clump_are_accessed_in_one_session():
     frame = synthesise("groups", 40, 5, 1).records
     sizes = frame.groupby("session_id")["partitionable_key"].nunique()
     assert set(sizes) == {1, 2}
     assert (sizes == 2).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_one_key_alone_makes_a_log():
+def test_a_log_may_have_a_single_key():
     assert synthesise("diurnal", 1, 3, 0).mean.shape == (1, 72)
