@@ -161,4 +161,4 @@ def test_a_log_too_short_to_backtest_is_refused(work_folder: Path) -> None:
 def test_an_output_of_an_unknown_kind_is_refused_before_any_work(work_folder: Path) -> None:
     records(2).to_parquet(work_folder / "log.parquet")
     result = CliRunner().invoke(forecast, ["fit", str(work_folder / "log.parquet"), "--output", str(work_folder / "out.txt")])
-    assert "neither .parquet nor .csv" in str(result.exception)
+    assert "is not a .parquet or .csv file" in str(result.exception)

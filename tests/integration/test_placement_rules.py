@@ -98,7 +98,7 @@ class TestErrors:
     def test_a_rule_that_no_partition_can_keep_is_refused_in_one_line(self, wiring):
         with pytest.raises(UnknownPartition, match="atlantis"):
             set_rule(wiring, PlacementRule(RuleKind.PIN, "eu-1", partition_id="atlantis"))
-        with pytest.raises(UnusableRule, match=r"no partition stands in 'Oslo'; partitions stand in: Frankfurt, San Jose"):
+        with pytest.raises(UnusableRule, match=r"no partition is in 'Oslo'; partitions are in: Frankfurt, San Jose"):
             set_rule(wiring, reside("eu-", "Oslo"))
         with pytest.raises(UnknownRule):
             remove_rule(wiring, reside("eu-"))

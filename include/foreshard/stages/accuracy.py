@@ -1,4 +1,4 @@
-"""Yesterday's forecast against what came: after every hour, the forecast whose horizon ends with it is scored."""
+"""Measure forecast accuracy: after each hour, score the forecast whose horizon ends with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foreshard.stages._ports import WithAccuracy, WithForecasts, WithForecastSet
 
 ALL = "all"
 NAIVE = "seasonal_naive"
-"""What repeating the week before would have given, beside it: a forecast that loses to it is worth nothing."""
+"""The baseline: last week's load as the forecast."""
 
 WEEK = timedelta(days=7)
 
@@ -28,7 +28,7 @@ class AccuracyPorts(WithForecastSettings, WithTallies, WithForecasts, WithAccura
 
 @dataclass(frozen=True, slots=True)
 class AccuracySummary:
-    """The figures of the forecast made for ``made_for``, by model, for ``all`` keys, and of ``seasonal_naive``; else empty."""
+    """The figures of the forecast made for ``made_for``: by model, for ``all`` keys, and for ``seasonal_naive``."""
 
     hour: datetime
     made_for: datetime
@@ -38,8 +38,8 @@ class AccuracySummary:
 def measure_accuracy(ports: AccuracyPorts, hour: datetime) -> AccuracySummary:
     """Score and save the forecast whose last horizon hour is ``hour``.
 
-    Nothing is scored (and the summary is empty) where no such forecast was made, or where an hour of its horizon was not
-    counted. Keys that came without having been forecast count, with a forecast of zero, for ``all``.
+    The summary is empty if there is no such forecast, or if an hour of its horizon was not counted. A key that was accessed
+    without a forecast counts for ``all``, with a forecast of zero.
     """
     horizon = ports.forecast_settings.horizon_hours
     made_for = hour - horizon * ONE_HOUR
@@ -63,14 +63,14 @@ def measure_accuracy(ports: AccuracyPorts, hour: datetime) -> AccuracySummary:
 def _costs(
     ports: AccuracyPorts, since: datetime, until: datetime, counted: Sequence[datetime], horizon: int
 ) -> Mapping[str, FloatArray]:
-    """Cost per hour of each key that was accessed in the ``horizon`` hours from ``since`` on."""
+    """Return the hourly cost of each key that was accessed in the ``horizon`` hours from ``since`` on."""
     days = -(-horizon // HOURS_PER_DAY)
     series = build_series(ports.tallies.key_load(since, until), counted, until - ONE_HOUR, days)
     return dict(zip(series.keys, series.costs[:, -horizon:].astype(np.float64), strict=True))
 
 
 def _naive(before: Mapping[str, FloatArray], actual: Mapping[str, FloatArray], horizon: int) -> dict[str, float | None]:
-    """Error and bias of the week before as the forecast; it has no quantile."""
+    """Return error and bias of last week's load as the forecast. It has no quantile."""
     keys, nothing = sorted({*before, *actual}), np.zeros(horizon)
     mean, truth = (np.array([costs.get(key, nothing) for key in keys]).reshape(-1, horizon) for costs in (before, actual))
     accuracy = Accuracy(0.5)
@@ -83,16 +83,16 @@ def _figures(batch: ForecastBatch, actual: Mapping[str, FloatArray]) -> dict[str
     nothing = np.zeros(batch.mean.shape[1])
     truth = np.array([actual.get(key, nothing) for key in batch.keys]).reshape(batch.mean.shape)
     known = set(batch.keys)
-    unforeseen = np.array([values for key, values in actual.items() if key not in known]).reshape(-1, batch.mean.shape[1])
+    unforecast = np.array([values for key, values in actual.items() if key not in known]).reshape(-1, batch.mean.shape[1])
     names = np.array(batch.models, dtype=object)
     figures: dict[str, dict[str, float | None]] = {}
     for name in (ALL, *sorted(set(batch.models))):
         rows = np.arange(len(names)) if name == ALL else np.flatnonzero(names == name)
         accuracy = Accuracy(batch.quantile)
         accuracy.add(batch.mean[rows], batch.upper[rows], truth[rows], np.zeros(len(rows)))
-        if name == ALL and len(unforeseen):
-            zero = np.zeros_like(unforeseen)
-            accuracy.add(zero, zero, unforeseen, np.zeros(len(unforeseen)))
+        if name == ALL and len(unforecast):
+            zero = np.zeros_like(unforecast)
+            accuracy.add(zero, zero, unforecast, np.zeros(len(unforecast)))
         measured = dict(accuracy.figures())
         figures[name] = {
             "keys": float(len(rows)),

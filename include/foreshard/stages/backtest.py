@@ -1,4 +1,4 @@
-"""Rolling-origin backtest of a log file: what the DAG would have forecast, and simpler methods, against what came."""
+"""Rolling-origin backtest of a log file: the configured engine and simpler methods, scored against the log."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class BacktestPorts(WithForecastSettings, WithLogFiles, Protocol):
 
 @dataclass(frozen=True)
 class BacktestOptions:
-    """``origins`` origins, evenly over the log; ``partitions`` by hash (None: by location).
+    """The size of a backtest.
 
-    ``Prophet.fit`` runs ``prophet_fits`` times at most, each of the other libraries' methods ``peer_fits`` times.
+    ``origins`` are spread evenly over the log. Keys are assigned to ``partitions`` by hash; None: by location. ``Prophet.fit``
+    runs at most ``prophet_fits`` times, and each method of another library at most ``peer_fits`` times.
     """
 
     origins: int
@@ -47,16 +48,16 @@ class BacktestOptions:
 
 @dataclass(frozen=True)
 class BacktestSummary:
-    """Figures by level (``key``, ``partition``) and method, and what was tested."""
+    """Figures by level (``key`` or ``partition``) and method. ``about`` describes the log and the settings."""
 
     levels: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     about: Mapping[str, Any]
 
 
 def backtest_log(ports: BacktestPorts, log: Path, options: BacktestOptions, progress: StepProgress) -> BacktestSummary:
-    """Forecast ``log`` from many origins and score every method at key and at partition level.
+    """Forecast ``log`` from many origins, and score every method at key and at partition level.
 
-    Raise :class:`foreshard.errors.CorruptLog` where the log is shorter than a day of history and the horizon.
+    Raise :class:`foreshard.errors.CorruptLog` if the log is shorter than a day of history and the horizon together.
     """
     settings = ports.forecast_settings
     counted = ports.log_files.count(log)
@@ -88,19 +89,21 @@ def backtest_log(ports: BacktestPorts, log: Path, options: BacktestOptions, prog
 
 
 def _origins(counted: CountedLog, settings: ForecastSettings, count: int, log: Path) -> list[datetime]:
-    """Last hours of history, evenly spread; full histories where the log is long enough for one, else what there is."""
+    """Return the last hours of the histories, evenly spread. A short log gets shorter histories."""
     length = int((counted.last - counted.first) / ONE_HOUR) + 1
     history = min(settings.history_days * HOURS_PER_DAY, max(HOURS_PER_DAY, (length - settings.horizon_hours) // 2))
     first = counted.first + (history - 1) * ONE_HOUR
     last = counted.last - settings.horizon_hours * ONE_HOUR
     if last < first:
-        raise CorruptLog(str(log), f"its {length} hours are too few for a day of history and {settings.horizon_hours} h ahead")
+        raise CorruptLog(
+            str(log), f"its {length} hours are too few for a day of history and a horizon of {settings.horizon_hours} h"
+        )
     places = np.unique(np.linspace(0, (last - first) / ONE_HOUR, count).round().astype(int))
     return [first + int(place) * ONE_HOUR for place in places]
 
 
 def _partitions(load: pd.DataFrame, count: int | None) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Each key's partition: its busiest location, or a hash where a count is given or the log has no two locations."""
+    """Assign each key to its busiest location, or by hash if a count is given or the log has fewer than two locations."""
     totals = load.groupby(["partitionable_key", "location"])["cost"].sum().reset_index()
     busiest = totals.sort_values(["cost", "location"]).drop_duplicates("partitionable_key", keep="last")
     places = sorted(busiest["location"].unique())
@@ -115,7 +118,7 @@ def _partitions(load: pd.DataFrame, count: int | None) -> tuple[dict[str, int], 
 
 
 def _sampled_origins(counted: CountedLog, origins: int, fits: int) -> frozenset[int]:
-    """At which origins slow methods are run: evenly, as many as their fits allow, one at least (none without fits)."""
+    """Return the origins at which slow methods run: evenly spread, as many as ``fits`` allow, at least one unless it is 0."""
     keys = max(1, int(counted.load["partitionable_key"].nunique()))
     many = min(origins, max(1, fits // keys)) if fits else 0
     return frozenset(np.linspace(0, origins - 1, many).round().astype(int).tolist())
@@ -143,9 +146,10 @@ def _window(counted: CountedLog, hour: datetime, settings: ForecastSettings, par
 
 
 def _score(tables: dict[str, dict[str, Accuracy]], made: Forecast, window: BacktestWindow, quantile: float, parts: int) -> None:
-    """Add one method's forecast of one origin at both levels.
+    """Score one method's forecast at one origin, at both levels.
 
-    At partition level baselines and peers forecast the totals themselves; of the others a sample of the keys has none.
+    At partition level, baselines and peers forecast the partitions' totals. The key forecasts of any other method are summed,
+    unless it has forecast only a sample of the keys.
     """
     name, mean, sigma, rows = made.method, made.mean, made.sigma, made.rows
     for level in tables:
@@ -154,23 +158,23 @@ def _score(tables: dict[str, dict[str, Accuracy]], made: Forecast, window: Backt
     if sigma is not None and len(rows) < int(window.known.sum()):
         tables["partition"].pop(name)
         return
-    into = np.zeros((parts, len(window.keys)))
-    into[window.partition, np.arange(len(window.keys))] = 1.0
-    into = into[into.any(axis=1)]
-    costs = into @ window.costs
+    membership = np.zeros((parts, len(window.keys)))
+    membership[window.partition, np.arange(len(window.keys))] = 1.0
+    membership = membership[membership.any(axis=1)]
+    costs = membership @ window.costs
     if sigma is None:
         numbers = history_numbers(window.hour, window.costs.shape[1])
         ahead = horizon_numbers(window.hour, mean.shape[1])
         observed = np.broadcast_to(window.observed[0], costs.shape)
         total, top = of_series(name, costs, observed, numbers, ahead, quantile)
     else:
-        whole = into[:, rows]
-        profile = LoadProfile(whole @ mean, whole @ sigma**2, whole @ sigma)
+        forecast = membership[:, rows]
+        profile = LoadProfile(forecast @ mean, forecast @ sigma**2, forecast @ sigma)
         total, top = profile.mean, profile.mean + normal_quantile(quantile) * profile.deviation(_correlation(window))
-    tables["partition"][name].add(total, top, into @ window.actual, naive_scale(costs))
+    tables["partition"][name].add(total, top, membership @ window.actual, naive_scale(costs))
 
 
 def _correlation(window: BacktestWindow) -> float:
-    """The correlation of the keys' errors as the score stage estimates it."""
+    """Return the correlation of the keys' errors, estimated like in the score stage."""
     busiest = np.argsort(-window.costs.sum(axis=1), kind="stable")[:CORRELATED_KEYS]
     return error_correlation(seasonal_residuals(np.where(window.observed[busiest], window.costs[busiest], np.nan)))

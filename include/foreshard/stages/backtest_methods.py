@@ -1,4 +1,4 @@
-"""The methods that a backtest compares, each asked at one origin."""
+"""The methods that a backtest compares, each at one origin."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 FORESHARD, PROPHET, BATCHED = "foreshard", "prophet", "prophet_batched"
 PROPHETS, PEERS = "prophets", "statsforecasts"
-"""Kinds of slow methods, asked about a sample of the keys at some origins; ``foreshard_on_<kind>_sample`` is ours on the
-same keys, ``foreshard_at_<kind>_origins`` ours on all keys at the same origins."""
+"""Kinds of slow methods. They forecast a sample of the keys at some of the origins. For comparison,
+``foreshard_on_<kind>_sample`` is the configured engine on the same keys, and ``foreshard_at_<kind>_origins`` on all keys at the
+same origins."""
 
 
 @dataclass(frozen=True)
 class BacktestWindow:
-    """One origin: the history (K, T) and what came (K, H), for every key seen in either; ``known`` keys have a history."""
+    """One origin: the history (K, T) and the ``actual`` load (K, H) of every key in either. ``known`` keys have a history."""
 
     hour: datetime
     keys: tuple[str, ...]
@@ -40,7 +41,10 @@ class BacktestWindow:
 
 @dataclass(frozen=True)
 class Forecast:
-    """One method's forecast for the window's ``rows``: mean, sigma (None: it has none), upper quantile, and seconds taken."""
+    """One method's forecast of the window's ``rows``.
+
+    ``sigma`` is None if the method has none; ``seconds`` is the time it took.
+    """
 
     method: str
     mean: FloatArray
@@ -51,7 +55,7 @@ class Forecast:
 
 
 def forecasts(window: BacktestWindow, settings: ForecastSettings, samples: Mapping[str, int]) -> Iterator[Forecast]:
-    """Every method's forecast; ``samples`` says how many keys each kind of slow methods is asked about."""
+    """Yield every method's forecast. ``samples`` is the number of keys for each kind of slow method."""
     rows = np.flatnonzero(window.known)
     ours = _by_engine(FORESHARD, settings.engine, window, settings, rows)
     yield ours
@@ -90,7 +94,7 @@ def _on_sample(method: str, ours: Forecast, place: IntArray, sample: IntArray) -
 def of_series(
     name: str, costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and upper quantile of a baseline or a peer, given the series themselves (partitions' totals)."""
+    """Return mean and upper quantile of a baseline or peer for the given series, which are partitions' totals."""
     if name in BASELINES:
         return with_spread(BASELINES[name], costs, observed, numbers, ahead, quantile)
     return peer_forecast(name, costs, observed, len(ahead), quantile)

@@ -1,4 +1,4 @@
-"""The first routing table of a deployment: which keys stand where already, and where every other key goes."""
+"""The first routing table of a deployment: the keys that are listed, and the default rule for all others."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class FirstTablePorts(WithRegistry, WithRouting, Protocol):
 
 
 def publish_first_table(ports: FirstTablePorts, placements: Mapping[str, str], unlisted_on: Iterable[str] = ()) -> RoutingTable:
-    """Publish version 1: ``placements`` (key → partition), and the rest by hashing over ``unlisted_on`` (default: all).
+    """Publish version 1: list ``placements`` (key → partition), and hash all other keys over ``unlisted_on`` (default: all).
 
-    Raise :class:`UnknownPartition` for one that is not registered, and
-    :class:`foreshard.errors.RoutingTableStands` where another table stands already.
+    Raise :class:`UnknownPartition` for a partition that is not registered, and :class:`foreshard.errors.RoutingTableStands` if
+    a different table exists already.
     """
     registered = {partition.partition_id: partition for partition in ports.registry.partitions()}
     table = first_table(registered, placements, tuple(unlisted_on), datetime.now(UTC))
@@ -32,7 +32,7 @@ def publish_first_table(ports: FirstTablePorts, placements: Mapping[str, str], u
 def first_table(
     registered: Mapping[str, Partition], placements: Mapping[str, str], unlisted_on: tuple[str, ...], now: datetime
 ) -> RoutingTable:
-    """Make version 1; unlisted keys are weighted by the capacities of their partitions."""
+    """Return version 1. Unlisted keys are distributed in proportion to the partitions' capacities."""
     if not registered:
         raise ConfigurationError("partitions", "none is registered", "run `foreshard partitions apply FILE.toml` first")
     for name in (*placements.values(), *unlisted_on):
@@ -44,7 +44,7 @@ def first_table(
 
 
 def read_placements(path: Path) -> dict[str, str]:
-    """Read a CSV file with the columns ``key`` and ``partition``; raise :class:`ConfigurationError` with the line at fault."""
+    """Read a CSV file with the columns ``key`` and ``partition``. Raise :class:`ConfigurationError` with the invalid line."""
     placements: dict[str, str] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -53,7 +53,7 @@ def read_placements(path: Path) -> dict[str, str]:
                 if not key or not partition:
                     raise ConfigurationError(str(path), f"line {rows.line_num} lacks key or partition", "give both columns")
                 if placements.setdefault(key, partition) != partition:
-                    raise ConfigurationError(str(path), f"key {key!r} stands on two partitions", "name each key once")
+                    raise ConfigurationError(str(path), f"key {key!r} is on two partitions", "list each key once")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(str(path), f"can't be read as CSV ({error})", "name a CSV file: key,partition") from error
     return placements

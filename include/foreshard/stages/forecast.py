@@ -1,4 +1,4 @@
-"""The forecast stage: key load → series (one file) → forecasts, chunk by chunk → gate."""
+"""The forecast stage: key load → series → forecasts, chunk by chunk → gate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGat
 from foreshard.stages.history import read_key_load
 
 DOUBTFUL = tuple(name for name in FALLBACKS if name != CONSTANT)
-"""Fallbacks that may not carry most of the load once there is history enough; a constant key is forecast as it is."""
+"""Fallbacks that may not forecast most of the load once the history is long enough. A constant key needs no model."""
 
 
 class PrepareChunksPorts(WithForecastSettings, WithTallies, WithSeries, WithForecasts, Protocol):
@@ -34,7 +34,7 @@ class ForecastGatePorts(WithForecastSettings, WithSeries, WithForecasts, WithGat
 
 @dataclass(frozen=True, slots=True)
 class FitSummary:
-    """One chunk's forecast: how many keys, and how many each model or fallback made."""
+    """The number of keys in one chunk, and how many of them each model or fallback has forecast."""
 
     hour: datetime
     chunk: int
@@ -43,14 +43,14 @@ class FitSummary:
 
     @property
     def fallbacks(self) -> int:
-        """Keys that a fallback served."""
+        """The number of keys that a fallback has forecast."""
         return sum(count for name, count in self.models.items() if name in FALLBACKS)
 
 
 def prepare_chunks(ports: PrepareChunksPorts, hour: datetime) -> tuple[int, ...]:
-    """Read the history that ends with ``hour`` once, save it as the hour's series, and return the chunks to fit.
+    """Read the history that ends with ``hour``, save it as the hour's series and totals, and return the chunks to fit.
 
-    Keys without any access in the history are not forecast. Raise :class:`MissingStageResult` where ``hour`` was not counted.
+    Keys without any access in the history are not forecast. Raise :class:`MissingStageResult` if ``hour`` was not counted.
     """
     settings = ports.forecast_settings
     since = day_slices(hour, settings.history_days)[0][0]
@@ -65,7 +65,7 @@ def prepare_chunks(ports: PrepareChunksPorts, hour: datetime) -> tuple[int, ...]
 
 
 def fit_chunk(ports: FitChunkPorts, hour: datetime, chunk: int) -> FitSummary:
-    """Forecast the keys of one chunk and save them in place of what stood there."""
+    """Forecast the keys of one chunk, and replace the chunk's saved forecasts."""
     series = ports.series.load_chunk(hour, chunk)
     batch = forecast_keys(series.keys, series.costs, series.missing, hour, ports.forecast_settings)
     ports.forecasts.save_chunk(chunk, batch)
@@ -74,7 +74,7 @@ def fit_chunk(ports: FitChunkPorts, hour: datetime, chunk: int) -> FitSummary:
 
 
 def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
-    """Check all forecasts of ``hour``; raise :class:`foreshard.errors.GateFailed` where they must not be used."""
+    """Check all forecasts of ``hour``. Raise :class:`foreshard.errors.GateFailed` if they must not be used."""
     from foreshard.quality.gates import check_forecasts
     from foreshard.stages.gates import record
 

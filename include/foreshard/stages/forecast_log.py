@@ -1,4 +1,4 @@
-"""Forecast straight from a log file, without Airflow or a database."""
+"""Forecast from a log file, without Airflow or a database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings
 
 WAITING_CHUNKS = 8
-"""Chunks that wait in the pool at once: so many are held in memory twice."""
+"""Chunks that wait in the pool at once. Each is in memory twice."""
 
 StepProgress = Callable[[int, int], None]
 """Called with (done, total)."""
@@ -39,7 +39,7 @@ class FitLogPorts(WithForecastSettings, WithLogFiles, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FitLogSummary:
-    """What a forecast of a log file came to."""
+    """The result of forecasting a log file. ``models`` counts keys; ``left_out`` and ``assumed`` count records."""
 
     hour: datetime
     keys: int
@@ -52,13 +52,13 @@ class FitLogSummary:
 def fit_log(
     ports: FitLogPorts, log: Path, output: Path, hour: datetime | None, progress: StepProgress, processes: int | None = None
 ) -> FitLogSummary:
-    """Forecast every key of ``log`` for the hours after ``hour`` (its last hour) and write ``output`` (.parquet or .csv).
+    """Forecast every key of ``log`` for the hours after ``hour``, by default its last one, and write ``output``.
 
-    The output has the columns ``partitionable_key, hour, mean, sigma, upper, model``, one row per key and horizon hour.
-    ``processes``: as many as there are processors by default.
+    ``output`` is a .parquet or .csv file with the columns ``partitionable_key, hour, mean, sigma, upper, model``, one row per
+    key and horizon hour. ``processes``: one per processor by default.
     """
     if output.suffix not in (".parquet", ".csv"):
-        raise ConfigurationError("--output", f"{output.name} is neither .parquet nor .csv", "name the file so")
+        raise ConfigurationError("--output", f"{output.name} is not a .parquet or .csv file", "use one of these extensions")
     counted = ports.log_files.count(log)
     hour = hour or counted.last
     settings = ports.forecast_settings
@@ -67,7 +67,7 @@ def fit_log(
     for batch in _forecasts(series, chunk_size(settings), settings, processes):
         batches.append(batch)
         progress(sum(len(made.keys) for made in batches), len(series.keys))
-    table = pd.concat([_as_table(batch) for batch in batches]) if batches else _as_table_of_none()
+    table = pd.concat([_as_table(batch) for batch in batches]) if batches else _empty_table()
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
         table.to_csv(output, index=False)
@@ -79,7 +79,7 @@ def fit_log(
 
 
 def _forecasts(series: SeriesMatrix, size: int, settings: ForecastSettings, processes: int | None) -> Iterator[ForecastBatch]:
-    """Chunk by chunk, in order; in several processes where there are several chunks."""
+    """Yield the forecasts chunk by chunk, in order. Several chunks are forecast in several processes."""
     chunks = (series.rows(start, start + size) for start in range(0, len(series.keys), size))
     if len(series.keys) <= size or processes == 1:
         yield from (_forecast(chunk, settings) for chunk in chunks)
@@ -113,5 +113,5 @@ def _as_table(batch: ForecastBatch) -> pd.DataFrame:
     )
 
 
-def _as_table_of_none() -> pd.DataFrame:
+def _empty_table() -> pd.DataFrame:
     return pd.DataFrame(columns=["partitionable_key", "hour", "mean", "sigma", "upper", "model"])

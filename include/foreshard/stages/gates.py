@@ -1,4 +1,4 @@
-"""What every gated stage does with a gate's result: keep it, and stop where it says no."""
+"""Save a gate's result, and stop the stage if the gate failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from foreshard.stages._ports import WithGates
 
 
 def record(ports: WithGates, result: GateResult) -> None:
-    """Save the result in ``gates``; raise :class:`GateFailed` unless it passed, so that nothing downstream acts."""
+    """Save the result. Raise :class:`GateFailed` unless it passed, so that no later stage acts on the data."""
     ports.gates.save(result)
     if not result.passed:
         raise GateFailed(result.gate, result.hour.isoformat(), result.failures)

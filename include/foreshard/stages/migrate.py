@@ -1,4 +1,4 @@
-"""Migrate: journal the plan's moves, run them up to their switch, clean their sources; stop, resume, revert, undo."""
+"""Move keys: journal the plan's moves, run them, clean their sources; stop, resume, revert and undo them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FencePorts(WithRegistry, WithFences, Protocol):
 
 
 class ResumeMovesPorts(MovePorts, FencePorts, Protocol):
-    """What resuming a move and repairing fences take."""
+    """The ports of running moves and repairing fences."""
 
 
 class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Protocol):
@@ -51,7 +51,7 @@ class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Pr
 
 
 class MoveKeyPorts(MovePorts, RuleCheckPorts, Protocol):
-    """What moving one key takes, its placement rules included."""
+    """The ports of running a move and checking placement rules."""
 
 
 class MovePreviewPorts(RuleCheckPorts, WithRouting, WithKeyCopies, Protocol):
@@ -59,10 +59,10 @@ class MovePreviewPorts(RuleCheckPorts, WithRouting, WithKeyCopies, Protocol):
 
 
 def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
-    """Journal the plan's moves and return the ids of those that are to be run; impose fences that apps have lifted.
+    """Journal the plan's moves and return the ids of the moves to run; none for a dry run. Repair fences that apps have lifted.
 
-    A dry run has no moves. Running it again returns what has not ended yet. Moves of earlier hours that nobody has begun are
-    skipped: this plan stands for them.
+    A second call returns the moves that have not ended. Moves of earlier hours that have not started are skipped, because this
+    plan replaces them.
     """
     repair_fences(ports)
     _retire_planned(ports, hour)
@@ -76,31 +76,31 @@ def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
 
 
 def run_move(ports: MovePorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
-    """Take one move until its target serves (or back); whoever had it before is superseded."""
+    """Run one move until its target serves, or until it has reverted. Any other mover of it is superseded."""
     with ExitStack() as stack:
         record = mover.run_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id)
     return _summary(record)
 
 
 def revert_move(ports: MovePorts, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
-    """Turn a move back; raise :class:`foreshard.errors.IllegalTransition` where it has been switched (undo it then)."""
+    """Revert a move. Raise :class:`foreshard.errors.IllegalTransition` if it has switched; it must be undone then."""
     with ExitStack() as stack:
         record = mover.revert_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id, reason)
     return _summary(record)
 
 
 def stop_move(ports: WithMoveJournal, move_id: str) -> MoveSummary:
-    """Ask a move's mover to pause at its next batch; between fence and switch it goes on, because apps wait."""
+    """Ask a move's mover to pause at its next batch. It does not pause between fence and switch, when apps wait."""
     return MoveSummary.of(ports.move_journal.request_stop(move_id))
 
 
 def stop_moves(ports: WithMoveJournal, hour: datetime | None = None) -> tuple[MoveSummary, ...]:
-    """Ask the movers of every move that has not ended (of ``hour``, where given) to pause."""
+    """Ask the movers of all moves that have not ended to pause; with ``hour``, only that hour's."""
     return tuple(stop_move(ports, record.move_id) for record in ports.move_journal.find(OPEN, hour))
 
 
 def resume_moves(ports: ResumeMovesPorts, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
-    """Carry on every begun move whose mover has gone silent and that nobody asked to stop; impose fences that apps lifted."""
+    """Resume every started move whose mover is silent, unless it was asked to stop. Repair fences that apps have lifted."""
     repair_fences(ports)
     abandoned = ports.move_journal.abandoned((*RUNNING, MoveState.SWITCHED))
     return tuple(run_move(ports, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
@@ -109,10 +109,10 @@ def resume_moves(ports: ResumeMovesPorts, notify: Notify | None = None) -> tuple
 def clean_moves(
     ports: MovePorts, hour: datetime | None = None, *, wait: bool = True, notify: Notify | None = None
 ) -> tuple[MoveSummary, ...]:
-    """Clean up after every switched move of ``hour`` and before (of all hours where None); return those that have ended.
+    """Clean up after the switched moves of all hours up to ``hour`` (None: all). Return the moves that have ended.
 
-    Each waits until the sidecars follow its switch or its grace period has passed, and forwards late changes meanwhile;
-    without ``wait``, only those that are ready are cleaned.
+    A move is ready once the sidecars have acknowledged its switch, or its grace period is over. Until then, late changes on the
+    source are forwarded. Without ``wait``, only ready moves are cleaned.
     """
     found = ports.move_journal.find(CLEANABLE)
     due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
@@ -120,7 +120,7 @@ def clean_moves(
 
 
 def undo_move(ports: MoveKeyPorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
-    """Move a switched key back: finish the move's cleaning, then run a reverse move; return the reverse move's summary."""
+    """Move a switched key back: finish the cleaning, then run a reverse move. Return the reverse move's summary."""
     record = ports.move_journal.get(move_id)
     if record.state in CLEANABLE:
         _clean(ports, [move_id], True, notify)
@@ -134,7 +134,7 @@ def undo_move(ports: MoveKeyPorts, move_id: str, notify: Notify | None = None) -
 def move_key(
     ports: MoveKeyPorts, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None
 ) -> MoveSummary:
-    """Plan and run a move of ``key`` to ``target`` from wherever it lives now, where the placement rules let it be."""
+    """Move ``key`` from its current partition to ``target``. Raise an error if a placement rule forbids it."""
     source = owner_of(ports, key).primary
     require_allowed(ports, key, target)
     why = reason or Reason("manual", "asked for by a person")
@@ -144,7 +144,8 @@ def move_key(
 
 @dataclass(frozen=True, slots=True)
 class MovePreview:
-    """What a move by hand would take along, and what would refuse it."""
+    """The effect of a manual move: the key's owner, its documents per collection, and the problem that would refuse the
+    move."""
 
     owner: str
     epoch: int
@@ -153,7 +154,7 @@ class MovePreview:
 
 
 def describe_move(ports: MovePreviewPorts, key: str, target: str) -> MovePreview:
-    """Say what ``move_key`` would do; change nothing."""
+    """Return what :func:`move_key` would do. Nothing is changed."""
     ports.registry.partition(target)
     owner = owner_of(ports, key)
     source = ports.key_copy(owner.primary, f"preview of {key}", key)
@@ -172,20 +173,18 @@ def describe_move(ports: MovePreviewPorts, key: str, target: str) -> MovePreview
 
 
 def owner_of(ports: WithRouting, key: str) -> Placement:
-    """Where ``key`` lives by the published table."""
+    """Return the placement of ``key`` in the published table."""
     return locate(ports.routing.current(), key)
 
 
 def repair_fences(ports: FencePorts) -> tuple[str, ...]:
-    """Impose every fence again that an app's own ``collMod`` has lifted; return ``partition`` names where that was so."""
+    """Impose again every fence that an app's ``collMod`` has lifted. Return the ids of the partitions concerned."""
     repaired = []
     for partition in ports.registry.partitions():
         for fence in ports.fences(partition.partition_id):
             if fence.listed() - fence.fenced():
                 fence.repair()
-                LOG.warning(
-                    "partition %s: a fence had been lifted by another validator; it stands again", partition.partition_id
-                )
+                LOG.warning("partition %s: another validator had lifted a fence; it is in force again", partition.partition_id)
                 repaired.append(partition.partition_id)
     return tuple(repaired)
 
@@ -200,7 +199,7 @@ def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
             why = f"skipped: the plan of {hour:%Y-%m-%dT%HZ} replaces it"
             ports.move_journal.advance(taken, to, MoveEvent.SKIP, {"error": why})
         except (IllegalTransition, MoveSuperseded):
-            LOG.info("move %s has been begun meanwhile", record.move_id)
+            LOG.info("move %s has started meanwhile", record.move_id)
 
 
 def _clean(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:

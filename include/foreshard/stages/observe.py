@@ -1,4 +1,4 @@
-"""The observe stage: the log's records → raw hour → gate → tally, hour by hour; and a log's whole history in one pass."""
+"""The observe stage: access log → raw hour → gate → tally, for one hour, or for a log's whole history at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ImportPorts(WithReadAccessLog, WithRawHours, WithTallies, WithObserveSetti
 
 @dataclass(frozen=True, slots=True)
 class TallySummary:
-    """What was counted of an hour."""
+    """The totals of an hour's tally."""
 
     hour: datetime
     accesses: int
@@ -67,9 +67,10 @@ class TallySummary:
 
 @dataclass(frozen=True, slots=True)
 class ImportSummary:
-    """What was imported of a log: the hours of [since, until), and why records were quarantined (reason → records).
+    """The result of importing the hours of [since, until) from a log.
 
-    ``outside`` records lie outside [since, until); ``kept`` hours were counted before and have no record in this log.
+    ``kept`` hours had been counted before and have no record in this log. ``outside`` is the number of records outside
+    [since, until). ``reasons`` counts the quarantined records by reason.
     """
 
     since: datetime
@@ -85,23 +86,26 @@ class ImportSummary:
 
 
 def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
-    """Read the hour from the log's source, set bad records aside with their reasons, and save both with pseudonyms.
+    """Read an hour of the access log, quarantine bad records, pseudonymise both, and save them.
 
-    Where the source gives fewer records than were saved before (the topic's retention has passed over them, or the hour was
-    imported), what stands is kept: extracting again never forgets.
+    If the source has fewer records than were saved before, the saved hour is kept: the topic's retention may have deleted
+    records, or the hour may have been imported.
     """
     types = ports.observe_settings.request_types.keys()
     batches = ports.access_log.read_hour(hour)
     cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types) for batch in batches], hour)
-    standing = _standing(ports, hour)
-    if standing and standing.accepted + standing.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
-        return standing
+    saved = _saved_hour(ports, hour)
+    if saved and saved.accepted + saved.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
+        return saved
     hidden = _with_pseudonyms(ports, cleaned)
     return ports.raw_hours.save(hour, hidden.accepted, hidden.quarantined)
 
 
 def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
-    """Ask the gate ``access_log`` about the raw hour, compared with the same hour of the weeks before."""
+    """Check the raw hour against the same hour of the previous weeks.
+
+    Raise :class:`foreshard.errors.GateFailed` if it must not be counted.
+    """
     from foreshard.quality.gates import check_access_log
 
     described = ports.raw_hours.describe(hour)
@@ -118,10 +122,13 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
 
 
 def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
-    """Count the raw hour and save its tally; the hour before tells which keys a session had touched already."""
+    """Count the raw hour and save its tally.
+
+    Sessions that began in the hour before count for co-access with the keys of both.
+    """
     observe = ports.observe_settings
     accepted = ports.raw_hours.load(hour)
-    seen = [ports.raw_hours.load(hour - ONE_HOUR)] if _standing(ports, hour - ONE_HOUR) else []
+    seen = [ports.raw_hours.load(hour - ONE_HOUR)] if _saved_hour(ports, hour - ONE_HOUR) else []
     load = tally(accepted, _weights(observe))
     pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), CoAccessRules.of(observe), since=hour)
     ports.tallies.save([HourTally(hour, load, pairs)])
@@ -136,10 +143,10 @@ def import_history(
     until: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
-    """Import the closed hours of [since, until), by default all that the log has, as if each had been observed in its time.
+    """Import the closed hours of [since, until), by default all hours of the log, as if each had been observed.
 
-    ``progress(done, total)`` is told of the hours. Raise :class:`CorruptLog` where nothing can be counted, and
-    :class:`GateFailed` where more than the allowed share is bad: its quarantine is kept, and nothing is imported.
+    ``progress(done, total)`` is called with numbers of hours. Raise :class:`CorruptLog` if no record can be counted, and
+    :class:`GateFailed` if more than the allowed share is bad: then the quarantine is saved and nothing is imported.
     """
     label = "given as a frame" if isinstance(log, pd.DataFrame) else str(log)
     frame = log if isinstance(log, pd.DataFrame) else ports.read_access_log(log)
@@ -167,7 +174,7 @@ def import_history(
 
 
 def _joined(parts: list[Cleaned], hour: datetime) -> Cleaned:
-    """The parts as one, in the order of their columns: the source's own differs from one reading to the next."""
+    """Join the parts and sort their records, because the order from the source can differ between two readings."""
     if not parts:
         return clean(pd.DataFrame(), hour, hour + ONE_HOUR, ())
     accepted, quarantined = (
@@ -188,7 +195,7 @@ def _with_pseudonyms(ports: WithUserKey, cleaned: Cleaned) -> Cleaned:
     return Cleaned(accepted, quarantined)
 
 
-def _standing(ports: WithRawHours, hour: datetime) -> RawHour | None:
+def _saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
     try:
         return ports.raw_hours.describe(hour)
     except MissingStageResult:
@@ -202,12 +209,12 @@ def _weights(observe: ObserveSettings) -> dict[str, float]:
 def _span(
     times: pd.Series[pd.Timestamp], since: datetime | None, until: datetime | None, label: str
 ) -> tuple[datetime, datetime]:
-    """The whole hours to import; what the log has of hours that aren't over yet is left for later."""
+    """Return the whole hours to import. Hours that are not over are left out."""
     if times.notna().any():
         since = since or times.min().to_pydatetime()
         until = until or min(hour_floor(times.max().to_pydatetime()) + ONE_HOUR, hour_floor(datetime.now(UTC)))
     if since is None or until is None:
-        raise CorruptLog(label, f"none of its {len(times):,} records has a time that can be read")
+        raise CorruptLog(label, f"none of its {len(times):,} records has a readable time")
     since, until = hour_floor(since), hour_floor(until)
     if since >= until:
         raise CorruptLog(label, f"it has no closed hour from {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}")
@@ -217,7 +224,7 @@ def _span(
 def _require_good(
     ports: TallyPorts, cleaned: Cleaned, since: datetime, until: datetime, label: str, reasons: dict[str, int]
 ) -> None:
-    """Refuse a log of which nothing, or too little, can be counted; keep what was wrong with it in the quarantine."""
+    """Raise an error if no record, or too small a share, can be counted. The bad records are kept in the quarantine."""
     accepted, bad = len(cleaned.accepted), len(cleaned.quarantined)
     limit = ports.observe_settings.maximum_quarantined_share
     if accepted and bad <= limit * (accepted + bad):
@@ -231,17 +238,17 @@ def _require_good(
 
 
 def _hours_to_save(ports: TallyPorts, accepted: pd.DataFrame, since: datetime, until: datetime) -> tuple[list[datetime], int]:
-    """The hours to save, and how many are kept as they are: counted before, and without a record in this log."""
+    """Return the hours to save, and the number of hours to keep: counted before, and without a record in this log."""
     hours = hours_between(since, until)
     present = {moment.to_pydatetime() for moment in accepted["timestamp"].dt.floor("h").unique()}
-    standing = set(ports.tallies.hours(since, until)) - present
-    return [hour for hour in hours if hour not in standing], len(standing)
+    saved = set(ports.tallies.hours(since, until)) - present
+    return [hour for hour in hours if hour not in saved], len(saved)
 
 
 def _raw_hours(
     ports: TallyPorts, cleaned: Cleaned, hours: Sequence[datetime], label: str
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Accepted and quarantined records of each hour; quarantined ones of no hour are set aside under ``label``."""
+    """Yield each hour's accepted and quarantined records. Quarantined records without a time are saved under ``label``."""
     accepted = cleaned.accepted.sort_values("timestamp", kind="stable", ignore_index=True)
     times = as_times(cleaned.quarantined["timestamp"])
     timeless = times.isna().to_numpy()

@@ -1,4 +1,4 @@
-"""The plan stage: forecasts, placement, co-access → the hour's plan → ``plans``; and its gate."""
+"""The plan stage: forecasts, placement and co-access → the hour's plan, and its gate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from foreshard.stages._ports import (
 from foreshard.stages.snapshot import SnapshotPorts, load_snapshot
 
 LOOK_AHEAD = timedelta(days=366)
-"""How far behind an hour newer counted ones are looked for."""
+"""Newer counted hours are searched for this long after an hour."""
 
 
 class PlanPorts(SnapshotPorts, WithPlans, Protocol):
@@ -35,13 +35,13 @@ class PlanGatePorts(WithPlans, WithRegistry, WithPlacementRules, WithPlanSetting
     """Reads the plan, partitions and placement rules. Writes the gate's result."""
 
 
-class StandingPlanPorts(WithPlans, WithPlanning, Protocol):
+class StartedPlanPorts(WithPlans, WithPlanning, Protocol):
     """Reads the plan, and whether it has been started."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """The plan in figures: ids stand in ``plans`` under its hour."""
+    """The figures of the plan that is saved for ``hour``."""
 
     hour: datetime
     moves: int
@@ -58,14 +58,14 @@ class PlanSummary:
 def plan_hour(ports: PlanPorts, hour: datetime, dry_run: bool = False, act_on_old_hours: bool = False) -> PlanSummary:
     """Make and save the plan for ``hour``.
 
-    It is a dry run where one is asked for, and for an hour older than the newest counted one unless ``act_on_old_hours``: a
-    dry run has no effect, and leaves a live plan of the hour alone. Once a move or shadow of the hour's live plan has been
-    taken up, the plan stands: running again returns it unchanged.
+    It is a dry run if ``dry_run`` is set, or if a newer hour has been counted and ``act_on_old_hours`` is not set. A dry run
+    has no effect and does not replace a live plan. Once a move or shadow of the live plan has started, a second call returns
+    that plan unchanged.
     """
     acts = may_act(hour, _newest_counted(ports, hour), dry_run=dry_run, act_on_old_hours=act_on_old_hours)
-    standing = _standing_plan(ports, hour) if acts else None
-    if standing is not None:
-        return _summary(standing)
+    started = _started_plan(ports, hour) if acts else None
+    if started is not None:
+        return _summary(started)
     snapshot, policy = load_snapshot(ports, hour)
     require_capacities(snapshot.partitions)
     plan = replace(make_plan(snapshot, policy), dry_run=not acts)
@@ -74,7 +74,7 @@ def plan_hour(ports: PlanPorts, hour: datetime, dry_run: bool = False, act_on_ol
 
 
 def gate_plan(ports: PlanGatePorts, hour: datetime) -> None:
-    """Check the hour's plan against rules and limits; raise :class:`foreshard.errors.GateFailed` where it breaks any."""
+    """Check the hour's plan against placement rules and limits. Raise :class:`foreshard.errors.GateFailed` if it breaks one."""
     from foreshard.quality.gates import check_plan
     from foreshard.stages.gates import record
 
@@ -87,8 +87,8 @@ def _newest_counted(ports: WithTallies, hour: datetime) -> datetime | None:
     return max(ports.tallies.hours(hour, hour + LOOK_AHEAD), default=None)
 
 
-def _standing_plan(ports: StandingPlanPorts, hour: datetime) -> Plan | None:
-    """The hour's live plan where it has begun to be carried out."""
+def _started_plan(ports: StartedPlanPorts, hour: datetime) -> Plan | None:
+    """Return the hour's live plan if a move or shadow of it has started."""
     if not ports.planning.started(hour):
         return None
     try:

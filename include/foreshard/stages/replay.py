@@ -1,4 +1,4 @@
-"""Replay: a log's hours again under several policies → figures (JSON), a page, and a summary; needs no database."""
+"""Replay a log's hours under several policies: figures as JSON, a page, and a summary. No database is needed."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 POLICIES = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle")
 Known = tuple[FloatArray | None, FloatArray | None]
-"""Mean and sigma (K, T) of the cost behind a synthetic log."""
+"""Mean and sigma (K, T) of the cost that a synthetic log was drawn from; None: unknown."""
 LARGE = 8 * 2**20
-"""A log file of fewer bytes is read in one process."""
+"""A log file with fewer bytes is read in one process."""
 MINIMUM_DAYS = 2
-"""A shorter log is not replayed: nothing would be left to learn from, or to be measured."""
+"""A shorter log is not replayed: it has too little history to forecast from, or nothing left to replay."""
 
 
 class ReplayPorts(WithSettings, WithAccessLogBatches, Protocol):
@@ -49,7 +49,7 @@ class ReplayPorts(WithSettings, WithAccessLogBatches, Protocol):
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay came to: ``document`` is the JSON, ``notes`` are remarks for people."""
+    """The result of a replay. ``document`` is the JSON; ``notes`` are remarks for people; ``html`` is the page."""
 
     document: Mapping[str, Any]
     measures: Mapping[str, Measures]
@@ -59,10 +59,10 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """What to replay: N equal partitions of a wanted utilisation, or the ``layout`` file.
+    """What to replay, and on which partitions: equal ones for a target utilisation, or those of the ``layout`` file.
 
-    ``rates``: a file of what the oracle knows of a synthetic log (columns ``partitionable_key, hour, mean, sigma``).
-    ``processes``: how many read a large log, and run policies, at once (None: one per core).
+    ``rates`` is a file with the true rates of a synthetic log, for the oracle (``partitionable_key, hour, mean, sigma``).
+    ``processes`` read a large log, and run policies, in parallel; None: one per core.
     """
 
     partitions: int = 4
@@ -76,7 +76,10 @@ class ReplayRequest:
 
 
 def replay_log(ports: ReplayPorts, path: Path, request: ReplayRequest, progress: PolicyProgress | None = None) -> Replayed:
-    """Replay ``path`` under each policy; raise :class:`CorruptLog` or :class:`ConfigurationError` for bad input."""
+    """Replay ``path`` under each policy.
+
+    Raise :class:`foreshard.errors.CorruptLog` or :class:`ConfigurationError` for bad input.
+    """
     unknown = [name for name in request.policies if name not in POLICIES]
     if unknown or not request.policies:
         raise ConfigurationError("--policies", f"unknown policy {', '.join(unknown) or '(none)'}", f"use {', '.join(POLICIES)}")
@@ -93,13 +96,13 @@ def replay_log(ports: ReplayPorts, path: Path, request: ReplayRequest, progress:
     runs = side_by_side(starts, request.processes or os.cpu_count() or 1, progress)
     floor = noise_floor(log, start, layout.capacity, *known)
     measures = {name: measure(run, log, layout.capacity) for name, run in runs.items()}
-    notes.append(f"chance alone brings {floor:,.1f} overload hours, were the load levelled in every hour")
+    notes.append(f"with the load levelled in every hour, chance alone would cause {floor:,.1f} overload hours")
     document = _document(path, log, start, layout, request, runs, measures, notes, floor)
     return Replayed(document, measures, tuple(notes), page(document, log, layout, runs))
 
 
 def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> None:
-    """Write the JSON and the page where they are wanted."""
+    """Write the JSON to ``figures`` and the page to ``html``; None skips one."""
     for path, text in ((figures, json.dumps(replayed.document, indent=1) + "\n"), (html, replayed.html)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +125,10 @@ def _read(ports: ReplayPorts, path: Path, request: ReplayRequest) -> ReplayLog:
 
 
 def _start(log: ReplayLog, request: ReplayRequest, settings: Settings) -> tuple[int, list[str]]:
-    """The first replayed hour, behind what the forecasts learn from; in a short log they learn from its first half."""
+    """Return the first replayed hour, after the training window. A short log is trained on its first half."""
     if log.hours < 24 * MINIMUM_DAYS:
         span = f"{log.hours} hours"
-        raise ConfigurationError("LOG", f"it covers {span} only", f"give a log of at least {MINIMUM_DAYS} days")
+        raise ConfigurationError("LOG", f"it covers only {span}", f"use a log of at least {MINIMUM_DAYS} days")
     training = settings.forecast.history_days * 24
     notes = []
     if request.days is not None:
@@ -133,13 +136,13 @@ def _start(log: ReplayLog, request: ReplayRequest, settings: Settings) -> tuple[
             notes.append(f"the log has {log.hours / 24:.1f} days, less than --days and the training window together")
         return max(24, log.hours - 24 * request.days), notes
     if log.hours <= 2 * training:
-        notes.append(f"the log is short: its first half is learnt from instead of {settings.forecast.history_days} days")
+        notes.append(f"the log is short: forecasts use its first half instead of {settings.forecast.history_days} days")
         return max(24, log.hours // 2), notes
     return training, notes
 
 
 def _locations(path: Path, request: ReplayRequest) -> dict[str, Location]:
-    """Coordinates from ``--locations``, or from ``<log>-locations.csv`` beside the log."""
+    """Read coordinates from ``--locations``, or from ``<log>-locations.csv`` beside the log."""
     file = request.locations or path.with_name(f"{path.name.split('.')[0]}-locations.csv")
     if request.locations is None and not file.is_file():
         return {}
@@ -167,14 +170,14 @@ def _remarks(log: ReplayLog, layout: PartitionLayout) -> list[str]:
     notes = [f"{count:,} records left out: {reason}" for reason, count in sorted(log.left_out.items())]
     if log.unknown_types:
         shown = ", ".join(log.unknown_types[:5])
-        notes.append(f"request types that the settings don't name count as writes of cost 1 where there is no cost: {shown}")
+        notes.append(f"request types without a setting count as writes, of cost 1 if the record has no cost: {shown}")
     unplaced = sorted(set(log.locations) - set(layout.locations))
     if len(log.locations) > 1 and unplaced:
-        notes.append(f"no coordinates for {', '.join(unplaced[:5])}: different places count as 1000 km apart")
+        notes.append(f"no coordinates for {', '.join(unplaced[:5])}: different locations count as 1000 km apart")
     if not log.locations:
         notes.append("the log has no locations: distances are 0")
     if not len(log.pair_a):
-        notes.append("no two keys were used together by one session or user: co-access is 0")
+        notes.append("no session or user accessed two keys: co-access is 0")
     if len(layout.partitions) == 1:
         notes.append("one partition: nothing can be moved")
     return notes
@@ -212,7 +215,7 @@ def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
 
 
 def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """What a synthetic log was drawn from, (K, T)."""
+    """Read the mean and sigma (K, T) that a synthetic log was drawn from."""
     try:
         table = pd.read_parquet(path, columns=["partitionable_key", "hour", "mean", "sigma"])
     except (OSError, ValueError, KeyError) as error:

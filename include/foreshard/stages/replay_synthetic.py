@@ -1,4 +1,4 @@
-"""Write a synthetic log, what it was drawn from, and where its places are."""
+"""Write a synthetic log, the rates it was drawn from, and its locations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from foreshard.lab.synthetic import KINDS, PLACES, START, synthesise
 
 
 def write_synthetic_log(kind: str, output: Path, keys: int, days: int, seed: int) -> tuple[Path, Path, Path]:
-    """Write ``output``, ``…-rates.parquet`` (partitionable_key, hour, mean, sigma) and ``…-locations.csv`` beside it."""
+    """Write the log to ``output``, with ``…-rates.parquet`` and ``…-locations.csv`` beside it. Return the three paths.
+
+    The rates have the columns partitionable_key, hour, mean and sigma.
+    """
     if kind not in KINDS:
         raise ConfigurationError("NAME", f"unknown synthetic log {kind!r}", f"use {', '.join(KINDS)}")
     if output.suffix != ".parquet":
-        raise ConfigurationError("--output", f"{output.name} is no .parquet file", "name the file so")
+        raise ConfigurationError("--output", f"{output.name} must end in .parquet", "rename it")
     made = synthesise(kind, keys, days, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     plain = dict.fromkeys(("partitionable_key", "user_id", "request_type", "location"), str)

@@ -1,4 +1,4 @@
-"""Placement rules: set, remove and ask; refuse what stands against them."""
+"""Set, remove and show placement rules, and refuse moves and shadows that break them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RulePorts(RuleCheckPorts, WithRouting, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuleEffect:
-    """What a rule comes to: how many listed keys it holds for, and how many primary copies and shadows stand against it."""
+    """The effect of a rule: the number of listed keys it applies to, and of primary copies and shadows that break it."""
 
     rule: PlacementRule
     keys: int
@@ -36,7 +36,7 @@ class RuleEffect:
 
 @dataclass(frozen=True, slots=True)
 class KeyBounds:
-    """The rules that hold for one key, where it lives, and where its copies may be."""
+    """The rules that apply to one key, its primary partition, and the partitions where its copies may be."""
 
     key: str
     primary: str
@@ -46,35 +46,35 @@ class KeyBounds:
 
 
 def set_rule(ports: RulePorts, rule: PlacementRule, dry_run: bool = False) -> RuleEffect:
-    """Save ``rule``, in place of one of the same kind and selector; say what it comes to. A dry run saves nothing.
+    """Save ``rule`` and return its effect. It replaces a rule of the same kind and selector. A dry run saves nothing.
 
-    A pin without a partition, on one key, is one to where the key lives now. Raise :class:`foreshard.errors.UnknownPartition`
-    or :class:`foreshard.errors.UnusableRule` where no partition can keep it, or where it contradicts a rule that stands.
+    A pin of one key without a partition pins it to its current partition. Raise :class:`foreshard.errors.UnknownPartition` or
+    :class:`foreshard.errors.UnusableRule` if no partition satisfies the rule, or if it contradicts another rule.
     """
     if rule.kind is RuleKind.PIN and rule.partition_id is None and not rule.is_prefix:
         rule = replace(rule, partition_id=locate(ports.routing.current(), rule.selector).primary)
     partitions = ports.registry.partitions()
     _require_keepable(ports, rule, partitions)
-    standing = [other for other in ports.placement_rules.rules() if other.rule_id != rule.rule_id]
-    _require_room_with(rule, standing, partitions)
+    others = [other for other in ports.placement_rules.rules() if other.rule_id != rule.rule_id]
+    _require_room_with(rule, others, partitions)
     if not dry_run:
         ports.placement_rules.save(rule)
-    return _effects(ports, [*standing, rule], [rule])[0]
+    return _effects(ports, [*others, rule], [rule])[0]
 
 
 def remove_rule(ports: WithPlacementRules, rule: PlacementRule) -> None:
-    """Forget the rule of this kind and selector; raise :class:`foreshard.errors.UnknownRule`."""
+    """Delete the rule of this kind and selector. Raise :class:`foreshard.errors.UnknownRule` if there is none."""
     ports.placement_rules.remove(rule.rule_id)
 
 
 def list_rules(ports: RulePorts) -> tuple[RuleEffect, ...]:
-    """Every rule with what it comes to."""
+    """Return every rule with its effect."""
     rules = ports.placement_rules.rules()
     return tuple(_effects(ports, rules, rules)) if rules else ()
 
 
 def bounds_of(ports: RulePorts, key: str) -> KeyBounds:
-    """The rules that hold for ``key``, and where its copies may be."""
+    """Return the rules that apply to ``key``, and the partitions where its copies may be."""
     rules = PlacementRules(ports.placement_rules.rules())
     primary = locate(ports.routing.current(), key).primary
     partitions = [p for p in ports.registry.partitions() if p.state is PartitionState.ACTIVE or p.partition_id == primary]
@@ -88,7 +88,7 @@ def bounds_of(ports: RulePorts, key: str) -> KeyBounds:
 
 
 def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: bool = False) -> None:
-    """Raise :class:`foreshard.errors.PlacementRuleBroken` where a rule keeps a copy of ``key`` from ``target``."""
+    """Raise :class:`foreshard.errors.PlacementRuleBroken` if a rule forbids a copy of ``key`` on ``target``."""
     partition = ports.registry.partition(target)
     broken = PlacementRules(ports.placement_rules.rules()).broken(key, partition, shadow=shadow)
     if broken is not None:
@@ -96,12 +96,12 @@ def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: boo
 
 
 def allowed_moves(ports: RuleCheckPorts, moves: Sequence[Move]) -> tuple[Move, ...]:
-    """The moves that no rule forbids; a rule may have been set since they were planned."""
+    """Return the moves that no rule forbids. A rule may have been set since they were planned."""
     return tuple(m for m in moves if _still_allowed(ports, m.key, m.target, False)) if moves else ()
 
 
 def allowed_shadows(ports: RuleCheckPorts, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:
-    """The shadows that no rule forbids, likewise."""
+    """Return the shadows that no rule forbids."""
     return tuple(s for s in shadows if _still_allowed(ports, s.key, s.target, True)) if shadows else ()
 
 
@@ -109,7 +109,7 @@ def _still_allowed(ports: RuleCheckPorts, key: str, target: str, shadow: bool) -
     try:
         require_allowed(ports, key, target, shadow=shadow)
     except PlacementRuleBroken as broken:
-        LOG.warning("left out of the plan: %s", broken)
+        LOG.warning("skipped: %s", broken)
         return False
     return True
 
@@ -121,16 +121,16 @@ def _require_keepable(ports: WithRegistry, rule: PlacementRule, partitions: Sequ
     unknown = sorted(set(rule.locations) - homes)
     if unknown:
         known = ", ".join(sorted(homes)) or "(none)"
-        raise UnusableRule(rule.selector, f"no partition stands in {unknown[0]!r}", f"partitions stand in: {known}")
+        raise UnusableRule(rule.selector, f"no partition is in {unknown[0]!r}", f"partitions are in: {known}")
     if rule.kind is RuleKind.RESIDENCY and not rule.locations:
         raise UnusableRule(rule.selector, "it names no location", "name at least one")
 
 
-def _require_room_with(rule: PlacementRule, standing: Sequence[PlacementRule], partitions: Sequence[Partition]) -> None:
-    """A pin must lead to where the keys' residency lets them be, and the other way round."""
+def _require_room_with(rule: PlacementRule, others: Sequence[PlacementRule], partitions: Sequence[Partition]) -> None:
+    """Raise :class:`UnusableRule` if a pin and a residency rule contradict each other for any key."""
     place = {partition.partition_id: partition.geographic_location for partition in partitions}
-    rules = PlacementRules([*standing, rule])
-    for selector in {rule.selector, *(o.selector for o in standing if rule.is_prefix and o.selector.startswith(rule.selector))}:
+    rules = PlacementRules([*others, rule])
+    for selector in {rule.selector, *(o.selector for o in others if rule.is_prefix and o.selector.startswith(rule.selector))}:
         held = {found.kind: found for found in rules.of(selector)}
         pin, residency = held.get(RuleKind.PIN), held.get(RuleKind.RESIDENCY)
         if pin is None or residency is None or pin.partition_id is None or pin.partition_id not in place:
@@ -140,13 +140,13 @@ def _require_room_with(rule: PlacementRule, standing: Sequence[PlacementRule], p
             raise UnusableRule(rule.selector, problem, "change one of the two rules")
 
 
-def _effects(ports: RulePorts, standing: Sequence[PlacementRule], asked: Sequence[PlacementRule]) -> list[RuleEffect]:
-    """Count over the keys that the table lists; a rule that a more specific one replaces for a key doesn't count it."""
+def _effects(ports: RulePorts, all_rules: Sequence[PlacementRule], counted: Sequence[PlacementRule]) -> list[RuleEffect]:
+    """Count the listed keys that each rule applies to. A key counts only for its most specific rule of each kind."""
     table = ports.routing.current()
-    rules, partitions = PlacementRules(standing), ports.registry.partitions()
+    rules, partitions = PlacementRules(all_rules), ports.registry.partitions()
     keys = sorted(table.placements)
     bounds = rules.bounds(keys, partitions)
-    counts = {rule.rule_id: [0, 0, 0] for rule in asked}
+    counts = {rule.rule_id: [0, 0, 0] for rule in counted}
     place = {partition.partition_id: index for index, partition in enumerate(partitions)}
     held = [[counts[rule.rule_id] for rule in row if rule.rule_id in counts] for row in bounds.rules]
     for key, row in zip(keys, bounds.row.tolist(), strict=True):
@@ -158,4 +158,4 @@ def _effects(ports: RulePorts, standing: Sequence[PlacementRule], asked: Sequenc
             count[0] += 1
             count[1] += home is not None and not bounds.home[row, home]
             count[2] += sum(not bounds.copy[row, copy] for copy in copies)
-    return [RuleEffect(rule, *counts[rule.rule_id]) for rule in asked]
+    return [RuleEffect(rule, *counts[rule.rule_id]) for rule in counted]

@@ -1,4 +1,4 @@
-"""The score stage: forecasts and the published table → LPS per partition → ``scores``, and PredictedLoad in the registry."""
+"""The score stage: forecasts and the routing table → the LPS of each partition, and its predicted load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ScorePorts(ScoringPorts, WithScores, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScoreSummary:
-    """How many partitions were scored, the worst of them, and which pass the high-water mark."""
+    """The number of scored partitions, the highest LPS, and the partitions above the high-water mark."""
 
     hour: datetime
     partitions: int
@@ -34,10 +34,10 @@ class ScoreSummary:
 
 
 def score_partitions(ports: ScorePorts, hour: datetime) -> ScoreSummary:
-    """Score every partition under the published table; replaces the hour's scores and each partition's predicted load.
+    """Score every partition under the published table. Replace the hour's scores and each partition's predicted load.
 
-    Raise :class:`foreshard.errors.MissingStageResult` without forecasts, :class:`foreshard.errors.UnusableCapacity` for a
-    partition that cannot be scored.
+    Raise :class:`foreshard.errors.MissingStageResult` without forecasts, and :class:`foreshard.errors.UnusableCapacity` for a
+    partition without a usable capacity.
     """
     scores, correlation = scores_now(ports, hour)
     ports.scores.save(hour, scores)
@@ -54,9 +54,9 @@ def score_partitions(ports: ScorePorts, hour: datetime) -> ScoreSummary:
 
 
 def refresh_predicted_load(ports: ScoringPorts, hour: datetime) -> dict[str, float]:
-    """Set each partition's predicted load to what it is under the table as published now; return LPS per partition.
+    """Set each partition's predicted load for the current routing table. Return the LPS of each partition.
 
-    The hour's saved scores stay as they are: they are what its plan was made from.
+    The hour's saved scores are not replaced, because its plan was made from them.
     """
     scores, _ = scores_now(ports, hour)
     ports.registry.set_predicted_load({score.partition_id: score.predicted_load for score in scores})
@@ -64,7 +64,7 @@ def refresh_predicted_load(ports: ScoringPorts, hour: datetime) -> dict[str, flo
 
 
 def scores_now(ports: ScoringPorts, hour: datetime) -> tuple[tuple[PartitionScore, ...], float]:
-    """The scores under the table as it is published now, from the forecasts of ``hour``, and the errors' correlation."""
+    """Return the scores under the current routing table, and the correlation of the forecast errors."""
     inputs = load_scoring_input(ports, hour)
     capacity = require_capacities(inputs.partitions)
     count = len(inputs.partitions)

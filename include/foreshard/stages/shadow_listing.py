@@ -1,5 +1,7 @@
-"""Listing shadows in the routing table and taking them away: out of the table first, then, once no sidecar sends reads there,
-their documents."""
+"""List shadows in the routing table, and remove them.
+
+A shadow leaves the table first. Its documents are deleted once no sidecar sends reads to it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from foreshard.shadow.machine import step
 from foreshard.stages._ports import WithReplicas, WithRouting, WithShadows, WithShadowSettings
 
 HEARD_WITHIN = timedelta(minutes=2)
-"""A sidecar that was silent for longer is not waited for."""
+"""A sidecar that has been silent for longer is ignored."""
 
 
 class RetirePorts(WithShadows, WithRouting, WithReplicas, WithShadowSettings, Protocol):
@@ -31,7 +33,7 @@ class ListShadowPorts(WithShadows, WithRouting, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetireSummary:
-    """Shadows taken away, those that still wait for sidecars or moves, and how many documents were deleted."""
+    """Shadows that were deleted, shadows that still wait for sidecars or moves, and the number of deleted documents."""
 
     retired: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -39,7 +41,7 @@ class RetireSummary:
 
 
 def remove_shadow(ports: WithShadows, key: str, target: str) -> Shadow:
-    """Begin to take a shadow away: it gets no more changes, and leaves the table with the next publication."""
+    """Begin to remove a shadow: it receives no more changes, and leaves the routing table with the next publication."""
     name = shadow_id(key, target)
     while True:
         shadow = ports.shadows.get(name)
@@ -50,10 +52,10 @@ def remove_shadow(ports: WithShadows, key: str, target: str) -> Shadow:
             return after
 
 
-def retire_shadows(ports: RetirePorts, hour: datetime | None = None) -> RetireSummary:  # noqa: ARG001 - every stage has it
-    """Delete the copies of all retiring shadows that nobody reads any more; the others wait for the next call.
+def retire_shadows(ports: RetirePorts, hour: datetime | None = None) -> RetireSummary:  # noqa: ARG001
+    """Delete the documents of all retiring shadows that no sidecar reads. Call it again until none waits.
 
-    ``hour`` makes no difference: whatever is retiring is looked at. Run it again until nothing waits.
+    ``hour`` is ignored; every stage has it.
     """
     retired: list[str] = []
     waiting: list[str] = []
@@ -66,7 +68,7 @@ def retire_shadows(ports: RetirePorts, hour: datetime | None = None) -> RetireSu
 
 
 def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
-    """Take one away; how many documents were deleted, or None where it must wait."""
+    """Delete one shadow. Return the number of deleted documents, or None if it must wait."""
     placement = ports.shadows.placements([shadow.key]).get(shadow.key)
     replica = ports.replica(shadow.target)
     if placement is not None and placement.primary == shadow.target:
@@ -81,7 +83,7 @@ def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
     try:
         deleted = replica.erase(shadow.key, shadow.lease)
     except GuardsMoved:
-        return None  # a move or another process has taken it over
+        return None  # a move or another process has claimed the documents
     replica.purge_tombstones(datetime.now(UTC) - ports.shadow_settings.tombstone_retention)
     return deleted if step(ports.shadows, shadow, "cleaned") is not None else None
 
@@ -128,7 +130,7 @@ def _unlist(ports: ListShadowPorts, shadow: Shadow) -> None:
 
 
 def _unread(ports: RetirePorts, shadow: Shadow) -> bool:
-    """Whether every sidecar answers from a table without it, or the grace period has passed."""
+    """Whether every sidecar has acknowledged a table without the shadow, or the grace period is over."""
     now = datetime.now(UTC)
     acknowledged, heard = ports.routing.acknowledged(ports.routing.version(), heard_since=now - HEARD_WITHIN)
     if heard and acknowledged == heard:

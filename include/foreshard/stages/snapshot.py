@@ -51,7 +51,7 @@ class ScoringPorts(ServingRulePorts, HistoryPorts, WithObserveSettings, WithFore
 
 
 class SnapshotPorts(ScoringPorts, WithPlanning, WithPlacementRules, WithShardedCollections, WithSettings, Protocol):
-    """Reads what scoring reads, and moves, shadows, key sizes and placement rules."""
+    """Reads the input of scoring, and moves, shadows, key sizes and placement rules."""
 
 
 class MigrationRatePorts(WithPlanSettings, WithPlanning, Protocol):
@@ -145,7 +145,7 @@ def migration_rate(ports: MigrationRatePorts, now: datetime) -> MigrationRate:
 
 
 def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
-    """The planner's policy, from the settings field by field: a renamed setting must not fall back to a default."""
+    """Return the planner's policy. It is built field by field, so that a renamed setting cannot fall back to a default."""
     plan = settings.plan
     return PlanPolicy(
         high_water=plan.high_water,

@@ -1,4 +1,4 @@
-"""Undo an hour's moves: those that serve from their target move back, those under way turn back."""
+"""Undo an hour's moves: move switched keys back, and revert moves that have not switched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UndoListPorts(WithMoveJournal, WithRouting, Protocol):
 
 
 def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
-    """The hour's moves that still have an effect, the latest first: under way, or the key still lives where they put it."""
+    """Return the hour's moves that still have an effect, the latest first: running, or with the key still on their target."""
     table = ports.routing.current()
     found = ports.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
     return tuple(
@@ -33,7 +33,7 @@ def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
 
 
 def take_back(ports: UndoPorts, move_id: str) -> MoveSummary:
-    """Revert one move that has not switched, or move its key back by a reverse move; twice is no harm."""
+    """Revert a move that has not switched, or move its key back. A second call changes nothing."""
     record = ports.move_journal.get(move_id)
     if record.state not in AFTER_SWITCH:
         return revert_move(ports, move_id, "an hour's moves are undone")

@@ -1,4 +1,4 @@
-"""Upkeep between the hours: which shadows to compare next, how far everything is behind, and draining a partition."""
+"""Upkeep between the hours: choose shadows to compare, report lag, and drain partitions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from foreshard.stages._ports import (
     WithShadowSettings,
 )
 
-"""Moves that somebody has yet to bring to an end."""
+"""Moves that have not ended."""
 
 
 class LagPorts(WithShadows, WithMoveJournal, WithConflicts, WithShadowSettings, WithMigrateSettings, Protocol):
@@ -35,10 +35,10 @@ class DrainPorts(WithRegistry, WithRouting, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LagReport:
-    """How far the copies are behind: shadows by state, the stalest live one, moves that nothing happens to, open conflicts.
+    """Shadows by state, the lag of the stalest live shadow, open moves and open conflicts.
 
-    ``stale`` live shadows are behind by more than ``shadow.maximum_staleness``; ``stuck`` moves have not changed their state
-    for ``migrate.stuck_after``.
+    ``stale`` live shadows are further behind than ``shadow.maximum_staleness``. ``stuck`` moves have been in the same state for
+    longer than ``migrate.stuck_after``.
     """
 
     shadows: dict[str, int]
@@ -51,7 +51,7 @@ class LagReport:
 
 @dataclass(frozen=True, slots=True)
 class DrainSummary:
-    """A partition's state, and what still lives on it by the published table (listed keys and shadow copies)."""
+    """A partition's state, and the numbers of listed keys and shadows that it still has in the routing table."""
 
     partition_id: str
     state: str
@@ -60,7 +60,7 @@ class DrainSummary:
 
 
 def shadows_to_compare(ports: WithShadows, limit: int, turn: int) -> tuple[str, ...]:
-    """At most ``limit`` live shadows; consecutive ``turn`` numbers go round all of them."""
+    """Return at most ``limit`` live shadows. Consecutive values of ``turn`` cover all of them in rotation."""
     live = sorted(shadow.shadow_id for shadow in ports.shadows.shadows((ShadowState.LIVE,)))
     if len(live) <= limit:
         return tuple(live)
@@ -69,7 +69,7 @@ def shadows_to_compare(ports: WithShadows, limit: int, turn: int) -> tuple[str, 
 
 
 def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
-    """Say what is behind. It changes nothing."""
+    """Report shadows and moves that lag. Nothing is changed."""
     moment = now or datetime.now(UTC)
     shadows = ports.shadows.shadows()
     live = [shadow for shadow in shadows if shadow.state is ShadowState.LIVE]
@@ -88,9 +88,9 @@ def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
 
 
 def drain_partition(ports: DrainPorts, partition_id: str, active: bool = False) -> DrainSummary:
-    """Drain a partition (or make it active again) and say what still lives there.
+    """Drain a partition, or make it active again. Return what it still has.
 
-    The next hours' plans move its keys away and put none on it. Raise :class:`foreshard.errors.UnknownPartition`.
+    The plans of the next hours move its keys away and put no key on it. Raise :class:`foreshard.errors.UnknownPartition`.
     """
     state = PartitionState.ACTIVE if active else PartitionState.DRAINING
     ports.registry.set_state(partition_id, state)

@@ -1,4 +1,4 @@
-"""What if: a log replayed with some settings and sizes changed; the page, the figures and the layout are kept by name."""
+"""Replay a log with changed settings or partitions. The page, the figures and the layout are saved under a name."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from foreshard.settings import Settings
 
 CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
-"""What may be changed."""
+"""Settings and options of the replay that can be changed."""
 CURRENT = "current"
-"""The layout that stands for the registered partitions with their capacities."""
+"""The name of the layout of the registered partitions with their capacities."""
 
 
 class WhatIfPorts(ReplayPorts, WithRegistry, WithDataFolder, Protocol):
@@ -32,7 +32,7 @@ class WhatIfPorts(ReplayPorts, WithRegistry, WithDataFolder, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WhatIfSummary:
-    """Where the page and the figures are, and each policy's overload hours and moves."""
+    """The paths of the page and the figures, and each policy's overload hours and moves."""
 
     log: str
     name: str
@@ -52,10 +52,11 @@ class _ChangedSettings:
 
 
 def what_if(ports: WhatIfPorts, log: str, name: str, changes: Mapping[str, Any]) -> WhatIfSummary:
-    """Replay ``log`` with ``changes`` (see ``CHANGES``; None leaves a setting); results go to ``data_dir/replays/name``.
+    """Replay ``log`` with ``changes`` and save the results in ``data_dir/replays/name``.
 
-    ``layout``: None makes equal partitions (``partitions``, ``utilisation``), ``current`` takes the registered ones, anything
-    else names a layout file. Raise :class:`ConfigurationError` or :class:`foreshard.errors.CorruptLog` for bad input.
+    ``changes`` has names from ``CHANGES``; a value of None keeps the setting. ``layout`` is ``current`` for the registered
+    partitions, or the path of a layout file; None makes equal partitions from ``partitions`` and ``utilisation``. Raise
+    :class:`ConfigurationError` or :class:`foreshard.errors.CorruptLog` for bad input.
     """
     unknown = sorted(set(changes) - set(CHANGES))
     if unknown:
@@ -82,12 +83,12 @@ def what_if(ports: WhatIfPorts, log: str, name: str, changes: Mapping[str, Any])
 
 
 def replay_name(text: str) -> str:
-    """``text`` as the name of a folder: letters, digits, dots, dashes and underlines, and no dot in front."""
+    """Return ``text`` as a folder name: letters, digits, dots, dashes and underscores, without a leading dot."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".") or "replay"
 
 
 def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """The settings with other marks, reserve or horizon; raise :class:`ConfigurationError` where they don't go together."""
+    """Return the settings with other marks, reserve or horizon. Raise :class:`ConfigurationError` if they contradict."""
     plan = settings.plan.model_dump() | {key: given[key] for key in ("high_water", "low_water", "reserve") if key in given}
     forecast = settings.forecast.model_dump() | {key: given[key] for key in ("horizon_hours",) if key in given}
     try:
@@ -104,7 +105,7 @@ def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
 
 
 def _layout(ports: WhatIfPorts, layout: str | None, folder: Path) -> Path | None:
-    """The layout's file; the registered partitions are written to one, so that the result says what it was made with."""
+    """Return the layout's file. The registered partitions are written to one, which is kept with the results."""
     if layout != CURRENT:
         return None if layout is None else Path(layout)
     partitions = ports.registry.partitions()

@@ -102,7 +102,7 @@ def test_one_key_among_several_partitions_is_replayed(replayed):
 
 def test_a_log_shorter_than_the_training_window_learns_from_its_first_half_and_says_so(replayed):
     document, output = replayed(records(days=4), "--policies", "predictive")
-    assert "the log is short: its first half is learnt from instead of 28 days" in output
+    assert "the log is short: forecasts use its first half instead of 28 days" in output
     assert document["log"]["replayed_hours"] == 48
 
 
@@ -134,7 +134,7 @@ def test_records_that_cannot_be_counted_are_left_out_and_named(replayed):
 
 
 def test_a_log_of_less_than_two_days_is_refused(replayed):
-    with pytest.raises(ConfigurationError, match="it covers 24 hours only; give a log of at least 2 days"):
+    with pytest.raises(ConfigurationError, match="it covers only 24 hours; use a log of at least 2 days"):
         replayed(records(days=1))
 
 

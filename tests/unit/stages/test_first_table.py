@@ -44,7 +44,7 @@ def test_a_deployment_without_partitions_is_told_what_to_do_first() -> None:
     [
         ("key,partition\nk,\n", "line 2 lacks key or partition"),
         ("station,where\nk,a\n", "line 2 lacks"),
-        ("key,partition\nk,a\nk,b\n", "'k' stands on two partitions"),
+        ("key,partition\nk,a\nk,b\n", "'k' is on two partitions"),
     ],
 )
 def test_a_bad_placement_file_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
