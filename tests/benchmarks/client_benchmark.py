@@ -1,8 +1,8 @@
-"""What routing costs an app: ``find_one`` by key, routed against plain pymongo, on a real mongod, interleaved.
+"""The cost of routing for an app: ``find_one`` by key, routed and with plain pymongo, on a real mongod, interleaved.
 
-A real sidecar runs beside it. Every round asks each client for the same documents, in turn, so that whatever the machine does
-meanwhile meets all of them; on a busy machine ``by round`` (the median of each round's ratio) and the tenth percentiles say
-more than the plain medians. Goal: 1.15 times plain pymongo's median.
+A real sidecar runs beside it. Every round requests the same documents with each client, so that disturbances affect all of
+them. On a busy machine, ``by round`` (the median of each round's ratio) and the tenth percentiles are more reliable than the
+plain medians. Goal: 1.15 times the median of plain pymongo.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Ask = Callable[[str], Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """What the benchmark stands on."""
+    """The running services of the benchmark."""
 
     settings: Settings
     url: str
@@ -71,7 +71,7 @@ class Stage:
 
 @contextmanager
 def stage(keys: int) -> Iterator[Stage]:
-    """Control and one partition, a table of so many keys, Kafka, the sidecar."""
+    """Start the control database, one partition, Kafka and the sidecar, with a table of ``keys`` keys."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as cleanup:
         folder = Path(name)
         control, alpha = (Mongod(n, free_port(), folder / n) for n in ("control", "alpha"))
@@ -98,7 +98,7 @@ def stage(keys: int) -> Iterator[Stage]:
 
 
 def saved(folder: Path) -> bool:
-    """Whether the sidecar has written down the table, and what it knows of the shadows."""
+    """Whether the sidecar has saved the table and the shadows' freshness."""
     try:
         return (folder / "table.frt").exists() and len(LiveRoutingFile(folder).read().caught_up_at) == DOCUMENTS
     except OSError:
@@ -106,8 +106,11 @@ def saved(folder: Path) -> bool:
 
 
 def publish(settings: Settings, alpha: Mongod, keys: int) -> None:
-    """Documents on the partition, and the table that says so: ``key N`` has one copy, ``twin N`` a fresh shadow as near by (on
-    the same server, under another address), so that each read of it is a choice between two."""
+    """Insert the documents and publish their table.
+
+    ``key N`` has one copy. ``twin N`` has a fresh, equally near shadow (the same server under another address), so that each
+    read of it chooses between two copies.
+    """
     with MongoClient(alpha.uri) as client:
         things = client["app"]["things"]
         names = [f"{kind} {n}" for kind in ("key", "twin") for n in range(DOCUMENTS)]
@@ -151,7 +154,7 @@ def ready(url: str) -> bool:
 
 @dataclass
 class Taken:
-    """Microseconds of one client's answers: on the clock, and of the app's thread on a processor."""
+    """Microseconds of one client's operations: wall clock, and processor time of the app's thread."""
 
     clock: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -167,7 +170,7 @@ class Taken:
 
 
 def interleaved(clients: dict[str, Ask], rounds: int) -> dict[str, Taken]:
-    """What each client's answers took. Each round asks every client ``AT_ONCE`` times in a row; ten rounds warm up."""
+    """Time each client's operations. Each round runs ``AT_ONCE`` operations per client in a row; ten rounds warm up."""
     random, taken = Random(7), {name: Taken() for name in clients}
     for turn in range(rounds + WARM_UP):
         keys = [f"key {random.randrange(DOCUMENTS)}" for _ in range(AT_ONCE)]
@@ -233,15 +236,15 @@ async def asynchronous(on: Stage, rounds: int) -> dict[str, Taken]:
 
 
 def emitting(on: Stage, records: int = 20_000) -> dict[str, float]:
-    """Microseconds that one access record costs the app's thread, and what became of the records."""
+    """Microseconds that one access record costs the app's thread, and how many records were delivered."""
     from foreshard.client._records import Recorder
 
     emitter = KafkaAccessEmitter(on.bootstrap, "bench")
     recorder = Recorder(emitter, b"secret", RequestScope(user="rider 17", location="Home"))
-    said = recorder.current()
+    scope = recorder.current()
     begun = time.perf_counter()
     for number in range(records):
-        recorder.record(said, (f"key {number}",), "read", 0.0)
+        recorder.record(scope, (f"key {number}",), "read", 0.0)
     each = (time.perf_counter() - begun) / records * 1e6
     emitter.close(30)
     return {"microseconds": each, "records": records, "dropped": emitter.dropped}

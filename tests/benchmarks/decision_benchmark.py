@@ -1,9 +1,10 @@
-"""The routing decision in a simulated world of 60 sidecars with late load reports, against three plain policies.
+"""The routing decision in a simulated world of 60 sidecars with late load reports, compared with three plain policies.
 
-Two spikes: one that leaves room elsewhere, and one that leaves hardly any. ``best`` is the lowest possible utilisation of the
-worst partition (a linear programme over all splits). Goal: at most 1.15 times that, settled, no swing. It is held in full where
-the best split itself passes the mark (80%): the second spike. Below the mark the decision keeps reads near on purpose instead
-of spreading them, so that there its yardstick is the mark; both ratios are shown.
+There are two load spikes: one that leaves room elsewhere, and one that leaves hardly any. ``best`` is the lowest possible
+utilisation of the worst partition (a linear programme over all splits). Goal: at most 1.15 times that, stable, without
+oscillation. The goal applies in full if the best split itself exceeds the room mark (80%), as in the second spike. Below the
+mark, the decision deliberately keeps reads near instead of spreading them, so the mark is the yardstick there. Both ratios are
+shown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A simulated world for the routing decision: sidecars in several places that route reads, partitions that report late.
+"""A simulated world for the routing decision: sidecars in several places route reads, and partitions report their loads late.
 
-Simulated are the requests, the clocks and the reports; the decision is the real one. Each sidecar hears of a report after a
-delay of its own, and reports are smoothed, as the load reporter smooths them.
+Requests, clocks and reports are simulated; the decision is the real one. Each sidecar learns of a report after its own delay,
+and reports are smoothed as the load reporter smooths them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from foreshard.routing.near import NearChoice, near_choice
 STEP = 0.25
 START = 1_700_000_000.0
 WINDOW = 10
-"""Seconds over which a partition's utilisation is averaged before the worst is taken."""
+"""Seconds over which a partition's utilisation is averaged before the worst one is taken."""
 LOADS = LoadRules(room_mark=0.8, expiry=15.0, time_scale=1.0)
 PLACES = (
     Location("Dublin", 53.35, -6.26),
@@ -41,7 +41,7 @@ Policy = Callable[[RouteRequest, Placement, RoutingContext, LoadBook, float, Ran
 def by_decision(
     request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
-    """The decision itself, with what the sidecar notes of it."""
+    """The decision itself, with the sidecar's bookkeeping."""
     made = decide(request, placement, context, book, now, random)
     book.sent(made.partition, 1.0, now)
     if made.level is not None:
@@ -52,8 +52,10 @@ def by_decision(
 
 
 class Prepared:
-    """The decision as an app's client makes it: choices among near copies that have room are prepared for a step's time, and
-    what they send counts as load only after it."""
+    """The decision as an app's client makes it.
+
+    Choices among near copies with room are prepared for one step, and the requests they serve count as load after it.
+    """
 
     def __init__(self) -> None:
         self._choices: WeakKeyDictionary[LoadBook, tuple[float, dict[tuple[str, str | None], NearChoice | None]]]
@@ -86,7 +88,7 @@ class Prepared:
 def nearest_only(
     request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
-    """The nearest copy, whatever its load."""
+    """The nearest copy, regardless of load."""
     copies = (placement.primary, *placement.shadows)
     return min(copies, key=lambda name: _ms(request, name, context))
 
@@ -102,7 +104,7 @@ def least_loaded(
 def random_of_two(
     request: RouteRequest, placement: Placement, context: RoutingContext, book: LoadBook, now: float, random: Random
 ) -> str:
-    """The one with the lower reported load of two random copies."""
+    """The less loaded of two random copies, by their reports."""
     copies = (placement.primary, *placement.shadows)
     two = random.sample(copies, min(2, len(copies)))
     return min(two, key=lambda name: book.pressure(name, now).utilisation or 0.0)
@@ -123,7 +125,7 @@ def _ms(request: RouteRequest, name: str, context: RoutingContext) -> float:
 
 
 class Simulated:
-    """What :func:`simulate` runs: a world with ``origins``, the places where sidecars stand, as many at each."""
+    """The interface that :func:`simulate` needs. ``origins``: the places of the sidecars, with the same number at each."""
 
     capacities: dict[str, float]
     places: tuple[Location, ...]
@@ -142,23 +144,24 @@ class Simulated:
         raise NotImplementedError
 
     def arrivals(self, draw: np.random.Generator, second: float) -> np.ndarray:
-        """How many reads of each (origin, key) come in the step that begins at ``second``."""
+        """The number of reads of each (origin, key) in the step that begins at ``second``."""
         raise NotImplementedError
 
     def delays(self, random: Random) -> list[float]:
-        """How late each sidecar hears of a report (s)."""
+        """Seconds after which each sidecar learns of a report."""
         raise NotImplementedError
 
     def unmovable(self, name: str) -> float:
-        """Load per second that a partition has besides the reads that are routed."""
+        """A partition's load per second besides the routed reads."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class World(Simulated):
-    """Two partitions per place; the most read keys have shadows. ``spike_at``: from then on Dublin's keys are read more.
+    """Two partitions per place; the most read keys have shadows.
 
-    ``load``: reads per second before the spike, as a share of all capacity; ``spike``: how many times as much Dublin reads.
+    ``load``: reads per second before the spike, as a share of the total capacity. ``spike``: the factor by which Dublin's reads
+    grow at ``spike_at`` (s).
     """
 
     load: float
@@ -185,7 +188,7 @@ class World(Simulated):
         return {name: Partition(name, name.rsplit(" ", 1)[0], size) for name, size in self.capacities.items()}
 
     def placements(self) -> list[Placement]:
-        """Keys, most read first: a primary in turn, and for the first half 3, 2 or 1 shadows elsewhere."""
+        """Keys, most read first. Primaries alternate over the partitions; the first half has 3, 2 or 1 shadows elsewhere."""
         random, names = Random(self.seed), list(self.capacities)
         made = []
         for number in range(self.keys):
@@ -196,7 +199,7 @@ class World(Simulated):
         return made
 
     def weights(self, second: float) -> np.ndarray:
-        """Reads per second of each (place, key): Zipf over the keys, and Dublin's spike on the keys with shadows."""
+        """Reads per second of each (place, key): Zipf over the keys, with Dublin's spike on the keys with shadows."""
         popularity = 1.0 / (np.arange(self.keys) + 8.0) ** 0.8
         demand = np.tile(popularity / popularity.sum(), (len(PLACES), 1)) / len(PLACES)
         demand *= self.load * sum(self.capacities.values())
@@ -213,7 +216,7 @@ class World(Simulated):
         return [random.uniform(0.5, self.slowest_report) for _ in range(self.sidecars)]
 
     def best_split(self) -> float:
-        """The lowest utilisation of the worst partition that any split of the reads over their copies can have (by LP)."""
+        """The lowest possible utilisation of the worst partition over all splits of the reads over their copies (by LP)."""
         demand, placements, names = self.weights(math.inf).sum(axis=0), self.placements(), list(self.capacities)
         pairs = [(k, c) for k, p in enumerate(placements) for c in (p.primary, *p.shadows)]
         shares, loads = np.zeros((len(placements), len(pairs) + 1)), np.zeros((len(names), len(pairs) + 1))
@@ -229,7 +232,7 @@ class World(Simulated):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: utilisation (partitions, seconds), and the mean round trip of the reads per second (ms)."""
+    """The result of a run: utilisation (partitions, seconds), and the mean round trip of reads per second (ms)."""
 
     names: tuple[str, ...]
     utilisation: np.ndarray
@@ -240,12 +243,12 @@ class Outcome:
         return float(self._windows(since).max())
 
     def swing(self, since: float) -> float:
-        """How far any partition's windows stand from their mean, at most: oscillation."""
+        """The oscillation: the largest deviation of any partition's windows from their mean."""
         windows = self._windows(since)
         return float(np.abs(windows - windows.mean(axis=1, keepdims=True)).max())
 
     def settled_after(self, spike_at: float, limit: float) -> float | None:
-        """Seconds after the spike from which on the worst window stays within ``limit``; None: it never does."""
+        """Seconds after the spike from which the worst window stays within ``limit``; None: never."""
         for second in range(int(spike_at), self.utilisation.shape[1] - 3 * WINDOW, 5):
             if self.worst(second) <= limit:
                 return second - spike_at

@@ -1,11 +1,11 @@
-"""The sidecar benchmark: lookups against nginx's map and HAProxy's map, waits, batches, memory, publications.
+"""The sidecar benchmark: lookups compared with nginx's and HAProxy's maps, waits, batches, memory, publications.
 
 ``python tests/benchmarks/sidecar_benchmark.py [--json FILE] [--keys 1000000] [--many 10000000] [--rounds 15] [--part NAME]``.
-The servers stand on one core and the load on another; figures "per CPU second" count the server's processor time alone, in
-alternating short rounds; the median is shown, and the best round, which is the one that other work on the machine disturbed
-least. Waits are those of an open loop at half of the sidecar's lookups per CPU second, each request counted from the random
-moment when it was due (:mod:`tests.benchmarks.sidecar_waits`). Beside them stands what the machine did by itself meanwhile, and
-what other processes took of it (:mod:`tests.benchmarks.sidecar_hiccups`).
+The servers run on one core and the load on another. Figures "per CPU second" count only the server's processor time, in short,
+alternating rounds; the median and the best round (the least disturbed one) are shown. Waits are measured in an open loop at
+half of the sidecar's lookups per CPU second; each request counts from the random time when it was due
+(:mod:`tests.benchmarks.sidecar_waits`). The table also shows stalls of the machine itself, and the time taken by other
+processes (:mod:`tests.benchmarks.sidecar_hiccups`).
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ def _folder(keys: int) -> Path:
 
 @contextmanager
 def _three(keys: int) -> Iterator[list[Server]]:
-    """The servers that are compared."""
+    """The servers to compare."""
     with tempfile.TemporaryDirectory() as peers, ExitStack() as running:
         servers = [running.enter_context(start(Path(peers), keys)) for start in (nginx, haproxy)]
         yield [*servers, running.enter_context(sidecar(_folder(keys)))]
 
 
 def waits_at(rate: float, keys: int, rounds: int) -> Figures:
-    """Waits alone."""
+    """Measure waits only."""
     with _three(keys) as servers:
         return waits(servers, keys, rate, rounds)
 
 
 def lookups(keys: int, rounds: int) -> Figures:
-    """Lookups per second of the server's processor time, and waits at half of that load."""
+    """Measure lookups per second of the server's processor time, and waits at half of that load."""
     with _three(keys) as servers:
         found: dict[str, list[float]] = {server.name: [] for server in servers}
         for number in range(rounds):

@@ -1,4 +1,4 @@
-"""Ten thousand idle connections, and clients that never read: what they cost, and what the others notice."""
+"""Ten thousand idle connections, and clients that never read: their cost, and their effect on other clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOOD = b"GET /v1/partitions HTTP/1.1\r\nhost: x\r\n\r\n" * 20_000
 
 
 def crowd(folder: Path, keys: int, idle: int = 10_000) -> dict[str, Any]:
-    """Waits of one client alone, beside the idle ones, and beside those that send without reading."""
+    """Waits of one client: alone, beside the idle connections, and beside clients that send without reading."""
     raise_file_limit()
     figures: dict[str, Any] = {"idle connections": idle, "clients that never read": DEAF}
     with sidecar(folder) as server, ExitStack() as open_ones:

@@ -1,8 +1,8 @@
-"""What else happens to the machine while servers are measured: how long it stands still by itself, and who else works on it.
+"""Disturbances while servers are measured: stalls of the machine itself, and other processes.
 
-A meter on each core (``hiccup.c``) runs beside server and client, before all other processes of its core: what it waits for,
-any server would have waited for. The processors' own account says how much of each round went to processes that are no part of
-the measurement, and how much the host has taken away (steal).
+A meter on each core (``hiccup.c``) runs beside server and client, before all other processes of its core: whatever delays it
+would have delayed any server. The processor accounting shows how much of each round went to processes outside the measurement,
+and how much the host took (steal).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SERVER_CORE = 0
 SOURCE = Path(__file__).with_name("hiccup.c")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 QUIET_SHARE = 0.05
-"""Of a core, for other processes; where they take more, a round is disturbed."""
+"""The share of a core for other processes above which a round counts as disturbed."""
 QUIET_MS = 2.0
-"""For the meters; where the machine stood still for longer, a round is disturbed."""
+"""A stall of the machine, seen by the meters, above which a round counts as disturbed."""
 
 
 @dataclass
 class Round:
-    """One round: seconds that other processes took, and that the host took; the meters' delays (s) on either core."""
+    """One round: seconds taken by other processes and by the host, and the meters' delays (s) on both cores."""
 
     others: float = 0.0
     stolen: float = 0.0
@@ -37,14 +37,14 @@ class Round:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something besides the server and its client is seen in it."""
+        """Whether something other than the server and its client affected the round."""
         worst = max(max(delays) for delays in self.delays.values())
         return self.others > QUIET_SHARE or self.stolen > 0 or worst * 1e3 > QUIET_MS
 
 
 @contextmanager
 def watched(seconds: float, measured: tuple[int, ...]) -> Iterator[Round]:
-    """Watch a round of ``seconds``; the processes ``measured``, and those that end inside, belong to it."""
+    """Observe a round of ``seconds``. The ``measured`` processes, and children that end during it, are part of it."""
     found = Round()
     meters = {core: _begin(core, seconds) for core in (SERVER_CORE, CLIENT_CORE)}
     before, stolen, own = *_processors(), _own(measured)
@@ -75,7 +75,7 @@ def _begin(core: int, seconds: float) -> subprocess.Popen[bytes]:
 
 
 def _processors() -> tuple[float, float]:
-    """Seconds that the two cores have worked, and that the host has taken."""
+    """Busy seconds of the two cores, and seconds taken by the host."""
     worked = stolen = 0
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
@@ -87,6 +87,6 @@ def _processors() -> tuple[float, float]:
 
 
 def _own(measured: tuple[int, ...]) -> float:
-    """Seconds that the measured processes, this one, and its children that have ended have worked."""
+    """Processor seconds of the measured processes, this process, and its ended children."""
     servers = sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) for pid in measured)
     return servers * TICK + sum(os.times()[:4])

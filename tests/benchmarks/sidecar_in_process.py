@@ -1,4 +1,4 @@
-"""Routes in process, against a plain dictionary of the same keys; and batches over HTTP."""
+"""Routes in process, compared with a plain dictionary of the same keys; and batches over HTTP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMES = 7
 
 
 def in_process(folder: Path, keys: int) -> dict[str, Any]:
-    """Routes per second of this process' time, and one route's time; a dictionary's look-up beside it."""
+    """Routes per second of processor time and the time of one route, compared with a dictionary."""
     saved = read_routing(folder / "routing" / FILES[0])
     service = RouteService(CONFIG)
     service.install_registry(saved.partitions, saved.locations)
@@ -59,7 +59,7 @@ def _per_second(work: Callable[[Any], object], asked: Sequence[Any]) -> float:
 
 
 def _median_time(work: Callable[[Any], object], asked: Sequence[Any]) -> float:
-    """The median time of one call, less what taking the time costs."""
+    """The median time of one call, without the time of the measurement itself."""
     clock = time.perf_counter_ns
 
     def times(call: Callable[[Any], object]) -> list[float]:
@@ -75,7 +75,7 @@ def _median_time(work: Callable[[Any], object], asked: Sequence[Any]) -> float:
 
 
 def batches(folder: Path, keys: int, size: int = 10_000, number: int = 60) -> dict[str, Any]:
-    """Keys per second through ``POST /v1/routes``, by the clock and by the server's processor time."""
+    """Keys per second through ``POST /v1/routes``, by wall clock and by the server's processor time."""
     bodies = [json.dumps({"keys": [key_of(random.randrange(keys)) for _ in range(size)]}).encode() for _ in range(number)]
     with sidecar(folder) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)

@@ -1,7 +1,7 @@
-"""Loads for the servers: wrk as fast as it can, and an open loop (``open_loop.c``) at a given rate whatever the answers do.
+"""Load generators: wrk at full speed, and an open loop (``open_loop.c``) at a given rate, independent of the answers.
 
-The open loop is a program of its own in C because the client must not be what is measured: it sends at random (Poisson)
-moments, counts each request from the moment when it was due, and says how late it was itself.
+The open loop is a C program, so that the client is not the bottleneck. It sends at random (Poisson) times, measures each
+request from the time when it was due, and reports how late it was itself.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ request = function() at = at % 200000 + 1; return made[at] end
 
 
 class Request(NamedTuple):
-    """One request of an open loop: the moments (s, of ``time.perf_counter``) when it was due, sent, and answered."""
+    """One request of an open loop: the times (s, of ``time.perf_counter``) when it was due, sent and answered."""
 
     due: float
     sent: float
@@ -41,12 +41,12 @@ class Request(NamedTuple):
 
     @property
     def wait(self) -> float:
-        """Seconds from the moment when it was due to its answer."""
+        """Seconds from the time when the request was due to its answer."""
         return self.answered - self.due
 
 
 def lookups_per_cpu_second(server: Server, keys: int, seconds: float, seed: int) -> float:
-    """wrk on its own core; answers by the processor time that the server took meanwhile."""
+    """Run wrk on its own core; return answers per second of the server's processor time."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT.format(seed=seed, last=keys - 1))
         script.flush()
@@ -63,7 +63,7 @@ def lookups_per_cpu_second(server: Server, keys: int, seconds: float, seed: int)
 
 @cache
 def compiled(source: Path) -> Path:
-    """A program in C, compiled for this run."""
+    """Compile a C program for this run."""
     folder = Path(tempfile.mkdtemp(prefix="foreshard-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = folder / source.stem
@@ -74,14 +74,14 @@ def compiled(source: Path) -> Path:
 def begin(
     server: Server, rate: float, seconds: float, keys: int, *, connections: int = CONNECTIONS, seed: int = 1
 ) -> subprocess.Popen[bytes]:
-    """Begin an open loop on the client's core: ``rate``/s lookups of ``keys`` keys, over so many connections."""
+    """Start an open loop on the client's core: ``rate`` lookups per second of ``keys`` keys, over ``connections``."""
     arguments = (server.port, rate, seconds, keys, connections, seed)
     command = ["taskset", "-c", str(CLIENT_CORE), str(compiled(SOURCE)), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 def finish(process: subprocess.Popen[bytes]) -> list[Request]:
-    """Its requests, in the order of their answers; all were answered, and rightly."""
+    """Return the requests in the order of their answers. Raise unless all answers were correct."""
     output, _ = process.communicate()
     if process.returncode:
         raise SystemExit("the load broke off")
@@ -90,6 +90,6 @@ def finish(process: subprocess.Popen[bytes]) -> list[Request]:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that ``share`` of the values don't exceed."""
+    """The quantile of ``values`` at ``share``."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

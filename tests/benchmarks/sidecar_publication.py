@@ -1,6 +1,6 @@
-"""From a publication to the answer, against a real control database, with lookups going on.
+"""Time from a publication to the first answer from it, with a real control database and continuous lookups.
 
-The sidecar has a core of its own. The load, the control database and the publisher share the other one, the load before them.
+The sidecar has a core of its own. The load, the control database and the publisher share the other core; the load has priority.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from foreshard.stores.control.routing_table import MongoRoutingStore
 PROJECT = Path(__file__).parents[2]
 MOVES = 60
 POLL_SECONDS = 0.002
-"""Between two looks whether a move has arrived: what is measured is up to so much too long."""
+"""Seconds between two checks whether a move has arrived; measured times may be too long by this."""
 RATE = 1_000.0
 AROUND = 0.3
-"""Seconds behind a publication in which a slow request counts as its doing."""
+"""Seconds after a publication in which a slow request is attributed to it."""
 
 
 def publications(keys: int) -> dict[str, Any]:
-    """A first table of ``keys`` keys, then single moves."""
+    """Publish a first table of ``keys`` keys, then single moves."""
     with tempfile.TemporaryDirectory() as folder:
         mongod = Mongod("bench", free_port(), Path(folder) / "mongod")
         mongod.start()
-        stood = os.sched_getaffinity(0)
+        cores = os.sched_getaffinity(0)
         try:
-            _stand_aside(running_pid(mongod.spec.pid_path))
+            _yield_core(running_pid(mongod.spec.pid_path))
             os.sched_setaffinity(0, {load.CLIENT_CORE})
             with MongoClient(mongod.uri, tz_aware=True, w="majority") as client:
                 return _measure(client, mongod.uri, Path(folder), keys)
         finally:
-            os.sched_setaffinity(0, stood)
+            os.sched_setaffinity(0, cores)
             mongod.stop()
 
 
-def _stand_aside(pid: int | None) -> None:
-    """Keep a process off the sidecar's core, and behind the load on the other one."""
+def _yield_core(pid: int | None) -> None:
+    """Keep a process off the sidecar's core, with less priority than the load on the other core."""
     assert pid is not None
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(ProcessLookupError):
@@ -90,13 +90,13 @@ def _measure(client: MongoClient[dict[str, Any]], uri: str, folder: Path, keys: 
 
 
 def _whole(server: Server, store: MongoRoutingStore, uri: str, keys: int) -> dict[str, Any]:
-    """Publish the whole table from another process; the moment of publication is when the database names it."""
+    """Publish the whole table from another process. It counts as published once the database reports its version."""
     command = [sys.executable, "-m", "tests.benchmarks.sidecar_publication", uri, str(keys)]
     publisher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
     assert publisher.stdin is not None
     assert publisher.stdout is not None
     publisher.stdout.readline()
-    _stand_aside(publisher.pid)
+    _yield_core(publisher.pid)
     running = load.begin(server, RATE, 12.0, 1_000)
     time.sleep(3.0)
     began = time.perf_counter()
@@ -127,7 +127,7 @@ def _whole(server: Server, store: MongoRoutingStore, uri: str, keys: int) -> dic
 
 
 def _moves(server: Server, store: MongoRoutingStore, keys: int, what: str) -> dict[str, Any]:
-    """Publish single moves; each counts from the call that publishes it, and from its end, to the first right answer."""
+    """Publish single moves. Each is timed from the start and from the end of its call to the first correct answer."""
     running = load.begin(server, RATE, MOVES * 0.25 + 3.0, keys)
     time.sleep(2.0)
     asked = http.client.HTTPConnection("127.0.0.1", server.port)
@@ -170,7 +170,7 @@ def _ask(connection: http.client.HTTPConnection, path: str) -> Any:
 
 
 def main() -> None:
-    """``python -m … URI KEYS``: publish a table of so many keys when told to."""
+    """``python -m … URI KEYS``: publish a table of KEYS keys on command."""
     uri, keys = sys.argv[1:]
     table = table_of(int(keys))
     print("ready", flush=True)

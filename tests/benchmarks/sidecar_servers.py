@@ -1,4 +1,4 @@
-"""The servers that are compared: a sidecar, nginx's map and HAProxy's map, with one million keys each, on one core."""
+"""The servers to compare: a sidecar, nginx's map and HAProxy's map, with one million keys each, on one core."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ def table_of(keys: int) -> RoutingTable:
 
 
 def save(folder: Path, keys: int) -> None:
-    """Write the table that a sidecar maps."""
+    """Write the table for a sidecar to map."""
     RoutingFile(folder / "routing").save(SavedRouting("bench", table_of(keys), PARTITIONS, PLACES, time.time()))
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its port, and the processes that answer."""
+    """A running server: its port and its worker processes."""
 
     name: str
     port: int
     pids: tuple[int, ...]
 
     def cpu_seconds(self) -> float:
-        """The processor time of its threads, from the scheduler's own account (ns)."""
+        """The processor time of its threads, by the scheduler's accounting."""
         return sum(_scheduled(pid) for pid in self.pids) / 1e9
 
     def memory(self) -> float:
-        """Proportional set size of all its processes (MB): shared pages are counted once."""
+        """Proportional set size of all its processes (MB). Shared pages count once."""
         return sum(_pss(pid) for pid in self.pids) / 1e6
 
 
@@ -85,7 +85,7 @@ def children(pid: int) -> tuple[int, ...]:
 def sidecar(
     folder: Path, *, workers: int = 1, core: int | None = 0, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """A sidecar that answers from the table saved in ``folder``."""
+    """A sidecar with the table saved in ``folder``."""
     port = free_port()
     command = [sys.executable, "-c", "from foreshard.cli.main import main; main()", "sidecar", "--port", str(port)]
     settings = {"FORESHARD_CONTROL_URI": NOWHERE, "FORESHARD_DATA_DIR": str(folder), **(environment or {})}
@@ -149,7 +149,7 @@ frontend routes
 
 
 def program(name: str) -> str:
-    """Where a tool stands; Debian keeps servers out of an ordinary user's path."""
+    """The path of a tool. Debian keeps servers out of an ordinary user's PATH."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise SystemExit(f"{name} is missing; run: make bench-system")

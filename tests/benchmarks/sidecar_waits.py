@@ -1,7 +1,8 @@
-"""How long requests wait at a given rate: an open loop (``open_loop.c``) in rounds of a second, in turn for the servers.
+"""How long requests wait at a given rate: an open loop (``open_loop.c``) in rounds of a second, alternating between the
+servers.
 
-First as any processes of the machine, then, where the operating system lets them, with servers and client in real time
-(SCHED_FIFO, below the meters): they go before all other processes then, so that what is left of the waits is the servers' own.
+First with ordinary scheduling. Then, if the operating system permits, with servers and client in real time (SCHED_FIFO, below
+the meters): they run before all other processes, so that the remaining waits are caused by the servers themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PRIORITY = 10
 
 
 def waits(servers: list[Server], keys: int, rate: float, rounds: int) -> dict[str, Any]:
-    """The figures of both ways."""
+    """Measure with both schedulings."""
     figures = {"requests per second for the waits": rate, **_measured(servers, keys, rate, rounds, ahead=False)}
     try:
         with _ahead(servers):
@@ -34,7 +35,7 @@ def waits(servers: list[Server], keys: int, rate: float, rounds: int) -> dict[st
 
 
 def _measured(servers: list[Server], keys: int, rate: float, rounds: int, *, ahead: bool) -> dict[str, Any]:
-    """Waits in alternating rounds: the median round and the best one, and all rounds' requests together."""
+    """Waits in alternating rounds: the median round, the best round, and all requests together."""
     found: dict[str, list[list[load.Request]]] = {server.name: [] for server in servers}
     seen: dict[str, list[hiccups.Round]] = {server.name: [] for server in servers}
     for number in range(rounds):
@@ -74,7 +75,7 @@ def _of(made: list[list[load.Request]], seen: list[hiccups.Round]) -> dict[str, 
 
 @contextmanager
 def _ahead(servers: list[Server]) -> Iterator[None]:
-    """Have the servers go before all other processes; raise PermissionError where they may not."""
+    """Schedule the servers before all other processes. Raise PermissionError if that is not allowed."""
     threads = [int(task.name) for server in servers for pid in server.pids for task in Path(f"/proc/{pid}/task").iterdir()]
     try:
         for thread in threads:

@@ -1,4 +1,4 @@
-"""``make fuzz``: atheris on each target in turn; a crash is left as a file, and the exit code says so."""
+"""``make fuzz``: run atheris on each target. A crash is saved as a file and sets the exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(PROJECT))
 
 
 def fuzz(target: str, seconds: int, corpus: Path, found: Path) -> None:
-    """Fuzz one target in this process, which ends with it."""
+    """Fuzz one target in this process; the process ends with it."""
     import atheris
 
     with atheris.instrument_imports(include=["foreshard"]):
@@ -28,7 +28,7 @@ def fuzz(target: str, seconds: int, corpus: Path, found: Path) -> None:
 
 
 def begin(target: str, corpus: Path) -> None:
-    """Lay the seeds and the kept inputs where the fuzzer begins."""
+    """Copy the seeds and the kept inputs into the fuzzer's start corpus."""
     from tests.fuzz.targets import seeds
 
     kept = [path.read_bytes() for path in sorted((HERE / "corpus" / target).glob("*"))]
@@ -37,7 +37,7 @@ def begin(target: str, corpus: Path) -> None:
 
 
 def main() -> int:
-    """Run all targets, or the one that ``--target`` names."""
+    """Run all targets, or the one given by ``--target``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="in all")
     parser.add_argument("--target", action="append")

@@ -1,6 +1,6 @@
-"""``make fuzz``: schemathesis asks a running sidecar whatever its OpenAPI document allows, and what it does not allow.
+"""``make fuzz``: schemathesis sends a running sidecar requests that its OpenAPI document allows, and others.
 
-The exit code says whether an answer broke the document, whether one failed, or whether the sidecar died.
+The exit code says whether an answer violated the document, whether a request failed, or whether the sidecar died.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKS = (
     "response_headers_conformance", "unsupported_method", "negative_data_rejection",
 )  # fmt: skip
 REFRESH = "/v1/refresh"
-"""It answers 503 without a control database, as the document says; that is no failure of the sidecar."""
+"""Without a control database it answers 503, as documented; that is not a failure of the sidecar."""
 
 
 CONFIGURATION = """

@@ -1,9 +1,8 @@
-"""What is fuzzed: each target takes bytes, and raises where the sidecar crashes or gives a wrong answer.
+"""The fuzz targets. Each takes bytes, and raises if the sidecar fails or gives a wrong answer.
 
-``protocol``: bytes as they come from a client; the answers must be whole, the same however the bytes are cut, and each route
-must be what :meth:`RouteService.route` decides in process. ``requests``: well-formed requests made of the bytes; each answer is
-known beforehand. ``image`` and ``overlay``: saved tables, with their checksums put right, so that what stands behind them is
-reached.
+``protocol``: bytes as a client sends them. The answers must be complete and independent of how the bytes are cut, and each
+route must equal the decision of :meth:`RouteService.route`. ``requests``: well-formed requests made from the bytes, with known
+answers. ``image`` and ``overlay``: saved tables with corrected checksums, so that the code behind the checks is reached.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ RULE = DefaultRule(("p-0", "p-3"), (1.0, 2.0))
 
 
 def service_of(rows: Sequence[Placement] = ROWS) -> RouteService:
-    """A service whose answers don't depend on what was asked before."""
+    """A service whose answers don't depend on earlier requests."""
     table = RoutingTable(7, PackedPlacements(pack(rows[1:], count(5)), {rows[0].key: rows[0]}), RULE, datetime.now(UTC))
     service = RouteService(replace(CONFIG, read_cost=0.0, write_cost=0.0), Random(1), lambda: NOW)
     service.install_registry(PARTITIONS, LOCATIONS)
@@ -66,7 +65,7 @@ atexit.register(LOOP.close)
 
 
 def protocol(data: bytes) -> None:
-    """The first two bytes say where the others are cut."""
+    """The first two bytes determine where the others are cut."""
     cuts, sent = data[:2], data[2:]
     whole = _answers([sent])
     step = 1 + cuts[0] + 256 * (cuts[1] if len(cuts) > 1 else 0) if cuts else 1
@@ -78,7 +77,7 @@ def protocol(data: bytes) -> None:
 
 
 def requests(data: bytes) -> None:
-    """Each line of the bytes is the key of a request; the line's first byte says which."""
+    """Each line is the key of a request; the line's first byte selects the kind of request."""
     sent, expected = [], []
     for line in data.split(b"\n")[:40]:
         kind = RequestKind.WRITE if line[:1] and line[0] & 1 else RequestKind.READ
@@ -99,7 +98,7 @@ def requests(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """Bytes laid over a whole image, whose checksums are then put right; what opens must answer without failing."""
+    """Overwrite a valid image with bytes and correct its checksums. If it opens, it must answer without failing."""
     whole = _image()
     at = int.from_bytes(data[:3], "little") % len(whole)
     cut = data[3:4]
@@ -121,7 +120,7 @@ def image(data: bytes) -> None:
 
 
 def overlay(data: bytes) -> None:
-    """Bytes as the lines of an overlay, with the right checksum."""
+    """Bytes as the lines of an overlay, with a correct checksum."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "overlay.jsonl"
         content = data if data.endswith(b"\n") or not data else data + b"\n"
@@ -141,7 +140,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def seeds() -> dict[str, list[bytes]]:
-    """Inputs to begin with."""
+    """The first inputs."""
     get = b"GET /v1/route/k1?op=write&from=San%20Jose&max_staleness_ms=5&explain=1 HTTP/1.1\r\nhost: x\r\n\r\n"
     body = b'{"keys":["k1","hot","\\u00e4"],"op":"read"}'
     post = b"POST /v1/routes HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
@@ -184,7 +183,7 @@ def _answers(pieces: Sequence[bytes]) -> list[Received]:
 
 
 def _read(written: bytes) -> list[Received]:
-    """The answers; one to a HEAD request has no body, which only the next answer's beginning shows."""
+    """The answers. The answer to a HEAD request has no body, which is visible only from the start of the next answer."""
     found: list[Received] = []
     while written:
         head, _, rest = written.partition(b"\r\n\r\n")
@@ -197,7 +196,7 @@ def _read(written: bytes) -> list[Received]:
 
 
 def _same(one: list[Received], other: list[Received]) -> None:
-    """Figures of the process may differ, nothing else may; a leave to go on depends on where the bytes are cut."""
+    """Compare answers. Metrics may differ; whether there is a 100 Continue depends on where the bytes are cut."""
     plain = [[_plain(a) for a in answers if a.status != 100] for answers in (one, other)]
     assert plain[0] == plain[1], plain
 
@@ -274,7 +273,7 @@ def _overlay() -> bytes:
 
 
 def _sign(content: bytearray) -> None:
-    """Put the checksums and the length right, as far as there are parts to sum up."""
+    """Correct the checksums and the length, as far as the parts exist."""
     if len(content) < HEADER.size:
         return
     fields = list(HEADER.unpack_from(content))

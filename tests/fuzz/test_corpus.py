@@ -1,4 +1,4 @@
-"""What fuzzing has found and kept is tried again, quickly."""
+"""The inputs that fuzzing has found and kept are tried again, quickly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_seeds_and_the_kept_inputs_do_no_harm(target):
+def test_the_seeds_and_the_kept_inputs_cause_no_failure(target):
     kept = [path.read_bytes() for path in sorted((CORPUS / target).glob("*"))]
     assert kept
     for content in (*seeds()[target], *kept):

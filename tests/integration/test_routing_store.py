@@ -57,7 +57,7 @@ def test_initialising_again_changes_nothing(store):
     store.initialise(first(3))
     assert (version, store.head()) == (1, (2, identity))
     assert store.current().placements["k1"] == Placement("k1", "beta", (), 2)
-    with pytest.raises(RoutingTableStands, match="version 2; version 5"):
+    with pytest.raises(RoutingTableStands, match="at version 2, so version 5"):
         store.initialise(first(3, version=5))
 
 

@@ -1,4 +1,4 @@
-"""The follower against a real control database: every change arrives, outages are survived, versions are acknowledged."""
+"""The follower with a real control database: every change arrives, outages are survived, versions are acknowledged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATIENCE = 20.0
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait until ``condition`` holds; fail where it does not come."""
+    """Wait until ``condition`` holds; fail after a while."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -84,7 +84,7 @@ def control(control: MongoClient, unique_name, work_folder) -> Iterator[Control]
     made.follower.stop()
 
 
-def test_a_sidecar_that_is_there_before_the_first_table_takes_it_when_it_comes(control):
+def test_a_sidecar_started_before_the_first_table_installs_it_when_it_is_published(control):
     control.follower.start()
     until(lambda: control.service.connected)
     control.register()
@@ -187,7 +187,7 @@ def test_a_whole_table_is_read_as_its_published_image_and_answered_from_the_mapp
     assert [p.partition_id for p in control.file.load().partitions] == ["alpha", "beta"]
 
 
-def test_an_image_that_is_not_whole_is_not_used_and_the_rows_are_read(control, caplog):
+def test_a_damaged_image_is_not_used_and_the_rows_are_read(control, caplog):
     control.register()
     control.routing.initialise(first_table())
     control.database["routing_images"].delete_many({})
@@ -196,7 +196,7 @@ def test_an_image_that_is_not_whole_is_not_used_and_the_rows_are_read(control, c
     assert control.route("k1")["partition"] == "alpha"
 
 
-def test_another_table_with_a_lower_version_is_recognised_and_taken(control):
+def test_another_table_with_a_lower_version_is_recognised_and_installed(control):
     control.register()
     control.routing.initialise(first_table())
     control.routing.publish([PlacementChange("k1", "beta", (), 1, 2)], "move")
@@ -210,7 +210,7 @@ def test_another_table_with_a_lower_version_is_recognised_and_taken(control):
     assert control.route("k1")["epoch"] == 0
 
 
-def test_without_a_table_in_the_database_the_last_one_serves(control):
+def test_without_a_table_in_the_database_the_last_one_is_used(control):
     control.register()
     control.routing.initialise(first_table())
     control.follower.sync()
@@ -220,7 +220,7 @@ def test_without_a_table_in_the_database_the_last_one_serves(control):
     assert control.version() == 1
 
 
-def test_the_saved_table_serves_a_sidecar_that_starts_without_the_database(control):
+def test_a_sidecar_that_starts_without_the_database_uses_the_saved_table(control):
     control.register()
     control.routing.initialise(first_table())
     control.routing.publish([PlacementChange("k1", "beta", (), 1, 2)], "move")

@@ -1,4 +1,4 @@
-"""The sidecar as a process: HTTP on a socket, signals, restarts without the database; and the commands that talk to it."""
+"""The sidecar as a process: HTTP, signals, restarts without the database; and the commands that use it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def ready(http: httpx.Client) -> bool:
         return False
 
 
-def test_a_sidecar_answers_refreshes_acknowledges_and_leaves_on_a_signal(environment, published):
+def test_a_sidecar_answers_refreshes_acknowledges_and_stops_on_a_signal(environment, published):
     with running(environment) as http:
         assert http.get("/v1/route/k%2F1?op=write&from=here").json()["partition"] == "alpha"
         published.publish([PlacementChange("k/1", "beta", (), 1, 2)], "move")
@@ -107,7 +107,7 @@ def test_a_restarted_sidecar_answers_without_the_database_and_refuses_a_refresh(
         assert http.get("/healthz").status_code == 200
 
 
-def test_bytes_that_are_no_http_are_refused_and_others_are_served(environment, published):
+def test_bytes_that_are_not_http_are_refused_and_other_clients_are_served(environment, published):
     with running(environment) as http:
         port = http.base_url.port
         for bad in (b"GET /v1/route/\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01 nonsense\r\n\r\n"):
@@ -126,7 +126,7 @@ def test_bytes_that_are_no_http_are_refused_and_others_are_served(environment, p
                 received += part
 
 
-def test_a_taken_port_is_one_line_and_not_a_traceback(environment):
+def test_a_port_in_use_is_reported_in_one_line_without_a_traceback(environment):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -162,7 +162,7 @@ def test_route_explains_the_decision_step_by_step(environment, published):
     assert "does not answer; start it" in str(gone.exception)
 
 
-def test_table_shows_versions_differences_and_what_going_back_takes(environment, published):
+def test_table_shows_versions_differences_and_the_steps_of_a_rollback(environment, published):
     published.publish([PlacementChange("k/1", "beta", (), 1, 2), PlacementChange("new", "beta", ("alpha",), 0, 1)], "cause 2")
     published.publish([PlacementChange("hot", "alpha", (), 2, 3)], "cause 3")
     published.set_default_rule(DefaultRule(("beta",), (1.0,)))
@@ -183,7 +183,7 @@ def test_table_shows_versions_differences_and_what_going_back_takes(environment,
     assert "choose one from 1 to 4" in str(run(environment, "table", "diff", "9").exception)
 
 
-def test_an_empty_database_is_one_clear_line(environment, monkeypatch):
+def test_an_empty_database_is_reported_in_one_line(environment, monkeypatch):
     assert "publish one with foreshard table init" in str(run(environment, "table", "show").exception)
     monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 200)
     down = run(environment | {"FORESHARD_CONTROL_URI": NOWHERE}, "table", "show")

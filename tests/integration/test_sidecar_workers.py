@@ -1,4 +1,4 @@
-"""A sidecar with several workers, and its Unix socket: one table, one figure for all, a dead worker replaced."""
+"""A sidecar with several workers, and its Unix socket: one table, common figures, replaced workers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def children(port: int) -> list[int]:
 
 
 def start_another(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:  # noqa: F811
-    """Start a sidecar that finds its place taken."""
+    """Start a sidecar whose address is in use."""
     command = [sys.executable, "-c", "from foreshard.cli.main import main; main()", "sidecar", *options]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -68,7 +68,7 @@ def shared(environment, published) -> Iterator[httpx.Client]:  # noqa: F811
 
 
 def ask_often(http: httpx.Client, times: int) -> set[str]:
-    """Ask over a connection of its own each time; return the versions that answered."""
+    """Ask over a new connection each time; return the table versions of the answers."""
 
     def once(_: int) -> str:
         connection = http_client.HTTPConnection("127.0.0.1", http.base_url.port, timeout=10)
@@ -91,7 +91,7 @@ def test_workers_follow_the_table_together_and_show_their_figures_as_one(shared,
     until(lambda: figure(shared, "foreshard_sidecar_table_version") == 2)
 
 
-def test_a_worker_that_dies_is_replaced_and_counts_on(shared):
+def test_a_worker_that_dies_is_replaced_and_its_counters_continue(shared):
     ask_often(shared, 40)
     until(lambda: figure(shared, 'foreshard_sidecar_requests_total{op="write"') == 40)
     time.sleep(1.0)
@@ -103,7 +103,7 @@ def test_a_worker_that_dies_is_replaced_and_counts_on(shared):
     until(lambda: figure(shared, 'foreshard_sidecar_requests_total{op="write"') >= 70)
 
 
-def test_whoever_asks_while_the_only_worker_is_replaced_waits_and_is_answered(environment, published):  # noqa: F811
+def test_requests_wait_while_the_only_worker_is_replaced(environment, published):  # noqa: F811
     with running(environment) as http:
         (worker,) = children(http.base_url.port)
         os.kill(worker, signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_whoever_asks_while_the_only_worker_is_replaced_waits_and_is_answered(en
         assert worker not in children(http.base_url.port)
 
 
-def test_a_unix_socket_answers_like_the_port_and_is_gone_afterwards(environment, published, tmp_path):  # noqa: F811
+def test_a_unix_socket_answers_like_the_port_and_is_removed_afterwards(environment, published, tmp_path):  # noqa: F811
     path = tmp_path / "sidecar.sock"
     with running(environment, "--workers", "2", "--socket", str(path)) as http:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://sidecar") as local:
@@ -129,7 +129,7 @@ def test_a_unix_socket_answers_like_the_port_and_is_gone_afterwards(environment,
         assert path.is_socket()
 
 
-def test_a_taken_port_is_noticed_with_several_workers_too(environment, published):  # noqa: F811
+def test_a_port_in_use_is_noticed_with_several_workers_too(environment, published):  # noqa: F811
     with running(environment, "--workers", "2") as http:
         port = str(http.base_url.port)
         second = start_another(environment, "--port", port, "--workers", "2")
@@ -137,7 +137,7 @@ def test_a_taken_port_is_noticed_with_several_workers_too(environment, published
     assert f"port {port} for sidecar is in use" in second.stderr
 
 
-def test_idle_and_silent_connections_do_not_hinder_the_others(environment, published):  # noqa: F811
+def test_idle_and_silent_connections_do_not_delay_other_connections(environment, published):  # noqa: F811
     async def crowd(port: int) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
         deaf = [await asyncio.open_connection("127.0.0.1", port, limit=1024) for _ in range(5)]

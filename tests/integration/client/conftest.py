@@ -1,4 +1,4 @@
-"""A sidecar's protocol in thirty lines, over a table that the test changes; and routed clients of it on real partitions."""
+"""A sidecar's protocol in thirty lines, over a table that the test changes, and routed clients with real partitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": 300}
 
 @dataclass
 class Answerer:
-    """Answers from ``answered``, which ``POST /v1/refresh`` sets to what was ``published``."""
+    """Answers from ``answered``; ``POST /v1/refresh`` copies ``published`` into it."""
 
     uris: dict[str, str]
     default: str = "alpha"
@@ -38,12 +38,12 @@ class Answerer:
     url: str = ""
 
     def place(self, key: str, partition: str) -> None:
-        """Publish a key's place and answer it at once."""
+        """Publish a key's partition, and answer it at once."""
         self.publish(key, partition)
         self.answered = dict(self.published)
 
     def publish(self, key: str, partition: str) -> None:
-        """Publish a key's place; it is answered after a refresh."""
+        """Publish a key's partition. It is answered after a refresh."""
         epoch = self.published.get(key, ("", 0))[1] + 1
         self.version += 1
         self.published[key] = (partition, epoch)
@@ -127,7 +127,7 @@ def sharded(unique_name: str) -> ShardedCollection:
 
 @pytest.fixture
 def make_client(answerer: Answerer, sharded: ShardedCollection) -> Iterator[Callable[..., RoutedClient]]:
-    """Builds routed clients of the answerer; ``uris`` in it lead to real mongods."""
+    """Builds routed clients of the answerer, whose URIs lead to real mongods."""
     made: list[RoutedClient] = []
 
     def make(options: ClientOptions = DEFAULTS, **parts: object) -> RoutedClient:
@@ -147,7 +147,7 @@ def client(make_client: Callable[..., RoutedClient]) -> RoutedClient:
 
 @pytest.fixture(params=["sync", "async"])
 def make_things(request, make_client, answerer: Answerer, sharded: ShardedCollection) -> Iterator[Callable[..., object]]:
-    """Builds routed collections, once of the synchronous and once of the asynchronous client."""
+    """Builds routed collections: once with the synchronous client, once with the asynchronous one."""
     if request.param == "sync":
         yield lambda options=DEFAULTS: make_client(options)[sharded.database][sharded.collection]
         return
@@ -172,7 +172,7 @@ def things(make_things: Callable[..., object]) -> object:
 
 @pytest.fixture
 def stand(partition_clients: dict[str, MongoClient], sharded: ShardedCollection):
-    """What really stands on a partition: the plain collection there."""
+    """The plain collection on a partition."""
     return {name: c[sharded.database][sharded.collection] for name, c in partition_clients.items()}
 
 
@@ -186,7 +186,7 @@ def fences(partition_clients: dict[str, MongoClient], sharded: ShardedCollection
 
 @pytest.fixture
 def move(answerer: Answerer, stand, fences) -> Callable[[str, str, str], None]:
-    """A whole move in short: fence the source, copy, take the target's fence off, publish. Late deletes are not followed."""
+    """A simplified move: fence the source, copy, remove the target's fence, publish. Late deletes are not forwarded."""
 
     def run(key: str, source: str, target: str) -> None:
         fences[source].fence([key])
@@ -202,6 +202,6 @@ def move(answerer: Answerer, stand, fences) -> Callable[[str, str, str], None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def cancelled_sockets_stay_here() -> Iterator[None]:
-    """What asynchronous clients left behind is collected before other tests run."""
+    """Collect the sockets that asynchronous clients leave open, before other tests run."""
     yield
     collect_cancelled_sockets()

@@ -1,4 +1,4 @@
-"""Lets the tests of the synchronous client run on the asynchronous one: each call goes to an event loop in another thread."""
+"""Runs the tests of the synchronous client on the asynchronous one: each call goes to an event loop in another thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def collect_cancelled_sockets() -> None:
-    """pymongo 4.20 leaves a socket open whose connecting is cancelled (``pool_shared._async_create_connection``)."""
+    """pymongo 4.20 leaves a socket open if connecting is cancelled (``pool_shared._async_create_connection``)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
@@ -30,7 +30,7 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def close(self) -> None:
-        self.run(asyncio.sleep(0.05))  # what was closed last closes its sockets in the next turn
+        self.run(asyncio.sleep(0.05))  # the last closed client closes its sockets in the next iteration
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

@@ -1,4 +1,4 @@
-"""Writes that meet a fence on a real server: carried to the key's new place, exactly once in effect, or clearly reported."""
+"""Writes to fenced keys on real servers: applied exactly once at the new owner, or reported."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ WRITES = {
 
 
 @pytest.mark.parametrize("verb", WRITES)
-def test_a_stale_write_is_refused_by_the_old_place_and_done_once_at_the_new_one(things, stand, answerer, move, verb) -> None:
+def test_a_stale_write_is_refused_by_the_old_owner_and_applied_once_at_the_new_one(things, stand, answerer, move, verb) -> None:
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 1})
-    move("k", "alpha", "beta")  # published, but the sidecar answers the old place until it is refreshed
+    move("k", "alpha", "beta")  # published, but the sidecar answers the old partition until it is refreshed
     if "delete" in verb:
-        answerer.answered = dict(answerer.published)  # deletes pass a fence: they ask the sidecar every time
+        answerer.answered = dict(answerer.published)  # deletes pass a fence, so they ask the sidecar every time
     before = list(stand["alpha"].find())
     WRITES[verb](things)
     assert list(stand["alpha"].find()) == before
@@ -79,7 +79,7 @@ def test_a_fence_that_outlasts_the_deadline_is_reported_and_nothing_is_applied(m
     assert {d["_id"]: d["n"] for d in stand["alpha"].find()} == {1: 0, 2: 2}
 
 
-def test_the_apps_own_validator_is_passed_through_unchanged_with_and_without_a_fence(things, stand, answerer, fences) -> None:
+def test_the_apps_own_validation_error_is_unchanged_with_and_without_a_fence(things, stand, answerer, fences) -> None:
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 1})
     stand["alpha"].database.command("collMod", "things", validator={"n": {"$gte": 0}})
@@ -97,7 +97,7 @@ def test_the_apps_own_validator_is_passed_through_unchanged_with_and_without_a_f
         assert [e["index"] for e in bulk.value.details["writeErrors"]] == [1]
 
 
-def test_of_a_run_that_a_fence_cut_short_only_the_rest_is_sent_again(things, stand, answerer, move) -> None:
+def test_after_a_fence_only_the_unapplied_part_of_a_run_is_resent(things, stand, answerer, move) -> None:
     for key in ("k", "m"):
         answerer.place(key, "alpha")
     things.insert_many([{"_id": key, "station": key, "n": 0} for key in "km"])
@@ -115,7 +115,7 @@ def test_of_a_run_that_a_fence_cut_short_only_the_rest_is_sent_again(things, sta
     assert stand["alpha"].find_one({"_id": "k"})["n"] == 0
 
 
-def test_documents_of_a_moved_key_are_seen_once_while_the_old_place_still_holds_them(things, stand, answerer, move) -> None:
+def test_documents_of_a_moved_key_are_seen_once_while_the_old_copy_exists(things, stand, answerer, move) -> None:
     answerer.place("k", "alpha")
     things.insert_many([{"_id": i, "station": "k" if i % 2 else "m", "n": i} for i in range(10)])
     move("k", "alpha", "beta")
@@ -124,18 +124,18 @@ def test_documents_of_a_moved_key_are_seen_once_while_the_old_place_still_holds_
     assert things.count_documents({}) == 10
 
 
-def test_an_update_or_delete_that_finds_nothing_asks_again_before_it_says_so(make_things, stand, answerer, fences) -> None:
+def test_an_update_or_delete_without_a_match_asks_for_the_route_again(make_things, stand, answerer, fences) -> None:
     things = make_things(ClientOptions(keep_routes=60.0))
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 0})
     stand["beta"].insert_many(list(stand["alpha"].find()))
-    stand["alpha"].delete_many({})  # long after the move: the old place is emptied, and the client still keeps the old route
+    stand["alpha"].delete_many({})  # long after the move: the old copy is gone, and the client still has the old route
     answerer.place("k", "beta")
     assert things.update_one({"station": "k"}, {"$inc": {"n": 1}}).modified_count == 1
     assert things.delete_one({"station": "k"}).deleted_count == 1
 
 
-def test_keys_moved_back_and_forth_under_writers_lose_and_double_nothing(things, stand, answerer, move) -> None:
+def test_moves_back_and_forth_under_writers_neither_lose_nor_repeat_a_write(things, stand, answerer, move) -> None:
     keys = [f"key {i}" for i in range(6)]
     places = dict.fromkeys(keys, "alpha")
     for key in keys:

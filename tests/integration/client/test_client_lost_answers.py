@@ -1,4 +1,4 @@
-"""Writes whose answer is lost, and partitions that are down: nothing is doubled, and the app is told what happened."""
+"""Lost answers and unreachable partitions: no write is repeated, and the app gets a precise error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foreshard.stack._process import free_port
 
 
 class CuttingProxy:
-    """Passes bytes to a mongod until ``cut`` is set; from then on it passes each request on and closes before the answer."""
+    """Forwards bytes to a mongod. Once ``cut`` is set, forwards each request and closes before the answer."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target, self.cut = target, threading.Event()
@@ -60,14 +60,14 @@ class CuttingProxy:
 
 @pytest.fixture
 def proxy(partition_clients, answerer) -> Iterator[CuttingProxy]:
-    """Partition alpha behind a proxy that can swallow answers."""
+    """Partition alpha behind a proxy that can drop answers."""
     made = CuttingProxy(partition_clients["alpha"].address)
     answerer.uris["alpha"] = f"mongodb://127.0.0.1:{made.port}/?directConnection=true"
     yield made
     made.close()
 
 
-def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_never_doubled(make_things, stand, answerer, proxy) -> None:
+def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_not_repeated(make_things, stand, answerer, proxy) -> None:
     things = make_things()
     answerer.place("k", "alpha")
     things.insert_one({"_id": 1, "station": "k", "n": 0})
@@ -91,7 +91,7 @@ def test_a_bulk_write_whose_answer_was_lost_says_what_is_in_doubt(make_things, a
     assert sorted(d["_id"] for d in stand["beta"].find()) == ["0", "1"]
 
 
-def test_a_partition_that_is_down_is_named_and_nothing_is_in_doubt(things, answerer, sharded) -> None:
+def test_a_partition_that_is_down_is_reported_and_nothing_is_in_doubt(things, answerer, sharded) -> None:
     port = free_port()
     answerer.uris["alpha"] = f"mongodb://someone:secret@127.0.0.1:{port}/?directConnection=true"
     for act in (
@@ -106,7 +106,7 @@ def test_a_partition_that_is_down_is_named_and_nothing_is_in_doubt(things, answe
         assert "secret" not in str(down.value)
 
 
-def test_a_bulk_write_does_what_it_can_when_one_partition_is_down(things, answerer, stand) -> None:
+def test_a_bulk_write_continues_on_the_other_partitions_if_one_is_down(things, answerer, stand) -> None:
     answerer.uris["alpha"] = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
     answerer.place("m", "beta")
     with pytest.raises(BulkWriteError) as partly:
@@ -116,11 +116,11 @@ def test_a_bulk_write_does_what_it_can_when_one_partition_is_down(things, answer
     assert stand["beta"].count_documents({}) == 2
 
 
-def test_a_read_goes_elsewhere_when_its_copy_does_not_answer(things, answerer, stand) -> None:
+def test_a_read_goes_to_another_copy_if_its_copy_does_not_answer(things, answerer, stand) -> None:
     answerer.place("k", "beta")
     things.insert_one({"_id": 1, "station": "k"})
     answerer.uris["gamma"] = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
-    answerer.answered["k"] = ("gamma", 1)  # what the sidecar believes until it is refreshed
+    answerer.answered["k"] = ("gamma", 1)  # the sidecar's state until it is refreshed
     assert things.find_one({"station": "k"}) == {"_id": 1, "station": "k"}
     answerer.answered["k"] = ("gamma", 1)
     assert things.count_documents({"station": "k"}) == 1

@@ -1,4 +1,4 @@
-"""Access records of routed operations, on a real broker, as the observe stage reads them."""
+"""Access records of routed operations on a real broker, read as the observe stage reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from foreshard.stores.kafka.access_log import KafkaAccessLog
 HOUR = datetime(2024, 3, 1, 7, tzinfo=UTC)
 SECRET = b"k" * 32
 KEEP_FOR_EVER = {"retention.ms": "-1"}
-"""Retention counts from a record's own time: every five minutes the broker would delete what is a week old, also mid-test."""
+"""Retention counts from a record's own time: the broker deletes week-old records every five minutes, even during a test."""
 
 
 @pytest.fixture
@@ -38,9 +38,7 @@ def records(kafka: Kafka, topic: str, hour: datetime) -> list[dict[str, object]]
     return [row for frame in log.read_hour(hour) for row in frame.to_dict("records")]
 
 
-def test_each_operation_leaves_a_record_in_the_hour_when_it_happened(
-    kafka, unique_name, make_client, sharded, answerer, emitter
-) -> None:
+def test_each_operation_is_recorded_in_its_hour(kafka, unique_name, make_client, sharded, answerer, emitter) -> None:
     moment = HOUR + timedelta(minutes=5)
     client = make_client(
         ClientOptions(clock=lambda: moment), emitter=emitter, user_key=SECRET, request=RequestScope(location="San Jose")
@@ -71,7 +69,7 @@ def test_each_operation_leaves_a_record_in_the_hour_when_it_happened(
     assert (later["request_type"], later["location"]) == ("read", "Palo Alto")
 
 
-def test_an_operation_that_failed_leaves_no_record(kafka, unique_name, make_client, sharded, answerer, emitter) -> None:
+def test_a_failed_operation_is_not_recorded(kafka, unique_name, make_client, sharded, answerer, emitter) -> None:
     client = make_client(emitter=emitter, user_key=SECRET)
     answerer.uris["alpha"] = f"mongodb://127.0.0.1:{free_port()}/?directConnection=true"
     with pytest.raises(Exception, match="partition alpha"):
@@ -84,7 +82,7 @@ def test_an_operation_that_failed_leaves_no_record(kafka, unique_name, make_clie
     assert [r["partitionable_key"] for r in records(kafka, unique_name, HOUR)] == ["b"]
 
 
-def test_a_broker_that_is_down_costs_the_app_nothing_and_what_is_lost_is_counted() -> None:
+def test_a_broker_that_is_down_does_not_delay_the_app_and_lost_records_are_counted() -> None:
     emitter = KafkaAccessEmitter(f"127.0.0.1:{free_port()}", "nowhere", buffer=10, give_up=1.0)
     for number in range(25):
         emitter.emit(AccessRecord(HOUR, f"k{number}", None, "read"))
@@ -98,7 +96,7 @@ def test_a_broker_that_is_down_costs_the_app_nothing_and_what_is_lost_is_counted
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_a_producer_of_its_own(kafka, unique_name, emitter) -> None:
+def test_a_forked_process_has_its_own_producer(kafka, unique_name, emitter) -> None:
     emitter.emit(AccessRecord(HOUR, "parent", None, "read"))
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""The routed client with the real sidecar as a process of its own, and without it."""
+"""The routed client with a real sidecar process, and without it."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ def switch(store: MongoRoutingStore, key: str, target: str) -> None:
     store.publish([PlacementChange(key, target, (), epoch, epoch + 1)], "test")
 
 
-def test_a_key_switched_under_writers_is_followed_and_loses_nothing(
-    settings, store, sidecar, partition_clients, unique_name
-) -> None:
+def test_writers_follow_a_switched_key_and_lose_no_write(settings, store, sidecar, partition_clients, unique_name) -> None:
     sharded = settings.sharded_collections[0]
     stand = {name: c[unique_name]["things"] for name, c in partition_clients.items()}
     with RoutedClient.from_settings(settings, sidecar_url=sidecar[0], access_records=False) as client:
@@ -122,7 +120,7 @@ def test_a_key_switched_under_writers_is_followed_and_loses_nothing(
         partition_client["foreshard"]["fences"].delete_one({"_id": sharded.namespace})
 
 
-def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_is_missing(
+def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_reports_what_is_missing(
     settings, store, sidecar, unique_name, partition_clients
 ) -> None:
     url, spec = sidecar
@@ -146,7 +144,7 @@ def test_without_its_sidecar_a_client_routes_from_the_saved_table_or_says_what_i
         assert sorted(d["_id"] for d in things.find()) == [1, 2]
 
 
-def test_reads_and_writes_by_key_ask_the_sidecar_nothing_and_deletes_do(settings, store, sidecar, unique_name) -> None:
+def test_reads_and_writes_by_key_do_not_ask_the_sidecar_and_deletes_do(settings, store, sidecar, unique_name) -> None:
     url, _ = sidecar
     waiting = threading.Event()
     while not (settings.data_dir / "routing" / "table.frt").exists():

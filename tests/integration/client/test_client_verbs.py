@@ -1,4 +1,4 @@
-"""pymongo's verbs through the routed client, each on the partition of its key; and reads over all partitions."""
+"""pymongo's verbs through the routed client, each on the partition of its key, and reads over all partitions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def placed(answerer):
     return answerer
 
 
-def test_each_verb_of_one_document_acts_where_the_key_lives(things, stand, placed) -> None:
+def test_each_verb_of_one_document_acts_on_the_owner_of_its_key(things, stand, placed) -> None:
     things.insert_one({"_id": 1, "station": "b", "n": 1})
     assert stand["beta"].find_one({"_id": 1}) == {"_id": 1, "station": "b", "n": 1}
     assert things.update_one({"station": "b"}, {"$inc": {"n": 1}}).modified_count == 1
@@ -92,18 +92,18 @@ def test_an_ordered_insert_stops_at_its_first_error_and_an_unordered_one_does_no
     assert (unordered.value.details["nInserted"], unordered.value.details["writeErrors"][0]["index"]) == (2, 1)
 
 
-def test_reads_over_all_partitions_see_each_document_once_whatever_copies_stand_around(things, stand, placed) -> None:
+def test_reads_over_all_partitions_see_each_document_once_despite_other_copies(things, stand, placed) -> None:
     things.insert_many([{"_id": i, "station": "abcde"[i % 5], "n": i} for i in range(20)])
     stand["gamma"].insert_many([{"_id": i, "station": "a", "n": -1} for i in (0, 5)])  # a shadow, stale
     stand["beta"].insert_many([{"_id": 2, "station": "c", "n": -1}])  # left behind by a move
-    stand["gamma"].insert_one({"_id": "no key", "n": 100})  # no key: nobody's to move
+    stand["gamma"].insert_one({"_id": "no key", "n": 100})  # no key: never moved
     assert sorted(str(d["_id"]) for d in things.find()) == sorted([*map(str, range(20)), "no key"])
     assert things.count_documents({}) == 21
     assert things.count_documents({}, skip=5, limit=7) == 7
     assert things.count_documents({"n": {"$lt": 0}}) == 0
     assert things.find_one({"_id": 2})["n"] == 2
     assert things.distinct("station") == ["a", "b", "c", "d", "e"]
-    stand["beta"].insert_one({"_id": "bad key", "station": "refused"})  # by another client; read where it stands
+    stand["beta"].insert_one({"_id": "bad key", "station": "refused"})  # written by another client; read where it is
     assert things.count_documents({}) == 22
 
 
@@ -161,7 +161,7 @@ PIPELINES = [
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda pipeline: "-".join(next(iter(stage)) for stage in pipeline))
-def test_an_aggregation_over_all_partitions_says_what_one_server_would_say(things, stand, placed, pipeline) -> None:
+def test_an_aggregation_over_all_partitions_equals_one_on_a_single_server(things, stand, placed, pipeline) -> None:
     documents = [
         {"_id": i, "station": "abcde"[i % 5], "n": i, "kind": f"$k{i % 3}", "tags": [f"t{i % 2}", f"t{i % 4}"]}
         for i in range(30)
@@ -172,7 +172,7 @@ def test_an_aggregation_over_all_partitions_says_what_one_server_would_say(thing
     assert list(things.aggregate(pipeline)) == list(whole.aggregate(pipeline))
 
 
-def test_an_aggregation_of_one_key_runs_whole_on_its_partition(things, placed) -> None:
+def test_an_aggregation_of_one_key_runs_on_its_partition(things, placed) -> None:
     things.insert_many([{"_id": i, "station": "ab"[i % 2], "n": i} for i in range(10)])
     joined = {"$lookup": {"from": "things", "localField": "_id", "foreignField": "n", "as": "same"}}
     found = list(things.aggregate([{"$match": {"station": "a"}}, joined, {"$match": {"same": {"$size": 1}}}]))
@@ -183,7 +183,7 @@ def test_an_aggregation_of_one_key_runs_whole_on_its_partition(things, placed) -
         things.aggregate([{"$match": {"station": "a"}}, {"$out": "elsewhere"}])
 
 
-def test_reads_may_be_sent_to_a_shadow_and_writes_never(things, stand, placed, make_client) -> None:
+def test_reads_may_go_to_a_shadow_and_writes_never(things, stand, placed, make_client) -> None:
     things.insert_one({"_id": 1, "station": "a", "n": "primary"})
     stand["gamma"].insert_one({"_id": 1, "station": "a", "n": "shadow"})
     placed.reads["a"] = "gamma"
@@ -211,7 +211,7 @@ def test_reads_may_be_sent_to_a_shadow_and_writes_never(things, stand, placed, m
         ("bulk_write", ([DeleteOne({"n": 1})],)),
     ],
 )
-def test_a_write_that_can_not_be_placed_is_refused_before_anything_is_sent(things, stand, placed, verb, arguments) -> None:
+def test_a_write_that_can_not_be_routed_is_refused_before_anything_is_sent(things, stand, placed, verb, arguments) -> None:
     things.insert_one({"_id": 1, "station": "a", "n": 1})
     asked = len(placed.asked)
     with pytest.raises(UnroutableOperation) as refused:

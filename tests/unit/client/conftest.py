@@ -39,7 +39,7 @@ def refused(details: dict[str, Any] = FENCE) -> WriteError:
 
 
 class FakeWorld:
-    """A sidecar whose answers follow a script (the last one stays), a clock that sleeping moves, a collection per place."""
+    """A sidecar with scripted answers (the last one repeats), a clock that sleeping advances, and a collection per place."""
 
     def __init__(self, *places: tuple[str, int]) -> None:
         self.places, self.now, self.refreshes, self.options = deque(places), 0.0, 0, {}
@@ -98,7 +98,7 @@ class FakeCollection:
 
 
 def attempts(*outcomes: Exception | str) -> tuple[list[str], Callable[[FakeCollection], str]]:
-    """An attempt that goes through ``outcomes``; the places where it was tried."""
+    """An attempt with these outcomes, and the list of places where it was made."""
     left, places = deque(outcomes), []
 
     def attempt(collection: FakeCollection) -> str:
@@ -112,7 +112,7 @@ def attempts(*outcomes: Exception | str) -> tuple[list[str], Callable[[FakeColle
 
 
 class FakeBulk(FakeCollection):
-    """Does what the script says of each request; remembers what was applied."""
+    """Applies or refuses each request as scripted, and records what was applied."""
 
     def bulk_write(self, requests: list[Any], ordered: bool, **_: object) -> Any:
         applied, errors = 0, []
@@ -133,7 +133,7 @@ class FakeBulk(FakeCollection):
 
 
 class FakeInserts(FakeWorld):
-    """Keys in ``moving`` are fenced at alpha until ``until`` refreshes were asked for, then live at beta; others at alpha."""
+    """Keys in ``moving`` are fenced on alpha until ``until`` refreshes, then live on beta. Other keys live on alpha."""
 
     def __init__(self, moving: set[str], until: int = 1) -> None:
         super().__init__()

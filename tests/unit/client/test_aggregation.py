@@ -1,14 +1,16 @@
+"""Splitting an aggregation over several partitions."""
+
 from __future__ import annotations
 
 from foreshard.client._aggregation import Split, keys_of_pipeline, obstacle, split
 
 
-def test_stages_on_single_documents_run_on_the_partitions_alone() -> None:
+def test_stages_on_single_documents_run_only_on_the_partitions() -> None:
     stages = ({"$match": {"n": 1}}, {"$project": {"n": 1}}, {"$unwind": "$n"})
     assert split(stages) == Split(stages, ())
 
 
-def test_the_first_stage_across_documents_runs_once_over_all_with_everything_after_it() -> None:
+def test_the_first_stage_across_documents_and_all_later_ones_run_once() -> None:
     lead, group, last = {"$match": {"n": 1}}, {"$group": {"_id": "$k", "all": {"$push": "$n"}}}, {"$match": {"x": 1}}
     assert split([lead, group, last]) == Split((lead,), (group, last))
 
@@ -26,7 +28,7 @@ def test_sums_counts_extremes_and_means_are_grouped_on_the_partitions_first() ->
     assert [next(iter(stage)) for stage in halves.merge] == ["$group", "$set", "$unset"]
 
 
-def test_a_sorted_page_is_cut_on_the_partitions_and_again_over_all() -> None:
+def test_a_sorted_page_is_limited_on_the_partitions_and_again_after_merging() -> None:
     sort, skip, limit = {"$sort": {"n": 1}}, {"$skip": 10}, {"$limit": 5}
     assert split([sort, skip, limit]) == Split((sort, {"$limit": 15}), (sort, skip, limit))
     assert split([limit]) == Split((limit,), (limit,))
@@ -40,14 +42,14 @@ def test_counts_are_added_up() -> None:
     assert halves.merge[0] == {"$group": {"_id": None, "many": {"$sum": "$many"}}}
 
 
-def test_what_writes_or_reads_beside_the_documents_is_named() -> None:
+def test_stages_that_write_or_read_other_documents_are_found() -> None:
     assert obstacle([{"$match": {}}, {"$out": "x"}], several=False) == "$out"
     assert obstacle([{"$lookup": {}}], several=False) is None
     assert obstacle([{"$lookup": {}}], several=True) == "$lookup"
     assert obstacle([{"$facet": {"a": [{"$unionWith": "x"}]}}], several=True) == "$unionWith"
 
 
-def test_the_leading_matches_name_the_keys() -> None:
+def test_the_leading_match_stages_name_the_keys() -> None:
     assert keys_of_pipeline([{"$match": {"n": 1}}, {"$match": {"k": "a"}}, {"$limit": 1}], "k") == ("a",)
     assert keys_of_pipeline([{"$limit": 1}, {"$match": {"k": "a"}}], "k") is None
     assert keys_of_pipeline([], "k") is None

@@ -1,4 +1,4 @@
-"""Bulk writes with a scripted server: order, indexes, and what is sent again behind a fence."""
+"""Bulk writes with a scripted server: order, indexes, and resending after a fence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def documents(keys: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("until", [1, 4])
-def test_each_document_is_inserted_once_and_in_order_where_order_counts(ordered, until, fake) -> None:
+def test_each_document_is_inserted_once_and_in_order_if_ordered(ordered, until, fake) -> None:
     world = fake.Inserts({"m"}, until)
     assert world.insert(documents("kmkmmk"), ordered)["nInserted"] == 6
     assert sorted(world.applied) == [("alpha", 0), ("alpha", 2), ("alpha", 5), ("beta", 1), ("beta", 3), ("beta", 4)]
@@ -22,7 +22,7 @@ def test_each_document_is_inserted_once_and_in_order_where_order_counts(ordered,
         assert [number for _, number in world.applied] == list(range(6))
 
 
-def test_an_ordered_insert_stops_at_a_real_error_even_behind_a_fence(fake) -> None:
+def test_an_ordered_insert_stops_at_a_real_error_even_after_a_fence(fake) -> None:
     world = fake.Inserts({"m"})
     given = documents("mkkk")
     given[2]["bad"] = True
@@ -45,7 +45,7 @@ def test_an_unordered_insert_reports_every_error_with_the_apps_own_index(fake) -
     assert world.applied == [("alpha", 0)]
 
 
-def test_a_document_without_a_key_keeps_the_whole_bulk_from_being_sent(fake) -> None:
+def test_with_a_document_without_a_key_nothing_is_sent(fake) -> None:
     world = fake.Inserts(set())
     with pytest.raises(Exception, match="no partitionable key"):
         world.insert([{"_id": 0, "k": "a"}, {"_id": 1}], True)

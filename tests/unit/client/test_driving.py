@@ -1,4 +1,4 @@
-"""One core, two ways to run it."""
+"""One core, run with and without an event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def doubled(number: int) -> int:
     return number * 2
 
 
-def test_a_coroutine_that_waits_for_nothing_runs_without_an_event_loop() -> None:
+def test_a_coroutine_that_never_suspends_runs_without_an_event_loop() -> None:
     async def core() -> int:
         return await resolved(3) + await resolved(doubled(2)) + await SYNC.blocking(lambda: 5)
 
@@ -22,7 +22,7 @@ def test_a_coroutine_that_waits_for_nothing_runs_without_an_event_loop() -> None
     assert asyncio.run(core()) == 12
 
 
-def test_errors_pass_through_and_a_wait_for_an_event_loop_is_an_error() -> None:
+def test_errors_pass_through_and_suspending_is_an_error() -> None:
     async def failing() -> None:
         await resolved(doubled(1))
         raise KeyError("k")
@@ -36,7 +36,7 @@ def test_errors_pass_through_and_a_wait_for_an_event_loop_is_an_error() -> None:
         run(waiting())
 
 
-def test_several_things_are_done_at_once_in_order_in_both_ways() -> None:
+def test_both_modes_run_several_coroutines_at_once_and_keep_their_order() -> None:
     meeting = threading.Barrier(3, timeout=10)
 
     async def meet(number: int) -> int:
@@ -58,7 +58,7 @@ def test_several_things_are_done_at_once_in_order_in_both_ways() -> None:
     assert asyncio.run(both()) == [0, 1]
 
 
-def test_the_first_error_of_several_is_raised() -> None:
+def test_the_first_of_several_errors_is_raised() -> None:
     async def fail(number: int) -> int:
         if number:
             raise ValueError(number)

@@ -1,4 +1,4 @@
-"""The write loop with a scripted server: what is sent again, what never, and what the app is told."""
+"""The write loop with a scripted server: what is resent, what is not, and which errors are raised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foreshard.client._fences import fenced, one_line, pauses
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 
-def test_a_refused_write_is_sent_to_the_keys_new_place(fake) -> None:
+def test_a_refused_write_is_sent_to_the_new_owner(fake) -> None:
     world = fake.World(("alpha", 1), ("beta", 2))
     places, attempt = fake.attempts(fake.refused(), "done")
     assert world.write("update_one", "a", attempt) == "done"
@@ -35,7 +35,7 @@ def test_while_the_key_is_still_fenced_the_writer_pauses_and_asks_again(fake) ->
     assert 0 < world.now < 0.02
 
 
-def test_a_move_that_is_reverted_lets_the_write_through_where_it_was(fake) -> None:
+def test_after_a_reverted_move_the_write_is_applied_at_the_old_owner(fake) -> None:
     world = fake.World(("alpha", 1))
     places, attempt = fake.attempts(fake.refused(), "done")
     assert world.write("update_one", "a", attempt) == "done"
@@ -51,7 +51,7 @@ def test_after_the_deadline_the_write_is_reported_as_not_applied(fake) -> None:
     assert len(places) < 40
 
 
-def test_keys_that_go_round_in_circles_meet_the_deadline_too(fake) -> None:
+def test_the_deadline_also_holds_for_keys_that_move_in_circles(fake) -> None:
     world = fake.World(*[("alpha" if n % 2 else "beta", n) for n in range(1000)])
     _, attempt = fake.attempts(*[fake.refused() for _ in range(1000)])
     world.refresh = lambda: world.sleep(0.1)  # type: ignore[method-assign]
@@ -59,7 +59,7 @@ def test_keys_that_go_round_in_circles_meet_the_deadline_too(fake) -> None:
         world.write("update_one", "a", attempt, deadline=0.5)
 
 
-def test_the_apps_own_validator_reaches_the_app_unchanged_after_one_refresh(fake) -> None:
+def test_the_apps_own_validation_error_is_raised_unchanged_after_one_refresh(fake) -> None:
     world = fake.World(("alpha", 1))
     error = fake.refused(fake.OWN_RULE)
     _, attempt = fake.attempts(error)
@@ -69,7 +69,7 @@ def test_the_apps_own_validator_reaches_the_app_unchanged_after_one_refresh(fake
     assert world.refreshes == 1
 
 
-def test_where_the_server_cut_its_details_the_collections_options_tell_a_fence(fake) -> None:
+def test_without_error_details_the_collections_options_reveal_a_fence(fake) -> None:
     world = fake.World(("alpha", 1))
     marker = {"$comment": {"foreshard": {"revision": 1, "level": "strict", "action": "error", "validator": None}}}
     world.options = {"validator": {"$and": [{"k": {"$nin": ["a"]}}, marker]}}
@@ -104,7 +104,7 @@ def silence() -> ServerSelectionTimeoutError:
     return ServerSelectionTimeoutError("alpha: connection refused")
 
 
-def test_a_write_to_a_partition_that_does_not_answer_waits_until_the_deadline_and_is_then_not_ambiguous(fake) -> None:
+def test_a_write_to_an_unreachable_partition_waits_until_the_deadline_and_is_not_ambiguous(fake) -> None:
     world = fake.World(("alpha", 1))
     places, attempt = fake.attempts(*[silence() for _ in range(1000)])
     with pytest.raises(Unreachable, match="partition alpha"):
@@ -113,7 +113,7 @@ def test_a_write_to_a_partition_that_does_not_answer_waits_until_the_deadline_an
     assert 5 < len(places) < 40
 
 
-def test_a_write_is_done_when_its_partition_comes_back_or_its_key_lives_elsewhere(fake) -> None:
+def test_a_write_is_applied_when_its_partition_returns_or_its_key_has_moved(fake) -> None:
     for places in ((("alpha", 1),), (("alpha", 1), ("beta", 2))):
         world = fake.World(*places)
         tried, attempt = fake.attempts(silence(), "done")
@@ -122,7 +122,7 @@ def test_a_write_is_done_when_its_partition_comes_back_or_its_key_lives_elsewher
         assert world.refreshes == 1
 
 
-def test_any_other_error_is_the_apps_own(fake) -> None:
+def test_any_other_error_is_raised_unchanged(fake) -> None:
     error = DuplicateKeyError("E11000", 11000)
     _, attempt = fake.attempts(error)
     with pytest.raises(DuplicateKeyError) as seen:
@@ -130,7 +130,7 @@ def test_any_other_error_is_the_apps_own(fake) -> None:
     assert seen.value is error
 
 
-def test_a_write_that_found_nothing_is_repeated_only_where_the_key_lives_elsewhere_by_now(fake) -> None:
+def test_a_write_without_a_match_is_repeated_only_if_the_key_has_moved(fake) -> None:
     places, attempt = fake.attempts("nothing", "done")
     written = fake.World(("alpha", 1), ("beta", 2)).write("update_one", "a", attempt, missed=lambda r: r == "nothing")
     assert (written, places) == ("done", ["alpha", "beta"])
@@ -139,7 +139,7 @@ def test_a_write_that_found_nothing_is_repeated_only_where_the_key_lives_elsewhe
     assert (written, places) == ("nothing", ["alpha"])
 
 
-def test_a_sidecar_that_can_not_refresh_keeps_the_writer_waiting_not_failing(fake) -> None:
+def test_while_the_sidecar_can_not_refresh_the_writer_waits(fake) -> None:
     world = fake.World(("alpha", 1), ("alpha", 1), ("beta", 2))
 
     def fail() -> None:
@@ -150,7 +150,7 @@ def test_a_sidecar_that_can_not_refresh_keeps_the_writer_waiting_not_failing(fak
     assert world.write("update_one", "a", attempt) == "done"
 
 
-def test_only_the_fences_own_clause_is_taken_for_a_fence(fake) -> None:
+def test_only_the_fences_own_clause_counts_as_a_fence(fake) -> None:
     assert fenced(fake.FENCE, "k") is True
     assert fenced(fake.OWN_RULE, "k") is False
     assert fenced(fake.BESIDE, "k") is False
@@ -158,7 +158,7 @@ def test_only_the_fences_own_clause_is_taken_for_a_fence(fake) -> None:
     assert fenced({}, "k") is None
 
 
-def test_pauses_grow_to_a_limit_and_differ(fake) -> None:
+def test_pauses_grow_to_a_limit_with_jitter(fake) -> None:
     waiting = pauses(0.01, 0.08)
     seconds = [next(waiting) for _ in range(20)]
     assert all(0.005 <= pause <= 0.08 for pause in seconds)
@@ -166,6 +166,6 @@ def test_pauses_grow_to_a_limit_and_differ(fake) -> None:
     assert len(set(seconds)) > 15
 
 
-def test_errors_are_told_in_one_line(fake) -> None:
+def test_errors_are_shortened_to_one_line(fake) -> None:
     long = ServerSelectionTimeoutError("127.0.0.1:1: refused (configured timeouts: x), Timeout: 5s, Topology: <\nlong>")
     assert one_line(long) == "ServerSelectionTimeoutError: 127.0.0.1:1: refused"

@@ -1,3 +1,5 @@
+"""The keys that filters, documents and updates name."""
+
 from __future__ import annotations
 
 import pytest
@@ -68,7 +70,7 @@ def matches(document: dict, condition: dict) -> bool:
 
 @given(conditions(), KEYS, st.sampled_from([1, 2]))
 @settings(max_examples=100, deadline=None)
-def test_no_document_that_matches_has_another_key_than_the_named_ones(condition, key, number) -> None:
+def test_every_matching_document_has_one_of_the_named_keys(condition, key, number) -> None:
     named = keys_of_filter(condition, "k")
     document = {"k": key, "n": number}
     if named is not None and key not in named:
@@ -79,7 +81,7 @@ def test_no_document_that_matches_has_another_key_than_the_named_ones(condition,
 
 @given(conditions(), st.lists(KEYS, min_size=1, max_size=2, unique=True), KEYS, st.sampled_from([1, 2]))
 @settings(max_examples=100, deadline=None)
-def test_a_narrowed_filter_matches_what_it_matched_of_these_keys(condition, keys, key, number) -> None:
+def test_a_narrowed_filter_matches_the_same_documents_of_these_keys(condition, keys, key, number) -> None:
     document = {"k": key, "n": number}
     assert matches(document, narrowed(condition, "k", keys)) == (matches(document, condition) and key in keys)
 
@@ -109,10 +111,10 @@ def test_the_key_of_a_document_is_a_non_empty_string_at_the_field_or_path() -> N
         ([{"$set": {"n": 1}}, {"$replaceWith": {"n": 1}}], "$replaceWith"),
     ],
 )
-def test_an_update_that_may_give_a_document_another_key_is_found(update, culprit) -> None:
+def test_an_update_that_may_change_the_key_is_found(update, culprit) -> None:
     assert change_of_key(update, "k", "a") == culprit
 
 
-def test_a_key_field_inside_another_field_is_guarded_too() -> None:
+def test_a_nested_key_field_is_protected_too() -> None:
     assert change_of_key({"$set": {"user": {"id": "x"}}}, "user.id", "u1") == "$set"
     assert change_of_key({"$set": {"user.name": "x"}}, "user.id", "u1") is None

@@ -1,3 +1,5 @@
+"""Routing in process, from the sidecar's files."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -43,7 +45,7 @@ def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
     assert routes.route("k", Operation.READ, ANYWHERE).partition == "alpha"
 
 
-def test_a_damaged_file_is_passed_over_for_the_one_before_and_left_where_it_is(tmp_path: Path) -> None:
+def test_instead_of_a_damaged_file_the_previous_one_is_used(tmp_path: Path) -> None:
     file = RoutingFile(tmp_path)
     file.save(saved(7, k="beta"))
     file.save(saved(8, k="alpha"))
@@ -59,7 +61,7 @@ NOW = 1_700_000_000.0
 
 
 def shadowed(tmp_path: Path) -> LocalRoutes:
-    """Key k on alpha, with a shadow on beta that lives nearer to There."""
+    """Key k on alpha, with a shadow on beta, which is nearer to There."""
     partitions = (Partition("alpha", "Home", 10.0, "mongodb://alpha"), Partition("beta", "There", 10.0, "mongodb://beta"))
     table = RoutingTable(3, {"k": Placement("k", "alpha", ("beta",), 2)}, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     places = (Location("Home", 0.0, 0.0), Location("There", 30.0, 30.0))
@@ -71,7 +73,7 @@ RULE = DefaultRule(("alpha",), (1.0,))
 
 
 def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
-    """The sidecar's own file; a load below 0 is a partition that does not answer."""
+    """Write the sidecar's file of loads. A load below 0: the partition does not answer."""
     at = datetime.fromtimestamp(NOW - 1, UTC)
     reports = tuple(PartitionLoad(name, abs(load), load >= 0, at) for name, load in loads.items())
     LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}))
@@ -79,7 +81,7 @@ def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
 
 def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_primary(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
-    assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"  # nothing is known of the shadow yet
+    assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"  # the shadow's freshness is unknown
     report(tmp_path, NOW - 2, alpha=1.0, beta=1.0)
     near = routes.route("k", Operation.READ, ReadPreference("There"))
     assert (near.partition, near.role, near.uri) == ("beta", "shadow", "mongodb://beta")
@@ -90,7 +92,7 @@ def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_prim
     assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"
 
 
-def test_a_partition_that_its_reporter_or_this_process_can_not_reach_is_left(tmp_path: Path) -> None:
+def test_a_partition_that_its_reporter_or_this_process_can_not_reach_is_avoided(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
     report(tmp_path, NOW, alpha=-1.0, beta=1.0)
     assert routes.route("k", Operation.READ, ReadPreference("Home")).partition == "beta"
@@ -102,14 +104,14 @@ def test_a_partition_that_its_reporter_or_this_process_can_not_reach_is_left(tmp
     assert "does not answer" in routes.route("k", Operation.WRITE, ReadPreference("Home")).reason
 
 
-def test_overload_shows_in_the_reason_even_where_there_is_no_choice(tmp_path: Path) -> None:
+def test_the_reason_shows_overload_even_without_a_choice(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
     report(tmp_path, NOW, alpha=12.0)
     assert "overloaded at 120%" in routes.route("k", Operation.WRITE, ANYWHERE).reason
     assert "overloaded at 12" in routes.route("unlisted", Operation.READ, ANYWHERE).reason
 
 
-def test_what_was_sent_from_here_counts_until_the_next_report(tmp_path: Path) -> None:
+def test_own_requests_count_as_load_until_the_next_report(tmp_path: Path) -> None:
     routes = shadowed(tmp_path)
     report(tmp_path, NOW, alpha=7.0)
     routes.route("unlisted", Operation.READ, ANYWHERE)
@@ -118,25 +120,26 @@ def test_what_was_sent_from_here_counts_until_the_next_report(tmp_path: Path) ->
     assert "overloaded" in routes.route("unlisted", Operation.READ, ANYWHERE).reason
 
 
-def test_reads_of_keys_with_near_shadows_share_the_copies_and_count_as_load(tmp_path: Path) -> None:
+def test_reads_of_keys_with_near_shadows_are_shared_and_count_as_load(tmp_path: Path) -> None:
     partitions = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name in ("alpha", "beta"))
     placements = {key: Placement(key, "alpha", ("beta",), 2) for key in ("k", "late")}
     table = RoutingTable(3, placements, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), NOW))
     routes = LocalRoutes(tmp_path, CONFIG, clock=lambda: NOW, random=Random(2), check_every=3600.0)
     report(tmp_path, NOW - 1, alpha=2.0, beta=2.0)
-    made = [routes.route("k", Operation.READ, ReadPreference("Home")) for _ in range(200)]
-    assert 60 < sum(route.partition == "beta" for route in made) < 140
-    assert {(r.role, r.uri, r.epoch) for r in made if r.partition == "beta"} == {("shadow", "mongodb://beta", 2)}
+    found = [routes.route("k", Operation.READ, ReadPreference("Home")) for _ in range(200)]
+    assert 60 < sum(route.partition == "beta" for route in found) < 140
+    assert {(r.role, r.uri, r.epoch) for r in found if r.partition == "beta"} == {("shadow", "mongodb://beta", 2)}
     assert {route.partition for route in (routes.route("late", Operation.READ, ReadPreference("Home")) for _ in range(20))} == {
         "alpha"
     }
     routes.avoid("beta")
     assert {routes.route("k", Operation.READ, ReadPreference("Home")).partition for _ in range(20)} == {"alpha"}
-    assert "overloaded at 2" in routes.route("k", Operation.READ, ReadPreference("Home")).reason  # by what was sent from here
+    reason = routes.route("k", Operation.READ, ReadPreference("Home")).reason
+    assert "overloaded at 2" in reason  # by this process' own requests
 
 
-def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_aside(tmp_path: Path, caplog) -> None:
+def test_invalid_keys_are_refused_and_a_damaged_report_is_ignored(tmp_path: Path, caplog) -> None:
     routes = shadowed(tmp_path)
     for key in ("", "a\0b", "x" * 5000, "\ud800"):
         with pytest.raises(RouteRefused):
@@ -148,15 +151,15 @@ def test_what_the_sidecar_refuses_is_refused_here_and_a_damaged_report_is_left_a
     assert "can't be read" in caplog.text
 
 
-def test_what_is_published_over_an_image_is_taken_without_mapping_the_image_again(tmp_path: Path, monkeypatch) -> None:
+def test_publications_over_an_image_are_read_without_mapping_the_image_again(tmp_path: Path, monkeypatch) -> None:
     file = RoutingFile(tmp_path)
     file.save(saved(7, k="beta", m="beta"))
     routes = LocalRoutes(tmp_path, CONFIG, check_every=0)
     assert routes.route("k", Operation.WRITE, ANYWHERE).table_version == 7
-    standing = file.load()
-    changed = standing.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})
+    current = file.load()
+    changed = current.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})
     monkeypatch.setattr("foreshard.client._local_routes.read_routing", None)
-    file.save_changes(replace(standing, table=replace(standing.table, version=8, placements=changed)))
+    file.save_changes(replace(current, table=replace(current.table, version=8, placements=changed)))
     route = routes.route("k", Operation.WRITE, ANYWHERE)
     assert (route.partition, route.epoch, route.table_version) == ("alpha", 4, 8)
     assert routes.route("m", Operation.WRITE, ANYWHERE).partition == "beta"

@@ -1,3 +1,5 @@
+"""Merging the results of several partitions, and MongoDB's sort order."""
+
 from __future__ import annotations
 
 import math
@@ -31,12 +33,12 @@ VALUES = st.recursive(
 
 @given(st.lists(VALUES, max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_any_two_values_can_be_compared_and_sorting_is_stable_under_shuffling(values) -> None:
+def test_any_two_values_can_be_compared_and_sorting_does_not_depend_on_the_input_order(values) -> None:
     ranks = sorted(rank_of(value) for value in values)
     assert ranks == sorted(rank_of(value) for value in reversed(values))
 
 
-def test_types_stand_in_mongodbs_order() -> None:
+def test_types_sort_in_mongodbs_order() -> None:
     ladder = [MinKey(), None, math.nan, -1, 2.5, "a", {}, [], b"", False, True, datetime(2024, 1, 1, tzinfo=UTC), MaxKey()]
     ranks = [rank_of(value) for value in ladder]
     assert ranks == sorted(ranks)
@@ -45,7 +47,7 @@ def test_types_stand_in_mongodbs_order() -> None:
     assert rank_of(datetime(2024, 1, 1)) == rank_of(datetime(2024, 1, 1, tzinfo=UTC))
 
 
-def test_an_unknown_type_is_no_silent_guess() -> None:
+def test_an_unknown_type_is_an_error() -> None:
     with pytest.raises(TypeError, match="no sort order for object"):
         rank_of(object())
 
@@ -61,7 +63,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 4), st.text("ab", max_size=1)), max_si
 
 @given(st.lists(PAIRS, max_size=4), st.sampled_from([1, -1]), st.sampled_from([1, -1]), st.integers(0, 5), st.integers(0, 6))
 @settings(max_examples=100, deadline=None)
-def test_parts_with_their_first_documents_give_what_one_sorted_list_gives(parts, first, second, skip, limit) -> None:
+def test_merged_parts_equal_one_sorted_list(parts, first, second, skip, limit) -> None:
     sort = [("a", first), ("b", second)]
 
     def rank(pair: tuple[int, str]) -> object:
@@ -73,13 +75,13 @@ def test_parts_with_their_first_documents_give_what_one_sorted_list_gives(parts,
     assert [(d["a"], d["b"]) for d in merge(documents, sort, skip, limit)] == whole
 
 
-def test_without_a_sort_part_follows_part_and_skip_and_limit_hold() -> None:
+def test_without_a_sort_parts_are_concatenated_then_skipped_and_limited() -> None:
     parts = [[{"n": 1}, {"n": 2}], [], [{"n": 3}, {"n": 4}]]
     assert [d["n"] for d in merge(parts, [], 1, 2)] == [2, 3]
     assert [d["n"] for d in merge(parts, [("$natural", -1)], 0, 0)] == [1, 2, 3, 4]
 
 
-def test_the_sort_key_is_asked_for_beside_any_projection_and_taken_out_again() -> None:
+def test_the_sort_key_is_added_to_any_projection_and_removed_again() -> None:
     meta = {"$meta": "sortKey"}
     assert with_sort_key(None) == {SORT_KEY: meta}
     assert with_sort_key({"a": 0}) == {"a": 0, SORT_KEY: meta}

@@ -1,3 +1,5 @@
+"""Access records of routed operations."""
+
 from __future__ import annotations
 
 import threading
@@ -37,7 +39,7 @@ def recorder(emitter) -> Recorder:
     return Recorder(emitter, b"secret", RequestScope(location="San Jose"), clock=lambda: NOON)
 
 
-def test_an_access_is_recorded_with_the_users_pseudonym_and_never_the_raw_id(recorder, emitter) -> None:
+def test_an_access_is_recorded_with_the_users_pseudonym_never_the_raw_id(recorder, emitter) -> None:
     with recorder.request(RequestScope("checkout", user="rider 17", session="s1")):
         recorder.record(recorder.current(), ["k"], "update", 0.0)
     (record,) = emitter.records
@@ -46,7 +48,7 @@ def test_an_access_is_recorded_with_the_users_pseudonym_and_never_the_raw_id(rec
     assert "rider" not in record.user_id
 
 
-def test_without_a_request_the_verb_and_the_clients_own_place_count(recorder, emitter) -> None:
+def test_without_a_request_the_verb_and_the_clients_location_are_recorded(recorder, emitter) -> None:
     recorder.record(recorder.current(), ["a", "b"], "read", 0.0)
     assert [(r.partitionable_key, r.request_type, r.user_id, r.location) for r in emitter.records] == [
         ("a", "read", None, "San Jose"),
@@ -64,7 +66,7 @@ def test_an_inner_request_completes_the_outer_one_and_ends_with_its_block(record
     assert recorder.current() == RequestScope(location="San Jose")
 
 
-def test_threads_have_requests_of_their_own(recorder) -> None:
+def test_each_thread_has_its_own_request(recorder) -> None:
     seen: list[RequestScope] = []
     with recorder.request(RequestScope("checkout", user="u")):
         thread = threading.Thread(target=lambda: seen.append(recorder.current()))
@@ -73,13 +75,13 @@ def test_threads_have_requests_of_their_own(recorder) -> None:
     assert seen == [RequestScope(location="San Jose")]
 
 
-def test_the_apps_own_time_goes_before_the_clock(recorder, emitter) -> None:
+def test_the_apps_timestamp_overrides_the_clock(recorder, emitter) -> None:
     earlier = datetime(2014, 8, 1, 8, tzinfo=UTC)
     recorder.record(RequestScope(timestamp=earlier), ["k"], "read", 0.0)
     assert emitter.records[0].timestamp == earlier
 
 
-def test_a_measured_cost_is_shared_by_the_keys_of_one_operation(emitter) -> None:
+def test_a_measured_cost_is_divided_among_the_keys_of_one_operation(emitter) -> None:
     recorder = Recorder(emitter, None, RequestScope(), measure=True)
     recorder.record(recorder.current(), ["a", "b"], "scan", recorder.start() - 1.0)
     costs = [record.cost for record in emitter.records]
@@ -88,7 +90,7 @@ def test_a_measured_cost_is_shared_by_the_keys_of_one_operation(emitter) -> None
     assert costs[0] >= 500.0
 
 
-def test_without_the_secret_no_user_is_recorded_at_all(emitter) -> None:
+def test_without_the_secret_no_user_is_recorded(emitter) -> None:
     recorder = Recorder(emitter, None, RequestScope(user="rider 17"))
     recorder.record(recorder.current(), ["k"], "read", 0.0)
     assert emitter.records[0].user_id is None

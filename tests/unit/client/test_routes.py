@@ -1,3 +1,5 @@
+"""The router: kept answers, refreshes, fallbacks, and local routes."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -60,14 +62,14 @@ def router(source, clock) -> Router:
     return Router(source, keep=0.5, size=3, clock=clock)
 
 
-def test_an_answer_is_used_again_for_a_while_and_then_asked_anew(router, source, clock) -> None:
+def test_an_answer_is_reused_for_a_while_then_requested_again(router, source, clock) -> None:
     for moment in (100.0, 100.4, 100.6):
         clock.now = moment
         router.route("a", READ, ReadPreference("x"))
     assert len(source.asked) == 2
 
 
-def test_answers_are_kept_by_operation_and_place_and_writes_regardless_of_place(router, source) -> None:
+def test_read_answers_are_kept_by_location_and_write_answers_for_all_locations(router, source) -> None:
     for operation, place in ((READ, "x"), (READ, "y"), (WRITE, "x"), (WRITE, "y"), (READ, "x")):
         router.route("a", operation, ReadPreference(place))
     assert source.asked == [
@@ -77,7 +79,7 @@ def test_answers_are_kept_by_operation_and_place_and_writes_regardless_of_place(
     ]
 
 
-def test_a_fresh_question_is_always_asked(router, source) -> None:
+def test_a_fresh_route_is_always_requested(router, source) -> None:
     router.route("a", WRITE)
     router.route("a", WRITE, fresh=True)
     router.routes(["a"], WRITE, fresh=True)
@@ -101,20 +103,20 @@ def test_an_answer_from_an_older_table_is_not_kept(router, source) -> None:
     assert [key for key, _, _ in source.asked] == ["a", "b", "b"]
 
 
-def test_what_is_kept_stays_bounded(router, source) -> None:
+def test_the_number_of_kept_answers_is_limited(router, source) -> None:
     for number in range(50):
         router.route(str(number), READ)
     assert len(router._kept) <= 3
 
 
-def test_many_keys_are_asked_for_at_once_and_kept_ones_are_not(router, source) -> None:
+def test_unknown_keys_are_requested_together_and_known_ones_not_at_all(router, source) -> None:
     router.route("b", READ)
     found = router.routes(["a", "b", "c"], READ)
     assert list(found) == ["a", "b", "c"]
     assert [key for key, _, _ in source.asked] == ["b", "a", "c"]
 
 
-def test_threads_that_wait_for_the_same_news_share_one_refresh(router, source, clock) -> None:
+def test_waiting_threads_share_one_refresh(router, source, clock) -> None:
     clock.now = 101.0
     for since in (100.5, 100.7, 100.9):
         router.refresh(since)
@@ -123,7 +125,7 @@ def test_threads_that_wait_for_the_same_news_share_one_refresh(router, source, c
     assert source.refreshed == 2
 
 
-def test_a_refresh_that_fails_is_tried_again_and_kept_answers_are_dropped_all_the_same(router, source, clock) -> None:
+def test_a_failed_refresh_is_repeated_and_drops_kept_answers_too(router, source, clock) -> None:
     router.route("a", WRITE)
     source.down = True
     router.refresh(99.0)
@@ -134,7 +136,7 @@ def test_a_refresh_that_fails_is_tried_again_and_kept_answers_are_dropped_all_th
     assert len(source.asked) == 2
 
 
-def test_no_answer_is_kept_where_the_app_wants_none(source) -> None:
+def test_no_answer_is_kept_if_the_app_turns_it_off(source) -> None:
     router = Router(source, keep=0)
     router.route("a", READ)
     router.route("a", READ)
@@ -147,7 +149,7 @@ def test_a_representation_shows_no_address() -> None:
     assert "secret" not in repr(PartitionAddress("alpha", "", "mongodb://user:secret@host"))
 
 
-def test_while_the_sidecar_is_down_routes_come_from_elsewhere_and_it_is_tried_again_later(source, clock) -> None:
+def test_while_the_sidecar_is_down_the_fallback_answers_and_the_sidecar_is_retried_later(source, clock) -> None:
     other = FakeSource()
     routes = FallbackRoutes(source, other, patience=1.0, clock=clock)
     source.down = True
@@ -186,9 +188,7 @@ class Versioned:
         return (lambda: self._source.version) if name == "version" else getattr(self._source, name)
 
 
-def test_what_can_be_told_in_process_is_told_without_asking_and_a_fresh_answer_stands_over_an_older_table(
-    source, clock
-) -> None:
+def test_local_routes_need_no_request_and_a_fresh_answer_overrides_an_older_table(source, clock) -> None:
     local = FakeLocal()
     router = Router(source, clock=clock, local=Versioned(local))
     assert router.route("a", READ).partition == "by file"

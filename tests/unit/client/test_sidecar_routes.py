@@ -1,4 +1,4 @@
-"""The sidecar's protocol over a real socket: keep-alive, replaced connections, and answers that make no sense."""
+"""The sidecar's protocol over a real socket: keep-alive, replaced connections, invalid answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def url(script) -> Iterator[str]:
             self.send_header("Content-Length", str(len(script.body)))
             self.end_headers()
             self.wfile.write(script.body)
-            self.close_connection = script.close  # without saying so
+            self.close_connection = script.close  # without a connection: close header
 
         do_POST = do_GET  # noqa: N815
 
@@ -69,7 +69,7 @@ def routes(url) -> Iterator[SidecarRoutes]:
     made.close()
 
 
-def test_one_connection_serves_many_questions(routes, script) -> None:
+def test_one_connection_serves_many_requests(routes, script) -> None:
     for _ in range(5):
         assert routes.route("k", Operation.READ, ReadPreference("San José", 1.5)).partition == "alpha"
     assert script.connections == 1
@@ -83,13 +83,13 @@ def test_a_connection_that_the_sidecar_closed_is_replaced(routes, script) -> Non
     assert script.connections == 3
 
 
-def test_keys_are_quoted_whole(routes, script) -> None:
+def test_keys_are_percent_encoded(routes, script) -> None:
     script.body = json.dumps({**GOOD, "key": "a/b?c=d&é"}).encode()
     routes.route("a/b?c=d&é", Operation.WRITE, ANYWHERE)
     assert script.requests[0][1] == "/v1/route/a%2Fb%3Fc%3Dd%26%C3%A9?op=write"
 
 
-def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
+def test_many_keys_are_requested_at_once(routes, script) -> None:
     script.body = json.dumps({"routes": [GOOD, {**GOOD, "key": "m"}]}).encode()
     found = routes.routes(["k", "m"], Operation.READ, ReadPreference("Here", 0.0))
     assert list(found) == ["k", "m"]
@@ -99,13 +99,13 @@ def test_many_keys_are_asked_for_in_one_request(routes, script) -> None:
 @pytest.mark.parametrize(
     "body", [b"no json", b"[]", b"{}", json.dumps({**GOOD, "epoch": "x"}).encode(), json.dumps({**GOOD, "key": "x"}).encode()]
 )
-def test_an_answer_that_makes_no_sense_is_an_error_not_a_route(routes, script, body) -> None:
+def test_an_invalid_answer_is_an_error(routes, script, body) -> None:
     script.body = body
     with pytest.raises(Unreachable):
         routes.route("k", Operation.READ, ANYWHERE)
 
 
-def test_a_refused_key_is_told_apart_from_a_sidecar_that_can_not_answer(routes, script) -> None:
+def test_a_refused_key_and_an_unavailable_sidecar_are_different_errors(routes, script) -> None:
     script.status, script.body = 400, json.dumps({"title": "bad", "detail": "the key is too long"}).encode()
     with pytest.raises(RouteRefused, match="the key is too long"):
         routes.route("k", Operation.READ, ANYWHERE)
@@ -123,7 +123,7 @@ def test_partitions_are_read_with_their_addresses(routes, script) -> None:
     assert [(p.partition, p.uri) for p in routes.partitions()] == [("alpha", "mongodb://alpha")]
 
 
-def test_a_sidecar_that_is_down_is_named_with_what_to_do() -> None:
+def test_the_error_for_a_sidecar_that_is_down_says_what_to_do() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -131,12 +131,12 @@ def test_a_sidecar_that_is_down_is_named_with_what_to_do() -> None:
         SidecarRoutes(f"http://127.0.0.1:{port}").route("k", Operation.READ, ANYWHERE)
 
 
-def test_a_key_that_is_no_valid_unicode_is_refused_here() -> None:
+def test_a_key_that_is_not_valid_unicode_is_refused_without_a_request() -> None:
     with pytest.raises(RouteRefused, match="valid Unicode"):
         SidecarRoutes("http://127.0.0.1:1").route("\ud800", Operation.READ, ANYWHERE)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:7788", "https://x", "http://"])
-def test_an_address_that_is_none_is_refused_at_once(url) -> None:
+def test_an_invalid_address_is_refused_at_once(url) -> None:
     with pytest.raises(ConfigurationError, match="sidecar_url"):
         SidecarRoutes(url)

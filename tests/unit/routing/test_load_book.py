@@ -1,4 +1,4 @@
-"""What a sidecar knows of loads: expiry, its own traffic, admission."""
+"""Loads as a sidecar sees them: expiry, own traffic, admission."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_report_expires():
     assert made.pressure("a", NOW + 15.1).age == pytest.approx(15.1)
 
 
-def test_a_report_that_was_old_when_it_came_changes_no_admission():
+def test_a_report_that_arrives_late_does_not_change_the_admission():
     made = book()
     made.report([PartitionLoad("a", 500, True, datetime.fromtimestamp(NOW - 100, UTC))], NOW)
     assert made.pressure("a", NOW).admission == 1.0
 
 
-def test_what_this_sidecar_sent_since_the_report_is_added():
+def test_own_requests_since_the_report_are_added():
     made = book(time_scale=2.0)
     report(made, 40, NOW)
     for _ in range(100):
@@ -56,7 +56,7 @@ def test_what_this_sidecar_sent_since_the_report_is_added():
     assert made.pressure("a", NOW + 10).utilisation < 0.5
 
 
-def test_a_burst_of_this_sidecar_lowers_admission_before_the_next_report():
+def test_an_own_burst_lowers_the_admission_before_the_next_report():
     made = book()
     report(made, 70, NOW)
     for _ in range(500):
@@ -66,7 +66,7 @@ def test_a_burst_of_this_sidecar_lowers_admission_before_the_next_report():
     assert pressure.admission == pytest.approx(0.8 / 1.7)
 
 
-def test_admission_falls_above_the_mark_rests_below_it_and_rises_well_below_it():
+def test_admission_falls_above_the_mark_and_rises_only_well_below_it():
     made = book()
     report(made, 160, NOW)
     fallen = made.pressure("a", NOW).admission
@@ -84,7 +84,7 @@ def test_the_same_report_counts_once():
     assert made.pressure("a", NOW).admission == pytest.approx(0.5**0.25)
 
 
-def test_admission_never_falls_to_nothing_and_comes_back():
+def test_admission_never_falls_to_zero_and_recovers():
     made = book()
     for tick in range(200):
         report(made, 10_000, NOW + tick)
@@ -103,7 +103,7 @@ def test_a_partition_that_was_unreachable_starts_slowly():
     assert made.pressure("a", NOW + 4).admission == pytest.approx(RETURN_SHARE * 1.25)
 
 
-def test_a_report_from_a_clock_that_is_ahead_does_not_live_longer():
+def test_a_report_from_a_fast_clock_does_not_expire_later():
     made = book()
     made.report([PartitionLoad("a", 10, True, datetime.fromtimestamp(NOW + 500, UTC))], NOW)
     assert made.pressure("a", NOW).age == 0
@@ -111,7 +111,7 @@ def test_a_report_from_a_clock_that_is_ahead_does_not_live_longer():
     assert made.pressure("a", NOW + 16).utilisation is None
 
 
-def test_registering_forgets_what_is_gone_and_keeps_the_rest():
+def test_registering_drops_removed_partitions_and_keeps_the_others():
     made = book()
     report(made, 160, NOW)
     made.register({"a": 200.0, "b": 1.0})

@@ -1,4 +1,4 @@
-"""The prepared choice among near copies: the very decision, whenever it is made at all."""
+"""The prepared choice among near copies equals the decision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.routing.test_decide import NOW, PARTITIONS, READ, around, book
+from tests.unit.routing.test_decide import NOW, PARTITIONS, READ, book, context_of
 
 from foreshard.model import Placement
 from foreshard.routing.decide import decide
@@ -18,9 +18,9 @@ NAMES = st.sampled_from(sorted(PARTITIONS))
 ROOMY = Placement("k", "sf-1", ("sf-2",), 3)
 
 
-def choice_of(placement: Placement, loads, surroundings=None, origin="sf", **extra):
+def choice_of(placement: Placement, loads, context=None, origin="sf", **extra):
     request = RouteRequest("another", READ, origin, **extra)
-    return near_choice(request, placement, surroundings or around(), loads, NOW, ADDRESSES)
+    return near_choice(request, placement, context or context_of(), loads, NOW, ADDRESSES)
 
 
 @given(
@@ -33,36 +33,36 @@ def choice_of(placement: Placement, loads, surroundings=None, origin="sf", **ext
     seed=st.integers(0, 50),
 )
 @settings(max_examples=300)
-def test_it_takes_the_copy_that_is_decided_with_the_same_draws(placement, utilisation, dead, ages, origin, limit, seed):
+def test_the_prepared_choice_equals_the_decision_with_the_same_draws(placement, utilisation, dead, ages, origin, limit, seed):
     where = Placement("k", placement[0], tuple(placement[1:]), 2)
     loads = book(unreachable=tuple(dead), **{n.replace("-", "_"): u for n, u in utilisation.items() if n not in dead})
-    fresh = around({("k", name): NOW - age for name, age in ages.items()})
+    fresh = context_of({("k", name): NOW - age for name, age in ages.items()})
     choice = choice_of(where, loads, fresh, origin, max_staleness=limit)
     taken = choice.take("k", NOW, Random(seed)) if choice is not None else None
     if taken is not None:
-        made = decide(RouteRequest("k", READ, origin, limit), where, fresh, loads, NOW, Random(seed))
-        assert (taken.partition, taken.role, taken.reason) == (made.partition, made.role, made.sentence)
-        assert (taken.location, taken.address) == ADDRESSES[made.partition]
+        decision = decide(RouteRequest("k", READ, origin, limit), where, fresh, loads, NOW, Random(seed))
+        assert (taken.partition, taken.role, taken.reason) == (decision.partition, decision.role, decision.sentence)
+        assert (taken.location, taken.address) == ADDRESSES[decision.partition]
 
 
-def test_it_is_made_for_copies_with_room_and_of_unknown_load_and_for_no_others():
+def test_choices_are_prepared_only_for_copies_with_room_or_unknown_load():
     assert len(choice_of(ROOMY, book(sf_1=0.5, sf_2=0.7)).copies) == 2
     assert len(choice_of(ROOMY, book()).copies) == 2
     assert len(choice_of(Placement("k", "sf-1", ("ny-1",)), book(sf_1=0.5, ny_1=9.0)).copies) == 1
     assert choice_of(ROOMY, book(sf_1=0.5, sf_2=1.5)) is None
     assert choice_of(ROOMY, book(sf_1=0.5, unreachable=("sf-2",))) is None
-    assert near_choice(RouteRequest("k", READ, "sf"), ROOMY, around(), book(), NOW, {}) is None
+    assert near_choice(RouteRequest("k", READ, "sf"), ROOMY, context_of(), book(), NOW, {}) is None
 
 
-def test_a_key_whose_near_shadow_is_not_fresh_enough_is_left_to_the_decision():
-    surroundings = around({("fresh", "sf-2"): NOW - 9.0, ("stale", "sf-2"): NOW - 11.0})
-    choice = choice_of(ROOMY, book(sf_1=0.5, sf_2=0.5), surroundings)
+def test_a_key_with_a_stale_near_shadow_is_left_to_the_decision():
+    context = context_of({("fresh", "sf-2"): NOW - 9.0, ("stale", "sf-2"): NOW - 11.0})
+    choice = choice_of(ROOMY, book(sf_1=0.5, sf_2=0.5), context)
     assert choice.take("fresh", NOW, Random(1)) is not None
     assert choice.take("stale", NOW, Random(1)) is None
     assert choice.take("unheard of", NOW, Random(1)) is None
 
 
-def test_each_read_draws_the_less_loaded_more_often_and_is_counted():
+def test_reads_prefer_the_less_loaded_copy_and_are_counted():
     choice, random = choice_of(ROOMY, book(sf_1=0.1, sf_2=0.7)), Random(3)
     for _ in range(1000):
         choice.take("k", NOW, random)
@@ -73,9 +73,9 @@ def test_each_read_draws_the_less_loaded_more_often_and_is_counted():
 
 def test_three_equally_near_copies_are_all_drawn():
     where = Placement("k", "sf-1", ("sf-2", "sf-3"), 3)
-    surroundings = around({("k", name): NOW for name in ("sf-2", "sf-3")})
+    context = context_of({("k", name): NOW for name in ("sf-2", "sf-3")})
     partitions = {**PARTITIONS, "sf-3": PARTITIONS["sf-2"]}
-    world = type(surroundings)(partitions, surroundings.distances, surroundings.caught_up_at)
+    world = type(context)(partitions, context.distances, context.caught_up_at)
     choice = near_choice(RouteRequest("k", READ, "sf"), where, world, book(), NOW, ADDRESSES | {"sf-3": ("sf", "")})
     random = Random(5)
     assert {choice.take("k", NOW, random).partition for _ in range(50)} == {"sf-1", "sf-2", "sf-3"}

@@ -1,4 +1,4 @@
-"""The packed table: what it says is what was packed, in any order, with any keys; damage is seen."""
+"""The packed table equals what was packed, for any keys in any order; damage is noticed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def table(rows) -> dict[str, Placement]:
 
 @given(st.dictionaries(keys, placed, max_size=60), st.lists(keys, max_size=20), st.integers(0, 2**64 - 1))
 @settings(max_examples=100)
-def test_a_packed_table_says_what_the_dictionary_says(rows, others, seed):
+def test_a_packed_table_equals_the_dictionary(rows, others, seed):
     plain = table(rows)
     found = PackedPlacements(pack(plain.values(), [seed]))
     assert dict(found) == plain
@@ -34,7 +34,7 @@ def test_a_packed_table_says_what_the_dictionary_says(rows, others, seed):
 
 @given(st.dictionaries(keys, placed, max_size=30), st.lists(st.dictionaries(keys, placed, max_size=5), max_size=4))
 @settings(max_examples=60)
-def test_changes_laid_over_it_win_and_can_be_packed_into_a_new_base(rows, publications):
+def test_changes_override_the_base_and_can_be_packed_into_a_new_one(rows, publications):
     plain = table(rows)
     found = PackedPlacements(pack(plain.values(), [1]))
     for publication in publications:
@@ -47,7 +47,7 @@ def test_changes_laid_over_it_win_and_can_be_packed_into_a_new_base(rows, public
     assert (dict(rebased), rebased.changed) == (plain, {})
 
 
-def test_changes_that_a_newer_base_has_not_are_kept_over_it():
+def test_changes_missing_in_a_newer_base_are_kept_over_it():
     old = PackedPlacements(pack([Placement("a", "x")], [1]))
     after = old.laid_over({"a": Placement("a", "y", (), 2)})
     newest = after.laid_over({"b": Placement("b", "x")})
@@ -56,7 +56,7 @@ def test_changes_that_a_newer_base_has_not_are_kept_over_it():
     assert dict(rebased) == dict(newest)
 
 
-def test_two_keys_of_one_hash_are_found_when_packing_and_another_seed_is_taken(monkeypatch):
+def test_packing_finds_equal_hashes_and_takes_another_seed(monkeypatch):
     honest = packed.xxh3_64_intdigest
     monkeypatch.setattr(packed, "xxh3_64_intdigest", lambda data, seed: 7 if seed == 1 else honest(data, seed))
     rows = [Placement("a", "x"), Placement("b", "y")]
@@ -66,13 +66,13 @@ def test_two_keys_of_one_hash_are_found_when_packing_and_another_seed_is_taken(m
 
 
 @pytest.mark.parametrize("extreme", [0, EMPTY - 1])
-def test_the_lowest_and_the_highest_hash_have_their_place(monkeypatch, extreme):
+def test_the_lowest_and_the_highest_hash_are_found(monkeypatch, extreme):
     monkeypatch.setattr(packed, "xxh3_64_intdigest", lambda data, seed: extreme if data == b"a" else 1 << 63)
     found = PackedPlacements(pack([Placement("a", "x"), Placement("b", "y")], [0]))
     assert (found["a"].primary, found["b"].primary) == ("x", "y")
 
 
-def test_the_hash_that_marks_empty_slots_is_no_keys_hash(monkeypatch):
+def test_no_key_has_the_hash_that_marks_empty_slots(monkeypatch):
     honest = packed.xxh3_64_intdigest
     monkeypatch.setattr(packed, "xxh3_64_intdigest", lambda data, seed: EMPTY if seed == 1 else honest(data, seed))
     assert pack([Placement("a", "x")], [1, 2]).seed == 2
@@ -94,12 +94,12 @@ def test_a_key_takes_twenty_bytes():
         ([Placement(str(n), str(n)) for n in range(65_536)], "too large"),
     ],
 )
-def test_what_does_not_fit_is_refused(rows, problem):
+def test_a_table_beyond_the_limits_is_refused(rows, problem):
     with pytest.raises(TableNotPackable, match=problem):
         pack(rows, [1])
 
 
-def test_an_image_is_opened_as_it_was_written_and_has_a_name_of_its_own():
+def test_an_image_is_opened_as_it_was_written_and_has_a_unique_name():
     rows = [Placement(f"k{n}", "a", ("b",) if n % 2 else (), n + 1) for n in range(5000)]
     parts = image_parts(pack(rows, [3]), {"version": 9})
     opened = open_image(memoryview(b"".join(parts)))
@@ -108,7 +108,7 @@ def test_an_image_is_opened_as_it_was_written_and_has_a_name_of_its_own():
     assert opened.name == image_name(parts[0]) != image_name(image_parts(pack(rows, [4]), {"version": 9})[0])
 
 
-def test_the_keys_own_bytes_may_go_unchecked_where_only_lookups_are_wanted():
+def test_the_check_of_the_keys_bytes_can_be_skipped():
     content = bytearray(b"".join(image_parts(pack([Placement("some key", "a")], [3]), {})))
     content[content.index(b"some key")] ^= 1
     with pytest.raises(ImageDamaged, match="checksum of its keys"):

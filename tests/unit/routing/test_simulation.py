@@ -1,4 +1,4 @@
-"""The decision in simulated worlds: sidecars that route reads, partitions that report their loads late and smoothed."""
+"""The decision in simulated worlds: sidecars that route reads, and partitions with late, smoothed load reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLACES = (Location("west", 37.8, -122.4), Location("near", 37.5, -122.2), Locati
 
 @dataclass(frozen=True)
 class SmallWorld(Simulated):
-    """``reads`` gives the reads per second of all sidecars together at a time; ``fixed`` the load that can't be moved."""
+    """``reads``: reads per second of all sidecars at a time. ``fixed``: load that can't be moved."""
 
     capacities: dict[str, float]
     where: Mapping[str, str]
@@ -50,7 +50,7 @@ class SmallWorld(Simulated):
         return list(self.copies)
 
     def arrivals(self, draw: np.random.Generator, second: float) -> np.ndarray:
-        """As many in every step, of keys at random."""
+        """The same number in every step, of random keys."""
         count = self.reads(second) * STEP
         whole = int(count) + int(draw.random() < count % 1)
         return draw.multinomial(whole, [1 / len(self.copies)] * len(self.copies))[np.newaxis]
@@ -62,7 +62,7 @@ class SmallWorld(Simulated):
         return self.fixed.get(name, 0.0)
 
     def run(self, seconds: int) -> dict[str, list[float]]:
-        """Each partition's utilisation, one figure per second."""
+        """Run the world; return each partition's utilisation, one figure per second."""
         outcome = simulate(self, self.policy, seconds)
         return dict(zip(outcome.names, outcome.utilisation.tolist(), strict=True))
 
@@ -72,7 +72,7 @@ def mean(values: list[float]) -> float:
 
 
 def swing(values: list[float]) -> float:
-    """How far five-second means stand from their mean, at most."""
+    """The largest deviation of five-second means from their mean."""
     means = [mean(values[n : n + 5]) for n in range(0, len(values) - 4, 5)]
     return max(abs(m - mean(means)) for m in means)
 
@@ -92,7 +92,7 @@ def test_without_a_spike_every_read_stays_near():
 
 @pytest.mark.parametrize("policy", [by_decision, Prepared()])
 @pytest.mark.parametrize("delay", [1.0, 4.0])
-def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay, policy):
+def test_a_spike_is_shed_to_the_distant_copy_and_stays_at_the_mark(delay, policy):
     series = SmallWorld(reads=spike(60, 140), report_delay=delay, policy=policy, **APART).run(120)
     late = {name: values[60:] for name, values in series.items()}
     assert abs(mean(late["a"]) - 0.8) < 0.06
@@ -100,13 +100,13 @@ def test_a_spike_is_shed_to_the_distant_copy_and_settles_at_the_mark(delay, poli
     assert swing(late["b"]) < 0.1
 
 
-def test_the_same_world_swings_where_every_sidecar_goes_to_the_least_loaded():
+def test_the_same_world_oscillates_if_every_sidecar_reads_from_the_least_loaded():
     late = SmallWorld(reads=spike(60, 140), policy=least_loaded, **APART).run(120)["a"][60:]
     assert max(late) > 1.3
     assert min(late) < 0.1
 
 
-def test_where_everything_is_overloaded_the_copies_end_up_equally_loaded():
+def test_if_everything_is_overloaded_the_copies_end_up_equally_loaded():
     series = SmallWorld(reads=spike(60, 240), **APART).run(150)
     late = {name: mean(values[90:]) for name, values in series.items()}
     assert max(late.values()) < 1.15 * 1.2
@@ -124,19 +124,19 @@ def test_three_copies_of_unequal_size_share_an_overload():
     assert max(late.values()) < 1.15 * 1.2
 
 
-def test_reads_come_back_when_the_spike_is_over():
+def test_reads_return_after_the_spike():
     series = SmallWorld(reads=lambda t: 140.0 if 20 <= t < 60 else 60.0, **APART).run(120)
     assert mean(series["b"][40:60]) > 0.4
     assert mean(series["b"][100:]) < 0.1
 
 
-def test_load_that_can_not_be_moved_drives_the_reads_that_can_away():
+def test_immovable_load_drives_movable_reads_away():
     late = SmallWorld(reads=lambda _: 60.0, fixed={"a": 160.0}, **APART).run(120)
     assert mean(late["b"][80:]) > 0.5
 
 
 @pytest.mark.parametrize("policy", [by_decision, Prepared()])
-def test_equally_near_copies_share_without_swinging(policy):
+def test_equally_near_copies_share_without_oscillation(policy):
     world = SmallWorld(**{**APART, "where": {"a": "west", "b": "west"}}, reads=lambda _: 100.0, policy=policy)
     series = world.run(100)
     for values in series.values():
@@ -144,8 +144,8 @@ def test_equally_near_copies_share_without_swinging(policy):
         assert swing(values[40:]) < 0.15
 
 
-def test_sixty_sidecars_in_four_places_settle_near_the_best_possible_split_and_plain_policies_do_not():
-    """The quick form of ``make bench``'s decision benchmark: a spike in one place that leaves hardly any room anywhere."""
+def test_sixty_sidecars_come_near_the_best_possible_split_and_plain_policies_do_not():
+    """The short form of the decision benchmark: a spike in one place that leaves hardly any room anywhere."""
     world = World(0.55, 4.0, spike_at=20.0, scale=0.25)
     limit = 1.15 * world.best_split()
     seen = {name: simulate(world, policy, 150) for name, policy in POLICIES.items()}

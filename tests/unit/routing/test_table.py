@@ -1,4 +1,4 @@
-"""The table: listed keys, the default rule, publications laid over it."""
+"""The routing table: listed keys, the default rule, publications."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def table(*placements: Placement, version: int = 1, rule: DefaultRule = RULE) ->
     return RoutingTable(version, {p.key: p for p in placements}, rule, NOW)
 
 
-def test_a_listed_key_lives_where_the_table_says():
+def test_a_listed_key_is_where_the_table_says():
     listed = Placement("k", "b", ("c",), 7)
     assert locate(table(listed), "k") is listed
 
 
-def test_an_unlisted_key_lives_by_the_default_rule_at_epoch_0():
+def test_an_unlisted_key_is_placed_by_the_default_rule_at_epoch_0():
     found = locate(table(), "new key")
     assert found == Placement("new key", default_partition(RULE, "new key"), (), 0)
 
 
-def test_default_placement_is_the_published_formula_and_stays_the_same_between_versions():
+def test_default_placement_is_the_documented_formula_and_does_not_change_between_versions():
     assert [default_partition(RULE, key) for key in ("", "k", "Steuart at Market", "日本", "a/b%20c", "\ud800")] == [
         "d",
         "a",
@@ -43,7 +43,7 @@ def test_default_placement_is_the_published_formula_and_stays_the_same_between_v
     ]
 
 
-def test_each_partition_gets_its_weights_share_of_the_unlisted_keys():
+def test_each_partition_gets_a_share_of_unlisted_keys_by_its_weight():
     owners = Counter(default_partition(RULE, f"key {n}") for n in range(40_000))
     for partition, weight in zip(RULE.partitions, RULE.weights, strict=True):
         expected = 40_000 * weight / 8
@@ -52,7 +52,7 @@ def test_each_partition_gets_its_weights_share_of_the_unlisted_keys():
 
 @given(st.text(), st.dictionaries(ids, st.floats(0.01, 100), min_size=2, max_size=6), st.data())
 @settings(max_examples=100)
-def test_taking_a_partition_away_moves_only_its_own_keys(key, weights, data):
+def test_removing_a_partition_moves_only_its_own_keys(key, weights, data):
     rule = DefaultRule(tuple(weights), tuple(weights.values()))
     gone = data.draw(st.sampled_from(sorted(weights)))
     left = {name: weight for name, weight in weights.items() if name != gone}
@@ -92,7 +92,7 @@ changes = st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcd")), max_s
 
 @given(st.integers(0, 30), st.lists(changes, max_size=12))
 @settings(max_examples=100)
-def test_publications_laid_over_a_table_say_what_a_plain_dictionary_says(listed, publications):
+def test_publications_over_a_table_equal_a_plain_dictionary(listed, publications):
     first = table(*(Placement(str(n), "a") for n in range(listed)))
     now, plain = first, dict(first.placements)
     for number, rows in enumerate(publications):

@@ -1,4 +1,4 @@
-"""A sidecar's service and application without any database."""
+"""A sidecar's service without a database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RULE = DefaultRule(("sf-1", "sj-1"), (1.0, 1.0))
 
 @pytest.fixture
 def clock() -> list[float]:
-    """The moment, which a test may change."""
+    """The time, which a test may change."""
     return [NOW]
 
 
@@ -47,7 +47,7 @@ def table_as(form: str) -> RoutingTable:
 
 @pytest.fixture
 def empty_service(clock) -> RouteService:
-    """A service that knows nothing yet."""
+    """A service without table, partitions and loads."""
     return RouteService(CONFIG, random=Random(1), clock=lambda: clock[0])
 
 

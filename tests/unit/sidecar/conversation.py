@@ -1,4 +1,4 @@
-"""Speaks to the sidecar's protocol in memory: bytes in, bytes out, and what the protocol does with its transport."""
+"""Speaks to the sidecar's protocol in memory: bytes in, bytes out, and the calls to its transport."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foreshard.sidecar._protocol import SidecarProtocol
 
 
 class Transport:
-    """Takes what is written; ``takes`` says how many bytes a client takes before it stops."""
+    """Records what is written. ``takes``: the number of bytes that the client reads before it stops reading."""
 
     def __init__(self, takes: int | None = None) -> None:
         self.written, self.takes, self.high = bytearray(), takes, 0
@@ -33,7 +33,7 @@ class Transport:
             self.protocol.pause_writing()
 
     def take_all(self) -> None:
-        """The client takes everything from now on."""
+        """Make the client read everything from now on."""
         self.takes = None
         self.protocol.resume_writing()
 
@@ -63,7 +63,7 @@ class Transport:
 
 @dataclass(frozen=True)
 class Received:
-    """One answer that was read from the bytes."""
+    """One answer, parsed from bytes."""
 
     status: int
     headers: dict[str, str]
@@ -82,7 +82,7 @@ async def refresh() -> int:
 
 
 def connections_of(service, *, refreshes: Callable[[], Any] = refresh, **more: Any) -> OpenConnections:
-    """The server's side, without sockets."""
+    """The server side, without sockets."""
     return OpenConnections(Endpoints(service, SidecarMetrics(service), refreshes), **more)
 
 
@@ -96,7 +96,7 @@ class Conversation:
         self.protocol.connection_made(self.transport)
 
     async def say(self, *pieces: bytes) -> None:
-        """Send pieces, each when the server reads."""
+        """Send pieces, each once the server reads."""
         for piece in pieces:
             for _ in range(10_000):
                 if self.transport.reading or self.transport.is_closing():
@@ -107,19 +107,19 @@ class Conversation:
         await self.settle()
 
     async def settle(self) -> None:
-        """Let everything that is under way come to its end."""
+        """Wait until nothing is in progress."""
         for number in range(10_000):
             await asyncio.sleep(0)
             if number > 8 and not self.protocol._held and not self.protocol._busy:
                 break
 
     def answers(self, methods: Sequence[str] = ()) -> list[Received]:
-        """Everything that was answered; every byte belongs to an answer."""
+        """All answers. Every byte must belong to one."""
         return read_answers(bytes(self.transport.written), methods)
 
 
 def read_answers(data: bytes, methods: Sequence[str] = ()) -> list[Received]:
-    """Cut a stream into answers; raise where it is no sequence of whole ones."""
+    """Split a stream into answers. Raise if it is not a sequence of complete answers."""
     found = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
@@ -137,7 +137,7 @@ def read_answers(data: bytes, methods: Sequence[str] = ()) -> list[Received]:
 
 
 def request(method: str, target: str | bytes, body: bytes | None = None, *headers: str) -> bytes:
-    """A request's bytes."""
+    """The bytes of a request."""
     path = target if isinstance(target, bytes) else target.encode()
     lines = [f"{method} ".encode() + path + b" HTTP/1.1", b"host: sidecar", *(header.encode() for header in headers)]
     if body is not None:
@@ -148,7 +148,7 @@ def request(method: str, target: str | bytes, body: bytes | None = None, *header
 def ask(
     service, method: str, target: str | bytes, *, content: bytes | None = None, document: Any = None, refreshes=refresh
 ) -> Received:
-    """One request on a connection that has had another one before, so that it may be answered from what is prepared."""
+    """Send one request as the second one of a connection, so that a prepared answer can serve it."""
     body = content if document is None else json.dumps(document).encode()
 
     async def twice() -> list[Received]:

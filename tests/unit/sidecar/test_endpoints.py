@@ -1,4 +1,4 @@
-"""The HTTP interface, from bytes to bytes: answers, refusals, problem documents, figures."""
+"""The HTTP interface, from bytes to bytes: answers, refusals, problem documents, metrics."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from foreshard.sidecar._problems import Problem
 
 @pytest.fixture(params=["rows", "packed", "changed"])
 def table(request):
-    """Whatever form the table has, the answers are the same."""
+    """The answers must be the same for every form of the table."""
     return table_as(request.param)
 
 
 def raw(service, path: bytes, query: bytes = b"", method: str = "GET") -> tuple[int, dict]:
-    """A request for a route, and the document that answers it."""
+    """Request a route; return the answer document."""
     answer = ask(service, method, path + (b"?" + query if query else b""))
     return answer.status, answer.json()
 
 
-def test_an_answer_says_where_what_and_why(service):
+def test_an_answer_has_the_partition_the_role_and_the_reason(service):
     answer = ask(service, "GET", "/v1/route/plain?op=write&from=San%20Jose")
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
@@ -57,12 +57,12 @@ def test_a_read_is_sent_to_the_nearest_fresh_copy(service):
 @pytest.mark.parametrize(
     "key", ["a/b", "a//b/", "100%", "%2F", "Zürich 日本 🚲", "a?b#c&d=e", "..", "../v1/table", " ", "\n\t", "+"]
 )
-def test_keys_of_any_characters_are_routed(service, key):
+def test_keys_may_have_any_characters(service, key):
     status, answer = raw(service, b"/v1/route/" + quote(key, safe="").encode())
     assert (status, answer["key"]) == (200, key)
 
 
-def test_a_key_may_hold_unescaped_slashes(service):
+def test_a_key_may_have_unescaped_slashes(service):
     assert raw(service, b"/v1/route/a/b//c/")[1]["key"] == "a/b//c/"
 
 
@@ -96,7 +96,7 @@ def test_every_valid_key_comes_back_as_it_was_sent(key):
         (b"plain", b"&".join(b"a%d=1" % n for n in range(100)), "invalid-query"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_with_a_problem_document(service, path, query, code):
+def test_an_invalid_request_is_refused_with_a_problem_document(service, path, query, code):
     status, problem = raw(service, b"/v1/route/" + path, query)
     assert status == problem["status"] == 400
     assert problem["type"] == f"urn:foreshard:problem:{code}"
@@ -104,7 +104,7 @@ def test_a_request_that_makes_no_sense_is_refused_with_a_problem_document(servic
     assert 0 < len(problem["detail"]) < 500
 
 
-def test_the_wrong_method_and_the_wrong_path_are_problem_documents_too(service):
+def test_a_wrong_method_or_path_is_refused_with_a_problem_document(service):
     assert raw(service, b"/v1/route/plain", method="POST")[0] == 405
     for method, path, status in (("GET", "/v2/route/plain", 404), ("GET", "/v1/routes", 405), ("DELETE", "/v1/table", 405)):
         answer = ask(service, method, path)
@@ -142,7 +142,7 @@ def test_a_batch_is_answered_in_order_from_one_table(service):
         (b"\xff", 400, "invalid-body"),
     ],
 )
-def test_a_batch_that_makes_no_sense_is_refused(service, body, status, code):
+def test_an_invalid_batch_is_refused(service, body, status, code):
     answer = ask(service, "POST", "/v1/routes", content=body)
     assert (answer.status, answer.json()["type"]) == (status, f"urn:foreshard:problem:{code}")
 
@@ -160,13 +160,13 @@ def test_a_refusal_in_a_batch_names_the_key_by_its_number(service):
     )
 
 
-def test_a_key_on_an_unregistered_partition_is_a_problem_that_says_so(service):
+def test_a_key_on_an_unregistered_partition_is_reported_as_such(service):
     status, problem = raw(service, b"/v1/route/lost", b"op=write")
     assert status == 503
     assert "unknown partition 'gone'" in problem["detail"]
 
 
-def test_without_a_table_the_sidecar_lives_but_is_not_ready(empty_service):
+def test_without_a_table_the_sidecar_is_healthy_but_not_ready(empty_service):
     assert ask(empty_service, "GET", "/healthz").status == 200
     for method, path, more in (
         ("GET", "/readyz", {}),
@@ -194,7 +194,7 @@ def test_partitions_are_shown_with_their_loads_and_without_credentials(service):
     assert first["uri"] == "mongodb://one:1,two:2/?replicaSet=sf-1&appName=x"
 
 
-def test_a_refresh_says_which_version_it_read_and_a_failed_one_is_a_problem(service):
+def test_a_refresh_returns_its_version_and_a_failed_one_is_a_problem(service):
     assert ask(service, "POST", "/v1/refresh").json() == {"table_version": 8}
 
     async def fails() -> int:

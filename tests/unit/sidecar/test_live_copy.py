@@ -20,7 +20,7 @@ def age(folder: Path) -> None:
     os.utime(path, (past, past))
 
 
-def test_what_is_known_is_written_and_read_back(tmp_path: Path) -> None:
+def test_loads_and_freshness_are_written_and_read_back(tmp_path: Path) -> None:
     copy, file = LiveCopy(tmp_path), LiveRoutingFile(tmp_path)
     copy.install([IDLE], {("k", "beta"): 1000.5, ("m", "beta"): 2.0})
     copy.load(BUSY)
@@ -31,7 +31,7 @@ def test_what_is_known_is_written_and_read_back(tmp_path: Path) -> None:
     assert (read.loads, dict(read.caught_up_at)) == ((IDLE, BUSY), {("k", "beta"): 1001.5})
 
 
-def test_of_several_processes_one_writes_and_only_what_has_changed(tmp_path: Path) -> None:
+def test_only_one_of_several_processes_writes_and_only_changes(tmp_path: Path) -> None:
     one, other, file = LiveCopy(tmp_path), LiveCopy(tmp_path), LiveRoutingFile(tmp_path)
     one.install([IDLE], {})
     other.install([BUSY], {})
@@ -46,7 +46,7 @@ def test_of_several_processes_one_writes_and_only_what_has_changed(tmp_path: Pat
     assert file.read().loads == (BUSY,)
 
 
-def test_it_does_not_look_like_a_new_table_and_a_folder_that_can_not_be_written_is_one_warning(tmp_path: Path, caplog) -> None:
+def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_warning(tmp_path: Path, caplog) -> None:
     copy = LiveCopy(tmp_path)
     copy.install([IDLE], {})
     copy.keep(0.0)

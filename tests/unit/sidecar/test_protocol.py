@@ -1,4 +1,4 @@
-"""HTTP on one connection: order, pieces, limits, clients that are slow, that don't read, or that speak something else."""
+"""HTTP on one connection: order, pieces, limits; slow clients, clients that don't read, and other protocols."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table():
 
 
 def talk(service, *pieces: bytes, methods: tuple[str, ...] = (), **more) -> list[Received]:
-    """What is answered to these pieces on one connection."""
+    """Send these pieces on one connection; return the answers."""
 
     async def once() -> list[Received]:
         conversation = Conversation(connections_of(service, **more))
@@ -51,7 +51,7 @@ def test_pipelined_requests_are_answered_in_their_order(service):
     assert [n for n, a in enumerate(answers) if a == {"table_version": 8}] == [8, 29, 50]
 
 
-def test_a_conversation_cut_at_every_byte_is_answered_alike(service):
+def test_the_answers_do_not_depend_on_how_the_bytes_are_cut(service):
     service.config = FREE
     sent = WRITE + request("GET", "/v1/route/a%2Fb?from=x") + BATCH + REFRESH + request("GET", "/v1/route/") + WRITE
     whole = talk(service, sent)
@@ -85,7 +85,7 @@ def test_a_conversation_cut_at_every_byte_is_answered_alike(service):
         ),
     ],
 )
-def test_what_is_no_request_is_refused_behind_the_answers_before_it_and_the_connection_closed(service, bad, status, code):
+def test_invalid_bytes_are_refused_after_the_earlier_answers_and_close_the_connection(service, bad, status, code):
     good, refused = talk(service, WRITE + bad)
     assert (good.status, good.json()["partition"]) == (200, "sf-1")
     assert (refused.status, refused.json()["type"]) == (status, f"urn:foreshard:problem:{code}")
@@ -94,7 +94,7 @@ def test_what_is_no_request_is_refused_behind_the_answers_before_it_and_the_conn
     assert alone == refused
 
 
-def test_bytes_that_break_off_while_a_request_is_worked_on_are_refused_behind_its_answer(service):
+def test_invalid_bytes_behind_a_pending_request_are_refused_after_its_answer(service):
     assert [a.status for a in talk(service, REFRESH + WRITE + b"nonsense\r\n\r\n" + WRITE)] == [200, 200, 400]
 
 
@@ -112,7 +112,7 @@ def test_connections_are_kept_or_closed_as_the_client_asks(service):
         assert len(more) == (connection != "close")
 
 
-def test_after_the_answer_that_closes_nothing_more_is_written_and_the_end_is_said(service):
+def test_nothing_is_written_after_the_last_answer_of_a_connection(service):
     async def close() -> None:
         conversation = Conversation(connections_of(service))
         await conversation.say(WRITE, request("GET", "/v1/route/plain", None, "connection: close"), WRITE)
@@ -123,14 +123,14 @@ def test_after_the_answer_that_closes_nothing_more_is_written_and_the_end_is_sai
     asyncio.run(close())
 
 
-def test_a_head_request_has_no_body_and_others_say_what_is_allowed(service):
+def test_a_head_request_has_no_body_and_other_methods_list_the_allowed_ones(service):
     head, get = talk(service, request("HEAD", "/v1/table") + request("GET", "/v1/table"), methods=("HEAD", "GET"))
     assert (head.status, head.headers["content-length"]) == (200, str(len(get.body)))
     (wrong,) = talk(service, request("DELETE", "/v1/table"))
     assert (wrong.status, wrong.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(service):
+def test_a_client_that_expects_100_continue_gets_it(service):
     body = b'{"keys":["plain"]}'
     head = b"POST /v1/routes HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
     assert [a.status for a in talk(service, head, body)] == [100, 200]
@@ -155,7 +155,7 @@ def test_a_half_closed_client_still_gets_its_answer(service):
     asyncio.run(half())
 
 
-def test_a_failure_of_ours_is_a_problem_and_not_silence(service, monkeypatch, caplog):
+def test_an_internal_error_is_answered_as_a_problem(service, monkeypatch, caplog):
     monkeypatch.setattr(service, "describe_partitions", lambda: 1 / 0)
     monkeypatch.setattr(service, "prepare", lambda: 1 / 0)
     broken, after = talk(service, request("GET", "/v1/partitions") + WRITE)
@@ -174,8 +174,8 @@ def test_a_failure_of_ours_is_a_problem_and_not_silence(service, monkeypatch, ca
     st.integers(1, 400),
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_every_answer_is_the_decision_whatever_the_pieces(service, asked, size):
-    service.config = FREE  # what was sent before must not change the decision
+def test_every_answer_equals_the_decision_however_the_bytes_are_cut(service, asked, size):
+    service.config = FREE  # earlier requests must not change the decision
     sent = b"".join(request("GET", f"/v1/route/{quote(key, safe='')}?op={kind}&from=San%20Jose") for key, kind in asked)
     answers = talk(service, *(sent[at : at + size] for at in range(0, len(sent), size)))
     for (key, kind), answer in zip(asked, answers, strict=True):
@@ -187,7 +187,7 @@ def test_every_answer_is_the_decision_whatever_the_pieces(service, asked, size):
         assert (document, document["reason_code"]) == (expected, made.code)
 
 
-def test_what_is_answered_from_prepared_decisions_is_counted_and_weighs_on_the_partition(service, clock):
+def test_prepared_answers_are_counted_and_add_to_the_load(service, clock):
     async def ask_often() -> None:
         connections = connections_of(service)
         conversation = Conversation(connections)
@@ -203,7 +203,7 @@ def test_what_is_answered_from_prepared_decisions_is_counted_and_weighs_on_the_p
     asyncio.run(ask_often())
 
 
-def test_an_overload_that_a_report_brings_shows_in_the_next_prepared_answer(service, clock):
+def test_a_reported_overload_shows_in_the_next_prepared_answer(service, clock):
     async def report() -> list[str]:
         conversation = Conversation(connections_of(service))
         await conversation.say(WRITE, WRITE)
@@ -218,6 +218,6 @@ def test_an_overload_that_a_report_brings_shows_in_the_next_prepared_answer(serv
     ]  # fmt: skip
 
 
-def test_answers_that_are_cut_short_are_not_mistaken_for_whole_ones():
+def test_truncated_answers_are_not_taken_for_complete_ones():
     with pytest.raises((AssertionError, ValueError, KeyError)):
         read_answers(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc")

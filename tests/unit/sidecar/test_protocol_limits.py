@@ -1,4 +1,4 @@
-"""What one client may take of the sidecar: memory, time and connections have limits, and the others are served."""
+"""Limits on the memory, time and connections of one client, so that the others are served."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table():
     return table_as("packed")
 
 
-def test_all_bodies_together_are_limited_and_given_back(service, monkeypatch):
+def test_all_bodies_together_are_limited_and_released(service, monkeypatch):
     monkeypatch.setattr(limits, "MAXIMUM_BODIES_BYTES", 3_000)
 
     async def crowd() -> None:
@@ -39,7 +39,7 @@ def test_all_bodies_together_are_limited_and_given_back(service, monkeypatch):
     asyncio.run(crowd())
 
 
-def test_a_client_that_takes_no_answers_is_read_no_more_and_loses_none(service):
+def test_a_client_that_does_not_read_is_not_read_from_and_loses_no_answer(service):
     async def flood() -> None:
         connections = connections_of(service)
         conversation = Conversation(connections, takes=0)
@@ -61,7 +61,7 @@ def test_a_client_that_takes_no_answers_is_read_no_more_and_loses_none(service):
     asyncio.run(flood())
 
 
-def test_only_so_many_clients_may_leave_their_answers_untaken(service, monkeypatch):
+def test_the_number_of_clients_that_do_not_read_is_limited(service, monkeypatch):
     monkeypatch.setattr(limits, "MAXIMUM_STALLED", 3)
 
     async def flood() -> None:
@@ -76,7 +76,7 @@ def test_only_so_many_clients_may_leave_their_answers_untaken(service, monkeypat
     asyncio.run(flood())
 
 
-def test_who_is_slow_idle_or_stalled_is_let_go(service):
+def test_slow_idle_and_stalled_clients_are_dropped(service):
     async def wait() -> None:
         connections = connections_of(service)
         slow, idle, stalled, active = (Conversation(connections, takes=takes) for takes in (None, None, 0, None))
@@ -114,7 +114,7 @@ def test_a_slow_trickle_of_bytes_does_not_keep_a_request_alive(service):
     asyncio.run(trickle())
 
 
-def test_one_connection_too_many_is_told_so(service):
+def test_a_connection_over_the_limit_is_refused(service):
     async def many() -> None:
         connections = connections_of(service, maximum=2)
         kept, other, late = (Conversation(connections) for _ in range(3))
@@ -127,7 +127,7 @@ def test_one_connection_too_many_is_told_so(service):
     asyncio.run(many())
 
 
-def test_leaving_answers_what_is_under_way_and_closes_the_rest(service):
+def test_a_shutdown_answers_requests_in_progress_and_closes_the_other_connections(service):
     async def leave() -> None:
         going = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The saved table: whole or refused, the one before as the fallback."""
+"""The saved table: complete or refused, with the previous image as the fallback."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_credentials_are_not_saved(file):
     assert file.load().partitions[0].uri == "mongodb://host:1/?tls=true"
 
 
-def test_the_one_before_is_kept(file):
+def test_the_previous_image_is_kept(file):
     file.save(saved(1))
     file.save(saved(2))
     file.save(saved(3))
@@ -62,7 +62,7 @@ def test_the_one_before_is_kept(file):
     assert read_routing(file.previous).table.version == 2
 
 
-def test_a_confirmation_is_the_time_of_the_file(file):
+def test_a_confirmation_sets_the_time_of_the_file(file):
     file.confirm(1.0)
     file.save(saved())
     file.confirm(1_800_000_000.0)
@@ -70,7 +70,7 @@ def test_a_confirmation_is_the_time_of_the_file(file):
 
 
 @pytest.mark.parametrize("damage", ["cut", "cut in the last line", "flipped", "empty", "no checksum", "appended", "folder"])
-def test_a_damaged_file_is_refused_loudly_and_the_one_before_is_used(file, damage, caplog):
+def test_a_damaged_file_is_logged_and_the_previous_one_is_used(file, damage, caplog):
     file.save(saved(1))
     file.save(saved(2))
     content = file.path.read_bytes()
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_refused_loudly_and_the_one_before_is_used(file, damag
     assert file.load().table.version == 3
 
 
-def test_when_both_are_damaged_nothing_is_answered_from(file):
+def test_if_both_images_are_damaged_there_is_no_table(file):
     file.save(saved(1))
     file.save(saved(2))
     file.path.write_bytes(b"x")
@@ -108,7 +108,7 @@ def test_when_both_are_damaged_nothing_is_answered_from(file):
     assert len(file.refused) == 2
 
 
-def test_a_file_of_another_version_is_refused_even_with_a_right_checksum(tmp_path):
+def test_a_file_of_another_version_is_refused_even_with_a_correct_checksum(tmp_path):
     path = tmp_path / "table"
     path.write_bytes(b"".join(image_parts(pack((), [1]), {"version": 1})))
     with pytest.raises(CorruptRoutingFile, match="another version"):
@@ -120,7 +120,7 @@ SMALL = b"".join(image_parts(pack(saved(keys=3).table.placements.values(), rando
 
 @given(st.integers(0, len(SMALL) - 1), st.integers(0, 7))
 @settings(max_examples=100)
-def test_no_flipped_bit_goes_unnoticed(tmp_path_factory, place, bit):
+def test_every_flipped_bit_is_noticed(tmp_path_factory, place, bit):
     path = tmp_path_factory.mktemp("bits") / "table"
     assert len(SMALL) > 300
     path.write_bytes(SMALL[:place] + bytes([SMALL[place] ^ (1 << bit)]) + SMALL[place + 1 :])
@@ -132,7 +132,7 @@ def moved(before: SavedRouting, *changes: PlacementChange) -> SavedRouting:
     return replace(before, table=apply_changes(before.table, changes, before.table.version + 1, before.table.published_at))
 
 
-def test_changes_are_written_beside_the_image_and_read_back_over_it(file):
+def test_changes_are_written_to_the_overlay_and_read_back(file):
     file.save(saved(1))
     image = file.path.read_bytes()
     changed = moved(file.load(), PlacementChange("k1", "a", ("b",), 2, 3), PlacementChange("new", "b", (), 0, 1))
@@ -149,7 +149,7 @@ def test_changes_to_a_table_that_was_not_read_from_the_image_are_packed_into_a_n
     assert read_routing(file.previous).table.version == 1
 
 
-def test_the_changes_since_an_image_go_with_it(file):
+def test_an_overlay_stays_with_its_image_and_is_removed_with_it(file):
     file.save(saved(1))
     file.save_changes(moved(file.load(), PlacementChange("k1", "a", (), 2, 3)))
     file.save(saved(5))
@@ -160,7 +160,7 @@ def test_the_changes_since_an_image_go_with_it(file):
     assert not list(file.path.parent.glob("overlay-*"))
 
 
-def test_damaged_changes_are_left_out_loudly_and_the_image_serves(file, caplog):
+def test_a_damaged_overlay_is_logged_and_the_image_is_used(file, caplog):
     file.save(saved(1))
     file.save_changes(moved(file.load(), PlacementChange("k1", "a", (), 2, 3)))
     (overlay,) = file.path.parent.glob("overlay-*")
@@ -178,7 +178,7 @@ def test_a_process_that_has_mapped_an_image_keeps_it_while_others_replace_it(fil
     assert mapped == saved(1)
 
 
-def test_every_writing_is_seen_by_its_stamp(file):
+def test_every_write_changes_the_stamp(file):
     folder = file.path.parent
     seen = [stamp(folder)]
     file.save(saved(1))

@@ -1,4 +1,4 @@
-"""The copy on disk: what answers is mapped from it, changes go beside it, many changes go into a new image."""
+"""The table on disk: answers come from its mapping, changes go to the overlay, many changes make a new image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def epoch(service: RouteService, key: str) -> int:
     return service.route(RouteRequest(key, RequestKind.WRITE))[1]["epoch"]
 
 
-def test_a_table_read_from_the_database_is_packed_and_answered_from_its_mapping(service, file, copy):
+def test_a_table_read_from_the_database_is_packed_and_mapped(service, file, copy):
     before = dict(service.table().placements)
     copy.keep(0.0)
     assert isinstance(service.table().placements, PackedPlacements)
@@ -45,7 +45,7 @@ def test_a_table_read_from_the_database_is_packed_and_answered_from_its_mapping(
     assert epoch(service, "hot") == 3
 
 
-def test_what_is_published_goes_beside_the_image_and_is_there_after_a_restart(service, file, copy, empty_service):
+def test_publications_are_written_to_the_overlay_and_survive_a_restart(service, file, copy, empty_service):
     copy.keep(0.0)
     image = file.path.read_bytes()
     publish(service, PlacementChange("plain", "sj-1", (), 2, 3))
@@ -75,7 +75,7 @@ def test_many_changes_are_packed_by_another_process_while_more_are_published(ser
     copy.close()
 
 
-def test_a_folder_that_can_not_be_written_is_a_warning_and_answers_go_on(service, tmp_path, caplog):
+def test_an_unwritable_folder_is_a_warning_and_answers_continue(service, tmp_path, caplog):
     (tmp_path / "taken").write_text("a file where the folder should be")
     SavedCopy(service, RoutingFile(tmp_path / "taken" / "routing")).keep(0.0)
     assert "can't be saved" in caplog.text

@@ -1,4 +1,4 @@
-"""Figures of several workers: laid side by side in shared memory, and shown as one."""
+"""Figures of several workers, in shared memory, combined into one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lines_of(metrics: SidecarMetrics) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def test_a_worker_shows_its_newest_figures_and_sees_the_others():
+def test_a_worker_publishes_its_newest_figures_and_sees_the_others():
     board = WorkerStats(3)
     assert [board.read(n) for n in range(3)] == [None] * 3
     board.write(1, {"state": {}, "n": 1})
@@ -26,7 +26,7 @@ def test_a_worker_shows_its_newest_figures_and_sees_the_others():
     assert [one["n"] for one in board.others(1)] == [2]
 
 
-def test_a_slot_that_is_just_written_is_skipped_and_what_is_too_long_is_left_out():
+def test_a_slot_being_written_is_skipped_and_a_long_document_is_shortened():
     board = WorkerStats(1)
     board.write(0, {"state": {"partitions": {"p": 1}}, "long": ""})
     board._memory[20] ^= 0xFF
@@ -50,7 +50,7 @@ def test_counters_are_added_and_the_oldest_table_is_shown(service):
     assert (shown["foreshard_sidecar_workers"], shown["foreshard_sidecar_table_version"]) == (2, 0)
 
 
-def test_a_worker_that_replaces_another_counts_on():
+def test_a_replacement_worker_continues_the_counters():
     before, after = SidecarCounters(), SidecarCounters()
     before.routed("write", "primary", "write_primary", 3)
     before.refused(400, "unknown-op")
