@@ -98,7 +98,7 @@ class LoadBook:
         self._entries: dict[str, _Entry] = {}
 
     def register(self, capacities: Mapping[str, float]) -> None:
-        """Set the known partitions (id → capacity in cost/s). Keeps the loads of those that were known before."""
+        """Set the known partitions (id → capacity in cost/s). The loads of partitions that were known before are kept."""
         for name, capacity in capacities.items():
             if name in self._entries:
                 self._entries[name].capacity = capacity

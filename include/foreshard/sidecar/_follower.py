@@ -72,7 +72,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and withdraw this sidecar's acknowledgement so that nobody waits for it."""
+        """Stop, and withdraw this sidecar's acknowledgement so that moves don't wait for it."""
         self._stop.set()
         if self._thread.ident is None:
             return

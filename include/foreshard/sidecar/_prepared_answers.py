@@ -26,7 +26,7 @@ class AnswerTail:
 class AnswerTails(dict[int, AnswerTail | None]):
     """The answer tails of one request kind, by value in the packed table. None: the request has a choice among copies.
 
-    There are few, because many keys share partition and epoch. Whoever sends a tail increments its ``sent``.
+    There are few, because many keys share partition and epoch. The sender of a tail increments its ``sent``.
     """
 
     def __init__(self, routes: RoutesOfKind, version: int) -> None:

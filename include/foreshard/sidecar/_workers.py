@@ -1,4 +1,4 @@
-"""Supervises the worker processes of a sidecar: forks them, replaces those that die, and ends them together.
+"""Supervises the worker processes of a sidecar: forks them, replaces dead ones, and ends them together.
 
 The supervisor has imported everything that answering needs, and it holds the listening sockets. A worker that dies is therefore
 replaced within milliseconds from the saved table, and new connections wait instead of being refused. A worker that keeps dying
