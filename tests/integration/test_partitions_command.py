@@ -76,8 +76,8 @@ def test_a_file_is_applied_listed_and_drained(run, registry):
         (GOOD.replace('"sf-1"\n', '""\n', 1), "id is ''"),
         (GOOD.replace("[[partition]]", "[partition]"), "write [[partition]] with two brackets"),
         (GOOD.replace("[[partition]]", "[[shard]]"), "unknown table 'shard'"),
-        (GOOD + 'state = "gone"\n', "state 'gone' is not known; use active or draining"),
-        ("partition = [1]", "partition 1: is no table"),
+        (GOOD + 'state = "gone"\n', "state 'gone' is unknown; use active or draining"),
+        ("partition = [1]", "partition 1: is not a table"),
         ("[[partition", "can't be read as TOML"),
     ],
 )

@@ -74,12 +74,12 @@ class TestCommand:
         done = run("reside", "eu-", "Frankfurt", "--prefix").output
         assert done == (
             "every key that begins with 'eu-' must stay in Frankfurt "
-            "(2 listed keys, 2 stand elsewhere, 1 shadows stand elsewhere)\n"
-            "the next plan moves what stands against it, within the limits of an hour\n"
+            "(2 listed keys, 2 are elsewhere, 1 shadows are elsewhere)\n"
+            "the next plan moves the keys that break it, within the limits of one hour\n"
         )
         assert "'us-1' is pinned to alpha (1 listed key)  # big" in run("list").output
         asked = run("check", "eu-1").output
-        assert "'eu-1' lives on alpha\n  it must stay in Frankfurt (residency:prefix:eu-)" in asked
+        assert "'eu-1' is on alpha\n  it must stay in Frankfurt (residency:prefix:eu-)" in asked
         assert "its primary copy may be on: beta\n" in asked
         assert "can't go to gamma" in str(run("check", "eu-1", "gamma").exception)
         assert run("release", "eu-", "--prefix").output == "residency:prefix:eu- is removed\n"
@@ -89,7 +89,7 @@ class TestCommand:
 
     def test_a_dry_run_counts_and_saves_nothing(self, wiring, run):
         assert run("pin", "eu-", "beta", "--prefix", "--dry-run").output == (
-            "dry run, nothing saved: every key that begins with 'eu-' is pinned to beta (2 listed keys, 2 stand elsewhere)\n"
+            "dry run, nothing saved: every key that begins with 'eu-' is pinned to beta (2 listed keys, 2 are elsewhere)\n"
         )
         assert not wiring.placement_rules.rules()
 

@@ -49,7 +49,7 @@ def test_a_shadow_is_added_shown_fed_and_removed(
     assert "hot|beta\tlive\talpha → beta" in foreshard("shadows", "list").output
     assert "asked for by a person" in foreshard("shadows", "show", "hot", "beta").output
     alpha.insert_one({"_id": 2, "key": "hot"})
-    assert "1 shadows fresh, 0 not" in foreshard("applier", "--once").output
+    assert "1 shadows fresh, 0 stale" in foreshard("applier", "--once").output
     assert beta.count_documents({"key": "hot"}) == 2
     assert "0 documents differ" in foreshard("shadows", "repair", "hot", "beta").output
     assert "gone" in foreshard("shadows", "remove", "hot", "beta").output

@@ -1,4 +1,4 @@
-"""``foreshard applier``: the process that feeds shadow copies."""
+"""``foreshard applier``: the process that replicates changes to shadows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MERGE_EVERY = 2.0
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Bring every shadow up to this moment, then end.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=None, help="End after so many seconds.")
+@click.option("--once", is_flag=True, help="Exit once every shadow has the changes made until now.")
+@click.option("--seconds", type=click.FloatRange(min=0), default=None, help="Exit after this many seconds.")
 @click.option("--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between status lines.")
 def applier(once: bool, seconds: float | None, every: float) -> None:
-    """Capture changes of shadowed keys, apply them to their shadows, and keep shadows up; SIGTERM ends it cleanly.
+    """Replicate the changes of shadowed keys to their shadows until SIGTERM.
 
-    Of several processes one works and the others stand by.
+    Several processes can run; one works and the others stand by.
     """
     with Wiring() as wiring:
         if once:
@@ -37,7 +37,8 @@ def _once(wiring: Wiring, seconds: float) -> None:
     done = apply_bounded(wiring, seconds)
     merge_conflicts(wiring)
     click.echo(
-        f"{done.fresh} shadows fresh, {done.stale} not; captured {done.captured}, applied {done.applied}, copied {done.copied}"
+        f"{done.fresh} shadows fresh, {done.stale} stale; "
+        f"captured {done.captured}, applied {done.applied}, copied {done.copied}"
     )
     if done.stale:
         trouble = "; ".join(done.problems) or "see foreshard shadows list"
@@ -72,7 +73,7 @@ def _run(wiring: Wiring, seconds: float | None, every: float) -> None:
 
 
 def _merge(wiring: Wiring) -> None:
-    """Resolve what a merge function can; whatever goes wrong is said and tried again."""
+    """Run the merge functions on open conflicts. Errors are printed, and it is tried again later."""
     from pymongo.errors import PyMongoError
 
     from foreshard.stages.conflicts import merge_conflicts
@@ -80,4 +81,4 @@ def _merge(wiring: Wiring) -> None:
     try:
         merge_conflicts(wiring)
     except (ForeshardError, PyMongoError) as error:
-        click.echo(f"applier: conflicts wait: {str(error).splitlines()[0]}", err=True)
+        click.echo(f"applier: conflicts are not merged yet: {str(error).splitlines()[0]}", err=True)

@@ -1,4 +1,4 @@
-"""``foreshard exporter``: figures of partitions, moves, shadows, gates and the table for Prometheus."""
+"""``foreshard exporter``: Prometheus metrics of partitions, moves, shadows, gates and the routing table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
     "--port", type=click.IntRange(0, 65535), help="Port to listen on (default: FORESHARD_SIDECAR__METRICS_PORT, 7789)."
 )
 def exporter(host: str | None, port: int | None) -> None:
-    """Serve /metrics for Prometheus, until stopped; the control database is read at each scrape."""
+    """Serve /metrics for Prometheus until stopped. Each scrape reads the control database."""
     import logging
     import signal
     import threading

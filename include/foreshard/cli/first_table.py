@@ -1,4 +1,4 @@
-"""``foreshard table init``: publish the first table of a deployment."""
+"""``foreshard table init``: publish the first routing table of a deployment."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import click
 
 
 @click.command("init")
-@click.option("--placements", type=click.Path(path_type=Path), help="CSV file (key,partition) of the keys that stand already.")
+@click.option("--placements", type=click.Path(path_type=Path), help="CSV file (key,partition) of existing keys.")
 @click.option(
-    "--unlisted-on", "unlisted_on", multiple=True, help="Partition for unlisted keys (several: hashed). Default: all."
+    "--unlisted-on",
+    "unlisted_on",
+    multiple=True,
+    help="Partition for unlisted keys; repeat it to hash them over several. Default: all.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be published.")
+@click.option("--dry-run", is_flag=True, help="Print what would be published, and publish nothing.")
 def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool) -> None:
-    """Publish version 1 of the routing table, once the partitions are registered.
+    """Publish version 1 of the routing table. Register the partitions first.
 
-    Where all data stand on one partition so far, name it with --unlisted-on: every key then lives there until it is moved.
+    If all data are on one partition so far, name it with --unlisted-on: every key is then there until it is moved.
     """
     from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""``foreshard forecast``: the forecast stage without Airflow, and forecasts of log files."""
+"""``foreshard forecast``: run the forecast stage without Airflow, and forecast or backtest log files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def forecast() -> None:
 
 @forecast.command("hour")
 @click.argument("hour", type=HOUR)
-@click.option("--gate/--no-gate", default=True, help="Check the forecasts before saying that they may be used.")
+@click.option("--gate/--no-gate", default=True, help="Check the forecasts with their gate.")
 def forecast_hour(hour: datetime, gate: bool) -> None:
-    """Forecast the hours after HOUR (UTC, closed and counted) from the control database's key load."""
+    """Forecast every key for the hours after HOUR (UTC). HOUR must be counted."""
     from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
     from foreshard.wiring import Wiring
 
@@ -47,14 +47,14 @@ def forecast_hour(hour: datetime, gate: bool) -> None:
 @forecast.command("accuracy")
 @click.argument("hour", type=HOUR)
 def forecast_accuracy(hour: datetime) -> None:
-    """Score the forecast whose horizon ends with HOUR (UTC) against what came, and save the figures."""
+    """Score the forecast whose horizon ends with HOUR (UTC), and save its accuracy."""
     from foreshard.stages.accuracy import measure_accuracy
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
         summary = measure_accuracy(wiring, hour)
     if not summary.models:
-        click.echo(f"no forecast was made for {summary.made_for:%Y-%m-%dT%H}Z, or not all its hours were counted")
+        click.echo(f"there is no forecast for {summary.made_for:%Y-%m-%dT%H}Z, or its hours were not all counted")
     for model, figures in summary.models.items():
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
         click.echo(f"{model}: {shown}")
@@ -62,12 +62,14 @@ def forecast_accuracy(hour: datetime) -> None:
 
 @forecast.command("fit")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--engine", default=None, help="The forecast engine; the settings' by default.")
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .parquet or .csv file.")
-@click.option("--hour", default=None, type=HOUR, help="Last hour of history (UTC); the log's last.")
+@click.option("--engine", default=None, help="Forecast engine; default: the setting.")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write (.parquet or .csv)."
+)
+@click.option("--hour", default=None, type=HOUR, help="Last hour of the history (UTC); default: the log's last.")
 @click.option("--history-days", default=None, type=click.IntRange(1, 730))
-@click.option("--horizon", default=None, type=click.IntRange(1, 168), help="Hours ahead.")
-@click.option("--processes", default=None, type=click.IntRange(1), help="As many as there are processors by default.")
+@click.option("--horizon", default=None, type=click.IntRange(1, 168), help="Hours to forecast.")
+@click.option("--processes", default=None, type=click.IntRange(1), help="Processes; default: one per processor.")
 def fit(
     log: Path,
     engine: str | None,
@@ -77,7 +79,7 @@ def fit(
     horizon: int | None,
     processes: int | None,
 ) -> None:
-    """Forecast each key of LOG (Parquet, CSV or JSON lines, the standard columns) without Airflow or a database."""
+    """Forecast every key of LOG (Parquet, CSV or JSON Lines with the standard columns). No database is needed."""
     from foreshard.settings import Settings
     from foreshard.stages.forecast_log import fit_log
     from foreshard.wiring import Wiring
@@ -93,20 +95,20 @@ def fit(
 
 @forecast.command("backtest")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--horizon", default=24, show_default=True, type=click.IntRange(1, 168), help="Hours ahead.")
+@click.option("--horizon", default=24, show_default=True, type=click.IntRange(1, 168), help="Hours to forecast.")
 @click.option("--history-days", default=28, show_default=True, type=click.IntRange(1, 730))
-@click.option("--origins", default=14, show_default=True, type=click.IntRange(1), help="How many, evenly over the log.")
-@click.option("--partitions", default=None, type=click.IntRange(1), help="So many by hash; by location without this.")
-@click.option("--engine", default=None, help="What `foreshard` stands for; the engine of the settings by default.")
-@click.option("--prophet-fits", default=400, show_default=True, type=click.IntRange(0), help="Limit for plain Prophet.fit.")
+@click.option("--origins", default=14, show_default=True, type=click.IntRange(1), help="Origins, spread evenly over the log.")
+@click.option("--partitions", default=None, type=click.IntRange(1), help="Number of partitions, by hash; default: by location.")
+@click.option("--engine", default=None, help="Engine shown as `foreshard`; default: the setting.")
+@click.option("--prophet-fits", default=400, show_default=True, type=click.IntRange(0), help="Most runs of Prophet.fit.")
 @click.option(
     "--peer-fits",
     default=24,
     show_default=True,
     type=click.IntRange(0),
-    help="Limit for statsforecast's AutoETS and MSTL each.",
+    help="Most fits of each statsforecast method (AutoETS, MSTL).",
 )
-@click.option("--json", "output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+@click.option("--json", "output", default=None, type=click.Path(path_type=Path, dir_okay=False), help="File for the figures.")
 def backtest(
     log: Path,
     horizon: int,
@@ -118,7 +120,7 @@ def backtest(
     peer_fits: int,
     output: Path | None,
 ) -> None:
-    """Backtest the forecasts on LOG from many origins, per key and per partition, against simpler methods."""
+    """Backtest forecasts of LOG from many origins, by key and by partition, against simpler methods."""
     import json
 
     from foreshard.settings import Settings
@@ -146,14 +148,14 @@ def _say_what_was_odd(left_out: Mapping[str, int], assumed: Mapping[str, int]) -
     for reason, count in left_out.items():
         click.echo(f"left out {count} records: {reason}", err=True)
     for name, count in assumed.items():
-        click.echo(f"{count} records of the request type {name!r}, which has no weight, count as cost 1", err=True)
+        click.echo(f"{count} records of the request type {name!r} count as cost 1, because it has no weight", err=True)
 
 
 def _print_fit(summary: FitLogSummary) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("made by", "keys", title=f"forecasts of {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z")
+    table = Table("model", "keys", title=f"forecasts of {summary.keys} keys after {summary.hour:%Y-%m-%dT%H}Z")
     for name, count in sorted(summary.models.items()):
         table.add_row(name, str(count))
     Console().print(table)
@@ -179,7 +181,7 @@ def _counts(models: dict[str, int]) -> str:
 
 @contextmanager
 def _progress(what: str) -> Iterator[StepProgress]:
-    """A progress bar on stderr that a stage drives with (done, of)."""
+    """Show a progress bar on stderr. Yield the function that updates it with (done, total)."""
     from rich.console import Console
 
     with bars(console=Console(stderr=True)) as bar:

@@ -19,10 +19,10 @@ class HourType(click.ParamType[datetime]):
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no hour; write it as 2014-11-20T08", param, ctx)
+            self.fail(f"{value!r} is not an hour; write it as 2014-11-20T08", param, ctx)
         aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         if (aware.minute, aware.second, aware.microsecond) != (0, 0, 0):
-            self.fail(f"{value!r} is within an hour; name its start, {aware:%Y-%m-%dT%H}", param, ctx)
+            self.fail(f"{value!r} is not the start of an hour; use {aware:%Y-%m-%dT%H}", param, ctx)
         return aware
 
 

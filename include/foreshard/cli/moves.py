@@ -1,4 +1,4 @@
-"""``foreshard moves``: see what moves, run, stop, resume, turn back or undo a move, and move a key by hand."""
+"""``foreshard moves``: list, run, stop, resume, revert and undo moves, and move a key manually."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def moves() -> None:
-    """See and steer the migration of keys."""
+    """List and control moves of keys."""
 
 
 @moves.command("list")
-@click.option("--hour", type=HOUR, default=None, help="Only the moves of this hour's plan (UTC).")
-@click.option("--all", "every", is_flag=True, help="Also those that have ended.")
+@click.option("--hour", type=HOUR, default=None, help="Only moves of this hour's plan (UTC).")
+@click.option("--all", "every", is_flag=True, help="Include moves that have ended.")
 def list_moves(hour: datetime | None, every: bool) -> None:
     """List moves, oldest first."""
 
@@ -35,7 +35,7 @@ def list_moves(hour: datetime | None, every: bool) -> None:
         states = () if every or hour is not None else OPEN
         records = wiring.move_journal.find(states, hour)
     if not records:
-        click.echo("no moves" if every or hour else "no moves under way; --all lists those that have ended")
+        click.echo("no moves" if every or hour else "no open moves; --all lists the ended ones")
     for record in records:
         move = record.move
         click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.key!r}  {_progress(record)}")
@@ -44,12 +44,12 @@ def list_moves(hour: datetime | None, every: bool) -> None:
 @moves.command()
 @click.argument("move_id")
 def show(move_id: str) -> None:
-    """Show one move: why, how far, when."""
+    """Show one move: its reason, progress and history."""
     with _wiring() as wiring:
         record = wiring.move_journal.get(move_id)
     move = record.move
     click.echo(f"{move.move_id}: {move.key!r} from {move.source} to {move.target}, {record.state}")
-    click.echo(f"why: {move.reason.sentence} ({move.reason.code})")
+    click.echo(f"reason: {move.reason.sentence} ({move.reason.code})")
     if record.error:
         click.echo(f"note: {record.error}")
     for entry in record.history:
@@ -61,29 +61,31 @@ def show(move_id: str) -> None:
 @moves.command()
 @click.argument("move_id")
 def run(move_id: str) -> None:
-    """Run MOVE_ID up to its switch; a mover that has it now is superseded."""
+    """Run MOVE_ID until it has switched. Any other mover of it is superseded."""
     _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify))
 
 
 @moves.command()
 @click.argument("move_id", required=False)
-@click.option("--all", "every", is_flag=True, help="Every move that has not ended.")
+@click.option("--all", "every", is_flag=True, help="All moves that have not ended.")
 def stop(move_id: str | None, every: bool) -> None:
-    """Ask the mover of MOVE_ID to pause at its next batch (not between fence and switch: apps wait there)."""
+    """Ask the mover of MOVE_ID to pause at its next batch, but not between fence and switch, when apps wait."""
     from foreshard.stages import migrate
 
     if (move_id is None) is not every:
-        raise click.UsageError("name one move, or say --all")
+        raise click.UsageError("give a MOVE_ID or --all")
     with _wiring() as wiring:
         asked = migrate.stop_moves(wiring) if move_id is None else (migrate.stop_move(wiring, move_id),)
     for summary in asked:
-        click.echo(f"{summary.move_id}: asked to pause in {summary.state}; foreshard moves resume {summary.move_id}")
+        click.echo(
+            f"{summary.move_id}: asked to pause in {summary.state}; resume it with `foreshard moves resume {summary.move_id}`"
+        )
 
 
 @moves.command()
 @click.argument("move_id", required=False)
 def resume(move_id: str | None) -> None:
-    """Carry on MOVE_ID; without it, every begun move whose mover has gone silent."""
+    """Resume MOVE_ID; without it, every started move whose mover is silent."""
     if move_id is None:
         _watched(lambda stage, wiring, notify: stage.resume_moves(wiring, notify))
     else:
@@ -92,32 +94,32 @@ def resume(move_id: str | None) -> None:
 
 @moves.command()
 @click.argument("move_id")
-@click.option("--reason", default="asked for", help="Stands in the journal.")
+@click.option("--reason", default="asked for", help="Reason for the journal.")
 def revert(move_id: str, reason: str) -> None:
-    """Turn MOVE_ID back before its switch: the source serves on, the target is cleared."""
+    """Revert MOVE_ID before its switch: the source keeps serving, and the target is cleaned."""
     _watched(lambda stage, wiring, notify: stage.revert_move(wiring, move_id, reason, notify))
 
 
 @moves.command()
 @click.argument("move_id")
 def undo(move_id: str) -> None:
-    """Move a switched key back where it was, by a reverse move."""
+    """Move a switched key back to its source."""
     _watched(lambda stage, wiring, notify: stage.undo_move(wiring, move_id, notify))
 
 
 @moves.command()
 @click.option("--wait/--no-wait", default=True, help="Wait for the sidecars or the grace period.")
 def clean(wait: bool) -> None:
-    """Remove the source's copy of every switched move that nobody reads any more."""
+    """Delete the source's copy of every switched move that no sidecar reads."""
     _watched(lambda stage, wiring, notify: stage.clean_moves(wiring, wait=wait, notify=notify))
 
 
 @moves.command()
 @click.argument("key")
 @click.argument("target")
-@click.option("--dry-run", is_flag=True, help="Say what would be moved, and move nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be moved, and move nothing.")
 def move(key: str, target: str, dry_run: bool) -> None:
-    """Move KEY to the partition TARGET now, whatever the plan says."""
+    """Move KEY to the partition TARGET now, independent of the plan."""
     if not dry_run:
         _watched(lambda stage, wiring, notify: stage.move_key(wiring, key, target, None, notify))
         return
@@ -134,7 +136,7 @@ def move(key: str, target: str, dry_run: bool) -> None:
 
 
 def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any]) -> None:
-    """Run a stage function with a progress bar per move, and say what became of each."""
+    """Run a stage function with a progress bar per move, and print each move's result."""
     from rich.progress import TaskID
 
     from foreshard.stages import migrate

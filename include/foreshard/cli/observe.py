@@ -1,4 +1,4 @@
-"""``foreshard observe``: import a log's history, observe an hour without Airflow, show what was counted."""
+"""``foreshard observe``: import a log's history, observe an hour without Airflow, and show a counted hour."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @click.group()
 def observe() -> None:
-    """Count accesses: import a log, observe an hour, show an hour."""
+    """Count the accesses of a log or an hour."""
 
 
 @observe.command("import")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--since", type=HOUR, default=None, help="First hour (UTC); the log's first by default.")
-@click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); after the log's last by default.")
+@click.option("--since", type=HOUR, default=None, help="First hour (UTC); default: the log's first.")
+@click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); default: after the log's last.")
 def import_log(log: Path, since: datetime | None, until: datetime | None) -> None:
-    """Import LOG (Parquet, CSV or JSON Lines, standard columns) as history; users are pseudonymised on the way."""
+    """Import LOG (Parquet, CSV or JSON Lines with the standard columns) as history. User ids are pseudonymised."""
     from foreshard.stages.observe import import_history
     from foreshard.wiring import Wiring
 
@@ -44,17 +44,17 @@ def import_log(log: Path, since: datetime | None, until: datetime | None) -> Non
     if found.kept:
         click.echo(f"{found.kept:,} hours without a record in this log were counted before and are kept")
     if found.outside:
-        click.echo(f"{found.outside:,} records lie outside of these hours")
+        click.echo(f"{found.outside:,} records are outside these hours")
     if found.quarantined:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(found.reasons.items()))
-        click.echo(f"{found.quarantined:,} records are quarantined: {reasons}")
+        click.echo(f"{found.quarantined:,} records were quarantined: {reasons}")
 
 
 @observe.command("hour")
 @click.argument("hour", type=HOUR)
-@click.option("--gate/--no-gate", default=True, help="Check the hour's log before counting it.")
+@click.option("--gate/--no-gate", default=True, help="Check the hour with its gate before counting it.")
 def observe_hour(hour: datetime, gate: bool) -> None:
-    """Extract, check and count HOUR (UTC, closed; like 2014-11-20T08) without Airflow."""
+    """Read, check and count the closed HOUR (UTC, such as 2014-11-20T08)."""
     from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
     from foreshard.wiring import Wiring
 
@@ -72,9 +72,9 @@ def observe_hour(hour: datetime, gate: bool) -> None:
 
 @observe.command("show")
 @click.argument("hour", type=HOUR)
-@click.option("--keys", default=20, show_default=True, type=click.IntRange(1), help="How many keys to show.")
+@click.option("--keys", default=20, show_default=True, type=click.IntRange(1), help="Keys to show.")
 def show(hour: datetime, keys: int) -> None:
-    """Show the keys with the highest cost in HOUR (UTC), and what was quarantined."""
+    """Show the keys with the highest cost in HOUR (UTC), and the quarantined records."""
     from rich.console import Console
     from rich.table import Table
 
@@ -101,7 +101,7 @@ def show(hour: datetime, keys: int) -> None:
 
 
 def _plain(cell: str) -> str:
-    """Text as it is, not as rich's markup."""
+    """Return text that rich does not interpret as markup."""
     from rich.markup import escape
 
     return escape(cell)

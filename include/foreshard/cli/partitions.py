@@ -20,7 +20,7 @@ def partitions() -> None:
 @partitions.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def apply(file: Path) -> None:
-    """Register the partitions and locations of FILE (TOML), all or none of them.
+    """Register the partitions and locations of FILE (TOML). All of them are registered, or none.
 
     \b
     [[location]]
@@ -34,7 +34,7 @@ def apply(file: Path) -> None:
     location = "San Francisco"
     capacity = 250.0            # cost units per second
     uri = "mongodb://host:27017/?replicaSet=sf-1"
-    state = "active"            # or "draining"; optional: what it was stays
+    state = "active"            # or "draining"; optional; default: unchanged
     """
     from foreshard.wiring import Wiring
 
@@ -70,9 +70,9 @@ def list_() -> None:
 
 @partitions.command()
 @click.argument("partition_id")
-@click.option("--undo", is_flag=True, help="Let the planner use it again.")
+@click.option("--undo", is_flag=True, help="Make it active again.")
 def drain(partition_id: str, undo: bool) -> None:
-    """Mark a partition as draining: the planner puts no keys on it and moves its keys away."""
+    """Drain a partition: plans move its keys away and put no key on it."""
     from foreshard.model import PartitionState
     from foreshard.wiring import Wiring
 
@@ -84,11 +84,11 @@ def drain(partition_id: str, undo: bool) -> None:
 
 
 @partitions.command()
-@click.option("--from", "origin", required=True, help="The registered location where this runs.")
+@click.option("--from", "origin", required=True, help="Registered location of this machine.")
 def measure(origin: str) -> None:
-    """Measure the round trips from here to every partition; routing uses them instead of the great circle.
+    """Measure the round trips from this machine to every partition. Plans and routing use them as distances.
 
-    Run it in each location where accesses come from, every now and then.
+    Run it in each location that accesses come from, and repeat it from time to time.
     """
     from datetime import UTC, datetime
 
@@ -105,7 +105,7 @@ def measure(origin: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a file registers; ``states`` holds the partitions whose state it names."""
+    """The content of a file. ``states`` has the partitions that it gives a state."""
 
     partitions: tuple[Partition, ...]
     locations: tuple[Location, ...]
@@ -113,7 +113,7 @@ class Description:
 
 
 def read_description(file: Path) -> Description:
-    """Read a TOML file; raise :class:`ConfigurationError` that names the entry and what is wrong with it."""
+    """Read a TOML file. Raise :class:`ConfigurationError` with the first invalid entry."""
     import tomllib
 
     from foreshard.errors import ConfigurationError
@@ -137,7 +137,7 @@ def read_description(file: Path) -> Description:
         found.append(Partition(fields["id"], fields["location"], fields["capacity"], fields["uri"]))
         if fields["state"] is not None:
             if fields["state"] not in set(PartitionState):
-                raise entry.wrong(f"state {fields['state']!r} is not known", f"use {' or '.join(PartitionState)}")
+                raise entry.wrong(f"state {fields['state']!r} is unknown", f"use {' or '.join(PartitionState)}")
             states[fields["id"]] = PartitionState(fields["state"])
     return Description(tuple(found), tuple(locations), states)
 
@@ -147,7 +147,7 @@ def _rows(file: Path, document: dict[str, Any], name: str) -> list[Any]:
 
     rows = document.get(name, [])
     if not isinstance(rows, list):
-        raise ConfigurationError(str(file), f"{name} is no list of tables", f"write [[{name}]] with two brackets")
+        raise ConfigurationError(str(file), f"{name} is not a list of tables", f"write [[{name}]] with two brackets")
     return rows
 
 
@@ -161,9 +161,9 @@ class _Entry:
     row: Any
 
     def read(self, **kinds: Any) -> dict[str, Any]:
-        """The fields of these types; ``(type, default)`` may be left out."""
+        """Return the fields with the given types. A field with ``(type, default)`` is optional."""
         if not isinstance(self.row, dict):
-            raise self.wrong("is no table", f"write [[{self.kind}]]")
+            raise self.wrong("is not a table", f"write [[{self.kind}]]")
         unknown = sorted(set(self.row) - set(kinds))
         if unknown:
             raise self.wrong(f"unknown field {unknown[0]!r}", f"known: {', '.join(kinds)}")
@@ -179,11 +179,11 @@ class _Entry:
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, wanted) or value == "":
-            raise self.wrong(f"{name} is {value!r}", f"make it a {'number' if wanted is float else 'text'}")
+            raise self.wrong(f"{name} is {value!r}", f"make it a {'number' if wanted is float else 'string'}")
         return value
 
     def wrong(self, problem: str, remedy: str) -> Exception:
-        """The error for this entry."""
+        """Return the error for this entry."""
         from foreshard.errors import ConfigurationError
 
         return ConfigurationError(f"{self.file}, {self.kind} {self.number}", problem, remedy)

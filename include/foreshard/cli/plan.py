@@ -24,10 +24,10 @@ def plan() -> None:
 
 @plan.command("hour")
 @click.argument("hour", type=HOUR)
-@click.option("--dry-run", is_flag=True, help="Plan without effect: the plan is only shown and kept for looking at.")
-@click.option("--act-on-old-hours", is_flag=True, help="Let the plan of an hour act though newer hours are counted.")
+@click.option("--dry-run", is_flag=True, help="Save the plan as a dry run, without effect.")
+@click.option("--act-on-old-hours", is_flag=True, help="Let the plan act although newer hours are counted.")
 def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
-    """Score the partitions for HOUR (UTC, closed and forecast), plan it, check the plan and show it."""
+    """Score the partitions for HOUR (UTC), make its plan, check it and show it. HOUR must be forecast."""
     from foreshard.stages.plan import gate_plan, plan_hour
     from foreshard.stages.score import score_partitions
     from foreshard.wiring import Wiring
@@ -42,7 +42,7 @@ def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
 @plan.command("show")
 @click.argument("hour", type=HOUR)
 def show(hour: datetime) -> None:
-    """Show the plan of HOUR: each partition's LPS before and after, every move, shadow, refusal and warning with its reason."""
+    """Show the plan of HOUR: LPS before and after, and every move, shadow, refusal and warning with its reason."""
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
@@ -52,7 +52,7 @@ def show(hour: datetime) -> None:
 @plan.command("publish")
 @click.argument("hour", type=HOUR)
 def publish(hour: datetime) -> None:
-    """Publish the ready shadows and the removals of HOUR's plan in one version, and check the table."""
+    """Publish the ready shadows and the removals of HOUR's plan as one version, and check the table."""
     from foreshard.stages.publish import gate_table, publish_hour
     from foreshard.wiring import Wiring
 
@@ -65,7 +65,7 @@ def publish(hour: datetime) -> None:
 @plan.command("verify")
 @click.argument("hour", type=HOUR)
 def verify(hour: datetime) -> None:
-    """Check from the data itself that every document stands once where the table says, and shadows equal their primaries."""
+    """Compare all documents with the routing table: each once at its primary, and shadows equal to their primaries."""
     from foreshard.stages.publish import verify_hour
     from foreshard.wiring import Wiring
 

@@ -1,4 +1,4 @@
-"""``foreshard replay``: what each policy would have done on a log; and synthetic logs of which the truth is known."""
+"""``foreshard replay``: replay a log under several policies, and write synthetic logs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class _RunByDefault(click.Group):
-    """A group whose first argument is a subcommand or, where it isn't one, the log of ``run``."""
+    """A group whose first argument is a subcommand, or else the log for ``run``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``run`` before anything that isn't a subcommand or a request for help."""
+        """Put ``run`` before a first argument that is neither a subcommand nor a help option."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
             args.insert(0, "run")
         return super().parse_args(ctx, args)
@@ -35,16 +35,18 @@ def replay() -> None:
 
 @replay.command("run")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--partitions", default=4, show_default=True, help="Equal partitions, at the log's own locations.")
-@click.option("--utilisation", default=0.7, show_default=True, help="Median daily peak hour ÷ capacity of all together.")
-@click.option("--layout", default=None, type=FILE, help="Partitions from a JSON file instead.")
-@click.option("--policies", default=None, help="Some of them, by comma; all by default.")
-@click.option("--days", default=None, type=click.IntRange(min=1), help="Replay the log's last days only.")
-@click.option("--locations", default=None, type=FILE, help="CSV name,latitude,longitude; by default <log>-locations.csv.")
-@click.option("--rates", default=None, type=FILE, help="What a synthetic log was drawn from, for the oracle.")
-@click.option("--processes", default=None, type=click.IntRange(min=1), help="Policies run at once; one per core by default.")
-@click.option("--json", "figures", default=None, type=FILE, help="Write the figures there.")
-@click.option("--html", "page", default=None, type=FILE, help="Write the page there.")
+@click.option("--partitions", default=4, show_default=True, help="Equal partitions, in the log's locations.")
+@click.option(
+    "--utilisation", default=0.7, show_default=True, help="Load of the median day's peak hour, as a share of all capacity."
+)
+@click.option("--layout", default=None, type=FILE, help="JSON file of partitions to use instead.")
+@click.option("--policies", default=None, help="Policies, separated by commas; default: all.")
+@click.option("--days", default=None, type=click.IntRange(min=1), help="Replay only the log's last days.")
+@click.option("--locations", default=None, type=FILE, help="CSV file name,latitude,longitude; default: <log>-locations.csv.")
+@click.option("--rates", default=None, type=FILE, help="Rates of a synthetic log, for the oracle.")
+@click.option("--processes", default=None, type=click.IntRange(min=1), help="Policies to run at once; default: one per core.")
+@click.option("--json", "figures", default=None, type=FILE, help="File for the figures.")
+@click.option("--html", "page", default=None, type=FILE, help="File for the page.")
 def run(
     log: Path,
     partitions: int,
@@ -58,7 +60,7 @@ def run(
     figures: Path | None,
     page: Path | None,
 ) -> None:
-    """Replay LOG (Parquet, CSV or JSON Lines with the standard columns); what is learnt from comes before what is replayed."""
+    """Replay LOG (Parquet, CSV or JSON Lines with the standard columns). The hours before the replay train the forecasts."""
     from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log, save_replay
     from foreshard.wiring import Wiring
 
@@ -75,12 +77,12 @@ def run(
 
 @replay.command("synthesise")
 @click.argument("name")
-@click.option("--output", required=True, type=FILE, help="A .parquet file; its rates and locations are written beside it.")
+@click.option("--output", required=True, type=FILE, help="File to write (.parquet); rates and locations are written beside it.")
 @click.option("--keys", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--days", default=70, show_default=True, type=click.IntRange(min=3))
 @click.option("--seed", default=0, show_default=True, type=int)
 def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None:
-    """Write a synthetic log NAME: diurnal, launches, groups or jobs."""
+    """Write the synthetic log NAME: diurnal, launches, groups or jobs."""
     from foreshard.stages.replay_synthetic import write_synthetic_log
 
     for path in write_synthetic_log(name, output, keys, days, seed):
@@ -89,7 +91,7 @@ def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None
 
 @contextmanager
 def _progress() -> Iterator[PolicyProgress]:
-    """A progress bar per policy on stderr; several run at once."""
+    """Show a progress bar per policy on stderr."""
     from rich.console import Console
     from rich.progress import TaskID
 

@@ -1,4 +1,4 @@
-"""``foreshard rules``: say which keys must stay where."""
+"""``foreshard rules``: set placement rules."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from foreshard.stages.rules import RuleEffect
     from foreshard.wiring import Wiring
 
-PREFIX = click.option("--prefix", is_flag=True, help="SELECTOR is the start of many keys; '' means all.")
-NOTE = click.option("--note", default="", help="Why; stands beside the rule.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what the rule would come to, and save nothing.")
+PREFIX = click.option("--prefix", is_flag=True, help="SELECTOR is a prefix; '' selects all keys.")
+NOTE = click.option("--note", default="", help="Note that is saved with the rule.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the rule's effect, and save nothing.")
 
 
 @click.group()
 def rules() -> None:
-    """Say which keys must stay where; plans, moves and shadows keep to it.
+    """Set which partitions or locations keys must stay in. Plans, moves and shadows obey the rules.
 
-    A pin keeps a key's primary copy on a partition; residency keeps all of its copies in some locations. Of each kind the most
-    specific rule holds: the one for the key itself, else the one with the longest prefix. A key that stands against a rule is
-    moved with the next plan.
+    A pin keeps a key's primary copy on a partition. Residency keeps all copies of a key in some locations. The most specific
+    rule of each kind applies: the one for the key itself, else the one with the longest prefix. The next plan moves keys that
+    break a rule.
     """
 
 
 @rules.command("list")
 def list_() -> None:
-    """Print every rule, how many listed keys it holds for, and how many copies stand against it."""
+    """Print every rule, the number of listed keys it applies to, and the number of copies that break it."""
     from foreshard.stages.rules import list_rules
 
     with _wiring() as wiring:
@@ -49,7 +49,7 @@ def list_() -> None:
 @NOTE
 @DRY_RUN
 def pin(selector: str, partition: str | None, prefix: bool, note: str, dry_run: bool) -> None:
-    """Keep the primary copy of SELECTOR on PARTITION (without it: where it is now)."""
+    """Keep the primary copy of SELECTOR on PARTITION; without PARTITION, on its current one."""
     from foreshard.model import PlacementRule, RuleKind
 
     _set(PlacementRule(RuleKind.PIN, selector, prefix, partition, note=note), dry_run)
@@ -72,7 +72,7 @@ def reside(selector: str, locations: tuple[str, ...], prefix: bool, note: str, d
 @click.argument("selector")
 @PREFIX
 def unpin(selector: str, prefix: bool) -> None:
-    """Forget the pin of SELECTOR."""
+    """Delete the pin of SELECTOR."""
     from foreshard.model import PlacementRule, RuleKind
 
     _remove(PlacementRule(RuleKind.PIN, selector, prefix))
@@ -82,7 +82,7 @@ def unpin(selector: str, prefix: bool) -> None:
 @click.argument("selector")
 @PREFIX
 def release(selector: str, prefix: bool) -> None:
-    """Forget where SELECTOR must reside."""
+    """Delete the residency of SELECTOR."""
     from foreshard.model import PlacementRule, RuleKind
 
     _remove(PlacementRule(RuleKind.RESIDENCY, selector, prefix))
@@ -92,12 +92,12 @@ def release(selector: str, prefix: bool) -> None:
 @click.argument("key")
 @click.argument("partition", required=False)
 def check(key: str, partition: str | None) -> None:
-    """Say where KEY lives and may be, and by which rules; with PARTITION, exit with 1 where it may not go there."""
+    """Print where KEY is, where it may be, and its rules. With PARTITION, exit with 1 if KEY may not be there."""
     from foreshard.stages.rules import bounds_of, require_allowed
 
     with _wiring() as wiring:
         found = bounds_of(wiring, key)
-        click.echo(f"{key!r} lives on {found.primary}")
+        click.echo(f"{key!r} is on {found.primary}")
         for rule in found.rules:
             click.echo(f"  it {rule.claim} ({rule.rule_id})")
         click.echo(f"  its primary copy may be on: {', '.join(found.primary_may_be_on) or 'no active partition'}")
@@ -113,7 +113,7 @@ def _set(rule: PlacementRule, dry_run: bool) -> None:
         effect = set_rule(wiring, rule, dry_run)
     click.echo(f"{'dry run, nothing saved: ' if dry_run else ''}{_sentence(effect)}")
     if effect.primaries_elsewhere and not dry_run:
-        click.echo("the next plan moves what stands against it, within the limits of an hour")
+        click.echo("the next plan moves the keys that break it, within the limits of one hour")
 
 
 def _remove(rule: PlacementRule) -> None:
@@ -127,8 +127,8 @@ def _remove(rule: PlacementRule) -> None:
 def _sentence(effect: RuleEffect) -> str:
     rule = effect.rule
     who = f"every key that begins with {rule.selector!r}" if rule.is_prefix else repr(rule.selector)
-    against = f", {effect.primaries_elsewhere:,} stand elsewhere" if effect.primaries_elsewhere else ""
-    against += f", {effect.shadows_elsewhere:,} shadows stand elsewhere" if effect.shadows_elsewhere else ""
+    against = f", {effect.primaries_elsewhere:,} are elsewhere" if effect.primaries_elsewhere else ""
+    against += f", {effect.shadows_elsewhere:,} shadows are elsewhere" if effect.shadows_elsewhere else ""
     return f"{who} {rule.claim} ({effect.keys:,} listed {'key' if effect.keys == 1 else 'keys'}{against})"
 
 

@@ -1,4 +1,4 @@
-"""``foreshard shadows``: see, add and remove shadow copies, and resolve conflicts."""
+"""``foreshard shadows``: list, add, repair and remove shadows, and resolve conflicts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from foreshard.wiring import Wiring
 
 @click.group()
 def shadows() -> None:
-    """See, add and remove shadow copies, and resolve conflicts."""
+    """List, add, repair and remove shadows, and resolve conflicts."""
 
 
 @shadows.command(name="list")
-@click.option("--all", "everything", is_flag=True, help="Retired ones as well.")
+@click.option("--all", "everything", is_flag=True, help="Include retired shadows.")
 def list_shadows(everything: bool) -> None:
-    """Print every shadow with its state and how fresh it is."""
+    """Print every shadow with its state and its lag."""
     from foreshard.model.shadow_state import ShadowState
 
     with Wiring() as wiring:
@@ -36,14 +36,14 @@ def list_shadows(everything: bool) -> None:
 @click.argument("key")
 @click.argument("target")
 def show(key: str, target: str) -> None:
-    """Print all that is known of one shadow."""
+    """Print one shadow with its history."""
     from foreshard.model.decided import shadow_id
 
     with Wiring() as wiring:
         shadow = wiring.shadows.get(shadow_id(key, target))
         history = wiring.shadows.history(shadow.shadow_id)
     click.echo(f"{shadow.shadow_id}: {shadow.state}, {_freshness(shadow)}")
-    click.echo(f"  primary on {shadow.source} (epoch {shadow.epoch}), copy on {shadow.target}")
+    click.echo(f"  primary on {shadow.source} (epoch {shadow.epoch}), shadow on {shadow.target}")
     click.echo(f"  reason: {shadow.reason}")
     if shadow.problem:
         click.echo(f"  problem: {shadow.problem}")
@@ -54,9 +54,9 @@ def show(key: str, target: str) -> None:
 @shadows.command()
 @click.argument("key")
 @click.argument("target")
-@click.option("--no-publish", is_flag=True, help="Leave it to the hour's publication to list it in the routing table.")
+@click.option("--no-publish", is_flag=True, help="Let the hour's publication list it in the routing table.")
 def add(key: str, target: str, no_publish: bool) -> None:
-    """Copy KEY to partition TARGET, wait until the copy has caught up, and publish it."""
+    """Make a shadow of KEY on the partition TARGET, wait until it has caught up, and publish it."""
     from foreshard.stages.shadow import request_shadow, run_shadow
     from foreshard.stages.shadow_listing import publish_shadow
 
@@ -73,15 +73,15 @@ def add(key: str, target: str, no_publish: bool) -> None:
 @click.argument("key")
 @click.argument("target")
 def remove(key: str, target: str) -> None:
-    """Take the shadow of KEY on TARGET away: out of the table now, its documents after the grace period."""
+    """Remove the shadow of KEY on TARGET: from the table now, its documents after the grace period."""
     from foreshard.stages.shadow_listing import remove_shadow, retire_shadows
 
     with Wiring() as wiring:
         shadow = remove_shadow(wiring, key, target)
-        for _ in range(2):  # out of the table, then away, where no sidecar is waited for
+        for _ in range(2):  # the first leaves the table; the second deletes, if no sidecar is waited for
             done = retire_shadows(wiring)
         waits = shadow.shadow_id in done.waiting
-    state = "out of the table; its documents go with the next upkeep, once sidecars have followed" if waits else "gone"
+    state = "removed from the table; the next upkeep deletes its documents once the sidecars have followed" if waits else "gone"
     click.echo(f"{shadow.shadow_id}: {state}")
 
 
@@ -90,7 +90,7 @@ def remove(key: str, target: str) -> None:
 @click.argument("target")
 @click.option("--check", is_flag=True, help="Only compare.")
 def repair(key: str, target: str, check: bool) -> None:
-    """Compare a shadow with its primary, document by document, and copy anew what differs."""
+    """Compare a shadow with its primary copy, document by document, and copy again what differs."""
     from foreshard.model.decided import shadow_id
     from foreshard.stages.shadow_repair import repair_shadow
 
@@ -101,13 +101,13 @@ def repair(key: str, target: str, check: bool) -> None:
 
 @shadows.group()
 def conflicts() -> None:
-    """Concurrent versions that wait for a decision."""
+    """List and resolve conflicts between concurrent versions."""
 
 
 @conflicts.command(name="list")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 def list_conflicts(limit: int) -> None:
-    """Print the open conflicts, oldest first, with the version that was kept beside the shown one."""
+    """Print the open conflicts, oldest first, each with the version kept beside the shown one."""
     with Wiring() as wiring:
         found = wiring.conflicts.open(limit)
     for conflict in found:
@@ -122,10 +122,10 @@ def list_conflicts(limit: int) -> None:
 
 @conflicts.command()
 @click.argument("conflict_id")
-@click.option("--with", "choice", type=click.Choice(["shown", "kept"]), default=None, help="Which of the two stands.")
-@click.option("--document", default=None, help="A merged document that stands, as MongoDB extended JSON.")
+@click.option("--with", "choice", type=click.Choice(["shown", "kept"]), default=None, help="Version to keep.")
+@click.option("--document", default=None, help="Merged document to keep, as MongoDB extended JSON.")
 def resolve(conflict_id: str, choice: str | None, document: str | None) -> None:
-    """Say which document stands; it is written at the primary and replaces the concurrent ones everywhere."""
+    """Choose the document to keep. It is written at the primary copy and replaces all concurrent versions."""
     from foreshard.stages.conflicts import resolve_with_document, resolve_with_kept, resolve_with_shown
 
     if (choice is None) == (document is None):

@@ -36,7 +36,7 @@ def test_a_key_is_moved_by_hand_shown_cleaned_and_undone(world, command):
     assert "by switch (lease 1)" in shown
     assert "pause ms" in shown
     assert "is done" in command("clean")
-    assert "no moves under way" in command("list")
+    assert "no open moves" in command("list")
     assert "beta → alpha is switched" in command("undo", move_id)
     assert world.owner() == "alpha"
 

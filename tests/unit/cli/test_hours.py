@@ -13,7 +13,9 @@ def test_an_hour_is_taken_as_people_and_airflow_write_it(text: str) -> None:
     assert HOUR.convert(text, None, None) == EIGHT
 
 
-@pytest.mark.parametrize(("text", "said"), [("yesterday", "is no hour"), ("2014-11-20T08:30", "name its start, 2014-11-20T08")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("yesterday", "is not an hour"), ("2014-11-20T08:30", "is not the start of an hour; use 2014-11-20T08")]
+)
 def test_what_is_no_hour_is_refused_with_what_to_write(text: str, said: str) -> None:
     with pytest.raises(click.BadParameter, match=said):
         HOUR.convert(text, None, None)
