@@ -144,7 +144,7 @@ def test_a_log_without_a_required_column_is_refused_and_the_column_named(replaye
 
 
 def test_a_log_without_records_is_refused(replayed):
-    with pytest.raises(CorruptLog, match="holds no record"):
+    with pytest.raises(CorruptLog, match="it has no valid record"):
         replayed(records().iloc[:0])
 
 
