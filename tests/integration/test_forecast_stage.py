@@ -120,5 +120,5 @@ def test_the_gate_refuses_forecasts_of_which_most_are_fallbacks(wiring: Wiring, 
     monkeypatch.setattr("foreshard.forecast._prophet_engine._new_prophet", lambda *_: 1 / 0)
     for chunk in prepare_chunks(wiring, HOUR):
         fit_chunk(wiring, HOUR, chunk)
-    with pytest.raises(GateFailed, match="fallback models carry"):
+    with pytest.raises(GateFailed, match="fallbacks forecast"):
         gate_forecasts(wiring, HOUR)

@@ -1,7 +1,7 @@
-"""Hybrid logical time: close to the wall clock, and in the order of cause and effect.
+"""Hybrid logical clocks: close to the wall clock, and consistent with causality.
 
-Kulkarni, Demirbas, Madappa, Avva, Leone: *Logical Physical Clocks* (OPODIS 2014). A time is (physical ms, counter), made a
-total order by its origin. A partition's own times are derived from MongoDB's cluster time, which is such a clock itself.
+Kulkarni, Demirbas, Madappa, Avva, Leone: *Logical Physical Clocks* (OPODIS 2014). A time is (physical ms, counter); its origin
+makes the order total. A partition's times come from MongoDB's cluster time, which is a hybrid logical clock too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from foreshard.errors import ClockDrift
 
 @dataclass(frozen=True, slots=True, order=True)
 class HybridTime:
-    """Milliseconds since 1970, a counter within them, and who counted: totally ordered in that sequence."""
+    """Milliseconds since 1970, a counter, and the origin of the count; ordered in this sequence."""
 
     physical: int
     counter: int
@@ -22,10 +22,10 @@ class HybridTime:
 
 
 class HybridClock:
-    """One origin's clock: every time that it gives is later than all that it gave or received before.
+    """The clock of one origin. Every time that it returns is later than all times that it returned or received before.
 
-    ``wall`` returns milliseconds since 1970 and may jump back or stand still. A received time that is more than
-    ``maximum_drift`` ms ahead of ``wall`` is refused with :class:`ClockDrift`, so that one wrong clock cannot pull all along.
+    ``wall`` returns milliseconds since 1970 and may stop or jump back. A received time more than ``maximum_drift`` ms ahead of
+    ``wall`` raises :class:`ClockDrift`, so that one wrong clock does not advance all others.
     """
 
     def __init__(self, origin: str, wall: Callable[[], int], maximum_drift: int = 60_000) -> None:
@@ -36,11 +36,11 @@ class HybridClock:
 
     @property
     def last(self) -> HybridTime:
-        """The latest time given."""
+        """The latest time returned."""
         return self._last
 
     def tick(self) -> HybridTime:
-        """The time of a local event or of a message sent."""
+        """The time of a local event or a sent message."""
         physical = max(self._last.physical, self._wall())
         counter = self._last.counter + 1 if physical == self._last.physical else 0
         self._last = HybridTime(physical, counter, self._origin)

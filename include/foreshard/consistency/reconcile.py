@@ -1,8 +1,10 @@
-"""What becomes of a replicated version where it meets what a replica holds. Pure; replicas converge in any order.
+"""Reconciles a replicated version with the versions that a replica has. Pure; replicas converge in any order of delivery.
 
-``last_write_wins``: the highest stamp (epoch, hybrid time, origin) stands; a loser that was *concurrent* with it is kept
-as a conflict, an obsolete one is discarded. ``vector_clock``: all versions that no other covers stand as siblings until a merge
-function or a person writes one that covers them; the one with the highest stamp is shown meanwhile.
+``last_write_wins``: the version with the highest stamp (epoch, hybrid time, origin) wins. A losing version that was concurrent
+with it is kept as a conflict; an obsolete one is discarded.
+
+``vector_clock``: all versions that no other version covers are kept as siblings, until a merge function or a person writes a
+version that covers them. Meanwhile the sibling with the highest stamp is shown.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from foreshard.consistency.versions import Version
 from foreshard.model import ConflictPolicy
 
 UNREAD = b""
-"""The body of a shown copy that stands in its collection and was not read (no BSON document is empty)."""
+"""The body of a shown version that was not read from its collection. (No BSON document is empty.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionedDocument:
-    """One version of a document; ``body`` is its BSON, None for a tombstone (a delete that must not be forgotten)."""
+    """One version of a document. ``body`` is its BSON, None for a tombstone (a recorded delete)."""
 
     version: Version
     body: bytes | None
@@ -33,19 +35,19 @@ class VersionedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What one partition holds of a document: the copy that is shown, and concurrent siblings in the order of their stamps."""
+    """One partition's versions of a document: the one that is shown, and concurrent siblings ordered by stamp."""
 
     shown: VersionedDocument
     siblings: tuple[VersionedDocument, ...] = ()
 
     @property
     def copies(self) -> tuple[VersionedDocument, ...]:
-        """The shown copy first, then the siblings."""
+        """The shown version, then the siblings."""
         return (self.shown, *self.siblings)
 
 
 class Action(StrEnum):
-    """What happened to the incoming version."""
+    """The result for the incoming version."""
 
     APPLY = "apply"
     DISCARD = "discard"
@@ -54,7 +56,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """The replica afterwards, what became of the incoming copy, and the concurrent copies that are not shown (conflicts)."""
+    """The result for the incoming version, the new replica, and the concurrent versions that are not shown (conflicts)."""
 
     action: Action
     replica: Replica
@@ -62,7 +64,7 @@ class Reconciliation:
 
 
 def reconcile(policy: ConflictPolicy, existing: Replica | None, incoming: VersionedDocument) -> Reconciliation:
-    """Decide on ``incoming``; repeating it, or giving it later than its successors, changes nothing."""
+    """Reconcile ``incoming``. Delivering it again, or after its successors, changes nothing."""
     if existing is None:
         return Reconciliation(Action.APPLY, Replica(incoming))
     if policy is ConflictPolicy.LAST_WRITE_WINS:
@@ -71,15 +73,15 @@ def reconcile(policy: ConflictPolicy, existing: Replica | None, incoming: Versio
 
 
 def join(policy: ConflictPolicy, one: Replica, other: Replica) -> Replica:
-    """The replica that has received all that either has: associative, commutative and idempotent."""
+    """Merge two replicas; associative, commutative and idempotent."""
     if policy is ConflictPolicy.LAST_WRITE_WINS:
         return Replica(max(one.shown, other.shown, key=_stamp))
     return _replica(_uncovered((*one.copies, *other.copies)))
 
 
-def _last_write_wins(standing: VersionedDocument, incoming: VersionedDocument) -> Reconciliation:
-    wins = incoming.version.stamp > standing.version.stamp
-    winner, loser = (incoming, standing) if wins else (standing, incoming)
+def _last_write_wins(current: VersionedDocument, incoming: VersionedDocument) -> Reconciliation:
+    wins = incoming.version.stamp > current.version.stamp
+    winner, loser = (incoming, current) if wins else (current, incoming)
     concurrent = winner.version.compare(loser.version) is Order.CONCURRENT
     action = Action.APPLY if wins else Action.KEEP if concurrent else Action.DISCARD
     return Reconciliation(action, Replica(winner), (loser,) if concurrent else ())
@@ -94,7 +96,7 @@ def _vector_clock(existing: Replica, incoming: VersionedDocument) -> Reconciliat
 
 
 def _uncovered(copies: tuple[VersionedDocument, ...]) -> tuple[VersionedDocument, ...]:
-    """The copies that no other covers; of copies with the same vector, the one with the highest stamp."""
+    """The versions that no other covers; of versions with the same vector, the one with the highest stamp."""
     highest: dict[object, VersionedDocument] = {}
     for copy in copies:
         key = (copy.version.epoch, copy.version.vector)

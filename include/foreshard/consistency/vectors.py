@@ -1,4 +1,4 @@
-"""Version vectors: what each origin had counted when a version was written; they tell *newer* from *concurrent*.
+"""Version vectors: a counter per origin, which distinguishes newer versions from concurrent ones.
 
 Parker et al.: *Detection of Mutual Inconsistency in Distributed Systems* (IEEE TSE 1983).
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Order(StrEnum):
-    """How two versions stand to each other."""
+    """The order of two versions."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -21,17 +21,17 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VersionVector:
-    """Origin → counter, as sorted pairs; an origin that is not listed counts 0. Counters rise with each write of an origin."""
+    """Origin → counter as sorted pairs; unlisted origins have 0. An origin's counter increases with each of its writes."""
 
     entries: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, counters: Mapping[str, int]) -> VersionVector:
-        """The vector of these counters; counters of 0 are left out, so that equal vectors are equal values."""
+        """The vector of these counters. Zeros are dropped, so that equal vectors are equal values."""
         return cls(tuple(sorted((origin, counter) for origin, counter in counters.items() if counter)))
 
     def compare(self, other: VersionVector) -> Order:
-        """Where ``self`` stands to ``other``: a partial order."""
+        """The (partial) order of ``self`` relative to ``other``."""
         if self.entries == other.entries:
             return Order.EQUAL
         mine, theirs = dict(self.entries), dict(other.entries)
@@ -42,7 +42,7 @@ class VersionVector:
         return Order.BEFORE if behind else Order.AFTER
 
     def merge(self, other: VersionVector) -> VersionVector:
-        """The least vector that is not before either."""
+        """The least upper bound of both vectors."""
         merged = dict(self.entries)
         for origin, counter in other.entries:
             merged[origin] = max(counter, merged.get(origin, 0))

@@ -1,4 +1,7 @@
-"""What keys ask for, and the load of partitions where each key has one copy; loads are cost/s, forecasts cost per hour."""
+"""The demand of keys, and the load of partitions from keys with a single copy.
+
+Loads are in cost/s, forecasts in cost per hour.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
 Index = IntArray | BoolArray | slice | tuple[IntArray | BoolArray | slice | int | None, ...]
 
-_FEW_CODES, _FEW_PER_ROW = 65_536, 8
-"""So many sums, or so many per row, are made without sorting."""
-_SMALL = 4096
-"""Elements of a matrix that is not kept sparse."""
+_DENSE_CODES, _DENSE_PER_ROW = 65_536, 8
+"""Up to this many codes, or codes per row, sums use a dense array instead of sorting."""
+_DENSE_ELEMENTS = 4096
+"""Up to this many elements a matrix is dense."""
 _UNITS = (SECONDS_PER_HOUR, SECONDS_PER_HOUR**2, SECONDS_PER_HOUR)
 
 
 @dataclass(frozen=True)
 class OriginShares:
-    """Where each key's reads come from, as compressed sparse rows.
+    """The origins of each key's reads, as compressed sparse rows.
 
-    Key ``k``'s reads come from ``location[indptr[k]:indptr[k+1]]`` in the shares ``share[indptr[k]:indptr[k+1]]``, which sum
-    to 1; a key of unknown origins has an empty row.
+    The reads of key ``k`` come from ``location[indptr[k]:indptr[k+1]]`` with the shares ``share[indptr[k]:indptr[k+1]]``, which
+    sum to 1. A key with unknown origins has an empty row.
     """
 
     indptr: IntArray
@@ -35,7 +38,7 @@ class OriginShares:
 
     @classmethod
     def build(cls, key: npt.ArrayLike, location: npt.ArrayLike, weight: npt.ArrayLike, keys: int) -> OriginShares:
-        """Build from triples (key index, location index, weight); equal pairs are summed, weights ≤ 0 dropped."""
+        """Build from triples (key index, location index, weight). Equal pairs are summed; weights ≤ 0 are dropped."""
         k, place, w = np.asarray(key, np.int64), np.asarray(location, np.int64), np.asarray(weight, np.float64)
         counted = w > 0
         if not counted.all():
@@ -49,7 +52,7 @@ class OriginShares:
 
     @classmethod
     def unknown(cls, keys: int) -> OriginShares:
-        """Nothing known of any key."""
+        """Unknown origins for all keys."""
         return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def of(self, key: int) -> tuple[IntArray, FloatArray]:
@@ -58,16 +61,16 @@ class OriginShares:
         return self.location[row], self.share[row]
 
     def rows(self, keys: IntArray) -> OriginShares:
-        """Those of these keys only."""
+        """The origins of these keys only."""
         row, at = row_entries(self.indptr, keys)
         return OriginShares(np.searchsorted(row, np.arange(len(keys) + 1)), self.location[at], self.share[at])
 
 
 @dataclass(frozen=True)
 class KeyDemand:
-    """What each key asks for: ``mean`` and ``sigma`` of cost per hour, shape (keys, hours), and how its reads are spread.
+    """The demand of each key: ``mean`` and ``sigma`` of its cost per hour (keys, hours), and the origins of its reads.
 
-    ``read_share`` is the share of the key's cost that reads make, shape (keys,).
+    ``read_share`` (keys,) is the share of reads in the key's cost.
     """
 
     mean: FloatArray
@@ -81,13 +84,13 @@ class KeyDemand:
         return int(self.mean.shape[1])
 
     def of(self, keys: IntArray) -> KeyDemand:
-        """The demand of these keys (one at least) only."""
+        """The demand of these keys (at least one) only."""
         return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], self.origins.rows(keys))
 
 
 def _summed(code: IntArray, weight: FloatArray, codes: int) -> tuple[IntArray, FloatArray]:
-    """The codes (below ``codes``) that occur, in order, and the sums of their weights (> 0)."""
-    if codes <= max(_FEW_CODES, _FEW_PER_ROW * len(code)):
+    """The distinct codes (below ``codes``) in order, and the sums of their weights (> 0)."""
+    if codes <= max(_DENSE_CODES, _DENSE_PER_ROW * len(code)):
         total = np.bincount(code, weights=weight, minlength=codes).astype(np.float64)
         found = np.flatnonzero(total)
         return found, total[found]
@@ -96,7 +99,7 @@ def _summed(code: IntArray, weight: FloatArray, codes: int) -> tuple[IntArray, F
 
 
 def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """The entries of ``rows`` of a compressed sparse matrix: each one's place among ``rows``, and where it stands."""
+    """The entries of ``rows`` of a compressed sparse matrix: each entry's index into ``rows``, and its position."""
     counts = indptr[rows + 1] - indptr[rows]
     row = np.repeat(np.arange(len(rows)), counts)
     return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(indptr[rows], counts)
@@ -104,10 +107,11 @@ def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
 
 @dataclass(frozen=True, slots=True)
 class ServingRule:
-    """How loads are judged: the sidecar's room mark, the upper quantile's ``z``, and two factors.
+    """How reads are shared and loads are judged.
 
-    ``apply_cost``: what applying a write to a shadow costs, as a share of the write's own cost. ``correlation``: of two keys'
-    forecast errors, on average. ``near_km``: copies at most this much farther than the nearest count as equally near.
+    ``room_mark``: the sidecar's room mark. ``z``: of the upper quantile. ``apply_cost``: the cost of applying a write to a
+    shadow, as a share of the write's cost. ``correlation``: the mean correlation of two keys' forecast errors. ``near_km``:
+    copies at most this much farther than the nearest count as equally near.
     """
 
     room_mark: float = 0.8
@@ -119,7 +123,7 @@ class ServingRule:
 
 @dataclass(frozen=True)
 class LoadProfile:
-    """Predicted load per partition × hour (cost/s): ``mean``, and the sums of the keys' variances and standard deviations."""
+    """Predicted load in cost/s (partitions, hours): ``mean``, and the sums of the keys' variances and standard deviations."""
 
     mean: FloatArray
     variance: FloatArray
@@ -127,7 +131,7 @@ class LoadProfile:
 
     @classmethod
     def zeros(cls, partitions: int, hours: int) -> LoadProfile:
-        """No load at all."""
+        """No load."""
         return cls(*(np.zeros((partitions, hours)) for _ in range(3)))
 
     def __add__(self, other: LoadProfile) -> LoadProfile:
@@ -137,7 +141,7 @@ class LoadProfile:
         return LoadProfile(*(np.maximum(mine - its, 0.0) for mine, its in zip(self.parts(), other.parts(), strict=True)))
 
     def rows(self, index: Index) -> LoadProfile:
-        """The same figures indexed along their first axis (or newly broadcast)."""
+        """The figures indexed by ``index``."""
         return LoadProfile(self.mean[index], self.variance[index], self.spread[index])
 
     def parts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -145,9 +149,9 @@ class LoadProfile:
         return self.mean, self.variance, self.spread
 
     def deviation(self, correlation: float) -> FloatArray:
-        """The standard deviation of the load where any two keys' errors have this correlation (a common factor).
+        """The standard deviation of the load if any two keys' errors have this correlation.
 
-        Var Σxᵢ = (1 − ρ) Σσᵢ² + ρ (Σσᵢ)²: uncertainties are added as variances; with ρ = 0 the keys are independent.
+        Var Σxᵢ = (1 − ρ) Σσᵢ² + ρ (Σσᵢ)². With ρ = 0 the keys are independent.
         """
         return np.asarray(np.sqrt((1.0 - correlation) * self.variance + correlation * self.spread**2))
 
@@ -157,18 +161,18 @@ class LoadProfile:
 
 
 def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
-    """Return the load of whole keys in cost/s, one row per key."""
+    """Return the whole load of keys in cost/s, one row per key."""
     sigma = demand.sigma[keys] / SECONDS_PER_HOUR
     return LoadProfile(demand.mean[keys] / SECONDS_PER_HOUR, sigma**2, sigma)
 
 
 def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> csc_array | FloatArray:
-    """The matrix (groups, rows) by which rows, times their ``weight`` (rows), are summed by their ``group`` (rows).
+    """The matrix (groups, rows) that sums rows by their ``group`` (rows), with ``weight`` (rows).
 
-    It is sparse, but for a small one, which is built and multiplied more quickly as it is.
+    It is sparse unless it is small; a small dense matrix is faster.
     """
     each = np.ones(len(group)) if weight is None else weight
-    if groups * len(group) <= _SMALL:
+    if groups * len(group) <= _DENSE_ELEMENTS:
         dense = np.zeros((groups, len(group)))
         dense[group, np.arange(len(group))] = each
         return dense
@@ -181,14 +185,14 @@ def sum_by_partition(values: FloatArray, primary: IntArray, partitions: int) -> 
 
 
 def unshadowed_load(demand: KeyDemand, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
-    """Return the load of the keys that have one copy only (all but ``without``), each wholly on its primary."""
+    """Return the load of the keys without shadows, which are all but ``without``, by primary partition."""
     by_partition = summing(primary, partitions, unshadowed_weights(len(primary), without))
     parts = zip((demand.mean, demand.sigma**2, demand.sigma), _UNITS, strict=True)
     return LoadProfile(*(by_partition @ values / unit for values, unit in parts))
 
 
 def unshadowed_weights(keys: int, without: Sequence[int]) -> FloatArray:
-    """1 per key, and 0 for those ``without``, which have other copies (K)."""
+    """1 for keys without shadows and 0 for the keys ``without`` (K)."""
     weight = np.ones(keys)
     weight[np.asarray(without, np.int64)] = 0.0
     return weight

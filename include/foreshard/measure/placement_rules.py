@@ -1,4 +1,4 @@
-"""Which placement rules hold for a key, and where its copies may be; pure, shared by planning, gates and moves by hand."""
+"""Which placement rules apply to a key, and where its copies may be. Used by planning, gates and manual moves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from foreshard.model import BoolArray, IntArray, Partition, PlacementRule, RuleK
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where K keys may stand on P partitions: ``row`` (K) picks one of R rows; row 0 is that of keys without rules.
+    """Where K keys are allowed on P partitions. ``row`` (K) selects one of R rows; row 0 is for keys without rules.
 
-    ``home`` (R, P): where the primary copy may be; ``copy`` (R, P): where any copy may be; ``fixed`` (R): pinned where it is;
-    ``rules``: what each row stands for.
+    ``home`` (R, P): where the primary copy may be. ``copy`` (R, P): where any copy may be. ``fixed`` (R): pinned to its current
+    partition. ``rules``: the rules of each row.
     """
 
     row: IntArray
@@ -29,7 +29,7 @@ class Bounds:
 
     @classmethod
     def free(cls, keys: int, partitions: int) -> Bounds:
-        """No rules."""
+        """Bounds without rules."""
         anywhere = np.ones((1, partitions), bool)
         return cls(np.zeros(keys, np.int64), anywhere, anywhere, np.zeros(1, bool), ((),))
 
@@ -40,34 +40,34 @@ class Bounds:
 
     @cached_property
     def fixed_keys(self) -> BoolArray:
-        """Which keys are pinned where they are (K)."""
+        """Which keys are pinned to their current partition (K)."""
         return np.asarray(self.fixed[self.row])
 
     def at_home(self, primary: IntArray) -> BoolArray:
-        """Which keys' primary copies are where they may be (K)."""
+        """Which keys' primary copies are on an allowed partition (K)."""
         return np.asarray(self.home[self.row, primary])
 
     def claim(self, row: int) -> str:
-        """What the rules of a row ask of a key, to be put behind its name."""
+        """What the rules of a row require, as a phrase that follows the key's name."""
         return " and ".join(rule.claim for rule in self.rules[row])
 
 
 class PlacementRules:
-    """Rules that can be asked; of each kind the most specific one holds for a key (see :class:`PlacementRule`)."""
+    """A set of rules. Of each kind, the most specific rule applies to a key (see :class:`PlacementRule`)."""
 
     def __init__(self, rules: Iterable[PlacementRule] = ()) -> None:
         given = tuple(rules)
-        self._of = {kind: _Selected([rule for rule in given if rule.kind is kind]) for kind in RuleKind}
+        self._of = {kind: _RulesOfKind([rule for rule in given if rule.kind is kind]) for kind in RuleKind}
 
     def of(self, key: str) -> tuple[PlacementRule, ...]:
-        """The rules that hold for ``key``: at most one of each kind."""
+        """The rules that apply to ``key``: at most one of each kind."""
         found = (selected.of(key) for selected in self._of.values())
         return tuple(rule for rule in found if rule is not None)
 
     def broken(self, key: str, partition: Partition, *, shadow: bool = False, moving: bool = True) -> PlacementRule | None:
-        """The first rule that keeps a copy of ``key`` from ``partition``; a pin holds for the primary copy only.
+        """The first rule that forbids a copy of ``key`` on ``partition``. A pin applies only to the primary copy.
 
-        ``moving``: the copy would come there now, which breaks a pin to where it is.
+        ``moving``: the copy would move there, which violates a pin to the current partition.
         """
         for rule in self.of(key):
             if rule.kind is RuleKind.RESIDENCY and partition.geographic_location not in rule.locations:
@@ -89,14 +89,14 @@ class PlacementRules:
         first[row[1:][::-1]] = np.arange(len(keys))[::-1]
         rules = [()] + [self.of(keys[int(at)]) for at in first[1:]]
         fixed = [any(rule.kind is RuleKind.PIN and rule.partition_id is None for rule in held) for held in rules]
-        masks = _Masks(partitions)
+        masks = _AllowedPartitions(partitions)
         home = np.stack([masks.of(held, RuleKind) for held in rules])
         copy = np.stack([masks.of(held, (RuleKind.RESIDENCY,)) for held in rules])
         return Bounds(row[1:].astype(np.int64), home, copy, np.array(fixed), tuple(rules))
 
 
-class _Masks:
-    """Which partitions a rule leaves, remembered by what it asks for."""
+class _AllowedPartitions:
+    """The partitions that rules allow, cached by what they require."""
 
     def __init__(self, partitions: Sequence[Partition]) -> None:
         self._ids = [partition.partition_id for partition in partitions]
@@ -104,7 +104,7 @@ class _Masks:
         self._known: dict[object, BoolArray] = {}
 
     def of(self, rules: Sequence[PlacementRule], kinds: Iterable[RuleKind]) -> BoolArray:
-        """The partitions that all of ``rules`` of these kinds leave, shape (P,)."""
+        """The partitions allowed by all ``rules`` of these kinds, shape (P,)."""
         left = np.ones(len(self._ids), bool)
         for rule in rules:
             if rule.kind in kinds:
@@ -112,10 +112,10 @@ class _Masks:
         return left
 
     def _one(self, rule: PlacementRule) -> BoolArray:
-        asked = rule.locations if rule.kind is RuleKind.RESIDENCY else rule.partition_id
-        if asked not in self._known:
-            self._known[asked] = self._mask(rule)
-        return self._known[asked]
+        wanted = rule.locations if rule.kind is RuleKind.RESIDENCY else rule.partition_id
+        if wanted not in self._known:
+            self._known[wanted] = self._mask(rule)
+        return self._known[wanted]
 
     def _mask(self, rule: PlacementRule) -> BoolArray:
         if rule.kind is RuleKind.RESIDENCY:
@@ -123,7 +123,7 @@ class _Masks:
         return np.array([rule.partition_id in (None, name) for name in self._ids], bool)
 
 
-class _Selected:
+class _RulesOfKind:
     """The rules of one kind."""
 
     def __init__(self, rules: Sequence[PlacementRule]) -> None:
@@ -137,7 +137,7 @@ class _Selected:
         return exact or next((rule for rule in self._prefixes if key.startswith(rule.selector)), None)
 
     def numbers(self, keys: Sequence[str]) -> IntArray:
-        """The position in ``rules`` of the rule for each of the sorted ``keys``, −1 for none; the most specific come last."""
+        """The index into ``rules`` of the rule for each of the sorted ``keys``, −1 for none. More specific rules come later."""
         number = np.full(len(keys), -1, np.int64)
         for position, rule in enumerate(self.rules):
             compared = itemgetter(slice(len(rule.selector) if rule.is_prefix else None))

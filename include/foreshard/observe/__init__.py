@@ -1,1 +1,1 @@
-"""Count accesses: hourly key load and co-access from raw records."""
+"""Counts accesses: hourly key load and co-access from raw records."""

@@ -1,4 +1,4 @@
-"""Separates the records that can be counted from those that can't, each of these with its reason."""
+"""Separates valid records from invalid ones, and gives each invalid record a reason."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from foreshard.observe.values import as_costs, as_text, as_times, is_given
 MAXIMUM_KEY_BYTES = 1024
 
 MALFORMED = "malformed"
-"""A column by which a source marks records that it could not decode (true), with ``source`` saying where they stand."""
+"""The column in which a source marks records that it could not decode (true). ``source`` has their position."""
 
 SOURCE = "source"
 
 
 class QuarantineReason(StrEnum):
-    """Why a record was quarantined; where several hold, the first does."""
+    """Why a record was quarantined; the first reason that applies."""
 
     MALFORMED = "malformed"
     MISSING_KEY = "missing_key"
@@ -41,8 +41,8 @@ class QuarantineReason(StrEnum):
 class Cleaned:
     """Records with the standard columns: ``accepted`` typed (UTC times, text, float costs), ``quarantined`` as text.
 
-    ``quarantined`` has a ``reason``, and the ``source`` position where the log's source gave one. In both, ``user_id`` is as it
-    came: make pseudonyms of it before saving either.
+    ``quarantined`` has a ``reason``, and the ``source`` position if the log's source gave one. In both, ``user_id`` is raw and
+    must be pseudonymised before it is saved.
     """
 
     accepted: pd.DataFrame
@@ -52,8 +52,8 @@ class Cleaned:
 def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: Collection[str]) -> Cleaned:
     """Check records against [since, until) and the known request types.
 
-    Missing columns count as missing values, further columns are dropped. A record has no id of its own, so two equal records
-    are two accesses. Keys may be any text that UTF-8 can write, of at most ``MAXIMUM_KEY_BYTES`` bytes.
+    Missing columns count as missing values; other columns are dropped. Records have no id, so two equal records are two
+    accesses. Keys may be any text of at most ``MAXIMUM_KEY_BYTES`` bytes in UTF-8.
     """
     raw = pd.DataFrame({name: column(frame, name) for name in ACCESS_LOG_COLUMNS})
     times = as_times(raw["timestamp"])
@@ -89,7 +89,7 @@ def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: 
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """One column of ``frame`` with a plain index; missing values where the frame doesn't have it."""
+    """One column of ``frame`` with a plain index; all missing if the frame does not have it."""
     if name in frame.columns:
         return frame[name].reset_index(drop=True)
     return pd.Series([None] * len(frame), name=name, dtype=object)
@@ -105,7 +105,7 @@ def _quarantined(
 
 
 def _flags(frame: pd.DataFrame) -> BoolArray:
-    """Where the source marked a record as malformed."""
+    """The records that the source marked as malformed."""
     if MALFORMED not in frame.columns:
         return np.zeros(len(frame), dtype=np.bool_)
     flags: BoolArray = frame[MALFORMED].isin([True]).to_numpy(dtype=np.bool_)
@@ -113,7 +113,7 @@ def _flags(frame: pd.DataFrame) -> BoolArray:
 
 
 def _missing_among(values: pd.Series[Any], rows: BoolArray) -> BoolArray:
-    """Those of ``rows`` that have no value at all."""
+    """The ``rows`` that have no value."""
     missing = rows.copy()
     missing[rows] = ~is_given(values[rows])
     return missing

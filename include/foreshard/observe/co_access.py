@@ -1,17 +1,18 @@
-"""Which keys are touched together: by one session, or, where the log has no session, by one user within minutes.
+"""Finds keys that are accessed together: in one session, or without sessions by one user within minutes.
 
-**Groups.** A session's accesses in one hour form a group, together with what it touched in the hour before; a user's
-sessionless accesses in half a window form one, together with what that user touched in the half before. So keys at most half a
-window apart are always found, and keys more than a window apart never. A group gives weight 1 to each pair of its keys of
-which at least one is new in it: a session or an unbroken visit counts a pair once, at the hour in which it became complete.
+**Groups.** A session's accesses in one hour form a group, together with its accesses in the hour before. A user's sessionless
+accesses in half a window form a group, together with the user's accesses in the half window before. Keys at most half a window
+apart are therefore always found, and keys more than a window apart never. A group adds weight 1 to each pair of its keys of
+which at least one is new in the group. A session or an uninterrupted visit thus counts a pair once, in the hour in which it
+became complete.
 
-**Cap.** Of a group only the ``maximum_keys`` keys touched last count: a crawler that walks through 10,000 keys says nothing
-about which of them belong together, and must not make 50 million pairs.
+**Cap.** Only the last ``maximum_keys`` keys of a group count. A crawler that reads 10,000 keys says nothing about which keys
+belong together, and must not create 50 million pairs.
 
-**Users.** A pair is used only where at least *k* distinct users touched both, over all the hours that are looked at together,
-which few logs reach in one hour. So each hour keeps *marks* of a pair's users: 31-bit hashes of (key, key, user), the smallest
-``marks`` of them. Marks of one pair can be united over hours (exactly, up to their number), and marks of different pairs
-can't be linked to each other. A session without a user gives weight, and no user.
+**Users.** A pair is used only if at least *k* distinct users accessed both keys over all hours considered, which few logs reach
+in one hour. Each hour therefore keeps *marks* of a pair's users: 31-bit hashes of (key, key, user), the smallest ``marks`` of
+them. Marks of one pair can be united over hours (exactly, up to their number). Marks of different pairs cannot be linked. A
+session without a user adds weight but no user.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ PAIRS_AT_ONCE = 4_000_000
 _MARK_LIMIT = 2**31
 _HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
 MARKS = 16
-"""User marks that are kept per pair and hour."""
+"""User marks kept per pair and hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoAccessRules:
-    """How pairs are found and kept; ``marks`` must not be below the k distinct users that are asked for later."""
+    """How pairs are found and kept. ``marks`` must be at least the k distinct users required later."""
 
     window: timedelta
     maximum_keys: int
@@ -49,7 +50,7 @@ class CoAccessRules:
 
     @classmethod
     def of(cls, settings: ObserveSettings) -> CoAccessRules:
-        """The settings' rules, with enough marks for the smallest number of distinct users that is asked for."""
+        """The settings' rules, with enough marks for the required number of distinct users."""
         return cls(
             settings.co_access_window,
             settings.maximum_keys_per_session,
@@ -59,10 +60,10 @@ class CoAccessRules:
 
 
 def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None = None) -> pd.DataFrame:
-    """Pairs of clean records, rows with ``CO_ACCESS_COLUMNS`` per hour, heaviest ``rules.maximum_pairs`` per hour.
+    """Find the pairs in clean records: rows with ``CO_ACCESS_COLUMNS``, the heaviest ``rules.maximum_pairs`` of each hour.
 
-    ``frame`` may hold many hours; with ``since`` only the hours from there on are given, and earlier records serve as what
-    was touched before.
+    ``frame`` may cover many hours. With ``since``, only hours from then on are returned; earlier records count as previous
+    accesses.
     """
     if frame.empty:
         return empty_co_access()
@@ -76,9 +77,9 @@ def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None 
 
 
 def unite(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Unite pairs of several hours: ``key_a, key_b, weight, distinct_users, user_marks``; what was united can be again.
+    """Unite pairs of several hours: ``key_a, key_b, weight, distinct_users, user_marks``. The result can be united again.
 
-    ``distinct_users`` counts over all hours together; where an hour had more users than it has marks, at least that many.
+    ``distinct_users`` is over all hours. If an hour had more users than marks, it is a lower bound.
     """
     if pairs.empty:
         return empty_co_access().drop(columns="hour")
@@ -104,9 +105,9 @@ def unite(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
-    """What may be used of hourly or united pairs: ``key_a, key_b, weight, distinct_users``, heaviest first.
+    """Sum hourly or united pairs for use: ``key_a, key_b, weight, distinct_users``, the heaviest first, without marks.
 
-    Pairs of fewer than ``minimum_distinct_users`` over all hours together are left out, and so are all marks.
+    Pairs with fewer than ``minimum_distinct_users`` over all hours are dropped.
     """
     united = unite(pairs).drop(columns="user_marks")
     kept = united[united["distinct_users"] >= minimum_distinct_users]
@@ -121,7 +122,7 @@ def empty_co_access() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Touches:
-    """Distinct (group, key): when first touched, in which hour, by which user (−1: unknown), and whether new in the group."""
+    """Distinct (group, key): the first access, its hour and user (−1: unknown), and whether the key is new in the group."""
 
     group: IntArray
     key: IntArray
@@ -161,7 +162,7 @@ def _touches(frame: pd.DataFrame, keys: IntArray, users: IntArray, rules: CoAcce
 
 
 def _with_user_of_group(touches: _Touches, now: _Touches, before: _Touches) -> _Touches:
-    """Give each group one user: the first known one in it, else the first known one of what came before (−1: none)."""
+    """Give each group one user: the first known user in it, else the first of its previous accesses (−1: none)."""
     both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
     both = both.take(np.flatnonzero(both.user >= 0))
     both = both.take(np.lexsort((both.time, ~both.new, both.group)))
@@ -174,7 +175,7 @@ def _with_user_of_group(touches: _Touches, now: _Touches, before: _Touches) -> _
 
 
 def _distinct(now: _Touches, before: _Touches) -> _Touches:
-    """One row per (group, key), what was touched before first, so that ``new`` is false for it; sorted by group, then time."""
+    """One row per (group, key), preferring previous accesses, for which ``new`` is false; sorted by group, then time."""
     both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
     both = both.take(np.lexsort((both.time, both.new, both.key, both.group)))
     first = np.ones(len(both.group), dtype=np.bool_)
@@ -184,7 +185,7 @@ def _distinct(now: _Touches, before: _Touches) -> _Touches:
 
 
 def _starts(group: IntArray) -> tuple[IntArray, IntArray]:
-    """For sorted groups: each row's distance from the start of its group, and the size of its group."""
+    """For sorted groups: each row's position in its group, and the size of its group."""
     _, start, size = np.unique(group, return_index=True, return_counts=True)
     return np.arange(len(group)) - np.repeat(start, size), np.repeat(size, size)
 
@@ -196,7 +197,7 @@ def _capped(touches: _Touches, maximum_keys: int) -> _Touches:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Distinct (hour, key, key) in order with their weights, and the distinct (place in it, user) of known users."""
+    """Distinct (hour, key, key) in order with their weights, and the distinct (pair index, user) of known users."""
 
     hour: IntArray
     key_a: IntArray
@@ -207,7 +208,7 @@ class _Pairs:
 
 
 def _pairs(touches: _Touches, keys: int, first_hour: int) -> _Pairs:
-    """Pair each row with the rows of its group behind it, ``PAIRS_AT_ONCE`` at a time so that memory stays bounded."""
+    """Pair each row with the later rows of its group, ``PAIRS_AT_ONCE`` at a time to bound memory."""
     rank, size = _starts(touches.group)
     behind = size - 1 - rank
     base_hour = int(touches.hour.min()) if len(touches.hour) else 0
@@ -268,7 +269,7 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
 
 
 def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
-    """Per pair the ``number`` smallest marks of its users, in order."""
+    """The ``number`` smallest marks of each pair's users, sorted."""
     if number < 1:
         return [[]] * len(found.hour)
     key_hash = pd.util.hash_array(keys, categorize=False)
@@ -284,14 +285,14 @@ def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], numbe
 
 
 def _listed(place: IntArray, values: IntArray, places: int) -> list[list[int]]:
-    """The values of each place as a list, for values that are sorted by place."""
+    """The values of each place as a list. ``values`` are sorted by place."""
     ends = np.searchsorted(place, np.arange(places + 1)).tolist()
     listed = values.tolist()
     return [listed[start:end] for start, end in pairwise(ends)]
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): every bit of a value depends on all of it."""
+    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): every output bit depends on all input bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

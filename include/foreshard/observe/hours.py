@@ -1,4 +1,4 @@
-"""Many hours' counts → one tally per hour."""
+"""Splits the counts of many hours into one tally per hour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hours_between(since: datetime, until: datetime) -> tuple[datetime, ...]:
 
 
 def by_hour(frame: pd.DataFrame, moments: pd.Series[pd.Timestamp], hours: Sequence[datetime]) -> Iterator[pd.DataFrame]:
-    """The rows of each of ``hours`` (ascending), for rows that are sorted by ``moments``."""
+    """The rows of each of ``hours`` (ascending). ``frame`` is sorted by ``moments``."""
     times = moments.dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]")
     starts = np.searchsorted(times, _nanoseconds(hours))
     ends = np.searchsorted(times, _nanoseconds([hour + ONE_HOUR for hour in hours]))
@@ -28,7 +28,7 @@ def by_hour(frame: pd.DataFrame, moments: pd.Series[pd.Timestamp], hours: Sequen
 
 
 def split(key_load: pd.DataFrame, pairs: pd.DataFrame, hours: Sequence[datetime]) -> Iterator[HourTally]:
-    """One tally for each of ``hours``, from counts of them all, sorted by hour."""
+    """One tally for each of ``hours``, from counts sorted by hour."""
     loads, together = by_hour(key_load, key_load["hour"], hours), by_hour(pairs, pairs["hour"], hours)
     for hour, load, paired in zip(hours, loads, together, strict=True):
         yield HourTally(hour, load, paired)

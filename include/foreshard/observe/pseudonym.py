@@ -1,7 +1,7 @@
-"""Pseudonyms of users: HMAC-SHA256 under a secret key, made at the first hop, so that raw ids are never stored.
+"""Pseudonyms of users: HMAC-SHA256 with a secret key, applied at the first hop, so that raw ids are never stored.
 
-A pseudonym is ``h1:`` and 128 bits in hex; ``h1`` names the scheme. Making a pseudonym of a pseudonym gives it back, so a
-record may pass through here more than once. Apps import this module: it needs neither numpy nor pandas until a column is given.
+A pseudonym is ``h1:`` and 128 bits in hex; ``h1`` names the scheme. The pseudonym of a pseudonym is itself, so records may be
+pseudonymised twice. Apps import this module, so it imports numpy and pandas only for columns.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def is_pseudonym(user: str) -> bool:
 
 
 def pseudonym(key: bytes, user: str) -> str:
-    """The pseudonym of ``user`` under ``key``; the same user gets the same one, and without the key it leads nowhere."""
+    """The pseudonym of ``user``. It is the same each time, and cannot be computed or reversed without ``key``."""
     if is_pseudonym(user):
         return user
     return PREFIX + hmac.new(key, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]
 
 
 def pseudonymise(users: pd.Series[str], key: Callable[[], bytes]) -> pd.Series[str]:
-    """A column of user ids (text or None) as pseudonyms; each distinct user is hashed once.
+    """Pseudonymise a column of user ids (text or None). Each distinct user is hashed once.
 
-    ``key`` is asked for the secret only where there is a raw id, so that a log that came pseudonymised needs no secret here.
+    ``key`` is called only if there is a raw id, so a pseudonymised log needs no secret.
     """
     import pandas as pd
 

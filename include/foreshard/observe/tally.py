@@ -1,4 +1,4 @@
-"""Counts accesses: per hour × key × location × request type, how many, what they cost, and from how many users."""
+"""Counts accesses per hour × key × location × request type, with their cost and number of users."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNKNOWN_LOCATION = "unknown"
 
 
 def tally(frame: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
-    """Count clean records of one hour or of many; rows with ``KEY_LOAD_COLUMNS``, sorted by them.
+    """Count clean records of one or more hours: rows with ``KEY_LOAD_COLUMNS``, sorted by them.
 
-    An access costs what the log measured, else its request type's weight (``weights`` has every type of a clean record). A
-    missing location counts as ``unknown``; a missing user is no user.
+    The cost of an access is the measured one, or the weight of its request type (``weights`` has all types of clean records). A
+    missing location counts as ``unknown``; a missing user is not counted.
     """
     if frame.empty:
         return empty_key_load()
@@ -50,7 +50,7 @@ def empty_key_load() -> pd.DataFrame:
 
 
 def compress(*codes: npt.NDArray[Any]) -> IntArray:
-    """One number per row for several columns of codes (≥ 0), in the order of the columns, whatever their sizes."""
+    """Combine several columns of codes (≥ 0) into one code per row that sorts like the columns, without overflow."""
     combined = np.zeros(len(codes[0]), dtype=np.int64)
     size = 1
     for column in codes:

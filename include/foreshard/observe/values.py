@@ -1,4 +1,4 @@
-"""Columns as they came → columns as they are counted: text, times and costs, without a loop over rows."""
+"""Converts raw columns to text, times and costs, without a loop over rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from foreshard.model import BoolArray
 
 _EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
-"""Epoch numbers below the first limit are seconds, then milliseconds, microseconds, nanoseconds; × to nanoseconds."""
+"""(limit, nanoseconds per unit): epoch numbers below the limits are seconds, milliseconds, microseconds and nanoseconds."""
 
 _EPOCH_TEXT = r"[+-]?\d{9,19}(?:\.\d+)?"
 _NANOSECONDS_LIMIT = 9.2e18
@@ -23,16 +23,16 @@ _NANOSECONDS_LIMIT = 9.2e18
 
 @dataclass(frozen=True)
 class Text:
-    """A column as text, and where it had a value at all (neither missing nor blank); given but None is unreadable."""
+    """A column as text. ``given``: neither missing nor blank. A value that is given but None is unreadable."""
 
     values: pd.Series[str]
     given: BoolArray
 
 
 def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
-    """The column as text: None where a value is missing, blank, no scalar, too long, or nothing that UTF-8 can write.
+    """The column as text; None if a value is missing, blank, not a scalar, too long, or not encodable in UTF-8.
 
-    Whole numbers lose the ``.0`` that a column with gaps gives them, so that 5 and 5.0 are one name.
+    Integers lose the ``.0`` that they have in a column with gaps, so that 5 and 5.0 are one name.
     """
     plain = column.reset_index(drop=True)
     try:
@@ -49,9 +49,9 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
 
 
 def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
-    """The column as aware UTC times, NaT where it can't be read as one.
+    """The column as aware UTC times; NaT if a value is invalid.
 
-    Read are times (naive ones as UTC), ISO 8601 text, and seconds, milliseconds, microseconds or nanoseconds since 1970.
+    Accepts times (naive ones as UTC), ISO 8601 text, and seconds, milliseconds, microseconds or nanoseconds since 1970.
     """
     plain = column.reset_index(drop=True)
     if pd.api.types.is_datetime64_any_dtype(plain.dtype):
@@ -64,7 +64,7 @@ def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 
 
 def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
-    """The column as numbers (NaN: not measured), and where it says something that is no finite number."""
+    """The column as numbers (NaN: not measured), and which values are given but not finite numbers."""
     plain = column.reset_index(drop=True)
     if plain.dtype == object:
         plain = plain.map(_scalar) if not _is_plain(plain) else plain
@@ -76,7 +76,7 @@ def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
 
 
 def is_given(column: pd.Series[Any]) -> BoolArray:
-    """Where the column has a value at all: neither missing nor blank."""
+    """Which values are given: neither missing nor blank."""
     return as_text(column).given
 
 
@@ -85,12 +85,12 @@ def _is_plain(column: pd.Series[Any]) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """``value``, or an empty tuple (which no reader takes for anything) where it is a list, an object, a set."""
+    """``value``, or an empty tuple (which counts as unreadable) if it is a container."""
     return () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
 
 
 def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
-    """Which values are seen at a glance to be names as they stand: text that fits, with a visible ASCII character."""
+    """Which values are certainly names, by a fast check: text of valid length with a visible ASCII character."""
     if pd.api.types.infer_dtype(values, skipna=False) != "string":
         return np.zeros(len(values), np.bool_)
     try:
@@ -102,7 +102,7 @@ def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
 
 
 def _text(value: Any) -> str | None:
-    """What a value says ("" where blank), or None where it says nothing that can be a name."""
+    """A value as text (empty if blank), or None if it cannot be a name."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, float):
@@ -115,7 +115,7 @@ def _text(value: Any) -> str | None:
 
 
 def _writable(text: str, maximum_bytes: int | None) -> bool:
-    """Whether ``text`` is not blank, can be written as UTF-8, and fits."""
+    """Whether ``text`` is not blank, encodable in UTF-8, and not too long."""
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What the hour's access log must hold before it is counted."""
+"""The expectations of the gate ``access_log``: an hour's records, before they are counted."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from foreshard.quality._suite import Expectation, Suite, below, between, figure,
 from foreshard.settings import ObserveSettings
 
 BUSY_HOUR = 50
-"""Accesses at which an hour counts as busy: at a steady rate, so many expected accesses never come to none by chance."""
+"""Accesses from which an hour counts as busy. At a steady rate, an hour with this many expected accesses is never empty."""
 
 
 def suites(
     frame: pd.DataFrame, hour: datetime, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
 ) -> tuple[Suite, ...]:
-    """Suites ``records`` (each accepted record) and ``hour`` (the hour as a whole)."""
+    """The suites ``records`` (each accepted record) and ``hour`` (totals)."""
     return _records(frame, hour, limits), _hour(frame, quarantined, limits, usual)
 
 
 def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
-    """The fewest accesses that are believable: ``share`` of the usual where the hour was busy in every week before, else 0."""
+    """The fewest plausible accesses: ``share`` of the median if the hour was busy in every earlier week, else 0."""
     counts = [counted.accesses for counted in usual]
     if not counts or min(counts) < BUSY_HOUR:
         return 0
@@ -34,7 +34,7 @@ def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
 
 
 def minimum_keys(usual: Sequence[HourCounts], accesses: int, share: float) -> int:
-    """The fewest distinct keys that are believable for so many accesses: ``share`` of the usual number."""
+    """The fewest plausible distinct keys for this number of accesses: ``share`` of the median."""
     counts = [counted.keys for counted in usual if counted.accesses >= BUSY_HOUR]
     return math.ceil(share * min(median(counts), accesses)) if counts else 0
 
@@ -60,8 +60,8 @@ def _records(frame: pd.DataFrame, hour: datetime, limits: ObserveSettings) -> Su
             below(
                 "seconds_into_the_hour",
                 seconds,
-                "every record's time lies in the hour",
-                "{bad} of {all} records lie outside the hour (seconds after its start: {examples})",
+                "every record's time is in the hour",
+                "{bad} of {all} records are outside the hour (seconds after its start: {examples})",
             ),
             known(
                 "request_type",
@@ -95,15 +95,15 @@ def _hour(frame: pd.DataFrame, quarantined: int, limits: ObserveSettings, usual:
             "accesses",
             fewest,
             None,
-            f"at least {fewest:,} accesses (this hour of the weeks before had {usually})",
-            f"{accepted:,} accesses < {fewest:,}: this hour of the weeks before had {usually}; is the log's source down?",
+            f"at least {fewest:,} accesses (this hour of earlier weeks had {usually})",
+            f"{accepted:,} accesses < {fewest:,}: this hour of earlier weeks had {usually}; is the log's source down?",
         ),
         between(
             "keys",
             fewest_keys,
             None,
-            f"at least {fewest_keys:,} distinct keys (this hour of the weeks before had {usual_keys})",
-            f"{keys:,} distinct keys < {fewest_keys:,}: this hour of the weeks before had {usual_keys}",
+            f"at least {fewest_keys:,} distinct keys (this hour of earlier weeks had {usual_keys})",
+            f"{keys:,} distinct keys < {fewest_keys:,}: this hour of earlier weeks had {usual_keys}",
         ),
     )
     return Suite("hour", view, expectations)

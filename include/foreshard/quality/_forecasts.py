@@ -1,4 +1,4 @@
-"""What an hour's forecasts must hold before partitions are scored by them."""
+"""The expectations of the gate ``forecasts``: an hour's forecasts, before partitions are scored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from foreshard.model import FloatArray, ForecastBatch
 from foreshard.quality._suite import Expectation, Suite, between, few, figure, not_null, unique
 
 SANE_FACTOR = 3.0
-"""How far the forecast's total may leave the range of the history's totals over as many hours."""
+"""The factor by which the forecast's total may exceed the range of the history's totals over as many hours."""
 
 MAXIMUM_FALLBACK_SHARE = 0.5
-"""How much of the forecast cost fallback models may carry once there is history enough to fit one."""
+"""The largest share of the forecast cost from fallbacks, if the history is long enough to fit models."""
 
 _ROUNDING = 1e-9
 
@@ -27,7 +27,7 @@ def suites(
     fallback_models: Collection[str],
     minimum_history_hours: int,
 ) -> tuple[Suite, ...]:
-    """Suites ``keys`` (each key's forecast) and ``batch`` (all of them together)."""
+    """The suites ``keys`` (each key's forecast) and ``batch`` (totals)."""
     expectations = (
         *_membership(batch, expected_keys),
         *_shape(batch, horizon),
@@ -55,9 +55,9 @@ def _keys(batch: ForecastBatch) -> Suite:
         "keys",
         frame,
         (
-            not_null("key", "{bad} of {all} forecasts name no key"),
-            unique("key", "{bad} of {all} forecasts are for a key that is forecast more than once ({examples})"),
-            not_null("model", "{bad} of {all} forecasts don't say which model made them"),
+            not_null("key", "{bad} of {all} forecasts have no key"),
+            unique("key", "{bad} of {all} forecasts are for a key with more than one forecast ({examples})"),
+            not_null("model", "{bad} of {all} forecasts do not name their model"),
             between("hours_without_a_number", 0, 0, "no NaN, no inf", "{bad} of {all} keys have NaN or inf in their forecast"),
             between("lowest_mean", 0, None, "no mean is negative", "{bad} of {all} keys have a negative mean ({examples})"),
             between(
@@ -67,7 +67,7 @@ def _keys(batch: ForecastBatch) -> Suite:
                 "lowest_upper_minus_mean",
                 0,
                 None,
-                "the upper quantile is nowhere below the mean",
+                "no upper quantile is below the mean",
                 "{bad} of {all} keys have an upper quantile below their mean (by {examples})",
             ),
         ),
@@ -84,7 +84,7 @@ _Valued = tuple[float, Expectation]
 
 def _membership(batch: ForecastBatch, expected_keys: Collection[str]) -> tuple[_Valued, ...]:
     expected, got = set(expected_keys), set(batch.keys)
-    missing, strange = sorted(expected - got), sorted(got - expected)
+    missing, unexpected = sorted(expected - got), sorted(got - expected)
     return (
         (
             float(len(missing)),
@@ -97,13 +97,13 @@ def _membership(batch: ForecastBatch, expected_keys: Collection[str]) -> tuple[_
             ),
         ),
         (
-            float(len(strange)),
+            float(len(unexpected)),
             between(
                 "unexpected_keys",
                 0,
                 0,
                 "no other key is forecast",
-                f"{len(strange):,} forecasts are for keys that the history doesn't have ({few(strange)})",
+                f"{len(unexpected):,} forecasts are for keys that are not in the history ({few(unexpected)})",
             ),
         ),
     )
@@ -121,21 +121,19 @@ def _total(batch: ForecastBatch, history: FloatArray, minimum_history_hours: int
         return ()
     low, high = believable_totals(history, hours, minimum_history_hours)
     total = float(np.nansum(batch.mean))
-    claim = (
-        f"the horizon's total cost lies in {figure(low)} … {figure(high)} (history's totals, a factor {SANE_FACTOR:g} apart)"
-    )
+    claim = f"the horizon's total cost is in {figure(low)} … {figure(high)} (the history's totals ÷ and × {SANE_FACTOR:g})"
     failure = (
         f"the forecast's total cost over {hours} hours is {figure(total)}, outside {figure(low)} … {figure(high)} "
-        f"(the history's totals over as many hours, a factor {SANE_FACTOR:g} apart)"
+        f"(the history's totals over as many hours, ÷ and × {SANE_FACTOR:g})"
     )
     return ((total, between("total_cost", low, high, claim, failure)),)
 
 
 def believable_totals(history: FloatArray, hours: int, minimum_history_hours: int) -> tuple[float, float]:
-    """The range of totals over ``hours`` hours that a forecast may have after this history of hourly totals.
+    """The range of plausible totals over ``hours`` hours after this history of hourly totals.
 
-    A short history, or one that isn't longer than the horizon, says nothing of what is too little, and of what is too much
-    only by its busiest hour.
+    A history shorter than ``minimum_history_hours`` or twice the horizon gives no lower bound, and its busiest hour gives the
+    upper bound.
     """
     if len(history) < max(minimum_history_hours, 2 * hours):
         return 0.0, SANE_FACTOR * float(history.max()) * hours
@@ -150,8 +148,8 @@ def _fallbacks(batch: ForecastBatch, fallback_models: Collection[str], history_s
         return ()
     share = float(cost[by_fallback].sum() / cost.sum())
     failure = (
-        f"fallback models carry {figure(share)} > {figure(MAXIMUM_FALLBACK_SHARE)} of the forecast cost "
-        f"({int(by_fallback.sum()):,} of {len(batch.keys):,} keys), though there is history enough"
+        f"fallbacks forecast {figure(share)} > {figure(MAXIMUM_FALLBACK_SHARE)} of the cost "
+        f"({int(by_fallback.sum()):,} of {len(batch.keys):,} keys), although the history is long enough"
     )
-    claim = f"fallback models carry at most {figure(MAXIMUM_FALLBACK_SHARE)} of the cost"
+    claim = f"fallbacks forecast at most {figure(MAXIMUM_FALLBACK_SHARE)} of the cost"
     return ((share, between("fallback_share", None, MAXIMUM_FALLBACK_SHARE, claim, failure)),)

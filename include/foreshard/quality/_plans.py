@@ -1,4 +1,4 @@
-"""What an hour's plan must hold before a single document moves."""
+"""The expectations of the gate ``plan``: an hour's plan, before any document moves."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ _ROUNDING = 1e-6
 
 
 def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules) -> tuple[Suite, ...]:
-    """Suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after) and ``plan`` (its limits)."""
+    """The suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after the plan) and ``plan`` (limits)."""
     names = tuple(partition.partition_id for partition in partitions)
     active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
     return (
-        _moves(plan, names, active, _against(rules, partitions, [(m.key, m.target) for m in plan.moves], shadow=False)),
-        _shadows(plan, names, active, _against(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
+        _moves(plan, names, active, _violations(rules, partitions, [(m.key, m.target) for m in plan.moves], shadow=False)),
+        _shadows(plan, names, active, _violations(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
         _removals(plan, names),
         _partitions(plan, names, limits),
-        _whole(plan, limits),
+        _totals(plan, limits),
     )
 
 
-def _against(
+def _violations(
     rules: PlacementRules, partitions: Sequence[Partition], copies: Sequence[tuple[str, str]], *, shadow: bool
 ) -> list[str | None]:
-    """For each (key, target) what its rules ask of the key, where its copy must not go there."""
+    """For each (key, target), the claim of the rule that forbids a copy there; None if it is allowed."""
     places = {partition.partition_id: partition for partition in partitions}
     broken = [rules.broken(key, places[to], shadow=shadow) if to in places else None for key, to in copies]
     return [None if rule is None else f"{key!r} {rule.claim}" for (key, _), rule in zip(copies, broken, strict=True)]
 
 
-def _keeps_rules(against: Sequence[str | None], what: str) -> Expectation:
-    shown = "; ".join([claim for claim in against if claim][:3]).replace("{", "{{").replace("}", "}}")
+def _keeps_rules(violations: Sequence[str | None], what: str) -> Expectation:
+    shown = "; ".join([claim for claim in violations if claim][:3]).replace("{", "{{").replace("}", "}}")
     failure = f"{{bad}} of {{all}} {what}s break a placement rule ({shown})"
     return between("against_a_rule", 0, 0, f"no {what} breaks a placement rule", failure)
 
 
-def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
+def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], violations: Sequence[str | None]) -> Suite:
     frame = pd.DataFrame(
         [
             (m.key, m.source, m.target, int(m.source == m.target), m.estimated_bytes, int(claim is not None))
-            for m, claim in zip(plan.moves, against, strict=True)
+            for m, claim in zip(plan.moves, violations, strict=True)
         ],
         columns=["key", "source", "target", "stays", "estimated_bytes", "against_a_rule"],
     )
@@ -56,26 +56,26 @@ def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against:
         (
             unique("key", "{bad} of {all} moves are of a key that is moved more than once ({examples})"),
             known("source", names, "{bad} of {all} moves leave an unknown partition ({examples})"),
-            known("target", active, "{bad} of {all} moves go to a partition that is unknown or drained ({examples})"),
+            known("target", active, "{bad} of {all} moves go to an unknown or draining partition ({examples})"),
             between("stays", 0, 0, "no move ends where it starts", "{bad} of {all} moves have the same source and target"),
             between(
                 "estimated_bytes", 0, None, "no size is negative", "{bad} of {all} moves have a negative size ({examples})"
             ),
-            _keeps_rules(against, "move"),
+            _keeps_rules(violations, "move"),
         ),
     )
 
 
-def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], against: Sequence[str | None]) -> Suite:
+def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], violations: Sequence[str | None]) -> Suite:
     landing = {move.key: move.target for move in plan.moves}
     frame = pd.DataFrame(
         [
             (s.key, s.source, s.target, int(s.target in (s.source, landing.get(s.key))), int(claim is not None))
-            for s, claim in zip(plan.shadows, against, strict=True)
+            for s, claim in zip(plan.shadows, violations, strict=True)
         ],
         columns=["key", "source", "target", "beside_its_primary", "against_a_rule"],
     )
-    twice = "{bad} of {all} shadows repeat one of the same key on the same partition"
+    twice = "{bad} of {all} shadows are planned twice on the same partition"
     return Suite(
         "shadows",
         frame,
@@ -84,15 +84,15 @@ def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], agains
                 "ExpectCompoundColumnsToBeUnique", {"column_list": ["key", "target"]}, "no shadow is planned twice", twice
             ),
             known("source", names, "{bad} of {all} shadows copy from an unknown partition ({examples})"),
-            known("target", active, "{bad} of {all} shadows go to a partition that is unknown or drained ({examples})"),
+            known("target", active, "{bad} of {all} shadows go to an unknown or draining partition ({examples})"),
             between(
                 "beside_its_primary",
                 0,
                 0,
-                "no shadow stands on its primary's partition",
-                "{bad} of {all} shadows stand on their primary's own partition",
+                "no shadow is on its primary copy's partition",
+                "{bad} of {all} shadows are on their primary copy's partition",
             ),
-            _keeps_rules(against, "shadow"),
+            _keeps_rules(violations, "shadow"),
         ),
     )
 
@@ -107,13 +107,13 @@ def _removals(plan: Plan, names: tuple[str, ...]) -> Suite:
         "removals",
         frame,
         (
-            known("target", names, "{bad} of {all} removed shadows stand on an unknown partition ({examples})"),
+            known("target", names, "{bad} of {all} removed shadows are on an unknown partition ({examples})"),
             between(
                 "planned_as_well",
                 0,
                 0,
-                "no shadow is made and removed at once",
-                "{bad} of {all} removed shadows are made by the same plan",
+                "no shadow is both made and removed",
+                "{bad} of {all} removed shadows are also made by this plan",
             ),
         ),
     )
@@ -145,14 +145,14 @@ def _partitions(plan: Plan, names: tuple[str, ...], limits: PlanSettings) -> Sui
                 "lps_above_what_a_target_may_have",
                 0,
                 0,
-                "no target ends above the high-water mark, above where it was, or above what is relieved",
+                "no target ends above the high-water mark, its own LPS before, and the LPS of the relieved partitions",
                 f"{{bad}} targets end above the high-water mark {figure(limits.high_water)} and worse than before ({shown})",
             ),
         ),
     )
 
 
-def _whole(plan: Plan, limits: PlanSettings) -> Suite:
+def _totals(plan: Plan, limits: PlanSettings) -> Suite:
     size = sum(move.estimated_bytes for move in plan.moves)
     before, after = max(plan.lps_before.values(), default=0.0), max(plan.lps_after.values(), default=0.0)
     rows = (

@@ -1,7 +1,7 @@
-"""Puts suites to Great Expectations and turns its results into lines for people.
+"""Runs suites in Great Expectations and converts its results to one line per failure.
 
-Great Expectations is imported when a gate is asked (seconds, 300 MB), runs on frames in memory and writes no project of its
-own; its progress bars are off. It sends nothing anywhere.
+Great Expectations is imported when a gate runs (some seconds, 300 MB). It works on frames in memory, writes no project, and
+sends no telemetry.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POSITION = "position"
 
 
 def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | None = None) -> GateResult:
-    """Validate every suite, give its Data Docs page to ``docs``, and return what failed."""
+    """Validate every suite, pass its Data Docs page to ``docs``, and return the failures."""
     gx = load_great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -38,7 +38,7 @@ def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | Non
 
 
 def load_great_expectations() -> ModuleType:
-    """Import Great Expectations (its own imports warn of what Python will drop; that is not for our users)."""
+    """Import Great Expectations without the deprecation warnings of its imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import great_expectations
@@ -89,7 +89,7 @@ def _line(expectation: Expectation, result: Any) -> str:
 
 
 def _raised(exception_info: Any) -> str:
-    """The message of the exception behind a result, in one line ("" where there was none); GX nests it in two ways."""
+    """The first line of the exception behind a result, or an empty string. GX nests exceptions in two ways."""
     entries = [exception_info] if "raised_exception" in exception_info else list(exception_info.values())
     for entry in entries:
         if entry.get("raised_exception"):

@@ -1,4 +1,4 @@
-"""A gate's demands as data: named suites of expectations on frames, made without importing Great Expectations."""
+"""A gate's expectations as data, without importing Great Expectations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pandas as pd
 class Expectation:
     """One expectation: ``kind`` is its Great Expectations class, ``arguments`` its parameters.
 
-    ``claim`` says what must hold (Data Docs show it). ``failure`` is the line for people when it doesn't; in it ``{bad}``,
-    ``{all}`` and ``{examples}`` stand for the rows that failed, all rows, and a few of the values that failed.
+    ``claim`` states the expectation in Data Docs. ``failure`` is the line shown if it fails. In it, ``{bad}``, ``{all}`` and
+    ``{examples}`` are replaced by the number of failed rows, the number of rows, and a few failed values.
     """
 
     kind: str
@@ -50,19 +50,19 @@ def known(column: str, values: tuple[str, ...], failure: str) -> Expectation:
 
 
 def between(column: str, low: float | None, high: float | None, claim: str, failure: str) -> Expectation:
-    """Every value of ``column`` lies in [low, high]; None leaves that side open."""
+    """Every value of ``column`` is in [low, high]; None means unbounded."""
     arguments = {"column": column, "min_value": low, "max_value": high}
     return Expectation("ExpectColumnValuesToBeBetween", arguments, claim, failure)
 
 
 def below(column: str, high: float, claim: str, failure: str) -> Expectation:
-    """Every value of ``column`` lies in [0, high)."""
+    """Every value of ``column`` is in [0, high)."""
     arguments = {"column": column, "min_value": 0, "max_value": high, "strict_max": True}
     return Expectation("ExpectColumnValuesToBeBetween", arguments, claim, failure)
 
 
 def figure(value: float) -> str:
-    """A figure for people: whole from a thousand on, else four significant digits."""
+    """Format a figure for people: integers from a thousand on, else four significant digits."""
     readable = math.isfinite(value) and abs(value) < 1e15
     if readable and (abs(value) >= 1000 or value == int(value)):
         return f"{value:,.0f}"
@@ -70,5 +70,5 @@ def figure(value: float) -> str:
 
 
 def few(keys: Collection[str]) -> str:
-    """The first three of ``keys``, in order, for a failure's line."""
+    """The first three of the sorted ``keys``, for a failure's line."""
     return ", ".join(repr(key) for key in sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")

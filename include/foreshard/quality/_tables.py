@@ -1,4 +1,4 @@
-"""What a published routing table must hold."""
+"""The expectations of the gate ``table``: a published routing table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def suites(
     previous_keys: Collection[str],
     live_keys: Collection[str],
 ) -> tuple[Suite, ...]:
-    """Suites ``placements`` (each listed key), ``default_rule`` and ``table`` (as a whole)."""
+    """The suites ``placements`` (each listed key), ``default_rule`` and ``table`` (totals)."""
     names = tuple(partition.partition_id for partition in partitions)
     return (
         _placements(table, names),
         _default_rule(table.default_rule, names),
-        _whole(table, last_version, previous_keys, live_keys),
+        _totals(table, last_version, previous_keys, live_keys),
     )
 
 
@@ -50,21 +50,21 @@ def _placements(table: RoutingTable, names: tuple[str, ...]) -> Suite:
             known("primary", names, "{bad} of {all} keys have a primary on an unknown partition ({examples})"),
             between("epoch", 1, None, "every epoch is at least 1", "{bad} of {all} keys have an epoch below 1 ({examples})"),
             between(
-                "filed_wrongly", 0, 0, "every placement names its key", "{bad} of {all} placements stand under another key"
+                "filed_wrongly", 0, 0, "every placement names its key", "{bad} of {all} placements are listed under another key"
             ),
             between("shadows_repeated", 0, 0, "no shadow is listed twice", "{bad} of {all} keys list a shadow twice"),
             between(
                 "shadows_beside_primary",
                 0,
                 0,
-                "no shadow stands on its primary's partition",
-                "{bad} of {all} keys have a shadow on their primary's own partition",
+                "no shadow is on its primary copy's partition",
+                "{bad} of {all} keys have a shadow on their primary copy's partition",
             ),
             between(
                 "shadows_unknown",
                 0,
                 0,
-                "every shadow stands on a known partition",
+                "every shadow is on a known partition",
                 "{bad} of {all} keys have a shadow on an unknown partition",
             ),
         ),
@@ -80,7 +80,7 @@ def _default_rule(rule: DefaultRule, names: tuple[str, ...]) -> Suite:
         (
             known("partition_id", names, "{bad} of {all} partitions of the default rule are unknown ({examples})"),
             unique("partition_id", "{bad} of {all} partitions of the default rule are listed more than once ({examples})"),
-            not_null("weight", "{bad} of {all} weights of the default rule are no numbers"),
+            not_null("weight", "{bad} of {all} weights of the default rule are not numbers"),
             between(
                 "weight", 1e-12, 1e300, "every weight is above 0", "{bad} of {all} weights of the default rule are not above 0"
             ),
@@ -88,7 +88,7 @@ def _default_rule(rule: DefaultRule, names: tuple[str, ...]) -> Suite:
     )
 
 
-def _whole(table: RoutingTable, last_version: int, previous_keys: Collection[str], live_keys: Collection[str]) -> Suite:
+def _totals(table: RoutingTable, last_version: int, previous_keys: Collection[str], live_keys: Collection[str]) -> Suite:
     rule = table.default_rule
     applies = bool(rule.partitions)
     unmatched = abs(len(rule.partitions) - len(rule.weights))
@@ -97,16 +97,16 @@ def _whole(table: RoutingTable, last_version: int, previous_keys: Collection[str
     rows = (
         ("version", table.version, last_version, last_version, f"the table's version is {table.version}, not {last_version}"),
         ("default_rule_partitions", len(rule.partitions), 1, None, "the default rule names no partition"),
-        ("unmatched_weights", unmatched, 0, 0, f"the default rule has {unmatched} more partitions than weights, or fewer"),
-        ("lost_keys", len(lost), 0, 0, f"{_count(lost, previous_keys)} keys of the version before are gone ({few(lost)})"),
-        ("nowhere", len(nowhere), 0, 0, f"{_count(nowhere, live_keys)} keys of the log can't be located ({few(nowhere)})"),
+        ("unmatched_weights", unmatched, 0, 0, f"the default rule's numbers of partitions and weights differ by {unmatched}"),
+        ("lost_keys", len(lost), 0, 0, f"{_count(lost, previous_keys)} keys of the previous version are missing ({few(lost)})"),
+        ("nowhere", len(nowhere), 0, 0, f"{_count(nowhere, live_keys)} keys of the log have no partition ({few(nowhere)})"),
     )
     claims = {
         "version": "the table is the last version of routing_versions",
         "default_rule_partitions": "the default rule names partitions",
         "unmatched_weights": "each partition of the default rule has a weight",
-        "lost_keys": "no key of the version before is gone",
-        "nowhere": "every key of the log can be located",
+        "lost_keys": "no key of the previous version is missing",
+        "nowhere": "every key of the log has a partition",
     }
     frame = pd.DataFrame({name: [float(value)] for name, value, *_ in rows})
     return Suite("table", frame, tuple(between(name, low, high, claims[name], failure) for name, _, low, high, failure in rows))

@@ -1,7 +1,7 @@
-"""Data Docs pages, made by Great Expectations' own renderers: one per gate, suite and hour, and an index of the latest.
+"""Data Docs pages from Great Expectations' renderers: one per gate, suite and hour, and an index.
 
-Its site builder isn't used: it renders every page again each time, and two gates that end together would delete each other's
-pages. Here a page is made once; where it is kept is the business of the :class:`DataDocs` that a gate is given.
+Its site builder is not used, because it renders every page again each time, and two gates that end at the same time would
+delete each other's pages. Here each page is rendered once and passed to the gate's :class:`DataDocs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """Which validation a page shows, and whether it passed."""
+    """The validation that a page shows, and whether it passed."""
 
     gate: str
     suite: str
@@ -24,22 +24,22 @@ class PageFacts:
 
     @property
     def path(self) -> str:
-        """Where the page stands in the site; its links to the index count on so many folders."""
+        """The page's path in the site. Its links to the index depend on the number of folders."""
         return f"validations/{self.gate}/{self.suite}/{self.hour:%Y-%m-%d}/{self.hour:%H}/result.html"
 
 
 class DataDocs(Protocol):
-    """Keeps pages."""
+    """Stores pages."""
 
     def save_page(self, facts: PageFacts, page: str) -> None:
-        """Keep a page, in place of the one for the same gate, suite and hour."""
+        """Store a page, replacing the one for the same gate, suite and hour."""
 
     def save_index(self) -> None:
-        """Make the index over the pages that stand."""
+        """Render and store the index of all stored pages."""
 
 
 def render_page(facts: PageFacts, validation: Any) -> str:
-    """The page of one validation (a GX ``ExpectationSuiteValidationResult``, whose texts are escaped by this)."""
+    """Render the page of one validation (a GX ``ExpectationSuiteValidationResult``). Escapes its values in place."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
@@ -51,7 +51,7 @@ def render_page(facts: PageFacts, validation: Any) -> str:
 
 
 def render_index(pages: Sequence[PageFacts]) -> str:
-    """The page that links ``pages``."""
+    """Render the index that links ``pages``."""
     from great_expectations.render.renderer import SiteIndexPageRenderer
     from great_expectations.render.view import DefaultJinjaIndexPageView
 
@@ -74,7 +74,7 @@ def render_index(pages: Sequence[PageFacts]) -> str:
 
 
 def _escape(validation: Any) -> None:
-    """Make the log's own values harmless: GX writes the values that failed, and sets of values, into the page as they are."""
+    """Escape values from the log, which GX writes into the page without escaping."""
     for result in validation.results:
         result.result.update(_escaped({key: found for key, found in result.result.items() if key.startswith("partial_")}))
         result.expectation_config.kwargs.update(_escaped(dict(result.expectation_config.kwargs)))

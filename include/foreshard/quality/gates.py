@@ -1,7 +1,7 @@
-"""The four gates: each validates a stage's result with a real Great Expectations suite and says in one line what failed.
+"""The four gates. Each validates the result of a stage with Great Expectations and gives one line per failure.
 
-The demands of each gate stand in the module of its name, as data; here they are put to Great Expectations (imported when a
-gate is asked, not before). ``docs`` keeps the Data Docs pages; None makes none.
+The module of a gate's name has its expectations. Great Expectations is imported only when a gate runs. ``docs`` stores the Data
+Docs pages; None makes none.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def check_access_log(
     usual: Sequence[HourCounts] = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and how many were quarantined.
+    """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and the number of quarantined ones.
 
-    ``usual`` are the counts of the same hour of the weeks before: an hour without records is in order where they had few.
+    ``usual``: the counts of the same hour of earlier weeks. If they are low, an hour without records passes.
     """
     return run("access_log", hour, access_log.suites(frame, hour, quarantined, limits, usual), docs)
 
@@ -50,10 +50,10 @@ def check_forecasts(
     minimum_history_hours: int = 48,
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``forecasts``: all keys of the hour's forecast (``mean``, ``sigma``, ``upper``: keys × ``horizon`` hours).
+    """Gate ``forecasts``: the hour's forecasts of all keys (``mean``, ``sigma``, ``upper``: keys × ``horizon`` hours).
 
-    ``expected_keys`` are the keys of the history; ``history_totals`` is its total cost in each counted hour, oldest first;
-    ``fallback_models`` name the models that may not carry most of the load once there are ``minimum_history_hours`` of it.
+    ``expected_keys``: the keys of the history. ``history_totals``: its total cost in each counted hour, oldest first.
+    ``fallback_models``: models that may not forecast most of the cost if the history has ``minimum_history_hours``.
     """
     totals = np.asarray(history_totals, dtype=np.float64)
     suites = forecasts.suites(batch, expected_keys, horizon, totals, fallback_models, minimum_history_hours)
@@ -68,7 +68,7 @@ def check_plan(
     *,
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``plan``: its moves, shadows and removals keep the placement ``rules`` and ``limits``, and make no LPS worse."""
+    """Gate ``plan``: moves, shadows and removals respect the ``rules`` and ``limits`` and do not raise the worst LPS."""
     return run("plan", plan.hour, plans.suites(plan, partitions, limits, rules or PlacementRules()), docs)
 
 
@@ -82,9 +82,9 @@ def check_table(
     live_keys: Collection[str] = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``table``: the published table is whole, names known partitions, and lost no key.
+    """Gate ``table``: the published table is complete, names only known partitions, and lost no key.
 
-    ``last_version`` is the newest of ``routing_versions``; ``previous_keys`` were listed by the version before;
-    ``live_keys`` are the keys of the log, each of which must be listed or fall under the default rule.
+    ``last_version``: the newest of ``routing_versions``. ``previous_keys``: the keys of the previous version. ``live_keys``:
+    the keys of the log, which must be listed or fall under the default rule.
     """
     return run("table", hour, tables.suites(table, partitions, last_version, previous_keys, live_keys), docs)

@@ -17,7 +17,7 @@ def ticking(wall: list[int], origin: str = "a", **limits: int) -> HybridClock:
 
 @settings(max_examples=100, deadline=None)
 @given(walls, st.data())
-def test_times_rise_however_the_wall_clock_jumps_and_whatever_is_received(wall, data):
+def test_times_increase_for_any_wall_clock_and_any_received_times(wall, data):
     clock = ticking(wall)
     given_times = []
     for _ in range(len(wall)):
@@ -35,7 +35,7 @@ def test_the_time_stays_at_the_highest_wall_clock_seen(wall):
         assert clock.tick().physical == max(wall[: number + 1])
 
 
-def test_events_within_a_millisecond_are_counted():
+def test_events_within_a_millisecond_get_increasing_counters():
     clock = ticking([5, 5, 5, 6])
     assert [(t.physical, t.counter) for t in (clock.tick(), clock.tick(), clock.tick(), clock.tick())] == [
         (5, 0),
@@ -53,7 +53,7 @@ def test_receiving_follows_the_paper():
     assert clock.receive(HybridTime(25, 4, "b")) == HybridTime(30, 0, "a")
 
 
-def test_a_time_too_far_ahead_is_refused_and_leaves_the_clock_alone():
+def test_a_time_too_far_ahead_is_refused_without_changing_the_clock():
     clock = ticking([1000], maximum_drift=500)
     before = clock.tick()
     with pytest.raises(ClockDrift, match="501 ms ahead"):

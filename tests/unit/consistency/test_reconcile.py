@@ -16,7 +16,7 @@ policies = st.sampled_from(ConflictPolicy)
 
 @st.composite
 def histories(draw):
-    """Copies of one document as up to three origins wrote them, each on top of some that it had seen; deletes among them."""
+    """Versions of one document by up to three origins, each written after some others were seen, including deletes."""
     counters = {"a": 0, "b": 0, "c": 0}
     copies = []
     for number in range(draw(st.integers(1, 7))):
@@ -43,13 +43,13 @@ def deliver(policy, copies):
 
 
 def newest(copies):
-    """The copies that no other covers."""
+    """The versions that no other covers."""
     return {c for c in copies if not any(c.version.compare(other.version) is Order.BEFORE for other in copies)}
 
 
 @settings(max_examples=100, deadline=None)
 @given(policies, histories(), st.data())
-def test_replicas_converge_whatever_the_order_and_repetition(policy, copies, data):
+def test_replicas_converge_for_any_order_and_repetition(policy, copies, data):
     one = data.draw(st.permutations(copies))
     other = data.draw(st.permutations(copies)) + data.draw(st.lists(st.sampled_from(copies), max_size=5))
     assert deliver(policy, one)[0] == deliver(policy, other)[0]
@@ -57,7 +57,7 @@ def test_replicas_converge_whatever_the_order_and_repetition(policy, copies, dat
 
 @settings(max_examples=100, deadline=None)
 @given(histories(), st.data())
-def test_no_sibling_and_no_tombstone_is_lost(copies, data):
+def test_siblings_and_tombstones_are_never_lost(copies, data):
     replica, _ = deliver(VECTOR, data.draw(st.permutations(copies)))
     assert set(replica.copies) == newest(copies)
     assert replica.shown == max(newest(copies), key=lambda copy: copy.version.stamp)
@@ -84,7 +84,7 @@ def test_joining_replicas_is_associative_commutative_and_idempotent(policy, copi
 
 @settings(max_examples=100, deadline=None)
 @given(policies, histories(), st.data())
-def test_joining_two_replicas_gives_what_receiving_all_gives(policy, copies, data):
+def test_joining_two_replicas_equals_receiving_all_versions(policy, copies, data):
     cut = data.draw(st.integers(1, len(copies)))
     one, two = copies[:cut], copies[cut - 1 :]
     assert join(policy, deliver(policy, one)[0], deliver(policy, two)[0]) == deliver(policy, copies)[0]
@@ -104,7 +104,7 @@ def version(epoch, origin, seconds, increment, seen=None):
     return version_of_write(origin, epoch, 1_700_000_000 + seconds, increment, seen)
 
 
-def test_a_version_of_a_later_epoch_supersedes_whatever_the_old_primary_wrote():
+def test_a_version_of_a_later_epoch_supersedes_all_earlier_epochs():
     old, new = VersionedDocument(version(1, "alpha", 500, 9), b"old"), VersionedDocument(version(2, "beta", 3, 1), b"new")
     for policy in ConflictPolicy:
         for order in ([old, new], [new, old]):
@@ -140,7 +140,7 @@ def test_a_write_that_has_seen_all_siblings_ends_the_conflict():
 
 
 @pytest.mark.parametrize("policy", list(ConflictPolicy))
-def test_a_tombstone_outlives_a_late_older_write(policy):
+def test_a_tombstone_wins_over_a_late_older_write(policy):
     old, gone = VersionedDocument(version(1, "alpha", 1, 1), b"old"), VersionedDocument(version(1, "alpha", 2, 1), None)
     decision = reconcile(policy, Replica(gone), old)
     assert (decision.action, decision.replica) == (Action.DISCARD, Replica(gone))

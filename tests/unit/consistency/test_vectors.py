@@ -43,7 +43,7 @@ def test_merge_is_associative_commutative_and_idempotent(one, two, three):
     assert one.merge(one) == one
 
 
-def test_newer_and_concurrent_are_told_apart():
+def test_newer_and_concurrent_versions_are_distinguished():
     first = VersionVector.of({"a": 1})
     on_top, beside = first.advance("b", 1), first.advance("a", 2)
     assert on_top.compare(first) is Order.AFTER

@@ -28,7 +28,7 @@ def test_without_evidence_errors_count_as_independent(residuals):
     assert error_correlation(residuals) == 0.0
 
 
-def test_hours_that_any_key_does_not_know_are_left_out():
+def test_hours_unknown_for_any_key_are_ignored():
     rng = np.random.default_rng(1)
     residuals = np.repeat(rng.normal(size=(1, 300)), 3, axis=0)
     residuals[1, ::7] = np.nan
@@ -46,7 +46,7 @@ def test_a_weekly_pattern_leaves_no_residual():
     assert seasonal_residuals(costs) == pytest.approx(np.zeros_like(costs))
 
 
-def test_a_slot_seen_once_says_nothing():
+def test_a_slot_observed_once_has_no_residual():
     costs = np.random.default_rng(3).random((2, 30))
     residuals = seasonal_residuals(costs)
     assert not np.isnan(residuals[:, :6]).any()

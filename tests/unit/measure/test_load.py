@@ -39,12 +39,12 @@ class TestOrigins:
         assert origins.of(1)[0].size == 0
         assert origins.of(2)[1].tolist() == [1.0]
 
-    def test_pairs_without_weight_leave_the_key_unknown(self):
+    def test_pairs_without_weight_leave_the_origins_unknown(self):
         assert OriginShares.build([0], [0], [0.0], keys=1).of(0)[0].size == 0
 
 
 class TestWholeKeys:
-    def test_a_key_without_shadows_is_served_whole_by_its_primary(self):
+    def test_a_key_without_shadows_is_served_completely_by_its_primary(self):
         demand = demand_of([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0.5], sigma=2.0)
         profile, shares = partition_load(
             demand, np.array([1, 0, 1]), (), np.array([10.0, 10.0]), np.zeros((0, 2)), ServingRule()
@@ -123,14 +123,14 @@ class TestShadowedKeys:
         profile, _ = partition_load(demand, np.array([1]), [(0, 0)], np.array([10.0, 10.0]), np.zeros((0, 2)), MEAN_ONLY)
         assert profile.mean[:, 0].tolist() == [0.0, 4.0]
 
-    def test_copies_that_are_about_as_near_share_the_reads_evenly(self):
+    def test_equally_near_copies_share_the_reads_evenly(self):
         origins = OriginShares.build([0], [0], [1.0], keys=1)
         demand = demand_of([[6.0]], [1.0], origins)
         distance = np.array([[3.0, 10.0, 400.0]])
         profile, _ = partition_load(demand, np.array([0]), [(0, 1), (0, 2)], np.full(3, 10.0), distance, MEAN_ONLY)
         assert profile.mean[:, 0] == pytest.approx([3.0, 3.0, 0.0])
 
-    def test_what_one_of_two_near_copies_has_no_room_for_the_other_takes(self):
+    def test_one_of_two_near_copies_takes_what_the_other_has_no_room_for(self):
         origins = OriginShares.build([0], [0], [1.0], keys=1)
         demand = demand_of([[6.0]], [1.0], origins)
         distance = np.array([[3.0, 10.0, 400.0]])

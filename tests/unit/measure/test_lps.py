@@ -41,7 +41,7 @@ def test_an_idle_partition_scores_zero_without_a_division_error():
     assert score.peak_hour == HOUR + timedelta(hours=1)
 
 
-def test_of_equal_peaks_the_first_hour_is_named():
+def test_the_first_of_equal_peaks_is_named():
     profile = profile_of([[3.0, 3.0]], [[0.0, 0.0]])
     (score,) = score_profile(HOUR, PARTITIONS[:1], profile, np.ones((1, 2)), [1], ServingRule())
     assert score.peak_hour == HOUR + timedelta(hours=1)

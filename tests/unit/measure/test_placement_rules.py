@@ -1,4 +1,4 @@
-"""Which placement rules hold for a key, and where its copies may be."""
+"""Which placement rules apply to a key, and where its copies may be."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,24 +25,24 @@ class TestRules:
     def test_a_key_without_rules_may_be_anywhere(self):
         assert allowed(PlacementRules(), "a") == {"fra-1", "par-1", "sj-1"}
 
-    def test_residency_holds_for_every_copy_and_a_pin_for_the_primary_only(self):
+    def test_residency_applies_to_every_copy_and_a_pin_only_to_the_primary(self):
         rules = PlacementRules([reside("eu-", "Frankfurt", "Paris", prefix=True), pin("hot", "sj-1")])
         assert allowed(rules, "eu-1") == allowed(rules, "eu-1", shadow=True) == {"fra-1", "par-1"}
         assert allowed(rules, "hot") == {"sj-1"}
         assert allowed(rules, "hot", shadow=True) == {"fra-1", "par-1", "sj-1"}
 
-    def test_of_each_kind_the_most_specific_rule_holds(self):
+    def test_the_most_specific_rule_of_each_kind_applies(self):
         rules = PlacementRules(
             [reside("eu-", "Frankfurt", prefix=True), reside("eu-fr-", "Paris", prefix=True), reside("eu-fr-1", "San Jose")]
         )
         assert [allowed(rules, key) for key in ("eu-1", "eu-fr-2", "eu-fr-1")] == [{"fra-1"}, {"par-1"}, {"sj-1"}]
 
-    def test_both_kinds_hold_together(self):
+    def test_both_kinds_apply_together(self):
         rules = PlacementRules([reside("k", "Frankfurt", "Paris"), pin("k", "fra-1")])
         assert allowed(rules, "k") == {"fra-1"}
         assert allowed(rules, "k", shadow=True) == {"fra-1", "par-1"}
 
-    def test_a_key_that_is_pinned_where_it_is_goes_nowhere_but_may_be_anywhere(self):
+    def test_a_key_pinned_to_its_current_partition_may_not_move_anywhere(self):
         rules = PlacementRules([pin("k", prefix=True)])
         assert allowed(rules, "k1") == set()
         assert allowed(rules, "k1", moving=False) == {"fra-1", "par-1", "sj-1"}
@@ -56,7 +56,7 @@ class TestBounds:
         assert bounds.copy.all()
         assert bounds.claim(int(bounds.row[1])) == "is pinned to par-1"
 
-    def test_rules_that_hold_for_no_key_leave_every_key_free(self):
+    def test_rules_that_apply_to_no_key_leave_every_key_free(self):
         bounds = PlacementRules([pin("z", "par-1")]).bounds(("a", "b"), PARTITIONS)
         assert not bounds.any_rules
         assert bounds.home.tolist() == Bounds.free(2, 3).home.tolist()
@@ -70,7 +70,7 @@ class TestBounds:
             )
         ),
     )
-    def test_rows_say_of_every_key_what_asking_for_it_says(self, keys, drawn):
+    def test_bounds_agree_with_the_rules_of_each_key(self, keys, drawn):
         rules = PlacementRules(
             {
                 rule.rule_id: rule

@@ -90,7 +90,7 @@ def test_a_bad_record_is_quarantined_with_its_reason(change: dict[str, Any], rea
         f"{INSIDE.timestamp():.3f}",
     ],
 )
-def test_a_time_is_read_in_each_of_its_usual_forms(moment: Any) -> None:
+def test_common_time_formats_are_parsed(moment: Any) -> None:
     found = cleaned(good(timestamp=moment))
     assert found.accepted["timestamp"].tolist() == [pd.Timestamp(INSIDE)]
 
@@ -116,7 +116,7 @@ def test_fractions_of_a_second_survive() -> None:
     assert found.accepted["timestamp"].dt.microsecond.tolist() == [123456, 789000]
 
 
-def test_numbers_are_keys_by_what_they_say_and_a_gap_in_the_column_changes_nothing() -> None:
+def test_numeric_keys_keep_their_text_even_in_columns_with_gaps() -> None:
     keys = [5, 5.0, "5", 5.5, True, decimal.Decimal(7), b"raw", " a "]
     found = cleaned(*(good(partitionable_key=key) for key in keys))
     assert found.accepted["partitionable_key"].tolist() == ["5", "5", "5", "5.5", "True", "7", "raw", " a "]
@@ -124,7 +124,7 @@ def test_numbers_are_keys_by_what_they_say_and_a_gap_in_the_column_changes_nothi
     assert gapped.accepted["session_id"].tolist() == ["1", None]
 
 
-def test_a_frame_without_the_optional_columns_is_accepted_and_given_them_and_further_columns_are_dropped() -> None:
+def test_missing_optional_columns_are_added_and_other_columns_dropped() -> None:
     found = cleaned({"timestamp": INSIDE, "partitionable_key": "a", "request_type": "read", "email": "ann@example.org"})
     assert tuple(found.accepted.columns) == ACCESS_LOG_COLUMNS
     assert "email" not in found.quarantined
@@ -136,14 +136,14 @@ def test_missing_users_in_all_their_forms_are_missing() -> None:
     assert found.accepted["user_id"].tolist() == [None] * 5
 
 
-def test_equal_records_are_accesses_of_their_own_whatever_their_index() -> None:
+def test_equal_records_are_separate_accesses() -> None:
     frame = pd.DataFrame([good(), good(), good(partitionable_key=None)], index=[3, 3, 3])
     found = clean(frame, HOUR, HOUR + timedelta(hours=1), TYPES)
     assert len(found.accepted) == 2
     assert found.quarantined["reason"].tolist() == ["missing_key"]
 
 
-def test_a_missing_cost_is_no_measurement_and_a_written_one_is_read() -> None:
+def test_a_missing_cost_is_nan_and_a_given_one_is_parsed() -> None:
     found = cleaned(good(cost=None), good(cost="2.5"), good(cost=""), good(cost=0))
     assert found.accepted["cost"].fillna(-1).tolist() == [-1, 2.5, -1, 0]
 
@@ -155,7 +155,7 @@ def test_an_empty_frame_is_clean() -> None:
     assert str(found.accepted["timestamp"].dtype) == "datetime64[ns, UTC]"
 
 
-def test_a_quarantined_record_says_what_came_and_where_from() -> None:
+def test_a_quarantined_record_keeps_its_values_and_source() -> None:
     found = cleaned(good(timestamp="soon", cost=3, source="log.jsonl:7", partitionable_key=12))
     row = found.quarantined.iloc[0]
     assert (row["timestamp"], row["partitionable_key"], row["cost"], row["source"]) == ("soon", "12", "3", "log.jsonl:7")
@@ -179,7 +179,7 @@ _VALUES = st.one_of(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(ACCESS_LOG_COLUMNS, _VALUES)), max_size=6))
-def test_no_record_is_lost_whatever_it_holds(records: list[dict[str, Any]]) -> None:
+def test_every_record_is_either_accepted_or_quarantined(records: list[dict[str, Any]]) -> None:
     frame = pd.DataFrame({name: pd.Series([r.get(name) for r in records], dtype=object) for name in ACCESS_LOG_COLUMNS})
     found = clean(frame, HOUR, HOUR + timedelta(hours=1), TYPES)
     assert len(found.accepted) + len(found.quarantined) == len(records)

@@ -35,7 +35,7 @@ def weights(frame: pd.DataFrame) -> dict[tuple[int, str, str], tuple[int, int]]:
 
 
 def by_hand(accesses: list[Access]) -> dict[tuple[int, str, str], tuple[int, int]]:
-    """The same by the definition, one group after the other."""
+    """The reference: the definition applied group by group."""
     groups: dict = defaultdict(dict)
     users: dict = defaultdict(dict)
     for minutes, key, user, session in sorted(accesses, key=lambda access: access[0]):
@@ -67,14 +67,14 @@ def test_a_session_pairs_its_keys_once_however_often_it_touches_them() -> None:
     assert weights(found) == {(0, "a", "b"): (1, 1)}
 
 
-def test_a_session_over_the_turn_of_the_hour_counts_in_the_later_hour_only() -> None:
+def test_a_session_across_the_hour_counts_only_in_the_later_hour() -> None:
     assert weights(co_access(frame_of([(59, "a", "u", "s"), (61, "b", "u", "s")]), LOOSE)) == {(1, "a", "b"): (1, 1)}
     assert weights(co_access(frame_of([(1, "a", "u", "s"), (59, "b", "u", "s"), (61, "b", "u", "s")]), LOOSE)) == {
         (0, "a", "b"): (1, 1)
     }
 
 
-def test_hour_by_hour_gives_what_all_hours_at_once_give() -> None:
+def test_counting_hour_by_hour_equals_counting_all_hours_at_once() -> None:
     accesses = [(m * 7.3 % 180, "abcdef"[m % 6], f"u{m % 5}", f"s{m % 4}" if m % 3 else None) for m in range(120)]
     frame = frame_of(accesses).sort_values("timestamp", ignore_index=True)
     at_once = co_access(frame, LOOSE)
@@ -87,7 +87,7 @@ def test_hour_by_hour_gives_what_all_hours_at_once_give() -> None:
     assert sum_hours(pd.concat(pieces), 1).equals(sum_hours(at_once, 1))
 
 
-def test_without_sessions_a_user_pairs_what_is_minutes_apart_and_not_more() -> None:
+def test_without_sessions_only_keys_within_minutes_are_paired() -> None:
     near = co_access(frame_of([(1, "a", "u", None), (3, "b", "u", None)]), LOOSE)
     far = co_access(frame_of([(1, "a", "u", None), (6.1, "b", "u", None)]), LOOSE)
     assert weights(near) == {(0, "a", "b"): (1, 1)}
@@ -98,11 +98,11 @@ def test_accesses_without_user_and_session_are_not_one_user() -> None:
     assert co_access(frame_of([(1, "a", None, None), (1, "b", None, None)]), LOOSE).empty
 
 
-def test_a_session_without_a_user_gives_weight_and_no_user() -> None:
+def test_a_session_without_a_user_adds_weight_but_no_user() -> None:
     assert weights(co_access(frame_of([(1, "a", None, "s"), (2, "b", None, "s")]), LOOSE)) == {(0, "a", "b"): (1, 0)}
 
 
-def test_a_crawler_gives_no_more_pairs_than_the_cap_allows() -> None:
+def test_the_cap_limits_the_pairs_of_a_crawler() -> None:
     crawl = [(number / 1000, f"k{number}", "bot", "s") for number in range(10_000)]
     found = co_access(frame_of(crawl), replace(RULES, maximum_keys=50))
     assert len(found) == 50 * 49 // 2
@@ -115,7 +115,7 @@ def test_only_the_heaviest_pairs_of_an_hour_are_kept() -> None:
     assert weights(found) == {(0, "a", "b"): (3, 1)}
 
 
-def test_pairing_piece_by_piece_gives_the_same(monkeypatch) -> None:
+def test_pairing_in_pieces_gives_the_same_result(monkeypatch) -> None:
     accesses = [(m * 7.3 % 180, "abcdefgh"[m % 8], f"u{m % 5}", f"s{m % 9}") for m in range(200)]
     at_once = co_access(frame_of(accesses), LOOSE)
     monkeypatch.setattr(room, "PAIRS_AT_ONCE", 7)
@@ -128,19 +128,19 @@ def visits(users: list[str], hour: int, key: str = "b") -> list[Access]:
     ]
 
 
-def test_a_pair_of_too_few_users_over_all_hours_is_dropped_and_of_enough_is_kept() -> None:
+def test_pairs_need_the_minimum_of_distinct_users_over_all_hours() -> None:
     hourly = co_access(frame_of(visits(["u1", "u2", "u3"], 0) + visits(["u3", "u4", "u5"], 1) + visits(["u1"], 1, "c")), LOOSE)
     assert sum_hours(hourly, 5).values.tolist() == [["a", "b", 6, 5]]
     assert sum_hours(hourly, 6).empty
     assert sum_hours(hourly.iloc[:0], 5).empty
 
 
-def test_the_same_users_in_many_hours_stay_the_same_users() -> None:
+def test_users_seen_in_several_hours_count_once() -> None:
     hourly = co_access(frame_of([access for hour in range(40) for access in visits(["u1", "u2"], hour)]), LOOSE)
     assert sum_hours(hourly, 1).values.tolist() == [["a", "b", 80, 2]]
 
 
-def test_uniting_day_by_day_gives_what_uniting_all_at_once_gives() -> None:
+def test_uniting_day_by_day_equals_uniting_all_at_once() -> None:
     hourly = co_access(frame_of([access for hour in range(6) for access in visits([f"u{hour}", "v"], hour)]), LOOSE)
     pieces = unite(hourly.iloc[:0])
     for number in range(len(hourly)):
@@ -155,7 +155,7 @@ def test_a_pair_with_more_users_than_marks_counts_at_least_the_busiest_hours_use
     assert sum_hours(hourly, 5)["distinct_users"].tolist() == [40]
 
 
-def test_marks_of_one_user_differ_from_pair_to_pair() -> None:
+def test_marks_of_one_user_differ_between_pairs() -> None:
     found = co_access(frame_of([(1, key, "u", "s") for key in "abcd"]), LOOSE)
     marks = [mark for row in found["user_marks"] for mark in row]
     assert len(set(marks)) == len(found) == 6

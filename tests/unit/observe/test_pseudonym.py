@@ -14,7 +14,7 @@ def never() -> bytes:
     raise AssertionError("the secret was asked for")
 
 
-def test_a_pseudonym_is_the_head_of_the_users_hmac_as_rfc_4231_has_it() -> None:
+def test_a_pseudonym_is_the_start_of_the_hmac_of_rfc_4231() -> None:
     assert pseudonym(b"Jefe", "what do ya want for nothing?") == "h1:5bdcc146bf60754e6a042426089575c7"
 
 
@@ -26,7 +26,7 @@ def test_a_pseudonym_of_a_pseudonym_is_itself_and_never_shows_the_user(user: str
     assert pseudonym(b"another secret", hidden) == hidden
 
 
-def test_what_only_looks_like_a_pseudonym_is_hashed() -> None:
+def test_text_that_only_resembles_a_pseudonym_is_hashed() -> None:
     for user in ("h1:", "h1:xyz", "h1:" + "A" * 32, "h1:" + "a" * 31, "h1:" + "a" * 33, "h1:" + "a" * 32 + "\n"):
         assert pseudonym(KEY, user) != user
 
@@ -44,7 +44,7 @@ def test_a_column_keeps_its_missing_users_and_its_index() -> None:
     assert made[9] == pseudonym(KEY, "carl")
 
 
-def test_the_secret_is_not_asked_for_where_every_user_is_a_pseudonym_already() -> None:
+def test_the_secret_is_not_read_if_every_user_is_a_pseudonym() -> None:
     users = pd.Series([pseudonym(KEY, "ann"), None], dtype=object)
     assert pseudonymise(users, never).tolist() == users.tolist()
     assert pseudonymise(pd.Series([], dtype=object), never).tolist() == []

@@ -36,7 +36,7 @@ def frame_of(accesses: list[tuple[int, str, str | None, str, str | None, float |
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ACCESS, max_size=40))
-def test_a_tally_is_what_counting_one_by_one_gives(accesses: list) -> None:
+def test_a_tally_equals_counting_one_by_one(accesses: list) -> None:
     expected: dict = defaultdict(lambda: [0, 0.0, set()])
     for seconds, key, user, kind, place, cost in accesses:
         cell = expected[(HOUR + timedelta(hours=seconds // 3600), key, place or "unknown", kind)]
@@ -70,7 +70,7 @@ def test_codes_too_large_to_multiply_are_compressed_and_keep_their_order() -> No
     assert np.argsort(combined, kind="stable").tolist() == [1, 3, 0, 2]
 
 
-def test_splitting_gives_each_hour_its_rows_and_empty_hours_none() -> None:
+def test_each_hour_gets_its_rows_and_empty_hours_none() -> None:
     found = tally(frame_of([(0, "a", "u", "read", "x", None), (2 * 3600, "b", "u", "read", "x", None)]), WEIGHTS)
     tallies = list(split(found, found.iloc[:0], hours_between(HOUR, HOUR + timedelta(hours=3))))
     assert [one.hour for one in tallies] == [HOUR + timedelta(hours=n) for n in range(3)]

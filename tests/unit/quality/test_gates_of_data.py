@@ -1,4 +1,4 @@
-"""The gates of the log and the forecasts against real Great Expectations: what passes, what fails, and what is said of it."""
+"""The gates of the log and the forecasts with Great Expectations: what passes, what fails, and the messages."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -48,33 +48,33 @@ class TestAccessLog:
     def check(self, frame: pd.DataFrame, quarantined: int = 0, usual: list[HourCounts] | None = None) -> tuple[str, ...]:
         return failures(check_access_log(frame, HOUR, quarantined=quarantined, limits=LIMITS, usual=usual or weeks(210, 190)))
 
-    def test_a_usual_hour_passes(self) -> None:
+    def test_a_normal_hour_passes(self) -> None:
         result = check_access_log(log(), HOUR, quarantined=5, limits=LIMITS, usual=weeks(210, 190))
         assert result == GateResult("access_log", HOUR, True, (), 8)
 
-    def test_too_many_bad_records_fail_and_the_line_says_how_many(self) -> None:
+    def test_too_many_bad_records_fail_with_their_number(self) -> None:
         assert self.check(log(340), 160) == ("quarantined share 0.32 > 0.05 (160 of 500 records)",)
 
     def test_exactly_the_allowed_share_of_bad_records_passes(self) -> None:
         assert self.check(log(190), 10) == ()
 
-    def test_an_empty_hour_passes_where_such_hours_are_quiet_or_never_seen(self) -> None:
+    def test_an_empty_hour_passes_if_earlier_weeks_were_quiet_or_unknown(self) -> None:
         assert self.check(log(0), usual=weeks(3, 0, 12, 1)) == ()
         assert self.check(log(0), usual=weeks(5000, 4000, 12)) == ()
         assert failures(check_access_log(log(0), HOUR, quarantined=0, limits=LIMITS)) == ()
 
-    def test_an_empty_hour_fails_where_the_weeks_before_were_busy(self) -> None:
+    def test_an_empty_hour_fails_if_earlier_weeks_were_busy(self) -> None:
         (accesses, keys) = self.check(log(0), usual=weeks(5000, 4000))[0], self.check(log(0), usual=weeks(5000, 4000))[1:]
-        assert accesses == "0 accesses < 90: this hour of the weeks before had 4,500; is the log's source down?"
+        assert accesses == "0 accesses < 90: this hour of earlier weeks had 4,500; is the log's source down?"
         assert keys == ()
 
     def test_a_collapse_to_one_key_fails(self) -> None:
-        assert self.check(log(keys=1)) == ("1 distinct keys < 4: this hour of the weeks before had 40",)
+        assert self.check(log(keys=1)) == ("1 distinct keys < 4: this hour of earlier weeks had 40",)
 
     def test_few_accesses_need_not_touch_many_keys(self) -> None:
         assert self.check(log(10, keys=2), usual=weeks(60, 60, keys=1000)) == ()
 
-    def test_records_that_cleaning_should_have_caught_are_caught_here(self) -> None:
+    def test_records_that_cleaning_missed_fail(self) -> None:
         frame = log(4, keys=4)
         frame.loc[0, "partitionable_key"] = None
         frame.loc[1, "timestamp"] = pd.Timestamp(HOUR) + pd.Timedelta(hours=1)
@@ -83,7 +83,7 @@ class TestAccessLog:
         lines = self.check(frame, usual=weeks(1))
         assert lines == (
             "1 of 4 records have no partitionable key",
-            "1 of 4 records lie outside the hour (seconds after its start: 3600.0)",
+            "1 of 4 records are outside the hour (seconds after its start: 3600.0)",
             "1 of 4 records have an unknown request type ('explode'); add it to observe.request_types",
             "1 of 4 records have a negative cost (-1.0)",
         )
@@ -111,16 +111,16 @@ class TestForecasts:
     def test_no_keys_and_no_history_pass(self) -> None:
         assert self.check(batch(()), (), history_totals=()) == ()
 
-    def test_missing_strange_and_doubled_keys_are_named(self) -> None:
+    def test_missing_unexpected_and_repeated_keys_are_named(self) -> None:
         lines = self.check(batch(("a", "a", "x")), ("a", "b"))
         assert lines == (
-            "2 of 3 forecasts are for a key that is forecast more than once ('a')",
+            "2 of 3 forecasts are for a key with more than one forecast ('a')",
             "1 of 2 keys of the history have no forecast ('b')",
-            "1 forecasts are for keys that the history doesn't have ('x')",
+            "1 forecasts are for keys that are not in the history ('x')",
         )
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_a_forecast_that_is_no_number_fails(self, value: float) -> None:
+    def test_a_forecast_that_is_not_a_number_fails(self, value: float) -> None:
         for name in ("mean", "sigma", "upper"):
             wrong = getattr(batch(), name).copy()
             wrong[1, 7] = value
@@ -150,12 +150,12 @@ class TestForecasts:
         assert self.check(batch(mean=batch().mean * 0.01), history_totals=[20.0] * 30) == ()
         assert len(self.check(batch(mean=batch().mean * 9, upper=batch().mean * 10), history_totals=[20.0] * 30)) == 1
 
-    def test_fallbacks_may_carry_sparse_keys_but_not_the_load(self) -> None:
+    def test_fallbacks_may_forecast_sparse_keys_but_not_most_of_the_cost(self) -> None:
         mean = np.vstack([np.full(24, 19.0), np.full(24, 1.0)])
         sparse = batch(mean=mean, upper=mean * 1.2, models=("prophet", "recent_mean"))
         heavy = batch(mean=mean, upper=mean * 1.2, models=("recent_mean", "prophet"))
         assert self.check(sparse) == ()
         assert self.check(heavy) == (
-            "fallback models carry 0.95 > 0.5 of the forecast cost (1 of 2 keys), though there is history enough",
+            "fallbacks forecast 0.95 > 0.5 of the cost (1 of 2 keys), although the history is long enough",
         )
         assert self.check(heavy, history_totals=[20.0] * 47) == ()
