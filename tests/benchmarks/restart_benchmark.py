@@ -29,14 +29,14 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.sidecar_servers import children
-from tests.sidecar_config import CONFIG
+from tests.sidecar_config import local_routes
 
-from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._routes import ANYWHERE, Operation
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.table import locate
 from foreshard.stack._process import free_port
-from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
+from foreshard.stores.files.routing_file import RoutingFile
 
 GOAL_MS = 100.0
 START_GOAL_MS = 400.0
@@ -72,7 +72,7 @@ def by_file(folder: Path) -> None:
 
 def by_client(folder: Path) -> None:
     """Answer one key from the file, as an app that routes in process does."""
-    if LocalRoutes(folder, CONFIG).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
+    if local_routes(folder).route("key 7", Operation.WRITE, ANYWHERE).partition != "delta":
         raise RuntimeError("the saved table does not answer")
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 
 from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.stack._process import free_port
-from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
+from foreshard.stores.files.routing_file import RoutingFile
 
 PARTITIONS = tuple(
     Partition(f"p-{n:02d}", "San Francisco", 1e9, f"mongodb://127.0.0.1:{27000 + n}/?directConnection=true") for n in range(16)

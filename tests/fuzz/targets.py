@@ -27,6 +27,7 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest, xxh3_128
 
 from foreshard.errors import CorruptRoutingFile, ForeshardError
 from foreshard.model import DefaultRule, Location, Partition, Placement, RequestKind, RoutingTable
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.image import HEADER, image_parts
 from foreshard.routing.packed import PackedPlacements, pack
@@ -34,7 +35,8 @@ from foreshard.sidecar import _limits as limits
 from foreshard.sidecar._problems import Problem
 from foreshard.sidecar._requests import parse_batch, parse_key
 from foreshard.sidecar._service import RouteService
-from foreshard.stores.files.routing_file import FILES, SavedRouting, description_of, read_routing
+from foreshard.stores.files.routing_description import description_of
+from foreshard.stores.files.routing_file import FILES, read_routing
 from foreshard.stores.files.routing_overlay import Overlay, checksum_line, read_overlay, write_overlay
 
 NOW = 1_700_000_000.0

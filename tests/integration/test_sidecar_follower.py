@@ -23,6 +23,7 @@ from foreshard.model import (
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar._follower import Follower
+from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
 from foreshard.stack._process import free_port
@@ -31,6 +32,7 @@ from foreshard.stores.control.control_feed import MongoControlFeed
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import RoutingFile, name_of
 
 RULE = DefaultRule(("alpha", "beta"), (1.0, 1.0))
@@ -63,7 +65,8 @@ class Control:
     def another(self) -> Follower:
         feed = MongoControlFeed(self.database)
         self.saved = SavedCopy(self.service, self.file)
-        return Follower(self.service, self.routing, self.registry, self.loads, feed, self.saved, "tested")
+        live = LiveCopy(LiveRoutingFile(self.file.folder))
+        return Follower(self.service, self.routing, self.registry, self.loads, feed, self.saved, live, "tested")
 
     def register(self) -> None:
         places = [Location("here", 0, 0), Location("there", 10, 10)]

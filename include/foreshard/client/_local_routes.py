@@ -1,9 +1,9 @@
 """Routes in process: the sidecar's decisions, made from the sidecar's files.
 
-The table is the mapped file that the sidecar writes (:mod:`foreshard.stores.files.routing_file`). The partitions' loads and the
-shadows' freshness are in a file beside it (:mod:`foreshard.stores.files.live_routing`). Without a running sidecar both files
-grow old: loads then count as unknown and shadows as too stale, so every route leads to the primary copy in the last table. That
-table may be stale, which is safe for writes because of the fence.
+The table is a mapped file that the sidecar writes; the partitions' loads and the shadows' freshness are in a file beside it
+(:mod:`foreshard.ports.routing_file`). Without a running sidecar both files grow old: loads then count as unknown and shadows as
+too stale, so every route leads to the primary copy in the last table. That table may be stale, which is safe for writes because
+of the fence.
 """
 
 from __future__ import annotations
@@ -13,32 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 
 from foreshard.client._local_view import COPIES, View
 from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
-from foreshard.errors import CorruptRoutingFile, RouteRefused, UnknownPartition, Unreachable
+from foreshard.errors import RouteRefused, UnknownPartition, Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
+from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore, SavedRouting, TableReader
 from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decide import decide, decide_primary
 from foreshard.routing.decision import RouteDecision, RouteRequest
 from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.routing.load_book import LoadBook
-from foreshard.routing.packed import EPOCH_SHIFT, PackedPlacements
+from foreshard.routing.packed import EPOCH_SHIFT
 from foreshard.routing.table import locate
-from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
-from foreshard.stores.files.routing_file import (
-    FILES,
-    RoutingFile,
-    SavedRouting,
-    name_of,
-    overlay_of,
-    read_routing,
-    routing_of,
-    stamp,
-)
-from foreshard.stores.files.routing_overlay import read_overlay
 
 CHECK_EVERY = 0.05
 """Seconds between two checks whether the files have changed."""
@@ -54,18 +42,19 @@ log = logging.getLogger(__name__)
 
 
 class LocalRoutes:
-    """Routes from the files in ``folder``, which are checked every ``check_every`` seconds. Thread-safe."""
+    """Routes from the sidecar's files, which are checked every ``check_every`` seconds. Thread-safe."""
 
     def __init__(
         self,
-        folder: Path,
+        file: TableReader,
+        live_file: LiveRoutingStore,
         config: SidecarConfig,
         clock: Callable[[], float] = time.time,
         random: Random | None = None,
         check_every: float = CHECK_EVERY,
     ) -> None:
-        self._folder, self._config, self._clock, self._random = folder, config, clock, random or Random()  # noqa: S311
-        self._live_file = LiveRoutingFile(folder)
+        self._file, self._live_file, self._config = file, live_file, config
+        self._clock, self._random = clock, random or Random()  # noqa: S311
         self._book = LoadBook(config.loads)
         self._live = LiveRouting()
         self._avoided: dict[str, float] = {}
@@ -126,7 +115,7 @@ class LocalRoutes:
             self._check(wait=self._view is None)
         view = self._view
         if view is None:
-            raise Unreachable("routing file", str(self._folder), "start the sidecar, which writes it")
+            raise Unreachable("routing file", self._file.place, "start the sidecar, which writes it")
         return view
 
     def _check(self, *, wait: bool) -> None:
@@ -139,7 +128,7 @@ class LocalRoutes:
             if now >= self._renew_at:
                 self._renew_at = now + min(RENEW_EVERY, self._check_every * 5)
                 self._renew()
-            stamps = (stamp(self._folder), self._live_file.stamp())
+            stamps = (self._file.stamp(), self._live_file.stamp())
             if stamps != self._stamps:
                 self._renew()
             if stamps[1] != self._stamps[1] and stamps[1]:
@@ -153,43 +142,17 @@ class LocalRoutes:
             self._checking.release()
 
     def _read_table(self) -> None:
-        newer = self._read_changes()
+        newer = self._file.newer(self._view.saved) if self._view is not None else None
         if newer is not None:
             self._view = self._view_of(newer)
             return
-        for path in (self._folder / name for name in FILES):
-            try:
-                saved = read_routing(path)
-            except FileNotFoundError:
-                continue
-            except (OSError, CorruptRoutingFile) as error:
-                log.error("%s", error)  # noqa: TRY400 (one line; the previous file is tried next)
-                continue
-            with self._booking:
-                self._book.register({p.partition_id: p.capacity for p in saved.partitions})
-                self._apply_loads(self._live.loads)
-            self._view = self._view_of(saved)
+        saved = self._file.newest()
+        if saved is None:
             return
-
-    def _read_changes(self) -> SavedRouting | None:
-        """Return the mapped table with the newest changes over it, if the folder still has the same image and partitions.
-
-        Mapping the image again would mean verifying all of it again.
-        """
-        saved = self._view.saved if self._view is not None else None
-        if saved is None or not isinstance(saved.table.placements, PackedPlacements):
-            return None
-        base = saved.table.placements.base
-        name = name_of(base)
-        if RoutingFile(self._folder).image() != name:
-            return None
-        try:
-            overlay = read_overlay(overlay_of(self._folder, name))
-            confirmed_at = (self._folder / FILES[0]).stat().st_mtime
-            newer = routing_of(overlay.description, PackedPlacements(base, overlay.changed), confirmed_at)
-        except (OSError, CorruptRoutingFile, ValueError, KeyError, TypeError, IndexError):
-            return None
-        return newer if newer.partitions == saved.partitions else None
+        with self._booking:
+            self._book.register({p.partition_id: p.capacity for p in saved.partitions})
+            self._apply_loads(self._live.loads)
+        self._view = self._view_of(saved)
 
     def _read_live(self) -> None:
         try:

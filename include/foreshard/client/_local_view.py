@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from foreshard.client._routes import ReadPreference
 from foreshard.measure.distance import Distances
 from foreshard.model import Placement, RequestKind
+from foreshard.ports.routing_file import LiveRouting, SavedRouting
 from foreshard.routing.address import public_uri
 from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decision import RouteRequest, RoutingContext
@@ -14,8 +15,6 @@ from foreshard.routing.load_book import LoadBook
 from foreshard.routing.near import NearChoice, near_choice
 from foreshard.routing.packed import PRIMARY_MASK, SHADOWED
 from foreshard.routing.prepared import DecidePrimary, PreparedRoutes
-from foreshard.stores.files.live_routing import LiveRouting
-from foreshard.stores.files.routing_file import SavedRouting
 
 COPIES = PRIMARY_MASK | SHADOWED
 """The bits of a packed value that name the copies of a key."""

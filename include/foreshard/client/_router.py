@@ -220,8 +220,11 @@ def build_router(
     from foreshard.client._local_routes import LocalRoutes
     from foreshard.routing.config import SidecarConfig
     from foreshard.settings import Settings
+    from foreshard.stores.files.live_routing import LiveRoutingFile
+    from foreshard.stores.files.routing_file import RoutingFile
 
     config = SidecarConfig.from_settings(settings or Settings.load())
-    local = LocalRoutes(routing_folder or config.routing_folder, config)
+    folder = routing_folder or config.routing_folder
+    local = LocalRoutes(RoutingFile(folder), LiveRoutingFile(folder), config)
     url = sidecar_url or f"http://{config.host}:{config.port}"
     return Router(FallbackRoutes(SidecarRoutes(url), local), keep_routes, local=local)

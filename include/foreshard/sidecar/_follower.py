@@ -25,7 +25,6 @@ from foreshard.ports.control_feed import (
     Unclear,
 )
 from foreshard.routing.table import apply_changes
-from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.sidecar._service import DATABASE, RouteService
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from foreshard.ports.control_feed import ControlFeed
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.stages import LoadStore, PartitionRegistry
+    from foreshard.sidecar._live_copy import LiveCopy
     from foreshard.sidecar._saved_copy import SavedCopy
 
 ACKNOWLEDGE_EVERY = 1.0
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Follower:
-    """One per sidecar process. ``saved`` keeps the table on disk."""
+    """One per sidecar process. ``saved`` and ``live`` keep the files on disk."""
 
     def __init__(
         self,
@@ -54,11 +54,12 @@ class Follower:
         loads: LoadStore,
         feed: ControlFeed,
         saved: SavedCopy,
+        live: LiveCopy,
         sidecar_id: str,
     ) -> None:
         self._service, self._routing, self._registry, self._loads = service, routing, registry, loads
         self._feed, self._id = feed, sidecar_id
-        self._saved, self._live = saved, LiveCopy(saved.folder)
+        self._saved, self._live = saved, live
         self._syncing = threading.Lock()
         self._stop = threading.Event()
         self.first_try = threading.Event()

@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from foreshard.model import PartitionLoad
-from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
+from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore
 
 KEEP_EVERY = 1.0
 
@@ -21,8 +20,8 @@ log = logging.getLogger(__name__)
 class LiveCopy:
     """Writes the loads and the freshness that a follower learns. Used by the follower's thread only."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = LiveRoutingFile(folder)
+    def __init__(self, file: LiveRoutingStore) -> None:
+        self._file = file
         self._loads: dict[str, PartitionLoad] = {}
         self._caught_up_at: dict[tuple[str, str], float] = {}
         self._changed = self._warned = False

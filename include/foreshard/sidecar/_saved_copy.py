@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreshard.errors import CorruptRoutingFile, TableNotPackable
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar._service import FILE, Installed, RouteService
-from foreshard.stores.files.routing_file import SavedRouting, name_of, read_routing
 
 if TYPE_CHECKING:
     from foreshard.model import Location, Partition, RoutingTable
     from foreshard.ports.routing import PublishedImage
-    from foreshard.stores.files.routing_file import RoutingFile
+    from foreshard.ports.routing_file import TableWriter
 
 CONFIRM_EVERY = 5.0
 FOLLOW_EVERY = 1.0
@@ -30,7 +28,6 @@ SAVE_EVERY = 0.25
 MOST_CHANGES = 10_000
 """With more changes over an image than this, or than an eighth of its keys, a new image is packed."""
 FEW_CHANGES = 100
-COMPACTION = "foreshard.stores.files.routing_compaction"
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +35,11 @@ log = logging.getLogger(__name__)
 class SavedCopy:
     """The saved table of one sidecar process. After ``load``, used by the follower's thread only."""
 
-    def __init__(self, service: RouteService, file: RoutingFile, *, writes: bool = True) -> None:
+    def __init__(self, service: RouteService, file: TableWriter, *, writes: bool = True) -> None:
         self._service, self._file, self._writes = service, file, writes
         self._saved: tuple[object, ...] = ()
         self._saved_at = self._confirmed_at = float("-inf")
         self._compaction: subprocess.Popen[bytes] | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the saved table."""
-        return self._file.folder
 
     def load(self) -> bool:
         """Install the saved table. Return False if there is none."""
@@ -66,25 +58,12 @@ class SavedCopy:
         Several processes may use one folder: the first one saves the image, and all of them map it.
         """
         try:
-            with self._file.locked():
-                saved = self._already_saved(image)
-                if saved is not None:
-                    return saved
-                fresh = self._file.write(image.parts)
-                known = SavedRouting(image.identity, read_routing(fresh).table, *self._registry(), moment)
-                self._file.keep(fresh, known, beside=True)
+            table = self._file.adopt(image, *self._registry(), moment)
         except (OSError, CorruptRoutingFile) as error:
             log.warning("the packed table can't be used, its rows are read instead: %s", error)
             return None
-        self._saved = (image.identity, known.table.version, *self._registry())
-        return known.table
-
-    def _already_saved(self, image: PublishedImage) -> RoutingTable | None:
-        try:
-            saved = read_routing(self._file.path)
-        except (OSError, CorruptRoutingFile):
-            return None
-        return saved.table if saved.identity == image.identity and saved.table.version >= image.version else None
+        self._saved = (image.identity, table.version, *self._registry())
+        return table
 
     def _registry(self) -> tuple[tuple[Partition, ...], tuple[Location, ...]]:
         return self._service.partitions, self._service.locations
@@ -126,7 +105,7 @@ class SavedCopy:
                 self._file.save_changes(copy)
         except (OSError, TableNotPackable) as error:
             text = "the table can't be saved in %s (%s); without it, a restart needs the control database"
-            log.warning(text, self._file.path.parent, getattr(error, "strerror", None) or error)
+            log.warning(text, self._file.place, getattr(error, "strerror", None) or error)
             return
         self._saved = state
         if not isinstance(installed.table.placements, PackedPlacements):
@@ -135,7 +114,7 @@ class SavedCopy:
     def _map(self, installed: Installed) -> None:
         """Answer from the image on disk from now on, if it has the version that was just saved."""
         try:
-            saved = read_routing(self._file.path)
+            saved = self._file.read()
         except (OSError, CorruptRoutingFile) as error:
             log.warning("the saved table can't be mapped: %s", error)
             return
@@ -147,8 +126,7 @@ class SavedCopy:
         if self._compaction is not None or not isinstance(placements, PackedPlacements):
             return
         if len(placements.changed) > max(FEW_CHANGES, min(MOST_CHANGES, placements.base.count // 8)):
-            command = [sys.executable, "-m", COMPACTION, str(self._file.path.parent)]
-            self._compaction = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            self._compaction = subprocess.Popen(self._file.compaction(), stdin=subprocess.DEVNULL)
 
     def _compacted(self, returned: int) -> None:
         """Map the new image, if packing it succeeded."""
@@ -165,13 +143,13 @@ class SavedCopy:
         placements = installed.table.placements
         if not isinstance(placements, PackedPlacements):
             self._map(installed)
-        elif self._file.image() not in ("", name_of(placements.base)):
+        elif self._file.image() not in ("", self._file.image_of(installed.table)):
             self._rebase(installed, placements)
 
     def _rebase(self, installed: Installed, placements: PackedPlacements) -> bool:
         """Map the image on disk, and keep newer changes over it. Return False if that is not possible."""
         try:
-            saved = read_routing(Path(self._file.path))
+            saved = self._file.read()
         except (OSError, CorruptRoutingFile) as error:
             log.warning("the packed table can't be mapped: %s", error)
             return False
@@ -181,7 +159,7 @@ class SavedCopy:
         table = installed.table
         fresh = placements.rebased(base.base)
         self._service.replace_table(table, type(table)(table.version, fresh, table.default_rule, table.published_at))
-        log.info("mapped a new image of version %d (%s)", saved.table.version, name_of(base.base))
+        log.info("mapped a new image of version %d (%s)", saved.table.version, self._file.image_of(saved.table))
         return True
 
     def _state(self) -> tuple[object, ...]:

@@ -25,6 +25,7 @@ from foreshard.sidecar._background import Background
 from foreshard.sidecar._endpoints import Endpoints
 from foreshard.sidecar._figures import SidecarCounters
 from foreshard.sidecar._listening import BACKLOG, listeners
+from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.sidecar._metrics import SidecarMetrics
 from foreshard.sidecar._open_connections import OpenConnections
 from foreshard.sidecar._protocol import SidecarProtocol
@@ -33,7 +34,6 @@ from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
 from foreshard.sidecar._worker_stats import WorkerStats
 from foreshard.sidecar._workers import Supervisor
-from foreshard.stores.files.routing_file import RoutingFile
 
 if TYPE_CHECKING:
     from foreshard.routing.config import SidecarConfig
@@ -66,7 +66,7 @@ class Worker:
     @classmethod
     def build(cls, config: SidecarConfig, wiring: Wiring, sidecar_id: str, number: int, stats: WorkerStats) -> Worker:
         """Build the parts, with the saved table loaded."""
-        service, file = RouteService(config), RoutingFile(config.routing_folder)
+        service, file = RouteService(config), wiring.routing_file
         saved = SavedCopy(service, file, writes=number == 0)
         loaded = saved.load()
         background = Background(lambda: _follower(service, saved, wiring, sidecar_id))
@@ -165,7 +165,8 @@ def _follower(service: RouteService, saved: SavedCopy, wiring: Wiring, sidecar_i
     from foreshard.sidecar._follower import Follower
 
     import_follower()
-    return Follower(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, saved, sidecar_id)
+    live = LiveCopy(wiring.live_routing_file)
+    return Follower(service, wiring.routing, wiring.registry, wiring.loads, wiring.control_feed, saved, live, sidecar_id)
 
 
 def raise_file_limit() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from foreshard.ports.replication import ReplicationLog, ReplicationReader
+    from foreshard.ports.routing_file import LiveRoutingStore, TableWriter
     from foreshard.ports.stages import (
         AccessLogSource,
         LogCounter,
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
         SeriesStore,
     )
     from foreshard.stores.files.data_docs import DataDocsFolder
-    from foreshard.stores.files.routing_file import RoutingFile
 
 
 class LogWiring(ControlWiring):
     """The stores of files and Kafka."""
 
     @cached_property
-    def routing_file(self) -> RoutingFile:
+    def routing_file(self) -> TableWriter:
         from foreshard.stores.files.routing_file import RoutingFile
 
         return RoutingFile(self.settings.data_dir / "routing")
+
+    @cached_property
+    def live_routing_file(self) -> LiveRoutingStore:
+        from foreshard.stores.files.live_routing import LiveRoutingFile
+
+        return LiveRoutingFile(self.settings.data_dir / "routing")
 
     @cached_property
     def access_log(self) -> AccessLogSource:

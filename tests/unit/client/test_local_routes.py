@@ -8,15 +8,16 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.sidecar_config import CONFIG
+from tests.sidecar_config import local_routes
 
 from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.ports.routing_file import LiveRouting, SavedRouting
 from foreshard.routing.table import locate
-from foreshard.stores.files.live_routing import LiveRouting, LiveRoutingFile
-from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
+from foreshard.stores.files.live_routing import LiveRoutingFile
+from foreshard.stores.files.routing_file import RoutingFile
 
 PARTITIONS = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name in ("alpha", "beta"))
 
@@ -30,7 +31,7 @@ def saved(version: int, **places: str) -> SavedRouting:
 
 def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) -> None:
     RoutingFile(tmp_path).save(saved(7, k="beta"))
-    routes = LocalRoutes(tmp_path, CONFIG, check_every=0)
+    routes = local_routes(tmp_path, check_every=0)
     route = routes.route("k", Operation.READ, ReadPreference("Home"))
     assert (route.partition, route.epoch, route.table_version, route.uri) == ("beta", 3, 7, "mongodb://beta")
     assert routes.route("unlisted", Operation.WRITE, ANYWHERE).partition == locate(saved(7).table, "unlisted").primary
@@ -38,7 +39,7 @@ def test_a_key_is_routed_to_its_primary_as_the_saved_table_says(tmp_path: Path) 
 
 
 def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
-    file, routes = RoutingFile(tmp_path), LocalRoutes(tmp_path, CONFIG, check_every=0)
+    file, routes = RoutingFile(tmp_path), local_routes(tmp_path, check_every=0)
     file.save(saved(7, k="beta"))
     assert routes.route("k", Operation.READ, ANYWHERE).partition == "beta"
     file.save(saved(8, k="alpha"))
@@ -50,11 +51,11 @@ def test_instead_of_a_damaged_file_the_previous_one_is_used(tmp_path: Path) -> N
     file.save(saved(7, k="beta"))
     file.save(saved(8, k="alpha"))
     file.path.write_bytes(file.path.read_bytes()[:-20])
-    assert LocalRoutes(tmp_path, CONFIG, check_every=0).route("k", Operation.READ, ANYWHERE).table_version == 7
+    assert local_routes(tmp_path, check_every=0).route("k", Operation.READ, ANYWHERE).table_version == 7
     assert file.path.exists()
     file.previous.write_bytes(b"")
     with pytest.raises(Unreachable, match="routing file"):
-        LocalRoutes(tmp_path, CONFIG, check_every=0).route("k", Operation.READ, ANYWHERE)
+        local_routes(tmp_path, check_every=0).route("k", Operation.READ, ANYWHERE)
 
 
 NOW = 1_700_000_000.0
@@ -66,7 +67,7 @@ def shadowed(tmp_path: Path) -> LocalRoutes:
     table = RoutingTable(3, {"k": Placement("k", "alpha", ("beta",), 2)}, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     places = (Location("Home", 0.0, 0.0), Location("There", 30.0, 30.0))
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, places, NOW))
-    return LocalRoutes(tmp_path, CONFIG, clock=lambda: NOW, check_every=0)
+    return local_routes(tmp_path, clock=lambda: NOW, check_every=0)
 
 
 RULE = DefaultRule(("alpha",), (1.0,))
@@ -125,7 +126,7 @@ def test_reads_of_keys_with_near_shadows_are_shared_and_count_as_load(tmp_path: 
     placements = {key: Placement(key, "alpha", ("beta",), 2) for key in ("k", "late")}
     table = RoutingTable(3, placements, RULE, datetime(2024, 1, 1, tzinfo=UTC))
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), NOW))
-    routes = LocalRoutes(tmp_path, CONFIG, clock=lambda: NOW, random=Random(2), check_every=3600.0)
+    routes = local_routes(tmp_path, clock=lambda: NOW, random=Random(2), check_every=3600.0)
     report(tmp_path, NOW - 1, alpha=2.0, beta=2.0)
     found = [routes.route("k", Operation.READ, ReadPreference("Home")) for _ in range(200)]
     assert 60 < sum(route.partition == "beta" for route in found) < 140
@@ -154,11 +155,11 @@ def test_invalid_keys_are_refused_and_a_damaged_report_is_ignored(tmp_path: Path
 def test_publications_over_an_image_are_read_without_mapping_the_image_again(tmp_path: Path, monkeypatch) -> None:
     file = RoutingFile(tmp_path)
     file.save(saved(7, k="beta", m="beta"))
-    routes = LocalRoutes(tmp_path, CONFIG, check_every=0)
+    routes = local_routes(tmp_path, check_every=0)
     assert routes.route("k", Operation.WRITE, ANYWHERE).table_version == 7
     current = file.load()
     changed = current.table.placements.laid_over({"k": Placement("k", "alpha", (), 4)})
-    monkeypatch.setattr("foreshard.client._local_routes.read_routing", None)
+    monkeypatch.setattr(RoutingFile, "newest", None)
     file.save_changes(replace(current, table=replace(current.table, version=8, placements=changed)))
     route = routes.route("k", Operation.WRITE, ANYWHERE)
     assert (route.partition, route.epoch, route.table_version) == ("alpha", 4, 8)

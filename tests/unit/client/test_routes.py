@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.sidecar_config import CONFIG
+from tests.sidecar_config import local_routes
 
-from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._router import Router
 from foreshard.client._routes import ANYWHERE, FallbackRoutes, Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import Unreachable
@@ -166,7 +165,7 @@ def test_while_the_sidecar_is_down_the_fallback_answers_and_the_sidecar_is_retri
 
 def test_without_a_sidecar_and_without_a_file_the_error_names_the_sidecar(source, tmp_path: Path) -> None:
     source.down = True
-    routes = FallbackRoutes(source, LocalRoutes(tmp_path, CONFIG))
+    routes = FallbackRoutes(source, local_routes(tmp_path))
     with pytest.raises(Unreachable, match="sidecar at here"):
         routes.route("a", READ, ANYWHERE)
     with pytest.raises(Unreachable, match="sidecar at here"):

@@ -12,9 +12,10 @@ import urllib.request
 import pytest
 from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.address import public_uri
 from foreshard.stack._process import free_port
-from foreshard.stores.files.routing_file import RoutingFile, SavedRouting
+from foreshard.stores.files.routing_file import RoutingFile
 
 HEAVY = (
     "pandas", "numpy", "scipy", "prophet", "great_expectations",

@@ -21,7 +21,8 @@ def age(folder: Path) -> None:
 
 
 def test_loads_and_freshness_are_written_and_read_back(tmp_path: Path) -> None:
-    copy, file = LiveCopy(tmp_path), LiveRoutingFile(tmp_path)
+    file = LiveRoutingFile(tmp_path)
+    copy = LiveCopy(file)
     copy.install([IDLE], {("k", "beta"): 1000.5, ("m", "beta"): 2.0})
     copy.load(BUSY)
     copy.freshen("k", "beta", 1001.5)
@@ -32,7 +33,8 @@ def test_loads_and_freshness_are_written_and_read_back(tmp_path: Path) -> None:
 
 
 def test_only_one_of_several_processes_writes_and_only_changes(tmp_path: Path) -> None:
-    one, other, file = LiveCopy(tmp_path), LiveCopy(tmp_path), LiveRoutingFile(tmp_path)
+    file = LiveRoutingFile(tmp_path)
+    one, other = LiveCopy(file), LiveCopy(file)
     one.install([IDLE], {})
     other.install([BUSY], {})
     one.keep(0.0)
@@ -47,7 +49,7 @@ def test_only_one_of_several_processes_writes_and_only_changes(tmp_path: Path) -
 
 
 def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_warning(tmp_path: Path, caplog) -> None:
-    copy = LiveCopy(tmp_path)
+    copy = LiveCopy(LiveRoutingFile(tmp_path))
     copy.install([IDLE], {})
     copy.keep(0.0)
     age(tmp_path)
@@ -56,7 +58,7 @@ def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_
     copy.keep(10.0)
     assert stamp(tmp_path) == seen
     (tmp_path / "file").touch()
-    blocked = LiveCopy(tmp_path / "file")
+    blocked = LiveCopy(LiveRoutingFile(tmp_path / "file"))
     blocked.install([IDLE], {})
     for now in (0.0, 10.0, 20.0):
         blocked.keep(now)

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from foreshard.errors import CorruptRoutingFile
 from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, PlacementChange, RoutingTable
+from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.image import image_parts
 from foreshard.routing.packed import pack
 from foreshard.routing.table import apply_changes
 from foreshard.stores.files.routing_compaction import compact
-from foreshard.stores.files.routing_file import RoutingFile, SavedRouting, description_of, random_seeds, read_routing, stamp
+from foreshard.stores.files.routing_description import description_of
+from foreshard.stores.files.routing_file import RoutingFile, random_seeds, read_routing, stamp
 
 RULE = DefaultRule(("a", "b"), (1.0, 2.5))
 

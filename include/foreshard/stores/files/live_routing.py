@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from foreshard.model import PartitionLoad
+from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore
 
 
-@dataclass(frozen=True, slots=True)
-class LiveRouting:
-    """``caught_up_at``: (key, partition) → time (seconds since 1970) up to which that shadow has all writes."""
-
-    loads: tuple[PartitionLoad, ...] = ()
-    caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-
-class LiveRoutingFile:
+class LiveRoutingFile(LiveRoutingStore):
     """The file in a routing folder. Several processes may write it; the last one wins."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "live" / "state.json"
 
     def write(self, live: LiveRouting) -> None:
-        """Replace the file. Raises OSError."""
         loads = [[one.partition_id, one.load, one.reachable, one.reported_at.timestamp(), one.latency_ms] for one in live.loads]
         fresh = [[key, partition, at] for (key, partition), at in live.caught_up_at.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,14 +31,12 @@ class LiveRoutingFile:
         beside.replace(self._path)
 
     def stamp(self) -> int:
-        """A number that changes with the file; 0 without a file."""
         try:
             return self._path.stat().st_mtime_ns
         except OSError:
             return 0
 
     def read(self) -> LiveRouting:
-        """Read the file. Raise OSError or ValueError."""
         document = json.loads(self._path.read_bytes())
         try:
             loads = tuple(

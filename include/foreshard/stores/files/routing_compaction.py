@@ -8,7 +8,8 @@ from pathlib import Path
 from foreshard.errors import ForeshardError
 from foreshard.routing.image import image_parts
 from foreshard.routing.packed import PackedPlacements, pack
-from foreshard.stores.files.routing_file import RoutingFile, description_of, random_seeds, read_routing
+from foreshard.stores.files.routing_description import description_of
+from foreshard.stores.files.routing_file import RoutingFile, random_seeds, read_routing
 
 
 def compact(folder: Path) -> bool:

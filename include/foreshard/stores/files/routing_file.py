@@ -14,50 +14,47 @@ import fcntl
 import logging
 import mmap
 import os
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from foreshard.errors import CorruptRoutingFile
-from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, RoutingTable
-from foreshard.routing.address import public_uri
+from foreshard.model import Location, Partition, RoutingTable
+from foreshard.ports.routing import PublishedImage
+from foreshard.ports.routing_file import SavedRouting, TableReader, TableWriter
 from foreshard.routing.image import HEADER, Image, ImageDamaged, image_name, image_parts, keys_place, open_image
 from foreshard.routing.packed import PackedPlacements, PackedTable, pack
+from foreshard.stores.files.routing_description import description_of, routing_of
 from foreshard.stores.files.routing_overlay import Overlay, read_overlay, write_overlay
 
 FILES = ("table.frt", "previous.frt")
 """The current image and the previous one."""
 
+COMPACTION = "foreshard.stores.files.routing_compaction"
 FilePart = bytes | memoryview
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SavedRouting:
-    """Everything that routing needs. ``confirmed_at``: when the control database last confirmed it (seconds since 1970)."""
-
-    identity: str
-    table: RoutingTable
-    partitions: tuple[Partition, ...]
-    locations: tuple[Location, ...]
-    confirmed_at: float = 0.0
-
-
-class RoutingFile:
+class RoutingFile(TableReader, TableWriter):
     """The current and previous image with their overlays, in ``folder``. Any process may read; a writer holds ``locked``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = self._folder = folder
         self.path, self.previous = (folder / name for name in FILES)
-        self.refused: tuple[str, ...] = ()
+        self._refused: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        return str(self._folder)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        return self._refused
 
     def load(self) -> SavedRouting | None:
-        """Return the newest undamaged copy; None if there is none. A damaged one is logged and set aside."""
         for path in (self.path, self.previous):
             try:
                 return read_routing(path)
@@ -66,6 +63,49 @@ class RoutingFile:
             except CorruptRoutingFile as error:
                 self._refuse(path, error)
         return None
+
+    def read(self) -> SavedRouting:
+        return read_routing(self.path)
+
+    def newest(self) -> SavedRouting | None:
+        for path in (self.path, self.previous):
+            try:
+                return read_routing(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, CorruptRoutingFile) as error:
+                log.error("%s", error)  # noqa: TRY400 (one line; the previous file is tried next)
+        return None
+
+    def newer(self, saved: SavedRouting) -> SavedRouting | None:
+        placements, name = saved.table.placements, self.image_of(saved.table)
+        if not isinstance(placements, PackedPlacements) or self.image() != name:
+            return None
+        try:
+            overlay = read_overlay(self._overlay(name))
+            confirmed_at = self.path.stat().st_mtime
+            newer = routing_of(overlay.description, PackedPlacements(placements.base, overlay.changed), confirmed_at)
+        except (OSError, CorruptRoutingFile, ValueError, KeyError, TypeError, IndexError):
+            return None
+        return newer if newer.partitions == saved.partitions else None
+
+    def adopt(
+        self, image: PublishedImage, partitions: tuple[Partition, ...], locations: tuple[Location, ...], moment: float
+    ) -> RoutingTable:
+        with self.locked():
+            saved = self._saved_already(image)
+            if saved is None:
+                fresh = self.write(image.parts)
+                saved = SavedRouting(image.identity, read_routing(fresh).table, partitions, locations, moment)
+                self.keep(fresh, saved, beside=True)
+        return saved.table
+
+    def _saved_already(self, image: PublishedImage) -> SavedRouting | None:
+        try:
+            saved = self.read()
+        except (OSError, CorruptRoutingFile):
+            return None
+        return saved if saved.identity == image.identity and saved.table.version >= image.version else None
 
     def save(self, saved: SavedRouting) -> None:
         """Pack ``saved`` into a new image. The current image becomes the previous one."""
@@ -102,10 +142,6 @@ class RoutingFile:
         self._drop_overlays()
 
     def save_changes(self, saved: SavedRouting) -> None:
-        """Write the changes of ``saved`` over its image into an overlay.
-
-        If that image is not the current one, pack a new one.
-        """
         placements = saved.table.placements
         name = self.image()
         if not isinstance(placements, PackedPlacements) or not name or name != name_of(placements.base):
@@ -120,17 +156,24 @@ class RoutingFile:
         return _image_at(self.path)
 
     def confirm(self, moment: float) -> None:
-        """Record that the control database confirmed the table at ``moment``."""
         if self.path.exists():
             os.utime(self.path, (moment, moment))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Exclude other writers of this folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def image_of(self, table: RoutingTable) -> str:
+        return name_of(table.placements.base) if isinstance(table.placements, PackedPlacements) else ""
+
+    def stamp(self) -> int:
+        return stamp(self._folder)
+
+    def compaction(self) -> tuple[str, ...]:
+        return (sys.executable, "-m", COMPACTION, str(self._folder))
 
     def _folder_changed(self) -> None:
         """Flush the folder, and set a new modification time for :func:`stamp` (a rename sets it only to a clock tick)."""
@@ -149,7 +192,7 @@ class RoutingFile:
 
     def _refuse(self, path: Path, error: CorruptRoutingFile) -> None:
         log.error("%s", error)
-        self.refused = (*self.refused, str(error))
+        self._refused = (*self._refused, str(error))
         try:
             path.replace(self._folder / "refused.frt")
         except OSError as problem:
@@ -224,37 +267,6 @@ def name_of(table: PackedTable) -> str:
 def overlay_of(folder: Path, name: str) -> Path:
     """The path of an image's overlay."""
     return folder / f"overlay-{name}.jsonl"
-
-
-def description_of(saved: SavedRouting) -> dict[str, Any]:
-    """Everything in ``saved`` except its rows, for JSON."""
-    table = saved.table
-    return {
-        "identity": saved.identity,
-        "version": table.version,
-        "published_at": table.published_at.isoformat(),
-        "default_rule": [list(table.default_rule.partitions), list(table.default_rule.weights)],
-        "partitions": [
-            [p.partition_id, p.geographic_location, p.capacity, public_uri(p.uri), p.state.value] for p in saved.partitions
-        ],
-        "locations": [[place.name, place.latitude, place.longitude, place.round_trips] for place in saved.locations],
-    }
-
-
-def routing_of(description: Mapping[str, Any], placements: Mapping[str, Placement], confirmed_at: float) -> SavedRouting:
-    """The inverse of :func:`description_of`, with these placements."""
-    about = description
-    rule = DefaultRule(tuple(about["default_rule"][0]), tuple(about["default_rule"][1]))
-    table = RoutingTable(about["version"], placements, rule, datetime.fromisoformat(about["published_at"]))
-    partitions = tuple(
-        Partition(name, place, capacity, uri, state=PartitionState(state))
-        for name, place, capacity, uri, state in about["partitions"]
-    )
-    locations = tuple(
-        Location(name, latitude, longitude, tuple((to, ms) for to, ms in round_trips))
-        for name, latitude, longitude, round_trips in ((*place, ())[:4] for place in about["locations"])
-    )
-    return replace(SavedRouting(about["identity"], table, partitions, locations), confirmed_at=confirmed_at)
 
 
 def _image_at(path: Path) -> str:
