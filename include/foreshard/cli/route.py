@@ -75,7 +75,7 @@ def steps(answer: Mapping[str, Any], op: str) -> list[str]:
     copies = f"primary copy on {primary}" + (f", shadows on {', '.join(shadows)}" if shadows else ", no shadows")
     found = [f"table version {version}: {answer['key']!r} is {listed}", copies]
     if op == "write":
-        found.append("a write goes to the primary copy, whatever its load")
+        found.append("a write goes to the primary copy, regardless of its load")
     elif shadows:
         found.append(
             "a read goes to the nearest copy that is fresh enough and has room; an overloaded copy passes some of its reads on "
