@@ -1,4 +1,4 @@
-"""Every closed hour: fetch its access log, check it, count it."""
+"""Every hour: read the access log of the hour that has closed, check it and count it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import foreshard_airflow as loop
 DOC = """
 ### Access log → tally
 
-For each closed hour (UTC): **extract** the hour's records from Kafka by their offsets into Parquet, a few seconds after the
-hour closes so that what the apps still buffer arrives (bad records go to a quarantine file with the reason); **gate** them with
-Great Expectations; **tally** cost per key, location and request type, and which keys are co-accessed.
+For each closed hour (UTC):
 
-* Produces the asset `access_tally`, partitioned by hour, which starts `load_forecast` for the same hour.
-* Every task may run again: it replaces what stood for its hour.
-* A failed gate fails at once and stops the loop for this hour; the published routing table keeps serving.
-* Manual: give a partition key (`2026-03-01T08:00:00`) or the param `hour`; with neither it takes the last closed hour.
-* Backfill: it counts the missing hours; `load_forecast` and `rebalance` follow, but nothing is moved for old hours.
+1. **extract** reads the hour's records from Kafka into Parquet. It starts a few seconds after the hour has closed, so that
+   records which the apps still buffer arrive. Bad records go to a quarantine file with the reason.
+2. **gate** checks the records with Great Expectations.
+3. **tally** counts cost per key, location and request type, and co-accesses.
+
+The DAG produces the asset `access_tally`, partitioned by hour, which starts `load_forecast` for the same hour.
+
+* Every task can be repeated. It replaces the results of its hour.
+* A failed gate is not retried and stops the loop for this hour. The published routing table keeps serving.
+* Manual runs: set a partition key (`2026-03-01T08:00:00`) or the param `hour`; without both, the last closed hour is used.
+* Backfills count the missing hours. `load_forecast` and `rebalance` follow, but nothing is moved for old hours.
 """
 
 
@@ -37,18 +41,18 @@ Great Expectations; **tally** cost per key, location and request type, and which
 def access_log_hourly() -> None:
     @task
     def extract() -> loop.Summary:
-        """Copy the hour's records from the access log into Parquet, pseudonymised."""
+        """Copy the hour's records from the access log to Parquet, pseudonymised."""
         loop.wait_until_settled()
         return loop.for_hour("observe.extract_hour")
 
     @task
     def gate() -> loop.Summary:
-        """Check the hour's records; fail at once where they can't be trusted."""
+        """Check the hour's records. Fail without a retry if they cannot be trusted."""
         return loop.for_hour("observe.gate_access_log")
 
     @task(outlets=[loop.ACCESS_TALLY])
     def tally() -> loop.Summary:
-        """Count cost per key and which keys are used together."""
+        """Count the cost of each key and the co-accesses."""
         summary = loop.for_hour("observe.tally_hour")
         loop.announce(loop.ACCESS_TALLY)
         return summary

@@ -1,4 +1,4 @@
-"""By hand: take a partition out of service, or back into it."""
+"""Manual: drain a partition, or make it active again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import foreshard_airflow as loop
 DOC = """
 ### Drain a partition
 
-Sets the partition's state to `draining`: from the next hour on `rebalance` plans its keys away, within the limits on moves and
-bytes per hour, and puts none on it. It keeps serving what still lives there, so nothing is interrupted.
+Sets the partition's state to `draining`. From the next hour on, `rebalance` moves its keys away, within the limits on moves and
+bytes per hour, and puts no key on it. The partition keeps serving the keys that it still has.
 
-* The task returns how many listed keys and shadow copies are left; run it again (or see the Foreshard page) to follow.
-* To shut the partition's MongoDB down, wait until nothing is left **and** set a default rule without it.
+* The task returns the numbers of listed keys and shadows that are left. Run it again, or see the Foreshard page, to follow.
+* Before you shut the partition's MongoDB down, wait until nothing is left **and** publish a default rule without it.
 * `back_into_service` makes it `active` again.
 """
 

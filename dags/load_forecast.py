@@ -1,4 +1,4 @@
-"""When an hour is counted: forecast every key's load and score every partition."""
+"""After an hour is counted: forecast the load of every key and score every partition."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import foreshard_airflow as loop
 DOC = """
 ### Tally → forecasts → partition scores
 
-For the hour of the asset `access_tally`: **prepare** the keys' series once, **fit** Prophet per key (mapped over chunks of
-keys; keys with little history get a named fallback), **gate** the forecasts, **score** each partition (LPS: the peak of its
-forecast load at the upper quantile ÷ its capacity).
+For the hour of the asset `access_tally`:
 
-* Produces the asset `partition_scores`, partitioned by hour, which starts `rebalance` for the same hour.
-* Every task may run again: it replaces what stood for its hour.
-* Manual: trigger it with a partition key or the param `hour`, for an hour that `access_log_hourly` has counted.
+1. **prepare** reads the history and saves the keys' series.
+2. **fit** forecasts each key; the tasks are mapped over chunks of keys. Keys with little history get a fallback.
+3. **gate** checks the forecasts.
+4. **score** computes each partition's LPS: the peak of its forecast load at the upper quantile, divided by its capacity.
+
+The DAG produces the asset `partition_scores`, partitioned by hour, which starts `rebalance` for the same hour.
+
+* Every task can be repeated. It replaces the results of its hour.
+* Manual runs: set a partition key or the param `hour`, for an hour that `access_log_hourly` has counted.
 """
 
 
@@ -45,7 +49,7 @@ def load_forecast() -> None:
 
     @task(trigger_rule="none_failed")
     def gate() -> loop.Summary:
-        """Check the hour's forecasts; fail at once where they can't be trusted."""
+        """Check the hour's forecasts. Fail without a retry if they cannot be trusted."""
         return loop.for_hour("forecast.gate_forecasts")
 
     @task(outlets=[loop.PARTITION_SCORES])
@@ -57,7 +61,7 @@ def load_forecast() -> None:
 
     @task
     def accuracy() -> loop.Summary:
-        """Score yesterday's forecast of this hour against what came."""
+        """Score the forecast whose horizon ends with this hour."""
         return loop.for_hour("accuracy.measure_accuracy")
 
     accuracy()

@@ -1,4 +1,4 @@
-"""When the partitions are scored: plan, check, move and copy keys, publish the routing table."""
+"""After the partitions are scored: plan, move and shadow keys, and publish the routing table."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from foreshard_approval import PlanApproval
 DOC = """
 ### Scores → plan → moves and shadows → published routing table
 
-For the hour of the asset `partition_scores`: **plan** moves of co-accessed keys and shadows of hot ones; **gate** the plan;
-unless this is a dry run or an old hour, **migrate** each move up to its switch, copy each **shadow**, **publish** the ready
-ones in one version, check the table, **clean** the sources once the sidecars follow it, **verify** from the data itself.
+For the hour of the asset `partition_scores`: **plan** moves of co-accessed keys and shadows of hot keys, and **gate** the plan.
+Unless this is a dry run or an old hour: **migrate** each move until it has switched, make each **shadow**, **publish** the
+ready shadows as one version, check the table, **clean** the sources once the sidecars follow it, and **verify** all documents.
 
-* A failed gate fails at once and nothing acts: the published table keeps serving. An empty plan skips `migrate` and `shadow`.
-* **Dry run**: param `dry_run`, here or on `access_log_hourly` for the whole loop; the plan stands on the Foreshard page.
-* **Old hours** (backfills) are planned as a dry run and never acted on, unless `act_on_old_hours` is set.
-* **Approval**: `require_approval` (default: the environment's `FORESHARD_REQUIRE_APPROVAL`) waits under *Required Actions*.
-* Moves are journalled: a killed task resumes where it stood, and `shadow_upkeep` resumes what nobody does.
+* A failed gate is not retried, and nothing acts. The published table keeps serving. An empty plan skips `migrate` and `shadow`.
+* **Dry run**: set `dry_run` here, or on `access_log_hourly` for the whole loop. The Foreshard page shows the plan.
+* **Old hours** (backfills) are planned as dry runs, unless `act_on_old_hours` is set.
+* **Approval**: with `require_approval` (default: `FORESHARD_REQUIRE_APPROVAL`), the run waits under *Required Actions*.
+* Moves are journalled: a killed task resumes where it stopped, and `shadow_upkeep` resumes moves that have no mover.
 """
 
 
@@ -47,7 +47,7 @@ def rebalance() -> None:
 
     @task.short_circuit
     def act(planned: loop.Summary) -> bool:
-        """Go on only where this run may touch live data."""
+        """Continue only if this run may change live data."""
         return loop.may_act() and not planned["dry_run"]
 
     @task

@@ -1,4 +1,4 @@
-"""Every night: forget raw hours, tallies and forecasts that nobody needs any more."""
+"""Every night: delete raw hours, tallies and forecasts that are no longer needed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import foreshard_airflow as loop
 DOC = """
 ### Retention
 
-Deletes what is older than so many days:
+Deletes data that is older than a number of days:
 
-* `file_days`: raw hours, their quarantine, and the series that forecasts were made from (Parquet files);
-* `tally_days`: key load and co-access per hour. It must cover what forecasts and gates read, or the run fails at once;
+* `file_days`: raw hours, their quarantine, and the series of the forecasts (Parquet files).
+* `tally_days`: key load and co-access per hour. The run fails if forecasts or gates still read tallies of that age.
 * `forecast_days`: forecasts and partition scores.
 
-Plans, moves, gate results and the routing table's versions are small and are kept, so that every decision can be looked up.
-**Dry run** counts and deletes nothing.
+Plans, moves, gate results and the versions of the routing table are small. They are kept, so that every decision can be traced.
+**Dry run** counts, and deletes nothing.
 """
 
 
 def days(default: int, what: str) -> Param:
-    return Param(default, type="integer", minimum=1, description=f"{what} are kept for so many days.")
+    return Param(default, type="integer", minimum=1, description=f"{what} are kept for this many days.")
 
 
 @dag(
@@ -37,7 +37,7 @@ def days(default: int, what: str) -> Param:
         "file_days": days(35, "Files"),
         "tally_days": days(120, "Tallies"),
         "forecast_days": days(60, "Forecasts and scores"),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="Count, delete nothing."),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Count, and delete nothing."),
     },
     tags=["foreshard", "observe", "upkeep"],
     doc_md=DOC,

@@ -1,4 +1,4 @@
-"""By hand: undo what an hour's plan has moved."""
+"""Manual: undo the moves of an hour's plan."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import foreshard_airflow as loop
 DOC = """
 ### Undo an hour's moves
 
-Give the `hour` (start of the hour that the plan was made for, such as `2026-03-01T08:00:00`).
+Set `hour` to the start of the hour that the plan was made for, such as `2026-03-01T08:00:00`.
 
-* Moves that are under way turn back. Keys that still live where the hour's plan put them move back, one by one, with the same
-  care as any move: copied, fenced, verified, switched; no write is lost, and apps need not stop.
-* Keys that have moved on since are left alone. Shadows stay; remove them with `foreshard shadows remove` where unwanted.
-* **Dry run** lists the moves and touches nothing.
-* `rebalance` may plan the same again for a later hour: pause it first, or raise the planner's marks.
+* Moves that have not switched are reverted. Keys that are still where the plan put them are moved back. A move back is copied,
+  fenced, verified and switched like any other: no write is lost, and apps keep running.
+* Keys that have been moved again since are left alone. Shadows stay; remove them with `foreshard shadows remove`.
+* **Dry run** lists the moves and changes nothing.
+* `rebalance` may plan the same moves for a later hour. Pause it first, or raise `plan.high_water`.
 """
 
 
@@ -30,7 +30,7 @@ Give the `hour` (start of the hour that the plan was made for, such as `2026-03-
     default_args=loop.DEFAULT_ARGS,
     params={
         "hour": Param(type="string", minLength=13, title="Hour", description="Start of the hour whose moves are undone."),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="List the moves, touch nothing."),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="List the moves, and change nothing."),
     },
     tags=["foreshard", "actuate", "manual"],
     doc_md=DOC,
@@ -38,7 +38,7 @@ Give the `hour` (start of the hour that the plan was made for, such as `2026-03-
 def rollback_routing() -> None:
     @task
     def find() -> loop.Summary:
-        """The hour's moves that still have an effect."""
+        """Return the hour's moves that still have an effect."""
         return loop.for_hour("undo.moves_to_undo")
 
     @task.short_circuit

@@ -1,4 +1,4 @@
-"""Every ten minutes: carry on what nobody does, keep shadows fresh, compare them with their primaries, say what is behind."""
+"""Every ten minutes: resume moves, bring shadows up to date, compare them with their primaries, and report lag."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import foreshard_airflow as loop
 DOC = """
 ### Upkeep of moves and shadows
 
-* **resume**: moves whose mover has gone silent are carried on (or turned back); fences that an app lifted stand again.
-* **clean**: the sources of switched moves whose sidecars follow the new table are emptied.
-* **apply**: shadows are brought up to now, for `apply_seconds` at most. Where an applier process runs, it does the work.
-* **retire**: copies that left the table and that no sidecar reads any more are deleted.
-* **choose → compare**: each time some live shadows are compared with their primaries, and what differs is copied anew.
-* **report**: stale shadows, stuck moves, open conflicts; the Foreshard page and the metrics show the same.
+* **resume**: resume or revert moves whose mover is silent, and repair fences that an app has lifted.
+* **clean**: delete the source's copy of switched moves that all sidecars have acknowledged.
+* **apply**: bring shadows up to date, for at most `apply_seconds`. If an applier process runs, it does the work.
+* **retire**: delete shadows that have left the routing table and that no sidecar reads.
+* **choose → compare**: compare some live shadows with their primaries, in rotation, and copy again what differs.
+* **report**: report stale shadows, stuck moves and open conflicts. The Foreshard page and the metrics show them too.
 
-Pause it to keep moves from being carried on; nothing else depends on it.
+Pause this DAG to keep moves from being resumed. Nothing else depends on it.
 """
 
 
@@ -30,8 +30,10 @@ Pause it to keep moves from being carried on; nothing else depends on it.
     dagrun_timeout=timedelta(hours=1),
     default_args=loop.DEFAULT_ARGS,
     params={
-        "apply_seconds": Param(30, type="integer", minimum=1, maximum=600, description="How long replication may take here."),
-        "compared": Param(10, type="integer", minimum=0, maximum=100, description="How many shadows are compared each time."),
+        "apply_seconds": Param(
+            30, type="integer", minimum=1, maximum=600, description="Most seconds that this run replicates."
+        ),
+        "compared": Param(10, type="integer", minimum=0, maximum=100, description="Shadows that each run compares."),
     },
     tags=["foreshard", "actuate", "upkeep"],
     doc_md=DOC,

@@ -1,4 +1,4 @@
-"""By hand: replay a log under several policies, with other thresholds, horizon or capacity."""
+"""Manual: replay a log under several policies, with other thresholds, horizon or capacity."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import foreshard_airflow as loop
 from foreshard_replay import WhatIfReplay
 
 DOC = """
-### What would other thresholds have done?
+### Replay a log with other settings
 
-Replays an access log, hour by hour, under several placement policies: each sees only what had happened before the hour, and
-moves take time and cost load. Nothing live is touched. The task's button **Replay page** opens the result (utilisation by
-partition and hour, moves, a table); the Foreshard page links it too, and the figures stand as JSON in `data_dir/replays`.
+Replays an access log, hour by hour, under several placement policies. A policy sees only the hours before, and moves take time
+and cause load. Live data is not touched. The task's button **Replay page** opens the result: utilisation by partition and hour,
+moves, and a table. The Foreshard page links it as well, and `data_dir/replays` has the figures as JSON.
 
-* **Log**: a file (Parquet, CSV, JSON Lines) with the standard columns, readable by the worker.
-* **Capacity**: `partitions` equal ones, sized so that the median daily peak fills `utilisation` of them; or a `layout`: a JSON
-  file, or `current` for the registered partitions with their capacities.
-* Empty params leave the settings as they are. Running the task again replaces its page.
+* **Log**: a file (Parquet, CSV or JSON Lines) with the standard columns, readable by the worker.
+* **Capacity**: `partitions` of equal size, so that the median day's peak uses the share `utilisation` of all capacity; or a
+  `layout`: a JSON file, or `current` for the registered partitions with their capacities.
+* An empty param keeps the setting. Running the task again replaces its page.
 """
 
 POLICIES = ["static_hash", "static_geo", "reactive", "mongodb_balance", "predictive", "oracle"]
 
 
 def number(default: float | None, low: float, high: float, title: str, text: str, kind: str = "number") -> Param:
-    """A bounded number; None: the setting."""
+    """Return a param for a bounded number. None keeps the setting."""
     types: Any = kind if default is not None else ["null", kind]
     return Param(default, type=types, minimum=low, maximum=high, title=title, description=text)
 
@@ -41,16 +41,20 @@ def number(default: float | None, low: float, high: float, title: str, text: str
     default_args=loop.DEFAULT_ARGS,
     params={
         "log": Param(type="string", minLength=1, maxLength=1000, title="Log", description="Path of the log file."),
-        "high_water": number(None, 0.01, 5, "High-water mark", "A partition whose LPS passes it is relieved."),
-        "low_water": number(None, 0.01, 5, "Low-water mark", "It is relieved to below this."),
-        "reserve": number(None, 0, 0.99, "Reserve", "Share of capacity kept for bursts, free or as reads that can make way."),
-        "horizon_hours": number(None, 1, 168, "Horizon", "Hours that are forecast and planned for.", "integer"),
-        "partitions": number(4, 1, 1000, "Partitions", "Equal ones, where there is no layout.", "integer"),
-        "utilisation": number(0.7, 0.01, 5, "Utilisation", "Of all capacity together in the median daily peak hour."),
+        "high_water": number(None, 0.01, 5, "High-water mark", "A partition whose LPS is above it is relieved."),
+        "low_water": number(None, 0.01, 5, "Low-water mark", "Relief goes on until the LPS is below it."),
+        "reserve": number(None, 0, 0.99, "Reserve", "Share of each partition's capacity that is kept free for bursts."),
+        "horizon_hours": number(None, 1, 168, "Horizon", "Hours that are forecast.", "integer"),
+        "partitions": number(4, 1, 1000, "Partitions", "Number of equal partitions, without a layout.", "integer"),
+        "utilisation": number(0.7, 0.01, 5, "Utilisation", "Share of all capacity that the median day's peak hour uses."),
         "layout": Param(
-            None, type=["null", "string"], maxLength=1000, title="Layout", description="A JSON file, or: current. Empty: equal."
+            None,
+            type=["null", "string"],
+            maxLength=1000,
+            title="Layout",
+            description="A JSON file, or `current`. Empty: equal partitions.",
         ),
-        "days": number(28, 1, 366, "Days", "The log's last days are replayed.", "integer"),
+        "days": number(28, 1, 366, "Days", "Days to replay, at the end of the log.", "integer"),
         "policies": Param(
             POLICIES,
             type="array",
@@ -58,7 +62,7 @@ def number(default: float | None, low: float, high: float, title: str, text: str
             minItems=1,
             uniqueItems=True,
             title="Policies",
-            description="What is compared.",
+            description="Policies to compare.",
         ),
     },
     tags=["foreshard", "plan", "manual"],

@@ -1,6 +1,6 @@
-"""What the DAG files share: which hour a run is for, whether it may act on live data, and how a task calls a stage.
+"""Shared code of the DAG files: the hour of a run, whether the run may change live data, and how a task calls a stage.
 
-Importing this is cheap: the library, pandas and the database driver are imported inside the tasks that need them.
+The library, pandas and the database driver are imported inside the tasks, so that parsing a DAG file stays cheap.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PARTITION_KEY_FORMAT = "%Y-%m-%dT%H:%M:%S"
 ONE_HOUR = timedelta(hours=1)
 
 CHATTY = ("great_expectations", "cmdstanpy", "prophet")
-"""Libraries whose every step is no news in a task's log."""
+"""Libraries that log too much; only their warnings are shown."""
 
 SETTLING = timedelta(seconds=15)
-"""How long after an hour its log is read."""
+"""An hour's log is read this long after its end."""
 
 TAG = "foreshard"
-"""The tag of every DAG of ours."""
+"""The tag of all Foreshard DAGs."""
 
 PAGE = "/foreshard/"
-"""Where the plugin's page stands below the API server's address."""
+"""Path of the plugin's page below the API server's address."""
 
 Summary = Any
-"""What a stage returns, as plain JSON values. (Named so that ``@task`` pushes it as one XCom.)"""
+"""A stage's result as plain JSON values. The alias makes ``@task`` push it as a single XCom."""
 
 ACCESS_TALLY = Asset("access_tally")
 PARTITION_SCORES = Asset("partition_scores")
@@ -67,7 +67,7 @@ NEVER_RETRIED = (
     "UnusableCapacity",
     "VerificationFailed",
 )
-"""Errors of the library that another try cannot mend; a task that meets one fails at once."""
+"""Errors that a retry cannot fix. A task that raises one fails without retries."""
 
 DEFAULT_ARGS: Mapping[str, Any] = {
     "owner": "foreshard",
@@ -79,35 +79,37 @@ DEFAULT_ARGS: Mapping[str, Any] = {
 }
 
 PASSED_ON = ("dry_run", "act_on_old_hours")
-"""Params that travel with the asset event, so that a dry run of the first DAG is one of the whole loop."""
+"""Params that are passed on with the asset event, so that a dry run of the first DAG is a dry run of the whole loop."""
 
 
 def loop_params() -> dict[str, Param]:
-    """The params that every DAG of the loop has; made anew for each, because Airflow writes a run's values into them."""
+    """Return the params of every DAG of the loop. Each DAG needs its own, because Airflow writes a run's values into them."""
     return {
         "hour": Param(
             None,
             type=["null", "string"],
             title="Hour",
-            description="Start of a closed hour, ISO 8601 (2026-03-01T08:00:00Z; UTC where it says no zone). "
-            "Empty: the run's partition, or else the last closed hour.",
+            description="Start of a closed hour, ISO 8601 (2026-03-01T08:00:00Z; UTC without a zone). "
+            "Empty: the run's partition, or the last closed hour.",
         ),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="Plan and check, but touch no data and no table."),
+        "dry_run": Param(
+            False, type="boolean", title="Dry run", description="Plan and check, but change no data and no routing table."
+        ),
         "act_on_old_hours": Param(
             False,
             type="boolean",
             title="Act on old hours",
-            description="Let the plan of an hour that is long over move live data (a backfill never does, unless asked).",
+            description="Let the plan of an old hour, such as a backfilled one, move live data.",
         ),
     }
 
 
 def acting_params() -> dict[str, Param]:
-    """The params of a DAG that moves data: those of the loop, and when a plan may be acted on."""
+    """Return the params of a DAG that moves data: the loop's, and the conditions for acting on a plan."""
     return {
         **loop_params(),
         "hours_until_old": Param(
-            3, type="integer", minimum=1, title="Hours until old", description="How long after its end an hour is acted on."
+            3, type="integer", minimum=1, title="Hours until old", description="An hour that ended longer ago is old."
         ),
         "require_approval": Param(
             os.environ.get("FORESHARD_REQUIRE_APPROVAL", "").lower() in {"1", "true", "yes"},
@@ -119,21 +121,21 @@ def acting_params() -> dict[str, Param]:
 
 
 def parse_hour(text: str) -> datetime:
-    """Read a partition key or ISO time as an aware UTC hour; fail the task where it is none."""
+    """Parse a partition key or ISO time as an aware UTC hour. Fail the task if it is not the start of an hour."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise AirflowFailException(f"{text!r} is no hour; write it as 2026-03-01T08:00:00") from None
+        raise AirflowFailException(f"{text!r} is not an hour; write it as 2026-03-01T08:00:00") from None
     hour = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if (hour.minute, hour.second, hour.microsecond) != (0, 0, 0):
-        raise AirflowFailException(f"{text!r} is within an hour; name its start, such as {hour:%Y-%m-%dT%H}:00:00")
+        raise AirflowFailException(f"{text!r} is not the start of an hour; use {hour:%Y-%m-%dT%H}:00:00")
     return hour
 
 
 def hour_of(context: Mapping[str, Any], now: datetime | None = None) -> datetime:
-    """The closed hour that a run is for: its partition, else the param ``hour``, else the last hour closed before the run.
+    """Return a run's hour: its partition, else the param ``hour``, else the last hour that had closed before the run.
 
-    Fail the task where partition and param contradict each other, or where the hour is not over yet.
+    Fail the task if partition and param contradict each other, or if the hour is not over.
     """
     key, asked = context.get("partition_key"), (context.get("params") or {}).get("hour")
     if key and asked and parse_hour(key) != parse_hour(asked):
@@ -146,7 +148,7 @@ def hour_of(context: Mapping[str, Any], now: datetime | None = None) -> datetime
 
 
 def option(name: str, context: Mapping[str, Any] | None = None) -> bool:
-    """Whether a switch is on: in this run's params, or in those of the run whose asset event triggered it."""
+    """Whether a boolean param is set on this run, or on the run whose asset event triggered it."""
     context = context if context is not None else get_current_context()
     if (context.get("params") or {}).get(name):
         return True
@@ -155,14 +157,14 @@ def option(name: str, context: Mapping[str, Any] | None = None) -> bool:
 
 
 def param(name: str) -> Any:
-    """One of this run's params."""
+    """Return one of this run's params."""
     return get_current_context()["params"][name]
 
 
 def may_act(context: Mapping[str, Any] | None = None, now: datetime | None = None) -> bool:
-    """Whether this run may move data and publish: never in a dry run, and for an old hour only when asked.
+    """Whether this run may move data and publish: not in a dry run, and for an old hour only with ``act_on_old_hours``.
 
-    The hour decides, not the run's type: the consumers of a backfilled asset run as ``asset_triggered``.
+    The hour decides, not the run's type, because the consumers of a backfilled asset run as ``asset_triggered``.
     """
     context = context if context is not None else get_current_context()
     if option("dry_run", context):
@@ -173,17 +175,17 @@ def may_act(context: Mapping[str, Any] | None = None, now: datetime | None = Non
 
 
 def page_address() -> str:
-    """Where the page stands, below the path of the API server's base URL."""
+    """Return the page's path, below the path of the API server's base URL."""
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + PAGE
 
 
 def for_hour(stage: str, /, *arguments: Any, **named: Any) -> Any:
-    """Call a stage (``room.function`` of ``foreshard.stages``) for the run's hour; return its summary, fit for XCom."""
+    """Call a stage (``module.function`` of ``foreshard.stages``) for the run's hour. Return its summary for XCom."""
     return run(stage, hour_of(get_current_context()), *arguments, **named)
 
 
 def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
-    """Call a stage with a wiring and ``arguments``; an error that another try cannot mend fails the task at once."""
+    """Call a stage with a wiring and ``arguments``. An error of ``NEVER_RETRIED`` fails the task without retries."""
     from foreshard import errors
 
     for name in CHATTY:
@@ -200,20 +202,20 @@ def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
 
 
 def wait_until_settled() -> None:
-    """Wait until the hour has been over for ``SETTLING``; apps send their last access records a moment late."""
+    """Wait until ``SETTLING`` after the hour's end, because apps send their last access records a little late."""
     remaining = hour_of(get_current_context()) + ONE_HOUR + SETTLING - datetime.now(UTC)
     time.sleep(max(remaining.total_seconds(), 0))
 
 
 def stage_function(stage: str) -> Callable[..., Any]:
-    """Import ``room.function`` of ``foreshard.stages``."""
-    room, _, name = stage.rpartition(".")
-    function: Callable[..., Any] = getattr(importlib.import_module(f"foreshard.stages.{room}"), name)
+    """Import ``module.function`` of ``foreshard.stages``."""
+    module, _, name = stage.rpartition(".")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"foreshard.stages.{module}"), name)
     return function
 
 
 def announce(asset: Asset) -> None:
-    """Give the asset event of this task its hour partition and the switches that travel on with it."""
+    """Add the hour's partition and the params of ``PASSED_ON`` to this task's asset event."""
     context = get_current_context()
     event = context["outlet_events"][asset]
     event.add_partitions(hour_of(context).strftime(PARTITION_KEY_FORMAT))
@@ -222,7 +224,7 @@ def announce(asset: Asset) -> None:
 
 @contextmanager
 def task_wiring() -> Iterator[Wiring]:
-    """The stores for one task, closed afterwards; settings from the environment and from Airflow connections."""
+    """Yield the stores for one task. The settings come from the environment and from Airflow connections."""
     from foreshard.wiring import Wiring
 
     with Wiring(airflow_settings()) as wiring:
@@ -230,10 +232,10 @@ def task_wiring() -> Iterator[Wiring]:
 
 
 def airflow_settings() -> Settings:
-    """Settings from the environment, with what the Airflow connections ``foreshard_…`` hold in its place.
+    """Return the settings of the environment, overridden by the Airflow connections ``foreshard_…``.
 
-    ``foreshard_mongo`` gives MongoDB's login and password, ``foreshard_kafka`` the bootstrap server, and the password of
-    ``foreshard_users`` is the key that pseudonymises users.
+    ``foreshard_mongo`` has MongoDB's login and password, and ``foreshard_kafka`` the bootstrap server. The password of
+    ``foreshard_users`` is the key that pseudonymises user ids.
     """
     from foreshard.settings import Settings
 
@@ -248,7 +250,7 @@ def airflow_settings() -> Settings:
 
 
 def as_xcom(value: Any) -> Any:
-    """A stage's summary as plain JSON values; a data frame or anything else that is no summary is refused."""
+    """Return a stage's summary as plain JSON values. Raise TypeError for other values, such as data frames."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_xcom(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -265,7 +267,7 @@ def as_xcom(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{type(value).__name__} is no summary; stages pass ids, counts and paths")
+    raise TypeError(f"{type(value).__name__} is not a summary; stages return ids, counts and paths")
 
 
 def _last_closed_hour(context: Mapping[str, Any]) -> datetime:

@@ -1,4 +1,4 @@
-"""A task that waits for a person's word on the plan, where the run asks for it."""
+"""A task that waits for a person to approve the plan, if the run requires it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foreshard_airflow import PAGE, option
 
 
 class PlanApproval(ApprovalOperator):
-    """Asks only where the param ``require_approval`` is on; a refusal fails the run, so that nothing downstream acts."""
+    """Waits only if the param ``require_approval`` is set. A refusal fails the run, so that no later task acts."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(
@@ -25,14 +25,14 @@ class PlanApproval(ApprovalOperator):
         )
 
     def execute(self, context: Context) -> Any:
-        """Pass at once where no approval is asked for; otherwise wait for one."""
+        """Wait for an approval, or succeed at once if none is required."""
         if not option("require_approval", context):
             self.log.info("no approval is required")
             return None
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when approved; fail at once when refused or when nobody answered in time."""
+        """Succeed if the plan was approved. Fail without retries if it was refused or the response timed out."""
         if "error" in event:
             raise AirflowFailException(f"the plan was not approved: {event['error']}")
         if event["chosen_options"] != [self.APPROVE]:

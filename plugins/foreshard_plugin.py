@@ -1,6 +1,6 @@
-"""Foreshard inside Airflow: its page in the navigation, and a listener that counts how its tasks end.
+"""The Airflow plugin: the page in the navigation, and a listener that counts the outcomes of tasks.
 
-Every Airflow process imports this file, so it imports nothing heavy; the page's application is built with its first request.
+Every Airflow process imports this file, so its imports are light. The page's application is imported with its first request.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ class LazyApp:
 
 
 class OutcomeListener:
-    """Counts how each task ends, in the control database. Its own errors are logged and never fail a task."""
+    """Counts the outcomes of tasks in the control database. Its own errors are logged and never fail a task."""
 
     @hookimpl
     def on_task_instance_success(self, task_instance: Any) -> None:
-        """A task succeeded."""
+        """Count a success."""
         self.note(task_instance, "success")
 
     @hookimpl
     def on_task_instance_failed(self, task_instance: Any, error: Any) -> None:
-        """A try of a task failed."""
+        """Count a failed try."""
         self.note(task_instance, "failed", error)
 
     @hookimpl
     def on_task_instance_skipped(self, task_instance: Any) -> None:
-        """A task skipped itself."""
+        """Count a skipped task."""
         self.note(task_instance, "skipped")
 
     def note(self, task_instance: Any, state: str, error: Any = None) -> None:
-        """Add one outcome, unless the task is not ours; never raises."""
+        """Count one outcome of a Foreshard task. Never raises."""
         try:
             if TAG in task_instance.task.dag.tags:
                 _record(task_instance, state, error, datetime.now(UTC))
@@ -62,7 +62,7 @@ class OutcomeListener:
 
 
 def one_line(error: Any) -> str:
-    """An error's first line, with its type where that says more."""
+    """Return an error's first line, with its type unless it is an Airflow exception."""
     line = (str(error).strip().splitlines() or [""])[0]
     ours = not isinstance(error, BaseException) or type(error).__name__.startswith("Airflow")
     return (line if ours and line else f"{type(error).__name__}: {line}".rstrip(": "))[:300]

@@ -1,4 +1,4 @@
-"""A task that replays a log with changed settings, and the button in the Airflow UI that opens its page."""
+"""A task that replays a log with changed settings, and the button in the Airflow UI for its page."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
 
 CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
-"""The params of the run that change the replay."""
+"""The run's params that change the replay."""
 
 
 class ReplayPageLink(BaseOperatorLink):
-    """Opens the replay's page, which the plugin serves to those who may see Foreshard."""
+    """Opens the replay's page, which the plugin serves to users who may see Foreshard."""
 
     name = "Replay page"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Where the page of this task's run stands."""
+        """Return the address of the page of this task's run."""
         return f"{page_address()}replays/{quote(replay_name(ti_key.run_id))}/replay.html"
 
 
 class WhatIfReplay(BaseOperator):
-    """Replays the log that the params name; running it again replaces its page."""
+    """Replays the log in the params. A second run of the task replaces its page."""
 
     operator_extra_links = (ReplayPageLink(),)
 
     def execute(self, context: Context) -> Any:
-        """Run the lab; return each policy's overload hours and moves, and where the page is."""
+        """Replay the log. Return each policy's overload hours and moves, and the path of the page."""
         params = context["params"]
         changes = {name: params[name] for name in CHANGES}
         return run("what_if.what_if", params["log"], context["run_id"], changes)
 
 
 def replay_name(run_id: str) -> str:
-    """The folder of a run's replay."""
+    """Return the folder name of a run's replay."""
     from foreshard.stages.what_if import replay_name as name
 
     return name(run_id)

@@ -1,1 +1,1 @@
-"""The Foreshard page inside the Airflow UI. Nothing here is imported until somebody opens it."""
+"""The Foreshard page in the Airflow UI. It is imported when the page is first opened."""

@@ -1,6 +1,6 @@
-"""The page's web application, mounted by the plugin below ``/foreshard``.
+"""The page's web application, which the plugin mounts at ``/foreshard``.
 
-A mounted app has no login of its own: each route here asks for a user who may read the DAG ``rebalance``.
+Airflow does not authenticate mounted applications. Each route requires a user who may read the DAG ``rebalance``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ DOCS_POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline' https:; font-src 'self' https: data:; img-src 'self' https: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""Data Docs are shown without their scripts: what they render comes from the log."""
+"""Data Docs are shown without scripts, because they contain text from the access log."""
 
 REPLAY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'self'; sandbox allow-scripts"
 )
-"""A replay's page draws itself by its own script; in a sandbox, which has no part in the user's session."""
+"""A replay's page needs its own script. The sandbox keeps it away from the user's session."""
 REPLAY_FILES = ("replay.html", "replay.json", "layout.json")
 
 app = FastAPI(
@@ -47,7 +47,7 @@ app = FastAPI(
 
 @cache
 def wiring() -> Wiring:
-    """One wiring for the API server's life."""
+    """Return the wiring of this API server process."""
     from foreshard.wiring import Wiring
 
     return Wiring(airflow_settings())
@@ -55,13 +55,13 @@ def wiring() -> Wiring:
 
 @cache
 def reader() -> OverviewReader:
-    """One reader, which remembers what is costly to count."""
+    """Return the reader of this process. It caches the counts of keys."""
     return OverviewReader(wiring())
 
 
 @app.get("/", response_class=HTMLResponse)
 def overview() -> HTMLResponse:
-    """The page; one clear line where the control database does not answer."""
+    """Return the page, or a page with one line if the control database does not answer."""
     from pymongo.errors import PyMongoError
 
     from foreshard.errors import ForeshardError
@@ -78,7 +78,7 @@ def overview() -> HTMLResponse:
 
 @app.get("/docs/{path:path}")
 def data_docs(path: str) -> FileResponse:
-    """One file of the gates' Data Docs, and nothing outside their folder."""
+    """Return a file of the gates' Data Docs."""
     file = inside(wiring().settings.data_dir / "data_docs", path)
     if file is None:
         raise HTTPException(404, "no such page of Data Docs")
@@ -87,7 +87,7 @@ def data_docs(path: str) -> FileResponse:
 
 @app.get("/replays/{name}/{file}")
 def replay(name: str, file: str) -> FileResponse:
-    """The page, the figures or the layout of one what-if replay, and nothing else."""
+    """Return the page, the figures or the layout of a what-if replay."""
     found = inside(wiring().settings.data_dir / "replays", f"{name}/{file}") if file in REPLAY_FILES else None
     if found is None:
         raise HTTPException(404, "no such replay")
@@ -95,7 +95,7 @@ def replay(name: str, file: str) -> FileResponse:
 
 
 def inside(folder: Path, path: str) -> Path | None:
-    """The file that ``path`` names below ``folder``, if it is one; symbolic links and ``..`` lead nowhere else."""
+    """Return the file at ``path`` below ``folder``, or None. Links and ``..`` cannot leave the folder."""
     root = folder.resolve()
     try:
         file = (root / path).resolve()

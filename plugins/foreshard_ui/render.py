@@ -1,4 +1,4 @@
-"""Fills the page's template; every value is escaped."""
+"""Fill the page's templates. Every value is escaped."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ REFRESH_SECONDS = 15
 
 
 def overview_page(overview: Overview) -> str:
-    """The whole page."""
+    """Return the page."""
     return environment().get_template("overview.html").render(o=overview, refresh=REFRESH_SECONDS)
 
 
 def trouble_page(line: str) -> str:
-    """What stands in place of the page when it cannot be read."""
+    """Return the page that is shown if the overview cannot be read."""
     return environment().get_template("trouble.html").render(line=line, refresh=REFRESH_SECONDS)
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this folder, with autoescape for all of them."""
+    """Return the template environment, with autoescape on."""
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.filters.update(curve=curve, percent=percent, moment=moment, ago=ago, amount=amount, size=size)
@@ -36,7 +36,7 @@ def environment() -> Environment:
 
 
 def curve(values: Sequence[float | None], width: int, height: int, top: float) -> str:
-    """Values from left to right as an SVG path; a gap where one is missing."""
+    """Return the values as an SVG path, with a gap where one is missing."""
     step, path, pen = width / max(len(values) - 1, 1), [], "M"
     for place, value in enumerate(values):
         if value is None:
@@ -48,19 +48,19 @@ def curve(values: Sequence[float | None], width: int, height: int, top: float) -
 
 
 def percent(share: float | None) -> str:
-    """A share as whole percent."""
+    """Format a share in whole percent."""
     return "–" if share is None else f"{share * 100:.0f} %"
 
 
 def amount(number: float | None) -> str:
-    """A number with as many digits as people read."""
+    """Format a number with at least three significant digits."""
     if number is None:
         return "–"
     return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
 
 
 def size(number: float | None) -> str:
-    """Bytes with a unit."""
+    """Format bytes with a unit."""
     value = float(number or 0)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -70,12 +70,12 @@ def size(number: float | None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """A time in UTC, to the minute."""
+    """Format a time in UTC, to the minute."""
     return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def ago(at: datetime | None, now: datetime) -> str:
-    """How long ago, in the largest whole unit."""
+    """Format the time since ``at`` in its largest whole unit."""
     if at is None:
         return "never"
     seconds = max(int((now - at).total_seconds()), 0)

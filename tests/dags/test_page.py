@@ -128,7 +128,7 @@ def test_a_new_installation_says_what_is_missing(browser: Browser) -> None:
     answer = browser.get("/")
     assert answer.status_code == 200
     assert "No partition is registered yet" in answer.text
-    assert "No hour was planned yet" in answer.text
+    assert "No plan has been made yet" in answer.text
 
 
 def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Browser, wiring: Wiring) -> None:
@@ -152,10 +152,10 @@ def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Brow
 
 
 def test_it_shows_how_good_forecasts_were_beside_last_week_repeated(browser: Browser, wiring: Wiring) -> None:
-    assert "No forecast's horizon has passed yet" in browser.get("/").text
+    assert "No horizon has passed yet" in browser.get("/").text
     fill(wiring)
     text = browser.get("/").text
-    for wanted in ("all models together", "21 %", "-2 %", "91 %", "the week before, repeated", "35 %", "last 2 judged hours"):
+    for wanted in ("all models", "21 %", "-2 %", "91 %", "baseline: load of the week before", "35 %", "last 2 scored hours"):
         assert wanted in text, wanted
     assert len(re.findall(r'<path d="M0.0 [\d.]+L600.0 [\d.]+"', text)) == 2
 
