@@ -40,14 +40,14 @@ class HybridClock:
         return self._last
 
     def tick(self) -> HybridTime:
-        """The time of a local event or a sent message."""
+        """Return the time of a local event or a sent message."""
         physical = max(self._last.physical, self._wall())
         counter = self._last.counter + 1 if physical == self._last.physical else 0
         self._last = HybridTime(physical, counter, self._origin)
         return self._last
 
     def receive(self, remote: HybridTime) -> HybridTime:
-        """The time of receiving a message sent at ``remote``."""
+        """Return the time of receiving a message sent at ``remote``."""
         wall = self._wall()
         if remote.physical - wall > self._maximum_drift:
             raise ClockDrift(remote.origin, remote.physical - wall, self._maximum_drift)

@@ -96,7 +96,7 @@ def _vector_clock(existing: Replica, incoming: VersionedDocument) -> Reconciliat
 
 
 def _uncovered(copies: tuple[VersionedDocument, ...]) -> tuple[VersionedDocument, ...]:
-    """The versions that no other covers; of versions with the same vector, the one with the highest stamp."""
+    """Return the versions that no other covers; of versions with the same vector, the one with the highest stamp."""
     highest: dict[object, VersionedDocument] = {}
     for copy in copies:
         key = (copy.version.epoch, copy.version.vector)

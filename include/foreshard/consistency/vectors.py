@@ -27,11 +27,11 @@ class VersionVector:
 
     @classmethod
     def of(cls, counters: Mapping[str, int]) -> VersionVector:
-        """The vector of these counters. Zeros are dropped, so that equal vectors are equal values."""
+        """Return the vector of these counters. Zeros are dropped, so that equal vectors are equal values."""
         return cls(tuple(sorted((origin, counter) for origin, counter in counters.items() if counter)))
 
     def compare(self, other: VersionVector) -> Order:
-        """The (partial) order of ``self`` relative to ``other``."""
+        """Return the (partial) order of ``self`` relative to ``other``."""
         if self.entries == other.entries:
             return Order.EQUAL
         mine, theirs = dict(self.entries), dict(other.entries)
@@ -42,7 +42,7 @@ class VersionVector:
         return Order.BEFORE if behind else Order.AFTER
 
     def merge(self, other: VersionVector) -> VersionVector:
-        """The least upper bound of both vectors."""
+        """Return the least upper bound of both vectors."""
         merged = dict(self.entries)
         for origin, counter in other.entries:
             merged[origin] = max(counter, merged.get(origin, 0))

@@ -30,18 +30,18 @@ class Version:
         return (self.epoch, self.time)
 
     def compare(self, other: Version) -> Order:
-        """The (partial) order of ``self`` relative to ``other``: by epoch, then by vector."""
+        """Return the (partial) order of ``self`` relative to ``other``: by epoch, then by vector."""
         if self.epoch != other.epoch:
             return Order.AFTER if self.epoch > other.epoch else Order.BEFORE
         return self.vector.compare(other.vector)
 
     def covers(self, other: Version) -> bool:
-        """Whether the writer of this version had seen ``other``."""
+        """Return whether the writer of this version had seen ``other``."""
         return self.compare(other) in (Order.AFTER, Order.EQUAL)
 
 
 def version_of_write(origin: str, epoch: int, seconds: int, increment: int, seen: VersionVector | None = None) -> Version:
-    """The version of a write by ``origin`` at cluster time (seconds, increment), after ``seen``.
+    """Return the version of a write by ``origin`` at cluster time (seconds, increment), after ``seen``.
 
     It depends only on the event, so an event that is captured twice has the same version.
     """

@@ -48,7 +48,7 @@ def blend_weights(errors: FloatArray, known: BoolArray, pool: float = POOL, toge
 
 
 def _reweighted(errors: FloatArray, weights: FloatArray) -> FloatArray:
-    """Second moments (K, C, C) of the errors (C, K, N), each hour divided by the absolute error of the current blend."""
+    """Return second moments (K, C, C) of the errors (C, K, N), each hour divided by the absolute error of the current blend."""
     candidates, keys, _ = errors.shape
     matrix: FloatArray = np.empty((keys, candidates, candidates))
     for start in range(0, keys, _BLOCK):

@@ -67,7 +67,7 @@ def fit_blended(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead
 
 
 def _days(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> list[_Day]:
-    """The past origins, oldest first, and the current one."""
+    """Return the past origins, oldest first, and the current one."""
     length = len(numbers)
     ends = [length - back * HOURS_PER_DAY for back in range(BACKTEST_DAYS, 0, -1)]
     origins = [Origin(end, numbers[end : end + HOURS_PER_DAY]) for end in ends if end > 0 and _enough(observed[:, :end])]
@@ -94,7 +94,7 @@ def _enough(observed: BoolArray) -> bool:
 
 
 def _actuals(costs: FloatArray, observed: BoolArray, past: list[_Day]) -> tuple[FloatArray, BoolArray]:
-    """The actual costs of the days that the past origins forecast, and which are observed; both (K, N)."""
+    """Return the actual costs of the days that the past origins forecast, and which are observed; both (K, N)."""
     spans = [slice(day.origin.length, day.origin.length + HOURS_PER_DAY) for day in past]
     if not spans:
         return np.zeros((len(costs), 0)), np.zeros((len(costs), 0), dtype=np.bool_)
@@ -136,7 +136,7 @@ def _reconciled(
 
 
 def _smallest_cost(costs: FloatArray, observed: BoolArray, mean: FloatArray) -> FloatArray:
-    """Each key's smallest hourly cost above 0, (K,). If accesses are counted, this is the cost of one access."""
+    """Return each key's smallest hourly cost above 0, (K,). If accesses are counted, this is the cost of one access."""
     smallest = np.where(observed & (costs > 0), costs, np.inf).min(axis=1, initial=np.inf)
     unit: FloatArray = np.where(np.isfinite(smallest), smallest, np.maximum(mean.max(axis=1, initial=0.0), 1.0))
     return unit

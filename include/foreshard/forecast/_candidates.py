@@ -81,7 +81,7 @@ def _of_block(
 def at_yesterdays_level(
     costs: FloatArray, observed: BoolArray, origin: Origin, seasonal: SeasonalCandidate, before: SeasonalCandidate | None
 ) -> FloatArray:
-    """The recent seasonal forecast times yesterday's ratio of actual to forecast.
+    """Return the recent seasonal forecast times yesterday's ratio of actual to forecast.
 
     ``before`` is the seasonal forecast made a day earlier. Without it the recent forecast is returned unchanged.
     """
@@ -100,7 +100,9 @@ def at_yesterdays_level(
 def prophet_forecast(
     costs: FloatArray, observed: BoolArray, numbers: IntArray, origin: Origin, otherwise: FloatArray
 ) -> FloatArray:
-    """The mean (K, H) of Prophet with its default arguments; ``otherwise`` for keys with too little history or variation.
+    """Return the mean (K, H) of Prophet with its default arguments.
+
+    Keys with too little history or variation get ``otherwise``.
 
     The trend is linear from two weeks of history on, and flat below that.
     """
@@ -142,7 +144,7 @@ def _seasonal_total(total: FloatArray, counted: BoolArray, numbers: IntArray, or
 
 
 def _total_level(total: FloatArray, counted: BoolArray, numbers: IntArray, origin: Origin) -> FloatArray:
-    """Actual ÷ expected of the last day, weighted towards its last hours, fading to 1 over the horizon (H,)."""
+    """Return the actual ÷ expected of the last day, weighted towards its last hours, fading to 1 over the horizon (H,)."""
     start, length = origin.length - HOURS_PER_DAY, len(origin.ahead)
     if start < LEAST_BEFORE_LEVEL:
         return np.ones(length)

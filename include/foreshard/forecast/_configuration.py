@@ -32,7 +32,7 @@ class Configuration:
     columns: Columns | None = None
 
     def new(self) -> Prophet:
-        """A new, unfitted Prophet. It does not sample its uncertainty unless ``arguments`` say so."""
+        """Return a new, unfitted Prophet. It does not sample its uncertainty unless ``arguments`` say so."""
         silence_prophet()
         from prophet import Prophet
 

@@ -22,10 +22,10 @@ class Gram(Protocol):
     """The Gram matrices of K problems. Only blocks and products are needed, never the full matrices."""
 
     def block(self, rows: IntArray, index: IntArray) -> FloatArray:
-        """The matrices of problems ``rows`` (R,) on their coordinates ``index`` (R, M): (R, M, M)."""
+        """Return the matrices of problems ``rows`` (R,) on their coordinates ``index`` (R, M): (R, M, M)."""
 
     def times(self, rows: IntArray, index: IntArray, value: FloatArray) -> FloatArray:
-        """The matrices of problems ``rows`` times vectors that are ``value`` (R, M) at ``index`` and 0 elsewhere: (R, L)."""
+        """Multiply the matrices of ``rows`` by vectors that are ``value`` (R, M) at ``index`` and 0 elsewhere: (R, L)."""
 
 
 @dataclass(frozen=True)

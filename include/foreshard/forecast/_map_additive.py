@@ -37,11 +37,11 @@ class Moments:
     count: int
 
     def hinged(self, hinges: int) -> FloatArray:
-        """The products with the changepoints' hinges."""
+        """Return the products with the changepoints' hinges."""
         return self.products[:, :hinges]
 
     def rotated(self, hinges: int) -> FloatArray:
-        """The products with the rotated quadratic columns."""
+        """Return the products with the rotated quadratic columns."""
         return self.products[:, hinges:]
 
 
@@ -70,7 +70,7 @@ class AdditiveSolver:
         self._tau = design.changepoint_prior_scale
 
     def moments(self, scaled: FloatArray) -> Moments:
-        """The moments of the scaled series (K, T)."""
+        """Return the moments of the scaled series (K, T)."""
         return Moments(scaled @ self.columns, np.einsum("kt,kt->k", scaled, scaled), scaled.shape[1])
 
     def fit(self, moments: Moments) -> MapFit:
@@ -106,7 +106,7 @@ class AdditiveSolver:
     def _given_variance(
         self, moments: Moments, rows: IntArray, variance: FloatArray, delta: FloatArray
     ) -> tuple[FloatArray, FloatArray, BoolArray]:
-        """The exact minimum for a given noise: δ, the rotated coefficients, and which problems are solved."""
+        """Return the exact minimum for a given noise: δ, the rotated coefficients, and which problems are solved."""
         inverse = 1.0 / (self._values + variance[:, None])
         right = moments.rotated(self._hinges)[rows]
         linear = moments.hinged(self._hinges)[rows] - (right * inverse) @ self._cross.T
@@ -120,17 +120,17 @@ class AdditiveSolver:
         return best, (right - best @ self._cross) * inverse, solved
 
     def _squares(self, moments: Moments, rows: IntArray, delta: FloatArray, rotated: FloatArray) -> FloatArray:
-        """Sum of squared residuals from the moments alone: ‖y‖² − 2bᵀθ + θᵀAθ."""
+        """Return the sum of squared residuals from the moments alone: ‖y‖² − 2bᵀθ + θᵀAθ."""
         theta = np.hstack([delta, rotated])
         fitted = theta @ self._gram
         squares: FloatArray = moments.squares[rows] + np.einsum("kp,kp->k", theta, fitted - 2.0 * moments.products[rows])
         return squares
 
     def _gap(self, moments: Moments, delta: FloatArray, rotated: FloatArray, variance: FloatArray) -> FloatArray:
-        """Upper bound on objective − minimum (given the noise): ½ eᵀH⁻¹e/σ² for the least subgradient e and the Hessian H.
+        """Return an upper bound on objective − minimum (given the noise): ½ eᵀH⁻¹e/σ².
 
-        The objective is a quadratic with Hessian H plus a convex function, so it is nowhere below its value plus
-        eᵀx + ½xᵀHx. H is taken at the least noise, which can only loosen the bound.
+        e is the least subgradient and H the Hessian. The objective is a quadratic with Hessian H plus a convex function, so it
+        is nowhere below its value plus eᵀx + ½xᵀHx. H is taken at the least noise, which can only loosen the bound.
         """
         theta = np.hstack([delta, rotated])
         gradient = theta @ self._gram - moments.products

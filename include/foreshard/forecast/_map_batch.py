@@ -61,7 +61,7 @@ class BatchFit:
     failed: BoolArray
 
     def forecast(self) -> tuple[FloatArray, FloatArray]:
-        """Mean (Prophet's ``yhat``) and standard deviation (trend and noise), both (K, H) in the series' units."""
+        """Return the mean (Prophet's ``yhat``) and standard deviation (trend and noise), both (K, H) in the series' units."""
         mean, sigma = (np.zeros((self.count, len(self.ahead))) for _ in range(2))
         for group in self.groups:
             mean[group.rows] = unscaled(group, future=True)
@@ -76,7 +76,7 @@ class BatchFit:
         return values
 
     def prophet(self, row: int, costs: FloatArray) -> Prophet:
-        """The fit of one series, ``costs`` (T,), as a full ``Prophet`` object, which can predict, plot and serialise."""
+        """Return the fit of one series, ``costs`` (T,), as a full ``Prophet`` object, which can predict, plot and serialise."""
         for group in self.groups:
             place = np.flatnonzero(group.rows == row)
             if len(place):

@@ -124,7 +124,7 @@ class MultiplicativeSolver:
 
 
 def _pairs(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Products of every column of ``left`` with every column of ``right``, (T, left × right)."""
+    """Return the products of every column of ``left`` with every column of ``right``, (T, left × right)."""
     pairs: FloatArray = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
     return pairs
 

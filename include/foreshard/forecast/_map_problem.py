@@ -70,18 +70,19 @@ class Design:
         return bool(self.multiplicative.any())
 
     def base(self, times: FloatArray) -> FloatArray:
-        """The trend's unpenalised columns: slope and offset, or the offset alone; (T, 2) or (T, 1)."""
+        """Return the trend's unpenalised columns: slope and offset, or the offset alone; (T, 2) or (T, 1)."""
         return np.column_stack([times, np.ones_like(times)]) if self.rate else np.ones((len(times), 1))
 
     def hinges(self, times: FloatArray) -> FloatArray:
-        """The trend's changes of slope, one column per changepoint, (T, S)."""
+        """Return the trend's changes of slope, one column per changepoint, (T, S)."""
         return np.maximum(times[:, None] - self.changepoints[None, :], 0.0)
 
 
 def build_design(make: Callable[[], Prophet], history: pd.DataFrame, future: pd.DataFrame) -> Design:
-    """The design of ``make()`` for the frames ``history`` and ``future``: ``ds``, and the columns of conditions and regressors.
+    """Build the design of ``make()`` for the frames ``history`` and ``future``.
 
-    Raise :class:`foreshard.errors.UnsupportedModel` for arguments that the batched solver does not support.
+    The frames have ``ds`` and the columns of conditions and regressors. Raise
+    :class:`foreshard.errors.UnsupportedModel` for arguments that the batched solver does not support.
     """
     model: Any = make()
     _require_supported(model)
@@ -132,7 +133,7 @@ class MapFit:
     converged: BoolArray
 
     def rows(self, which: slice | BoolArray) -> MapFit:
-        """The fit of some of the series."""
+        """Return the fit of some of the series."""
         return MapFit(*(getattr(self, name)[which] for name in _FIELDS))
 
 
@@ -145,7 +146,7 @@ def join_fits(fits: list[MapFit]) -> MapFit:
 
 
 def noise_variance(squares: FloatArray, count: int) -> FloatArray:
-    """The σ² that minimises the objective for a sum of squared residuals R: the positive root s of ``4s² + ns − R = 0``."""
+    """Return the best σ² for a sum of squared residuals R: the positive root s of ``4s² + ns − R = 0``."""
     half = 0.5 / NOISE_PRIOR**2
     positive = np.maximum(squares, 0.0)
     root = 2.0 * positive / (count + np.sqrt(count**2 + 8.0 * half * positive))
@@ -154,20 +155,20 @@ def noise_variance(squares: FloatArray, count: int) -> FloatArray:
 
 
 def trend(design: Design, fit: MapFit, times: FloatArray) -> FloatArray:
-    """The scaled trend (K, T) at scaled ``times``."""
+    """Return the scaled trend (K, T) at scaled ``times``."""
     level = fit.k[:, None] * times[None, :] + fit.m[:, None] if design.rate else np.repeat(fit.m[:, None], len(times), axis=1)
     values: FloatArray = level + fit.delta @ design.hinges(times).T
     return values
 
 
 def seasonal(design: Design, fit: MapFit, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Additive and multiplicative terms (K, T), from ``features`` (T, B)."""
+    """Return the additive and multiplicative terms (K, T), from ``features`` (T, B)."""
     beta, a, m = fit.beta, design.additive, design.multiplicative
     return beta[:, a] @ features[:, a].T, beta[:, m] @ features[:, m].T
 
 
 def evaluate(design: Design, fit: MapFit, *, future: bool) -> FloatArray:
-    """The scaled mean (K, T or H) over the history or the future."""
+    """Return the scaled mean (K, T or H) over the history or the future."""
     times, features = (design.future_times, design.future_features) if future else (design.times, design.features)
     added, multiplied = seasonal(design, fit, features)
     mean: FloatArray = trend(design, fit, times) * (1.0 + multiplied) + added
@@ -175,13 +176,13 @@ def evaluate(design: Design, fit: MapFit, *, future: bool) -> FloatArray:
 
 
 def objective(design: Design, fit: MapFit, scaled: FloatArray) -> FloatArray:
-    """The negative log posterior (K,) of the scaled series (K, T), up to the same constant as Stan."""
+    """Return the negative log posterior (K,) of the scaled series (K, T), up to the same constant as Stan."""
     squares = ((scaled - evaluate(design, fit, future=False)) ** 2).sum(axis=1)
     return from_squares(design, fit, squares, scaled.shape[1])
 
 
 def from_squares(design: Design, fit: MapFit, squares: FloatArray, count: int) -> FloatArray:
-    """The objective from the sum of squared residuals (K,) over ``count`` observations."""
+    """Return the objective from the sum of squared residuals (K,) over ``count`` observations."""
     trend_prior = (fit.k**2 + fit.m**2) / (2 * TREND_PRIOR_SCALE**2)
     change_prior = np.abs(fit.delta).sum(axis=1) / design.changepoint_prior_scale
     feature_prior = ((fit.beta / design.prior_scales) ** 2).sum(axis=1) / 2
@@ -191,7 +192,7 @@ def from_squares(design: Design, fit: MapFit, squares: FloatArray, count: int) -
 
 
 def trend_variance(design: Design, fit: MapFit) -> FloatArray:
-    """Variance (K, H) of the scaled future trend. It is zero without a slope, and for hours within the history."""
+    """Return the variance (K, H) of the scaled future trend. It is zero without a slope, and for hours within the history."""
     ahead = design.future_times > 1.0
     steps = np.cumsum(ahead)
     variance = np.zeros((len(fit.k), len(design.future_times)))
@@ -209,7 +210,7 @@ def trend_variance(design: Design, fit: MapFit) -> FloatArray:
 
 
 def future_variance(design: Design, fit: MapFit) -> FloatArray:
-    """Variance (K, H) of a future scaled observation: the trend's variance times the multiplicative terms, plus the noise."""
+    """Return the variance (K, H) of a future scaled observation: that of the trend, multiplied, plus the noise."""
     variance = trend_variance(design, fit)
     if design.is_multiplicative:
         variance *= (1.0 + seasonal(design, fit, design.future_features)[1]) ** 2

@@ -47,14 +47,14 @@ class Spread:
 
 
 def normal(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
-    """Upper quantile of a normal; ``unit`` is not used."""
+    """Return the upper quantile of a normal; ``unit`` is not used."""
     del unit
     upper: FloatArray = mean + normal_quantile(quantile) * np.sqrt(variance)
     return upper
 
 
 def gamma(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
-    """Upper quantile of a gamma, which is skewed and never below zero; ``unit`` is not used.
+    """Return the upper quantile of a gamma, which is skewed and never below zero; ``unit`` is not used.
 
     Quantile ÷ mean depends only on the shape, so it is interpolated in a table (relative error below 1e-5).
     """
@@ -74,7 +74,7 @@ def _gamma_table(quantile: float) -> tuple[FloatArray, FloatArray]:
 
 
 def negative_binomial(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
-    """Upper quantile of ``unit`` times a negative binomial count; Poisson if the counts are not overdispersed."""
+    """Return the upper quantile of ``unit`` times a negative binomial count; Poisson if the counts are not overdispersed."""
     upper = gamma(mean, variance, unit, quantile)
     whole = np.broadcast_to(unit, mean.shape)
     small = (mean > 0) & (mean < COUNTED_BELOW * whole)
@@ -84,7 +84,7 @@ def negative_binomial(mean: FloatArray, variance: FloatArray, unit: FloatArray, 
 
 
 def _count_quantile(count: FloatArray, variance: FloatArray, guess: FloatArray, quantile: float) -> FloatArray:
-    """The least integer at which the distribution function reaches ``quantile``, searched from ``guess``."""
+    """Return the least integer at which the distribution function reaches ``quantile``, searched from ``guess``."""
     from scipy.special import betainc
 
     spread = np.maximum(variance, count * (1.0 + 1e-6))
@@ -110,7 +110,7 @@ FAMILIES: dict[str, Quantile] = {"normal": normal, "gamma": gamma, "negative_bin
 
 
 def pinball(actual: FloatArray, upper: FloatArray, quantile: float) -> FloatArray:
-    """The pinball loss, which the true quantile minimises: q·(actual − upper) above it, (1 − q)·(upper − actual) below it."""
+    """Return the pinball loss: q·(actual − upper) above the quantile, (1 − q)·(upper − actual) below it."""
     loss: FloatArray = np.maximum(quantile * (actual - upper), (1.0 - quantile) * (upper - actual))
     return loss
 
@@ -118,7 +118,7 @@ def pinball(actual: FloatArray, upper: FloatArray, quantile: float) -> FloatArra
 def measured_spread(
     mean: FloatArray, past: FloatArray, actual: FloatArray, known: BoolArray, unit: FloatArray, quantile: float
 ) -> Spread:
-    """The spread of ``mean`` (K, H), from ``past`` forecasts and ``actual`` costs, both (K, N), at the ``known`` hours.
+    """Return the spread of ``mean`` (K, H), from ``past`` forecasts and ``actual`` costs, both (K, N), at the ``known`` hours.
 
     ``unit`` (K,) is the cost of one access.
     """
@@ -144,7 +144,7 @@ def measured_spread(
 def _variance(
     mean: FloatArray, past: FloatArray, squares: FloatArray, known: BoolArray, floor: FloatArray, power: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Variances of the forecast (K, H) and of past forecasts (K, N) for one power. The factor φ is fitted per key."""
+    """Return variances of the forecast (K, H) and of past forecasts (K, N) for one power. The factor φ is fitted per key."""
     bases = _power(mean + floor, power), _power(past + floor, power)
     total = np.where(known, bases[1], 0.0).sum(axis=1)
     factor = (squares.sum(axis=1) / np.maximum(total, 1e-300))[:, None]
@@ -167,7 +167,7 @@ def _best(
     quantile: float,
     rows: IntArray,
 ) -> tuple[float, str]:
-    """The power and family with the least pinball loss at past hours, over a sample of the keys."""
+    """Return the power and family with the least pinball loss at past hours, over a sample of the keys."""
     sample = rows[:: max(1, len(rows) // SAMPLED_KEYS)]
     scale = np.maximum(typical[sample], _LEAST)[:, None]
     losses = {}

@@ -14,7 +14,7 @@ _SUMS = ("error", "actual", "pinball", "covered", "hours", "scaled", "series", "
 
 
 def naive_scale(costs: FloatArray) -> FloatArray:
-    """Mean absolute error (K,) of the seasonal naive forecast within the history, the denominator of MASE."""
+    """Return the mean absolute error (K,) of the seasonal naive forecast within the history, the denominator of MASE."""
     period = HOURS_PER_WEEK if costs.shape[1] >= 2 * HOURS_PER_WEEK else HOURS_PER_DAY
     if costs.shape[1] <= period:
         return np.zeros(len(costs))
@@ -55,7 +55,7 @@ class Accuracy:
             self._sums[name] += float(value)
 
     def figures(self) -> Mapping[str, float | None]:
-        """The figures by name; None if the denominator is 0."""
+        """Return the figures by name; None if the denominator is 0."""
         sums = self._sums
 
         def ratio(part: str, whole: str) -> float | None:

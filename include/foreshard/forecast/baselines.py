@@ -17,7 +17,7 @@ ERROR_DAYS = 7
 
 
 def seasonal_naive(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> FloatArray:
-    """The same hour of the last week, or of the last day with less than a week of history; the four-week mean if missing."""
+    """Repeat the last week, or the last day with less than a week of history; the four-week mean if missing."""
     period = HOURS_PER_WEEK if len(numbers) >= HOURS_PER_WEEK else HOURS_PER_DAY
     steps = (ahead - numbers[-1] + period - 1) // period
     place = ahead - steps * period - numbers[0]
@@ -29,14 +29,14 @@ def seasonal_naive(costs: FloatArray, observed: BoolArray, numbers: IntArray, ah
 
 
 def four_week_mean(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> FloatArray:
-    """The mean of the same hour of the week in the last four weeks, or of the same hour of the day if there is none."""
+    """Return the mean of the same hour of the week in the last four weeks, or of the same hour of the day if there is none."""
     last = slice(max(0, len(numbers) - 4 * HOURS_PER_WEEK), None)
     (profile,) = weekly_profiles(costs[:, last], observed[:, last], numbers[last], (1.0,))
     return same_hour_of_week(profile, ahead)
 
 
 def last_hour(costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray) -> FloatArray:
-    """The last observed hour, repeated."""
+    """Return the last observed hour, repeated."""
     del numbers
     last = observed.shape[1] - 1 - observed[:, ::-1].argmax(axis=1)
     rows = np.arange(len(costs))
@@ -54,7 +54,10 @@ BASELINES: dict[str, Baseline] = {
 def with_spread(
     baseline: Baseline, costs: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, quantile: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and upper quantile (K, H). The quantile comes from the baseline's errors on each of the last ``ERROR_DAYS`` days."""
+    """Return the mean and upper quantile (K, H).
+
+    The quantile comes from the baseline's errors on each of the last ``ERROR_DAYS`` days.
+    """
     mean = baseline(costs, observed, numbers, ahead)
     before, spans = [], []
     for back in range(ERROR_DAYS, 0, -1):

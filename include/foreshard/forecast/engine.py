@@ -89,7 +89,7 @@ def chunk_size(settings: EngineSettings) -> int:
 
 
 def _fittable(costs: FloatArray, observed: BoolArray, minimum_history_hours: int) -> BoolArray:
-    """Which keys have enough observations and are not constant."""
+    """Return which keys have enough observations and are not constant."""
     low = np.where(observed, costs, np.inf).min(axis=1, initial=np.inf)
     high = np.where(observed, costs, -np.inf).max(axis=1, initial=-np.inf)
     enough: BoolArray = (observed.sum(axis=1) >= minimum_history_hours) & (high > low)

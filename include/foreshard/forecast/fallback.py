@@ -90,7 +90,7 @@ def _slot_mean(
 
 
 def _recent_mean(costs: FloatArray, observed: BoolArray) -> tuple[float, float]:
-    """Mean and standard deviation of one key's last observed day."""
+    """Return the mean and standard deviation of one key's last observed day."""
     recent = costs[observed][-HOURS_PER_DAY:]
     mean = float(recent.mean())
     if len(recent) == 1:

@@ -20,14 +20,17 @@ PEERS = (AUTO_ETS, MSTL)
 
 
 def installed_peers() -> tuple[str, ...]:
-    """The peers whose library is installed."""
+    """Return the peers whose library is installed."""
     return PEERS if find_spec(LIBRARY) else ()
 
 
 def peer_forecast(
     name: str, costs: FloatArray, observed: BoolArray, horizon: int, quantile: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and upper quantile (K, horizon), clipped at zero. Hours that were not observed are filled with their key's mean."""
+    """Return the mean and upper quantile (K, horizon), clipped at zero.
+
+    Hours that were not observed are filled with their key's mean.
+    """
     model = _models()[name]
     level = round(100 * (2 * quantile - 1))
     filled = np.where(

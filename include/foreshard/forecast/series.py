@@ -17,28 +17,28 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def first_hour(hour: datetime, history_hours: int) -> datetime:
-    """The first hour of a history of ``history_hours`` hours that ends with ``hour``."""
+    """Return the first hour of a history of ``history_hours`` hours that ends with ``hour``."""
     return hour - (history_hours - 1) * ONE_HOUR
 
 
 def hour_number(moment: datetime) -> int:
-    """Whole hours since 1970-01-01T00Z."""
+    """Return whole hours since 1970-01-01T00Z."""
     return int((moment - _EPOCH) // ONE_HOUR)
 
 
 def history_numbers(hour: datetime, history_hours: int) -> IntArray:
-    """The hour numbers of the history that ends with ``hour``, shape (T,)."""
+    """Return the hour numbers of the history that ends with ``hour``, shape (T,)."""
     last = hour_number(hour)
     return np.arange(last - history_hours + 1, last + 1, dtype=np.int64)
 
 
 def stamps(numbers: IntArray) -> pd.DatetimeIndex:
-    """Hour numbers as naive UTC times, as Prophet expects them."""
+    """Return hour numbers as naive UTC times, as Prophet expects them."""
     return pd.DatetimeIndex(numbers.astype("datetime64[h]").astype("datetime64[ns]"))
 
 
 def horizon_numbers(hour: datetime, horizon_hours: int) -> IntArray:
-    """The hour numbers of the horizon after ``hour``, shape (H,)."""
+    """Return the hour numbers of the horizon after ``hour``, shape (H,)."""
     return hour_number(hour) + 1 + np.arange(horizon_hours, dtype=np.int64)
 
 
@@ -71,7 +71,7 @@ class SeriesBuilder:
         self._costs.reshape(-1)[cells.index.to_numpy()] += cells.to_numpy(dtype=np.float32)
 
     def build(self) -> SeriesMatrix:
-        """The matrix with sorted keys, without keys that had no access in the history."""
+        """Return the matrix with sorted keys, without keys that had no access in the history."""
         keys = list(self._codes)
         order = sorted(range(len(keys)), key=keys.__getitem__)
         return SeriesMatrix(self._hour, tuple(keys[i] for i in order), self._costs[order], self._counted.copy())
@@ -89,14 +89,14 @@ class SeriesBuilder:
 
 
 def build_series(key_load: pd.DataFrame, counted: Sequence[datetime], hour: datetime, history_days: int) -> SeriesMatrix:
-    """The matrix of the ``history_days`` × 24 hours up to and including ``hour``, from rows in memory."""
+    """Return the matrix of the ``history_days`` × 24 hours up to and including ``hour``, from rows in memory."""
     builder = SeriesBuilder(hour, history_days, counted)
     builder.add(key_load)
     return builder.build()
 
 
 def day_slices(hour: datetime, history_days: int) -> tuple[tuple[datetime, datetime], ...]:
-    """The history as half-open slices [since, until) of one day each, oldest first."""
+    """Return the history as half-open slices [since, until) of one day each, oldest first."""
     start = first_hour(hour, history_days * HOURS_PER_DAY)
     return tuple((start + timedelta(days=day), start + timedelta(days=day + 1)) for day in range(history_days))
 

@@ -41,7 +41,10 @@ class WeeklyProfile:
 def weekly_profiles(
     costs: FloatArray, observed: BoolArray, numbers: IntArray, decays: Sequence[float]
 ) -> tuple[WeeklyProfile, ...]:
-    """One profile per decay, from ``costs`` (K, T) at contiguous hours. A week has ``decay`` × the weight of the next."""
+    """Return one profile per decay, from ``costs`` (K, T) at contiguous hours.
+
+    A week has ``decay`` × the weight of the next.
+    """
     lead = int(numbers[0] % HOURS_PER_WEEK)
     tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
     rows = observed[:1] if len(observed) and (observed == observed[:1]).all() else observed
@@ -59,7 +62,7 @@ def weekly_profiles(
 
 
 def similar_days(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
-    """The mean over similar days (K, H) for the hour numbers ``ahead``; zero for a key without observations."""
+    """Return the mean over similar days (K, H) for the hour numbers ``ahead``; zero for a key without observations."""
     day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
     result: FloatArray = np.empty((len(profile.mean), len(ahead)))
     variance = profile.noise[:, None, :] / np.maximum(profile.seen, _LEAST)
@@ -72,7 +75,7 @@ def similar_days(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
 
 
 def same_hour_of_week(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
-    """The plain mean (K, H) of the same hour of the week, or of the same hour of the day if that was never observed."""
+    """Return the plain mean (K, H) of the same hour of the week, or of the same hour of the day if that was never observed."""
     day, hour = ahead // HOURS_PER_DAY % DAYS, ahead % HOURS_PER_DAY
     total = profile.seen.sum(axis=1)
     any_day = (profile.seen * profile.mean).sum(axis=1) / np.where(total > 0, total, 1.0)
@@ -82,7 +85,7 @@ def same_hour_of_week(profile: WeeklyProfile, ahead: IntArray) -> FloatArray:
 
 
 def _squared_bias(profile: WeeklyProfile, wanted: int) -> FloatArray:
-    """The squared difference between each weekday's mean and the wanted weekday's around each hour, less noise; (K, 7, 24)."""
+    """Return each weekday's squared difference from the wanted one around each hour, less noise; (K, 7, 24)."""
     both = (profile.seen > 0) & (profile.seen[:, wanted : wanted + 1] > 0)
     parts = np.where(both, 1.0 / np.maximum(profile.seen, _LEAST) + 1.0 / np.maximum(profile.seen[:, [wanted]], _LEAST), 0.0)
     excess = (profile.mean - profile.mean[:, [wanted]]) ** 2 - profile.noise[:, None, :] * parts
@@ -93,7 +96,7 @@ def _squared_bias(profile: WeeklyProfile, wanted: int) -> FloatArray:
 
 
 def _noise(values: FloatArray, seen: FloatArray) -> FloatArray:
-    """Variance of one observation by hour of the day (K, 24), averaged over neighbouring hours.
+    """Return the variance of one observation by hour of the day (K, 24), averaged over neighbouring hours.
 
     It is estimated from the differences between weeks, or between days if no hour of the week was observed twice.
     """
@@ -113,7 +116,7 @@ def _noise(values: FloatArray, seen: FloatArray) -> FloatArray:
 
 
 def _scatter(sums: FloatArray, squares: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Squared deviations from the mean, and their degrees of freedom."""
+    """Return the squared deviations from the mean, and their degrees of freedom."""
     return np.maximum(squares - sums**2 / np.maximum(counts, 1.0), 0.0), np.maximum(counts - 1.0, 0.0)
 
 
@@ -122,5 +125,5 @@ def _by_day(slots: FloatArray) -> FloatArray:
 
 
 def _around(values: FloatArray) -> FloatArray:
-    """Sums over each hour of the day (last axis) and its neighbours, across midnight."""
+    """Return the sums over each hour of the day (last axis) and its neighbours, across midnight."""
     return np.asarray((values.reshape(-1, HOURS_PER_DAY) @ _NEAR).reshape(values.shape))

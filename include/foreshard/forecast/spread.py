@@ -15,7 +15,7 @@ PRIOR_OBSERVATIONS = 7.0
 def hourly_sigma(
     residuals: FloatArray, observed: BoolArray, numbers: IntArray, ahead: IntArray, parameters: float
 ) -> FloatArray:
-    """Standard deviation of each horizon hour (keys, H), from residuals (keys, T) at hour ``numbers`` (T,).
+    """Return the standard deviation of each horizon hour (keys, H), from residuals (keys, T) at hour ``numbers`` (T,).
 
     Busy hours vary more than quiet ones, so each hour of the day has its own variance. It is shrunk towards the variance of the
     whole series, which counts as ``PRIOR_OBSERVATIONS`` observations. ``parameters`` is the number of degrees of freedom that
@@ -39,13 +39,13 @@ def hourly_sigma(
 
 @cache
 def normal_quantile(quantile: float) -> float:
-    """The standard normal quantile."""
+    """Return the standard normal quantile."""
     from scipy.special import ndtri
 
     return float(ndtri(quantile))
 
 
 def normal_upper(mean: FloatArray, sigma: FloatArray, quantile: float) -> FloatArray:
-    """The upper quantile of a normal forecast, at least the mean and at least zero."""
+    """Return the upper quantile of a normal forecast, at least the mean and at least zero."""
     upper: FloatArray = np.maximum(mean + normal_quantile(quantile) * sigma, np.maximum(mean, 0.0))
     return upper

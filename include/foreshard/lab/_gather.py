@@ -61,7 +61,7 @@ class LogPart:
 def gather(
     batches: Iterable[pd.DataFrame], kinds: Mapping[str, RequestKind], weights: Mapping[str, float], processes: int = 1
 ) -> list[LogPart]:
-    """The parts of all batches in order. Each of the ``processes`` reads all batches and converts its own."""
+    """Return the parts of all batches in order. Each of the ``processes`` reads all batches and converts its own."""
     own = [partial(_own, batches, kinds, weights, number, processes) for number in range(processes)]
     shares = [iter(share) for share in each_forked(own, processes)]
     return list(_interleaved(shares))
@@ -106,7 +106,7 @@ def typed(frame: pd.DataFrame, kinds: Mapping[str, RequestKind], weights: Mappin
 
 
 def _hashed_names(column: pd.Series[Any]) -> FloatArray:
-    """A hash for each name, NaN if missing."""
+    """Return a hash for each name, NaN if missing."""
     given = column.notna().to_numpy()
     numbers = np.full(len(column), np.nan)
     if given.any():

@@ -34,12 +34,12 @@ class LeadSpread:
         self._observed, self._predicted = np.full(horizon, PRIOR_HOURS), np.full(horizon, PRIOR_HOURS)
 
     def factors(self) -> FloatArray:
-        """The factor for the spread of each hour ahead, at least 1 and non-decreasing."""
+        """Return the factor for the spread of each hour ahead, at least 1 and non-decreasing."""
         ratio = np.sqrt(self._observed / self._predicted)
         return np.asarray(np.clip(np.maximum.accumulate(ratio / ratio[0]), 1.0, MOST))
 
     def has_expected(self, now: int) -> bool:
-        """Whether :meth:`expect` was last called for ``now``."""
+        """Return whether :meth:`expect` was last called for ``now``."""
         return bool(self._pending) and self._pending[-1][0] == now
 
     def expect(self, now: int, mean: FloatArray, sigma: FloatArray, correlation: float) -> None:

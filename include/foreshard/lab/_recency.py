@@ -42,20 +42,20 @@ class Recency:
         self._hours = np.zeros((2, keys))
 
     def weights(self) -> FloatArray:
-        """The experts' weights, shape (3, K), which sum to 1."""
+        """Return the experts' weights, shape (3, K), which sum to 1."""
         weight = np.exp(self._belief - self._belief.max(axis=0))
         return np.asarray(weight / weight.sum(axis=0))
 
     def rates(self, unit: FloatArray) -> FloatArray:
-        """The cost per average hour that the hot and the warm expert expect, shape (2, K)."""
+        """Return the cost per average hour that the hot and the warm expert expect, shape (2, K)."""
         return np.asarray((self._sums + 0.05 * unit) / (self._hours + np.array([[0.2], [0.5]])))
 
     def expected(self, seasonal: FloatArray, shape: float, unit: FloatArray) -> FloatArray:
-        """Each expert's forecast of one hour whose total is ``shape`` × that of the average hour, shape (3, K)."""
+        """Return each expert's forecast of one hour whose total is ``shape`` × that of the average hour, shape (3, K)."""
         return np.concatenate([seasonal[None], self.rates(unit) * shape])
 
     def ahead(self, seasonal: FloatArray, shape: FloatArray, unit: FloatArray) -> FloatArray:
-        """The combined forecast of the coming hours (K, H), from ``seasonal`` (K, H) and ``shape`` (H)."""
+        """Return the combined forecast of the coming hours (K, H), from ``seasonal`` (K, H) and ``shape`` (H)."""
         weight, rate = self.weights(), self.rates(unit)
         hot = weight[HOT][:, None] * HOT_DECAY ** np.arange(len(shape))
         seasons, day = (weight[which] / np.maximum(weight[SEASONAL] + weight[WARM], 1e-9) for which in (SEASONAL, WARM))
@@ -85,7 +85,7 @@ class Recency:
 
 
 def _change(count: FloatArray, expected: FloatArray, dispersion: FloatArray) -> FloatArray:
-    """The probability that a key's rate has changed. A new rate may be anything up to the observed count."""
+    """Return the probability that a key's rate has changed. A new rate may be anything up to the observed count."""
     stays = (count * np.log(expected) - expected - gammaln(count + 1.0)) / dispersion
     changes = -np.log1p(np.maximum(count, expected)) - 1.0
     odds = np.exp(np.clip(stays - changes, -30.0, 30.0)) * (1.0 - CHANGE_RATE) / CHANGE_RATE

@@ -22,7 +22,7 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray
 def noise_floor(
     log: ReplayLog, start: int, capacity: FloatArray, mean: FloatArray | None = None, sigma: FloatArray | None = None
 ) -> float:
-    """Expected overload hours from ``start`` on, from the true ``mean`` and ``sigma`` (K, T) of the costs if they are known."""
+    """Return the expected overload hours from ``start`` on, by the true ``mean`` and ``sigma`` (K, T) if known."""
     total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
     if sigma is None:
         variance = total * cost_of_one_access(log.costs[:, start:])
@@ -35,7 +35,7 @@ def noise_floor(
 
 
 def cost_of_one_access(costs: npt.NDArray[np.floating[Any]]) -> float:
-    """The cost of one access: each key's smallest hourly cost in ``costs`` (K, T), averaged by the keys' costs."""
+    """Return the cost of one access: each key's smallest hourly cost in ``costs`` (K, T), averaged by the keys' costs."""
     smallest = smallest_costs(costs).astype(np.float64)
     weight = costs.sum(axis=1, dtype=np.float64)
     seen = weight > 0

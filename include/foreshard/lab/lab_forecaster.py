@@ -55,7 +55,7 @@ class LabForecaster(Protocol):
     """Forecasts the coming hours."""
 
     def ahead(self, past: Past) -> LabForecast:
-        """The forecast of the hours from ``past.now`` on."""
+        """Return the forecast of the hours from ``past.now`` on."""
 
 
 class SeasonalShape:
@@ -114,13 +114,13 @@ class SeasonalShape:
         self._fitted_at = now
 
     def _cost_of_access(self, costs: FloatArray) -> FloatArray:
-        """The approximate cost of one access of each key: its smallest hourly cost, or the median of all keys."""
+        """Return the approximate cost of one access of each key: its smallest hourly cost, or the median of all keys."""
         smallest = smallest_costs(costs)
         known = smallest[np.isfinite(smallest)]
         return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
 
     def _levels(self) -> tuple[FloatArray, FloatArray]:
-        """The level of each key's last days relative to its seasonal mean, and of its last hours relative to that."""
+        """Return the level of each key's last days relative to its seasonal mean, and of its last hours relative to that."""
         prior = PRIOR_ACCESSES * self._access_cost
         return (self._level_actual + prior) / (self._level_expected + prior), (self._recent_actual + prior) / (
             self._recent_expected + prior
@@ -176,7 +176,7 @@ class SeasonalShape:
         return True
 
     def _dispersion(self) -> FloatArray:
-        """Variance ÷ mean of each key's errors (K), shrunk towards the value of all keys, and close to Poisson at least."""
+        """Return variance ÷ mean of each key's errors (K), shrunk towards that of all keys, and at least about Poisson."""
         pooled = float((self._squares / self._access_cost).sum() / max(self._means.sum(), 1e-9))
         weight = self._hours / (self._hours + PRIOR_HOURS)
         own = self._squares / np.maximum(self._means, 1e-9)
@@ -184,7 +184,7 @@ class SeasonalShape:
         return np.asarray(np.clip(mixed, 0.8 * self._access_cost, 50.0 * self._access_cost))
 
     def _expect(self, now: int) -> LabForecast:
-        """The forecast from ``now`` on with the spread of its lead times. It is remembered, to learn from its errors."""
+        """Return the forecast from ``now`` on with the spread of its lead times. It is remembered, to learn from its errors."""
         forecast = self._forecast(now)
         factors = self._lead_spread.factors()
         self._lead_spread.expect(now, forecast.mean, forecast.sigma, forecast.correlation)
@@ -212,7 +212,7 @@ class TrueFuture:
         self._sigma = sigma
 
     def ahead(self, past: Past) -> LabForecast:
-        """The true next hours; after the end of the log, its last hour."""
+        """Return the true next hours; after the end of the log, its last hour."""
         hours = np.minimum(past.now + np.arange(HORIZON), self._mean.shape[1] - 1)
         mean = self._mean[:, hours].astype(np.float64)
         sigma = np.zeros_like(mean) if self._sigma is None else self._sigma[:, hours].astype(np.float64)

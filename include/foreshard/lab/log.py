@@ -35,7 +35,7 @@ class Ranges:
     start: IntArray
 
     def of(self, first: int, last: int) -> slice:
-        """The rows of the hours [first, last)."""
+        """Return the rows of the hours [first, last)."""
         return slice(int(self.start[max(first, 0)]), int(self.start[max(last, 0)]))
 
 
@@ -71,7 +71,7 @@ class ReplayLog:
         return int(self.costs.shape[1])
 
     def hour(self, index: int) -> datetime:
-        """The start of the hour ``index``."""
+        """Return the start of the hour ``index``."""
         return self.first + index * ONE_HOUR
 
     @cached_property
@@ -190,7 +190,7 @@ def _counted(
 
 
 def _recoded(columns: Sequence[CodedColumn], kept: BoolArray) -> tuple[IntArray, tuple[str, ...]]:
-    """The ``kept`` rows of ``columns`` as indices (−1: missing) into the sorted names."""
+    """Return the ``kept`` rows of ``columns`` as indices (−1: missing) into the sorted names."""
     numbers: dict[str, int] = {}
     for column in columns:
         for name in column.names:
@@ -226,7 +226,7 @@ def _visits(
 
 
 def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: int, processes: int) -> _Pairs:
-    """Pairs of all hours, counted a few hours at a time (with the hour before), because many small sorts are faster."""
+    """Return pairs of all hours, counted a few hours at a time (with the hour before), because many small sorts are faster."""
     times = frame["timestamp"]
     frame = frame if times.is_monotonic_increasing else frame.sort_values("timestamp", kind="stable")
     moments = frame["timestamp"].to_numpy(dtype="datetime64[ns]").astype(np.int64)
@@ -252,5 +252,5 @@ def _co_access(frame: pd.DataFrame, start: int, end: int, rules: CoAccessRules, 
 
 
 def smallest_costs(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    """Each key's smallest hourly cost above 0 in ``costs`` (K, T), about the cost of one access; infinity if there is none."""
+    """Return each key's smallest hourly cost above 0 (about that of one access); infinity if there is none."""
     return np.asarray(np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf))

@@ -36,7 +36,7 @@ class Measures:
     shadows: float
 
     def document(self) -> Mapping[str, float | int]:
-        """The figures as a dictionary."""
+        """Return the figures as a dictionary."""
         return asdict(self)
 
 

@@ -33,7 +33,7 @@ class PartitionLayout:
         return np.array([partition.capacity for partition in self.partitions], np.float64)
 
     def distance_from(self, origins: Sequence[str]) -> FloatArray:
-        """Km (origins, P); ``UNKNOWN_KM`` between different locations without coordinates."""
+        """Return km (origins, P); ``UNKNOWN_KM`` between different locations without coordinates."""
         homes = [partition.geographic_location for partition in self.partitions]
         matrix = distance_matrix(list(origins), homes, self.locations)
         return np.where(np.isnan(matrix), UNKNOWN_KM, matrix).reshape(len(origins), len(homes))

@@ -35,7 +35,7 @@ class ReplayRules:
 
     @classmethod
     def of(cls, plan: PlanSettings, forecast: ForecastSettings) -> ReplayRules:
-        """The rates that the planner assumes, and the history that forecasts are fitted to."""
+        """Return the rates that the planner assumes, and the history that forecasts are fitted to."""
         hours = forecast.history_days * HOURS_PER_DAY
         return cls(plan.parallel_moves, plan.move_time.total_seconds(), plan.bytes_per_second, hours)
 
@@ -72,29 +72,29 @@ class Past:
         return self._log.keys
 
     def costs(self, hours: int) -> FloatArray:
-        """Cost per key of at most the last ``hours`` hours (K, ≤ hours)."""
+        """Return the cost per key of at most the last ``hours`` hours (K, ≤ hours)."""
         return self._log.costs[:, max(0, self.now - hours) : self.now].astype(np.float64)
 
     def before(self, hour: int, hours: int) -> FloatArray:
-        """Cost per key of at most ``hours`` hours before ``hour`` or ``now``, whichever is earlier (K, ≤ hours)."""
+        """Return the cost per key of at most ``hours`` hours before ``hour`` or ``now``, whichever is earlier (K, ≤ hours)."""
         return Past(self._log, min(hour, self.now), self._rules).costs(hours)
 
     def latest(self) -> FloatArray:
-        """Cost per key (K) of the last hour; zero before the first."""
+        """Return the cost per key (K) of the last hour; zero before the first."""
         return self._log.costs[:, self.now - 1].astype(np.float64) if self.now else np.zeros(len(self._log.keys))
 
     def visits(self, hours: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        """Rows (key, place, cost, reads' cost) of the last ``hours`` hours; place −1 is unknown."""
+        """Return rows (key, place, cost, reads' cost) of the last ``hours`` hours; place −1 is unknown."""
         log, rows = self._log, self._log.visits.of(self.now - hours, self.now)
         return log.visit_key[rows], log.visit_place[rows], log.visit_cost[rows], log.visit_reads[rows]
 
     def pairs(self, hours: int) -> tuple[IntArray, IntArray, FloatArray]:
-        """Rows (key, key, co-accesses) of the last ``hours`` hours."""
+        """Return rows (key, key, co-accesses) of the last ``hours`` hours."""
         log, rows = self._log, self._log.pairs.of(self.now - hours, self.now)
         return log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
 
     def sizes(self) -> FloatArray:
-        """Bytes per key (K), 0 for keys that have not appeared."""
+        """Return the bytes per key (K), 0 for keys that have not appeared."""
         return key_sizes(self._log, self.now, self._rules)
 
 
@@ -102,14 +102,14 @@ class Policy(Protocol):
     """Decides placement: ``start`` once, ``decide`` at the start of each hour."""
 
     def start(self, past: Past) -> IntArray:
-        """Each key's first partition (K)."""
+        """Return each key's first partition (K)."""
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """The actions to begin in the hour ``past.now``, the most urgent first."""
+        """Return the actions to begin in the hour ``past.now``, the most urgent first."""
 
 
 def key_sizes(log: ReplayLog, now: int, rules: ReplayRules) -> FloatArray:
-    """Bytes of each key's data (K) at the start of the hour ``now``."""
+    """Return the bytes of each key's data (K) at the start of the hour ``now``."""
     day = now // HOURS_PER_DAY
     writes, seen = (np.array(total[day]) for total in log.by_day)
     rows = log.visits.of(day * HOURS_PER_DAY, now)

@@ -107,7 +107,7 @@ class MongoBalance(StaticHash):
         self._threshold = threshold
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """At most one move an hour, of the key that best balances the two partitions."""
+        """Return at most one move an hour, of the key that best balances the two partitions."""
         size, share = past.sizes(), self._layout.capacity / self._layout.capacity.mean()
         where = cluster.primary.copy()
         for key, target in cluster.pending.items():
@@ -123,7 +123,7 @@ class MongoBalance(StaticHash):
 
 
 def hashed(keys: Sequence[str], partitions: Sequence[Partition]) -> IntArray:
-    """The index of each key's partition by the routing table's default rule."""
+    """Return the index of each key's partition by the routing table's default rule."""
     active = [p for p in partitions if p.state is PartitionState.ACTIVE] or list(partitions)
     index: Mapping[str, int] = {partition.partition_id: place for place, partition in enumerate(partitions)}
     rule = DefaultRule(tuple(p.partition_id for p in active), tuple(p.capacity for p in active))

@@ -130,7 +130,7 @@ class _Simulation:
         self._measure(now, primary_before, shadows_before)
 
     def _job_load(self, job: _Job, now: int, costs: FloatArray) -> FloatArray:
-        """The load that a job adds in this hour: copying on both sides, and the key's load at the target after the move."""
+        """Return the load that a job adds in this hour: copying on both sides, and the key's load once moved."""
         extra = np.zeros(len(self.capacity))
         running = max(0.0, min(job.ends, now + 1.0) - max(job.begins, float(now)))
         whole = max(job.ends - job.begins, 1e-9)
@@ -195,7 +195,10 @@ class _Simulation:
         run.cost_km -= float((reads * (km - self._nearest(key, place, km, shadows))).sum())
 
     def _nearest(self, key: IntArray, place: IntArray, km: FloatArray, shadows: set[tuple[int, int]]) -> FloatArray:
-        """The distance from each row's place to the nearest copy of its key. ``km``: the distance to the primary copy."""
+        """Return the distance from each row's place to the nearest copy of its key.
+
+        ``km``: the distance to the primary copy.
+        """
         nearest = km.copy()
         if shadows:
             held, partition = np.array(sorted(shadows), np.int64).T
@@ -205,7 +208,7 @@ class _Simulation:
         return nearest
 
     def _share_a_copy(self, a: IntArray, b: IntArray, primary: IntArray, shadows: set[tuple[int, int]]) -> BoolArray:
-        """Whether a partition has copies of both keys of a pair."""
+        """Return whether a partition has copies of both keys of a pair."""
         copies: dict[int, set[int]] = {}
         for key, partition in shadows:
             copies.setdefault(key, {int(primary[key])}).add(partition)
@@ -219,7 +222,7 @@ class _Simulation:
 
 
 def _read_shares(log: ReplayLog, first: int, last: int) -> FloatArray:
-    """The share of reads in each key's cost (K) in the given hours, or in the whole log if there are none."""
+    """Return the share of reads in each key's cost (K) in the given hours, or in the whole log if there are none."""
     rows = log.visits.of(first, last) if last > first else slice(None)
     spent = np.bincount(log.visit_key[rows], weights=log.visit_cost[rows], minlength=len(log.keys))
     read = np.bincount(log.visit_key[rows], weights=log.visit_reads[rows], minlength=len(log.keys))

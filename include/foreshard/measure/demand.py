@@ -61,7 +61,7 @@ class OriginShares:
         return self.location[row], self.share[row]
 
     def rows(self, keys: IntArray) -> OriginShares:
-        """The origins of these keys only."""
+        """Return the origins of these keys only."""
         row, at = row_entries(self.indptr, keys)
         return OriginShares(np.searchsorted(row, np.arange(len(keys) + 1)), self.location[at], self.share[at])
 
@@ -84,12 +84,12 @@ class KeyDemand:
         return int(self.mean.shape[1])
 
     def of(self, keys: IntArray) -> KeyDemand:
-        """The demand of these keys (at least one) only."""
+        """Return the demand of these keys (at least one) only."""
         return KeyDemand(self.mean[keys], self.sigma[keys], self.read_share[keys], self.origins.rows(keys))
 
 
 def _summed(code: IntArray, weight: FloatArray, codes: int) -> tuple[IntArray, FloatArray]:
-    """The distinct codes (below ``codes``) in order, and the sums of their weights (> 0)."""
+    """Return the distinct codes (below ``codes``) in order, and the sums of their weights (> 0)."""
     if codes <= max(_DENSE_CODES, _DENSE_PER_ROW * len(code)):
         total = np.bincount(code, weights=weight, minlength=codes).astype(np.float64)
         found = np.flatnonzero(total)
@@ -99,7 +99,7 @@ def _summed(code: IntArray, weight: FloatArray, codes: int) -> tuple[IntArray, F
 
 
 def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """The entries of ``rows`` of a compressed sparse matrix: each entry's index into ``rows``, and its position."""
+    """Return the entries of ``rows`` of a compressed sparse matrix: each entry's index into ``rows``, and its position."""
     counts = indptr[rows + 1] - indptr[rows]
     row = np.repeat(np.arange(len(rows)), counts)
     return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(indptr[rows], counts)
@@ -141,7 +141,7 @@ class LoadProfile:
         return LoadProfile(*(np.maximum(mine - its, 0.0) for mine, its in zip(self.parts(), other.parts(), strict=True)))
 
     def rows(self, index: Index) -> LoadProfile:
-        """The figures indexed by ``index``."""
+        """Return the figures indexed by ``index``."""
         return LoadProfile(self.mean[index], self.variance[index], self.spread[index])
 
     def parts(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -149,14 +149,14 @@ class LoadProfile:
         return self.mean, self.variance, self.spread
 
     def deviation(self, correlation: float) -> FloatArray:
-        """The standard deviation of the load if any two keys' errors have this correlation.
+        """Return the standard deviation of the load if any two keys' errors have this correlation.
 
         Var Σxᵢ = (1 − ρ) Σσᵢ² + ρ (Σσᵢ)². With ρ = 0 the keys are independent.
         """
         return np.asarray(np.sqrt((1.0 - correlation) * self.variance + correlation * self.spread**2))
 
     def upper(self, rule: ServingRule) -> FloatArray:
-        """The load at the rule's upper quantile."""
+        """Return the load at the rule's upper quantile."""
         return np.asarray(self.mean + rule.z * self.deviation(rule.correlation))
 
 
@@ -167,7 +167,7 @@ def key_profile(demand: KeyDemand, keys: IntArray | slice) -> LoadProfile:
 
 
 def summing(group: IntArray, groups: int, weight: FloatArray | None = None) -> csc_array | FloatArray:
-    """The matrix (groups, rows) that sums rows by their ``group`` (rows), with ``weight`` (rows).
+    """Return the matrix (groups, rows) that sums rows by their ``group`` (rows), with ``weight`` (rows).
 
     It is sparse unless it is small; a small dense matrix is faster.
     """
@@ -192,7 +192,7 @@ def unshadowed_load(demand: KeyDemand, primary: IntArray, partitions: int, witho
 
 
 def unshadowed_weights(keys: int, without: Sequence[int]) -> FloatArray:
-    """1 for keys without shadows and 0 for the keys ``without`` (K)."""
+    """Return 1 for keys without shadows and 0 for the keys ``without`` (K)."""
     weight = np.ones(keys)
     weight[np.asarray(without, np.int64)] = 0.0
     return weight

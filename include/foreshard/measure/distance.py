@@ -48,7 +48,7 @@ class Distances:
         return tuple(self._places)
 
     def round_trip(self, origin: str, destination: str) -> RoundTrip | None:
-        """The round trip; None if it was not measured and the coordinates of a location are unknown."""
+        """Return the round trip; None if it was not measured and the coordinates of a location are unknown."""
         pair = (origin, destination)
         if pair not in self._trips:
             if origin not in self._places and destination not in self._places and origin != destination:
@@ -57,14 +57,17 @@ class Distances:
         return self._trips[pair]
 
     def route_km(self, origin: str, destination: str) -> float | None:
-        """The round trip as km of great circle, the planner's unit of distance. Its order is that of :meth:`round_trip`."""
+        """Return the round trip as km of great circle, the planner's unit of distance.
+
+        Its order is that of :meth:`round_trip`.
+        """
         trip = self.round_trip(origin, destination)
         if trip is None:
             return None
         return trip.ms / MS_PER_KM if trip.measured else trip.km
 
     def km(self, origin: str, destination: str) -> float | None:
-        """The great circle; 0 between equal names, None if a location is unknown."""
+        """Return the great circle; 0 between equal names, None if a location is unknown."""
         pair = (origin, destination)
         if pair not in self._known:
             if origin not in self._places and origin != destination:
@@ -87,7 +90,7 @@ class Distances:
 
 
 def great_circle_km(a: Location, b: Location) -> float:
-    """The haversine distance between two locations."""
+    """Return the haversine distance between two locations."""
     lat_a, lon_a, lat_b, lon_b = map(math.radians, (a.latitude, a.longitude, b.latitude, b.longitude))
     chord = math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin((lon_b - lon_a) / 2) ** 2
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, chord)))

@@ -44,7 +44,7 @@ class Bounds:
         return np.asarray(self.fixed[self.row])
 
     def at_home(self, primary: IntArray) -> BoolArray:
-        """Which keys' primary copies are on an allowed partition (K)."""
+        """Return which keys' primary copies are on an allowed partition (K)."""
         return np.asarray(self.home[self.row, primary])
 
     def claim(self, row: int) -> str:
@@ -60,12 +60,12 @@ class PlacementRules:
         self._of = {kind: _RulesOfKind([rule for rule in given if rule.kind is kind]) for kind in RuleKind}
 
     def of(self, key: str) -> tuple[PlacementRule, ...]:
-        """The rules that apply to ``key``: at most one of each kind."""
+        """Return the rules that apply to ``key``: at most one of each kind."""
         found = (selected.of(key) for selected in self._of.values())
         return tuple(rule for rule in found if rule is not None)
 
     def broken(self, key: str, partition: Partition, *, shadow: bool = False, moving: bool = True) -> PlacementRule | None:
-        """The first rule that forbids a copy of ``key`` on ``partition``. A pin applies only to the primary copy.
+        """Return the first rule that forbids a copy of ``key`` on ``partition``. A pin applies only to the primary copy.
 
         ``moving``: the copy would move there, which violates a pin to the current partition.
         """
@@ -104,7 +104,7 @@ class _AllowedPartitions:
         self._known: dict[object, BoolArray] = {}
 
     def of(self, rules: Sequence[PlacementRule], kinds: Iterable[RuleKind]) -> BoolArray:
-        """The partitions allowed by all ``rules`` of these kinds, shape (P,)."""
+        """Return the partitions allowed by all ``rules`` of these kinds, shape (P,)."""
         left = np.ones(len(self._ids), bool)
         for rule in rules:
             if rule.kind in kinds:
@@ -132,12 +132,15 @@ class _RulesOfKind:
         self._prefixes = [rule for rule in reversed(self.rules) if rule.is_prefix]
 
     def of(self, key: str) -> PlacementRule | None:
-        """The most specific rule for ``key``."""
+        """Return the most specific rule for ``key``."""
         exact = self._exact.get(key)
         return exact or next((rule for rule in self._prefixes if key.startswith(rule.selector)), None)
 
     def numbers(self, keys: Sequence[str]) -> IntArray:
-        """The index into ``rules`` of the rule for each of the sorted ``keys``, −1 for none. More specific rules come later."""
+        """Return the index into ``rules`` of the rule for each of the sorted ``keys``, −1 for none.
+
+        More specific rules come later.
+        """
         number = np.full(len(keys), -1, np.int64)
         for position, rule in enumerate(self.rules):
             compared = itemgetter(slice(len(rule.selector) if rule.is_prefix else None))

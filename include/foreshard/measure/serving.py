@@ -70,7 +70,7 @@ def share_reads(
 
 
 def copy_rows(holders: Sequence[Sequence[int]]) -> IntArray:
-    """The partitions of each key's copies, the primary copy first, padded with −1: (keys, most copies)."""
+    """Return the partitions of each key's copies, the primary copy first, padded with −1: (keys, most copies)."""
     counts = np.fromiter(map(len, holders), np.int64, len(holders))
     rows = np.full((len(holders), int(counts.max(initial=1))), -1, np.int64)
     rows[np.arange(rows.shape[1]) < counts[:, None]] = np.fromiter(chain.from_iterable(holders), np.int64, int(counts.sum()))
@@ -115,7 +115,7 @@ class _Allocation:
     share: FloatArray
 
     def of(self, hours: IntArray) -> _Allocation:
-        """The allocation of these hours only, copied."""
+        """Return the allocation of these hours only, copied."""
         then = (slice(None), hours)
         return replace(self, loads=self.loads.rows(then), load=self.load.rows(then), share=self.share[then])
 
@@ -126,7 +126,7 @@ class _Allocation:
         self.share[:, hours] = part.share
 
     def load_of(self, share: FloatArray) -> LoadProfile:
-        """The load on partitions if each copy takes this ``share`` of its key: (copies,) for every hour, or (copies, hours)."""
+        """Return the load on partitions if each copy takes ``share`` of its key: (copies,), or (copies, hours)."""
         if share.ndim == 1:
             keys, partitions = len(self.loads.mean), len(self.capacity)
             cell = self.partition * keys + self.key
@@ -152,7 +152,7 @@ class _ReadRequests:
 
 
 def _read_requests(holders: IntArray, demand: KeyDemand, distance_km: FloatArray, near_km: float) -> _ReadRequests:
-    """The read requests. A key with unknown origins requests its primary copy first."""
+    """Return the read requests. A key with unknown origins requests its primary copy first."""
     row, place, weight = _read_origins(demand)
     held = holders[row] >= 0
     located = np.where(held, distance_km[np.maximum(place, 0)[:, None], holders[row]] if len(distance_km) else 0.0, np.inf)
@@ -175,7 +175,7 @@ def _read_requests(holders: IntArray, demand: KeyDemand, distance_km: FloatArray
 
 
 def _read_origins(demand: KeyDemand) -> tuple[IntArray, IntArray, FloatArray]:
-    """(key row, location, share of its reads). A key with unknown origins has one row with location −1."""
+    """Return (key row, location, share of its reads). A key with unknown origins has one row with location −1."""
     origins = demand.origins
     start, count = origins.indptr[:-1], np.diff(origins.indptr)
     rows = np.maximum(count, 1)

@@ -89,7 +89,7 @@ def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: 
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """One column of ``frame`` with a plain index; all missing if the frame does not have it."""
+    """Return one column of ``frame`` with a plain index; all missing if the frame does not have it."""
     if name in frame.columns:
         return frame[name].reset_index(drop=True)
     return pd.Series([None] * len(frame), name=name, dtype=object)
@@ -105,7 +105,7 @@ def _quarantined(
 
 
 def _flags(frame: pd.DataFrame) -> BoolArray:
-    """The records that the source marked as malformed."""
+    """Return the records that the source marked as malformed."""
     if MALFORMED not in frame.columns:
         return np.zeros(len(frame), dtype=np.bool_)
     flags: BoolArray = frame[MALFORMED].isin([True]).to_numpy(dtype=np.bool_)
@@ -113,7 +113,7 @@ def _flags(frame: pd.DataFrame) -> BoolArray:
 
 
 def _missing_among(values: pd.Series[Any], rows: BoolArray) -> BoolArray:
-    """The ``rows`` that have no value."""
+    """Return the ``rows`` that have no value."""
     missing = rows.copy()
     missing[rows] = ~is_given(values[rows])
     return missing

@@ -50,7 +50,7 @@ class CoAccessRules:
 
     @classmethod
     def of(cls, settings: ObserveSettings) -> CoAccessRules:
-        """The settings' rules, with enough marks for the required number of distinct users."""
+        """Return the settings' rules, with enough marks for the required number of distinct users."""
         return cls(
             settings.co_access_window,
             settings.maximum_keys_per_session,
@@ -132,7 +132,7 @@ class _Touches:
     new: BoolArray
 
     def take(self, rows: npt.NDArray[Any]) -> _Touches:
-        """Some rows, in that order."""
+        """Return some rows, in that order."""
         return _Touches(*(getattr(self, name)[rows] for name in ("group", "key", "time", "hour", "user", "new")))
 
 
@@ -175,7 +175,7 @@ def _with_user_of_group(touches: _Touches, now: _Touches, before: _Touches) -> _
 
 
 def _distinct(now: _Touches, before: _Touches) -> _Touches:
-    """One row per (group, key), preferring previous accesses, for which ``new`` is false; sorted by group, then time."""
+    """Return one row per (group, key), preferring previous accesses, for which ``new`` is false; sorted by group, then time."""
     both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
     both = both.take(np.lexsort((both.time, both.new, both.key, both.group)))
     first = np.ones(len(both.group), dtype=np.bool_)
@@ -269,7 +269,7 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
 
 
 def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
-    """The ``number`` smallest marks of each pair's users, sorted."""
+    """Return the ``number`` smallest marks of each pair's users, sorted."""
     if number < 1:
         return [[]] * len(found.hour)
     key_hash = pd.util.hash_array(keys, categorize=False)
@@ -285,14 +285,14 @@ def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], numbe
 
 
 def _listed(place: IntArray, values: IntArray, places: int) -> list[list[int]]:
-    """The values of each place as a list. ``values`` are sorted by place."""
+    """Return the values of each place as a list. ``values`` are sorted by place."""
     ends = np.searchsorted(place, np.arange(places + 1)).tolist()
     listed = values.tolist()
     return [listed[start:end] for start, end in pairwise(ends)]
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014): every output bit depends on all input bits."""
+    """Apply the finaliser of splitmix64 (Steele, Lea, Flood 2014): every output bit depends on all input bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

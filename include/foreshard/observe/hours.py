@@ -14,7 +14,7 @@ from foreshard.model import ONE_HOUR, HourTally
 
 
 def hours_between(since: datetime, until: datetime) -> tuple[datetime, ...]:
-    """The hours that start in [since, until)."""
+    """Return the hours that start in [since, until)."""
     return tuple(since + number * ONE_HOUR for number in range(max(0, -(-(until - since) // ONE_HOUR))))
 
 

@@ -21,12 +21,12 @@ _PSEUDONYM = re.compile(rf"{PREFIX}[0-9a-f]{{{_DIGITS}}}")
 
 
 def is_pseudonym(user: str) -> bool:
-    """Whether ``user`` has the form of a pseudonym."""
+    """Return whether ``user`` has the form of a pseudonym."""
     return _PSEUDONYM.fullmatch(user) is not None
 
 
 def pseudonym(key: bytes, user: str) -> str:
-    """The pseudonym of ``user``. It is the same each time, and cannot be computed or reversed without ``key``."""
+    """Return the pseudonym of ``user``. It is the same each time, and cannot be computed or reversed without ``key``."""
     if is_pseudonym(user):
         return user
     return PREFIX + hmac.new(key, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]

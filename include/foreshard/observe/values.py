@@ -30,7 +30,7 @@ class Text:
 
 
 def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
-    """The column as text; None if a value is missing, blank, not a scalar, too long, or not encodable in UTF-8.
+    """Return the column as text; None if a value is missing, blank, not a scalar, too long, or not encodable in UTF-8.
 
     Integers lose the ``.0`` that they have in a column with gaps, so that 5 and 5.0 are one name.
     """
@@ -49,7 +49,7 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
 
 
 def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
-    """The column as aware UTC times; NaT if a value is invalid.
+    """Return the column as aware UTC times; NaT if a value is invalid.
 
     Accepts times (naive ones as UTC), ISO 8601 text, and seconds, milliseconds, microseconds or nanoseconds since 1970.
     """
@@ -64,7 +64,7 @@ def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 
 
 def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
-    """The column as numbers (NaN: not measured), and which values are given but not finite numbers."""
+    """Return the column as numbers (NaN: not measured), and which values are given but not finite numbers."""
     plain = column.reset_index(drop=True)
     if plain.dtype == object:
         plain = plain.map(_scalar) if not _is_plain(plain) else plain
@@ -76,7 +76,7 @@ def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
 
 
 def is_given(column: pd.Series[Any]) -> BoolArray:
-    """Which values are given: neither missing nor blank."""
+    """Return which values are given: neither missing nor blank."""
     return as_text(column).given
 
 
@@ -90,7 +90,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
-    """Which values are certainly names, by a fast check: text of valid length with a visible ASCII character."""
+    """Return which values are certainly names, by a fast check: text of valid length with a visible ASCII character."""
     if pd.api.types.infer_dtype(values, skipna=False) != "string":
         return np.zeros(len(values), np.bool_)
     try:
@@ -102,7 +102,7 @@ def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
 
 
 def _text(value: Any) -> str | None:
-    """A value as text (empty if blank), or None if it cannot be a name."""
+    """Return a value as text (empty if blank), or None if it cannot be a name."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, float):
@@ -115,7 +115,7 @@ def _text(value: Any) -> str | None:
 
 
 def _writable(text: str, maximum_bytes: int | None) -> bool:
-    """Whether ``text`` is not blank, encodable in UTF-8, and not too long."""
+    """Return whether ``text`` is not blank, encodable in UTF-8, and not too long."""
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:

@@ -104,7 +104,7 @@ class ClumpGrowth:
         )  # fmt: skip
 
     def _closest(self) -> int | None:
-        """The key with the most co-access to the clump; the lower index if equal."""
+        """Return the key with the most co-access to the clump; the lower index if equal."""
         while self._ranked:
             weight, key = self._ranked[0]
             if self._neighbours.get(key) == -weight:

@@ -37,28 +37,28 @@ class EvaluationWindow:
     factor: float = 1.0
 
     def mean(self, keys: IntArray | int) -> FloatArray:
-        """Expected cost per hour of these keys (…, H)."""
+        """Return the expected cost per hour of these keys (…, H)."""
         ahead = self.ahead.mean[keys] * self.factor
         return ahead if self.past is None else np.concatenate([ahead, self.past.mean[keys]], axis=-1)
 
     def sigma(self, keys: IntArray | int) -> FloatArray:
-        """Standard deviation of the cost per hour of these keys (…, H)."""
+        """Return the standard deviation of the cost per hour of these keys (…, H)."""
         ahead = self.ahead.sigma[keys] * np.sqrt(self.factor)
         return (
             ahead if self.past is None else np.concatenate([ahead, self.past.root[keys] * np.sqrt(self.past_variance)], axis=-1)
         )
 
     def of(self, keys: IntArray) -> KeyDemand:
-        """The demand of these keys only (n, H)."""
+        """Return the demand of these keys only (n, H)."""
         return KeyDemand(self.mean(keys), self.sigma(keys), self.ahead.read_share[keys], self.ahead.origins.rows(keys))
 
     def load(self, keys: IntArray) -> LoadProfile:
-        """The load of these keys in cost/s, one row per key (n, H)."""
+        """Return the load of these keys in cost/s, one row per key (n, H)."""
         sigma = self.sigma(keys) / SECONDS_PER_HOUR
         return LoadProfile(self.mean(keys) / SECONDS_PER_HOUR, sigma**2, sigma)
 
     def unshadowed_load(self, primary: IntArray, partitions: int, without: Sequence[int] = ()) -> LoadProfile:
-        """The load (P, H) of the keys without shadows, which are all but ``without``."""
+        """Return the load (P, H) of the keys without shadows, which are all but ``without``."""
         ahead = unshadowed_load(self.ahead, primary, partitions, without)
         if self.past is None:
             return self.scaled_load(ahead)
@@ -75,7 +75,7 @@ class EvaluationWindow:
 
 
 def coming_and_past(snapshot: Snapshot, past_days: float) -> EvaluationWindow:
-    """The hours ahead, followed by past hours with a total weight of ``past_days`` days like the coming one.
+    """Return the hours ahead, followed by past hours with a total weight of ``past_days`` days like the coming one.
 
     Marks apply only to the hours ahead.
     """

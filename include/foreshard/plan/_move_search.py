@@ -64,7 +64,7 @@ def best_move(
 def best_settlement(
     model: PlacementModel, source: int, seeds: IntArray, allowance: Allowance, banned: set[tuple[int, int]]
 ) -> MoveOption | None:
-    """The most valuable clump around one of ``seeds`` to move closer to its readers and co-accessed keys, if any pays.
+    """Return the most valuable clump around one of ``seeds`` to move closer to its readers and co-accessed keys, if any pays.
 
     The gain in distance and co-access must exceed ``settle_gain`` per key and ``SETTLING_RISK`` times the added risk.
     """
@@ -165,13 +165,13 @@ def _grow_options(
 
 
 def _stagnant(sizes: list[MoveOption]) -> bool:
-    """Whether the last ``PATIENCE`` keys did not raise the clump's value."""
+    """Return whether the last ``PATIENCE`` keys did not raise the clump's value."""
     values = [option.value for option in sizes]
     return len(values) > PATIENCE and max(values[-PATIENCE:]) <= max(values[:-PATIENCE])
 
 
 def _seeds(model: PlacementModel, source: int, candidates: IntArray, goal: _SearchGoal) -> IntArray:
-    """The candidates that relieve the source most in its urgent hours, or with the most load if it is draining."""
+    """Return the candidates that relieve the source most in its urgent hours, or with the most load if it is draining."""
     hours = model.hours
     weight = np.ones(len(hours.weight)) if goal.draining else model.urgency(source)
     relief = (hours.mean(candidates) + model.rule.z * hours.sigma(candidates)) @ weight
@@ -179,7 +179,7 @@ def _seeds(model: PlacementModel, source: int, candidates: IntArray, goal: _Sear
 
 
 def _targets(model: PlacementModel, source: int, seeds: IntArray) -> IntArray:
-    """The partitions that may receive keys: active, and below the high-water mark or less full than the source."""
+    """Return the partitions that may receive keys: active, and below the high-water mark or less full than the source."""
     open_for_keys = model.snapshot.active & (model.lps() < model.level(source))
     open_for_keys[source] = False
     open_for_keys &= _allowed(model, seeds).any(axis=0)
@@ -201,13 +201,13 @@ def _targets(model: PlacementModel, source: int, seeds: IntArray) -> IntArray:
 
 
 def _allowed(model: PlacementModel, keys: IntArray) -> BoolArray:
-    """Where placement rules allow each of ``keys``, shape (keys, P)."""
+    """Return where placement rules allow each of ``keys``, shape (keys, P)."""
     rules = model.snapshot.rules
     return np.asarray(rules.home[rules.row[keys]])
 
 
 def _fit(model: PlacementModel, loads: LoadProfile, targets: IntArray, mark: float) -> BoolArray:
-    """Whether each target stays below the mark in every hour with each load (S, H) added, shape (S, T)."""
+    """Return whether each target stays below the mark in every hour with each load (S, H) added, shape (S, T)."""
     after = loads.rows((slice(None), None)) + model.profile.rows(targets).rows((None,))
     limit = mark * model.capacity[targets][None, :, None]
     return np.asarray((after.upper(model.rule)[..., : model.marked_hours] <= limit + TOLERANCE).all(axis=-1))
@@ -222,7 +222,7 @@ def _most_valuable(
     fits: BoolArray,
     goal: _SearchGoal,
 ) -> list[int]:
-    """The seeds to grow: those that alone would remove the most risk at their best target."""
+    """Return the seeds to grow: those that alone would remove the most risk at their best target."""
     gain = _risk_removed(model, source, loads, 0.0) - _risk_added(model, loads, targets, 0.0)
     best = np.where(fits, gain + (DRAIN_BONUS if goal.draining else 0.0), -np.inf).max(axis=1)
     ranked = np.lexsort((seeds, -best))[: goal.effort.grown]
@@ -230,7 +230,7 @@ def _most_valuable(
 
 
 def _risk_removed(model: PlacementModel, source: int, loads: LoadProfile, co_accesses: FloatArray | float) -> FloatArray:
-    """The risk that each load (S, H) removes at the source, with the ``co_accesses`` (S, 1) that leave it, shape (S, 1)."""
+    """Return the risk that each load (S, H) removes at the source, with its ``co_accesses`` (S, 1); (S, 1)."""
     row = np.array([source])
     here = model.profile.rows(row)
     left = here.rows((None,)) - loads.rows((slice(None), None))
@@ -238,7 +238,7 @@ def _risk_removed(model: PlacementModel, source: int, loads: LoadProfile, co_acc
 
 
 def _risk_added(model: PlacementModel, loads: LoadProfile, targets: IntArray, co_accesses: FloatArray | float) -> FloatArray:
-    """The risk that each load (S, H) adds at each target, with the ``co_accesses`` (S, T) that join there, shape (S, T)."""
+    """Return the risk that each load (S, H) adds at each target, with its ``co_accesses`` (S, T); (S, T)."""
     there = model.profile.rows(targets)
     after = there.rows((None,)) + loads.rows((slice(None), None))
     return np.asarray(model.risk(after, targets, model.co_accesses[targets] + co_accesses) - model.risk_now()[targets])

@@ -79,30 +79,30 @@ class PlacementModel:
         return np.zeros(len(self.primary), bool)
 
     def not_back_to(self, key: int) -> int:
-        """The partition that ``key`` left recently and may not return to, −1 for none."""
+        """Return the partition that ``key`` left recently and may not return to, −1 for none."""
         return -1 if self.returns_allowed else int(self.snapshot.not_back_to[key])
 
     def certainly_overloaded(self, partition: int) -> bool:
-        """Whether even the lower quantile of the load exceeds the high-water mark in some hour."""
+        """Return whether even the lower quantile of the load exceeds the high-water mark in some hour."""
         here = self.profile.rows(np.array([partition]))
         lower = (here.mean - self.rule.z * here.deviation(self.rule.correlation))[:, : self.marked_hours]
         return bool((lower > self.policy.high_water * self.capacity[partition]).any())
 
     def copies(self, key: int) -> frozenset[int]:
-        """The partitions that hold ``key``."""
+        """Return the partitions that hold ``key``."""
         return frozenset([int(self.primary[key]), *self._copies.get(key, ())])
 
     def keys_on(self, partition: int) -> IntArray:
-        """The keys whose primary copy is on ``partition``, in order."""
+        """Return the keys whose primary copy is on ``partition``, in order."""
         return self._members[partition]
 
     def unmoved_on(self, partition: int) -> IntArray:
-        """The keys on ``partition``, without those that this plan moved there."""
+        """Return the keys on ``partition``, without those that this plan moved there."""
         keys = self._members[partition]
         return keys[~self._moved[keys]]
 
     def movable_on(self, partition: int) -> IntArray:
-        """The keys on ``partition`` that may be moved: not shadowed, not pinned, and not moved by this plan."""
+        """Return the keys on ``partition`` that may be moved: not shadowed, not pinned, and not moved by this plan."""
         keys = self.unmoved_on(partition)
         return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
 
@@ -112,7 +112,7 @@ class PlacementModel:
         return np.flatnonzero(self._moved)
 
     def has_shadow(self, keys: IntArray) -> BoolArray:
-        """Which of ``keys`` have shadows."""
+        """Return which of ``keys`` have shadows."""
         return np.asarray(self._has_shadow[keys])
 
     def lps(self) -> FloatArray:
@@ -124,7 +124,7 @@ class PlacementModel:
         return self._utilisation
 
     def risk(self, profile: LoadProfile, partition: IntArray | slice, co_accesses: FloatArray) -> FloatArray:
-        """The weighted overload risk over all hours for ``profile`` (…, n, H) on these n partitions.
+        """Return the weighted overload risk over all hours for ``profile`` (…, n, H) on these n partitions.
 
         ``co_accesses`` (…, n): co-accesses per hour between keys on the same partition.
         """
@@ -140,15 +140,15 @@ class PlacementModel:
         return np.asarray(hours @ self._weight)
 
     def risk_now(self) -> FloatArray:
-        """The overload risk of each partition now (P)."""
+        """Return the overload risk of each partition now (P)."""
         return self._risk
 
     def total_risk(self) -> float:
-        """The overload risk of all partitions."""
+        """Return the overload risk of all partitions."""
         return float(self._risk.sum())
 
     def urgency(self, partition: int) -> FloatArray:
-        """The decrease of each hour's risk on ``partition`` per cost/s removed, shape (H,)."""
+        """Return the decrease of each hour's risk on ``partition`` per cost/s removed, shape (H,)."""
         row = np.array([partition])
         step = 0.01 * self.capacity[partition]
         here = self.profile.rows(row)
@@ -203,7 +203,7 @@ class PlacementModel:
         self._shadowed_on.clear()
 
     def level(self, partition: int) -> float:
-        """The LPS that targets may reach when ``partition`` is relieved: the high-water mark, or its own LPS if higher."""
+        """Return the LPS that targets of ``partition`` may reach: the high-water mark, or its own LPS if higher."""
         return max(self.policy.high_water, float(self._lps[partition]))
 
     def undo(self, change: ModelChange) -> None:
@@ -224,13 +224,13 @@ class PlacementModel:
         self._risk[rows], self.co_accesses[rows] = change.risk, change.co_accesses
 
     def pushed_over(self, change: ModelChange, level: float | None = None) -> bool:
-        """Whether ``change`` raised an hour of a partition above ``level`` (None: the high-water mark), or further above it."""
+        """Return whether ``change`` raised an hour above ``level`` (None: the high-water mark), or further above it."""
         mark = self.policy.high_water if level is None else level
         now, before = self._utilisation[change.rows], change.utilisation
         return bool(((now > mark + TOLERANCE) & (now > before + TOLERANCE)).any())
 
     def _before(self, keys: IntArray, source: int, target: int, listed: tuple[IntArray, ...] = ()) -> ModelChange:
-        """The figures that a change between two partitions will replace."""
+        """Return the figures that a change between two partitions will replace."""
         rows = self._linked(source, target)
         return ModelChange(
             keys, source, target, rows, self.unshadowed_load.rows(rows), self.profile.rows(rows), self._utilisation[rows],
@@ -293,6 +293,6 @@ class PlacementModel:
 
 
 def members(primary: IntArray, partitions: int) -> list[IntArray]:
-    """The keys of each partition, in order."""
+    """Return the keys of each partition, in order."""
     order = np.argsort(primary, kind="stable")
     return np.split(order, np.cumsum(np.bincount(primary, minlength=partitions))[:-1])

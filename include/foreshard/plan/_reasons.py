@@ -50,12 +50,12 @@ def reason(code: str, sentence: str, **facts: Any) -> Reason:
 
 
 def clock(hour: datetime, index: int) -> str:
-    """The start of horizon hour ``index``, formatted for people."""
+    """Return the start of horizon hour ``index``, formatted for people."""
     return f"{hour + (index + 1) * ONE_HOUR:%a %H:%M}"
 
 
 def horizon_time(hour: datetime, index: int) -> str:
-    """The start of horizon hour ``index`` in ISO 8601."""
+    """Return the start of horizon hour ``index`` in ISO 8601."""
     return (hour + (index + 1) * ONE_HOUR).isoformat()
 
 
@@ -68,7 +68,7 @@ def move_reason(
     cause: str,
     room_for: int | None = None,
 ) -> Reason:
-    """The reason for moving ``key``. ``model`` already includes the move; ``before`` is the source before it.
+    """Return the reason for moving ``key``. ``model`` already includes the move; ``before`` is the source before it.
 
     ``room_for``: the large key whose shadow needs the room.
     """
@@ -135,7 +135,7 @@ def _with_others(others: int) -> str:
 
 
 def shadow_reason(model: PlacementModel, option: ShadowCandidate, before: LoadBefore) -> Reason:
-    """The reason for a shadow. ``model`` already includes it."""
+    """Return the reason for a shadow. ``model`` already includes it."""
     snapshot, names, lps = model.snapshot, _names(model), model.lps()
     source = int(model.primary[option.key])
     key, here, there = snapshot.keys[option.key], names[source], names[option.target]
@@ -168,7 +168,7 @@ def shadow_reason(model: PlacementModel, option: ShadowCandidate, before: LoadBe
 
 
 def removal_reason(model: PlacementModel, code: str, key: int, target: int) -> Reason:
-    """The reason for removing a shadow. ``model`` no longer includes it."""
+    """Return the reason for removing a shadow. ``model`` no longer includes it."""
     snapshot, names = model.snapshot, _names(model)
     source = int(model.primary[key])
     facts: dict[str, Any] = {

@@ -132,7 +132,7 @@ OBSTACLES = {
 
 
 def _reach(model: PlacementModel, partition: int, hour: int) -> tuple[BoolArray, float]:
-    """The partitions allowed for any of this one's keys (P), and the share of its capacity taken by keys allowed on none."""
+    """Return where any of this partition's keys are allowed (P), and the share of capacity of keys allowed nowhere."""
     snapshot, rules, keys = model.snapshot, model.snapshot.rules, model.keys_on(partition)
     others = snapshot.active.copy()
     others[partition] = False
@@ -146,7 +146,7 @@ def _reach(model: PlacementModel, partition: int, hour: int) -> tuple[BoolArray,
 
 
 def _where(model: PlacementModel, partition: int, reach: BoolArray, room: FloatArray, place: str) -> str:
-    """The partitions without room, in words: all that the keys may move to."""
+    """Return the partitions without room, in words: all that the keys may move to."""
     homes = {p.geographic_location for other, p in enumerate(model.snapshot.partitions) if reach[other]}
     rules = model.snapshot.rules
     bound = rules.any_rules and (rules.row[model.keys_on(partition)] != 0).all()

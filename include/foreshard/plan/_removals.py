@@ -63,7 +63,7 @@ def remove_shadows(builder: PlanBuilder, before: FloatArray) -> None:
 
 
 def _most_written(builder: PlanBuilder) -> list[IndexedShadow]:
-    """The removable shadows, those with the highest peak of writes first."""
+    """Return the removable shadows, those with the highest peak of writes first."""
     demand = builder.model.snapshot.demand
     writes = demand.mean.max(axis=1, initial=0.0) * (1.0 - demand.read_share) / SECONDS_PER_HOUR
     removable = [shadow for shadow in builder.model.snapshot.shadows if shadow.removable and writes[shadow.key] > TOLERANCE]
@@ -85,7 +85,7 @@ def _record(builder: PlanBuilder, shadow: IndexedShadow, code: str) -> None:
 
 
 def _target_over_its_mark(builder: PlanBuilder, before: FloatArray) -> bool:
-    """Whether a target of this plan is above the high-water mark, and higher than before."""
+    """Return whether a target of this plan is above the high-water mark, and higher than before."""
     targets = sorted(builder.targets)
     lps = builder.model.lps()[targets]
     return bool((lps > np.maximum(builder.model.policy.high_water, before[targets])).any())

@@ -34,7 +34,7 @@ def drain(builder: PlanBuilder) -> None:
 
 
 def rule_violations(model: PlacementModel) -> list[tuple[int, int]]:
-    """(partition, rule row) of the primary copies that violate their rules and are not being moved."""
+    """Return (partition, rule row) of the primary copies that violate their rules and are not being moved."""
     rules = model.snapshot.rules
     if not rules.any_rules:
         return []
@@ -43,7 +43,7 @@ def rule_violations(model: PlacementModel) -> list[tuple[int, int]]:
 
 
 def unfinished(builder: PlanBuilder, limits: Mapping[str, float]) -> list[Refusal]:
-    """The keys that must leave their partition and could not, with the reasons."""
+    """Return the keys that must leave their partition and could not, with the reasons."""
     model = builder.model
     names = [partition.partition_id for partition in model.snapshot.partitions]
     found = []
@@ -85,7 +85,7 @@ def _leaving(model: PlacementModel, source: int, row: int) -> IntArray:
 
 
 def _leaving_obstacle(model: PlacementModel, keys: IntArray, obstacle: str, row: int) -> str:
-    """A more specific obstacle, if there is one: pinned, no allowed partition, or shadows to remove first."""
+    """Return a more specific obstacle, if there is one: pinned, no allowed partition, or shadows to remove first."""
     if model.snapshot.rules.fixed[row]:
         return "pinned"
     if not (model.snapshot.rules.home[row] & model.snapshot.active).any():

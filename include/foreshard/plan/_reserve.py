@@ -53,7 +53,10 @@ def keep_reserve(builder: PlanBuilder) -> None:
 
 
 def still_reserved(model: PlacementModel, keys: IntArray, load: FloatArray) -> BoolArray:
-    """Whether the reserve of each key's primary partition depends on the key's shadows (n). ``load``: the fixed load (P, H)."""
+    """Return whether the reserve of each key's primary partition depends on the key's shadows (n).
+
+    ``load``: the fixed load (P, H).
+    """
     if model.policy.reserve <= 0:
         return np.zeros(len(keys), bool)
     partition, demand = model.primary[keys], model.snapshot.demand
@@ -62,7 +65,7 @@ def still_reserved(model: PlacementModel, keys: IntArray, load: FloatArray) -> B
 
 
 def fixed_load(model: PlacementModel) -> FloatArray:
-    """The load that each partition must serve itself, in cost/s (P, hours ahead)."""
+    """Return the load that each partition must serve itself, in cost/s (P, hours ahead)."""
     ahead, copies = (
         slice(model.marked_hours),
         [(key, held) for key in sorted(model.shadowed) for held in sorted(model.copies(key))],
@@ -73,7 +76,7 @@ def fixed_load(model: PlacementModel) -> FloatArray:
 
 
 def _peaks(model: PlacementModel, load: FloatArray, partition: int | IntArray | slice = slice(None)) -> FloatArray:
-    """The peak of the load (…, H) scaled to the week's busiest hour, as a share of capacity."""
+    """Return the peak of the load (…, H) scaled to the week's busiest hour, as a share of capacity."""
     return np.asarray(load.max(axis=-1, initial=0.0) * model.snapshot.busy_factor / model.capacity[partition])
 
 
@@ -94,7 +97,7 @@ def _shadow_one(builder: PlanBuilder, partition: int, load: FloatArray) -> bool:
 
 
 def _targets(model: PlacementModel, key: int, load: FloatArray) -> IntArray:
-    """Possible targets for a shadow of ``key``, the best first: little load, and far from the existing copies.
+    """Return possible targets for a shadow of ``key``, the best first: little load, and far from the existing copies.
 
     The writes of the key must leave the target's reserve free. Otherwise they must raise its peak by much less than the peak of
     the primary decreases, and not above that peak: the target is busy at another time, or the key is rarely written.

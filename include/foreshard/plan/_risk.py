@@ -38,12 +38,12 @@ def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray,
 
 
 def hour_weights(hours: int) -> FloatArray:
-    """The weight of each hour of a horizon, starting with 1, shape (hours,)."""
+    """Return the weight of each hour of a horizon, starting with 1, shape (hours,)."""
     return np.asarray(LATER ** np.arange(hours), np.float64)
 
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """P(X > mark) and E(X − mark)⁺ of normal loads, also without uncertainty."""
+    """Return P(X > mark) and E(X − mark)⁺ of normal loads, also without uncertainty."""
     over = np.asarray(mean - mark)
     deviation, least = np.broadcast_to(deviation, over.shape), _SMALLEST * mark
     probability, excess = np.array(over > least, np.float64), np.array(np.maximum(over, 0.0), np.float64)

@@ -74,13 +74,13 @@ def _settle_keys(
 
 
 def quiet_now(model: PlacementModel) -> BoolArray:
-    """Which partitions are in the quieter half of their day (P). Copying costs load, and settling can wait."""
+    """Return which partitions are in the quieter half of their day (P). Copying costs load, and settling can wait."""
     utilisation = model.utilisation()
     return np.asarray(utilisation[:, 0] <= np.median(utilisation, axis=1))
 
 
 def _busy_week(model: PlacementModel) -> PlacementModel:
-    """The current placement under the load of the week's busiest hour × ``MARGIN``, and of past hours.
+    """Return the current placement under the load of the week's busiest hour × ``MARGIN``, and of past hours.
 
     Reads are not passed on to other copies: these are kept for bursts.
     """
@@ -103,12 +103,12 @@ def _busy_week(model: PlacementModel) -> PlacementModel:
 
 
 def is_calm(model: PlacementModel) -> bool:
-    """Whether the hours ahead are too quiet to show where there is room."""
+    """Return whether the hours ahead are too quiet to show where there is room."""
     return model.snapshot.coming_peak < QUIET * model.snapshot.week_peak
 
 
 def _busiest(model: PlacementModel) -> IntArray:
-    """The movable and rested keys with the most load."""
+    """Return the movable and rested keys with the most load."""
     snapshot, work = model.snapshot, model.snapshot.demand.mean.sum(axis=1)
     removable = snapshot.movable & snapshot.rested & ~snapshot.rules.fixed_keys
     free = np.flatnonzero(removable & snapshot.active[model.primary] & (work > 0))
@@ -117,7 +117,7 @@ def _busiest(model: PlacementModel) -> IntArray:
 
 
 def _possible_gains(model: PlacementModel, keys: IntArray) -> FloatArray:
-    """The most that moving each key alone to one partition could gain in distance and co-access, before its price."""
+    """Return the most that moving each key alone to one partition could gain in distance and co-access, before its price."""
     snapshot, policy, partitions = model.snapshot, model.policy, len(model.capacity)
     sources, rows = model.primary[keys], np.arange(len(keys))
     row, at = row_entries(snapshot.demand.origins.indptr, keys)

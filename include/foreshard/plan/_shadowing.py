@@ -32,7 +32,7 @@ class ShadowCandidate:
 
 
 def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
-    """Which keys may have shadows: those that are read, not written too often, and not being moved.
+    """Return which keys may have shadows: those that are read, not written too often, and not being moved.
 
     A key that rests after a move may have one, because a shadow does not move it.
     """
@@ -41,7 +41,7 @@ def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
 
 
 def peak_share(model: PlacementModel, keys: IntArray) -> FloatArray:
-    """The peak of each key's own mean load ÷ the capacity of its primary partition."""
+    """Return the peak of each key's own mean load ÷ the capacity of its primary partition."""
     peak = model.snapshot.demand.mean[keys].max(axis=1, initial=0.0) / SECONDS_PER_HOUR
     return np.asarray(peak / model.capacity[model.primary[keys]])
 
@@ -63,20 +63,20 @@ def best_shadow(
 
 
 def _light_partitions(model: PlacementModel, key: int) -> IntArray:
-    """Active partitions below the low-water mark without a copy, the best first: little load, and far from the copies."""
+    """Return active partitions below the low-water mark without a copy, best first: little load, far from copies."""
     lps = model.lps()
     chosen = np.flatnonzero(open_to(model, key) & (lps < model.policy.low_water))
     return chosen[np.argsort(lps[chosen] - diversity(model, key)[chosen], kind="stable")]
 
 
 def roomiest(model: PlacementModel, key: int) -> IntArray:
-    """Active partitions without a copy, even if none fits now, the best first: little load, and far from the copies."""
+    """Return active partitions without a copy, even if none fits now, the best first: little load, and far from the copies."""
     chosen = np.flatnonzero(open_to(model, key))
     return chosen[np.argsort(model.lps()[chosen] - diversity(model, key)[chosen] * DIVERSITY_BONUS, kind="stable")]
 
 
 def open_to(model: PlacementModel, key: int) -> BoolArray:
-    """Which partitions may get a shadow of ``key`` (P): active and allowed, without a copy, and not removing one.
+    """Return which partitions may get a shadow of ``key`` (P): active and allowed, without a copy, and not removing one.
 
     The partition that the key left recently is excluded, because its old copy may not be deleted yet.
     """
@@ -87,7 +87,7 @@ def open_to(model: PlacementModel, key: int) -> BoolArray:
 
 
 def diversity(model: PlacementModel, key: int) -> FloatArray:
-    """The distance of each partition from the nearest copy of ``key``, in spans (P, 0 to 1)."""
+    """Return the distance of each partition from the nearest copy of ``key``, in spans (P, 0 to 1)."""
     return np.asarray(model.snapshot.partition_km[sorted(model.copies(key))].min(axis=0) / model.snapshot.span_km)
 
 
@@ -116,7 +116,7 @@ def far_reads(model: PlacementModel) -> tuple[FloatArray, FloatArray]:
 
 
 def far_load(model: PlacementModel, share: FloatArray) -> FloatArray:
-    """Each key's mean far reads over the horizon, as a share of its primary partition's capacity."""
+    """Return each key's mean far reads over the horizon, as a share of its primary partition's capacity."""
     demand = model.snapshot.demand
     reads = demand.mean.mean(axis=1) * demand.read_share / SECONDS_PER_HOUR
     return np.asarray(reads * share / model.capacity[model.primary])
@@ -146,7 +146,7 @@ def far_shadows(model: PlacementModel, candidates: IntArray) -> Iterator[ShadowC
 
 
 def removal_code(model: PlacementModel, shadow: IndexedShadow, needed: bool) -> str | None:
-    """The reason code for removing a shadow; None to keep it.
+    """Return the reason code for removing a shadow; None to keep it.
 
     Redundancy, draining and rules apply at once. Otherwise a shadow stays during its minimum time, while a partition would pass
     the low-water mark without it, and while it is ``needed``: its key is still read from far away, or the reserve of its
@@ -183,6 +183,6 @@ def removal_code(model: PlacementModel, shadow: IndexedShadow, needed: bool) -> 
 
 
 def still_far(model: PlacementModel) -> BoolArray:
-    """Which keys (K) are still read from far away, at ``STILL_NEEDED`` of the level at which a shadow is made."""
+    """Return which keys (K) are still read from far away, at ``STILL_NEEDED`` of the level at which a shadow is made."""
     policy, (share, _) = model.policy, far_reads(model)
     return np.asarray((share >= STILL_NEEDED * policy.far_share) & (far_load(model, share) >= STILL_NEEDED * policy.far_load))

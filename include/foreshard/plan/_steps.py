@@ -24,7 +24,7 @@ COPY_RISK = 0.01
 
 
 def move_id(hour: datetime, key: str) -> str:
-    """The id of the move of ``key`` in the plan for ``hour``."""
+    """Return the id of the move of ``key`` in the plan for ``hour``."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{hour:%Y%m%dT%H}-{digest}"
 
@@ -68,7 +68,10 @@ def record_move(
 
 
 def _pays(model: PlacementModel, source: int, option: MoveOption, before: reasons.LoadBefore, risk: float) -> bool:
-    """Whether the applied move removes more risk than its price. Below the high-water mark it must also lower the peak."""
+    """Return whether the applied move removes more risk than its price.
+
+    Below the high-water mark it must also lower the peak.
+    """
     lowers = before.lps > model.policy.high_water or float(model.lps()[source]) <= before.lps - LOWERED_PEAK
     return lowers and risk - model.total_risk() > option.price
 

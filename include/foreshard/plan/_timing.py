@@ -43,7 +43,7 @@ def _needed_by(move: Move) -> datetime:
 
 
 def _late_warnings(snapshot: Snapshot, finished: Sequence[tuple[Move, datetime]], start: datetime) -> tuple[PlanWarning, ...]:
-    """One warning per partition whose relief comes after the hour that needs it."""
+    """Return one warning per partition whose relief comes after the hour that needs it."""
     warnings = []
     for source in dict.fromkeys(move.source for move, _ in finished):
         mine = [(move, at) for move, at in finished if move.source == source and move.reason.code not in ALWAYS_DUE]

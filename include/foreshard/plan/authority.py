@@ -6,7 +6,9 @@ from datetime import datetime
 
 
 def may_act(hour: datetime, newest_counted: datetime | None, *, dry_run: bool = False, act_on_old_hours: bool = False) -> bool:
-    """Whether the plan for ``hour`` may change live placement: only for the newest counted hour, or with ``act_on_old_hours``.
+    """Return whether the plan for ``hour`` may change live placement.
+
+    It may for the newest counted hour, or with ``act_on_old_hours``.
 
     A backfill of last week therefore plans without effect. ``newest_counted`` is None if nothing has been counted. A
     ``dry_run`` never acts.

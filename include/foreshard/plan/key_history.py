@@ -91,7 +91,7 @@ def _stacked(busiest: _Busiest) -> FloatArray:
 
 
 def _past(newest_first: npt.NDArray[np.float32], hourly: FloatArray, stride: int) -> PastHours | None:
-    """The sampled hours in order, without the hours before the first that has any load."""
+    """Return the sampled hours in order, without the hours before the first that has any load."""
     loaded = np.flatnonzero(hourly)
     if not len(loaded):
         return None

@@ -33,7 +33,7 @@ class KeyStates:
 
 
 def longest_rest(plan: PlanSettings) -> timedelta:
-    """The longest time for which a move restricts what a plan may do with its key."""
+    """Return the longest time for which a move restricts what a plan may do with its key."""
     return max(plan.cooldown, plan.no_return, plan.settle_rest)
 
 

@@ -25,7 +25,7 @@ class MigrationRate:
     measured: int = 0
 
     def seconds(self, size_bytes: float) -> float:
-        """The duration of a move of this size."""
+        """Return the duration of a move of this size."""
         return self.move_seconds + size_bytes / self.bytes_per_second
 
 
@@ -45,7 +45,7 @@ def measure_rate(moves: Sequence[tuple[float, float]], default: MigrationRate) -
 
 
 def _fit(size: FloatArray, seconds: FloatArray) -> tuple[float, float]:
-    """Seconds per move and per byte. The columns are scaled to similar size for numerical accuracy."""
+    """Return seconds per move and per byte. The columns are scaled to similar size for numerical accuracy."""
     unit = max(float(size.max(initial=0.0)), 1.0)
     (fixed, per_unit), _ = nnls(np.stack([np.ones_like(size), size / unit], axis=1), seconds)
     return float(fixed), float(per_unit) / unit

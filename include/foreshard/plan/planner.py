@@ -159,7 +159,7 @@ def _shadow_once(builder: PlanBuilder, source: int, keys: IntArray, banned: set[
 
 
 def _relief_helps(builder: PlanBuilder, before: FloatArray) -> bool:
-    """Whether relief lowers the worst LPS among the partitions that it changes; True if it changes none."""
+    """Return whether relief lowers the worst LPS among the partitions that it changes; True if it changes none."""
     if not builder.relieving:
         return True
     after = builder.model.lps()

@@ -47,7 +47,7 @@ class ScoringInput:
         return float(work[cost > 0].sum() / accesses.sum()) if accesses.any() else 0.0
 
     def published_shadows(self) -> list[tuple[int, int]]:
-        """(key, partition) indices of the shadows in the routing table."""
+        """Return (key, partition) indices of the shadows in the routing table."""
         partitions = self.partition_index
         return [
             (index, partitions[shadow])

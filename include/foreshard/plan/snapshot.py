@@ -40,7 +40,7 @@ class CoAccessGraph:
 
     @classmethod
     def empty(cls, keys: int) -> CoAccessGraph:
-        """A graph without co-access."""
+        """Return a graph without co-access."""
         return cls(np.zeros(keys + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
     def of(self, key: int) -> tuple[IntArray, FloatArray]:

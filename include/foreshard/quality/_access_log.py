@@ -21,12 +21,12 @@ BUSY_HOUR = 50
 def suites(
     frame: pd.DataFrame, hour: datetime, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
 ) -> tuple[Suite, ...]:
-    """The suites ``records`` (each accepted record) and ``hour`` (totals)."""
+    """Return the suites ``records`` (each accepted record) and ``hour`` (totals)."""
     return _records(frame, hour, limits), _hour(frame, quarantined, limits, usual)
 
 
 def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
-    """The fewest plausible accesses: ``share`` of the median if the hour was busy in every earlier week, else 0."""
+    """Return the fewest plausible accesses: ``share`` of the median if the hour was busy in every earlier week, else 0."""
     counts = [counted.accesses for counted in usual]
     if not counts or min(counts) < BUSY_HOUR:
         return 0
@@ -34,7 +34,7 @@ def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
 
 
 def minimum_keys(usual: Sequence[HourCounts], accesses: int, share: float) -> int:
-    """The fewest plausible distinct keys for this number of accesses: ``share`` of the median."""
+    """Return the fewest plausible distinct keys for this number of accesses: ``share`` of the median."""
     counts = [counted.keys for counted in usual if counted.accesses >= BUSY_HOUR]
     return math.ceil(share * min(median(counts), accesses)) if counts else 0
 

@@ -27,7 +27,7 @@ def suites(
     fallback_models: Collection[str],
     minimum_history_hours: int,
 ) -> tuple[Suite, ...]:
-    """The suites ``keys`` (each key's forecast) and ``batch`` (totals)."""
+    """Return the suites ``keys`` (each key's forecast) and ``batch`` (totals)."""
     expectations = (
         *_membership(batch, expected_keys),
         *_shape(batch, horizon),
@@ -130,7 +130,7 @@ def _total(batch: ForecastBatch, history: FloatArray, minimum_history_hours: int
 
 
 def believable_totals(history: FloatArray, hours: int, minimum_history_hours: int) -> tuple[float, float]:
-    """The range of plausible totals over ``hours`` hours after this history of hourly totals.
+    """Return the range of plausible totals over ``hours`` hours after this history of hourly totals.
 
     A history shorter than ``minimum_history_hours`` or twice the horizon gives no lower bound, and its busiest hour gives the
     upper bound.

@@ -15,7 +15,7 @@ _ROUNDING = 1e-6
 
 
 def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules) -> tuple[Suite, ...]:
-    """The suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after the plan) and ``plan`` (limits)."""
+    """Return the suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after the plan) and ``plan`` (limits)."""
     names = tuple(partition.partition_id for partition in partitions)
     active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
     return (

@@ -89,7 +89,7 @@ def _line(expectation: Expectation, result: Any) -> str:
 
 
 def _raised(exception_info: Any) -> str:
-    """The first line of the exception behind a result, or an empty string. GX nests exceptions in two ways."""
+    """Return the first line of the exception behind a result, or an empty string. GX nests exceptions in two ways."""
     entries = [exception_info] if "raised_exception" in exception_info else list(exception_info.values())
     for entry in entries:
         if entry.get("raised_exception"):

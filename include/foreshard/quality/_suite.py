@@ -70,5 +70,5 @@ def figure(value: float) -> str:
 
 
 def few(keys: Collection[str]) -> str:
-    """The first three of the sorted ``keys``, for a failure's line."""
+    """Return the first three of the sorted ``keys``, for a failure's line."""
     return ", ".join(repr(key) for key in sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")

@@ -18,7 +18,7 @@ def suites(
     previous_keys: Collection[str],
     live_keys: Collection[str],
 ) -> tuple[Suite, ...]:
-    """The suites ``placements`` (each listed key), ``default_rule`` and ``table`` (totals)."""
+    """Return the suites ``placements`` (each listed key), ``default_rule`` and ``table`` (totals)."""
     names = tuple(partition.partition_id for partition in partitions)
     return (
         _placements(table, names),
