@@ -140,6 +140,7 @@ def serve(config: SidecarConfig, wiring: Wiring) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(worker.run(sockets[number], life))
 
+    _ = wiring.routing_file  # import its module before the workers are forked
     gc.freeze()
     try:
         Supervisor(config.workers, work, import_follower).run()
