@@ -176,7 +176,7 @@ class TestRawHours:
     def test_a_raw_user_id_is_refused_and_nothing_is_written(self, tmp_path: Path) -> None:
         accepted, quarantined = hidden(log(1))
         accepted.loc[2, "user_id"] = "ann"
-        with pytest.raises(RawUserId, match="1 user ids are no pseudonyms"):
+        with pytest.raises(RawUserId, match="1 user ids are not pseudonymised"):
             ParquetHourStore(tmp_path).save(HOUR, accepted, quarantined)
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -1,4 +1,4 @@
-"""The error tree: each error carries its fields and says in one line what is wrong, where, and what to do."""
+"""The error tree. Each error has its fields, and one line that says what is wrong, where, and what to do."""
 
 from foreshard.errors.client import (
     AmbiguousWrite,

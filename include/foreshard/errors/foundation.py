@@ -1,4 +1,4 @@
-"""The root of the error tree, and what can be wrong with settings, services, partitions and input."""
+"""The base of the error tree, and errors of settings, services, partitions and input."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class ForeshardError(Exception):
-    """Root of every error that Foreshard raises on purpose; ``str()`` is one line for people."""
+    """Base of all errors that Foreshard raises on purpose. ``str()`` is one line for people."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """So that it goes from one process to another as it is: its arguments are the line, not the fields."""
+        """Pickle the error with its fields. Its arguments are only the line, so the default would fail."""
         return _remade, (type(self), self.args, dict(self.__dict__))
 
 
@@ -21,7 +21,7 @@ def _remade(kind: type[ForeshardError], args: tuple[Any, ...], fields: Mapping[s
 
 
 class ConfigurationError(ForeshardError):
-    """A setting is absent or makes no sense."""
+    """A setting is missing or invalid."""
 
     def __init__(self, setting: str, problem: str, remedy: str) -> None:
         super().__init__(f"setting {setting}: {problem}; {remedy}")
@@ -29,7 +29,7 @@ class ConfigurationError(ForeshardError):
 
 
 class MissingSecret(ConfigurationError):
-    """A secret that must come from the environment or an Airflow connection is not there."""
+    """A secret is not set, neither in the environment nor in an Airflow connection."""
 
     def __init__(self, setting: str, purpose: str) -> None:
         super().__init__(setting, f"missing secret ({purpose})", f"set it in the environment, e.g. export {setting}=…")
@@ -37,7 +37,7 @@ class MissingSecret(ConfigurationError):
 
 
 class UnknownPartition(ForeshardError):
-    """A partition id that the registry does not list."""
+    """A partition id is not in the registry."""
 
     def __init__(self, partition_id: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown partition {partition_id!r}; known: {', '.join(sorted(known)) or 'none'}; register it first")
@@ -45,7 +45,7 @@ class UnknownPartition(ForeshardError):
 
 
 class UnusableCapacity(ForeshardError):
-    """A registered partition whose capacity is not a positive number, so that it cannot be scored."""
+    """A partition cannot be scored, because its capacity is not a positive number."""
 
     def __init__(self, partition_id: str, capacity: float) -> None:
         super().__init__(f"partition {partition_id!r} has capacity {capacity}; register it with cost units per second above 0")
@@ -53,15 +53,15 @@ class UnusableCapacity(ForeshardError):
 
 
 class DuplicatePartition(ForeshardError):
-    """One registration names a partition twice."""
+    """A registration contains a partition twice."""
 
     def __init__(self, partition_id: str) -> None:
-        super().__init__(f"partition {partition_id!r} is named twice; give each partition an id of its own")
+        super().__init__(f"partition {partition_id!r} is listed twice; give each partition its own id")
         self.partition_id = partition_id
 
 
 class UnknownLocation(ForeshardError):
-    """A partition stands at a location whose coordinates nobody registered."""
+    """A partition's location has no registered coordinates."""
 
     def __init__(self, partition_id: str, location: str, known: Sequence[str]) -> None:
         names = ", ".join(sorted(known)) or "none"
@@ -80,15 +80,15 @@ class Unreachable(ForeshardError):
 
 
 class PortInUse(ForeshardError):
-    """A port that a process of the stack needs is taken."""
+    """A port of the stack is in use."""
 
     def __init__(self, service: str, port: int) -> None:
-        super().__init__(f"port {port} for {service} is in use; stop what listens there or choose another port")
+        super().__init__(f"port {port} for {service} is in use; stop the process that listens there or choose another port")
         self.service, self.port = service, port
 
 
 class CorruptLog(ForeshardError):
-    """An access-log file that cannot be read."""
+    """An access log cannot be read."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"access log {path}: {problem}; nothing was imported from it")
@@ -96,7 +96,7 @@ class CorruptLog(ForeshardError):
 
 
 class UnknownEngine(ForeshardError):
-    """A forecast engine that does not exist."""
+    """The forecast engine does not exist."""
 
     def __init__(self, engine: str, known: Sequence[str]) -> None:
         super().__init__(f"unknown forecast engine {engine!r}; known: {', '.join(known)}; set FORESHARD_FORECAST__ENGINE")
@@ -104,16 +104,18 @@ class UnknownEngine(ForeshardError):
 
 
 class UnsupportedModel(ForeshardError):
-    """A Prophet argument that the batched solver does not have."""
+    """The batched engine does not support a Prophet argument."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"the batched engine has no {what}; use the engine 'prophet' for it")
+        super().__init__(f"the batched engine does not support {what}; use the engine 'prophet'")
         self.what = what
 
 
 class RawUserId(ForeshardError):
-    """Records with raw user ids were about to be stored."""
+    """Records with raw user ids must not be stored."""
 
     def __init__(self, users: int) -> None:
-        super().__init__(f"{users} user ids are no pseudonyms; nothing was written: make pseudonyms of them first")
+        super().__init__(
+            f"{users} user ids are not pseudonymised; nothing was written; use `foreshard observe`, which pseudonymises them"
+        )
         self.users = users

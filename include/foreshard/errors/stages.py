@@ -1,4 +1,4 @@
-"""What goes wrong between the stages: missing results, failed gates, differing copies, illegal steps."""
+"""Errors between stages: missing results, failed gates, failed verification, and illegal transitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from foreshard.errors.foundation import ForeshardError
 
 
 class MissingStageResult(ForeshardError):
-    """A stage was run before the one whose result it reads."""
+    """A stage ran before the stage whose result it reads."""
 
     def __init__(self, result: str, hour: str, producer: str) -> None:
         super().__init__(f"no {result} for {hour}; run {producer} for that hour first")
@@ -16,7 +16,7 @@ class MissingStageResult(ForeshardError):
 
 
 class GateFailed(ForeshardError):
-    """A data-quality gate refused a stage's result; nothing downstream may act on it."""
+    """A data-quality gate refused a stage's result. No later stage may act on it."""
 
     def __init__(self, gate: str, hour: str, failures: Sequence[str]) -> None:
         super().__init__(f"gate {gate} failed for {hour}: {'; '.join(failures)}")
@@ -24,7 +24,7 @@ class GateFailed(ForeshardError):
 
 
 class VerificationFailed(ForeshardError):
-    """Copies that must be equal are not."""
+    """Documents or copies differ from what they must be."""
 
     def __init__(self, what: str, differences: Sequence[str]) -> None:
         shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
@@ -33,7 +33,7 @@ class VerificationFailed(ForeshardError):
 
 
 class IllegalTransition(ForeshardError):
-    """A state machine was asked for a step that its transition table does not have."""
+    """A state machine has no transition for an event in its state."""
 
     def __init__(self, machine: str, state: str, event: str) -> None:
         super().__init__(f"{machine} in state {state!r} cannot {event!r}")

@@ -1,4 +1,4 @@
-"""What the planner must know of the world besides loads: what was moved lately, which copies stand, and how big keys are."""
+"""The planner's input besides loads: recent moves, current shadows, and the sizes of keys."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from foreshard.model.recent import CurrentShadow, RecentMove
 
 @dataclass(frozen=True, slots=True)
 class KeySizes:
-    """Bytes per key on the partitions; ``typical`` is the mean, for keys that a sample has missed (0 without samples)."""
+    """Bytes per key. ``typical`` is the mean, used for keys that the sample has missed; 0 without a sample."""
 
     sizes: Mapping[str, float]
     typical: float
 
     def of(self, key: str) -> float:
-        """The estimate for one key."""
+        """Return the estimated bytes of a key."""
         return self.sizes.get(key, self.typical)
 
 
 class PlanningStore(Protocol):
-    """The planner's view of ``moves`` and ``shadows``; it never writes there."""
+    """The planner's view of ``moves`` and ``shadows``. It writes neither."""
 
     def recent_moves(self, since: datetime) -> tuple[RecentMove, ...]:
-        """Moves that are pending, or were switched at or after ``since``, oldest first."""
+        """Return moves that are pending, or have switched at or after ``since``, oldest first."""
 
     def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
-        """(bytes, seconds from the start of copying to the switch) of moves switched at or after ``since``, the newest first.
+        """Return (bytes, seconds from the start of copying to the switch) of moves that have switched since ``since``, newest
+        first.
 
-        Moves that were stopped, taken over or turned back in between are left out.
+        Moves that were paused, taken over or reverted meanwhile are left out.
         """
 
-    def standing_copies(self) -> tuple[CurrentShadow, ...]: ...
+    def current_shadows(self) -> tuple[CurrentShadow, ...]: ...
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
-        """(key, partition) of every copy that a move (up to its cleaning) or a shadow that isn't live explains."""
+        """Return the (key, partition) of every copy that belongs to an open move or to a shadow that is not live."""
 
     def started(self, hour: datetime) -> bool:
-        """Whether any move or shadow of the plan for ``hour`` has been taken up."""
+        """Whether a move or shadow of the plan for ``hour`` has started."""
 
     def key_sizes(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> KeySizes:
-        """Measure the keys; raise :class:`foreshard.errors.Unreachable` where a partition does not answer."""
+        """Estimate the sizes of keys. Raise :class:`foreshard.errors.Unreachable` if a partition does not answer."""

@@ -1,4 +1,4 @@
-"""Where operators say what must stay where."""
+"""The store of placement rules."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from foreshard.model import PlacementRule
 
 
 class PlacementRuleStore(Protocol):
-    """Placement rules (``placement_rules``), one of each kind per selector."""
+    """Placement rules (``placement_rules``): at most one of each kind per selector."""
 
     def rules(self) -> tuple[PlacementRule, ...]:
-        """Every rule, by id."""
+        """Return every rule, sorted by id."""
 
     def save(self, rule: PlacementRule) -> None:
-        """Add the rule, in place of one of the same kind and selector."""
+        """Save the rule. It replaces a rule of the same kind and selector."""
 
     def remove(self, rule_id: str) -> None:
-        """Forget a rule; raise :class:`foreshard.errors.UnknownRule`."""
+        """Delete a rule. Raise :class:`foreshard.errors.UnknownRule` if it does not exist."""

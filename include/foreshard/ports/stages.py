@@ -1,4 +1,4 @@
-"""What the stages read and save. Every ``save`` replaces what stood for the same hour, so that a stage may run twice."""
+"""Ports of the stages. Every ``save`` replaces the result of the same hour, so that a stage can run again."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from foreshard.model import (
 
 
 class AccessLogSource(Protocol):
-    """Where raw access records come from: a Kafka topic, Parquet files."""
+    """The source of the access log: a Kafka topic or files."""
 
     def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
-        """Yield the records that claim ``hour``, in batches with the standard columns and their values as they came."""
+        """Yield the records of ``hour`` in batches, with the standard columns and unchanged values."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawHour:
-    """Where an hour's accepted and quarantined records were saved, and how many there are."""
+    """The files of an hour's accepted and quarantined records, and their numbers of records."""
 
     hour: datetime
     accepted_path: Path
@@ -45,15 +45,15 @@ class RawHour:
 
 
 class RawHourStore(Protocol):
-    """Raw hours as Parquet, pseudonymised; bad records beside them with a ``reason`` column."""
+    """Pseudonymised raw hours as Parquet. Quarantined records are saved separately, with a ``reason`` column."""
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
 
     def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
-        """Keep quarantined records that belong to no hour under ``label``, in place of what stood there."""
+        """Save quarantined records without an hour under ``label``. Replaces earlier ones."""
 
     def load(self, hour: datetime) -> pd.DataFrame:
-        """Return the accepted records; raise :class:`foreshard.errors.MissingStageResult` where there are none."""
+        """Return the accepted records. Raise :class:`foreshard.errors.MissingStageResult` if the hour was not saved."""
 
     def describe(self, hour: datetime) -> RawHour: ...
 
@@ -62,42 +62,42 @@ class TallyStore(Protocol):
     """Hourly key load and co-access (``key_load``, ``co_access``)."""
 
     def save(self, tallies: Sequence[HourTally]) -> None:
-        """Replace each tally's hour, whole; an hour without accesses is remembered as counted."""
+        """Replace the tallies of these hours. An hour without accesses is recorded as counted."""
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
-        """The counted hours in [since, until), in order."""
+        """Return the counted hours in [since, until), in order."""
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until)."""
+        """Return rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until)."""
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Pairs summed over [since, until), heaviest first: ``key_a, key_b, weight, distinct_users``.
+        """Return pairs summed over [since, until), heaviest first: ``key_a, key_b, weight, distinct_users``.
 
-        Pairs that fewer than k distinct users touched, over all these hours together, are left out.
+        Pairs with fewer than k distinct users over all these hours are left out.
         """
 
     def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
-        """How many accesses and keys each of ``hours`` had, in order; hours that were not counted are left out."""
+        """Return the accesses and keys of each of ``hours``, in order. Uncounted hours are left out."""
 
 
 class GateStore(Protocol):
-    """What the quality gates found (``gates``): the latest result per gate and hour."""
+    """Results of the quality gates (``gates``): the latest per gate and hour."""
 
     def save(self, result: GateResult) -> None: ...
 
     def load(self, gate: str, hour: datetime) -> GateResult:
-        """Raise :class:`foreshard.errors.MissingStageResult` where the gate was not asked for ``hour``."""
+        """Return a result. Raise :class:`foreshard.errors.MissingStageResult` if the gate has not checked ``hour``."""
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
-        """The last results, newest hour first."""
+        """Return the latest results, newest hour first."""
 
 
 @dataclass(frozen=True)
 class CountedLog:
-    """``load`` has one row per ``hour × partitionable_key × location`` with ``cost``; ``first`` to ``last`` are its hours.
+    """A log file's load: one row per ``hour × partitionable_key × location`` with ``cost``.
 
-    ``left_out`` says how many records could not be counted, by reason; ``assumed``, how many of each request type without a
-    weight were taken to cost 1.
+    The log covers the hours ``first`` to ``last``. ``left_out`` counts the records that could not be counted, by reason.
+    ``assumed`` counts the records that were assumed to cost 1, by request type, because the type has no weight.
     """
 
     load: pd.DataFrame
@@ -107,56 +107,56 @@ class CountedLog:
     assumed: Mapping[str, int] = field(default_factory=dict)
 
     def hours(self) -> list[datetime]:
-        """Every hour from the first to the last; a log file is taken as complete between them."""
+        """Return every hour from the first to the last. A log file is assumed to be complete between them."""
         return [self.first + i * ONE_HOUR for i in range(int((self.last - self.first) / ONE_HOUR) + 1)]
 
 
 class LogCounter(Protocol):
-    """Counts an access log that stands in one file, without a database."""
+    """Counts an access log in a file, without a database."""
 
     def count(self, path: Path) -> CountedLog:
-        """Raise :class:`foreshard.errors.CorruptLog` where it cannot be read."""
+        """Return the log's load. Raise :class:`foreshard.errors.CorruptLog` if it cannot be read."""
 
 
 class SeriesStore(Protocol):
-    """The series that an hour's forecasts are made from, one file per hour (``data_dir/series``)."""
+    """The history that an hour's forecasts are made from: hourly series and totals, one file each per hour."""
 
     def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
-        """Replace the hour's file in one step; return its number of chunks of ``chunk_keys`` keys."""
+        """Replace the hour's series atomically. Return the number of chunks, of ``chunk_keys`` keys each."""
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
-        """The keys of one chunk; raise :class:`foreshard.errors.MissingStageResult` where it was not prepared."""
+        """Return one chunk. Raise :class:`foreshard.errors.MissingStageResult` if it was not saved."""
 
     def load(self, hour: datetime) -> Iterator[SeriesMatrix]:
-        """Yield every chunk of the hour's series, in order; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        """Yield the chunks of the hour's series, in order. Raise :class:`foreshard.errors.MissingStageResult` without any."""
 
     def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
-        """Replace the totals of the history: ``count`` and ``cost`` per partitionable_key × location × request_type."""
+        """Replace the history's totals: ``count`` and ``cost`` per partitionable_key × location × request_type."""
 
     def load_totals(self, hour: datetime) -> pd.DataFrame:
-        """Return the totals; raise :class:`foreshard.errors.MissingStageResult` without any."""
+        """Return the totals. Raise :class:`foreshard.errors.MissingStageResult` without any."""
 
 
 class ForecastStore(Protocol):
     """Forecasts per key (``forecasts``), saved chunk by chunk."""
 
     def begin(self, hour: datetime, chunks: int) -> None:
-        """Forget what stood for ``hour`` beyond ``chunks`` chunks."""
+        """Delete the forecasts of ``hour`` beyond ``chunks`` chunks."""
 
     def save_chunk(self, chunk: int, batch: ForecastBatch) -> None: ...
 
     def load(self, hour: datetime) -> ForecastBatch:
-        """All chunks of ``hour`` as one; raise :class:`foreshard.errors.MissingStageResult` while any is missing."""
+        """Return all chunks of ``hour`` as one. Raise :class:`foreshard.errors.MissingStageResult` if one is missing."""
 
 
 class AccuracyStore(Protocol):
-    """How good past forecasts were, by model (``forecast_accuracy``)."""
+    """Accuracy of past forecasts, by model (``forecast_accuracy``)."""
 
     def save(self, hour: datetime, made_for: datetime, models: Mapping[str, Mapping[str, float | None]]) -> None:
         """Replace the figures of the forecast made for ``made_for``, whose horizon ended with ``hour``."""
 
     def latest(self, count: int = 1) -> list[tuple[datetime, Mapping[str, Mapping[str, float | None]]]]:
-        """The newest hours and their figures by model, newest first."""
+        """Return the newest hours and their figures by model, newest first."""
 
 
 class ScoreStore(Protocol):
@@ -179,26 +179,26 @@ class PartitionRegistry(Protocol):
     """Partition Metadata and locations (``partitions``, ``locations``)."""
 
     def register(self, partitions: Sequence[Partition], locations: Sequence[Location]) -> None:
-        """Add or replace; a partition known already keeps its loads and its state. Raise where one makes no sense."""
+        """Add or replace partitions and locations. A known partition keeps its loads and state. Raise if one is invalid."""
 
     def set_state(self, partition_id: str, state: PartitionState) -> None:
-        """Drain or reactivate a partition; raise :class:`foreshard.errors.UnknownPartition`."""
+        """Drain or activate a partition. Raise :class:`foreshard.errors.UnknownPartition`."""
 
     def partitions(self) -> tuple[Partition, ...]: ...
 
     def partition(self, partition_id: str) -> Partition:
-        """Return one partition; raise :class:`foreshard.errors.UnknownPartition`."""
+        """Return one partition. Raise :class:`foreshard.errors.UnknownPartition`."""
 
     def locations(self) -> tuple[Location, ...]: ...
 
     def save_round_trips(self, origin: str, milliseconds: Mapping[str, float], measured_at: datetime) -> None:
-        """Save measured round trips to locations; raise :class:`foreshard.errors.ConfigurationError`."""
+        """Save measured round trips to locations. Raise :class:`foreshard.errors.ConfigurationError` for an unknown one."""
 
     def set_predicted_load(self, predicted: dict[str, float]) -> None: ...
 
 
 class LoadStore(Protocol):
-    """What the load reporters measured last (``partition_load``); a report also updates the partition's CurrentLoad."""
+    """The latest measured loads (``partition_load``). A report also updates the partition's CurrentLoad."""
 
     def report(self, loads: Sequence[PartitionLoad]) -> None: ...
 
@@ -206,7 +206,7 @@ class LoadStore(Protocol):
 
 
 class Retention(Protocol):
-    """Forgets what is old."""
+    """Deletes old data."""
 
     def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Delete files, tallies and forecasts of hours before these; return how many files and documents of each kind."""
+        """Delete files, tallies and forecasts of hours before these. Return the numbers of files and documents by kind."""

@@ -1,4 +1,4 @@
-"""Checking from the data itself that every document stands where the published table says, once."""
+"""Verify all documents against the routing table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foreshard.model import Partition, RoutingTable, ShardedCollection
 
 @dataclass(frozen=True)
 class ExpectedPlacement:
-    """What should be where: the table, and the (key, partition) copies that a move or a shadow in the making explains."""
+    """The expected copies: those of the table, and the (key, partition) copies of open moves and of shadows not yet live."""
 
     table: RoutingTable
     in_transit: frozenset[tuple[str, str]] = frozenset()
@@ -19,12 +19,12 @@ class ExpectedPlacement:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found, in documents unless said otherwise.
+    """The result of a verification. Figures are numbers of documents unless stated otherwise.
 
-    ``documents`` stand as primaries of ``keys`` keys where the table says. ``misplaced`` ones stand where nothing explains
-    them: ``duplicated`` of these also at their primary (or as a primary of two keys at once), ``missing`` ones only there.
-    ``shadow_copies`` (key × partition) hold ``shadow_documents``, of which ``shadow_differences`` are not as their primaries
-    are (lacking, surplus or different). ``in_transit``: copies of moves and shadows under way. ``without_key`` can't be placed.
+    ``documents`` of ``keys`` keys are at their primary partition. ``misplaced`` documents are where nothing explains them:
+    ``duplicated`` ones are also at their primary (or belong to two keys), ``missing`` ones are not. ``shadow_copies`` is the
+    number of key × partition pairs with shadows, which have ``shadow_documents``; ``shadow_differences`` of these are absent,
+    surplus or different. ``in_transit`` documents belong to open moves and shadows. ``without_key`` documents have no key.
     """
 
     documents: int
@@ -41,12 +41,12 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        """Whether every document is as it should be."""
+        """Whether no document is misplaced, duplicated or different."""
         return not (self.misplaced or self.duplicated or self.shadow_differences)
 
 
 class Verifier(Protocol):
-    """Reads all sharded documents once; what looks wrong is looked at again, since apps write and keys move meanwhile."""
+    """Reads all sharded documents once. It checks suspects again, because apps write and keys move meanwhile."""
 
     def verify(
         self,
@@ -54,4 +54,7 @@ class Verifier(Protocol):
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
     ) -> Verification:
-        """``expected`` is asked again before each second look; raise :class:`foreshard.errors.Unreachable`."""
+        """Verify all documents. ``expected`` is called again before suspects are checked again.
+
+        Raise :class:`foreshard.errors.Unreachable` if a partition does not answer.
+        """

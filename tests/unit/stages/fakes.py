@@ -177,7 +177,7 @@ class Planning:
     def move_times(self, _since: datetime) -> tuple[tuple[float, float], ...]:
         return ()
 
-    def standing_copies(self) -> tuple[CurrentShadow, ...]:
+    def current_shadows(self) -> tuple[CurrentShadow, ...]:
         return self.shadows
 
     def started(self, _hour: datetime) -> bool:

@@ -50,7 +50,7 @@ class MongoPlanningStore:
         times = (_move_time(document) for document in found)
         return tuple(time for time in times if time is not None)
 
-    def standing_copies(self) -> tuple[CurrentShadow, ...]:
+    def current_shadows(self) -> tuple[CurrentShadow, ...]:
         """Return the shadows that are wanted or being removed, by id."""
         states = [state.value for state in (*WANTED, ShadowState.RETIRING)]
         return tuple(
