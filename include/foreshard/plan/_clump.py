@@ -1,4 +1,7 @@
-"""Clumps: a hot key and its co-accessed keys, grown as in Clay (Serafini et al., VLDB 2016)."""
+"""Clumps and the options for moving them.
+
+A clump is a hot key and its co-accessed keys, grown as in Clay (Serafini et al., VLDB 2016).
+"""
 
 from __future__ import annotations
 
@@ -160,3 +163,43 @@ def concatenate(sizes: list[ClumpSizes]) -> ClumpSizes:
     )
     columns = {name: np.concatenate([getattr(s, name) for s in sizes]) for name in names}
     return ClumpSizes(keys=tuple(keys for s in sizes for keys in s.keys), load=load, **columns)
+
+
+GIBIBYTE = float(2**30)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The extent of a search: the number of keys that are tried as ``seeds``, and of seeds that are ``grown`` into clumps."""
+
+    seeds: int = 48
+    grown: int = 6
+
+
+FULL_EFFORT = Effort()
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOption:
+    """A move of ``keys`` (the hot key first) to ``target``.
+
+    ``worth`` is the risk removed, less the ``price`` of moves and bytes. ``value`` also includes ``crossing``, the change in
+    co-accesses per hour that cross partitions, and ``distance_km``, the change in the mean distance to the readers.
+    """
+
+    keys: tuple[int, ...]
+    target: int
+    price: float
+    worth: float
+    value: float
+    crossing: float
+    distance_km: float
+    size_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSearch:
+    """The best option, or the obstacle: ``limit_reached``, ``nothing_movable``, ``no_target_fits`` or ``gain_too_small``."""
+
+    best: MoveOption | None
+    obstacle: str = ""

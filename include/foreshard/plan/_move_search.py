@@ -12,8 +12,17 @@ import numpy as np
 
 from foreshard.measure.demand import LoadProfile
 from foreshard.model import HOURS_PER_DAY, SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
-from foreshard.plan._clump import Allowance, ClumpGrowth, ClumpSizes, concatenate
-from foreshard.plan._move_options import FULL_EFFORT, GIBIBYTE, Effort, MoveOption, MoveSearch
+from foreshard.plan._clump import (
+    FULL_EFFORT,
+    GIBIBYTE,
+    Allowance,
+    ClumpGrowth,
+    ClumpSizes,
+    Effort,
+    MoveOption,
+    MoveSearch,
+    concatenate,
+)
 from foreshard.plan._placement_model import TOLERANCE, PlacementModel
 
 PATIENCE = 3

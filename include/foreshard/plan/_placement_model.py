@@ -13,10 +13,9 @@ from foreshard.measure.demand import LoadProfile
 from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import copy_rows, serve_copies
 from foreshard.model import BoolArray, FloatArray, IntArray
-from foreshard.plan._co_access_noise import CoAccessCounts, with_co_access_noise
 from foreshard.plan._evaluation_window import EvaluationWindow, coming_and_past
 from foreshard.plan._model_change import ModelChange
-from foreshard.plan._risk import overload_risk
+from foreshard.plan._risk import CoAccessCounts, overload_risk, with_co_access_noise
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
 TOLERANCE = 1e-9

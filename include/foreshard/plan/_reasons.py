@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from foreshard.model import ONE_HOUR, FloatArray, Reason
-from foreshard.plan._move_options import MoveOption
+from foreshard.plan._clump import MoveOption
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._shadowing import ShadowCandidate, peak_share
 

@@ -10,9 +10,8 @@ from foreshard.model import IntArray, Refusal
 from foreshard.plan import _reasons as reasons
 from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._plan_builder import PlanBuilder, apply_move
 from foreshard.plan._refusals import drain_reason, rule_violation_reason
-from foreshard.plan._steps import apply_move
 
 ATTEMPTS = 8
 """Moves that may push a partition over its mark before the search ends for this hour."""

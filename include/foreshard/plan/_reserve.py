@@ -15,10 +15,9 @@ import numpy as np
 from foreshard.measure.demand import summing
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._plan_builder import PlanBuilder, apply_if_harmless
 from foreshard.plan._settling import is_calm, quiet_now
 from foreshard.plan._shadowing import ShadowCandidate, diversity, open_to
-from foreshard.plan._steps import apply_if_harmless
 
 SLACK = 0.05
 """A shadow is still needed if, without it, the fixed load would be within this share of capacity of the limit."""

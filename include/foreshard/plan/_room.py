@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreshard.model import IntArray
-from foreshard.plan._clump import Allowance
+from foreshard.plan._clump import GIBIBYTE, Allowance, Effort, MoveOption
 from foreshard.plan._model_change import ModelChange
-from foreshard.plan._move_options import GIBIBYTE, Effort, MoveOption
 from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import TOLERANCE, PlacementModel
-from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._plan_builder import PlanBuilder, apply_shadow, record_move
 from foreshard.plan._reasons import ROOM, LoadBefore
 from foreshard.plan._shadowing import ShadowCandidate, peak_share, roomiest
-from foreshard.plan._steps import apply_shadow, record_move
 
 LARGE = 0.5
 """A key whose mean peak takes this share of its partition's capacity is too large to move: its reads must be shared."""

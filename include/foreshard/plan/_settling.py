@@ -19,9 +19,8 @@ from foreshard.plan._clump import Allowance
 from foreshard.plan._evaluation_window import scaled
 from foreshard.plan._move_search import best_settlement
 from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._plan_builder import PlanBuilder, apply_move
 from foreshard.plan._reasons import SETTLING
-from foreshard.plan._steps import apply_move
 from foreshard.plan.snapshot import IndexedShadow
 
 BUSIEST = 512

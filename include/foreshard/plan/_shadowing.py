@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
-from foreshard.plan._move_options import GIBIBYTE
+from foreshard.plan._clump import GIBIBYTE
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.snapshot import IndexedShadow, PlanPolicy, Snapshot
 

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from foreshard.model import FloatArray, IntArray, Plan, Refusal
 from foreshard.plan._evaluation_window import coming_and_past
 from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import PAST_DAYS, TOLERANCE, PlacementModel
-from foreshard.plan._plan_builder import PlanBuilder
+from foreshard.plan._plan_builder import PlanBuilder, apply_if_harmless, apply_move, apply_shadow, move_id
 from foreshard.plan._refusals import refusal_reason
 from foreshard.plan._removals import remove_shadows, shed_writes
 from foreshard.plan._required_moves import drain, enforce_rules, unfinished
@@ -35,11 +36,10 @@ from foreshard.plan._reserve import keep_reserve
 from foreshard.plan._room import make_room
 from foreshard.plan._settling import is_calm, settle
 from foreshard.plan._shadowing import best_shadow, far_shadows, peak_share
-from foreshard.plan._steps import apply_if_harmless, apply_move, apply_shadow, move_id
 from foreshard.plan._timing import schedule
 from foreshard.plan.snapshot import PlanPolicy, Snapshot
 
-__all__ = ["make_plan", "move_id"]
+__all__ = ["make_plan", "may_act", "move_id"]
 
 MAXIMUM_ATTEMPTS = 8
 """Options of one partition that may push others above their mark before its relief ends."""
@@ -207,3 +207,16 @@ def _finish(builder: PlanBuilder, before: FloatArray, after: FloatArray) -> Plan
         lps_before={name: float(lps) for name, lps in zip(names, before, strict=True)},
         lps_after={name: float(lps) for name, lps in zip(names, after, strict=True)},
     )
+
+
+def may_act(hour: datetime, newest_counted: datetime | None, *, dry_run: bool = False, act_on_old_hours: bool = False) -> bool:
+    """Return whether the plan for ``hour`` may change live placement.
+
+    It may for the newest counted hour, or with ``act_on_old_hours``.
+
+    A backfill of last week therefore plans without effect. ``newest_counted`` is None if nothing has been counted. A
+    ``dry_run`` never acts.
+    """
+    if dry_run:
+        return False
+    return act_on_old_hours or newest_counted is None or hour >= newest_counted

@@ -10,8 +10,7 @@ from foreshard.errors import MissingStageResult
 from foreshard.measure.lps import require_capacities
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Plan
-from foreshard.plan.authority import may_act
-from foreshard.plan.planner import make_plan
+from foreshard.plan.planner import make_plan, may_act
 from foreshard.stages._ports import (
     WithGates,
     WithPlacementRules,

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foreshard.plan.authority import may_act
+from foreshard.plan.planner import may_act
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 EARLIER, LATER = HOUR - timedelta(hours=1), HOUR + timedelta(hours=1)
