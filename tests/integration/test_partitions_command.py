@@ -70,7 +70,7 @@ def test_a_file_is_applied_listed_and_drained(run, registry):
             GOOD.replace('location = "San Francisco"', 'location = "Atlantis"'),
             "unknown location 'Atlantis'; known: San Francisco",
         ),
-        (GOOD + GOOD[GOOD.index("[[partition]]") :], "'sf-1' is named twice"),
+        (GOOD + GOOD[GOOD.index("[[partition]]") :], "'sf-1' is listed twice"),
         (GOOD.replace("capacity", "capcity"), "unknown field 'capcity'"),
         (GOOD.replace("uri =", "# uri ="), "uri is missing"),
         (GOOD.replace('"sf-1"\n', '""\n', 1), "id is ''"),

@@ -135,7 +135,7 @@ def test_a_port_in_use_is_reported_in_one_line_without_a_traceback(environment):
         run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
     assert run.stderr.strip() == (
-        f"foreshard: port {port} for sidecar is in use; stop what listens there or choose another port"
+        f"foreshard: port {port} for sidecar is in use; stop the process that listens there or choose another port"
     )
 
 
