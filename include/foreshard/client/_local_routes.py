@@ -33,7 +33,7 @@ CHECK_EVERY = 0.05
 RENEW_EVERY = 0.25
 """Seconds for which a prepared route is used, and after which the requests it served count as load."""
 AVOID_SECONDS = 5.0
-"""How long reads avoid a partition that this process could not reach, whatever its reporter says."""
+"""How long reads avoid a partition that this process could not reach, regardless of its reporter."""
 
 READ, new = Operation.READ, tuple.__new__
 """Local names, for the hot path."""

@@ -43,7 +43,10 @@ Found = tuple[int, PreparedRoute]
 
 
 class PreparedRoutes:
-    """The prepared routes of one packed table. Raises :class:`UnknownPartition` for a partition without an address."""
+    """The prepared routes of one packed table. Raises :class:`UnknownPartition` for a partition without an address.
+
+    Threads may look routes up while another one calls ``used`` and ``renew``; counts are then approximate.
+    """
 
     def __init__(self, table: RoutingTable, decide: DecidePrimary, addresses: Addresses) -> None:
         self.table, self.placements = table, packed_placements(table)
@@ -53,7 +56,7 @@ class PreparedRoutes:
     def used(self) -> Iterator[tuple[RequestKind, PreparedRoute]]:
         """Iterate over the routes that requests took since the last ``renew``."""
         for routes in (self.reads, self.writes):
-            yield from ((routes.kind, route) for route in routes.by_name.values() if route.sent)
+            yield from ((routes.kind, route) for route in tuple(routes.by_name.values()) if route.sent)
 
     def renew(self) -> None:
         """Set all counts to zero. Keep the routes that were used and whose decision is unchanged; drop the others."""
@@ -79,7 +82,8 @@ class RoutesOfKind:
 
     def renew(self) -> None:
         """See :meth:`PreparedRoutes.renew`. The lookup holds ``by_number``, so that list is changed in place."""
-        kept = {name: route for name, route in self.by_name.items() if route.sent and self._is_current(route)}
+        used = [(name, route) for name, route in tuple(self.by_name.items()) if route.sent]
+        kept = {name: route for name, route in used if self._is_current(route)}
         self.by_name = kept
         self.by_number[:] = [kept.get(name) for name in self.placements.base.names]
         for route in kept.values():

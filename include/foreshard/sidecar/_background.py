@@ -1,4 +1,4 @@
-"""Starts the follower of the control database in a thread, while requests are answered already.
+"""Starts the follower of the control database in a thread, while requests are already answered.
 
 The follower needs the database driver, which takes about 0.1 s to import. Importing it in a thread keeps that out of a restart:
 the saved table answers first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
 
@@ -104,3 +106,23 @@ def test_routes_are_prepared_for_packed_tables_only():
     table = RoutingTable(1, {"k": Placement("k", "a")}, RULE, datetime(2025, 1, 1, tzinfo=UTC))
     with pytest.raises(TypeError, match="packed table"):
         PreparedRoutes(table, lambda *_: None, ADDRESSES)
+
+
+def test_routes_may_be_used_by_threads_while_they_are_renewed():
+    names = tuple(f"p{n}" for n in range(50))
+    packed = PackedPlacements(pack([Placement(name, name) for name in names], count(3)))
+
+    def decide(name: str, kind: RequestKind) -> RouteDecision:
+        time.sleep(0)  # lets another thread run
+        return RouteDecision(name, PRIMARY, 0, kind.value, "it is there")
+
+    table = RoutingTable(1, packed, RULE, datetime(2025, 1, 1, tzinfo=UTC))
+    routes = PreparedRoutes(table, decide, dict.fromkeys(names, ("place", "address")))
+    with ThreadPoolExecutor(4) as threads:
+        work = [threads.submit(lambda: [routes.writes.route(name) for name in names * 40]) for _ in range(4)]
+        while not all(one.done() for one in work):
+            for _, route in routes.used():
+                time.sleep(0)
+                assert route.sent
+            routes.renew()
+    assert all(route.partition == name for one in work for name, (_, route) in zip(names * 40, one.result(), strict=True))
