@@ -39,7 +39,7 @@ Figures = dict[str, Any]
 
 
 def real_series(count: int) -> np.ndarray:
-    """Windows of four weeks of real hourly counts, each of one station (count, HOURS)."""
+    """Windows of four weeks of real hourly counts of one station each (count, HOURS)."""
     log = pd.read_parquet(SAMPLE, columns=["timestamp", "partitionable_key"])
     table = log.groupby(["partitionable_key", log["timestamp"].dt.floor("h")]).size().unstack(fill_value=0)
     hours = pd.date_range(table.columns[0], table.columns[-1], freq="h")
@@ -58,7 +58,7 @@ def fit(series: np.ndarray) -> BatchFit:
 
 
 def best_of(times: int, work: Callable[[], object]) -> float:
-    """The least wall time: what the work takes where nothing else runs."""
+    """The least wall time of several runs, which other processes disturb least."""
     taken = []
     for _ in range(times):
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def best_of(times: int, work: Callable[[], object]) -> float:
 
 
 def prophet_seconds(series: np.ndarray) -> tuple[float, float, list[Any], np.ndarray]:
-    """Seconds per key of ``Prophet.fit``, and of fit and predict with intervals; the models, and their intervals' widths."""
+    """Seconds per key of ``Prophet.fit``, and of fit plus predict with intervals; the models, and their interval widths."""
     history, ahead = stamps(numbers()[0]), pd.DataFrame({"ds": stamps(numbers()[1])})
     fits, predictions, models, widths = 0.0, 0.0, [], []
     for values in series:
@@ -86,7 +86,7 @@ def prophet_seconds(series: np.ndarray) -> tuple[float, float, list[Any], np.nda
 
 
 def speed_and_agreement(count: int) -> Figures:
-    """Keys per second on one core, beside Prophet's in the same run, and whose objective is lower."""
+    """Keys per second on one core compared with Prophet in the same run, and which objective is lower."""
     series = real_series(count)
     many = np.tile(series, (max(1, 8192 // len(series)), 1))
     alone = best_of(5, lambda: fit(many)) / len(many)
@@ -128,7 +128,7 @@ def as_fit(model: Any) -> MapFit:
 
 
 def converged_difference(count: int) -> Figures:
-    """The largest difference of yhat, as a share of the series' scale, to Prophet run to convergence by Newton's method."""
+    """The largest difference of yhat from Prophet run to convergence by Newton's method, as a share of the series' scale."""
     series = real_series(count)
     group = fit(series).groups[0]
     worst = []
@@ -150,7 +150,7 @@ def _synthetic(seed: int, count: int) -> np.ndarray:
 
 
 def _chunk(work: tuple[str, int, int]) -> tuple[float, float, int]:
-    """Seconds of forecasting one chunk (its making is not counted), the process's peak memory in GiB, stragglers."""
+    """Seconds to forecast one chunk (without making it), the process's peak memory in GiB, and stragglers."""
     engine, seed, count = work
     series = _synthetic(seed, count)
     started = time.perf_counter()
@@ -165,7 +165,7 @@ def _chunk(work: tuple[str, int, int]) -> tuple[float, float, int]:
 
 
 def at_scale(engine: str, keys: int, processes: int = 2, chunk: int = 8192) -> Figures:
-    """All keys in chunks over the processes: seconds of forecasting on the busiest one, and the peak memory of all."""
+    """Forecast all keys in chunks over the processes: seconds per process, and the peak memory of all."""
     work = [(engine, start, min(chunk, keys - start)) for start in range(0, keys, chunk)]
     started = time.perf_counter()
     with ProcessPoolExecutor(processes) as pool:
@@ -183,7 +183,7 @@ def at_scale(engine: str, keys: int, processes: int = 2, chunk: int = 8192) -> F
 
 
 def main() -> None:
-    """Run everything, print tables, write JSON."""
+    """Run all parts, print the figures, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("var/bench/forecast.json"))
     parser.add_argument("--keys", type=int, default=180_000)

@@ -1,4 +1,4 @@
-"""Synthetic access logs of which the truth is known: thousands of keys of two unlike kinds. Deterministic for a seed.
+"""Synthetic access logs with a known truth: thousands of keys of two different kinds. Deterministic for a seed.
 
 ``web``: heavy-tailed levels, a day's wave by time zone, weekends by group, groups that move together from day to day,
 launches, decays, slow growth, bursts; counts, half of them overdispersed. ``jobs``: machines without weekends: constant rates,
@@ -64,7 +64,7 @@ def counts(kind: str, keys: int, hours: int, seed: int = 0) -> tuple[np.ndarray,
 
 
 def write_log(kind: str, path: Path, keys: int = 2000, days: int = 70) -> Path:
-    """Write a log with one record per key and hour that was accessed, its cost the hour's; the standard columns."""
+    """Write a log with the standard columns and one record per key and hour, with the cost of that hour."""
     costs, location = counts(kind, keys, days * 24)
     key, hour = np.nonzero(costs)
     order = np.argsort(hour, kind="stable")

@@ -1,4 +1,4 @@
-"""The planner's benchmark: how planning grows from a thousand to a million keys, and its peak memory.
+"""The planner's benchmark: time and peak memory from a thousand to a million keys.
 
 ``python tests/benchmarks/plan_benchmark.py [--json FILE] [--keys 1000 10000 …]``. Each size is planned in a process of its own,
 on one core: once with the default limits and once with limits that let every partition be relieved. The ratio beside each time
@@ -40,10 +40,10 @@ from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
 LARGE = 200_000
-"""Up to so many keys the best of three times counts (what the work takes where nothing else runs), beyond, the only one."""
+"""Up to this many keys the best of three runs counts; above, a single run."""
 HISTORY_DAYS = 28
 EDGES_PER_KEY = 13
-"""Drawn; about ten remain when repetitions are summed."""
+"""Pairs drawn per key; about ten remain when repetitions are summed."""
 MARKS = PlanPolicy(
     high_water=0.8,
     low_water=0.65,
@@ -70,21 +70,21 @@ MARKS = PlanPolicy(
     parallel_moves=2,
     serving=ServingRule(),
 )
-"""The drawn partitions are so sized that about one in ten passes this high-water mark."""
+"""The partitions are sized so that about one in ten exceeds this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 """Keys → the goals: seconds and GiB."""
 Figures = dict[str, Any]
 
 
 def draw_past(snapshot: Snapshot) -> PastHours:
-    """Four weeks of days like the coming one, as a snapshot keeps them, each key by chance higher or lower."""
+    """Four weeks of days like the coming one, as a snapshot keeps them, with random variation per key."""
     hours = -np.arange(0, HISTORY_DAYS * 24, past_stride(len(snapshot.keys)))[::-1] - 1
     typical = snapshot.demand.mean[:, hours % snapshot.demand.hours]
     return PastHours((typical * np.random.default_rng(1).uniform(0.7, 1.3, typical.shape)).astype(np.float32))
 
 
 def measure(keys: int, partitions: int) -> Figures:
-    """Plan one size; all times in seconds of wall clock, with the CPU time beside the plan's."""
+    """Plan one size. All times are wall-clock seconds; the plan also has its CPU time."""
     snapshot = draw_snapshot(keys, partitions)
     pairs = draw_pairs(keys, EDGES_PER_KEY * keys)
     started = time.perf_counter()
@@ -147,7 +147,7 @@ def _timed(work: Any) -> tuple[float, Any]:
 
 
 def goals(figures: Figures) -> dict[str, bool]:
-    """Whether the size's goals are met, where it has any; the time is that of the slower plan, with building the graph."""
+    """Whether the size meets its goals, if it has any. The time is that of the slower plan plus building the graph."""
     seconds, memory = LIMITS.get(figures["keys"], (None, None))
     slowest = max(figures[name]["seconds"] for name in ("default_limits", "all_relieved"))
     found = {} if seconds is None else {f"plan in {seconds:g} s": slowest < seconds}
@@ -155,7 +155,7 @@ def goals(figures: Figures) -> dict[str, bool]:
 
 
 def main() -> None:
-    """Run everything, print the table, write JSON."""
+    """Run all sizes, print the table, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("var/bench/plan.json"))
     parser.add_argument("--keys", type=int, nargs="*", default=list(SIZES))

@@ -1,7 +1,7 @@
-"""Snapshots for the planner's benchmark, drawn at random: heavy-tailed keys that are used in clumps, on uneven partitions.
+"""Random snapshots for the planner's benchmark: heavy-tailed keys that are accessed in clumps, on uneven partitions.
 
-Synthetic, but with what makes planning hard in practice: a few keys carry much of the load, daily peaks differ by place, some
-partitions are overloaded, keys that are used together mostly stand together, and some keys are shadowed already.
+They have the properties that make planning hard in practice: a few keys have much of the load, daily peaks differ by location,
+some partitions are overloaded, most co-accessed keys are on one partition, and some keys already have shadows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, Snapshot
 
 HOURS, PLACES, GROUP = 24, 20, 32
 UTILISATION = 0.35
-"""Of all capacity together, in the busiest hour."""
+"""Share of the total capacity in use in the busiest hour."""
 
 
 def draw_snapshot(keys: int, partitions: int, seed: int = 0) -> Snapshot:
-    """A snapshot of ``keys`` on ``partitions``, of which about one in ten is overloaded; without co-access."""
+    """A snapshot of ``keys`` on ``partitions`` without co-access; about one in ten partitions is overloaded."""
     rng = np.random.default_rng(seed)
     home = rng.integers(0, PLACES, partitions)
     group = np.arange(keys) // GROUP
@@ -64,7 +64,7 @@ def _loads(rng: np.random.Generator, keys: int, place: np.ndarray) -> np.ndarray
 
 
 def draw_pairs(keys: int, edges: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs and common uses per hour: three of four within a group, the others to keys of skewed popularity."""
+    """Pairs and co-accesses per hour: three of four within a group, the others with keys of skewed popularity."""
     rng = np.random.default_rng(seed)
     a = rng.integers(0, keys, edges)
     near = np.minimum(a // GROUP * GROUP + rng.integers(0, GROUP, edges), keys - 1)
@@ -74,7 +74,7 @@ def draw_pairs(keys: int, edges: int, seed: int = 1) -> tuple[np.ndarray, np.nda
 
 
 def _origins(rng: np.random.Generator, keys: int, place: np.ndarray) -> OriginShares:
-    """Two or three places per key, most reads from its own."""
+    """Two or three locations per key, with most reads from its own."""
     key = np.repeat(np.arange(keys), 3)
     where = rng.integers(0, PLACES, 3 * keys)
     where[::3] = place

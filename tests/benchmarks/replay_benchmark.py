@@ -1,11 +1,11 @@
-"""The lab's benchmark: policies on the sample log and three synthetic ones, against the planner's goals; the lab's speed.
+"""The lab's benchmark: policies on the sample log and three synthetic logs, the planner's goals, and the lab's speed.
 
 ``python tests/benchmarks/replay_benchmark.py [--json FILE] [--full] [--keys N] [--days D] [--sample-days D] [--seed N]
 [--year KEYS [--only-year]]``. By default a reduced form runs (600 keys, 14 replayed days, the sample's last 60 days);
 ``--full`` takes 2,000 keys, 42 days and the sample's whole year. Every log is replayed on 4 and 8 partitions at utilisations of
 0.6, 0.7 and 0.8; the medians are compared with the goals. The oracle knows the rates of the synthetic logs and the counts of
-the sample; ``floor`` is what chance alone brings. The default seeds were never used for tuning. ``--year KEYS`` times a year of
-hours with that many keys under all policies.
+the sample; ``floor`` is the overload that chance alone causes. The default seeds were never used for tuning. ``--year KEYS``
+times a year of hours with that many keys under all policies.
 """
 # ruff: noqa: E402
 
@@ -40,7 +40,7 @@ COMPARED = ("static_hash", "reactive", "predictive", "oracle")
 TRAINING_DAYS = 28
 SEED = 100
 SYNTHETIC = ("diurnal", "groups", "launches")
-"""``jobs`` is left out: it came later, and these three are what the goals have been measured on."""
+"""Without ``jobs``, which was added later: the goals have been measured on these three."""
 SAMPLE = "sample"
 SAMPLE_LOG = Path(foreshard.demo.__file__).parent / "data" / "bikeshare-2014.parquet"
 Figures = dict[str, Any]
@@ -69,7 +69,7 @@ class Goal:
     logs: str = "all"
 
     def reached(self, value: float) -> bool:
-        """Whether ``value`` does."""
+        """Whether ``value`` meets the goal."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
@@ -102,7 +102,7 @@ def run(job: Job) -> tuple[Job, dict[str, Figures]]:
 
 
 def ratios(policies: dict[str, Figures]) -> Figures:
-    """What the goals are about; a figure whose denominator is zero is left out."""
+    """The figures of the goals, without those whose denominator is 0."""
     ours, reactive, oracle, hashed = (policies[name] for name in ("predictive", "reactive", "oracle", "static_hash"))
     pairs = {
         "overload": (ours["overload_hours"], reactive["overload_hours"]),
@@ -117,7 +117,7 @@ def ratios(policies: dict[str, Figures]) -> Figures:
 
 
 def judge(results: list[tuple[Job, dict[str, Figures]]]) -> list[Figures]:
-    """The medians against the goals."""
+    """The medians compared with the goals."""
     rows = []
     for goal in GOALS:
         chosen = [ratios(found) for job, found in results if goal.logs == "all" or (job.log == SAMPLE) == (goal.logs == SAMPLE)]
@@ -147,7 +147,7 @@ def jobs(folder: Path, keys: int, days: int, sample_days: int | None, seed: int)
 
 
 def time_a_year(folder: Path, keys: int) -> Figures:
-    """A year of hours under all policies, in seconds of wall clock, the log's reading included."""
+    """Wall-clock seconds for a year of hours under all policies, including reading the log."""
     path, _, _ = write_synthetic_log("groups", folder / "year.parquet", keys, 365, 0)
     started = time.perf_counter()
     with Wiring() as wiring:
@@ -173,7 +173,7 @@ def show(results: list[tuple[Job, dict[str, Figures]]], goals: list[Figures]) ->
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """The command-line options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--full", action="store_true")
@@ -191,7 +191,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(chosen: argparse.Namespace, folder: Path) -> list[tuple[Job, dict[str, Figures]]]:
-    """Replay every log under every layout, telling how far it is."""
+    """Replay every log under every layout, and report progress."""
     todo, results = jobs(folder, chosen.keys, chosen.days, chosen.sample_days, chosen.seed), []
     with ProcessPoolExecutor(chosen.processes) as pool:
         for job, found in pool.map(run, todo):
@@ -201,7 +201,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> list[tuple[Job, dict[st
 
 
 def main() -> None:
-    """Run and print; ``--json`` also writes."""
+    """Run and print. With ``--json``, also write the figures."""
     chosen = arguments()
     results: list[tuple[Job, dict[str, Figures]]] = []
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The page's style and script, as text that goes into it."""
+"""The style and script of the replay report."""
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c2733;--paper:#fff;--faint:#d5dbe1;--soft:#5b6875}

@@ -80,7 +80,7 @@ class Planned(StaticHash):
             else:
                 primary[key] = target
         rests = now - timing.cooldown / ONE_HOUR
-        standing = tuple(
+        existing = tuple(
             IndexedShadow(
                 shadow_id(past.keys[k], self._layout.partitions[p].partition_id), k, p, "", self._since.get((k, p), 0) <= rests
             )
@@ -98,7 +98,7 @@ class Planned(StaticHash):
             partition_km=self._partition_km,
             key_bytes=self._sizes,
             co_access=self._graph,
-            shadows=standing,
+            shadows=existing,
             movable=movable,
             under_way=under_way,
             rested=since > timing.settle_rest / ONE_HOUR,

@@ -37,8 +37,8 @@ def at_current_level(past: npt.NDArray[np.float32], stride: int) -> npt.NDArray[
     Weeks with less load would show room that no longer exists. A decrease is not scaled; growth is limited to ``MOST_GROWTH``.
     """
     total = past.sum(axis=0, dtype=np.float64)
-    lately = total[-max(HOURS_PER_WEEK // stride, FEWEST_RECENT) :]
-    growth = float(lately.mean() / total.mean()) if total.any() else 1.0
+    recent = total[-max(HOURS_PER_WEEK // stride, FEWEST_RECENT) :]
+    growth = float(recent.mean() / total.mean()) if total.any() else 1.0
     return past * np.float32(min(growth, MOST_GROWTH)) if growth > 1.0 else past
 
 
