@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 from foreshard.errors import MoveRefused, MoveTimedOut
 from foreshard.move._key_sync import merge, size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
 
+CATCH_UP_LAG = timedelta(milliseconds=500)
+"""The source is fenced once the target is at most this far behind it."""
 MAXIMUM_ROUNDS = 20
 """Rounds of comparison before the fence. Remaining suspects are compared behind it."""
 
@@ -75,7 +78,7 @@ def catch_up(session: MoveSession) -> None:
         session.beat(position=session.feed.position, counters__lag_ms=round(changes.lag.total_seconds() * 1000))
         if time.monotonic() > deadline:
             raise MoveTimedOut(session.record.move_id, "catching up", limits.catch_up_timeout)
-        if not changes.at_end and changes.lag > limits.catch_up_lag:
+        if not changes.at_end and changes.lag > CATCH_UP_LAG:
             continue
         rounds += 1
         if session.suspects is None:

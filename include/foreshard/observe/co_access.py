@@ -37,6 +37,10 @@ _MARK_LIMIT = 2**31
 _HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
 MARKS = 16
 """User marks kept per pair and hour."""
+MAXIMUM_KEYS = 50
+"""Only this many keys of one session or user count in an hour, the ones touched last. This limits the effect of crawlers."""
+MAXIMUM_PAIRS = 20_000
+"""Pairs kept per hour, the heaviest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +48,14 @@ class CoAccessRules:
     """How pairs are found and kept. ``marks`` must be at least the k distinct users required later."""
 
     window: timedelta
-    maximum_keys: int
-    maximum_pairs: int
+    maximum_keys: int = MAXIMUM_KEYS
+    maximum_pairs: int = MAXIMUM_PAIRS
     marks: int = MARKS
 
     @classmethod
     def of(cls, settings: ObserveSettings) -> CoAccessRules:
         """Return the settings' rules, with enough marks for the required number of distinct users."""
-        return cls(
-            settings.co_access_window,
-            settings.maximum_keys_per_session,
-            settings.maximum_pairs_per_hour,
-            max(MARKS, settings.minimum_distinct_users),
-        )
+        return cls(settings.co_access_window, marks=max(MARKS, settings.minimum_distinct_users))
 
 
 def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None = None) -> pd.DataFrame:

@@ -13,10 +13,6 @@ class MigrateSettings(SettingsSection):
     """How keys are moved. A move that exceeds a timeout is reverted."""
 
     batch_documents: int = Field(default=500, ge=1, description="Documents that are copied in one transaction.")
-    catch_up_lag: timedelta = Field(
-        default=timedelta(milliseconds=500),
-        description="The source is fenced once the target is at most this far behind it.",
-    )
     catch_up_timeout: timedelta = Field(
         default=timedelta(minutes=10), description="The move is reverted if the target has not caught up within this time."
     )

@@ -42,15 +42,6 @@ class ObserveSettings(SettingsSection):
         ge=1,
         description="Co-access seen from fewer distinct users than this is dropped, so that no user can be recognised by it.",
     )
-    maximum_keys_per_session: int = Field(
-        default=50,
-        ge=2,
-        description="Only this many keys of one session or user count for co-access in an hour, the ones touched last. This"
-        " limits the effect of crawlers.",
-    )
-    maximum_pairs_per_hour: int = Field(
-        default=20_000, ge=1, description="Co-accessed pairs that are stored per hour, the heaviest first."
-    )
     maximum_quarantined_share: float = Field(
         default=0.05,
         ge=0,
