@@ -1,4 +1,4 @@
-"""Airflow for the tests: a home of its own below the temporary folder, the project's DAGs and plugins.
+"""Airflow for the tests: its own home in the temporary folder, with the project's DAGs and plugins.
 
 The environment is set when this file is imported, because Airflow reads it when it is first imported.
 """
@@ -40,6 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def airflow_environment() -> dict[str, str]:
-    """The environment for a process of its own that runs Airflow; ``FORESHARD_…`` settings are left out."""
+    """Return the environment of a separate Airflow process, without the ``FORESHARD_…`` settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FORESHARD_")}
     return {**kept, **AIRFLOW_ENVIRONMENT, "PYTHONWARNINGS": "ignore"}

@@ -1,4 +1,4 @@
-"""Parses the DAG files as Airflow does and prints, as JSON, what came of it. Run in a process of its own."""
+"""Parse the DAG files like Airflow and print the result as JSON. Runs in a separate process."""
 
 from __future__ import annotations
 

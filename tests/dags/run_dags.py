@@ -1,4 +1,4 @@
-"""Runs DAGs with ``dag.test()``, one after the other, and prints how each of their tasks ended. Run in a process of its own.
+"""Run DAGs with ``dag.test()`` and print the final state of each task. Runs in a separate process.
 
 The argument is a JSON list of ``{dag, conf, environment}``; the answer, on the last line, one object per run.
 """
@@ -20,7 +20,7 @@ def main(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def parse(dag_id: str) -> Any:
-    """The DAG, parsed anew: Airflow writes a run's params into the object."""
+    """Parse the DAG again, because Airflow writes a run's params into the object."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], bundle_name="dags-folder")
@@ -47,7 +47,7 @@ def tasks(ran: Any) -> list[dict[str, Any]]:
 
 
 def events(ran: Any) -> list[dict[str, Any]]:
-    """The asset events of the run: name, partition and what travels with it."""
+    """Return the asset events of the run: name, partition and extra values."""
     from airflow.models.asset import AssetEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Which hour a run is for, and whether it may act."""
+"""The hour of a run, and whether it may act."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def triggered_by(**extra: Any) -> dict[str, Any]:
     return {"access_tally": [SimpleNamespace(extra=extra)]}
 
 
-def test_a_partition_key_names_the_hour() -> None:
+def test_the_partition_key_is_the_hour() -> None:
     assert hour_of(context(partition_key="2026-03-01T08:00:00"), NOW) == EIGHT
 
 
-def test_the_param_names_the_hour_of_a_run_without_a_partition() -> None:
+def test_without_a_partition_the_param_is_the_hour() -> None:
     assert hour_of(context(params={"hour": "2026-03-01T08:00:00Z"}), NOW) == EIGHT
     assert hour_of(context(params={"hour": "2026-03-01T10:00:00+02:00"}), NOW) == EIGHT
 
 
-def test_a_manual_run_that_names_no_hour_takes_the_last_closed_one() -> None:
+def test_a_manual_run_without_an_hour_takes_the_last_closed_one() -> None:
     assert hour_of(context(logical_date=NOW), NOW) == EIGHT
     assert hour_of(context(logical_date=None, dag_run=SimpleNamespace(run_after=NOW)), NOW) == EIGHT
 
 
-def test_a_partition_and_a_param_that_agree_are_accepted_and_others_refused() -> None:
+def test_a_partition_and_a_param_must_agree() -> None:
     both = context(partition_key="2026-03-01T08:00:00", params={"hour": "2026-03-01T08:00:00+00:00"})
     assert hour_of(both, NOW) == EIGHT
     with pytest.raises(AirflowFailException, match="contradict"):
@@ -50,18 +50,18 @@ def test_a_partition_and_a_param_that_agree_are_accepted_and_others_refused() ->
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-03-01T08:30:00", "2026-03-01T08:00:01"])
-def test_what_is_no_hour_fails_the_task_at_once(text: str) -> None:
+def test_other_text_fails_the_task_without_retries(text: str) -> None:
     with pytest.raises(AirflowFailException):
         parse_hour(text)
 
 
-def test_an_hour_that_is_not_over_fails_the_task_at_once() -> None:
+def test_an_hour_that_is_not_over_fails_the_task_without_retries() -> None:
     with pytest.raises(AirflowFailException, match="not over"):
         hour_of(context(partition_key="2026-03-01T09:00:00"), NOW)
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-14, 14))
-def test_the_last_closed_hour_is_whole_over_and_at_most_two_hours_old(moment: datetime, offset: int) -> None:
+def test_the_last_closed_hour_is_a_full_past_hour_of_the_last_two(moment: datetime, offset: int) -> None:
     run_after = moment.replace(tzinfo=timezone(timedelta(hours=offset)))
     hour = hour_of(context(logical_date=run_after), run_after)
     assert (hour.tzinfo, hour.minute, hour.second, hour.microsecond) == (UTC, 0, 0, 0)
@@ -74,30 +74,30 @@ def test_a_partition_key_that_airflow_writes_is_read_back(moment: datetime) -> N
     assert parse_hour(hour.strftime("%Y-%m-%dT%H:%M:%S")) == hour
 
 
-def test_a_run_for_a_fresh_hour_may_act_whatever_its_type() -> None:
+def test_a_run_for_a_recent_hour_may_act_regardless_of_its_type() -> None:
     assert may_act(context(partition_key="2026-03-01T08:00:00"), NOW)
 
 
-def test_a_backfilled_hour_is_never_acted_on_unless_asked() -> None:
+def test_a_backfilled_hour_is_acted_on_only_with_act_on_old_hours() -> None:
     old = context(partition_key="2026-02-28T08:00:00")
     assert not may_act(old, NOW)
     assert may_act({**old, "params": {"act_on_old_hours": True}}, NOW)
     assert may_act({**old, "triggering_asset_events": triggered_by(act_on_old_hours=True)}, NOW)
 
 
-def test_a_dry_run_never_acts_whoever_asked_for_it() -> None:
+def test_a_dry_run_never_acts_wherever_it_was_set() -> None:
     fresh = context(partition_key="2026-03-01T08:00:00")
     assert not may_act({**fresh, "params": {"dry_run": True, "act_on_old_hours": True}}, NOW)
     assert not may_act({**fresh, "triggering_asset_events": triggered_by(dry_run=True)}, NOW)
 
 
-def test_how_old_an_hour_may_be_is_a_param() -> None:
+def test_the_age_of_an_old_hour_is_a_param() -> None:
     run = context(partition_key="2026-03-01T05:00:00")
     assert may_act({**run, "params": {"hours_until_old": 4}}, NOW)
     assert not may_act({**run, "params": {"hours_until_old": 3}}, NOW)
 
 
-def test_a_switch_is_off_where_nothing_says_otherwise() -> None:
+def test_a_boolean_param_is_off_by_default() -> None:
     assert not option("dry_run", {})
     assert not option("dry_run", context(params={"dry_run": False}))
     assert not option("dry_run", context(triggering_asset_events={"access_tally": [SimpleNamespace(extra=None)]}))
@@ -129,7 +129,7 @@ def test_a_summary_becomes_plain_json_values() -> None:
     }
 
 
-def test_what_is_no_summary_is_refused_so_that_no_data_frame_passes_through_xcom() -> None:
+def test_other_values_such_as_data_frames_are_refused_for_xcom() -> None:
     import pandas as pd
 
     with pytest.raises(TypeError, match="DataFrame"):

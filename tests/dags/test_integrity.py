@@ -1,4 +1,4 @@
-"""Every DAG parses cleanly and cheaply, and says who it is."""
+"""Every DAG parses without warnings and without heavy imports, and is documented."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_dag_file_is_short_and_imports_airflow_sdk_only(path: Path) -> None:
     assert modules <= ALLOWED_IMPORTS
 
 
-def test_every_dag_says_what_it_is_whose_it_is_and_where_it_stops(parsed: dict[str, Any]) -> None:
+def test_every_dag_has_docs_an_owner_and_a_timeout(parsed: dict[str, Any]) -> None:
     for dag_id, dag in parsed["dags"].items():
         assert len(dag["doc"]) > 200, dag_id
         assert dag["owner"] == "foreshard", dag_id
@@ -81,7 +81,7 @@ def test_nothing_acts_on_a_plan_before_its_gate(parsed: dict[str, Any]) -> None:
     assert {"gate_table", "clean", "verify"} <= downstream_of("publish", tasks)
 
 
-def test_an_empty_plan_skips_only_what_is_mapped(parsed: dict[str, Any]) -> None:
+def test_an_empty_plan_skips_only_the_mapped_tasks(parsed: dict[str, Any]) -> None:
     tasks = parsed["dags"]["rebalance"]["tasks"]
     assert {name for name, task in tasks.items() if task["mapped"]} == {"migrate", "shadow"}
     for after in tasks["migrate"]["downstream"] + tasks["shadow"]["downstream"]:
@@ -99,7 +99,7 @@ def downstream_of(task_id: str, tasks: dict[str, Any]) -> set[str]:
     return found
 
 
-def test_every_stage_that_a_dag_names_exists_and_takes_what_it_is_given() -> None:
+def test_every_stage_that_a_dag_calls_exists_and_takes_the_arguments() -> None:
     from foreshard_airflow import stage_function
 
     for path in DAG_FILES:

@@ -42,7 +42,7 @@ NOTHING_TO_DO = {
 
 @dataclass(frozen=True)
 class World:
-    """The services' settings as environment variables, the wiring over them, and the runs that were made."""
+    """The services' settings as environment variables, a wiring with them, and the results of the runs."""
 
     wiring: Wiring
     environment: dict[str, str]
@@ -71,7 +71,7 @@ def world(
         "FORESHARD_COLLECTIONS": json.dumps([{"database": name, "collection": "trips", "key_field": "station"}]),
         "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
         "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),
-        "FORESHARD_PLAN__MAXIMUM_MOVES": "2",  # too few to relieve the partition: hot keys are shadowed as well
+        "FORESHARD_PLAN__MAXIMUM_MOVES": "2",  # too few to relieve the partition, so hot keys are shadowed as well
         "FORESHARD_MIGRATE__GRACE_PERIOD": "PT0S",
         "FORESHARD_SHADOW__APPLY_TIMEOUT": "PT30S",
     }
@@ -91,7 +91,7 @@ def world(
 
 
 def fill(wiring: Wiring, mongods: tuple[Mongod, ...]) -> None:
-    """Two partitions, of which the first is too small for its keys; their documents; a week of history and three live hours."""
+    """Two partitions, the first too small for its keys, with documents, a week of history and three live hours."""
     from foreshard.stages.observe import import_history
 
     alpha, beta = (Partition(mongods[n].name, "San Jose", capacity, mongods[n].uri) for n, capacity in ((1, 0.012), (2, 0.08)))
@@ -115,7 +115,7 @@ def fill(wiring: Wiring, mongods: tuple[Mongod, ...]) -> None:
 
 
 def records(hour: datetime) -> pd.DataFrame:
-    """One hour's accesses: each user rides from a station to the next; more by day than by night."""
+    """One hour's accesses: each user rides from one station to the next, more by day than by night."""
     rides = 4 + 4 * (8 <= hour.hour < 20)
     rows = [
         {
@@ -148,7 +148,7 @@ def step(name: str, dag: str, hour: datetime | None, more: dict[str, str] | None
 
 
 def run_the_loop(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Every run that the tests look at, in one process, since Airflow takes seconds to start."""
+    """All runs of these tests, in one process, because Airflow takes seconds to start."""
     steps = [
         step("bad log", "access_log_hourly", BAD),
         step("quiet log", "access_log_hourly", QUIET),
@@ -175,7 +175,7 @@ def run(steps: list[dict[str, Any]], environment: dict[str, str]) -> dict[str, d
     return {s["name"]: answer for s, answer in zip(steps, answers, strict=True)}
 
 
-def test_a_failed_gate_fails_at_once_and_nothing_downstream_acts(world: World) -> None:
+def test_a_failed_gate_is_not_retried_and_no_later_task_acts(world: World) -> None:
     assert world.runs["bad log"]["state"] == "failed"
     states = world.states("bad log")
     assert states == {"extract": ["success"], "gate": ["failed"], "tally": ["upstream_failed"]}
@@ -213,7 +213,7 @@ def test_an_empty_plan_skips_migrate_and_shadow_and_the_run_succeeds(world: Worl
 
 
 @pytest.mark.parametrize("run", ["dry rebalance", "old rebalance"])
-def test_a_dry_run_and_an_old_hour_are_planned_and_never_acted_on(world: World, run: str) -> None:
+def test_a_dry_run_and_an_old_hour_are_planned_without_effect(world: World, run: str) -> None:
     assert world.runs[run]["state"] == "success"
     states = world.states(run)
     assert states["plan"] == states["gate"] == ["success"]
@@ -222,7 +222,7 @@ def test_a_dry_run_and_an_old_hour_are_planned_and_never_acted_on(world: World, 
     assert world.runs[run]["assets"] == []
 
 
-def test_an_overloaded_partition_is_relieved_and_the_table_says_so(world: World) -> None:
+def test_an_overloaded_partition_is_relieved_in_the_routing_table(world: World) -> None:
     assert world.runs["rebalance"]["state"] == "success"
     assert all(state in {"success", "skipped"} for states in world.states("rebalance").values() for state in states)
     plan = world.wiring.plans.load(LAST)
@@ -234,7 +234,7 @@ def test_an_overloaded_partition_is_relieved_and_the_table_says_so(world: World)
     assert all(locate(table, move.key).primary == move.target for move in plan.moves)
 
 
-def test_every_document_stands_once_on_the_partition_that_the_table_names(world: World) -> None:
+def test_every_document_is_once_on_the_partition_in_the_table(world: World) -> None:
     table = world.wiring.routing.current()
     found: dict[str, list[str]] = {}
     for partition in world.wiring.registry.partitions():
@@ -248,12 +248,12 @@ def test_every_document_stands_once_on_the_partition_that_the_table_names(world:
     assert {len(places) for places in found.values()} == {1}
 
 
-def test_running_the_same_hour_again_changes_nothing(world: World) -> None:
+def test_a_second_run_of_an_hour_changes_nothing(world: World) -> None:
     assert world.runs["rebalance again"]["state"] == "success"
     assert world.wiring.plans.load(LAST).moves
 
 
-def test_how_the_tasks_ended_is_counted(world: World) -> None:
+def test_the_outcomes_of_tasks_are_counted(world: World) -> None:
     outcomes = {document["_id"]: document for document in world.wiring.mongo.control_database["task_outcomes"].find()}
     assert outcomes["access_log_hourly/tally/success"]["count"] == 2
     failed = outcomes["access_log_hourly/gate/failed"]
@@ -268,14 +268,14 @@ def test_upkeep_finds_everything_in_order_and_compares_every_shadow(world: World
     assert len(world.states("upkeep")["compare"]) == shadows > 0
 
 
-def test_a_dry_rollback_and_a_dry_retention_touch_nothing(world: World) -> None:
+def test_a_dry_rollback_and_a_dry_retention_change_nothing(world: World) -> None:
     assert world.states("dry rollback")["undo"] == ["skipped"]
     assert world.states("dry rollback")["find"] == ["success"]
     assert world.runs["dry retention"]["state"] == "success"
     assert len(world.wiring.tallies.hours(QUIET, LAST + timedelta(hours=1))) == 2
 
 
-def test_a_rollback_moves_the_keys_of_the_hour_back_and_a_drain_is_noted(world: World) -> None:
+def test_a_rollback_moves_the_hour_s_keys_back_and_a_drain_sets_the_state(world: World) -> None:
     moved = {move.key for move in world.wiring.plans.load(LAST).moves}
     steps = [step("rollback", "rollback_routing", LAST), step("drain", "drain_partition", None, partition_id="beta")]
     runs = run(steps, world.environment)

@@ -1,4 +1,4 @@
-"""The Foreshard page: what it shows, who may see it, and what it never serves."""
+"""The Foreshard page: its content, its access control, and the files that it must not serve."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from foreshard.wiring import Wiring
 from foreshard_ui.overview import OverviewReader
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Airflow's own API server warns of its dependencies
+    warnings.simplefilter("ignore")  # Airflow's API server warns about its dependencies
     from foreshard_ui import app as page
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -44,7 +44,7 @@ NASTY = "<script>alert('k')</script>"
 
 
 class Browser:
-    """Sends requests straight to the application."""
+    """Sends requests directly to the application."""
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return asyncio.run(self._get(path, headers))
@@ -63,7 +63,7 @@ def wiring(mongods: tuple[Mongod, ...], control: MongoClient, unique_name: str, 
 
 @pytest.fixture
 def browser(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A logged-in browser: the routes' own dependency on a user is met, the rest is real."""
+    """A logged-in browser. Only the routes' dependency on a user is replaced."""
     reader = OverviewReader(wiring)
     monkeypatch.setattr(page, "wiring", lambda: wiring)
     monkeypatch.setattr(page, "reader", lambda: reader)
@@ -111,7 +111,7 @@ def score(partition_id: str, lps: float) -> PartitionScore:
     return PartitionScore(HOUR, partition_id, lps, HOUR, 8.0, 10.0, 1.0, 2.0, 2, (lps,))
 
 
-def test_every_route_asks_for_a_user_who_may_read_the_dags() -> None:
+def test_every_route_requires_a_user_who_may_read_the_dags() -> None:
     routes = [route for route in page.app.routes if isinstance(route, APIRoute)]
     assert {route.path for route in routes} == {"/", "/docs/{path:path}", "/replays/{name}/{file}"}
     assert len(routes) == len(page.app.routes)
@@ -120,11 +120,11 @@ def test_every_route_asks_for_a_user_who_may_read_the_dags() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs/", "/docs/index.html", "/replays/run-1/replay.html"])
-def test_nobody_sees_it_without_logging_in(path: str) -> None:
+def test_without_a_login_nothing_is_served(path: str) -> None:
     assert Browser().get(path).status_code == 401
 
 
-def test_a_new_installation_says_what_is_missing(browser: Browser) -> None:
+def test_a_new_installation_shows_the_next_steps(browser: Browser) -> None:
     answer = browser.get("/")
     assert answer.status_code == 200
     assert "No partition is registered yet" in answer.text
@@ -151,7 +151,7 @@ def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Brow
     assert re.search(r"<b>3</b>keys listed", text)
 
 
-def test_it_shows_how_good_forecasts_were_beside_last_week_repeated(browser: Browser, wiring: Wiring) -> None:
+def test_it_shows_the_accuracy_of_forecasts_beside_the_baseline(browser: Browser, wiring: Wiring) -> None:
     assert "No horizon has passed yet" in browser.get("/").text
     fill(wiring)
     text = browser.get("/").text
@@ -203,7 +203,7 @@ def test_data_docs_serve_nothing_outside_their_folder(browser: Browser, wiring: 
     assert "secret" not in answer.text
 
 
-def test_a_control_database_that_is_gone_is_one_clear_line(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_control_database_is_one_line(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = "mongodb://127.0.0.1:1/?directConnection=true&serverSelectionTimeoutMS=50"
     with Wiring(Settings.load(control_uri=gone)) as wiring:
         monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 50)

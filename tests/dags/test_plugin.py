@@ -1,4 +1,4 @@
-"""What the plugin adds to every Airflow process: settings from connections, and a listener that never breaks a task."""
+"""The plugin in an Airflow process: settings from connections, and a listener that never fails a task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def control_settings(mongods: tuple[Mongod, ...], unique_name: str, monkeypatch:
     monkeypatch.setenv("FORESHARD_CONTROL_DATABASE", unique_name)
 
 
-def test_airflow_connections_stand_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_connections_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORESHARD_KAFKA_BOOTSTRAP", "from-the-environment:9092")
     assert airflow_settings().kafka_bootstrap == "from-the-environment:9092"
     monkeypatch.setenv("AIRFLOW_CONN_FORESHARD_KAFKA", "kafka://broker:9093")
@@ -61,13 +61,13 @@ def test_outcomes_are_counted_per_task_and_state(control_settings: None, control
     assert found["rebalance/plan/failed"]["error"] == "Unreachable: Kafka at x:1 does not answer; start it"
 
 
-def test_tasks_of_others_are_none_of_its_business(control_settings: None, control: MongoClient, unique_name: str) -> None:
+def test_tasks_of_other_dags_are_not_counted(control_settings: None, control: MongoClient, unique_name: str) -> None:
     OutcomeListener().on_task_instance_success(task_instance({"somebody"}, "theirs"))
     assert control[unique_name].list_collection_names() == []
 
 
 @pytest.mark.parametrize("broken", ["database", "task"])
-def test_whatever_goes_wrong_in_the_listener_stays_there(
+def test_an_error_in_the_listener_does_not_leave_it(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("FORESHARD_CONTROL_URI", "mongodb://127.0.0.1:1/?directConnection=true&serverSelectionTimeoutMS=50")
@@ -86,13 +86,13 @@ def test_an_error_is_one_line() -> None:
     assert one_line(GateFailed("plan", "08:00", ["7 moves"])).endswith("gate plan failed for 08:00: 7 moves")
 
 
-def test_the_page_stands_below_the_api_servers_own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_below_the_api_server_s_path(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page_address() == "/foreshard/"
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://company.example/airflow/")
     assert page_address() == "/airflow/foreshard/"
 
 
-def test_the_page_is_in_the_navigation_and_built_when_first_asked_for() -> None:
+def test_the_page_is_in_the_navigation_and_imported_with_its_first_request() -> None:
     (view,) = ForeshardPlugin.external_views
     (mounted,) = ForeshardPlugin.fastapi_apps
     assert view["destination"] == "nav"

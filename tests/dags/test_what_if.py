@@ -1,4 +1,4 @@
-"""The manual what-if replay: runs on a small log, and the button that opens each run's page."""
+"""The manual what-if replay of a small log, and the button that opens a run's page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNNER = Path(__file__).with_name("run_dags.py")
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four days of six keys, of which one has bursts."""
+    """Four days of six keys, one of them with bursts."""
     rng = np.random.default_rng(0)
     first = pd.Timestamp("2026-03-02", tz="UTC")
     rows = [
@@ -76,7 +76,7 @@ def link(run_id: str) -> str:
     return ReplayPageLink().get_link(WhatIfReplay(task_id="replay"), ti_key=key)
 
 
-def test_a_run_writes_a_page_and_figures_where_its_button_leads(runs: dict[str, dict[str, Any]], folder: Path) -> None:
+def test_a_run_writes_the_page_that_its_button_opens_and_the_figures(runs: dict[str, dict[str, Any]], folder: Path) -> None:
     assert runs["equal"]["state"] == "success"
     address = link(runs["equal"]["run_id"])
     assert address.startswith("/foreshard/replays/")
@@ -88,22 +88,22 @@ def test_a_run_writes_a_page_and_figures_where_its_button_leads(runs: dict[str, 
     assert figures["log"]["replayed_hours"] == 24
 
 
-def test_the_registered_partitions_may_stand_for_the_capacity(runs: dict[str, dict[str, Any]], folder: Path) -> None:
+def test_the_registered_partitions_can_be_the_layout(runs: dict[str, dict[str, Any]], folder: Path) -> None:
     assert runs["current"]["state"] == "success"
     figures = json.loads((folder / "replays" / replay_name(runs["current"]["run_id"]) / "replay.json").read_text())
     assert [(p["partition_id"], p["capacity"]) for p in figures["layout"]["partitions"]] == [("alpha", 0.01), ("beta", 0.01)]
 
 
-def test_a_log_that_is_not_there_fails_at_once(runs: dict[str, dict[str, Any]]) -> None:
+def test_a_missing_log_fails_the_task_without_retries(runs: dict[str, dict[str, Any]]) -> None:
     assert runs["no log"]["state"] == "failed"
     assert [task["tries"] for task in runs["no log"]["tasks"]] == [1]
 
 
-def test_the_button_leads_to_a_name_that_no_run_id_can_lead_out_of() -> None:
+def test_the_button_s_link_cannot_leave_the_replays_folder() -> None:
     assert link("manual__2026-03-01T08:00:00+00:00") == "/foreshard/replays/manual__2026-03-01T08-00-00-00-00/replay.html"
     assert link("../../etc/passwd") == "/foreshard/replays/-..-etc-passwd/replay.html"
     assert link("..") == "/foreshard/replays/replay/replay.html"
 
 
-def test_every_param_that_changes_a_replay_is_one_that_the_stage_takes() -> None:
+def test_the_stage_accepts_every_param_that_changes_a_replay() -> None:
     assert set(CHANGES) == set(TAKEN)

@@ -48,7 +48,7 @@ def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
         yield wiring, parts.hour
 
 
-def test_the_first_partition_is_relieved_and_all_stay_under_their_mark(closed):
+def test_the_first_partition_is_relieved_and_none_exceeds_its_mark(closed):
     wiring, hour = closed
     for chunk in prepare_chunks(wiring, hour):
         fit_chunk(wiring, hour, chunk)

@@ -18,7 +18,7 @@ WEIGHTS = {"read": 1.0, "write": 2.0}
 
 
 def records(days: int, keys: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
-    """Each key has as many accesses in an hour as hours since midnight."""
+    """Each key has one access per hour since midnight, in each hour."""
     moments = [START + timedelta(hours=h, seconds=s) for h in range(days * 24) for s in range(12 - abs(12 - h % 24))]
     frames = [
         pd.DataFrame({"timestamp": moments, "partitionable_key": key, "user_id": "u", "request_type": "read", "location": "x"})
@@ -54,7 +54,7 @@ def test_records_that_cannot_be_counted_are_left_out_by_reason(work_folder: Path
     assert counted.load["cost"].sum() == len(log) - 4
 
 
-def test_json_lines_are_counted_as_the_same_log_in_parquet_is(work_folder: Path) -> None:
+def test_json_lines_and_parquet_are_counted_alike(work_folder: Path) -> None:
     log = records(2)
     log["partitionable_key"] = log["partitionable_key"].map({"a": "0017", "b": "17"})
     log.to_parquet(work_folder / "log.parquet")
@@ -81,7 +81,7 @@ def test_a_measured_cost_counts_instead_of_the_weight(work_folder: Path) -> None
         ("bad.csv", b"timestamp,partitionable_key,request_type\nnever,a,read\n", "none of its 1 records can be counted"),
     ],
 )
-def test_a_log_that_cannot_be_read_is_one_clear_line(work_folder: Path, name: str, content: bytes | None, problem: str) -> None:
+def test_an_unreadable_log_is_one_line(work_folder: Path, name: str, content: bytes | None, problem: str) -> None:
     if content is not None:
         (work_folder / name).write_bytes(content)
     with pytest.raises(CorruptLog, match=problem):
@@ -104,7 +104,7 @@ def test_forecast_fit_writes_a_row_per_key_and_hour_ahead(work_folder: Path) -> 
     assert set(table["model"]) == {"prophet"}
 
 
-def test_several_processes_forecast_what_one_does(work_folder: Path) -> None:
+def test_several_processes_forecast_the_same_as_one(work_folder: Path) -> None:
     records(20, tuple("abcde")).to_parquet(work_folder / "log.parquet")
     tables = []
     for processes in ("1", "2"):
@@ -158,7 +158,7 @@ def test_a_log_too_short_to_backtest_is_refused(work_folder: Path) -> None:
     assert "too few for a day of history" in str(result.exception)
 
 
-def test_an_output_of_an_unknown_kind_is_refused_before_any_work(work_folder: Path) -> None:
+def test_an_unknown_output_format_is_refused_before_any_work(work_folder: Path) -> None:
     records(2).to_parquet(work_folder / "log.parquet")
     result = CliRunner().invoke(forecast, ["fit", str(work_folder / "log.parquet"), "--output", str(work_folder / "out.txt")])
     assert "is not a .parquet or .csv file" in str(result.exception)

@@ -23,7 +23,7 @@ LEVELS = {"quiet": 2.0, "busy": 20.0, "hot": 90.0}
 
 
 class CountedHours:
-    """Key load in memory instead of a store."""
+    """Key load in memory."""
 
     def __init__(self, key_load: pd.DataFrame, counted: list[datetime]) -> None:
         self._key_load, self._counted = key_load, counted
@@ -60,7 +60,7 @@ def wiring(mongods: tuple[Mongod, ...], control: MongoClient, unique_name: str, 
         yield built
 
 
-def test_the_stages_forecast_every_key_and_the_gate_lets_them_pass(wiring: Wiring) -> None:
+def test_the_stages_forecast_every_key_and_the_gate_passes(wiring: Wiring) -> None:
     chunks = prepare_chunks(wiring, HOUR)
     assert chunks == (0, 1)
     assert [fit_chunk(wiring, HOUR, chunk).keys for chunk in chunks] == [2, 1]
@@ -82,7 +82,7 @@ def test_running_a_stage_twice_changes_nothing(wiring: Wiring) -> None:
     np.testing.assert_array_equal(again.mean, first.mean)
 
 
-def test_yesterdays_forecast_is_scored_by_model_against_what_came(wiring: Wiring) -> None:
+def test_yesterday_s_forecast_is_scored_by_model(wiring: Wiring) -> None:
     made_for = HOUR - 24 * ONE_HOUR
     for chunk in prepare_chunks(wiring, made_for):
         fit_chunk(wiring, made_for, chunk)
@@ -103,7 +103,7 @@ def test_yesterdays_forecast_is_scored_by_model_against_what_came(wiring: Wiring
     assert len(wiring.accuracy.latest(5)) == 1
 
 
-def test_without_a_forecast_or_all_its_hours_nothing_is_scored(wiring: Wiring) -> None:
+def test_nothing_is_scored_without_a_forecast_or_with_an_uncounted_hour(wiring: Wiring) -> None:
     assert measure_accuracy(wiring, HOUR).models == {}
     for chunk in prepare_chunks(wiring, HOUR):
         fit_chunk(wiring, HOUR, chunk)
@@ -116,7 +116,7 @@ def test_an_hour_that_was_not_counted_cannot_be_forecast(wiring: Wiring) -> None
         prepare_chunks(wiring, HOUR + ONE_HOUR)
 
 
-def test_the_gate_refuses_forecasts_of_which_most_are_fallbacks(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_refuses_forecasts_that_are_mostly_fallbacks(wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foreshard.forecast._prophet_engine._new_prophet", lambda *_: 1 / 0)
     for chunk in prepare_chunks(wiring, HOUR):
         fit_chunk(wiring, HOUR, chunk)

@@ -132,7 +132,7 @@ def test_without_the_secret_pseudonymised_records_pass_and_raw_ones_are_refused(
     assert wiring.raw_hours.describe(HOUR).accepted == 1
 
 
-def test_extracting_again_never_forgets_what_the_topic_no_longer_holds(wiring: Wiring) -> None:
+def test_extracting_again_keeps_records_that_the_topic_has_deleted(wiring: Wiring) -> None:
     import_history(wiring, history())
     before = wiring.raw_hours.describe(HOUR - ONE_HOUR)
     assert before.accepted == 60
@@ -140,7 +140,7 @@ def test_extracting_again_never_forgets_what_the_topic_no_longer_holds(wiring: W
     assert len(wiring.raw_hours.load(HOUR - ONE_HOUR)) == 60
 
 
-def test_importing_a_history_is_observing_its_hours_one_by_one(wiring: Wiring, tmp_path: Path) -> None:
+def test_importing_a_history_equals_observing_each_of_its_hours(wiring: Wiring, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     summary = import_history(wiring, history(30), progress=lambda done, total: steps.append((done, total)))
     since, until = HOUR - 30 * ONE_HOUR, HOUR
@@ -157,7 +157,7 @@ def test_importing_a_history_is_observing_its_hours_one_by_one(wiring: Wiring, t
     assert not any(files_hold(wiring, user) for user in RAW_USERS)
 
 
-def test_importing_twice_changes_nothing_and_hours_it_does_not_have_are_kept(wiring: Wiring) -> None:
+def test_importing_twice_changes_nothing_and_other_hours_are_kept(wiring: Wiring) -> None:
     log = history(5)
     first = import_history(wiring, log)
     assert import_history(wiring, log) == first
@@ -174,7 +174,7 @@ def test_hours_without_accesses_inside_a_history_are_counted_as_empty(wiring: Wi
     assert wiring.tallies.counts([HOUR - 3 * ONE_HOUR]) == (HourCounts(HOUR - 3 * ONE_HOUR, 0, 0),)
 
 
-def test_a_part_of_a_history_can_be_imported_and_the_running_hour_is_left_for_later(wiring: Wiring) -> None:
+def test_a_part_of_a_history_can_be_imported_and_the_current_hour_is_left_out(wiring: Wiring) -> None:
     now = hour_floor(datetime.now(UTC))
     log = history(6, end=now + ONE_HOUR)
     assert import_history(wiring, log).until == now
@@ -194,7 +194,7 @@ def test_bad_records_of_a_history_are_quarantined_in_their_hours_or_set_aside(wi
     assert not any(files_hold(wiring, user) for user in RAW_USERS)
 
 
-def test_a_history_with_too_much_that_is_bad_is_refused_whole(wiring: Wiring) -> None:
+def test_a_history_with_too_many_bad_records_is_refused(wiring: Wiring) -> None:
     log = history(4).assign(request_type=["explode"] * 30 + ["return"] * 210)
     with pytest.raises(GateFailed, match=r"quarantined share 0\.125 > 0\.05 \(30 of 240 records: unknown_request_type 30\)"):
         import_history(wiring, log)
@@ -206,7 +206,7 @@ def test_a_history_with_too_much_that_is_bad_is_refused_whole(wiring: Wiring) ->
         import_history(wiring, log.iloc[:0])
 
 
-def test_an_hour_is_the_same_in_whatever_order_its_source_gives_it(wiring: Wiring, tmp_path: Path) -> None:
+def test_the_order_of_the_source_makes_no_difference(wiring: Wiring, tmp_path: Path) -> None:
     log = history(1, end=HOUR + ONE_HOUR).assign(cost=np.linspace(0.1, 7.7, 60), session_id="s", partitionable_key="station 1")
     log.loc[::20, "request_type"] = "explode"
     saved = []
@@ -221,7 +221,7 @@ def test_an_hour_is_the_same_in_whatever_order_its_source_gives_it(wiring: Wirin
         assert quarantined.equals(saved[0][1])
 
 
-def test_a_log_in_files_can_be_observed_hour_by_hour_too(wiring: Wiring, tmp_path: Path) -> None:
+def test_a_log_in_files_can_be_observed_by_hour(wiring: Wiring, tmp_path: Path) -> None:
     history(3).to_parquet(tmp_path / "log.parquet")
     observe = wiring.settings.observe.model_copy(update={"access_log_paths": (tmp_path / "log.parquet",)})
     with Wiring(wiring.settings.model_copy(update={"observe": observe})) as from_files:

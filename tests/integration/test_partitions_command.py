@@ -81,7 +81,7 @@ def test_a_file_is_applied_listed_and_drained(run, registry):
         ("[[partition", "can't be read as TOML"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_one_clear_line_and_registers_nothing(run, registry, file, problem):
+def test_an_invalid_file_is_one_line_and_registers_nothing(run, registry, file, problem):
     error = run("apply", file=file).exception
     assert problem in str(error)
     assert "\n" not in str(error)

@@ -68,7 +68,7 @@ def reside(selector, *locations, prefix=True):
 
 
 class TestCommand:
-    def test_rules_are_set_listed_asked_for_and_removed(self, wiring, run):
+    def test_rules_are_set_listed_checked_and_removed(self, wiring, run):
         assert run("list").output == "no placement rules\n"
         assert run("pin", "us-1", "--note", "big").output == "'us-1' is pinned to alpha (1 listed key)\n"
         done = run("reside", "eu-", "Frankfurt", "--prefix").output
@@ -103,7 +103,7 @@ class TestErrors:
         with pytest.raises(UnknownRule):
             remove_rule(wiring, reside("eu-"))
 
-    def test_a_pin_outside_of_where_the_key_must_stay_is_refused_from_both_sides(self, wiring):
+    def test_a_pin_and_a_residency_that_contradict_are_refused_in_either_order(self, wiring):
         set_rule(wiring, reside("eu-", "Frankfurt"))
         with pytest.raises(UnusableRule, match="'eu-1' is pinned to alpha in San Jose, and must stay in Frankfurt"):
             set_rule(wiring, PlacementRule(RuleKind.PIN, "eu-1", partition_id="alpha"))
@@ -112,7 +112,7 @@ class TestErrors:
             set_rule(wiring, reside("us-", "Frankfurt"))
         assert len(list_rules(wiring)) == 2
 
-    def test_moves_and_shadows_by_hand_keep_to_the_rules(self, wiring):
+    def test_manual_moves_and_shadows_obey_the_rules(self, wiring):
         set_rule(wiring, reside("eu-", "Frankfurt"))
         with pytest.raises(PlacementRuleBroken, match="'eu-2' must stay in Frankfurt, so it can't go to gamma"):
             move_key(wiring, "eu-2", "gamma")
@@ -123,7 +123,7 @@ class TestErrors:
 
 
 class TestPlan:
-    def test_the_next_plan_moves_what_stands_against_a_new_rule_and_its_gate_holds_it_to_the_rules(self, wiring):
+    def test_the_next_plan_moves_keys_that_break_a_new_rule_and_its_gate_checks_the_rules(self, wiring):
         set_rule(wiring, reside("eu-", "Frankfurt"))
         plan_hour(wiring, HOUR)
         plan = wiring.plans.load(HOUR)
@@ -133,14 +133,14 @@ class TestPlan:
         assert (refusal.reason.code, refusal.reason.facts["obstacle"]) == ("against_rule", "shadowed")
         gate_plan(wiring, HOUR)
 
-    def test_a_planned_move_that_a_newer_rule_forbids_is_not_begun(self, wiring):
+    def test_a_planned_move_that_a_newer_rule_forbids_is_not_started(self, wiring):
         why = Reason("test", "for the test")
         move = Move("m-1", "us-1", "alpha", "beta", 0, "us-1", why)
         wiring.plans.save(Plan(HOUR, 1, (move,)))
         set_rule(wiring, PlacementRule(RuleKind.PIN, "us-1", partition_id="alpha"))
         assert start_moves(wiring, HOUR) == ()
 
-    def test_how_fast_moves_go_is_measured_from_the_journal(self, wiring, control, unique_name):
+    def test_the_migration_rate_is_measured_from_the_journal(self, wiring, control, unique_name):
         assert migration_rate(wiring, HOUR).measured == 0
         now = datetime.now(UTC)
         for number in range(8):

@@ -150,7 +150,7 @@ class TestPlan:
         keys = {move.key for move in wiring.plans.load(HOUR).moves}
         assert len(keys & {KEYS[0], KEYS[1]}) in (0, 2)
 
-    def test_a_saved_plan_is_read_back_as_it_was(self, wiring):
+    def test_a_saved_plan_is_loaded_unchanged(self, wiring):
         plan_hour(wiring, HOUR)
         plan = wiring.plans.load(HOUR)
         wiring.plans.save(plan)
@@ -164,12 +164,12 @@ class TestPlan:
         plan_hour(wiring, HOUR, dry_run=True)
         assert not wiring.plans.load(HOUR).dry_run
 
-    def test_an_old_hour_is_planned_without_effect_unless_asked(self, wiring):
+    def test_an_old_hour_is_planned_without_effect_unless_act_on_old_hours_is_set(self, wiring):
         observe(wiring, HOUR + timedelta(hours=1))
         assert plan_hour(wiring, HOUR).dry_run
         assert not plan_hour(wiring, HOUR, act_on_old_hours=True).dry_run
 
-    def test_a_plan_is_kept_once_its_moves_have_begun(self, wiring):
+    def test_a_plan_is_kept_once_its_moves_have_started(self, wiring):
         first = plan_hour(wiring, HOUR)
         before = wiring.plans.load(HOUR)
         assert start_moves(wiring, HOUR)
@@ -177,7 +177,7 @@ class TestPlan:
         assert plan_hour(wiring, HOUR) == first
         assert wiring.plans.load(HOUR) == before
 
-    def test_a_pending_move_counts_as_carried_out_and_its_key_stays(self, wiring):
+    def test_a_pending_move_counts_as_done_and_its_key_is_not_moved_again(self, wiring):
         plan_hour(wiring, HOUR)
         moved = {move.key for move in wiring.plans.load(HOUR).moves}
         start_moves(wiring, HOUR)
@@ -188,7 +188,7 @@ class TestPlan:
         assert summary.worst_lps_before <= wiring.settings.plan.high_water
         assert not {move.key for move in wiring.plans.load(later).moves} & moved
 
-    def test_a_key_that_was_moved_lately_cools_down(self, wiring, control, unique_name):
+    def test_a_recently_moved_key_cools_down(self, wiring, control, unique_name):
         moved_at(wiring, control[unique_name], KEYS[:7], HOUR - timedelta(hours=2))
         plan_hour(wiring, HOUR)
         assert {move.key for move in wiring.plans.load(HOUR).moves} <= {KEYS[7], "newcomer"}
@@ -200,7 +200,7 @@ class TestPlan:
         assert seen.movable.all()
         assert {key for key, rested in zip(seen.keys, seen.rested, strict=True) if not rested} == set(KEYS[:2])
 
-    def test_draining_partitions_take_nothing(self, wiring):
+    def test_draining_partitions_receive_no_keys(self, wiring):
         wiring.registry.set_state("beta", PartitionState.DRAINING)
         plan_hour(wiring, HOUR)
         assert {move.target for move in wiring.plans.load(HOUR).moves} == {"gamma"}
@@ -214,7 +214,7 @@ class TestPlan:
             gate_plan(wiring, HOUR)
         assert not wiring.gates.load("plan", HOUR).passed
 
-    def test_a_partition_that_does_not_answer_is_named(self, wiring, monkeypatch):
+    def test_an_unreachable_partition_is_named(self, wiring, monkeypatch):
         monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 300)
         uri = "mongodb://127.0.0.1:9/?directConnection=true"
         wiring.registry.register([Partition("gamma", "San Jose", 10.0, uri)], LOCATIONS)
@@ -235,7 +235,7 @@ class TestShadows:
         forecast(wiring, HOUR, [12.0] + [0.1] * 8)
         return wiring
 
-    def test_it_is_shadowed_and_the_shadow_stage_takes_it_up(self, hot):
+    def test_it_is_shadowed_and_the_shadow_stage_requests_the_shadow(self, hot):
         summary = plan_hour(hot, HOUR)
         plan = hot.plans.load(HOUR)
         assert summary.shadows == 1
@@ -255,14 +255,14 @@ class TestShadows:
         assert "gamma" not in {shadow.target for shadow in again.shadows}
         assert again.lps_before["alpha"] < 1.0
 
-    def test_a_shadow_that_is_being_taken_away_is_not_asked_for(self, hot, control, unique_name):
+    def test_a_shadow_that_is_being_removed_is_not_planned(self, hot, control, unique_name):
         plan_hour(hot, HOUR)
         (name,) = start_shadows(hot, HOUR)
         control[unique_name]["shadows"].update_one({"_id": name}, {"$set": {"state": "retiring", "hour": None}})
         plan_hour(hot, HOUR)
         assert "gamma" not in {shadow.target for shadow in hot.plans.load(HOUR).shadows}
 
-    def test_it_goes_once_its_reason_and_its_minimum_time_have_gone(self, hot):
+    def test_it_is_removed_once_it_has_no_reason_and_its_minimum_time_is_over(self, hot):
         plan_hour(hot, HOUR)
         (name,) = start_shadows(hot, HOUR)
         for hours, expected in ((1, 0), (7, 1)):

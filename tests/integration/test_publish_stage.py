@@ -46,7 +46,7 @@ def state_of(wiring, shadow_id):
     return wiring.shadows.get(shadow_id).state
 
 
-def test_ready_shadows_are_published_in_one_version_and_go_live_with_it(wiring):
+def test_ready_shadows_are_published_in_one_version_and_become_live(wiring):
     wiring.shadows.create(shadow("a", "alpha", "beta", epoch=4))
     wiring.shadows.create(shadow("unlisted", "gamma", "alpha"))
     summary = publish_hour(wiring, HOUR)
@@ -76,7 +76,7 @@ def test_a_shadow_whose_primary_has_moved_is_not_published(wiring):
     assert state_of(wiring, "a|beta") is ShadowState.READY
 
 
-def test_removals_leave_the_table_and_retire_in_the_same_version_as_new_shadows(wiring):
+def test_removed_shadows_leave_the_table_in_the_same_version_as_new_ones_enter(wiring):
     wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.LIVE))
     wiring.shadows.create(shadow("a", "alpha", "beta"))
     wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("b|gamma", "b", "beta", "gamma", WHY),)))
@@ -94,7 +94,7 @@ def test_a_removal_of_an_unpublished_shadow_only_retires_it(wiring):
     assert state_of(wiring, "a|beta") is ShadowState.RETIRING
 
 
-def test_a_shadow_that_is_retiring_already_leaves_the_table(wiring):
+def test_a_retiring_shadow_leaves_the_table(wiring):
     wiring.shadows.create(shadow("b", "beta", "gamma", ShadowState.RETIRING))
     wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("b|gamma", "b", "beta", "gamma", WHY),)))
     assert publish_hour(wiring, HOUR).removals == ("b|gamma",)
@@ -103,7 +103,7 @@ def test_a_shadow_that_is_retiring_already_leaves_the_table(wiring):
     assert not publish_hour(wiring, HOUR).published
 
 
-def test_a_removal_that_has_happened_already_is_passed_over(wiring):
+def test_a_removal_that_is_done_is_ignored(wiring):
     wiring.plans.save(Plan(HOUR, 1, removals=(PlannedShadow("a|beta", "a", "alpha", "beta", WHY),)))
     assert not publish_hour(wiring, HOUR).published
 
@@ -116,7 +116,7 @@ def test_a_dry_run_publishes_nothing(wiring):
     assert wiring.routing.version() == 1
 
 
-def test_a_publication_that_another_overtakes_starts_again_from_the_new_table(wiring, monkeypatch):
+def test_an_overtaken_publication_starts_again_from_the_new_table(wiring, monkeypatch):
     wiring.shadows.create(shadow("a", "alpha", "beta"))
     publish, overtaken = wiring.routing.publish, []
 
@@ -130,7 +130,7 @@ def test_a_publication_that_another_overtakes_starts_again_from_the_new_table(wi
     assert wiring.routing.current().placements["a"] == Placement("a", "alpha", ("gamma", "beta"), 5)
 
 
-def test_a_publication_that_is_always_overtaken_gives_up_and_changes_nothing(wiring, monkeypatch):
+def test_a_publication_that_is_always_overtaken_fails_and_changes_nothing(wiring, monkeypatch):
     wiring.shadows.create(shadow("a", "alpha", "beta"))
 
     def overtaken(changes, cause, *, within=None):

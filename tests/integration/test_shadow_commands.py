@@ -80,14 +80,14 @@ def test_a_conflict_is_listed_and_resolved_with_a_merged_document(
     assert foreshard("shadows", "conflicts", "list").output == "no open conflicts\n"
 
 
-def test_what_is_not_known_is_said_in_one_line(foreshard: Command) -> None:
+def test_an_unknown_shadow_or_conflict_is_one_line(foreshard: Command) -> None:
     assert isinstance(foreshard("shadows", "show", "hot", "beta").exception, UnknownShadow)
     assert isinstance(foreshard("shadows", "add", "hot", "nowhere").exception, UnknownPartition)
     refused = foreshard("shadows", "add", "hot", "alpha").exception
     assert str(refused) == "shadow hot|alpha: alpha holds the primary copy; choose another partition"
 
 
-def test_the_applier_ends_after_the_seconds_that_it_is_given(foreshard: Command) -> None:
+def test_the_applier_exits_after_the_given_seconds(foreshard: Command) -> None:
     result = foreshard("applier", "--seconds", "1.5", "--every", "0.5")
     assert result.exit_code == 0
     assert "applier: stopped" in result.output

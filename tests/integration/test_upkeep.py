@@ -1,4 +1,4 @@
-"""Upkeep stages on the real control database: what is deleted, what is compared next, what is behind."""
+"""Upkeep stages on the real control database: retention, the rota of comparisons, and the lag report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fill_hours(wiring: Wiring, days: range) -> None:
         series.write_bytes(b"x")
 
 
-def standing(wiring: Wiring) -> dict[str, int]:
+def counts(wiring: Wiring) -> dict[str, int]:
     database = wiring.mongo.control_database
     names = ("tallied_hours", "key_load", "co_access", "forecasts", "scores", "plans")
     files = {
@@ -65,7 +65,7 @@ def standing(wiring: Wiring) -> dict[str, int]:
 def test_old_hours_are_deleted_and_plans_are_kept(wiring: Wiring) -> None:
     fill_hours(wiring, range(0, 100, 10))
     summary = forget_old(wiring, file_days=25, tally_days=55, forecast_days=35, now=NOW)
-    assert standing(wiring) == {
+    assert counts(wiring) == {
         "tallied_hours": 6, "key_load": 6, "co_access": 6, "forecasts": 8, "scores": 4, "plans": 10,
         "raw": 3, "quarantine": 3, "series": 3,
     }  # fmt: skip
@@ -76,9 +76,9 @@ def test_old_hours_are_deleted_and_plans_are_kept(wiring: Wiring) -> None:
 
 def test_a_dry_run_counts_the_same_and_deletes_nothing(wiring: Wiring) -> None:
     fill_hours(wiring, range(0, 100, 10))
-    before = standing(wiring)
+    before = counts(wiring)
     counted = forget_old(wiring, 25, 55, 35, dry_run=True, now=NOW).forgotten
-    assert standing(wiring) == before
+    assert counts(wiring) == before
     assert forget_old(wiring, 25, 55, 35, now=NOW).forgotten == counted
 
 
@@ -89,7 +89,7 @@ def test_hours_that_the_next_forecast_reads_are_never_deleted(wiring: Wiring) ->
         forget_old(wiring, 0, 55, 35, now=NOW)
 
 
-def test_turn_by_turn_every_live_shadow_is_compared(wiring: Wiring) -> None:
+def test_every_live_shadow_is_compared_in_rotation(wiring: Wiring) -> None:
     for number in range(7):
         assert wiring.shadows.create(shadow(number))
     wiring.shadows.create(shadow(9, ShadowState.COPYING))
@@ -114,7 +114,7 @@ def test_the_report_names_stale_shadows_and_stuck_moves(wiring: Wiring) -> None:
     assert lag_report(wiring, datetime.now(UTC) + timedelta(hours=1)).stuck == ("m1",)
 
 
-def test_draining_says_what_is_left_and_can_be_taken_back(wiring: Wiring) -> None:
+def test_draining_counts_what_is_left_and_can_be_undone(wiring: Wiring) -> None:
     partitions = tuple(Partition(name, "San Jose", 1.0, "mongodb://x") for name in ("alpha", "beta"))
     wiring.registry.register(partitions, (Location("San Jose", 37.3, -121.9),))
     placements = {"a": Placement("a", "alpha", ("beta",)), "b": Placement("b", "alpha"), "c": Placement("c", "beta")}

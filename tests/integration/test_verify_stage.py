@@ -1,4 +1,4 @@
-"""Verification on real partitions: every fault it must find, and everything it must tolerate."""
+"""Verification on real partitions: the faults it must find, and the states it must tolerate."""
 
 import itertools
 import threading
@@ -48,7 +48,7 @@ def data(partition_clients, unique_name):
     return {name: client[unique_name] for name, client in partition_clients.items()}
 
 
-def test_documents_that_are_all_where_the_table_says_are_counted(wiring):
+def test_documents_at_their_partitions_are_counted(wiring):
     summary = verify_hour(wiring, HOUR)
     assert (summary.version, summary.documents, summary.keys) == (1, 20, 4)
     assert (summary.misplaced, summary.duplicated, summary.missing, summary.in_transit) == (0, 0, 0, 0)
@@ -64,7 +64,7 @@ def test_a_document_on_a_wrong_partition_is_misplaced_and_missing_at_its_primary
         verify_hour(wiring, HOUR)
 
 
-def test_a_document_that_also_stands_at_its_primary_is_doubled(wiring, data):
+def test_a_misplaced_document_that_is_also_at_its_primary_is_doubled(wiring, data):
     data["gamma"]["stations"].insert_one({"_id": "a", "station": "a", "bikes": 3})
     with pytest.raises(VerificationFailed, match=r"1 misplaced \(0 of them not at their primary\), 1 doubled"):
         verify_hour(wiring, HOUR)
@@ -85,7 +85,7 @@ def test_one_id_that_is_a_primary_of_two_keys_on_two_partitions_is_doubled(wirin
     ],
     ids=["lacking", "different", "surplus"],
 )
-def test_a_shadow_that_is_not_as_its_primary_is_named_by_document(wiring, data, change, said):
+def test_a_shadow_that_differs_from_its_primary_is_named_by_document(wiring, data, change, said):
     change(data["beta"]["trips"])
     with pytest.raises(VerificationFailed, match=f"shadow of 'b' on beta {said}"):
         verify_hour(wiring, HOUR)
@@ -100,7 +100,7 @@ def test_a_difference_in_field_order_or_type_is_a_difference(wiring, data):
 
 
 @pytest.mark.parametrize("state", ["copying", "verified", "switched", "cleaning"])
-def test_both_ends_of_a_move_under_way_may_hold_the_key(wiring, data, control, unique_name, state):
+def test_both_partitions_of_an_open_move_may_have_the_key(wiring, data, control, unique_name, state):
     wiring.move_journal.plan(Move("m1", "a", "alpha", "gamma", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": state}})
     data["gamma"]["trips"].insert_many([{"_id": f"a{n}", "at": {"station": "a"}} for n in range(4)])
@@ -108,7 +108,7 @@ def test_both_ends_of_a_move_under_way_may_hold_the_key(wiring, data, control, u
     assert (summary.in_transit, summary.documents) == (4, 20)
 
 
-def test_documents_that_an_ended_move_left_behind_are_a_fault(wiring, data, control, unique_name):
+def test_documents_left_by_an_ended_move_are_a_fault(wiring, data, control, unique_name):
     wiring.move_journal.plan(Move("m1", "a", "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": "done"}})
     data["gamma"]["trips"].insert_one({"_id": "a1", "at": {"station": "a"}})
@@ -117,7 +117,7 @@ def test_documents_that_an_ended_move_left_behind_are_a_fault(wiring, data, cont
 
 
 @pytest.mark.parametrize("state", [ShadowState.COPYING, ShadowState.READY, ShadowState.RETIRING])
-def test_a_shadow_in_the_making_or_retiring_may_hold_the_key(wiring, data, state):
+def test_a_shadow_that_is_not_live_may_have_the_key(wiring, data, state):
     wiring.shadows.create(Shadow("c|gamma", "c", "beta", "gamma", state, 1, 1, "hot_key", HOUR))
     data["gamma"]["stations"].insert_one({"_id": "c", "station": "c"})
     assert verify_hour(wiring, HOUR).in_transit == 1
@@ -164,28 +164,28 @@ def test_a_shadow_that_follows_while_apps_write_is_not_a_fault(wiring, data):
     assert {summary.shadow_differences for summary in summaries} == {0}
 
 
-def test_documents_without_a_key_are_counted_apart_and_odd_keys_are_borne(wiring, data):
+def test_documents_without_a_key_are_counted_separately_and_unusual_keys_are_accepted(wiring, data):
     data["gamma"]["stations"].insert_many([{"_id": "nobody"}, {"_id": "none", "station": None}])
     data["gamma"]["stations"].insert_many([{"station": key} for key in ("", "a\0b", "ключ 🚲", "x" * 10_000, "a.b$c")])
     summary = verify_hour(wiring, HOUR)
     assert (summary.without_key, summary.documents) == (2, 25)
 
 
-def test_collections_and_partitions_without_documents_are_in_order(wiring, data):
+def test_empty_collections_and_partitions_are_no_fault(wiring, data):
     for database in data.values():
         database.client.drop_database(database.name)
     summary = verify_hour(wiring, HOUR)
     assert (summary.documents, summary.keys) == (0, 0)
 
 
-def test_a_partition_that_does_not_answer_is_named(wiring, monkeypatch):
+def test_an_unreachable_partition_is_named(wiring, monkeypatch):
     monkeypatch.setattr("foreshard.stores.mongo_connections.SERVER_SELECTION_MS", 300)
     wiring.registry.register([Partition("gamma", "here", 1.0, "mongodb://127.0.0.1:9/?directConnection=true")], [])
     with pytest.raises(Unreachable, match="partition gamma"):
         verify_hour(wiring, HOUR)
 
 
-def test_ids_seen_more_than_once_are_found_beyond_what_memory_holds(monkeypatch):
+def test_duplicate_ids_are_found_beyond_the_limit_of_memory(monkeypatch):
     monkeypatch.setattr("foreshard.stores.partition._seen_ids.BUFFERED", 10)
     with SeenIds() as seen:
         for n in [*range(1000), 5, 700]:

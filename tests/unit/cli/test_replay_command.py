@@ -1,4 +1,4 @@
-"""``foreshard replay`` from the command line: the figures that it names, and what odd or bad input comes to."""
+"""``foreshard replay`` on the command line: its figures, and its answers to unusual and invalid input."""
 
 import json
 
@@ -40,7 +40,7 @@ def records(days=4, keys=3, seed=0):
 
 @pytest.fixture
 def replayed(tmp_path):
-    """Run the command on a frame; return (JSON, output)."""
+    """Run the command on a frame. Return the JSON and the output."""
 
     def run(frame, *options, suffix=".csv"):
         log = tmp_path / f"log{suffix}"
@@ -62,7 +62,7 @@ def replayed(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_the_json_has_the_log_the_layout_and_for_each_policy_every_figure(replayed, suffix):
+def test_the_json_has_the_log_the_layout_and_every_figure_of_each_policy(replayed, suffix):
     document, output = replayed(records(), "--partitions", "2", "--days", "1", suffix=suffix)
     assert set(document) == {"log", "layout", "policies"}
     assert set(document["policies"]) == POLICIES
@@ -82,7 +82,7 @@ def test_unsorted_rows_give_the_same_figures(replayed):
     assert shuffled == plain
 
 
-def test_equal_rows_are_two_accesses(replayed):
+def test_equal_rows_count_as_two_accesses(replayed):
     frame = records()
     document, _ = replayed(pd.concat([frame, frame]), "--days", "1", "--policies", "static_hash")
     assert document["log"]["records"] == 2 * len(frame)
@@ -100,7 +100,7 @@ def test_one_key_among_several_partitions_is_replayed(replayed):
     assert set(document["policies"]) == POLICIES
 
 
-def test_a_log_shorter_than_the_training_window_learns_from_its_first_half_and_says_so(replayed):
+def test_a_log_shorter_than_the_training_window_is_trained_on_its_first_half_with_a_note(replayed):
     document, output = replayed(records(days=4), "--policies", "predictive")
     assert "the log is short: forecasts use its first half instead of 28 days" in output
     assert document["log"]["replayed_hours"] == 48
@@ -114,7 +114,7 @@ def test_a_log_without_users_sessions_locations_and_costs_is_replayed(replayed):
     assert all(figures["mean_distance_km"] == 0 for figures in document["policies"].values())
 
 
-def test_keys_that_appear_and_vanish_are_replayed(replayed):
+def test_keys_that_appear_and_disappear_are_replayed(replayed):
     frame = records(days=6, keys=6)
     day = frame["timestamp"].dt.day - 2
     number = frame["partitionable_key"].str[1:].astype(int)
@@ -166,6 +166,6 @@ def test_a_layout_without_usable_capacities_is_refused_in_one_line(replayed, tmp
     assert "\n" not in str(raised.value)
 
 
-def test_an_unknown_policy_is_refused_with_those_there_are(replayed):
+def test_an_unknown_policy_is_refused_with_the_known_ones(replayed):
     with pytest.raises(ConfigurationError, match="unknown policy psychic; use static_hash"):
         replayed(records(), "--policies", "psychic")

@@ -12,18 +12,18 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TWO = {name: Partition(name, "here", capacity) for name, capacity in (("a", 1.0), ("b", 3.0))}
 
 
-def test_listed_keys_stand_where_they_are_said_to() -> None:
+def test_listed_keys_are_on_their_partitions() -> None:
     table = first_table(TWO, {"k": "b"}, (), NOW)
     assert locate(table, "k").primary == "b"
     assert locate(table, "k").epoch == 1
 
 
-def test_unlisted_keys_all_live_on_the_one_partition_that_is_named() -> None:
+def test_unlisted_keys_are_all_on_the_one_given_partition() -> None:
     table = first_table(TWO, {}, ("a",), NOW)
     assert {locate(table, f"k{n}").primary for n in range(50)} == {"a"}
 
 
-def test_unlisted_keys_are_spread_by_capacity_where_nothing_is_named() -> None:
+def test_unlisted_keys_are_spread_by_capacity_by_default() -> None:
     table = first_table(TWO, {}, (), NOW)
     owners = [locate(table, f"k{n}").primary for n in range(2_000)]
     assert owners.count("b") == pytest.approx(1_500, abs=120)
@@ -47,7 +47,7 @@ def test_a_deployment_without_partitions_is_told_what_to_do_first() -> None:
         ("key,partition\nk,a\nk,b\n", "'k' is on two partitions"),
     ],
 )
-def test_a_bad_placement_file_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_placement_file_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "placements.csv"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=said):

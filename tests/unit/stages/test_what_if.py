@@ -1,4 +1,4 @@
-"""What-if replays: what may be changed, and what bad input comes to."""
+"""What-if replays: the changes they accept, and the errors for bad input."""
 
 import json
 
@@ -13,7 +13,7 @@ from foreshard.wiring import Wiring
 
 
 class Registered:
-    """A registry that needs no database."""
+    """A registry in memory."""
 
     def __init__(self, *partitions):
         self._partitions = partitions
@@ -41,21 +41,21 @@ def log(tmp_path):
     return str(path)
 
 
-def test_it_says_where_the_page_is_and_what_each_policy_came_to(wiring, log):
+def test_the_summary_has_the_paths_and_the_figures_of_each_policy(wiring, log):
     done = what_if(wiring, log, "run 1", {"days": 1, "partitions": 2, "policies": ["static_hash", "reactive"]})
     assert (done.name, set(done.overload_hours)) == ("run-1", {"static_hash", "reactive"})
     assert done.page.is_file()
     assert json.loads(done.figures.read_text())["log"]["replayed_hours"] == 24
 
 
-def test_running_it_again_replaces_the_page(wiring, log):
+def test_a_second_run_replaces_the_page(wiring, log):
     for partitions in (2, 3):
         done = what_if(wiring, log, "run", {"days": 1, "partitions": partitions, "policies": ["static_hash"]})
     assert len(json.loads(done.figures.read_text())["layout"]["partitions"]) == 3
     assert len(list(done.page.parent.parent.iterdir())) == 1
 
 
-def test_the_registered_partitions_are_taken_as_they_are_draining_ones_too(wiring, log):
+def test_the_current_layout_has_all_registered_partitions_with_their_states(wiring, log):
     wiring.__dict__["registry"] = Registered(
         Partition("p1", "Oslo", 0.5), Partition("p2", "Oslo", 0.25, state=PartitionState.DRAINING)
     )
@@ -65,7 +65,7 @@ def test_the_registered_partitions_are_taken_as_they_are_draining_ones_too(wirin
     assert [p["capacity"] for p in figures["layout"]["partitions"]] == [0.5, 0.25]
 
 
-def test_settings_are_changed_for_the_replay_only(wiring):
+def test_settings_are_changed_only_for_the_replay(wiring):
     other = changed(wiring.settings, {"high_water": 0.6, "low_water": 0.4, "reserve": 0.0, "horizon_hours": 12})
     assert (other.plan.high_water, other.plan.low_water, other.plan.reserve) == (0.6, 0.4, 0.0)
     assert other.forecast.horizon_hours == 12
@@ -86,13 +86,13 @@ def test_settings_are_changed_for_the_replay_only(wiring):
         ({"layout": "/none/layout.json"}, ConfigurationError, "can't be read"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(wiring, log, changes, error, says):
+def test_invalid_changes_are_refused_in_one_line(wiring, log, changes, error, says):
     with pytest.raises(error, match=says) as raised:
         what_if(wiring, log, "run", {"days": 1, **changes})
     assert "\n" not in str(raised.value)
 
 
-def test_no_registered_partition_no_layout_from_them(wiring, log):
+def test_the_current_layout_needs_a_registered_partition(wiring, log):
     wiring.__dict__["registry"] = Registered()
     with pytest.raises(ConfigurationError, match="no partition is registered"):
         what_if(wiring, log, "run", {"layout": "current"})
@@ -104,13 +104,13 @@ def test_a_registered_partition_without_capacity_is_named(wiring, log):
         what_if(wiring, log, "run", {"layout": "current"})
 
 
-def test_a_log_that_is_not_there_is_named(wiring):
+def test_a_missing_log_is_named(wiring):
     with pytest.raises(CorruptLog, match="no such file"):
         what_if(wiring, "/none.parquet", "run", {})
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "", "a/b", "manual__2026-03-01T08:00:00+00:00", "ü"])
-def test_a_name_is_one_folder_and_never_leads_out(name):
+def test_a_replay_s_name_is_one_folder_and_cannot_leave_its_parent(name):
     safe = replay_name(name)
     assert safe
     assert "/" not in safe
