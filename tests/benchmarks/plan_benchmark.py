@@ -68,7 +68,7 @@ MARKS = PlanPolicy(
     reserve=0.25,
     maximum_clump=16,
     parallel_moves=2,
-    serving=ServingRule(),
+    serving=ServingRule(room_mark=0.8, apply_cost=1.0),
 )
 """The partitions are sized so that about one in ten exceeds this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}

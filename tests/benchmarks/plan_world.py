@@ -12,6 +12,7 @@ import numpy as np
 
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import SECONDS_PER_HOUR, Partition
+from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, Snapshot
 
 HOURS, PLACES, GROUP = 24, 20, 32
@@ -50,6 +51,7 @@ def draw_snapshot(keys: int, partitions: int, seed: int = 0) -> Snapshot:
         partition_km=km[home],
         key_bytes=rng.lognormal(13.0, 1.5, keys),
         co_access=CoAccessGraph.empty(keys),
+        migration=MigrationRate(60.0, 5.0 * 2**20),
         shadows=tuple(shadows),
         movable=rng.random(keys) < 0.95,
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from foreshard.lab.log import ReplayLog
+from foreshard.measure.demand import ServingRule
 from foreshard.model import HOURS_PER_DAY, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from foreshard.settings import ForecastSettings, PlanSettings
+    from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 NOT_YET = -(10**6)
 
@@ -23,21 +24,24 @@ class ReplayRules:
     ``lanes`` moves run at once. Each takes ``move_seconds`` + bytes ÷ ``bytes_per_second`` and adds ``copy_load`` × the key's
     mean load of the last day to source and target for an hour. A key has ``documents`` plus one per write so far, of
     ``document_bytes`` each. Policies learn from ``training_hours`` hours.
+    ``serving``: how reads are shared among copies.
     """
 
     lanes: int
     move_seconds: float
     bytes_per_second: float
     training_hours: int
+    serving: ServingRule
     copy_load: float = 0.5
     documents: int = 100
     document_bytes: float = 1024.0
 
     @classmethod
-    def of(cls, plan: PlanSettings, forecast: ForecastSettings) -> ReplayRules:
-        """Return the rates that the planner assumes, and the history that forecasts are fitted to."""
+    def of(cls, plan: PlanSettings, forecast: ForecastSettings, sidecar: SidecarSettings) -> ReplayRules:
+        """Return the rules of the settings: the planner's rates, the forecasts' history, and the sidecar's room mark."""
         hours = forecast.history_days * HOURS_PER_DAY
-        return cls(plan.parallel_moves, plan.move_time.total_seconds(), plan.bytes_per_second, hours)
+        serving = ServingRule(sidecar.room_mark, plan.shadow_apply_cost, z=0.0)
+        return cls(plan.parallel_moves, plan.move_time.total_seconds(), plan.bytes_per_second, hours, serving)
 
 
 @dataclass(frozen=True, slots=True)

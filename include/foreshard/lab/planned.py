@@ -16,6 +16,7 @@ from foreshard.lab.policies import StaticHash
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
 from foreshard.model.decided import shadow_id
+from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import past_hours
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
@@ -27,13 +28,14 @@ REFRESH_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a moved key rests and does not return; and the least co-accesses of a pair that counts."""
+    """How long a moved key rests and does not return; the least co-accesses of a pair that counts; and the rate of moves."""
 
     cooldown: timedelta
     no_return: timedelta
     settle_rest: timedelta
     minimum_pair_uses: int
     window_hours: int
+    migration: MigrationRate
 
 
 class Planned(StaticHash):
@@ -98,6 +100,7 @@ class Planned(StaticHash):
             partition_km=self._partition_km,
             key_bytes=self._sizes,
             co_access=self._graph,
+            migration=timing.migration,
             shadows=existing,
             movable=movable,
             under_way=under_way,

@@ -16,7 +16,7 @@ import numpy as np
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import NOT_YET, Cluster, LabAction, Past, Policy, ReplayRules, key_sizes
-from foreshard.measure.demand import KeyDemand, LoadProfile, OriginShares, ServingRule, row_entries, unshadowed_weights
+from foreshard.measure.demand import KeyDemand, LoadProfile, OriginShares, row_entries, unshadowed_weights
 from foreshard.measure.serving import share_reads
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 
@@ -158,11 +158,11 @@ class _Simulation:
         if not shadows:
             return np.bincount(primary, weights=costs, minlength=len(self.capacity)).astype(np.float64)
         demand = KeyDemand(costs[:, None], np.zeros((len(costs), 1)), self.reads, self._origins(now, shadows))
-        listed, rule = sorted(shadows), ServingRule(z=0.0)
+        listed = sorted(shadows)
         alone = costs * unshadowed_weights(len(costs), [key for key, _ in listed]) / SECONDS_PER_HOUR
         base = LoadProfile.zeros(len(self.capacity), 1)
         base.mean[:, 0] = np.bincount(primary, weights=alone, minlength=len(self.capacity))
-        load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, rule)
+        load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, self.rules.serving)
         return np.asarray(load.mean[:, 0] * SECONDS_PER_HOUR)
 
     def _origins(self, now: int, shadows: set[tuple[int, int]]) -> OriginShares:

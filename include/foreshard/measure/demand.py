@@ -114,9 +114,9 @@ class ServingRule:
     copies at most this much farther than the nearest count as equally near.
     """
 
-    room_mark: float = 0.8
+    room_mark: float
+    apply_cost: float
     z: float = 1.2815515655446004
-    apply_cost: float = 1.0
     correlation: float = 0.0
     near_km: float = NEAR_EQUAL_MS / MS_PER_KM
 

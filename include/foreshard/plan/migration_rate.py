@@ -20,8 +20,8 @@ OUTLIER = 5.0
 class MigrationRate:
     """A move takes ``move_seconds`` + bytes ÷ ``bytes_per_second``; measured on ``measured`` moves (0: a default)."""
 
-    move_seconds: float = 60.0
-    bytes_per_second: float = 5.0 * 2**20
+    move_seconds: float
+    bytes_per_second: float
     measured: int = 0
 
     def seconds(self, size_bytes: float) -> float:

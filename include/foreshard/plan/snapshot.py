@@ -87,6 +87,7 @@ class Snapshot:
     partition_km: FloatArray
     key_bytes: FloatArray
     co_access: CoAccessGraph
+    migration: MigrationRate
     shadows: tuple[IndexedShadow, ...] = ()
     leaving: frozenset[tuple[int, int]] = frozenset()
     movable: BoolArray = field(default_factory=lambda: np.empty(0, bool))
@@ -98,7 +99,6 @@ class Snapshot:
     past: PastHours | None = None
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
-    migration: MigrationRate = field(default_factory=MigrationRate)
 
     def __post_init__(self) -> None:
         """Fill in defaults: every key movable and rested, none being moved. A past without hours counts as None."""

@@ -28,6 +28,7 @@ from foreshard.lab.side_by_side import PolicyProgress, side_by_side
 from foreshard.lab.simulate import Run, replay
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
+from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.snapshot import PlanPolicy
 from foreshard.stages._ports import WithAccessLogBatches, WithSettings
 
@@ -184,7 +185,7 @@ def _remarks(log: ReplayLog, layout: PartitionLayout) -> list[str]:
 
 
 def _rules(settings: Settings) -> ReplayRules:
-    return ReplayRules.of(settings.plan, settings.forecast)
+    return ReplayRules.of(settings.plan, settings.forecast, settings.sidecar)
 
 
 def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settings, known: Known) -> Policy:
@@ -210,7 +211,8 @@ def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
     from foreshard.measure.demand import ServingRule
 
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
-    timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window)
+    rate = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
+    timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window, rate)
     return plan_policy(settings, rule), timing
 
 

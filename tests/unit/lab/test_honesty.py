@@ -6,6 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
 from foreshard.lab.lab_forecaster import SeasonalShape, TrueFuture
 from foreshard.lab.partition_layout import PartitionLayout
@@ -13,14 +14,14 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import MongoBalance, Reactive
 from foreshard.lab.simulate import replay
-from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
-from foreshard.settings import ForecastSettings, PlanSettings
+from foreshard.plan.migration_rate import MigrationRate
+from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
-POLICY = build_policy(serving=ServingRule())
-TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24)
-RULES = ReplayRules.of(PlanSettings(), ForecastSettings())
+POLICY = build_policy(serving=serving_rule())
+TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24, MigrationRate(60.0, 5.0 * 2**20))
+RULES = ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings())
 
 
 def policies(log):

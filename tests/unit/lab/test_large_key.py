@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
 from foreshard.lab.lab_forecaster import SeasonalShape
 from foreshard.lab.partition_layout import PartitionLayout
@@ -11,14 +12,14 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import Reactive
 from foreshard.lab.simulate import replay
-from foreshard.measure.demand import ServingRule
 from foreshard.model import Partition
-from foreshard.settings import ForecastSettings, PlanSettings
+from foreshard.plan.migration_rate import MigrationRate
+from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
-POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=ServingRule(), maximum_settled=0)
-TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24)
+POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=serving_rule(), maximum_settled=0)
+TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24, MigrationRate(60.0, 5.0 * 2**20))
 
 
 def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):
@@ -31,7 +32,7 @@ def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):
         "predictive": Planned(log, LAYOUT, SeasonalShape(LEARNT * 24, 0), POLICY, TIMING),
     }
     runs = {
-        name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules.of(PlanSettings(), ForecastSettings()))
+        name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings()))
         for name, policy in policies.items()
     }
     over = {name: int((run.load > CAPACITY).sum()) for name, run in runs.items()}

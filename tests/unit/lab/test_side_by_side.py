@@ -8,7 +8,7 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.policies import Reactive, StaticHash
 from foreshard.lab.side_by_side import side_by_side
 from foreshard.lab.simulate import replay
-from foreshard.settings import ForecastSettings, PlanSettings
+from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def starts(make_log):
     layout = layout_of(25, 25, 25)
     policies = {"static_hash": StaticHash(layout), "reactive": Reactive(layout)}
     return {
-        name: partial(replay, log, layout, policy, 24, ReplayRules.of(PlanSettings(), ForecastSettings()))
+        name: partial(replay, log, layout, policy, 24, ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings()))
         for name, policy in policies.items()
     }
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.serving import serving_rule
 
 from foreshard.measure.demand import (
     KeyDemand,
     LoadProfile,
     OriginShares,
-    ServingRule,
     key_profile,
     sum_by_partition,
     unshadowed_load,
@@ -16,7 +16,7 @@ from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load, share_reads
 from foreshard.model import SECONDS_PER_HOUR
 
-MEAN_ONLY = ServingRule(room_mark=0.8, z=0.0)
+MEAN_ONLY = serving_rule(room_mark=0.8, z=0.0)
 
 
 def demand_of(rates, read_share, origins=None, sigma=0.0):
@@ -47,7 +47,7 @@ class TestWholeKeys:
     def test_a_key_without_shadows_is_served_completely_by_its_primary(self):
         demand = demand_of([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0.5], sigma=2.0)
         profile, shares = partition_load(
-            demand, np.array([1, 0, 1]), (), np.array([10.0, 10.0]), np.zeros((0, 2)), ServingRule()
+            demand, np.array([1, 0, 1]), (), np.array([10.0, 10.0]), np.zeros((0, 2)), serving_rule()
         )
         assert profile.mean == pytest.approx(np.array([[3.0, 4.0], [6.0, 8.0]]))
         assert profile.variance == pytest.approx(np.array([[4.0, 4.0], [8.0, 8.0]]))
@@ -61,7 +61,7 @@ class TestWholeKeys:
 
     def test_lps_is_the_peak_of_the_upper_load_over_capacity(self):
         profile = LoadProfile(np.array([[1.0, 3.0]]), np.array([[4.0, 0.0]]), np.array([[2.0, 0.0]]))
-        scores = load_prediction_scores(profile.upper(ServingRule(z=2.0)), np.array([10.0]))
+        scores = load_prediction_scores(profile.upper(serving_rule(z=2.0)), np.array([10.0]))
         assert scores.tolist() == [0.5]
 
     @settings(max_examples=30, deadline=None)
@@ -86,7 +86,7 @@ class TestShadowedKeys:
 
     def test_apply_cost_scales_the_writes_of_the_shadow_only(self):
         demand = demand_of([[4.0]], [0.0])
-        rule = ServingRule(z=0.0, apply_cost=0.25)
+        rule = serving_rule(z=0.0, apply_cost=0.25)
         profile, _ = partition_load(demand, np.array([0]), [(0, 1)], np.array([9.0, 9.0]), np.zeros((0, 2)), rule)
         assert profile.mean[:, 0] == pytest.approx([4.0, 1.0])
 
@@ -141,7 +141,7 @@ class TestShadowedKeys:
     def test_uncertain_load_leaves_less_room(self):
         origins = OriginShares.build([0], [0], [1.0], keys=1)
         demand = demand_of([[7.0]], [1.0], origins, sigma=1.0)
-        rule = ServingRule(room_mark=0.8, z=2.0)
+        rule = serving_rule(room_mark=0.8, z=2.0)
         profile, _ = partition_load(demand, np.array([0]), [(0, 1)], np.array([10.0, 99.0]), self.near_and_far, rule)
         assert profile.upper(rule)[0, 0] <= 8.0 + 1e-9
         assert profile.mean[1, 0] > 0.0
@@ -164,7 +164,7 @@ class TestShadowedKeys:
         primary = rng.integers(0, partitions, keys)
         shadows = {(int(k), int(p)) for k, p in rng.integers(0, 4, (5, 2)) if p != primary[k]}
         capacity, distance = rng.random(partitions) * 40 + 1, rng.random((places, partitions)) * 100
-        rule = ServingRule(apply_cost=0.5)
+        rule = serving_rule(apply_cost=0.5)
         base = unshadowed_load(demand, primary, partitions, sorted({k for k, _ in shadows}))
         load, shares = share_reads(base, demand, primary, sorted(shadows), capacity, distance, rule)
         assert (shares.share >= -1e-12).all()

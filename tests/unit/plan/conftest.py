@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import KeyDemand, OriginShares, ServingRule
+from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import SECONDS_PER_HOUR, Partition, PartitionState, PlacementRule, RuleKind
+from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
+RATE = MigrationRate(60.0, 5.0 * 2**20)
 
 
 def build_policy(**changes):
@@ -43,7 +46,7 @@ def build_policy(**changes):
         "reserve": 0.0,
         "maximum_clump": 16,
         "parallel_moves": 2,
-        "serving": ServingRule(),
+        "serving": serving_rule(),
     } | changes
     return PlanPolicy(**{"overload_mark": values["high_water"], **values})
 
@@ -61,6 +64,7 @@ def build_world(
     km=None,
     states=None,
     key_bytes=1000.0,
+    migration=RATE,
     **more,
 ):
     """A snapshot: ``loads`` (keys, hours) or (keys,) in cost/s; ``km`` between partitions, each its own location."""
@@ -87,6 +91,7 @@ def build_world(
         partition_km=km,
         key_bytes=np.broadcast_to(np.asarray(key_bytes, float), (keys,)).copy(),
         co_access=CoAccessGraph.build(pairs[:, 0].astype(int), pairs[:, 1].astype(int), pairs[:, 2], keys),
+        migration=migration,
         **more,
     )
 
@@ -135,7 +140,7 @@ def draw(seed):
         maximum_shadows=int(rng.integers(0, 4)),
         maximum_bytes=float(rng.integers(0, 60_000)),
         minimum_gain=float(rng.choice([0.0, 0.01, 0.2])),
-        serving=ServingRule(correlation=float(rng.choice([0.0, 0.2]))),
+        serving=serving_rule(correlation=float(rng.choice([0.0, 0.2]))),
     )
     rules = PlacementRules(draw_rules(rng, snapshot) if rng.random() < 0.5 else ())
     under_way = ~snapshot.movable & (rng.random(keys) < 0.5)

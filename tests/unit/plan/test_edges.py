@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import ServingRule
 from foreshard.plan.planner import make_plan
 
-POLICY = build_policy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=ServingRule(z=0.0))
+POLICY = build_policy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=serving_rule(z=0.0))
 
 
 def untouched(plan):
@@ -74,7 +74,7 @@ def test_the_first_of_equal_partitions_receives_the_key(world):
 @pytest.mark.parametrize(("sigma", "returns"), [(0.0, True), (1.5, False)])
 def test_a_key_returns_to_its_last_source_only_if_nothing_else_helps_and_overload_is_certain(world, sigma, returns):
     spread = [[sigma], [0.0], [0.0], [0.0]]
-    policy = replace(POLICY, serving=ServingRule(z=1.28))
+    policy = replace(POLICY, serving=serving_rule(z=1.28))
     snapshot = world([4.5, 4.5, 1, 7], [0, 0, 1, 2], [10, 10, 10], sigma=spread, last_source=np.array([1, 1, -1, -1]))
     plan = make_plan(snapshot, policy)
     assert plan.lps_before["p0"] > 0.8

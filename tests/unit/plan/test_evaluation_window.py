@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import ServingRule
 from foreshard.plan._evaluation_window import coming_and_past, scaled
 from foreshard.plan.past_hours import MOST_GROWTH, PastHours, past_hours, past_stride
 from foreshard.plan.planner import make_plan
 
-POLICY = build_policy(serving=ServingRule(z=1.28), maximum_settled=0, minimum_gain=0.2, hot_share=0.9)
+POLICY = build_policy(serving=serving_rule(z=1.28), maximum_settled=0, minimum_gain=0.2, hot_share=0.9)
 HOURS = 24
 ALL = np.arange(4)
 TOMORROW = np.ones((4, 1)) * np.r_[np.full(HOURS - 1, 0.5), 0.72][None] * np.array([[6.0], [3.0], [2.0], [1.0]])

@@ -3,14 +3,15 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import OriginShares, ServingRule
+from foreshard.measure.demand import OriginShares
 from foreshard.model import PartitionState
 from foreshard.model.decided import shadow_id
 from foreshard.plan.planner import make_plan, move_id
 from foreshard.plan.snapshot import IndexedShadow
 
-POLICY = build_policy(serving=ServingRule(z=0.0))
+POLICY = build_policy(serving=serving_rule(z=0.0))
 
 
 def moved(plan):
@@ -61,7 +62,7 @@ class TestRelief:
 
     def test_the_worst_partition_is_relieved_first_where_the_limit_allows_one_move(self, world):
         loads, primary = [5, 4, 5, 5, 1], [0, 0, 1, 1, 2]
-        plan = make_plan(world(loads, primary, [10, 10, 10]), build_policy(maximum_moves=1, serving=ServingRule(z=0.0)))
+        plan = make_plan(world(loads, primary, [10, 10, 10]), build_policy(maximum_moves=1, serving=serving_rule(z=0.0)))
         assert [move.source for move in plan.moves] == ["p1"]
         (refusal,) = plan.refusals
         assert (refusal.partition_id, refusal.reason.code) == ("p0", "limit_reached")
@@ -71,7 +72,7 @@ class TestRelief:
         sure = make_plan(world(loads, np.zeros(20, int), [10, 10]), build_policy())
         unsure = make_plan(world(loads, np.zeros(20, int), [10, 10], sigma=0.35), build_policy())
         common = make_plan(
-            world(loads, np.zeros(20, int), [10, 10], sigma=0.35), build_policy(serving=ServingRule(correlation=0.9))
+            world(loads, np.zeros(20, int), [10, 10], sigma=0.35), build_policy(serving=serving_rule(correlation=0.9))
         )
         assert sure.lps_before["p0"] == pytest.approx(0.7)
         assert not sure.moves
@@ -82,7 +83,7 @@ class TestRelief:
     def test_moves_that_cost_more_than_they_gain_are_not_made(self, world):
         snapshot = world([4.1, 4.0], [0, 0], [10, 10])
         assert make_plan(snapshot, POLICY).moves
-        (refusal,) = make_plan(snapshot, build_policy(minimum_gain=5.0, serving=ServingRule(z=0.0))).refusals
+        (refusal,) = make_plan(snapshot, build_policy(minimum_gain=5.0, serving=serving_rule(z=0.0))).refusals
         assert refusal.reason.code == "gain_too_small"
 
 
@@ -114,7 +115,7 @@ class TestStability:
     def test_a_key_that_cools_down_stays(self, world):
         movable = np.array([False, True, True])
         plan = make_plan(
-            world([5, 3, 1], [0, 0, 1], [10, 10], movable=movable), build_policy(high_water=0.7, serving=ServingRule(z=0.0))
+            world([5, 3, 1], [0, 0, 1], [10, 10], movable=movable), build_policy(high_water=0.7, serving=serving_rule(z=0.0))
         )
         assert set(moved(plan)) == {"key-0001"}
 
@@ -138,14 +139,14 @@ class TestStability:
 
 class TestLimits:
     def test_moved_bytes_stay_within_the_limit(self, world):
-        policy = build_policy(maximum_bytes=2500, serving=ServingRule(z=0.0))
+        policy = build_policy(maximum_bytes=2500, serving=serving_rule(z=0.0))
         plan = make_plan(world([1.5] * 8, [0] * 8, [10, 20]), policy)
         assert len(plan.moves) == 2
         assert sum(move.estimated_bytes for move in plan.moves) <= 2500
         assert plan.refusals[0].reason.code == "limit_reached"
 
     def test_no_moves_are_made_where_none_are_allowed(self, world):
-        plan = make_plan(world([5, 5], [0, 0], [10, 10]), build_policy(maximum_moves=0, serving=ServingRule(z=0.0)))
+        plan = make_plan(world([5, 5], [0, 0], [10, 10]), build_policy(maximum_moves=0, serving=serving_rule(z=0.0)))
         assert not plan.moves
         assert plan.refusals[0].reason.code == "limit_reached"
 
@@ -246,7 +247,7 @@ class TestShadows:
         assert {shadow.target for shadow in plan.shadows} == {"p1"}
 
     def test_no_more_shadows_than_the_limit(self, world):
-        assert not make_plan(self.hot(world), build_policy(maximum_shadows=0, serving=ServingRule(z=0.0))).shadows
+        assert not make_plan(self.hot(world), build_policy(maximum_shadows=0, serving=serving_rule(z=0.0))).shadows
 
     def test_a_key_read_from_far_away_is_shadowed_near_its_readers(self, world):
         origins = OriginShares.build([0, 0], [0, 2], [1.0, 1.0], 3)

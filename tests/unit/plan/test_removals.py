@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from tests.unit.plan.conftest import build_policy
 from tests.unit.plan.test_properties import LOOK, SEEDS
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import ServingRule
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._removals import SHED_GAIN
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import IndexedShadow
 
-POLICY = build_policy(serving=ServingRule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
+POLICY = build_policy(serving=serving_rule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
 
 
 def copied(world, p0, p1, removable=True, read_share=0.5):

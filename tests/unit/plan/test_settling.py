@@ -3,13 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import OriginShares, ServingRule
+from foreshard.measure.demand import OriginShares
 from foreshard.plan.past_hours import PastHours
 from foreshard.plan.planner import make_plan
 from foreshard.plan.snapshot import IndexedShadow
 
-POLICY = build_policy(serving=ServingRule(z=0.0))
+POLICY = build_policy(serving=serving_rule(z=0.0))
 KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
 
 
@@ -71,7 +72,7 @@ def test_room_that_depends_on_passing_reads_on_is_not_used_for_settling(world):
     at_p2 = OriginShares.build([0, 2], [2, 2], [1.0, 1.0], 4)
     snapshot = world(day([1, 6, 7.5, 1]), [0, 0, 2, 1], [10, 10, 10], read_share=[0, 0, 1, 0], origins=at_p2, km=KM)
     shadow = IndexedShadow("key-0002|p1", 2, 1, "reserve", removable=False)
-    early = replace(POLICY, serving=ServingRule(z=0.0, room_mark=0.5))
+    early = replace(POLICY, serving=serving_rule(z=0.0, room_mark=0.5))
     assert moved(make_plan(replace(snapshot, shadows=(shadow,)), early)) == {"key-0000": "p1"}
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import ServingRule
 from foreshard.plan._clump import Allowance
 from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan.planner import make_plan
 
-POLICY = build_policy(overload_mark=1.0, serving=ServingRule(z=0.0))
+POLICY = build_policy(overload_mark=1.0, serving=serving_rule(z=0.0))
 
 
 def targets(plan):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.plan.conftest import build_policy
+from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import ServingRule
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.planner import make_plan
 
@@ -17,7 +17,7 @@ POLICY = build_policy(
     low_water=0.65,
     overload_mark=0.8,
     minimum_gain=0.02,
-    serving=ServingRule(z=0.0),
+    serving=serving_rule(z=0.0),
     maximum_bytes=2.0**50,
     gigabyte_price=0.0,
 )
