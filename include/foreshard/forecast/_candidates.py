@@ -144,7 +144,7 @@ def _seasonal_total(total: FloatArray, counted: BoolArray, numbers: IntArray, or
 
 
 def _total_level(total: FloatArray, counted: BoolArray, numbers: IntArray, origin: Origin) -> FloatArray:
-    """Return the actual ÷ expected of the last day, weighted towards its last hours, fading to 1 over the horizon (H,)."""
+    """Return actual ÷ expected of the last day, with its last hours weighted most, fading to 1 over the horizon (H,)."""
     start, length = origin.length - HOURS_PER_DAY, len(origin.ahead)
     if start < LEAST_BEFORE_LEVEL:
         return np.ones(length)
