@@ -15,9 +15,11 @@ import click
 @click.option("--workers", type=click.IntRange(1, 64), help="Number of worker processes (default: 1).")
 def sidecar(**options: Any) -> None:
     """Answer over HTTP where keys live, until stopped."""
+    import gc
     import logging
     from dataclasses import replace
 
+    gc.disable()  # imported modules never become garbage; the follower enables it again
     from foreshard.routing.config import SidecarConfig
     from foreshard.sidecar.serve import serve
     from foreshard.wiring import Wiring

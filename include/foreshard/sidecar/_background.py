@@ -59,7 +59,6 @@ class Background:
     def _run(self) -> None:
         try:
             self._follower = self._build()
-            gc.freeze()  # imported modules never become garbage
             if not self._stopped:
                 self._follower.start()
         except Exception:

@@ -125,7 +125,7 @@ class Worker:
 
 def serve(config: SidecarConfig, wiring: Wiring) -> None:
     """Serve until SIGTERM or SIGINT."""
-    gc.disable()  # until everything is imported: imported modules never become garbage
+    gc.disable()  # until everything is imported; the follower's thread enables it again
     raise_file_limit()
     sockets = listeners(config)
     host, port = sockets[0][0].getsockname()[:2]
