@@ -213,7 +213,7 @@ def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
     rate = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
     timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window, rate)
-    return plan_policy(settings, rule), timing
+    return plan_policy(plan, rule), timing
 
 
 def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

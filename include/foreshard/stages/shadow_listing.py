@@ -91,7 +91,7 @@ def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
 def publish_shadow(ports: ListShadowPorts, shadow_id: str) -> int:
     """Add a ready shadow to the routing table at once and make it live. Return the table's version.
 
-    Raise :class:`ShadowRefused` if the shadow is not ready, or changes meanwhile.
+    Raise :class:`ShadowRefused` if the shadow is not ready, its key has moved, or it changes meanwhile.
     """
     shadow = ports.shadows.get(shadow_id)
     if shadow.state not in CAUGHT_UP:
@@ -99,6 +99,8 @@ def publish_shadow(ports: ListShadowPorts, shadow_id: str) -> int:
 
     def edit() -> TableEdit | None:
         placement = ports.shadows.placements([shadow.key]).get(shadow.key)
+        if placement is not None and placement.primary != shadow.source:
+            raise ShadowRefused(shadow_id, f"its key is on {placement.primary} now", "request it again")
         if placement is not None and shadow.target in placement.shadows:
             return None
         others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)

@@ -31,7 +31,6 @@ from foreshard.stages._ports import (
     WithPlanSettings,
     WithRegistry,
     WithRouting,
-    WithSettings,
     WithShardedCollections,
     WithSidecarSettings,
     WithTallies,
@@ -39,7 +38,7 @@ from foreshard.stages._ports import (
 from foreshard.stages.history import HistoryPorts, load_history
 
 if TYPE_CHECKING:
-    from foreshard.settings import ObserveSettings, Settings
+    from foreshard.settings import ObserveSettings, PlanSettings
 
 
 class ServingRulePorts(WithPlanSettings, WithSidecarSettings, Protocol):
@@ -50,7 +49,7 @@ class ScoringPorts(ServingRulePorts, HistoryPorts, WithObserveSettings, WithFore
     """Reads forecasts, series, tallies, partitions and the routing table."""
 
 
-class SnapshotPorts(ScoringPorts, WithPlanning, WithPlacementRules, WithShardedCollections, WithSettings, Protocol):
+class SnapshotPorts(ScoringPorts, WithPlanning, WithPlacementRules, WithShardedCollections, Protocol):
     """Reads the input of scoring, and moves, shadows, key sizes and placement rules."""
 
 
@@ -124,7 +123,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
     )
-    return snapshot, plan_policy(ports.settings, inputs.rule)
+    return snapshot, plan_policy(plan, inputs.rule)
 
 
 def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: KeyHistory) -> ServingRule:
@@ -138,15 +137,14 @@ def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: Ke
 
 
 def migration_rate(ports: MigrationRatePorts, now: datetime) -> MigrationRate:
-    """Return the duration of recent moves, or the settings' if there were too few."""
+    """Return the measured duration of recent moves; the settings' if there were too few."""
     plan = ports.plan_settings
     default = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
     return measure_rate(ports.planning.move_times(now - plan.rate_window), default)
 
 
-def plan_policy(settings: Settings, rule: ServingRule) -> PlanPolicy:
+def plan_policy(plan: PlanSettings, rule: ServingRule) -> PlanPolicy:
     """Return the planner's policy. It is built field by field, so that a renamed setting cannot fall back to a default."""
-    plan = settings.plan
     return PlanPolicy(
         high_water=plan.high_water,
         low_water=plan.low_water,
@@ -180,12 +178,12 @@ def _kinds(settings: ObserveSettings) -> dict[str, RequestKind]:
 
 
 def _primaries(table: RoutingTable, keys: Sequence[str], partitions: Sequence[Partition]) -> IntArray:
-    places = {partition.partition_id: index for index, partition in enumerate(partitions)}
+    index = {partition.partition_id: position for position, partition in enumerate(partitions)}
     owners = [locate(table, key).primary for key in keys]
-    unknown = next((owner for owner in owners if owner not in places), None)
+    unknown = next((owner for owner in owners if owner not in index), None)
     if unknown is not None:
-        raise UnknownPartition(unknown, list(places))
-    return np.array([places[owner] for owner in owners], np.int64)
+        raise UnknownPartition(unknown, list(index))
+    return np.array([index[owner] for owner in owners], np.int64)
 
 
 def _co_access(ports: CoAccessPorts, hour: datetime, keys: Sequence[str]) -> CoAccessGraph:
