@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from foreshard.measure.placement_rules import Bounds
 from foreshard.model import BoolArray, FloatArray, IntArray, Partition, PartitionState
 from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import PastHours
+
+if TYPE_CHECKING:
+    from foreshard.settings import PlanSettings
 
 
 @dataclass(frozen=True)
@@ -208,3 +212,33 @@ class PlanPolicy:
     maximum_clump: int
     parallel_moves: int
     serving: ServingRule
+
+    @classmethod
+    def of(cls, plan: PlanSettings, serving: ServingRule) -> PlanPolicy:
+        """Take the policy from the settings, field by field, so that a renamed setting fails mypy."""
+        return cls(
+            high_water=plan.high_water,
+            low_water=plan.low_water,
+            maximum_moves=plan.maximum_moves,
+            maximum_shadows=plan.maximum_shadows,
+            maximum_bytes=plan.maximum_bytes,
+            maximum_write_share=plan.maximum_write_share,
+            minimum_gain=plan.minimum_gain,
+            relief_closeness=plan.relief_closeness,
+            settle_gain=plan.settle_gain,
+            maximum_settled=plan.maximum_settled,
+            shadow_gain=plan.shadow_gain,
+            overload_mark=plan.overload_mark,
+            gigabyte_price=plan.gigabyte_price,
+            crossing_cost=plan.crossing_cost,
+            distance_weight=plan.distance_weight,
+            payback_days=plan.payback_days,
+            hot_share=plan.hot_share,
+            far_km=plan.far_km,
+            far_share=plan.far_share,
+            far_load=plan.far_load,
+            reserve=plan.reserve,
+            maximum_clump=plan.maximum_clump,
+            parallel_moves=plan.parallel_moves,
+            serving=serving,
+        )

@@ -26,6 +26,7 @@ from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
 from foreshard.lab.side_by_side import PolicyProgress, side_by_side
 from foreshard.lab.simulate import Run, replay
+from foreshard.measure.demand import ServingRule
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
 from foreshard.plan.migration_rate import MigrationRate
@@ -205,15 +206,11 @@ def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settin
 
 
 def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
-    from foreshard.stages.snapshot import plan_policy
-
     plan, window = settings.plan, settings.forecast.history_days * 24
-    from foreshard.measure.demand import ServingRule
-
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
     rate = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
     timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window, rate)
-    return plan_policy(plan, rule), timing
+    return PlanPolicy.of(plan, rule), timing
 
 
 def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -38,7 +38,7 @@ from foreshard.stages._ports import (
 from foreshard.stages.history import HistoryPorts, load_history
 
 if TYPE_CHECKING:
-    from foreshard.settings import ObserveSettings, PlanSettings
+    from foreshard.settings import ObserveSettings
 
 
 class ServingRulePorts(WithPlanSettings, WithSidecarSettings, Protocol):
@@ -123,7 +123,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
     )
-    return snapshot, plan_policy(plan, inputs.rule)
+    return snapshot, PlanPolicy.of(plan, inputs.rule)
 
 
 def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: KeyHistory) -> ServingRule:
@@ -141,36 +141,6 @@ def migration_rate(ports: MigrationRatePorts, now: datetime) -> MigrationRate:
     plan = ports.plan_settings
     default = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
     return measure_rate(ports.planning.move_times(now - plan.rate_window), default)
-
-
-def plan_policy(plan: PlanSettings, rule: ServingRule) -> PlanPolicy:
-    """Return the planner's policy. It is built field by field, so that a renamed setting cannot fall back to a default."""
-    return PlanPolicy(
-        high_water=plan.high_water,
-        low_water=plan.low_water,
-        maximum_moves=plan.maximum_moves,
-        maximum_shadows=plan.maximum_shadows,
-        maximum_bytes=plan.maximum_bytes,
-        maximum_write_share=plan.maximum_write_share,
-        minimum_gain=plan.minimum_gain,
-        relief_closeness=plan.relief_closeness,
-        settle_gain=plan.settle_gain,
-        maximum_settled=plan.maximum_settled,
-        shadow_gain=plan.shadow_gain,
-        overload_mark=plan.overload_mark,
-        gigabyte_price=plan.gigabyte_price,
-        crossing_cost=plan.crossing_cost,
-        distance_weight=plan.distance_weight,
-        payback_days=plan.payback_days,
-        hot_share=plan.hot_share,
-        far_km=plan.far_km,
-        far_share=plan.far_share,
-        far_load=plan.far_load,
-        reserve=plan.reserve,
-        maximum_clump=plan.maximum_clump,
-        parallel_moves=plan.parallel_moves,
-        serving=rule,
-    )
 
 
 def _kinds(settings: ObserveSettings) -> dict[str, RequestKind]:
