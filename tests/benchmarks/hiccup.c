@@ -1,13 +1,12 @@
-/* A hiccup meter: how late a process runs that has next to nothing to do and goes before all others on its core.
+/* A hiccup meter: measures how late a nearly idle process with the highest priority on its core is run.
 
      hiccup CORE SECONDS > delays
 
-   Every half millisecond it asks to be woken, and notes how late it was. Where the operating system lets it, it runs in real
-   time (SCHED_FIFO), so that it waits for no ordinary process: what it waits for then is the machine itself (a processor that
-   its host has given to others, an interrupt, a kernel that can't be interrupted), and any server on this core would have
-   waited as well. While it is held up, each moment that it misses counts, so that the delays are those of requests that come at
-   such moments. Written: one double (1 where it runs in real time, 0 where not), then for each moment, as doubles
-   (s, CLOCK_MONOTONIC): due, delay. */
+   Every half millisecond it asks to be woken, and records how late it was. If the operating system permits, it runs in real time
+   (SCHED_FIFO), so that it never waits for ordinary processes. It then waits only for the machine itself: a processor that the host
+   has given to others, an interrupt, or a kernel that can't be interrupted. Any server on this core would have waited as well. While
+   it is held up, every missed wake-up counts, so that the delays are those of requests that arrive at such moments. Output: one double
+   (1 in real time, 0 otherwise), then for each wake-up, as doubles (s, CLOCK_MONOTONIC): due, delay. */
 
 #define _GNU_SOURCE
 #include <sched.h>

@@ -1,10 +1,10 @@
-/* An open-loop load for the sidecar and its peers: lookups at random (Poisson) moments, whatever the answers do.
+/* An open-loop load for the servers: lookups at random (Poisson) times, independent of the answers.
 
      open_loop PORT RATE SECONDS KEYS CONNECTIONS SEED > waits
 
-   Each request counts from the moment when it was due. It is sent then on the connection that has been idle longest; where
-   all are busy it waits, and its clock runs. Every answer is read whole, must be a 200 and must begin with the key that was
-   asked for. Written for each answered request, as doubles (s, CLOCK_MONOTONIC): due, sent, answered. */
+   Each request is timed from the moment when it was due. It is sent at that moment on the connection that has been idle longest. If
+   all connections are busy, it waits, and its clock runs. Every answer is read completely; it must be a 200 and begin with the
+   requested key. Output, for each answered request, as doubles (s, CLOCK_MONOTONIC): due, sent, answered. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -73,7 +73,7 @@ static void connect_all(int poll, int port) {
     if (epoll_ctl(poll, EPOLL_CTL_ADD, one->socket, &event)) fail("can't wait for a connection");
     release(one);
   }
-  usleep(100000); /* the server has taken them */
+  usleep(100000); /* the server has accepted them */
 }
 
 static void ask(double due, unsigned keys) {
@@ -87,7 +87,7 @@ static void ask(double due, unsigned keys) {
   if (send(one->socket, request, (size_t)size, MSG_NOSIGNAL) != size) fail("can't send");
 }
 
-static size_t whole_length(struct connection *one) { /* of the answer; 0: not known yet */
+static size_t whole_length(struct connection *one) { /* length of the answer; 0: unknown yet */
   char *end = strstr(one->answer, "\r\n\r\n");
   if (end == NULL) return 0;
   for (char *line = strstr(one->answer, "\r\n"); line < end; line = strstr(line + 2, "\r\n"))

@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--part", action="append")
-    parser.add_argument("--rate", type=float, help="requests per second for the part 'waits', which is left out without it")
+    parser.add_argument("--rate", type=float, help="requests per second of the part 'waits' (without it, that part is skipped)")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Figures]] = {
         "lookups": lambda: lookups(options.keys, options.rounds),
