@@ -52,8 +52,8 @@ def seasonality_mode(costs: FloatArray, observed: BoolArray) -> Literal["additiv
     """``multiplicative`` if busier days of this key also swing more, else ``additive``. Only complete days are compared."""
     days = len(costs) // HOURS_PER_DAY
     by_day = costs[len(costs) - days * HOURS_PER_DAY :].reshape(days, HOURS_PER_DAY)
-    whole = observed[len(costs) - days * HOURS_PER_DAY :].reshape(days, HOURS_PER_DAY).all(axis=1)
-    level, swing = by_day[whole].mean(axis=1), by_day[whole].std(axis=1)
+    complete = observed[len(costs) - days * HOURS_PER_DAY :].reshape(days, HOURS_PER_DAY).all(axis=1)
+    level, swing = by_day[complete].mean(axis=1), by_day[complete].std(axis=1)
     if len(level) < HOURS_PER_WEEK // HOURS_PER_DAY or level.std() == 0 or swing.std() == 0:
         return "additive"
     return "multiplicative" if np.corrcoef(level, swing)[0, 1] > SWING_FOLLOWS_LEVEL else "additive"

@@ -76,9 +76,9 @@ def _gamma_table(quantile: float) -> tuple[FloatArray, FloatArray]:
 def negative_binomial(mean: FloatArray, variance: FloatArray, unit: FloatArray, quantile: float) -> FloatArray:
     """Return the upper quantile of ``unit`` times a negative binomial count; Poisson if the counts are not overdispersed."""
     upper = gamma(mean, variance, unit, quantile)
-    whole = np.broadcast_to(unit, mean.shape)
-    small = (mean > 0) & (mean < COUNTED_BELOW * whole)
-    count, step = mean[small] / whole[small], whole[small]
+    units = np.broadcast_to(unit, mean.shape)
+    small = (mean > 0) & (mean < COUNTED_BELOW * units)
+    count, step = mean[small] / units[small], units[small]
     upper[small] = step * _count_quantile(count, variance[small] / step**2, np.ceil(upper[small] / step), quantile)
     return upper
 

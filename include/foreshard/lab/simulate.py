@@ -133,8 +133,8 @@ class _Simulation:
         """Return the load that a job adds in this hour: copying on both sides, and the key's load once moved."""
         extra = np.zeros(len(self.capacity))
         running = max(0.0, min(job.ends, now + 1.0) - max(job.begins, float(now)))
-        whole = max(job.ends - job.begins, 1e-9)
-        copying = self.rules.copy_load * job.recent * running / whole
+        duration = max(job.ends - job.begins, 1e-9)
+        copying = self.rules.copy_load * job.recent * running / duration
         extra[[job.source, job.change.partition]] += copying
         if job.change.kind == "move" and job.ends <= now + 1:
             served = float(costs[job.change.key]) * (now + 1.0 - max(job.ends, float(now)))

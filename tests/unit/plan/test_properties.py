@@ -34,7 +34,7 @@ def scores_under(snapshot, policy, plan):
 
 @LOOK
 @given(SEEDS)
-def test_the_predicted_worst_score_never_rises_above_both_what_it_was_and_the_low_water_mark(drawn, seed):
+def test_the_worst_predicted_score_never_rises_unless_it_stays_below_the_low_water_mark(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     after = scores_under(snapshot, policy, plan)
@@ -44,7 +44,7 @@ def test_the_predicted_worst_score_never_rises_above_both_what_it_was_and_the_lo
 
 @LOOK
 @given(SEEDS)
-def test_no_target_is_pushed_over_its_mark_or_made_fuller_than_what_is_relieved(drawn, seed):
+def test_no_target_is_pushed_over_its_mark_or_made_fuller_than_the_relieved_partition(drawn, seed):
     snapshot, policy = drawn(seed)
     plan = make_plan(snapshot, policy)
     hot = [shadow for shadow in plan.shadows if shadow.reason.code == "hot_key"]

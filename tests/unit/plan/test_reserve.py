@@ -25,7 +25,7 @@ def current(plan, snapshot):
     return tuple(IndexedShadow(s.shadow_id, index[s.key], int(s.target[1:]), "reserve") for s in plan.shadows)
 
 
-def test_a_partition_that_a_burst_would_overload_gets_shadows_until_enough_reads_can_make_way(world):
+def test_a_partition_that_a_burst_would_overload_gets_shadows_for_enough_reads(world):
     snapshot = three(world)
     plan = make_plan(snapshot, POLICY)
     assert {(s.source, s.reason.code) for s in plan.shadows} == {("p0", "reserve")}
