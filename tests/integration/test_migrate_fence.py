@@ -13,6 +13,8 @@ from foreshard.errors import FenceRefused, FenceTimedOut
 from foreshard.model import ShardedCollection
 from foreshard.stores.partition.fence import MongoFence
 
+FENCE_TIMEOUT = timedelta(seconds=5)
+
 REFUSED = 121
 
 
@@ -39,7 +41,7 @@ def options(client: MongoClient, trips: ShardedCollection) -> dict:
 
 
 def test_a_fenced_key_is_refused_for_any_client_and_others_are_not(alpha, trips):
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     fence.fence(["$odd key\u00e9", "b"])
     assert fence.fenced() == {"$odd key\u00e9", "b"}
     assert refused(alpha, trips, {"station": "b"})
@@ -54,7 +56,7 @@ def test_a_fenced_key_is_refused_for_any_client_and_others_are_not(alpha, trips)
 def test_an_update_that_brings_a_document_into_a_fenced_key_is_refused(alpha, trips):
     collection = alpha[trips.database][trips.collection]
     collection.insert_one({"_id": 1, "station": "a"})
-    MongoFence(alpha, trips).fence(["b"])
+    MongoFence(alpha, trips, timeout=FENCE_TIMEOUT).fence(["b"])
     with pytest.raises(WriteError, match="failed validation"):
         collection.update_one({"_id": 1}, {"$set": {"station": "b"}})
 
@@ -66,7 +68,7 @@ def test_the_apps_own_validator_is_kept_and_restored_when_the_list_empties(alpha
     own = {"$jsonSchema": {"bsonType": "object", "required": ["bikes"]}}
     alpha[trips.database].create_collection(trips.collection, validator=own, validationLevel=level, validationAction=action)
     before = options(alpha, trips)
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     fence.fence(["a"])
     fence.fence(["b"])
     assert refused(alpha, trips, {"station": "a", "bikes": 1})
@@ -81,13 +83,13 @@ def test_a_moderate_validator_is_refused_in_one_line_and_left_as_it_was(alpha, t
     alpha[trips.database].create_collection(trips.collection, validator={"bikes": 1}, validationLevel="moderate")
     before = options(alpha, trips)
     with pytest.raises(FenceRefused, match="moderate"):
-        MongoFence(alpha, trips).fence(["a"])
+        MongoFence(alpha, trips, timeout=FENCE_TIMEOUT).fence(["a"])
     assert options(alpha, trips) == before
-    assert MongoFence(alpha, trips).listed() == frozenset()
+    assert MongoFence(alpha, trips, timeout=FENCE_TIMEOUT).listed() == frozenset()
 
 
 def test_a_validator_set_by_the_app_over_a_fence_is_composed_with_it_by_repair(alpha, trips):
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     fence.fence(["a"])
     alpha[trips.database].command("collMod", trips.collection, validator={"bikes": {"$exists": True}})
     assert fence.fenced() == frozenset()
@@ -99,7 +101,7 @@ def test_a_validator_set_by_the_app_over_a_fence_is_composed_with_it_by_repair(a
 
 
 def test_an_app_that_only_weakens_the_action_is_noticed(alpha, trips):
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     fence.fence(["a"])
     alpha[trips.database].command("collMod", trips.collection, validationAction="warn")
     assert fence.fenced() == frozenset()
@@ -124,7 +126,7 @@ def test_processes_that_fence_and_unfence_at_once_lose_none_of_each_others_keys(
     errors: list[Exception] = []
 
     def worker(number: int) -> None:
-        fence = MongoFence(alpha, trips)
+        fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
         try:
             for turn in range(5):
                 fence.fence([f"k{number}.{turn}"])
@@ -141,12 +143,12 @@ def test_processes_that_fence_and_unfence_at_once_lose_none_of_each_others_keys(
         thread.join()
     assert not errors
     expected = {f"k{number}.{turn}" for number in range(6) for turn in (0, 2, 4)}
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     assert fence.fenced() == fence.listed() == expected
 
 
 def test_a_late_collmod_of_an_old_list_is_repaired_by_the_one_who_sent_it(alpha, trips, monkeypatch):
-    slow, quick = MongoFence(alpha, trips, timeout=timedelta(seconds=0.3)), MongoFence(alpha, trips)
+    slow, quick = MongoFence(alpha, trips, timeout=timedelta(seconds=0.3)), MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     impose, calls = slow._impose, []
 
     def late(entry, deadline):
@@ -162,9 +164,9 @@ def test_a_late_collmod_of_an_old_list_is_repaired_by_the_one_who_sent_it(alpha,
 
 
 def test_a_lost_list_is_taken_from_the_validator(alpha, trips):
-    MongoFence(alpha, trips).fence(["a"])
+    MongoFence(alpha, trips, timeout=FENCE_TIMEOUT).fence(["a"])
     alpha["foreshard"]["fences"].delete_one({"_id": trips.namespace})
-    fence = MongoFence(alpha, trips)
+    fence = MongoFence(alpha, trips, timeout=FENCE_TIMEOUT)
     fence.fence(["b"])
     assert fence.fenced() == fence.listed() == {"a", "b"}
 
@@ -174,5 +176,5 @@ def test_a_guard_that_raises_leaves_the_fence_as_it_was(alpha, trips):
         raise RuntimeError("superseded")
 
     with pytest.raises(RuntimeError, match="superseded"):
-        MongoFence(alpha, trips, guard=forbid).fence(["a"])
-    assert MongoFence(alpha, trips).listed() == frozenset()
+        MongoFence(alpha, trips, timeout=FENCE_TIMEOUT, guard=forbid).fence(["a"])
+    assert MongoFence(alpha, trips, timeout=FENCE_TIMEOUT).listed() == frozenset()

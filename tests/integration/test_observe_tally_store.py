@@ -119,7 +119,7 @@ def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
     writing = threading.Event()
 
     def write(count: int) -> None:
-        store = MongoTallyStore(control[unique_name])
+        store = MongoTallyStore(control[unique_name], minimum_distinct_users=5)
         try:
             for _ in range(15):
                 store.save([tally_of(HOUR, keys[: 10 * count], count)])
@@ -127,14 +127,14 @@ def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
             failures.append(repr(error))
 
     def read() -> None:
-        store = MongoTallyStore(control[unique_name])
+        store = MongoTallyStore(control[unique_name], minimum_distinct_users=5)
         while writing.is_set():
             seen = store.key_load(HOUR, HOUR + ONE)
             counts = set(seen["count"])
             if len(counts) != 1 or len(seen) != 10 * counts.pop():
                 failures.append(f"{len(seen)} rows, counts {seen['count'].unique()}")
 
-    MongoTallyStore(control[unique_name]).save([tally_of(HOUR, keys[:10], 1)])
+    MongoTallyStore(control[unique_name], minimum_distinct_users=5).save([tally_of(HOUR, keys[:10], 1)])
     writing.set()
     writers = [threading.Thread(target=write, args=(count,)) for count in (2, 5)]
     reader = threading.Thread(target=read)
@@ -145,4 +145,4 @@ def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
     writing.clear()
     reader.join()
     assert failures == []
-    assert MongoTallyStore(control[unique_name]).counts([HOUR])[0].keys in {20, 50}
+    assert MongoTallyStore(control[unique_name], minimum_distinct_users=5).counts([HOUR])[0].keys in {20, 50}

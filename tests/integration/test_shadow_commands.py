@@ -47,7 +47,7 @@ def test_a_shadow_is_added_shown_fed_and_removed(
     assert "published in table version 2" in foreshard("shadows", "add", "hot", "beta").output
     assert wiring.routing.current().placements["hot"].shadows == ("beta",)
     assert "hot|beta\tlive\talpha → beta" in foreshard("shadows", "list").output
-    assert "asked for by a person" in foreshard("shadows", "show", "hot", "beta").output
+    assert "requested by a person" in foreshard("shadows", "show", "hot", "beta").output
     alpha.insert_one({"_id": 2, "key": "hot"})
     assert "1 shadows fresh, 0 stale" in foreshard("applier", "--once").output
     assert beta.count_documents({"key": "hot"}) == 2

@@ -94,7 +94,7 @@ def resume(move_id: str | None) -> None:
 
 @moves.command()
 @click.argument("move_id")
-@click.option("--reason", default="asked for", help="Reason for the journal.")
+@click.option("--reason", default="requested", help="Reason for the journal.")
 def revert(move_id: str, reason: str) -> None:
     """Revert MOVE_ID before its switch: the source keeps serving, and the target is cleaned."""
     _watched(lambda stage, wiring, notify: stage.revert_move(wiring, move_id, reason, notify))

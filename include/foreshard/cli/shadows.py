@@ -61,7 +61,7 @@ def add(key: str, target: str, no_publish: bool) -> None:
     from foreshard.stages.shadow_listing import publish_shadow
 
     with Wiring() as wiring:
-        shadow = request_shadow(wiring, key, target, None, "asked for by a person")
+        shadow = request_shadow(wiring, key, target, None, "requested by a person")
         done = run_shadow(wiring, shadow.shadow_id)
         click.echo(f"{done.shadow_id} is ready after {done.seconds:.1f} s")
         if not no_publish:

@@ -47,7 +47,7 @@ def check_forecasts(
     *,
     history_totals: ArrayLike = (),
     fallback_models: Collection[str] = (),
-    minimum_history_hours: int = 48,
+    minimum_history_hours: int,
     docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``forecasts``: the hour's forecasts of all keys (``mean``, ``sigma``, ``upper``: keys × ``horizon`` hours).

@@ -82,7 +82,7 @@ def run_move(ports: MovePorts, move_id: str, notify: Notify | None = None) -> Mo
     return _summary(record)
 
 
-def revert_move(ports: MovePorts, move_id: str, reason: str = "asked for", notify: Notify | None = None) -> MoveSummary:
+def revert_move(ports: MovePorts, move_id: str, reason: str = "requested", notify: Notify | None = None) -> MoveSummary:
     """Revert a move. Raise :class:`foreshard.errors.IllegalTransition` if it has switched; it must be undone then."""
     with ExitStack() as stack:
         record = mover.revert_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id, reason)
@@ -137,7 +137,7 @@ def move_key(
     """Move ``key`` from its current partition to ``target``. Raise an error if a placement rule forbids it."""
     source = owner_of(ports, key).primary
     require_allowed(ports, key, target)
-    why = reason or Reason("manual", "asked for by a person")
+    why = reason or Reason("manual", "requested by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
     return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,6 +19,8 @@ from foreshard.client._routed_client import AsyncRoutedClient, ClientOptions, Ro
 from foreshard.client._sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 from foreshard.stores.partition.fence import MongoFence
+
+FENCE_TIMEOUT = timedelta(seconds=5)
 
 DEFAULTS = ClientOptions(deadline=2.0)
 PATIENCE = {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": 300}
@@ -178,7 +181,7 @@ def stand(partition_clients: dict[str, MongoClient], sharded: ShardedCollection)
 
 @pytest.fixture
 def fences(partition_clients: dict[str, MongoClient], sharded: ShardedCollection) -> Iterator[dict[str, MongoFence]]:
-    made = {name: MongoFence(c, sharded) for name, c in partition_clients.items()}
+    made = {name: MongoFence(c, sharded, timeout=FENCE_TIMEOUT) for name, c in partition_clients.items()}
     yield made
     for c in partition_clients.values():
         c["foreshard"]["fences"].delete_one({"_id": sharded.namespace})

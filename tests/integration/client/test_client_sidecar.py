@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,8 @@ from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_u
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.partition.fence import MongoFence
+
+FENCE_TIMEOUT = timedelta(seconds=5)
 
 
 @pytest.fixture
@@ -104,10 +106,10 @@ def test_writers_follow_a_switched_key_and_lose_no_write(settings, store, sideca
             before = stand[source].find_one({"_id": 1})["n"]
             while stand[source].find_one({"_id": 1})["n"] < before + 20:
                 stop_writing.wait(0.005)
-            MongoFence(partition_clients[source], sharded).fence(["k"])
+            MongoFence(partition_clients[source], sharded, timeout=FENCE_TIMEOUT).fence(["k"])
             stand[target].delete_many({})
             stand[target].insert_many(list(stand[source].find()), bypass_document_validation=True)
-            MongoFence(partition_clients[target], sharded).unfence(["k"])
+            MongoFence(partition_clients[target], sharded, timeout=FENCE_TIMEOUT).unfence(["k"])
             switch(store, "k", target)
         stop_writing.set()
         for writer in writers:

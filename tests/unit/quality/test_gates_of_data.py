@@ -102,7 +102,7 @@ class TestForecasts:
     HISTORY = 20 + 5 * np.sin(np.arange(672) / 24 * 2 * np.pi)
 
     def check(self, made: ForecastBatch, keys: tuple[str, ...] = ("a", "b"), **more: Any) -> tuple[str, ...]:
-        options = {"history_totals": self.HISTORY, "fallback_models": ("recent_mean",), **more}
+        options = {"history_totals": self.HISTORY, "fallback_models": ("recent_mean",), "minimum_history_hours": 48, **more}
         return failures(check_forecasts(made, keys, 24, **options))
 
     def test_sane_forecasts_pass(self) -> None:

@@ -57,7 +57,7 @@ class ControlReader:
         self._plans, self._scores, self._tallies = (
             MongoPlanStore(database),
             MongoScoreStore(database),
-            MongoTallyStore(database),
+            MongoTallyStore(database, settings.observe.minimum_distinct_users),
         )
         self._conflicts, self._outcomes = MongoConflictStore(database), MongoTaskOutcomeStore(database)
         self._keys: tuple[int, dict[str, int]] = (-1, {})

@@ -39,7 +39,7 @@ _Result = TypeVar("_Result")
 class MongoTallyStore:
     """Stores hourly tallies. It never returns pairs of fewer than ``minimum_distinct_users`` users."""
 
-    def __init__(self, database: Database[Document], minimum_distinct_users: int = 5) -> None:
+    def __init__(self, database: Database[Document], minimum_distinct_users: int) -> None:
         self._database = database
         self._minimum_distinct_users = minimum_distinct_users
         self._hours, self._key_load, self._co_access = (database[n] for n in ("tallied_hours", "key_load", "co_access"))

@@ -69,7 +69,7 @@ class MongoFence:
         client: MongoClient[Document],
         collection: ShardedCollection,
         *,
-        timeout: timedelta = timedelta(seconds=5),
+        timeout: timedelta,
         guard: Guard | None = None,
     ) -> None:
         self._client = client
