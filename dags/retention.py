@@ -46,7 +46,7 @@ def retention() -> None:
     @task
     def forget() -> loop.Summary:
         limits = (int(loop.param(f"{kind}_days")) for kind in ("file", "tally", "forecast"))
-        return loop.run("retention.forget_old", *limits, dry_run=loop.option("dry_run"))
+        return loop.run("upkeep.forget_old", *limits, dry_run=loop.option("dry_run"))
 
     forget()
 

@@ -8,9 +8,9 @@ from pymongo import MongoClient
 
 from foreshard.errors import GateFailed, MissingStageResult
 from foreshard.model import GateResult
+from foreshard.ports.gating import record_gate
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.gates import record
 from foreshard.stores.control.gates import MongoGateStore
 from foreshard.wiring import Wiring
 
@@ -32,9 +32,9 @@ def test_the_latest_result_per_gate_and_hour_is_kept(control: MongoClient, uniqu
 def test_a_failed_result_is_kept_and_stops_the_stage(mongods: tuple[Mongod, ...], unique_name: str, tmp_path: Path) -> None:
     settings = Settings.load(control_uri=mongods[0].uri, control_database=unique_name, data_dir=tmp_path)
     with Wiring(settings) as wiring:
-        record(wiring, GateResult("plan", HOUR, True, (), 18))
+        record_gate(wiring.gates, GateResult("plan", HOUR, True, (), 18))
         with pytest.raises(GateFailed) as raised:
-            record(wiring, GateResult("plan", HOUR, False, ("3 moves > 2", "worst LPS after 1.2 > 1.1 before"), 18))
+            record_gate(wiring.gates, GateResult("plan", HOUR, False, ("3 moves > 2", "worst LPS after 1.2 > 1.1 before"), 18))
         assert str(raised.value) == (
             "gate plan failed for 2014-11-20T08:00:00+00:00: 3 moves > 2; worst LPS after 1.2 > 1.1 before"
         )

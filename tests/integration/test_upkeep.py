@@ -15,9 +15,8 @@ from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.retention import forget_old
-from foreshard.stages.undo import moves_to_undo
-from foreshard.stages.upkeep import drain_partition, lag_report, shadows_to_compare
+from foreshard.stages.migrate import moves_to_undo
+from foreshard.stages.upkeep import drain_partition, forget_old, lag_report, shadows_to_compare
 from foreshard.wiring import Wiring
 
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)

@@ -13,6 +13,7 @@ from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
 from foreshard.forecast.series import day_slices
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR
+from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGates, WithSeries, WithTallies
 from foreshard.stages.history import read_key_load
 
@@ -76,7 +77,6 @@ def fit_chunk(ports: FitChunkPorts, hour: datetime, chunk: int) -> FitSummary:
 def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
     """Check all forecasts of ``hour``. Raise :class:`foreshard.errors.GateFailed` if they must not be used."""
     from foreshard.quality.gates import check_forecasts
-    from foreshard.stages.gates import record
 
     settings = ports.forecast_settings
     keys: list[str] = []
@@ -95,4 +95,4 @@ def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
         minimum_history_hours=settings.minimum_history_hours,
         docs=ports.data_docs,
     )
-    record(ports, result)
+    record_gate(ports.gates, result)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
 from foreshard.model import Move, Placement, Reason
-from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
+from foreshard.model.move_state import AFTER_SWITCH, CLEANABLE, ENDED, OPEN, PENDING, RUNNING, MoveState
 from foreshard.move import mover
 from foreshard.move.context import MoveContext, MoveSummary
 from foreshard.move.states import MoveEvent, next_state
@@ -52,6 +52,10 @@ class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Pr
 
 class MoveKeyPorts(MovePorts, RuleCheckPorts, Protocol):
     """The ports of running a move and checking placement rules."""
+
+
+class UndoListPorts(WithMoveJournal, WithRouting, Protocol):
+    """Reads the journal and the routing table."""
 
 
 class MovePreviewPorts(RuleCheckPorts, WithRouting, WithKeyCopies, Protocol):
@@ -140,6 +144,27 @@ def move_key(
     why = reason or Reason("manual", "requested by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
     return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
+
+
+def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
+    """Return the hour's moves that still have an effect, the latest first: running, or with the key still on their target."""
+    table = ports.routing.current()
+    found = ports.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
+    return tuple(
+        record.move_id
+        for record in reversed(found)
+        if record.state not in AFTER_SWITCH or locate(table, record.move.key).primary == record.move.target
+    )
+
+
+def take_back(ports: MoveKeyPorts, move_id: str) -> MoveSummary:
+    """Revert a move that has not switched, or move its key back. A second call changes nothing."""
+    record = ports.move_journal.get(move_id)
+    if record.state not in AFTER_SWITCH:
+        return revert_move(ports, move_id, "an hour's moves are undone")
+    if locate(ports.routing.current(), record.move.key).primary != record.move.target:
+        return MoveSummary.of(record)
+    return undo_move(ports, move_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from foreshard.observe.hours import by_hour, hours_between, split
 from foreshard.observe.pseudonym import pseudonymise
 from foreshard.observe.tally import tally
 from foreshard.observe.values import as_times
+from foreshard.ports.gating import record_gate
 from foreshard.ports.stages import RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
@@ -29,7 +30,6 @@ from foreshard.stages._ports import (
     WithTallies,
     WithUserKey,
 )
-from foreshard.stages.gates import record
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -118,7 +118,7 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
         usual=ports.tallies.counts(weeks),
         docs=ports.data_docs,
     )
-    record(ports, result)
+    record_gate(ports.gates, result)
 
 
 def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:

@@ -11,6 +11,7 @@ from foreshard.measure.lps import require_capacities
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Plan
 from foreshard.plan.planner import make_plan, may_act
+from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import (
     WithGates,
     WithPlacementRules,
@@ -75,11 +76,10 @@ def plan_hour(ports: PlanPorts, hour: datetime, dry_run: bool = False, act_on_ol
 def gate_plan(ports: PlanGatePorts, hour: datetime) -> None:
     """Check the hour's plan against placement rules and limits. Raise :class:`foreshard.errors.GateFailed` if it breaks one."""
     from foreshard.quality.gates import check_plan
-    from foreshard.stages.gates import record
 
     plan = ports.plans.load(hour)
     rules = PlacementRules(ports.placement_rules.rules())
-    record(ports, check_plan(plan, ports.registry.partitions(), ports.plan_settings, rules, docs=ports.data_docs))
+    record_gate(ports.gates, check_plan(plan, ports.registry.partitions(), ports.plan_settings, rules, docs=ports.data_docs))
 
 
 def _newest_counted(ports: WithTallies, hour: datetime) -> datetime | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
 from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
 from foreshard.model.shadow_state import WANTED, ShadowState
+from foreshard.ports.gating import record_gate
 from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement, Verification
@@ -118,7 +119,6 @@ def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
 def gate_table(ports: TableGatePorts, hour: datetime) -> None:
     """Check the published table. Raise :class:`foreshard.errors.GateFailed` if it has lost keys or is inconsistent."""
     from foreshard.quality.gates import check_table
-    from foreshard.stages.gates import record
 
     table = ports.routing.current()
     accessed = ports.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
@@ -131,7 +131,7 @@ def gate_table(ports: TableGatePorts, hour: datetime) -> None:
         live_keys=[str(key) for key in accessed.unique()],
         docs=ports.data_docs,
     )
-    record(ports, result)
+    record_gate(ports.gates, result)
 
 
 def verify_hour(ports: VerifyPorts, hour: datetime) -> VerifySummary:

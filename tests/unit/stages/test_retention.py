@@ -7,7 +7,7 @@ from tests.unit.stages.fakes import HOUR, Ports
 
 from foreshard.errors import ConfigurationError
 from foreshard.settings import ForecastSettings, Settings
-from foreshard.stages.retention import forget_old
+from foreshard.stages.upkeep import forget_old
 
 
 class Retention:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from foreshard.errors import GateFailed
 from foreshard.model import GateResult
-from foreshard.stages._ports import WithGates
+from foreshard.ports.stages import GateStore
 
 
-def record(ports: WithGates, result: GateResult) -> None:
+def record_gate(gates: GateStore, result: GateResult) -> None:
     """Save the result. Raise :class:`GateFailed` unless it passed, so that no later stage acts on the data."""
-    ports.gates.save(result)
+    gates.save(result)
     if not result.passed:
         raise GateFailed(result.gate, result.hour.isoformat(), result.failures)
