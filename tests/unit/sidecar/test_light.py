@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from tests.unit.sidecar.conftest import LOCATIONS, NOW, PARTITIONS, table_as
 
+from foreshard import sidecar
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.address import public_uri
 from foreshard.stack._process import free_port
@@ -44,6 +46,12 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout.strip(), run.returncode) == ("[]", 0), run.stderr
+
+
+def test_only_serve_knows_stores_and_the_others_use_ports():
+    for path in (Path(sidecar.__file__).parent).glob("*.py"):
+        stores = [line for line in path.read_text().splitlines() if "import" in line and "foreshard.stores" in line]
+        assert not stores or path.name == "serve.py", path
 
 
 def test_a_restarted_sidecar_answers_before_it_imports_the_database_driver(tmp_path, monkeypatch):
