@@ -8,7 +8,7 @@ from collections.abc import Callable
 from foreshard.errors import ForeshardError
 from foreshard.model import RequestKind
 from foreshard.sidecar._answers import LONGEST_PREPARED, ROUTE_HEADS
-from foreshard.sidecar._prepared_answers import PreparedAnswers
+from foreshard.sidecar._prepared_answers import AnswerTails, PreparedAnswers
 from foreshard.sidecar._requests import parse_query
 from foreshard.sidecar._service import RouteService
 
@@ -30,7 +30,6 @@ class Lookups:
 
     def __init__(self, service: RouteService, prepare: Callable[[], PreparedAnswers | None]) -> None:
         self._service, self._prepare = service, prepare
-        self._queries = Queries()
         self.lookup: Lookup = self._first
 
     def _first(self, target: bytes) -> bytes | None:
@@ -41,18 +40,17 @@ class Lookups:
 
     def _of(self, answers: PreparedAnswers) -> Lookup:
         """The lookup in one table, as a closure: attribute lookups would be a noticeable part of its time."""
-        service, again, queries, heads, join = self._service, self._first, self._queries, ROUTE_HEADS, b"".join
+        service, again, heads, join = self._service, self._first, ROUTE_HEADS, b"".join
         find, changed = answers.placements.find, answers.placements.changed
-        tails_of = {True: answers.writes, False: answers.reads}
+        tails_of = TailsByQuery(answers)
 
         def lookup(target: bytes) -> bytes | None:
             if service.prepared is not answers:
                 return again(target)
             key, _, query = target[START:].partition(b"?")
-            writes = queries[query]
-            if writes is None or not key or target[:START] != PREFIX or key.translate(OTHERS_MARKED) != key:
+            tails = tails_of[query]
+            if tails is None or not key or target[:START] != PREFIX or key.translate(OTHERS_MARKED) != key:
                 return None
-            tails = tails_of[writes]
             try:
                 if changed and (placement := changed.get(key.decode())) is not None:
                     tail = tails.outside(key.decode(), placement)
@@ -69,10 +67,14 @@ class Lookups:
         return lookup
 
 
-class Queries(dict[bytes, bool | None]):
-    """Query → whether it asks for a write; None if a prepared answer can't serve it."""
+class TailsByQuery(dict[bytes, AnswerTails | None]):
+    """Query → the tails that answer it; None if a prepared answer can't serve it."""
 
-    def __missing__(self, query: bytes) -> bool | None:
+    def __init__(self, answers: PreparedAnswers) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def __missing__(self, query: bytes) -> AnswerTails | None:
         if len(query) > LONGEST_QUERY:
             return None
         if len(self) >= QUERIES:
@@ -81,5 +83,6 @@ class Queries(dict[bytes, bool | None]):
             question = parse_query(query)
         except ForeshardError:
             return None
-        self[query] = None if question.explain else question.kind is RequestKind.WRITE
+        tails = self._answers.writes if question.kind is RequestKind.WRITE else self._answers.reads
+        self[query] = None if question.explain else tails
         return self[query]
