@@ -63,18 +63,14 @@ class Copier:
         compared = Compared()
         for collection in self._collections:
             self._target.copy_indexes_from(self._source, collection)
-            for here in self._target.scan(collection, self._shadow.key, self._batch):
+            for extra in self._extra(collection):
                 if not proceed():
                     return None
-                there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
-                gone: DocumentsById = {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
-                compared.removed += self._write(collection, floor, gone)
-            for there in self._source.scan(collection, self._shadow.key, self._batch):
+                compared.removed += self._write(collection, floor, extra)
+            for read, different in self._different(collection):
                 if not proceed():
                     return None
-                compared.documents += len(there)
-                here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
-                different: DocumentsById = {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+                compared.documents += read
                 compared.copied += self._write(collection, floor, different)
         return compared
 
@@ -83,14 +79,24 @@ class Copier:
         found: dict[str, DocumentsById] = {}
         for collection in self._collections:
             ids: dict[bytes, tuple[Any, bytes | None]] = {}
-            for here in self._target.scan(collection, self._shadow.key, self._batch):
-                there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
-                ids |= {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
-            for there in self._source.scan(collection, self._shadow.key, self._batch):
-                here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
-                ids |= {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
+            for extra in self._extra(collection):
+                ids |= extra
+            for _, different in self._different(collection):
+                ids |= different
             found[collection.namespace] = ids
         return Differences(found)
+
+    def _extra(self, collection: ShardedCollection) -> Iterator[DocumentsById]:
+        """Yield, batch by batch, the documents of the shadow that the source lacks."""
+        for here in self._target.scan(collection, self._shadow.key, self._batch):
+            there = self._source.fetch(collection, self._shadow.key, [i for i, _ in here.values()])
+            yield {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
+
+    def _different(self, collection: ShardedCollection) -> Iterator[tuple[int, DocumentsById]]:
+        """Yield, batch by batch, how many documents were read, and those that the shadow lacks or has in another form."""
+        for there in self._source.scan(collection, self._shadow.key, self._batch):
+            here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
+            yield len(there), {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
 
     def sort_out(self, among: Differences) -> tuple[Differences, Differences]:
         """Split differences found before the shadow caught up: (lasting ones, ones whose source has changed since)."""
