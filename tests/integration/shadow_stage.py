@@ -32,7 +32,9 @@ def make_wiring(mongods: tuple[Mongod, ...], kafka: Kafka, name: str, **override
             CollectionSetting(database=name, collection="last", key_field="key"),
             CollectionSetting(database=name, collection="vector", key_field="key", policy="vector_clock"),
         ),
-        shadow=ShadowSettings(grace_period=timedelta(0), lease=timedelta(seconds=2), apply_timeout=timedelta(seconds=30)),
+        shadow=ShadowSettings(
+            grace_period=timedelta(0), lease_duration=timedelta(seconds=2), apply_timeout=timedelta(seconds=30)
+        ),
         migrate=MigrateSettings(grace_period=timedelta(0)),
         **overrides,
     )

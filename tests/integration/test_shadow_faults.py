@@ -44,7 +44,7 @@ def wiring(
 
 def start_applier(wiring: Wiring, folder: Path) -> subprocess.Popen[bytes]:
     """The real process, configured as ``wiring`` is."""
-    environment = {**os.environ, **settings_environment(wiring.settings), "FORESHARD_SHADOW__LEASE": "PT1S"}
+    environment = {**os.environ, **settings_environment(wiring.settings), "FORESHARD_SHADOW__LEASE_DURATION": "PT1S"}
     command = [str(Path(sys.executable).parent / "foreshard"), "applier", "--every", "1"]
     with (folder / "applier.log").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

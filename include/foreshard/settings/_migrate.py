@@ -20,7 +20,7 @@ class MigrateSettings(SettingsSection):
         default=timedelta(seconds=5),
         description="Longest time that apps may be unable to write to the key. The move is reverted after it.",
     )
-    lease: timedelta = Field(
+    lease_duration: timedelta = Field(
         default=timedelta(seconds=30), description="Another process may take over a move after its mover was silent this long."
     )
     grace_period: timedelta = Field(

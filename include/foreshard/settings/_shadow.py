@@ -21,7 +21,7 @@ class ShadowSettings(SettingsSection):
     apply_timeout: timedelta = Field(
         default=timedelta(minutes=5), description="A stage waits at most this long for a shadow to catch up."
     )
-    lease: timedelta = Field(
+    lease_duration: timedelta = Field(
         default=timedelta(seconds=15), description="Another applier takes over after the active one was silent this long."
     )
     grace_period: timedelta = Field(

@@ -62,7 +62,7 @@ class Replicator:
 
     def __init__(self, connections: ReplicatorPorts, settings: ShadowSettings, worker: str, stop: threading.Event) -> None:
         self._with, self._settings, self._worker, self._stop = connections, settings, worker, stop
-        self._lease_seconds = settings.lease.total_seconds()
+        self._lease_seconds = settings.lease_duration.total_seconds()
         self._wanted: dict[str, dict[str, int]] = {}
         self._captures: dict[str, threading.Thread] = {}
         self._copies: dict[str, Future[object]] = {}

@@ -112,7 +112,7 @@ class ControlWiring(SettingsAccess):
     def move_journal(self) -> MoveJournal:
         from foreshard.stores.control.move_journal import MongoMoveJournal
 
-        return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease)
+        return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease_duration)
 
     @cached_property
     def planning(self) -> PlanningStore:

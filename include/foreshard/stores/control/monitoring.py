@@ -51,7 +51,7 @@ class ControlReader:
         plan, shadow, migrate = settings.plan, settings.shadow, settings.migrate
         self._limits = Limits(plan.high_water, shadow.maximum_staleness, migrate.stuck_after)
         self._registry, self._loads = MongoPartitionRegistry(database), MongoLoadStore(database)
-        self._journal, self._shadows = MongoMoveJournal(database, migrate.lease), MongoShadowStore(database)
+        self._journal, self._shadows = MongoMoveJournal(database, migrate.lease_duration), MongoShadowStore(database)
         self._gates, self._routing = MongoGateStore(database), MongoRoutingStore(database)
         self._forecasts, self._accuracies = MongoForecastStore(database), MongoAccuracyStore(database)
         self._plans, self._scores, self._tallies = (

@@ -37,17 +37,15 @@ transitions are lost, the move is ``fenced`` again and continues from there.
 
 
 class MongoMoveJournal:
-    """Implements :class:`foreshard.ports.migration.MoveJournal`. A mover may be silent for ``lease`` before others may take
-    over.
-    """
+    """Implements :class:`foreshard.ports.migration.MoveJournal`. A lease expires ``lease_duration`` after its last renewal."""
 
-    def __init__(self, database: Database[Document], lease: timedelta) -> None:
+    def __init__(self, database: Database[Document], lease_duration: timedelta) -> None:
         self._moves = database.get_collection(
             "moves", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
         )
         self._quick = self._moves.with_options(write_concern=WriteConcern(1))
         self._client = database.client
-        self._lease_ms = int(lease.total_seconds() * 1000)
+        self._lease_ms = int(lease_duration.total_seconds() * 1000)
         self._indexed = False
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
