@@ -42,7 +42,7 @@ def access_log_hourly() -> None:
     @task
     def extract() -> loop.Summary:
         """Copy the hour's records from the access log to Parquet, pseudonymised."""
-        loop.wait_until_settled()
+        loop.wait_for_late_records()
         return loop.for_hour("observe.extract_hour")
 
     @task

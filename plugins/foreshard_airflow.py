@@ -34,7 +34,7 @@ ONE_HOUR = timedelta(hours=1)
 CHATTY = ("great_expectations", "cmdstanpy", "prophet")
 """Libraries that log too much; only their warnings are shown."""
 
-SETTLING = timedelta(seconds=15)
+LATE_RECORDS = timedelta(seconds=15)
 """An hour's log is read this long after its end."""
 
 TAG = "foreshard"
@@ -201,9 +201,9 @@ def run(stage: str, /, *arguments: Any, **named: Any) -> Any:
     return summary
 
 
-def wait_until_settled() -> None:
-    """Wait until ``SETTLING`` after the hour's end, because apps send their last access records a little late."""
-    remaining = hour_of(get_current_context()) + ONE_HOUR + SETTLING - datetime.now(UTC)
+def wait_for_late_records() -> None:
+    """Wait until ``LATE_RECORDS`` after the hour's end, because apps send their last access records a little late."""
+    remaining = hour_of(get_current_context()) + ONE_HOUR + LATE_RECORDS - datetime.now(UTC)
     time.sleep(max(remaining.total_seconds(), 0))
 
 

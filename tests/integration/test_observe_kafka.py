@@ -80,7 +80,7 @@ def test_late_records_are_found_and_a_clock_that_runs_ahead_cuts_nothing_off(kaf
 
 
 def test_reading_stops_once_the_hour_has_settled(kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_access_log, "SETTLED", 3)
+    monkeypatch.setattr(kafka_access_log, "LATER_MESSAGES", 3)
     at = [5, 70, 71, 6, 72, 73, 74, 75, 7]
     send(kafka, topic, ((0, minutes(m), record(f"at {m}", minutes(m))) for m in at))
     assert read(kafka, topic)["partitionable_key"].tolist() == ["at 5", "at 6"]

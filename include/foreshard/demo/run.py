@@ -113,7 +113,7 @@ def run_demo(stack: EmbeddedStack, options: DemoOptions, console: Console) -> De
         times = _loop(stack, app, parts, steps)
         verified, checked = _verify(wiring, app, initial, parts.hour, steps)
         with steps.step("wait until the load of the copying has left the load reports"):
-            wait_until_settled(wiring)
+            wait_until_quiet(wiring)
         report.show(console, wiring, stack.sidecar_url, parts.hour, layout, before)
         client.close()
     report.show_checks(console, verified, checked, times)
@@ -165,7 +165,7 @@ def _verify(
         return verified, check_app(app.acknowledged, initial, wiring.routing.current(), clients)
 
 
-def wait_until_settled(wiring: Wiring, patience: float = 45.0) -> None:
+def wait_until_quiet(wiring: Wiring, patience: float = 45.0) -> None:
     """Wait until every partition reports less than half of the room mark, so that the routed requests show the usual case."""
     deadline = time.monotonic() + patience
     calm = wiring.settings.sidecar.room_mark / 2

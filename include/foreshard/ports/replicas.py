@@ -105,7 +105,7 @@ class PrimaryStore(Protocol):
     def document(self, collection: ShardedCollection, document_id: Any) -> bytes | None:
         """Return the current document."""
 
-    def settle(
+    def write_resolution(
         self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
     ) -> tuple[int, int]:
         """Write ``body`` (None: delete) and record the version vector that it covers, in one transaction.

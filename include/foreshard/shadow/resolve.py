@@ -44,7 +44,7 @@ def resolve(
     partition, epoch, documents = primary
     one = conflicts[0]
     seen = Version(epoch, HybridTime(0, 0, partition), covering(conflicts))
-    time = documents.settle(collection, one.key, one.document_id, body, seen)
+    time = documents.write_resolution(collection, one.key, one.document_id, body, seen)
     version = version_of_resolution(partition, epoch, time, conflicts)
     log.publish([ReplicationRecord(one.namespace, one.document_id, one.identity, one.key, partition, version, body)])
     store.resolve([conflict.conflict_id for conflict in conflicts], resolution)

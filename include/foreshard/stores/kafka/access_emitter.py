@@ -86,13 +86,13 @@ class KafkaAccessEmitter:
 
     def _waiting(self) -> int:
         """Records that are neither delivered nor dropped. (librdkafka's own count includes its requests.)"""
-        return len(self._records) + self._queued - self._settled
+        return len(self._records) + self._queued - self._finished
 
     def _forget(self) -> None:
         """Start without records, threads and locks. In a forked child they belong to the parent."""
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._records: deque[AccessRecord] = deque()
-        self._queued = self._settled = 0
+        self._queued = self._finished = 0
         self._stopped = threading.Event()
         self._started = False
 
@@ -137,11 +137,11 @@ class KafkaAccessEmitter:
             self._lost()
             return
         with self._lock:
-            self._settled += 1
+            self._finished += 1
 
     def _lost(self) -> None:
         with self._lock:
-            self._settled += 1
+            self._finished += 1
             self._dropped += 1
 
 

@@ -2,9 +2,9 @@
 
 A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``. An
 hour is read from the first offset whose time is in it until the hour is *complete*: past the first offset that is
-``allowed_lateness`` after it, and past ``SETTLED`` further messages in a row of later hours, so that one producer with a fast
-clock does not cut an hour short. Nothing is committed. Reading again gives the same records, in the same order within a topic
-partition; the order of the topic partitions may differ.
+``allowed_lateness`` after it, and past ``LATER_MESSAGES`` further messages in a row of later hours, so that one producer with a
+fast clock does not cut an hour short. Nothing is committed. Reading again gives the same records, in the same order within a
+topic partition; the order of the topic partitions may differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from foreshard.errors import Unreachable
 from foreshard.model import ONE_HOUR
 from foreshard.stores.files.access_log import decoded, records_frame
 
-SETTLED = 1_000
+LATER_MESSAGES = 1_000
 BATCH_RECORDS = 50_000
 FETCHED_AT_ONCE = 5_000
 PATIENCE_SECONDS = 15.0
@@ -101,16 +101,16 @@ class KafkaAccessLog:
             consumer.pause([TopicPartition(self._topic, span.partition) for span in finished])
 
     def _spans(self, consumer: Consumer, hour: datetime) -> list[_Span]:
-        start, settled = _milliseconds(hour), _milliseconds(hour + ONE_HOUR + self._lateness)
+        start, complete_from = _milliseconds(hour), _milliseconds(hour + ONE_HOUR + self._lateness)
         starts = _patiently(lambda: self._offsets(consumer, start))
-        ends = _patiently(lambda: self._offsets(consumer, settled))
+        ends = _patiently(lambda: self._offsets(consumer, complete_from))
         spans = []
         for partition, offset in starts.items():
             place = TopicPartition(self._topic, partition)
             lowest, highest = _patiently(partial(consumer.get_watermark_offsets, place, timeout=PATIENCE_SECONDS))
             begin = highest if offset == OFFSET_END else max(offset, lowest)
-            settles = highest if ends[partition] == OFFSET_END else ends[partition]
-            spans.append(_Span(partition, begin, settles, highest))
+            complete_at = highest if ends[partition] == OFFSET_END else ends[partition]
+            spans.append(_Span(partition, begin, complete_at, highest))
         return spans
 
     def _offsets(self, consumer: Consumer, moment: int) -> dict[int, int]:
@@ -135,14 +135,14 @@ class KafkaAccessLog:
 class _Span:
     """The range of offsets that remains to be read in one topic partition."""
 
-    def __init__(self, partition: int, position: int, settles: int, end: int) -> None:
-        self.partition, self.position, self.settles, self.end = partition, position, settles, end
+    def __init__(self, partition: int, position: int, complete_at: int, end: int) -> None:
+        self.partition, self.position, self.complete_at, self.end = partition, position, complete_at, end
         self.later, self.done, self.paused = 0, False, False
 
     def passed(self, offset: int, belongs_later: bool) -> None:
         """Record one message. The span is done at the log's end, or when the hour is complete."""
         self.later = self.later + 1 if belongs_later else 0
-        self.done = offset + 1 >= self.end or (offset >= self.settles and self.later >= SETTLED)
+        self.done = offset + 1 >= self.end or (offset >= self.complete_at and self.later >= LATER_MESSAGES)
 
 
 def _patiently(ask: Callable[[], _Answer]) -> _Answer:

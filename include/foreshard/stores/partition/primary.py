@@ -36,7 +36,7 @@ class MongoPrimaryStore:
         found = exact(self._client[collection.database][collection.collection]).find_one({"_id": document_id})
         return bytes(found.raw) if found is not None else None
 
-    def settle(
+    def write_resolution(
         self, collection: ShardedCollection, key: str, document_id: Any, body: bytes | None, seen: Version
     ) -> tuple[int, int]:
         """Write ``body`` (None: delete) and record what it covers, in one transaction. Return its cluster time."""
