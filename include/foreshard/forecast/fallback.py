@@ -6,7 +6,7 @@
 ``recent_mean``        at least one observation: the mean of the last observed day
 ``no_history``         no observation: zero
 
-Each sigma is that of a *new* observation: it includes the residuals' spread and the error of the mean. A single observation
+Each sigma is for a *new* observation: it includes the residuals' spread and the error of the mean. A single observation
 says nothing about spread, so its sigma is the observation itself. A constant observed n times has sigma value/√(n+2): the next
 observation differs with probability 1/(n+2), by about its own size. ``no_history`` has sigma 0.
 """

@@ -59,7 +59,7 @@ class Distances:
     def route_km(self, origin: str, destination: str) -> float | None:
         """Return the round trip as km of great circle, the planner's unit of distance.
 
-        Its order is that of :meth:`round_trip`.
+        It orders places like :meth:`round_trip`.
         """
         trip = self.round_trip(origin, destination)
         if trip is None:

@@ -101,7 +101,7 @@ def revert_move(context: MoveContext, move_id: str, reason: str) -> MoveRecord:
 
 
 def clean_moves(moves: Iterable[tuple[str, MoveContext]], *, wait: bool) -> tuple[MoveRecord, ...]:
-    """Drive switched moves to their end and return the entries of those that ended, in the order in which they ended.
+    """Drive switched moves to their end. Return the entries of the ended moves, in the order in which they ended.
 
     Late changes are forwarded for all of them meanwhile. Without ``wait``, moves that may not be cleaned yet are left.
     """

@@ -231,7 +231,7 @@ def _most_valuable(
     fits: BoolArray,
     goal: _SearchGoal,
 ) -> list[int]:
-    """Return the seeds to grow: those that alone would remove the most risk at their best target."""
+    """Return the seeds to grow: the keys that alone would remove the most risk at their best target."""
     gain = _risk_removed(model, source, loads, 0.0) - _risk_added(model, loads, targets, 0.0)
     best = np.where(fits, gain + (DRAIN_BONUS if goal.draining else 0.0), -np.inf).max(axis=1)
     ranked = np.lexsort((seeds, -best))[: goal.effort.grown]

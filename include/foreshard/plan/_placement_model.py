@@ -96,7 +96,7 @@ class PlacementModel:
         return self._members[partition]
 
     def unmoved_on(self, partition: int) -> IntArray:
-        """Return the keys on ``partition``, without those that this plan moved there."""
+        """Return the keys on ``partition``, without the keys that this plan moved there."""
         keys = self._members[partition]
         return keys[~self._moved[keys]]
 

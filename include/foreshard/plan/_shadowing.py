@@ -32,7 +32,7 @@ class ShadowCandidate:
 
 
 def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
-    """Return which keys may have shadows: those that are read, not written too often, and not being moved.
+    """Return which keys may have shadows: keys that are read, not written too often, and not being moved.
 
     A key that rests after a move may have one, because a shadow does not move it.
     """

@@ -27,7 +27,7 @@ class PageStore(Protocol):
         ...
 
     def sidecars(self, version: int) -> tuple[int, int]:
-        """Return the number of sidecars, and of those that answer from an older version than ``version``."""
+        """Return the number of sidecars, and how many answer from an older version than ``version``."""
         ...
 
     def open_conflicts(self) -> int:

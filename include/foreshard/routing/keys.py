@@ -16,7 +16,7 @@ class KeyProblem(NamedTuple):
 
 
 def key_problem(key: object) -> KeyProblem | None:
-    """Return what is wrong with ``key``; None if it is valid."""
+    """Return the problem with ``key``; None if the key is valid."""
     if not isinstance(key, str):
         return KeyProblem("invalid-key", "is not a string; send keys as strings")
     if not key:

@@ -93,7 +93,7 @@ class Copier:
             yield {identity: (i, None) for identity, (i, _) in here.items() if identity not in there}
 
     def _different(self, collection: ShardedCollection) -> Iterator[tuple[int, DocumentsById]]:
-        """Yield, batch by batch, how many documents were read, and those that the shadow lacks or has in another form."""
+        """Yield per batch: the number of documents read, and the documents that the shadow lacks or has in another form."""
         for there in self._source.scan(collection, self._shadow.key, self._batch):
             here = self._target.fetch(collection, self._shadow.key, [i for i, _ in there.values()])
             yield len(there), {i: (d, b) for i, (d, b) in there.items() if i not in here or here[i][1] != b}
@@ -124,7 +124,7 @@ class Copier:
                 yield collection, {i: there.get(i, (d, None)) for i, d in some.items() if _body(there, i) != _body(here, i)}
 
     def _write(self, collection: ShardedCollection, floor: Version, documents: DocumentsById) -> int:
-        """Write, then remove what has left the key since it was read. Return the number of documents written."""
+        """Write, then remove documents that have left the key since they were read. Return the number of documents written."""
         if not documents:
             return 0
         written = self._put(collection, floor, documents)

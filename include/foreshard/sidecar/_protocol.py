@@ -247,7 +247,7 @@ class SidecarProtocol(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """Let the client read its answers, then close. What it still sends is discarded."""
+        """Let the client read its answers, then close. Discard further input."""
         self._end()
         self.since = self.shared.tick
         self.shared.soon(self._end_output)

@@ -78,7 +78,7 @@ class RouteService:
         self._changed()
 
     def replace_table(self, table: RoutingTable, by: RoutingTable) -> None:
-        """Replace ``table`` by an equal table in another form. Do nothing if ``table`` is no longer installed."""
+        """Replace ``table`` by an equal table in another form. Do nothing if another table is installed."""
         if self.installed is not None and self.installed.table is table:
             self.installed = replace(self.installed, table=by)
             self._changed()

@@ -27,7 +27,7 @@ class KeyLoadPorts(WithForecastSettings, WithTallies, Protocol):
 
 
 class HistoryPorts(KeyLoadPorts, WithSeries, Protocol):
-    """Reads series, or tallies where the series are no longer kept."""
+    """Reads series, or tallies if the series are deleted."""
 
 
 def read_key_load(ports: KeyLoadPorts, hour: datetime, counted: Sequence[datetime]) -> tuple[SeriesMatrix, pd.DataFrame]:
@@ -46,7 +46,7 @@ def read_key_load(ports: KeyLoadPorts, hour: datetime, counted: Sequence[datetim
 
 
 def load_history(ports: HistoryPorts, hour: datetime, keys: Sequence[str]) -> KeyHistory:
-    """Load the history of ``keys`` as the forecast stage saved it, or from the tallies where that is no longer kept."""
+    """Load the history of ``keys`` as the forecast stage saved it, or from the tallies if its files are deleted."""
     try:
         return gather_history(keys, ports.series.load_totals(hour), ports.series.load(hour))
     except MissingStageResult:

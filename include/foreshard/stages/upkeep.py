@@ -69,7 +69,7 @@ class DrainSummary:
 
 @dataclass(frozen=True, slots=True)
 class RetentionSummary:
-    """The numbers of deleted files and documents by kind; in a dry run, of those that would be deleted."""
+    """The numbers of deleted files and documents by kind; in a dry run, the numbers that would be deleted."""
 
     files_before: datetime
     tallies_before: datetime

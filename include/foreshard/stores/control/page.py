@@ -39,7 +39,7 @@ class MongoPageStore:
         return self._open("shadows", [ShadowState.RETIRED.value], limit)
 
     def sidecars(self, version: int) -> tuple[int, int]:
-        """Return the number of sidecars, and of those that answer from an older version than ``version``."""
+        """Return the number of sidecars, and how many answer from an older version than ``version``."""
         sidecars = self._database["sidecars"]
         return sidecars.count_documents({}), sidecars.count_documents({"version": {"$lt": version}})
 

@@ -124,7 +124,7 @@ class MongoRoutingStore:
         )
 
     def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Within | None = None) -> int:
-        """Apply all changes in one transaction. Return the new version, or the current one if there are no changes.
+        """Apply all changes in one transaction. Return the new version, or the current one without changes.
 
         ``within(session, version)`` runs in the same transaction, and again if the driver repeats it. Raise :class:`StaleEpoch`
         if a key is not at its expected epoch, and :class:`InvalidChange` if a row is inconsistent.
