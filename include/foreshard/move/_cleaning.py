@@ -7,7 +7,6 @@ so that everything that happened to a document is forwarded before the document 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from foreshard.move.session import POLL_LIMIT, MoveSession
 from foreshard.move.states import MoveEvent
 from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch
 
-LOG = logging.getLogger("foreshard.move")
 MAXIMUM_ROUNDS = 20
 
 

@@ -6,6 +6,7 @@ state true. Taking a move raises its lease in the journal and on both partitions
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from foreshard.errors import (
     VerificationFailed,
 )
 from foreshard.model.move_state import BEFORE_SWITCH, CLEANABLE, ENDED, MoveState
-from foreshard.move._cleaning import LOG, forward_late_changes, is_ready, remove_source
+from foreshard.move._cleaning import forward_late_changes, is_ready, remove_source
 from foreshard.move._copying import begin, catch_up, copy, skip_if_out_of_date
 from foreshard.move._cutover import MAXIMUM_RETREATS, fence_and_drain, open_target, retreat, switch, verify
 from foreshard.move._reversal import turn_back
@@ -29,6 +30,7 @@ from foreshard.move.session import MoveSession, Paused
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord
 
+LOG = logging.getLogger("foreshard.move")
 WATCH_SECONDS = 0.1
 """Pause between two rounds over the moves that wait for their cleaning."""
 
