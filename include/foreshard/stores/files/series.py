@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,18 +46,11 @@ class ParquetSeriesStore:
             [("partitionable_key", pa.string()), ("costs", pa.list_(pa.float32(), length))],
             metadata={_HOUR: series.hour.astimezone(UTC).isoformat().encode(), _COUNTED: counted.encode()},
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        target = self.path(series.hour)
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for start in range(0, len(series.keys), chunk_keys):
-                    rows = series.rows(start, start + chunk_keys)
-                    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.costs.reshape(-1)), length)
-                    writer.write_table(pa.table([pa.array(rows.keys, pa.string()), values], schema=schema), len(rows.keys))
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with _replaced(self.path(series.hour)) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            for start in range(0, len(series.keys), chunk_keys):
+                rows = series.rows(start, start + chunk_keys)
+                values = pa.FixedSizeListArray.from_arrays(pa.array(rows.costs.reshape(-1)), length)
+                writer.write_table(pa.table([pa.array(rows.keys, pa.string()), values], schema=schema), len(rows.keys))
         return -(-len(series.keys) // chunk_keys)
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
@@ -71,23 +65,20 @@ class ParquetSeriesStore:
                 yield _read_chunk(file, chunk)
 
     def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
-        target = self._totals / self.path(hour).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        try:
-            types = dict.fromkeys(_GROUP, "object") | {"count": "int64", "cost": "float64"}
+        types = dict.fromkeys(_GROUP, "object") | {"count": "int64", "cost": "float64"}
+        with _replaced(self._totals_path(hour)) as partial:
             totals.astype(types).to_parquet(partial, index=False)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def load_totals(self, hour: datetime) -> pd.DataFrame:
         import pandas as pd
 
-        path = self._totals / self.path(hour).name
+        path = self._totals_path(hour)
         if not path.is_file():
             raise MissingStageResult("history totals", hour.isoformat(), _PRODUCER)
         return pd.read_parquet(path)
+
+    def _totals_path(self, hour: datetime) -> Path:
+        return self._totals / self.path(hour).name
 
     def _open(self, hour: datetime) -> Any:
         import pyarrow.parquet as pq
@@ -96,6 +87,18 @@ class ParquetSeriesStore:
         if not path.is_file():
             raise MissingStageResult("series", hour.isoformat(), _PRODUCER)
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[Path]:
+    """Yield a path to write to. It replaces ``target`` in one step; after an error ``target`` stays as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read_chunk(file: Any, chunk: int) -> SeriesMatrix:
