@@ -11,6 +11,8 @@ from pymongo.errors import ExecutionTimeout
 
 from foreshard.model.move_state import ENDED
 from foreshard.model.shadow_state import ShadowState
+from foreshard.stores.control.conflicts import MongoConflictStore
+from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 
 
@@ -19,6 +21,7 @@ class MongoPageStore:
 
     def __init__(self, database: Database[Document]) -> None:
         self._database = database
+        self._routing, self._conflicts = MongoRoutingStore(database), MongoConflictStore(database)
 
     def publication(self, version: int) -> tuple[datetime | None, str]:
         """Return when a version of the routing table was published, and its cause."""
@@ -45,7 +48,7 @@ class MongoPageStore:
 
     def open_conflicts(self) -> int:
         """Return the number of unresolved conflicts."""
-        return self._database["conflicts"].count_documents({"state": "open"})
+        return self._conflicts.count_open()
 
     def failed_tasks(self, limit: int) -> tuple[Mapping[str, Any], ...]:
         """Return the tasks that have failed, the latest first."""
@@ -53,11 +56,8 @@ class MongoPageStore:
 
     def keys_per_partition(self, timeout: timedelta) -> dict[str, int] | None:
         """Count the listed keys by primary partition; None if it takes longer than ``timeout``."""
-        pipeline = [{"$group": {"_id": "$primary", "keys": {"$sum": 1}}}]
-        limit = int(timeout / timedelta(milliseconds=1))
         try:
-            found = self._database["routing_table"].aggregate(pipeline, maxTimeMS=limit)
-            return {str(row["_id"]): int(row["keys"]) for row in found}
+            return self._routing.keys_by_partition(timeout)
         except ExecutionTimeout:
             return None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ReplaceOne, ReturnDocument
@@ -175,9 +175,10 @@ class MongoRoutingStore:
             self._sidecars.count_documents({**heard, "version": {"$lt": version}}),
         )
 
-    def keys_by_partition(self) -> dict[str, int]:
-        """Return partition id → number of listed keys. It reads the whole table."""
-        return {row["_id"]: row["count"] for row in self._rows.aggregate([{"$sortByCount": "$primary"}])}
+    def keys_by_partition(self, timeout: timedelta | None = None) -> dict[str, int]:
+        """Return partition id → number of listed keys. It reads the whole table; ``ExecutionTimeout`` after ``timeout``."""
+        limit: dict[str, Any] = {} if timeout is None else {"maxTimeMS": int(timeout / timedelta(milliseconds=1))}
+        return {row["_id"]: row["count"] for row in self._rows.aggregate([{"$sortByCount": "$primary"}], **limit)}
 
     def _raise_version(self, session: ClientSession, fields: Mapping[str, Any] | None = None) -> tuple[int, datetime]:
         now = datetime.now(UTC)
