@@ -2,8 +2,8 @@
 
 The hash is MongoDB's own hashed-index hash, so a server, a client and a sharded cluster agree about a key's slot:
 ``$toHashedIndexKey`` and ``{key: "hashed"}`` indexes return it (MongoDB manual, "Hashed Indexes"). It is the first 8 bytes
-(little-endian, signed) of the MD5 of a seed (int32 0), the canonical type (int32), and the BSON value. MD5 spreads keys here; it
-protects nothing.
+(little-endian, signed) of the MD5 of a seed (int32 0), the canonical type (int32), and the BSON value. MD5 spreads keys here;
+it protects nothing.
 
 A slot is one of ``KeySpace.slots`` equal ranges of the hash, in ascending order. These are the initial chunks of a collection
 that is sharded by a hashed key.
@@ -120,11 +120,11 @@ class KeySpace:
 
     def hash_of(self, key: str) -> int:
         """Return the signed 64-bit hash of a key, as ``$toHashedIndexKey`` does."""
-        return int.from_bytes(md5(self._data(key)).digest()[:8], "little", signed=True)
+        return int.from_bytes(md5(self._data(key)).digest()[:8], "little", signed=True)  # noqa: S324
 
     def slot_of(self, key: str) -> int:
         """Return the slot of a key: the upper bits of its hash, counted from the lowest hash."""
-        digest = md5(self._data(key)).digest()
+        digest = md5(self._data(key)).digest()  # noqa: S324
         return ((digest[7] << 8 | digest[6]) ^ 0x8000) >> self._shift
 
     def slots_of(self, keys: Iterable[str]) -> list[int]:

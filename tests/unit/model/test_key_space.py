@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def test_the_slots_cover_all_hashes_without_overlap(slots: int) -> None:
 
     assert bounds[0][0] == -(2**63)
     assert bounds[-1][1] == 2**63
-    assert all(one[1] == other[0] for one, other in zip(bounds, bounds[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in pairwise(bounds))
 
 
 @pytest.mark.parametrize("slots", [0, 1, 3, 4_095, 2 * MOST_SLOTS])
