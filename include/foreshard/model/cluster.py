@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from foreshard.model.key_space import KeyType
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -91,12 +93,13 @@ class ConflictPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardedCollection:
-    """A collection whose documents are placed by the partitionable key in ``key_field``."""
+    """A collection whose documents are placed by the partitionable key in ``key_field``, of type ``key_type``."""
 
     database: str
     collection: str
     key_field: str
     policy: ConflictPolicy = ConflictPolicy.LAST_WRITE_WINS
+    key_type: KeyType = KeyType.STRING
 
     @property
     def namespace(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from foreshard.errors import ConfigurationError, MissingSecret
 from foreshard.model import ConflictPolicy, ShardedCollection
+from foreshard.model.key_space import KeyType
 from foreshard.settings._forecast import ForecastSettings
 from foreshard.settings._migrate import MigrateSettings
 from foreshard.settings._observe import ObserveSettings
@@ -25,6 +26,11 @@ class CollectionSetting(SettingsSection):
     database: str = Field(description="Name of the database.")
     collection: str = Field(description="Name of the collection.")
     key_field: str = Field(description="Field that holds the partitionable key.")
+    key_type: KeyType = Field(
+        default=KeyType.STRING,
+        description="Type of the keys: `string`, `int`, `objectid` or `uuid`. All sharded collections have the same, because"
+        " they share one routing table.",
+    )
     policy: ConflictPolicy = Field(
         default=ConflictPolicy.LAST_WRITE_WINS,
         description="How concurrent writes are reconciled: `last_write_wins`, or `vector_clock`, which keeps both versions"
@@ -85,6 +91,14 @@ class Settings(BaseSettings):
     shadow: ShadowSettings = ShadowSettings()
     sidecar: SidecarSettings = SidecarSettings()
 
+    @field_validator("collections")
+    @classmethod
+    def _one_key_type(cls, collections: tuple[CollectionSetting, ...]) -> tuple[CollectionSetting, ...]:
+        types = sorted({collection.key_type for collection in collections})
+        if len(types) > 1:
+            raise ValueError(f"key_type is {' and '.join(types)}, but all collections share one routing table; use one type")
+        return collections
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -110,12 +124,18 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             name = "FORESHARD_" + "__".join(str(part).upper() for part in first["loc"])
-            raise ConfigurationError(name, first["msg"], "correct it in the environment or the configuration file") from None
+            problem = first["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(name, problem, "correct it in the environment or the configuration file") from None
 
     @property
     def sharded_collections(self) -> tuple[ShardedCollection, ...]:
         """The sharded collections, as the model's type."""
-        return tuple(ShardedCollection(c.database, c.collection, c.key_field, c.policy) for c in self.collections)
+        return tuple(ShardedCollection(c.database, c.collection, c.key_field, c.policy, c.key_type) for c in self.collections)
+
+    @property
+    def key_type(self) -> KeyType:
+        """The type of all partitionable keys."""
+        return next((c.key_type for c in self.collections), KeyType.STRING)
 
     def require_user_key(self) -> bytes:
         """Return the HMAC key that pseudonymises users. Raise :class:`MissingSecret` if it is not set."""

@@ -15,6 +15,7 @@ from foreshard.model.move_state import AFTER_SWITCH, OPEN, PENDING, MoveState
 from foreshard.model.recent import CurrentShadow, RecentMove
 from foreshard.model.shadow_state import UNLISTED_WITH_DATA, WANTED, ShadowState
 from foreshard.ports.planning import KeySizes
+from foreshard.stores.bson_codec import key_text
 from foreshard.stores.mongo_connections import Document, MongoConnections
 
 MOVES_MEASURED = 500
@@ -104,8 +105,9 @@ class MongoPlanningStore:
         pipeline: list[dict[str, Any]] = [*([{"$sample": {"size": self._sample}}] if sampled else []), total]
         scale = count / self._sample if sampled else 1.0
         for row in documents.aggregate(pipeline, allowDiskUse=True):
-            if row["_id"] is not None:
-                sizes[str(row["_id"])] += round(row["bytes"] * scale)
+            key = key_text(row["_id"], collection.key_type)
+            if key is not None:
+                sizes[key] += round(row["bytes"] * scale)
         return sampled
 
     @property

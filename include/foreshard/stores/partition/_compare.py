@@ -17,7 +17,7 @@ from xxhash import xxh3_128_intdigest
 from foreshard.model import ShardedCollection
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.routing.table import locate
-from foreshard.stores.bson_codec import id_bytes, id_value
+from foreshard.stores.bson_codec import id_bytes, id_value, key_filter
 
 MAXIMUM_DIFFERENCES = 10_000
 _MODULUS = 1 << 128
@@ -69,7 +69,7 @@ def compare(
 def _digest(documents: DocumentsOf, pair: CopyPair, partition: str) -> tuple[int, int]:
     """Return (count, hash) of a copy."""
     count = total = 0
-    for document in documents(partition, pair.collection).find({pair.collection.key_field: pair.key}):
+    for document in documents(partition, pair.collection).find(key_filter(pair.collection, [pair.key])):
         count, total = count + 1, (total + xxh3_128_intdigest(document.raw)) % _MODULUS
     return count, total
 
@@ -79,7 +79,7 @@ def _differing(documents: DocumentsOf, pair: CopyPair) -> list[bytes]:
     sides = [
         {
             (id_bytes(document["_id"]), xxh3_128_intdigest(document.raw))
-            for document in documents(partition, pair.collection).find({pair.collection.key_field: pair.key})
+            for document in documents(partition, pair.collection).find(key_filter(pair.collection, [pair.key]))
         }
         for partition in (pair.primary, pair.shadow)
     ]
@@ -88,7 +88,7 @@ def _differing(documents: DocumentsOf, pair: CopyPair) -> list[bytes]:
 
 def _problem(documents: DocumentsOf, pair: CopyPair, identity: bytes) -> str | None:
     """Describe how a document differs now. None if the shadow equals the primary copy's document now or a moment ago."""
-    wanted = {"_id": id_value(identity), pair.collection.key_field: pair.key}
+    wanted = {"_id": id_value(identity), **key_filter(pair.collection, [pair.key])}
     before, copy, after = (
         None if found is None else bytes(found.raw)
         for found in (documents(p, pair.collection).find_one(wanted) for p in (pair.primary, pair.shadow, pair.primary))

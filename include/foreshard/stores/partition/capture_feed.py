@@ -24,7 +24,7 @@ from foreshard.consistency.vectors import VersionVector
 from foreshard.errors import CaptureLost
 from foreshard.model import ConflictPolicy, ShardedCollection
 from foreshard.ports.replication import CapturedChange, ChangeBatch
-from foreshard.stores.bson_codec import RAW, exact, identity_of, key_of
+from foreshard.stores.bson_codec import RAW, exact, identity_of, key_filter, key_text_of, key_value
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._change_stream import COLLECTION_EVENTS, history_lost_as, namespace_of
 from foreshard.stores.partition.replica import VERSIONS
@@ -89,7 +89,7 @@ class MongoCaptureFeed:
             {
                 "ns": {"db": c.database, "coll": c.collection},
                 "operationType": "insert",
-                f"fullDocument.{c.key_field}": {"$in": sorted(keys)},
+                f"fullDocument.{c.key_field}": {"$in": [key_value(key, c.key_type) for key in sorted(keys)]},
             }
             for c in self._collections.values()
         ]
@@ -123,7 +123,7 @@ class MongoCaptureFeed:
         if operation in ("insert", "replace") and not transaction:
             current = event["fullDocument"]
         rekeyed = operation == "replace" or (transaction and operation != "insert") or _sets(event, collection.key_field)
-        key = key_of(current, collection.key_field) if current is not None else None
+        key = key_text_of(current, collection) if current is not None else None
         if key in self._keys and current is not None:
             return CapturedChange(namespace, document_id, identity, key, bytes(current.raw), time.time, time.inc, rekeyed)
         if operation == "delete":
@@ -142,7 +142,7 @@ class MongoCaptureFeed:
         for namespace, ids in wanted.items():
             collection = self._collections[namespace]
             documents = exact(self._client[collection.database][collection.collection])
-            query = {"_id": {"$in": list(ids.values())}, collection.key_field: {"$in": sorted(self._keys)}}
+            query = {"_id": {"$in": list(ids.values())}, **key_filter(collection, sorted(self._keys))}
             for document in documents.find(query, session=self._session, batch_size=len(ids)):
                 found[identity_of(namespace, document["_id"])] = document
         return found

@@ -16,7 +16,7 @@ from pymongo.write_concern import WriteConcern
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import DocumentReader
-from foreshard.stores.bson_codec import exact, identity_of
+from foreshard.stores.bson_codec import exact, identity_of, key_filter
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._indexes import create_missing, index_definitions
 
@@ -50,7 +50,7 @@ class MongoDocumentReader:
             if self._after is not None:
                 session.advance_operation_time(self._after)
             found: Batch = {}
-            for document in self._documents(collection).find({collection.key_field: key}, session=session, batch_size=batch):
+            for document in self._documents(collection).find(key_filter(collection, [key]), session=session, batch_size=batch):
                 found[identity_of(collection.namespace, document["_id"])] = (document["_id"], bytes(document.raw))
                 if len(found) >= batch:
                     yield found
@@ -80,7 +80,7 @@ class MongoDocumentReader:
         with self._client.start_session() as session:
             if self._after is not None:
                 session.advance_operation_time(self._after)
-            wanted = {"_id": {"$in": list(ids)}, collection.key_field: key}
+            wanted = {"_id": {"$in": list(ids)}, **key_filter(collection, [key])}
             return list(self._documents(collection).find(wanted, fields, session=session, batch_size=max(1, len(ids))))
 
     def _documents(self, collection: ShardedCollection) -> Collection[RawBSONDocument]:

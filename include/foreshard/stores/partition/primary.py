@@ -18,7 +18,7 @@ from pymongo.write_concern import WriteConcern
 from foreshard.consistency.versions import Version
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
-from foreshard.stores.bson_codec import RAW, exact, identity_of
+from foreshard.stores.bson_codec import RAW, exact, identity_of, key_filter
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.replica import VERSIONS
 from foreshard.stores.version_documents import version_document
@@ -47,7 +47,7 @@ class MongoPrimaryStore:
         }  # fmt: skip
 
         def attempt(session: ClientSession) -> None:
-            mine = {"_id": document_id, collection.key_field: key}
+            mine = {"_id": document_id, **key_filter(collection, [key])}
             documents = database[collection.collection]
             if body is None:
                 documents.delete_one(mine, session=session)

@@ -30,7 +30,7 @@ from foreshard.consistency.reconcile import UNREAD, Replica, VersionedDocument
 from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import GuardsMoved, ReconcileDocuments, ReplicaWrite, Standing
-from foreshard.stores.bson_codec import RAW
+from foreshard.stores.bson_codec import RAW, key_filter
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._writer_sessions import WriterSessions
 from foreshard.stores.partition.fence import MongoFence
@@ -154,7 +154,7 @@ class MongoReplicaStore:
             before = standing.get(write.identity)
             if write.shown_changed and write.key is not None:
                 keys = [write.key] if before is None or before.key in (None, write.key) else [before.key, write.key]
-                documents.append(_document_operation(collection.key_field, write, keys))
+                documents.append(_document_operation(collection, write, keys))
             record = _record(write, now)
             records.append(InsertOne(record) if before is None else ReplaceOne({"_id": record["_id"]}, record))
         if documents:
@@ -173,21 +173,21 @@ class MongoReplicaStore:
         self._guards.update_one(guard, {"$set": {"eraser": mine["eraser"]}})
         deleted = 0
         for collection in self._collections.values():
-            deleted += self._erase(key, mine, collection.database, collection.collection, collection.key_field)
+            deleted += self._erase(key, mine, collection.database, collection.collection, key_filter(collection, [key]))
         for database in {collection.database for collection in self._collections.values()}:
-            self._erase(key, mine, database, VERSIONS, "key")
+            self._erase(key, mine, database, VERSIONS, {"key": key})
         self._guards.update_one(mine, {"$set": {"eraser": None}})
         return deleted
 
-    def _erase(self, key: str, guard: Document, database: str, name: str, field: str) -> int:
+    def _erase(self, key: str, guard: Document, database: str, name: str, of_key: Document) -> int:
         """Delete in batches. Each bumps the guard, so a superseded eraser deletes nothing."""
         collection, total = self._client[database][name], 0
 
         def attempt(session: ClientSession) -> int:
             if self._guards.update_one(guard, {"$inc": {"beat": 1}}, session=session).matched_count != 1:
                 raise GuardsMoved(frozenset([key]))
-            ids = [found["_id"] for found in collection.find({field: key}, {"_id": 1}, session=session).limit(ERASED_AT_ONCE)]
-            return collection.delete_many({"_id": {"$in": ids}, field: key}, session=session).deleted_count if ids else 0
+            ids = [found["_id"] for found in collection.find(of_key, {"_id": 1}, session=session).limit(ERASED_AT_ONCE)]
+            return collection.delete_many({"_id": {"$in": ids}, **of_key}, session=session).deleted_count if ids else 0
 
         with self._sessions.session() as session:
             while some := session.with_transaction(
@@ -205,9 +205,9 @@ class MongoReplicaStore:
         return sum(self._client[name][VERSIONS].delete_many(old).deleted_count for name in databases)
 
 
-def _document_operation(key_field: str, write: ReplicaWrite, keys: Sequence[str]) -> WriteOperation:
+def _document_operation(collection: ShardedCollection, write: ReplicaWrite, keys: Sequence[str]) -> WriteOperation:
     body = write.replica.shown.body
-    mine = {"_id": write.document_id, key_field: {"$in": list(keys)}}
+    mine = {"_id": write.document_id, **key_filter(collection, keys)}
     return DeleteOne(mine) if body is None else ReplaceOne(mine, RawBSONDocument(body, RAW), upsert=True)
 
 

@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from foreshard.model import Partition, ShardedCollection
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
-from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_of
+from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_text_of
 from foreshard.stores.mongo_connections import MongoConnections
 from foreshard.stores.partition._compare import CopyPair, compare
 from foreshard.stores.partition._seen_ids import SeenIds
@@ -189,13 +189,13 @@ class MongoVerifier:
     def _find(self, partition: Partition, collection: ShardedCollection, identity: bytes) -> str | None:
         """Return the key of a document; None if the document is not there."""
         found = self._documents(partition, collection).find_one({"_id": id_value(identity)}, {collection.key_field: 1})
-        return None if found is None else _key(found, collection)
+        return None if found is None else key_text_of(found, collection)
 
     def _ids(self, partition: Partition, collection: ShardedCollection) -> Iterator[tuple[bytes, str | None]]:
         """Yield (BSON of the id, key) of every document."""
         found = self._documents(partition, collection).find({}, {"_id": 1, collection.key_field: 1})
         for document in found:
-            yield id_bytes(document["_id"]), _key(document, collection)
+            yield id_bytes(document["_id"]), key_text_of(document, collection)
 
     def _documents(self, partition: Partition, collection: ShardedCollection) -> Collection[Raw]:
         client = self._connections.partition(partition)
@@ -220,9 +220,3 @@ class _Roles:
         if (key, partition) in self._expected.in_transit:
             return "in_transit"
         return "shadow" if partition in placement[1] else "none"
-
-
-def _key(document: Any, collection: ShardedCollection) -> str | None:
-    """Return the partitionable key as a string; None if the document has none."""
-    value = key_of(document, collection.key_field)
-    return None if value is None else str(value)
