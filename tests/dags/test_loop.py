@@ -231,7 +231,7 @@ def test_an_overloaded_partition_is_relieved_in_the_routing_table(world: World) 
     assert plan.lps_after["alpha"] < plan.lps_before["alpha"]
     table = world.wiring.routing.current()
     assert table.version > 1
-    assert all(locate(table, move.key).primary == move.target for move in plan.moves)
+    assert all(locate(table, move.units[0]).primary == move.target for move in plan.moves)
 
 
 def test_every_document_is_once_on_the_partition_in_the_table(world: World) -> None:
@@ -276,7 +276,7 @@ def test_a_dry_rollback_and_a_dry_retention_change_nothing(world: World) -> None
 
 
 def test_a_rollback_moves_the_hour_s_keys_back_and_a_drain_sets_the_state(world: World) -> None:
-    moved = {move.key for move in world.wiring.plans.load(LAST).moves}
+    moved = {move.units[0] for move in world.wiring.plans.load(LAST).moves}
     steps = [step("rollback", "rollback_routing", LAST), step("drain", "drain_partition", None, partition_id="beta")]
     runs = run(steps, world.environment)
     assert [ran["state"] for ran in runs.values()] == ["success", "success"]

@@ -88,7 +88,7 @@ def fill(wiring: Wiring) -> None:
     plan = Plan(
         HOUR,
         1,
-        moves=(Move("m1", NASTY, "alpha", "beta", 123_456, "clump", why),),
+        moves=(Move("m1", (NASTY,), "alpha", "beta", 123_456, "clump", why),),
         shadows=(PlannedShadow("s1", "b", "alpha", "beta", why),),
         refusals=(Refusal("alpha", Reason("short", "capacity short by 3 cost/s in San Jose")),),
         warnings=(
@@ -104,7 +104,7 @@ def fill(wiring: Wiring) -> None:
         figures = {"all": {"keys": 3.0, "wape": 0.21, "bias": -0.02, "coverage": 0.91}, "seasonal_naive": {"wape": 0.35}}
         wiring.accuracy.save(HOUR - timedelta(hours=back), HOUR - timedelta(hours=24 + back), figures)
     moves = wiring.mongo.control_database["moves"]
-    moves.insert_one({"_id": "m1", "move": {"key": NASTY, "source": "alpha", "target": "beta"}, "state": "copying"})
+    moves.insert_one({"_id": "m1", "units": [NASTY], "source": "alpha", "target": "beta", "state": "copying"})
 
 
 def score(partition_id: str, lps: float) -> PartitionScore:

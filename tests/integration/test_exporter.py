@@ -76,7 +76,7 @@ def filled(control: MongoClient, unique_name: str):
     MongoScoreStore(database).save(HOUR - timedelta(hours=1), older)
     for gate, hour, passed in (("log", HOUR, True), ("plan", HOUR - timedelta(hours=1), True), ("plan", HOUR, False)):
         MongoGateStore(database).save(GateResult(gate, hour, passed, () if passed else ("too many moves",), 5))
-    moves = (Move("m1", "a", "alpha", "beta", 10, "c1", REASON), Move("m2", "b", "alpha", "beta", 10, "c1", REASON))
+    moves = (Move("m1", ("a",), "alpha", "beta", 10, "c1", REASON), Move("m2", ("b",), "alpha", "beta", 10, "c1", REASON))
     journal = MongoMoveJournal(database, timedelta(seconds=30))
     for move in moves:
         journal.plan(move, HOUR)

@@ -127,7 +127,7 @@ class TestPlan:
         set_rule(wiring, reside("eu-", "Frankfurt"))
         plan_hour(wiring, HOUR)
         plan = wiring.plans.load(HOUR)
-        assert {(move.key, move.target, move.reason.code) for move in plan.moves} == {("eu-2", "beta", "residency")}
+        assert {(move.units[0], move.target, move.reason.code) for move in plan.moves} == {("eu-2", "beta", "residency")}
         assert [(gone.key, gone.target, gone.reason.code) for gone in plan.removals] == [("eu-1", "gamma", "against_rule")]
         (refusal,) = plan.refusals
         assert (refusal.reason.code, refusal.reason.facts["obstacle"]) == ("against_rule", "shadowed")
@@ -135,7 +135,7 @@ class TestPlan:
 
     def test_a_planned_move_that_a_newer_rule_forbids_is_not_started(self, wiring):
         why = Reason("test", "for the test")
-        move = Move("m-1", "us-1", "alpha", "beta", 0, "us-1", why)
+        move = Move("m-1", ("us-1",), "alpha", "beta", 0, "us-1", why)
         wiring.plans.save(Plan(HOUR, 1, (move,)))
         set_rule(wiring, PlacementRule(RuleKind.PIN, "us-1", partition_id="alpha"))
         assert start_moves(wiring, HOUR) == ()

@@ -70,7 +70,7 @@ def wiring(mongods, unique_name, work_folder, control, partition_clients):
 def moved_at(wiring, database, keys, at):
     """These keys were moved from beta to alpha at that time."""
     for key in keys:
-        wiring.move_journal.plan(Move(f"m-{key}", key, "beta", "alpha", 0, key, Reason("x", "x")), at)
+        wiring.move_journal.plan(Move(f"m-{key}", (key,), "beta", "alpha", 0, key, Reason("x", "x")), at)
     switched = {"state": "switched", "event": "switch", "at": at, "lease": 1}
     done = {"$set": {"state": "done"}, "$unset": {"active": 1}, "$push": {"history": switched}}
     database["moves"].update_many({"key": {"$in": list(keys)}}, done)
@@ -147,7 +147,7 @@ class TestPlan:
 
     def test_keys_used_together_stay_together(self, wiring):
         plan_hour(wiring, HOUR)
-        keys = {move.key for move in wiring.plans.load(HOUR).moves}
+        keys = {move.units[0] for move in wiring.plans.load(HOUR).moves}
         assert len(keys & {KEYS[0], KEYS[1]}) in (0, 2)
 
     def test_a_saved_plan_is_loaded_unchanged(self, wiring):
@@ -179,19 +179,19 @@ class TestPlan:
 
     def test_a_pending_move_counts_as_done_and_its_key_is_not_moved_again(self, wiring):
         plan_hour(wiring, HOUR)
-        moved = {move.key for move in wiring.plans.load(HOUR).moves}
+        moved = {move.units[0] for move in wiring.plans.load(HOUR).moves}
         start_moves(wiring, HOUR)
         later = HOUR + timedelta(hours=1)
         observe(wiring, later)
         forecast(wiring, later, [1.0] * 8 + [0.5])
         summary = plan_hour(wiring, later)
         assert summary.worst_lps_before <= wiring.settings.plan.high_water
-        assert not {move.key for move in wiring.plans.load(later).moves} & moved
+        assert not {move.units[0] for move in wiring.plans.load(later).moves} & moved
 
     def test_a_recently_moved_key_cools_down(self, wiring, control, unique_name):
         moved_at(wiring, control[unique_name], KEYS[:7], HOUR - timedelta(hours=2))
         plan_hour(wiring, HOUR)
-        assert {move.key for move in wiring.plans.load(HOUR).moves} <= {KEYS[7], "newcomer"}
+        assert {move.units[0] for move in wiring.plans.load(HOUR).moves} <= {KEYS[7], "newcomer"}
 
     def test_a_key_that_was_moved_last_week_may_be_moved_but_does_not_settle(self, wiring, control, unique_name):
         moved_at(wiring, control[unique_name], KEYS[:2], HOUR - timedelta(days=5))

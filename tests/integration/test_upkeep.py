@@ -103,7 +103,7 @@ def test_the_report_names_stale_shadows_and_stuck_moves(wiring: Wiring) -> None:
     wiring.shadows.create(shadow(1))
     wiring.shadows.create(shadow(2, caught_up_at=NOW - timedelta(minutes=5)))
     wiring.shadows.create(shadow(3, caught_up_at=None))
-    wiring.move_journal.plan(Move("m1", "a", "alpha", "beta", 1, "a", Reason("x", "y")), HOUR)
+    wiring.move_journal.plan(Move("m1", ("a",), "alpha", "beta", 1, "a", Reason("x", "y")), HOUR)
     report = lag_report(wiring, NOW)
     assert report.stale == ("k02|beta", "k03|beta")
     assert report.stalest_seconds == 300
@@ -129,7 +129,7 @@ def test_only_moves_that_still_have_an_effect_are_undone(wiring: Wiring) -> None
     placements = {name: Placement(name, "alpha") for name in ("a", "b")}
     wiring.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha", "beta"), (1.0, 1.0)), NOW))
     for name in ("a", "b"):
-        wiring.move_journal.plan(Move(f"move of {name}", name, "alpha", "beta", 1, name, Reason("x", "y")), HOUR)
+        wiring.move_journal.plan(Move(f"move of {name}", (name,), "alpha", "beta", 1, name, Reason("x", "y")), HOUR)
     wiring.mongo.control_database["moves"].update_one({"_id": "move of b"}, {"$set": {"state": "done"}})
     assert moves_to_undo(wiring, HOUR) == ("move of a",)
     assert moves_to_undo(wiring, HOUR - timedelta(hours=1)) == ()

@@ -101,7 +101,7 @@ def test_a_difference_in_field_order_or_type_is_a_difference(wiring, data):
 
 @pytest.mark.parametrize("state", ["copying", "verified", "switched", "cleaning"])
 def test_both_partitions_of_an_open_move_may_have_the_key(wiring, data, control, unique_name, state):
-    wiring.move_journal.plan(Move("m1", "a", "alpha", "gamma", 0, "a", Reason("x", "x")), HOUR)
+    wiring.move_journal.plan(Move("m1", ("a",), "alpha", "gamma", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": state}})
     data["gamma"]["trips"].insert_many([{"_id": f"a{n}", "at": {"station": "a"}} for n in range(4)])
     summary = verify_hour(wiring, HOUR)
@@ -109,7 +109,7 @@ def test_both_partitions_of_an_open_move_may_have_the_key(wiring, data, control,
 
 
 def test_documents_left_by_an_ended_move_are_a_fault(wiring, data, control, unique_name):
-    wiring.move_journal.plan(Move("m1", "a", "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
+    wiring.move_journal.plan(Move("m1", ("a",), "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": "done"}})
     data["gamma"]["trips"].insert_one({"_id": "a1", "at": {"station": "a"}})
     with pytest.raises(VerificationFailed, match="1 doubled"):

@@ -38,7 +38,7 @@ def list_moves(hour: datetime | None, every: bool) -> None:
         click.echo("no moves" if every or hour else "no open moves; --all lists the ended ones")
     for record in records:
         move = record.move
-        click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.key!r}  {_progress(record)}")
+        click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.label}  {_progress(record)}")
 
 
 @moves.command()
@@ -48,7 +48,7 @@ def show(move_id: str) -> None:
     with _wiring() as wiring:
         record = wiring.move_journal.get(move_id)
     move = record.move
-    click.echo(f"{move.move_id}: {move.key!r} from {move.source} to {move.target}, {record.state}")
+    click.echo(f"{move.move_id}: {move.label} from {move.source} to {move.target}, {record.state}")
     click.echo(f"reason: {move.reason.sentence} ({move.reason.code})")
     if record.error:
         click.echo(f"note: {record.error}")
@@ -150,7 +150,7 @@ def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any])
             counters = record.counters
             bar.update(
                 tasks[record.move_id],
-                description=f"{record.move.key!r} {record.state}",
+                description=f"{record.move.label} {record.state}",
                 completed=counters.get("documents", 0),
                 total=counters.get("total"),
             )
@@ -167,7 +167,7 @@ def _sentence(summary: MoveSummary) -> str:
     pause = f", writes paused {summary.pause_ms:.0f} ms" if summary.pause_ms is not None else ""
     why = f": {summary.error}" if summary.error else ""
     return (
-        f"{summary.move_id}: {summary.key!r} {summary.source} → {summary.target} is {summary.state}{why} "
+        f"{summary.move_id}: {summary.label} {summary.source} → {summary.target} is {summary.state}{why} "
         f"({summary.documents:,} documents, {summary.bytes:,} bytes{pause})"
     )
 

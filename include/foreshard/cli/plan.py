@@ -100,7 +100,7 @@ def _scores(plan: Plan) -> Table:
 
 
 def _changes(plan: Plan) -> Table:
-    rows = [("move", move.key, move.source, move.target, move.reason.sentence) for move in plan.moves]
+    rows = [("move", move.label, move.source, move.target, move.reason.sentence) for move in plan.moves]
     rows += [("shadow", shadow.key, shadow.source, shadow.target, shadow.reason.sentence) for shadow in plan.shadows]
     rows += [("remove shadow", gone.key, gone.source, gone.target, gone.reason.sentence) for gone in plan.removals]
     return _table("Moves and shadows", ("what", "key", "from", "to", "why"), rows)

@@ -108,7 +108,7 @@ def plan_table(plan: Plan) -> Table:
     for column in ("what", "key", "from", "to", "why"):
         table.add_column(column, overflow="fold")
     for move in plan.moves:
-        table.add_row("move", move.key, move.source, move.target, move.reason.sentence)
+        table.add_row("move", move.label, move.source, move.target, move.reason.sentence)
     for shadow in plan.shadows:
         table.add_row("shadow", shadow.key, shadow.source, shadow.target, shadow.reason.sentence)
     for removal in plan.removals:
@@ -118,9 +118,9 @@ def plan_table(plan: Plan) -> Table:
 
 def chosen_requests(plan: Plan, table: RoutingTable) -> tuple[Asked, ...]:
     """Return three requests: a write to a moved key, a distant read of a shadowed key, and a read of an unchanged key."""
-    touched = {m.key for m in plan.moves} | {s.key for s in plan.shadows}
-    moved = plan.moves[0].key if plan.moves else None
-    shadowed = plan.shadows[0].key if plan.shadows else (plan.moves[-1].key if plan.moves else None)
+    touched = {unit for m in plan.moves for unit in m.units} | {s.key for s in plan.shadows}
+    moved = plan.moves[0].units[0] if plan.moves else None
+    shadowed = plan.shadows[0].key if plan.shadows else (plan.moves[-1].units[0] if plan.moves else None)
     untouched = next((key for key in sorted(table.placements) if key not in touched), None)
     asked = (
         Asked(moved, "write", "San Francisco") if moved else None,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from foreshard.model.arrays import FloatArray
+from foreshard.model.key_space import units_label
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,22 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A move of one key. ``move_id`` follows from the hour and the key, so planning an hour twice gives the same id."""
+    """A move of ``units``, keys and slots, as one. ``move_id`` follows from the hour and the units, so planning an hour twice
+    gives the same id.
+    """
 
     move_id: str
-    key: str
+    units: tuple[str, ...]
     source: str
     target: str
     estimated_bytes: int
     clump: str
     reason: Reason
+
+    @property
+    def label(self) -> str:
+        """The units for people: ``slot 811``, the key in quotes, or their numbers."""
+        return units_label(self.units)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ MAXIMUM_ROUNDS = 20
 def skip_if_out_of_date(session: MoveSession) -> bool:
     """Skip a planned move if its source no longer owns the key. Return whether it was skipped."""
     move = session.record.move
-    owner = session.context.owner(move.key).primary
+    owner = session.context.owner(move.units[0]).primary
     if owner == move.source != move.target:
         return False
     where = f"is on {owner} already" if owner == move.target else f"is on {owner}, not on {move.source}"
@@ -45,7 +45,7 @@ def copy(session: MoveSession) -> None:
     swept_before = "swept" in session.record.notes
     if not swept_before:
         _sweep(session)
-    empty = not swept_before and target.partition_id not in session.context.owner(session.record.move.key).shadows
+    empty = not swept_before and target.partition_id not in session.context.owner(session.record.move.units[0]).shadows
     documents = copied = 0
 
     def noted(some: int, read: int) -> None:
@@ -59,11 +59,11 @@ def copy(session: MoveSession) -> None:
 
 def _sweep(session: MoveSession) -> None:
     move, target = session.record.move, session.context.target
-    if session.context.owner(move.key).primary == target.partition_id:
+    if session.context.owner(move.units[0]).primary == target.partition_id:
         raise MoveRefused(session.record.move_id, f"{target.partition_id} owns the key already", "plan the move again")
     session.note(notes__absorbing=True)
-    session.context.shadows.absorb(move.key, target.partition_id)
-    if target.partition_id not in session.context.owner(move.key).shadows:
+    session.context.shadows.absorb(move.units[0], target.partition_id)
+    if target.partition_id not in session.context.owner(move.units[0]).shadows:
         session.sync.remove_all(target, lambda _documents: session.beat())
     session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()))
 

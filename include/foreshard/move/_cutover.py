@@ -127,13 +127,13 @@ def _switch_edit(
     """
     move, before = session.record.move, session.record
     shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
-    change = PlacementChange(move.key, move.target, shadows, owner.epoch, owner.epoch + 1)
+    change = PlacementChange(move.units[0], move.target, shadows, owner.epoch, owner.epoch + 1)
     to = next_state(before.state, MoveEvent.SWITCH)
 
     def enter(transaction: Any, version: int) -> None:
         between = session.context.routing.since(read_at) if version - 1 > read_at else ()
-        if len(between) < version - 1 - read_at or any(c.key == move.key for p in between for c in p.changes):
-            raise StaleEpoch(move.key, owner.epoch, owner.epoch)
+        if len(between) < version - 1 - read_at or any(c.key == move.units[0] for p in between for c in p.changes):
+            raise StaleEpoch(move.units[0], owner.epoch, owner.epoch)
         fields = {**changes, "version": version, "counters.epoch": change.new_epoch}
         switched.append(session.context.journal.advance(before, to, MoveEvent.SWITCH, fields, transaction))
 

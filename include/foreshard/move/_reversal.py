@@ -13,12 +13,12 @@ def turn_back(session: MoveSession) -> None:
     """Lift the source's fence, remove the copied documents (never from the owner), and restore the target's fence."""
     move, notes, target = session.record.move, session.record.notes, session.context.target
     session.context.source.unfence()
-    if session.context.owner(move.key).primary == move.target:
+    if session.context.owner(move.units[0]).primary == move.target:
         raise MoveRefused(
             move.move_id, f"{move.target} owns the key, so nothing is removed there", "check the key with `foreshard route`"
         )
     if "absorbing" in notes:
-        session.context.shadows.absorb(move.key, move.target)
+        session.context.shadows.absorb(move.units[0], move.target)
         _unlist_shadow(session)
         session.sync.remove_all(target, lambda _documents: session.beat())
     if notes.get("target_was_fenced") is False:
@@ -31,11 +31,11 @@ def _unlist_shadow(session: MoveSession) -> None:
     move = session.record.move
 
     def edit() -> TableEdit | None:
-        owner = session.context.owner(move.key)
+        owner = session.context.owner(move.units[0])
         if move.target not in owner.shadows:
             return None
         shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
-        change = PlacementChange(move.key, owner.primary, shadows, owner.epoch, owner.epoch + 1)
+        change = PlacementChange(move.units[0], owner.primary, shadows, owner.epoch, owner.epoch + 1)
         return TableEdit([change], f"move {move.move_id} reverted")
 
     publish_edit(session.context.routing, edit)

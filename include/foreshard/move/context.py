@@ -40,7 +40,7 @@ class MoveSummary:
     """The result of a move for XCom, logs and the command line. ``pause_ms`` is the cutover's write pause."""
 
     move_id: str
-    key: str
+    label: str
     source: str
     target: str
     state: str
@@ -57,7 +57,7 @@ class MoveSummary:
         history = record.history
         return cls(
             record.move_id,
-            record.move.key,
+            record.move.label,
             record.move.source,
             record.move.target,
             str(record.state),

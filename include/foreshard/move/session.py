@@ -85,7 +85,7 @@ class MoveSession:
 
     def read_owner(self) -> tuple[int, Placement]:
         """Return a version of the table, and the key's placement in that version or a later one."""
-        return self.context.routing.version(), self.context.owner(self.record.move.key)
+        return self.context.routing.version(), self.context.owner(self.record.move.units[0])
 
     def follow(self, until_fences: Mapping[str, int] | None = None) -> Changes:
         """Read the source's changes and make the target equal for every document in them.

@@ -98,7 +98,7 @@ def record_move(
     builder.moves += [
         Move(
             move_id=move_id(snapshot.hour, snapshot.keys[key]),
-            key=snapshot.keys[key],
+            units=(snapshot.keys[key],),
             source=snapshot.partitions[source].partition_id,
             target=snapshot.partitions[option.target].partition_id,
             estimated_bytes=int(snapshot.key_bytes[key]),

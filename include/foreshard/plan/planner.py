@@ -174,7 +174,7 @@ def _shorten_far_reads(builder: PlanBuilder) -> None:
         return
     candidates = np.flatnonzero(builder.shadowable & model.snapshot.movable & model.snapshot.active[model.primary])
     candidates = candidates[~model.has_shadow(candidates)]
-    moved = {move.key for move in builder.moves}
+    moved = {unit for move in builder.moves for unit in move.units}
     tried = 0
     for option in far_shadows(model, candidates):
         size = float(model.snapshot.key_bytes[option.key])

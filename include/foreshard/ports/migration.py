@@ -68,7 +68,10 @@ class MoveJournal(Protocol):
     """``moves`` in the control database, one document per move. Every change is a compare-and-set on (state, lease)."""
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        """Journal a move, or return its entry if it is known. A key with an open move gets an entry that is skipped at once."""
+        """Journal a move, or return its entry if it is known.
+
+        A move of a unit with an open move gets an entry that is skipped at once.
+        """
 
     def get(self, move_id: str) -> MoveRecord:
         """Return a move. Raise :class:`foreshard.errors.UnknownMove`."""

@@ -19,7 +19,7 @@ class PageStore(Protocol):
         ...
 
     def open_moves(self, limit: int) -> tuple[Mapping[str, Any], ...]:
-        """Return the newest moves that have not ended."""
+        """Return the newest moves that have not ended. ``label`` names the units."""
         ...
 
     def open_shadows(self, limit: int) -> tuple[Mapping[str, Any], ...]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Partition, PartitionState, Plan
+from foreshard.model.key_space import slot_number, unit_label
 from foreshard.quality._suite import Expectation, Suite, between, figure, known, unique
 from foreshard.settings import PlanSettings
 
@@ -19,7 +20,12 @@ def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, ru
     names = tuple(partition.partition_id for partition in partitions)
     active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
     return (
-        _moves(plan, names, active, _violations(rules, partitions, [(m.key, m.target) for m in plan.moves], shadow=False)),
+        _moves(
+            plan,
+            names,
+            active,
+            _violations(rules, partitions, [(unit, m.target) for m in plan.moves for unit in m.units], shadow=False),
+        ),
         _shadows(plan, names, active, _violations(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
         _removals(plan, names),
         _partitions(plan, names, limits),
@@ -30,10 +36,12 @@ def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, ru
 def _violations(
     rules: PlacementRules, partitions: Sequence[Partition], copies: Sequence[tuple[str, str]], *, shadow: bool
 ) -> list[str | None]:
-    """For each (key, target), the claim of the rule that forbids a copy there; None if it is allowed."""
+    """For each (unit, target), the claim of the rule that forbids a copy there; None if it is allowed."""
     places = {partition.partition_id: partition for partition in partitions}
-    broken = [rules.broken(key, places[to], shadow=shadow) if to in places else None for key, to in copies]
-    return [None if rule is None else f"{key!r} {rule.claim}" for (key, _), rule in zip(copies, broken, strict=True)]
+    broken = [rules.broken(unit, places[to], shadow=shadow) if to in places else None for unit, to in copies]
+    return [
+        None if rule is None else f"{unit_label(unit)} {rule.claim}" for (unit, _), rule in zip(copies, broken, strict=True)
+    ]
 
 
 def _keeps_rules(violations: Sequence[str | None], what: str) -> Expectation:
@@ -43,18 +51,19 @@ def _keeps_rules(violations: Sequence[str | None], what: str) -> Expectation:
 
 
 def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], violations: Sequence[str | None]) -> Suite:
+    moved = [(m, unit) for m in plan.moves for unit in m.units]
     frame = pd.DataFrame(
         [
-            (m.key, m.source, m.target, int(m.source == m.target), m.estimated_bytes, int(claim is not None))
-            for m, claim in zip(plan.moves, violations, strict=True)
+            (_shown(unit), m.source, m.target, int(m.source == m.target), m.estimated_bytes, int(claim is not None))
+            for (m, unit), claim in zip(moved, violations, strict=True)
         ],
-        columns=["key", "source", "target", "stays", "estimated_bytes", "against_a_rule"],
+        columns=["unit", "source", "target", "stays", "estimated_bytes", "against_a_rule"],
     )
     return Suite(
         "moves",
         frame,
         (
-            unique("key", "{bad} of {all} moves are of a key that is moved more than once ({examples})"),
+            unique("unit", "{bad} of {all} moves are of a key that is moved more than once ({examples})"),
             known("source", names, "{bad} of {all} moves leave an unknown partition ({examples})"),
             known("target", active, "{bad} of {all} moves go to an unknown or draining partition ({examples})"),
             between("stays", 0, 0, "no move ends where it starts", "{bad} of {all} moves have the same source and target"),
@@ -66,8 +75,13 @@ def _moves(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], violatio
     )
 
 
+def _shown(unit: str) -> str:
+    """Return a key as it is, so that the gate quotes it once, and a slot by its number."""
+    return unit if slot_number(unit) is None else unit_label(unit)
+
+
 def _shadows(plan: Plan, names: tuple[str, ...], active: tuple[str, ...], violations: Sequence[str | None]) -> Suite:
-    landing = {move.key: move.target for move in plan.moves}
+    landing = {unit: move.target for move in plan.moves for unit in move.units}
     frame = pd.DataFrame(
         [
             (s.key, s.source, s.target, int(s.target in (s.source, landing.get(s.key))), int(claim is not None))

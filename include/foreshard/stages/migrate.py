@@ -75,7 +75,7 @@ def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
     records = tuple(ports.move_journal.plan(move, hour) for move in moves)
     for record in records:
         if record.state in ENDED and record.error:
-            LOG.warning("move %s of %r: %s", record.move_id, record.move.key, record.error)
+            LOG.warning("move %s of %s: %s", record.move_id, record.move.label, record.error)
     return tuple(record.move_id for record in records if record.state not in ENDED)
 
 
@@ -132,7 +132,7 @@ def undo_move(ports: MoveKeyPorts, move_id: str, notify: Notify | None = None) -
     if record.state is not MoveState.DONE:
         raise MoveRefused(move_id, f"it is {record.state}, so there is nothing to undo", "revert it instead")
     sentence = f"undo of move {move_id}"
-    return move_key(ports, record.move.key, record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
+    return move_key(ports, record.move.units[0], record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
 
 
 def move_key(
@@ -142,7 +142,7 @@ def move_key(
     source = owner_of(ports, key).primary
     require_allowed(ports, key, target)
     why = reason or Reason("manual", "requested by a person")
-    move = Move(f"manual-{uuid.uuid4().hex[:12]}", key, source, target, 0, key, why)
+    move = Move(f"manual-{uuid.uuid4().hex[:12]}", (key,), source, target, 0, key, why)
     return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
 
 
@@ -153,7 +153,7 @@ def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
     return tuple(
         record.move_id
         for record in reversed(found)
-        if record.state not in AFTER_SWITCH or locate(table, record.move.key).primary == record.move.target
+        if record.state not in AFTER_SWITCH or locate(table, record.move.units[0]).primary == record.move.target
     )
 
 
@@ -162,7 +162,7 @@ def take_back(ports: MoveKeyPorts, move_id: str) -> MoveSummary:
     record = ports.move_journal.get(move_id)
     if record.state not in AFTER_SWITCH:
         return revert_move(ports, move_id, "an hour's moves are undone")
-    if locate(ports.routing.current(), record.move.key).primary != record.move.target:
+    if locate(ports.routing.current(), record.move.units[0]).primary != record.move.target:
         return MoveSummary.of(record)
     return undo_move(ports, move_id)
 
@@ -238,8 +238,8 @@ def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Not
     move = record.move
     context = MoveContext(
         journal=ports.move_journal,
-        source=ports.key_copy(move.source, move.move_id, move.key),
-        target=ports.key_copy(move.target, move.move_id, move.key),
+        source=ports.key_copy(move.source, move.move_id, move.units[0]),
+        target=ports.key_copy(move.target, move.move_id, move.units[0]),
         routing=ports.routing,
         owner=lambda key: owner_of(ports, key),
         shadows=ports.shadow_absorber,
@@ -253,9 +253,9 @@ def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Not
 def _log_progress(record: MoveRecord) -> None:
     counters = record.counters
     LOG.info(
-        "move %s of %r, %s to %s: %s, %d of %d documents",
+        "move %s of %s, %s to %s: %s, %d of %d documents",
         record.move_id,
-        record.move.key,
+        record.move.label,
         record.move.source,
         record.move.target,
         record.state,
@@ -267,5 +267,5 @@ def _log_progress(record: MoveRecord) -> None:
 def _summary(record: MoveRecord) -> MoveSummary:
     summary = MoveSummary.of(record)
     if record.error:
-        LOG.warning("move %s of %r is %s: %s", summary.move_id, summary.key, summary.state, summary.error)
+        LOG.warning("move %s of %s is %s: %s", summary.move_id, summary.label, summary.state, summary.error)
     return summary

@@ -96,8 +96,9 @@ def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: boo
 
 
 def allowed_moves(ports: RuleCheckPorts, moves: Sequence[Move]) -> tuple[Move, ...]:
-    """Return the moves that no rule forbids. A rule may have been set since they were planned."""
-    return tuple(m for m in moves if _still_allowed(ports, m.key, m.target, False)) if moves else ()
+    """Return the moves without the units that a rule forbids. A rule may have been set since they were planned."""
+    kept = [(m, tuple(unit for unit in m.units if _still_allowed(ports, unit, m.target, False))) for m in moves]
+    return tuple(m if len(units) == len(m.units) else replace(m, units=units) for m, units in kept if units)
 
 
 def allowed_shadows(ports: RuleCheckPorts, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:

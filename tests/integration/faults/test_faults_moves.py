@@ -69,7 +69,7 @@ class Writer(threading.Thread):
 
 
 def move(wiring: Wiring, number: int, key: str, source: str, target: str) -> None:
-    planned = Move(f"move {number}", key, source, target, 1, "clump", Reason("test", "for a test", {}))
+    planned = Move(f"move {number}", (key,), source, target, 1, "clump", Reason("test", "for a test", {}))
     wiring.move_journal.plan(planned, datetime(2026, 1, 5, 8, tzinfo=UTC))
     summary = migrate.run_move(wiring, planned.move_id)
     assert summary.state == "switched", summary

@@ -63,7 +63,7 @@ class World:
     def plan(self, source: str, target: str, key: str | None = None) -> str:
         """Journal a move and return its id."""
         move_id = f"move-{next(self.numbers)}"
-        move = Move(move_id, key or self.key, source, target, 1, "clump", Reason("test", "for a test", {"lps": 0.9}))
+        move = Move(move_id, (key or self.key,), source, target, 1, "clump", Reason("test", "for a test", {"lps": 0.9}))
         self.wiring.move_journal.plan(move, datetime(2026, 1, 5, 8, tzinfo=UTC))
         return move_id
 

@@ -13,6 +13,7 @@ from foreshard.errors import MoveSuperseded, UnknownPartition
 from foreshard.model import Move, PlacementChange, Plan, Reason
 from foreshard.move.context import MoveContext
 from foreshard.stages import migrate
+from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.stores.partition.key_copy import MongoKeyCopy
 
 HOUR = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -247,7 +248,7 @@ def test_an_unknown_target_is_one_clear_line(world):
 def test_the_plans_moves_are_journalled_once_and_those_at_their_end_are_not_started_again(world):
     world.fill(5)
     moves = tuple(
-        Move(f"m{n}", key, "alpha", "beta", 1, "clump", Reason("overload", "too hot", {}))
+        Move(f"m{n}", (key,), "alpha", "beta", 1, "clump", Reason("overload", "too hot", {}))
         for n, key in enumerate((world.key, "b"))
     )
     world.wiring.plans.save(Plan(HOUR, 1, moves))
@@ -258,18 +259,39 @@ def test_the_plans_moves_are_journalled_once_and_those_at_their_end_are_not_star
 
 
 def test_a_dry_run_starts_nothing(world):
-    world.wiring.plans.save(Plan(HOUR, 1, (Move("m", world.key, "alpha", "beta", 1, "c", Reason("r", "s", {})),), dry_run=True))
+    world.wiring.plans.save(
+        Plan(HOUR, 1, (Move("m", (world.key,), "alpha", "beta", 1, "c", Reason("r", "s", {})),), dry_run=True)
+    )
     assert migrate.start_moves(world.wiring, HOUR) == ()
     assert world.wiring.move_journal.find() == ()
 
 
 def test_a_move_that_nobody_began_gives_way_to_the_next_hours_plan(world):
-    old = Move("old", world.key, "alpha", "gamma", 1, "c", Reason("r", "s", {}))
+    old = Move("old", (world.key,), "alpha", "gamma", 1, "c", Reason("r", "s", {}))
     world.wiring.plans.save(Plan(HOUR, 1, (old,)))
     assert migrate.start_moves(world.wiring, HOUR) == ("old",)
     later = HOUR + timedelta(hours=1)
-    world.wiring.plans.save(Plan(later, 1, (Move("new", world.key, "alpha", "beta", 1, "c", Reason("r", "s", {})),)))
+    world.wiring.plans.save(Plan(later, 1, (Move("new", (world.key,), "alpha", "beta", 1, "c", Reason("r", "s", {})),)))
     assert migrate.start_moves(world.wiring, later) == ("new",)
     assert world.wiring.move_journal.get("old").error == "skipped: the plan of 2026-01-05T09Z replaces it"
     assert migrate.run_move(world.wiring, "old").state == "reverted"
     assert migrate.run_move(world.wiring, "new").state == "switched"
+
+
+def test_journals_and_plans_of_one_key_are_read(world):
+    database = world.wiring.mongo.control_database
+    move_id = world.plan("alpha", "beta")
+    for name in database["moves"].index_information():
+        if name != "_id_":
+            database["moves"].drop_index(name)
+    database["moves"].update_one({"_id": move_id}, [{"$set": {"key": {"$first": "$units"}}}, {"$unset": "units"}])
+    database["moves"].create_index("key", name="one_active_move_per_key", unique=True, partialFilterExpression={"active": True})
+    assert MongoMoveJournal(database, timedelta(seconds=5)).get(move_id).move.units == (world.key,)
+    other = MongoMoveJournal(database, timedelta(seconds=5))
+    again = other.plan(Move("again", (world.key,), "alpha", "gamma", 1, "c", Reason("r", "s", {})), HOUR)
+    assert again.error == f"skipped: move {move_id} is under way"
+    assert other.plan(Move("third", ("third",), "alpha", "gamma", 1, "c", Reason("r", "s", {})), HOUR).error is None
+    world.wiring.plans.save(Plan(HOUR, 1, (again.move,)))
+    row = {"$set": {"moves.0.key": world.key}, "$unset": {"moves.0.units": 1}}
+    database["plans"].update_one({"_id": HOUR}, row)
+    assert world.wiring.plans.load(HOUR).moves == (again.move,)

@@ -176,7 +176,7 @@ class World:
     # ── journal (MoveJournal) ────────────────────────────────────────────────────────────────────────────────────────
 
     def plan(self) -> MoveRecord:
-        move = Move("m", KEY, "a", "b", 1, "c", Reason("r", "s", {}))
+        move = Move("m", (KEY,), "a", "b", 1, "c", Reason("r", "s", {}))
         self.record = MoveRecord(move, MoveState.PLANNED, history=(HistoryEntry(MoveState.PLANNED, "plan", START, 0),))
         return self.record
 

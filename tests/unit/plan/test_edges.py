@@ -25,7 +25,7 @@ def test_no_keys_at_all_need_no_plan(world):
 
 def test_an_empty_graph_is_relieved_key_by_key(world):
     plan = make_plan(world([3, 3, 3, 1], [0, 0, 0, 1], [10, 10]), POLICY)
-    assert [move.clump for move in plan.moves] == [move.key for move in plan.moves] != []
+    assert [move.clump for move in plan.moves] == [move.units[0] for move in plan.moves] != []
 
 
 def test_a_single_overloaded_partition_keeps_its_keys_and_reports_the_missing_capacity(world):
@@ -53,7 +53,7 @@ def test_if_all_partitions_are_idle_the_plan_is_empty(world):
 @pytest.mark.parametrize("read_share", [0.0, 0.4])
 def test_a_key_too_large_to_move_and_too_often_written_to_shadow_is_named(world, read_share):
     plan = make_plan(world([25, 1, 1], [0, 1, 2], [10, 10, 10], read_share=read_share), POLICY)
-    assert not any(move.key == "key-0000" for move in plan.moves)
+    assert not any(move.units[0] == "key-0000" for move in plan.moves)
     (refusal,) = plan.refusals
     assert (refusal.reason.code, refusal.reason.facts["largest_key"]) == ("key_too_large", "key-0000")
 

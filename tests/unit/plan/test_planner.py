@@ -15,7 +15,7 @@ POLICY = build_policy(serving=serving_rule(z=0.0))
 
 
 def moved(plan):
-    return {move.key: move.target for move in plan.moves}
+    return {move.units[0]: move.target for move in plan.moves}
 
 
 class TestRelief:
@@ -37,7 +37,7 @@ class TestRelief:
         plan = make_plan(snapshot, POLICY)
         assert (plan.hour, plan.table_version, plan.dry_run) == (snapshot.hour, 3, False)
         (move,) = plan.moves
-        assert move.move_id == move_id(snapshot.hour, move.key)
+        assert move.move_id == move_id(snapshot.hour, move.units[0])
         assert move_id(snapshot.hour, "a") != move_id(snapshot.hour + timedelta(hours=1), "a")
         assert shadow_id("a", "bc") != shadow_id("ab", "c")
 
@@ -128,7 +128,7 @@ class TestStability:
         loads, primary, capacities = [3, 3, 3, 4, 1], np.array([0, 0, 0, 1, 2]), [10, 10, 10]
         first = make_plan(world(loads, primary, capacities), POLICY)
         for move in first.moves:
-            primary[int(move.key[-4:])] = int(move.target[1:])
+            primary[int(move.units[0][-4:])] = int(move.target[1:])
         second = make_plan(world(loads, primary, capacities), POLICY)
         assert first.moves
         assert not second.moves

@@ -23,7 +23,7 @@ def scores_under(snapshot, policy, plan):
     place = {partition.partition_id: p for p, partition in enumerate(snapshot.partitions)}
     primary = snapshot.primary.copy()
     for move in plan.moves:
-        primary[index[move.key]] = place[move.target]
+        primary[index[move.units[0]]] = place[move.target]
     shadows = {(s.key, s.partition) for s in snapshot.shadows} | {(index[s.key], place[s.target]) for s in plan.shadows}
     shadows -= {(index[s.key], place[s.target]) for s in plan.removals}
     profile, _ = partition_load(
@@ -63,7 +63,7 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
     active = {p.partition_id for p in snapshot.partitions if p.state is PartitionState.ACTIVE}
     shadowed = {shadow.key for shadow in snapshot.shadows}
     for move in plan.moves:
-        key = index[move.key]
+        key = index[move.units[0]]
         assert move.source == ids[snapshot.primary[key]] != move.target
         assert move.target in active
         by_rule = move.reason.code in RULES
@@ -78,8 +78,8 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
         assert shadow.target in active
         assert 1 - snapshot.demand.read_share[key] <= policy.maximum_write_share
         assert (key, ids.index(shadow.target)) not in {(s.key, s.partition) for s in snapshot.shadows}
-    assert len({move.key for move in plan.moves}) == len(plan.moves)
-    assert not {move.key for move in plan.moves} & {shadow.key for shadow in plan.shadows}
+    assert len({move.units[0] for move in plan.moves}) == len(plan.moves)
+    assert not {move.units[0] for move in plan.moves} & {shadow.key for shadow in plan.shadows}
     current = {shadow.shadow_id for shadow in snapshot.shadows}
     assert {removal.shadow_id for removal in plan.removals} <= current
 
@@ -92,7 +92,10 @@ def test_the_hours_limits_are_kept(drawn, seed):
     size = dict(zip(snapshot.keys, snapshot.key_bytes, strict=True))
     assert len(plan.moves) <= policy.maximum_moves
     assert len(plan.shadows) <= policy.maximum_shadows
-    assert sum(size[change.key] for change in (*plan.moves, *plan.shadows)) <= policy.maximum_bytes
+    assert (
+        sum(size[key] for key in (*(unit for m in plan.moves for unit in m.units), *(s.key for s in plan.shadows)))
+        <= policy.maximum_bytes
+    )
 
 
 @LOOK
@@ -138,8 +141,8 @@ def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
     index = {key: k for k, key in enumerate(snapshot.keys)}
     place = {partition.partition_id: p for p, partition in enumerate(snapshot.partitions)}
     for move in plan.moves:
-        assert rules.home[rules.row[index[move.key]], place[move.target]]
-        assert not rules.fixed_keys[index[move.key]]
+        assert rules.home[rules.row[index[move.units[0]]], place[move.target]]
+        assert not rules.fixed_keys[index[move.units[0]]]
     for shadow in plan.shadows:
         assert rules.copy[rules.row[index[shadow.key]], place[shadow.target]]
 
@@ -149,7 +152,7 @@ def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
 def test_a_key_that_violates_its_rule_is_moved_or_refused_with_a_reason(drawn, seed):
     snapshot, policy = drawn(seed)
     plan, rules = make_plan(snapshot, policy), snapshot.rules
-    moved = {move.key for move in plan.moves}
+    moved = {move.units[0] for move in plan.moves}
     told = {r.partition_id for r in plan.refusals if r.reason.code == "against_rule"}
     for key in np.flatnonzero(~rules.at_home(snapshot.primary) & ~snapshot.under_way):
         assert snapshot.keys[key] in moved or snapshot.partitions[snapshot.primary[key]].partition_id in told
@@ -163,8 +166,8 @@ def test_every_key_has_exactly_one_owner(drawn, seed):
     ids = [partition.partition_id for partition in snapshot.partitions]
     owners = {key: [ids[p]] for key, p in zip(snapshot.keys, snapshot.primary, strict=True)}
     for move in plan.moves:
-        owners[move.key].remove(move.source)
-        owners[move.key].append(move.target)
+        owners[move.units[0]].remove(move.source)
+        owners[move.units[0]].append(move.target)
     assert all(len(owner) == 1 and owner[0] in ids for owner in owners.values())
 
 

@@ -35,7 +35,7 @@ def test_keys_make_room_if_the_shadow_of_a_large_key_fits_nowhere(world):
 
 def test_moves_that_make_room_name_the_large_key(world):
     move = made_room(make_plan(crowded(world), POLICY))[0]
-    assert "with key-0000, which gets a shadow; " + move.key + " makes room for it" in move.reason.sentence
+    assert "with key-0000, which gets a shadow; " + move.units[0] + " makes room for it" in move.reason.sentence
     assert move.reason.facts["gain_overload_hours"] is not None
 
 
@@ -69,7 +69,7 @@ def test_the_existing_shadow_is_kept_and_its_room_is_not_filled_again(world):
     index, (shadow,) = {key: k for k, key in enumerate(snapshot.keys)}, plan.shadows
     primary = snapshot.primary.copy()
     for move in plan.moves:
-        primary[index[move.key]] = int(move.target[1:])
+        primary[index[move.units[0]]] = int(move.target[1:])
     current = (IndexedShadow(shadow.shadow_id, 0, int(shadow.target[1:]), "hot_key"),)
     after = make_plan(replace(snapshot, primary=primary, shadows=current), POLICY)
     assert (after.moves, after.shadows, after.removals) == ((), (), ())
@@ -100,7 +100,7 @@ def test_a_resting_key_may_get_a_shadow_except_on_its_last_source(world):
     assert plan.shadows
     assert {shadow.key for shadow in plan.shadows} == {"key-0000"}
     assert {shadow.target for shadow in plan.shadows} <= {"p2", "p3"}
-    assert not [move for move in plan.moves if move.key == "key-0000"]
+    assert not [move for move in plan.moves if move.units[0] == "key-0000"]
 
 
 def test_a_key_that_is_being_moved_gets_no_shadow(world):

@@ -35,13 +35,13 @@ def ruled(world):
 
 
 def moved(plan):
-    return {move.key: move.target for move in plan.moves}
+    return {move.units[0]: move.target for move in plan.moves}
 
 
 def test_a_key_that_violates_its_residency_is_moved_although_nothing_is_overloaded(ruled):
     plan = make_plan(ruled([2, 2, 1], [0, 0, 1], [10, 10, 10], ("reside", "key-0001", ("town-2",))), POLICY)
     (move,) = plan.moves
-    assert (move.key, move.target, move.reason.code) == ("key-0001", "p2", "residency")
+    assert (move.units[0], move.target, move.reason.code) == ("key-0001", "p2", "residency")
     assert move.reason.sentence == "key-0001 must stay in town-2; it moves from p0 to p2, which is then at 0.20"
     assert move.reason.facts["rules"] == ["residency:key:key-0001"]
     assert move.reason.facts["needed_by"] == "2024-03-05T08:00:00+00:00"

@@ -15,7 +15,7 @@ KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]
 
 
 def moved(plan):
-    return {move.key: move.target for move in plan.moves}
+    return {move.units[0]: move.target for move in plan.moves}
 
 
 def at_home(keys, place):
@@ -93,7 +93,7 @@ def test_settling_ends(world):
         snapshot = world(day(np.full(keys, 0.3)), primary, [10, 10, 10], origins=origins, co_access=pairs, km=KM)
         plan = make_plan(snapshot, POLICY)
         for move in plan.moves:
-            primary[int(move.key[-4:])] = int(move.target[1:])
+            primary[int(move.units[0][-4:])] = int(move.target[1:])
     assert not plan.moves
 
 

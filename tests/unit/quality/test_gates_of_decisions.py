@@ -36,7 +36,7 @@ PARTITIONS = (Partition("p1", "x", 1.0), Partition("p2", "x", 1.0), Partition("p
 
 
 def move(key: str = "k", source: str = "p1", target: str = "p2", size: int = 10) -> Move:
-    return Move(f"m-{key}-{target}", key, source, target, size, "c", WHY)
+    return Move(f"m-{key}-{target}", (key,), source, target, size, "c", WHY)
 
 
 def shadow(key: str = "k", source: str = "p1", target: str = "p2") -> PlannedShadow:

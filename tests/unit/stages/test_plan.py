@@ -70,7 +70,7 @@ def test_an_hour_older_than_the_newest_counted_one_is_a_dry_run_unless_asked_for
 def test_a_plan_that_has_begun_is_returned_unchanged():
     at = ports()
     at.planning.begun = True
-    at.plans[HOUR] = Plan(HOUR, 7, (Move("m", "k0", "alpha", "beta", 1, "k0", Reason("hot", "why")),))
+    at.plans[HOUR] = Plan(HOUR, 7, (Move("m", ("k0",), "alpha", "beta", 1, "k0", Reason("hot", "why")),))
     assert plan_hour(at, HOUR).moves == 1
     assert at.plans[HOUR].table_version == 7
 
@@ -84,14 +84,14 @@ def test_a_pinned_key_stays():
     pins = [PlacementRule(RuleKind.PIN, key, partition_id="alpha") for key in KEYS if key != "k3"]
     at = ports(rules=pins)
     plan_hour(at, HOUR)
-    assert {move.key for move in at.plans[HOUR].moves} <= {"k3"}
+    assert {move.units[0] for move in at.plans[HOUR].moves} <= {"k3"}
 
 
 def test_the_gate_saves_its_result_and_stops_a_plan_that_breaks_a_rule():
     at = ports()
     plan_hour(at, HOUR)
     gate_plan(at, HOUR)
-    moved = at.plans[HOUR].moves[0].key
+    moved = at.plans[HOUR].moves[0].units[0]
     at.placement_rules.save(PlacementRule(RuleKind.PIN, moved, partition_id="alpha"))
     with pytest.raises(GateFailed, match=moved):
         gate_plan(at, HOUR)

@@ -75,5 +75,5 @@ def test_the_bounds_of_a_key_leave_out_draining_partitions_but_not_its_own():
 
 
 def test_moves_that_a_later_rule_forbids_are_left_out():
-    moves = [Move(f"m-{key}", key, "beta", "alpha", 1, key, Reason("hot", "why")) for key in ("eu/b", "us/c")]
-    assert [move.key for move in allowed_moves(ports(EAST), moves)] == ["us/c"]
+    moves = [Move(f"m-{key}", (key,), "beta", "alpha", 1, key, Reason("hot", "why")) for key in ("eu/b", "us/c")]
+    assert [move.units[0] for move in allowed_moves(ports(EAST), moves)] == ["us/c"]

@@ -1,8 +1,8 @@
 """The journal of moves: ``moves`` in the control database, one document per move.
 
-``{_id: move_id, key, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active, lease,
+``{_id: move_id, units, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active, lease,
 lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at, history: [{state,
-event, at, lease}]}``. ``active`` is removed when a move ends. A unique index allows one active move per key. Leases use the
+event, at, lease}]}``. ``active`` is removed when a move ends. A unique index allows one active move per unit. Leases use the
 database's own clock.
 """
 
@@ -24,10 +24,12 @@ from foreshard.model import Move, Reason
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
 from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.stores.control._counts import count_by_state
+from foreshard.stores.control._move_documents import units_of
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
 from foreshard.watch.state import MoveStatus
 
+OLD_INDEX = "one_active_move_per_key"
 RECENT_MOVES = 50
 """The exporter shows the cutover pauses of this many moves."""
 QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
@@ -59,10 +61,10 @@ class MongoMoveJournal:
         return self.get(move.move_id)
 
     def _skip(self, document: Document) -> None:
-        other = self._moves.find_one({"key": document["key"], "active": True}, {"_id": 1}) or {}
+        other = self._moves.find_one({"units": {"$in": document["units"]}, "active": True}, {"_id": 1}) or {}
         entry = {"state": MoveState.REVERTED, "event": "skip", "at": document["planned_at"], "lease": 0}
         skipped = {name: value for name, value in document.items() if name != "active"}
-        skipped |= {"state": MoveState.REVERTED, "error": f"skipped: move {other.get('_id', 'of the same key')} is under way"}
+        skipped |= {"state": MoveState.REVERTED, "error": f"skipped: move {other.get('_id', 'of the same unit')} is under way"}
         try:
             self._moves.insert_one({**skipped, "history": [*document["history"], entry]})
         except DuplicateKeyError:
@@ -161,18 +163,25 @@ class MongoMoveJournal:
 
     def _ensure_index(self) -> None:
         if not self._indexed:
+            self._upgrade()
             self._moves.create_index(
-                [("key", ASCENDING)], name="one_active_move_per_key", unique=True, partialFilterExpression={"active": True}
+                [("units", ASCENDING)], name="one_active_move_per_unit", unique=True, partialFilterExpression={"active": True}
             )
             self._moves.create_index([("state", ASCENDING), ("planned_at", ASCENDING)], name="by_state")
             self._indexed = True
+
+    def _upgrade(self) -> None:
+        """Give moves of one ``key``, from older versions, their ``units``. Their index would refuse the new documents."""
+        if OLD_INDEX in self._moves.index_information():
+            self._moves.update_many({"units": {"$exists": False}}, [{"$set": {"units": ["$key"]}}, {"$unset": "key"}])
+            self._moves.drop_index(OLD_INDEX)
 
 
 def _planned(move: Move, hour: datetime | None) -> Document:
     now = datetime.now(UTC)
     return {
         "_id": move.move_id,
-        "key": move.key,
+        "units": list(move.units),
         "source": move.source,
         "target": move.target,
         "clump": move.clump,
@@ -196,7 +205,7 @@ def _record(document: Document) -> MoveRecord:
     return MoveRecord(
         move=Move(
             document["_id"],
-            document["key"],
+            units_of(document),
             document["source"],
             document["target"],
             document["estimated_bytes"],

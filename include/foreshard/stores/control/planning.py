@@ -16,6 +16,7 @@ from foreshard.model.recent import CurrentShadow, RecentMove
 from foreshard.model.shadow_state import UNLISTED_WITH_DATA, WANTED, ShadowState
 from foreshard.ports.planning import KeySizes
 from foreshard.stores.bson_codec import key_text
+from foreshard.stores.control._move_documents import UNITS, units_of
 from foreshard.stores.mongo_connections import Document, MongoConnections
 
 MOVES_MEASURED = 500
@@ -38,8 +39,9 @@ class MongoPlanningStore:
             "state": {"$in": [state.value for state in AFTER_SWITCH]},
             "history": {"$elemMatch": {"state": MoveState.SWITCHED.value, "at": {"$gte": since}}},
         }
-        found = self._moves.find({"$or": [pending, switched]}, {"key": 1, "source": 1, "target": 1, "state": 1, "history": 1})
-        return tuple(sorted((_recent_move(document) for document in found), key=lambda move: (move.at, move.key)))
+        found = self._moves.find({"$or": [pending, switched]}, {**UNITS, "source": 1, "target": 1, "state": 1, "history": 1})
+        recent = (move for document in found for move in _recent_moves(document))
+        return tuple(sorted(recent, key=lambda move: (move.at, move.key)))
 
     def move_times(self, since: datetime) -> tuple[tuple[float, float], ...]:
         """Return (bytes, seconds) of recent moves that one mover made without interruption, newest first."""
@@ -67,8 +69,10 @@ class MongoPlanningStore:
         )
 
     def copies_in_transit(self) -> frozenset[tuple[str, str]]:
-        moves = self._moves.find({"state": {"$in": list(OPEN)}}, {"key": 1, "source": 1, "target": 1})
-        ends = {(move["key"], partition) for move in moves for partition in (move["source"], move["target"])}
+        moves = self._moves.find({"state": {"$in": list(OPEN)}}, {**UNITS, "source": 1, "target": 1})
+        ends = {
+            (unit, partition) for move in moves for unit in units_of(move) for partition in (move["source"], move["target"])
+        }
         shadows = self._shadows.find({"state": {"$in": list(UNLISTED_WITH_DATA)}}, {"key": 1, "target": 1})
         return frozenset(ends | {(shadow["key"], shadow["target"]) for shadow in shadows})
 
@@ -131,12 +135,12 @@ def _move_time(document: Document) -> tuple[float, float] | None:
     return None if size is None or seconds < 0 else (float(size), float(seconds))
 
 
-def _recent_move(document: Document) -> RecentMove:
+def _recent_moves(document: Document) -> list[RecentMove]:
+    """Return one row for each unit of the move."""
     pending = document["state"] in [state.value for state in PENDING]
     wanted = None if pending else MoveState.SWITCHED.value
     moments = [entry["at"] for entry in document["history"] if wanted is None or entry["state"] == wanted]
     goes_back = document["state"] == MoveState.REVERTING.value
     target = document["source"] if goes_back else document["target"]
-    return RecentMove(
-        document["key"], document["source"], target, pending, max(moments, default=datetime.min.replace(tzinfo=UTC))
-    )
+    at = max(moments, default=datetime.min.replace(tzinfo=UTC))
+    return [RecentMove(unit, document["source"], target, pending, at) for unit in units_of(document)]

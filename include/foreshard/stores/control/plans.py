@@ -1,8 +1,9 @@
 """Plans in the control database, one document per hour.
 
-``plans {_id: hour, table_version, dry_run, made_at, moves: [{move_id, key, source, target, estimated_bytes, clump, reason}],
+``plans {_id: hour, table_version, dry_run, made_at, moves: [{move_id, units, source, target, estimated_bytes, clump, reason}],
 shadows, removals: [{shadow_id, key, source, target, reason}], refusals, warnings: [{partition_id, reason}],
-lps: [{partition_id, before, after}]}`` with ``reason: {code, sentence, facts}``. A dry run never replaces a live plan.
+lps: [{partition_id, before, after}]}`` with ``reason: {code, sentence, facts}``. A dry run never replaces a live plan. Moves of
+older plans name one ``key`` instead of ``units``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pymongo.errors import DuplicateKeyError
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import Move, Plan, PlannedShadow, PlanWarning, Reason, Refusal
+from foreshard.stores.control._move_documents import units_of
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import PlanStatus
 
@@ -79,7 +81,7 @@ def _plan(document: Document) -> Plan:
     return Plan(
         hour=document["_id"],
         table_version=document["table_version"],
-        moves=tuple(Move(**_fields(row)) for row in document["moves"]),
+        moves=tuple(_move(row) for row in document["moves"]),
         shadows=tuple(PlannedShadow(**_fields(row)) for row in document["shadows"]),
         removals=tuple(PlannedShadow(**_fields(row)) for row in document["removals"]),
         refusals=tuple(Refusal(**_fields(row)) for row in document["refusals"]),
@@ -88,6 +90,11 @@ def _plan(document: Document) -> Plan:
         lps_after={row["partition_id"]: row["after"] for row in document["lps"] if row["after"] is not None},
         dry_run=document["dry_run"],
     )
+
+
+def _move(row: Document) -> Move:
+    fields = _fields({name: value for name, value in row.items() if name not in ("key", "units")})
+    return Move(**fields, units=units_of(row))
 
 
 def _fields(row: Document) -> Document:
