@@ -21,6 +21,7 @@ from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._results import Opened
 from foreshard.client._routes import ReadPreference
 from foreshard.errors import UnroutableOperation
+from foreshard.model import ShardedCollection
 
 Stage = Mapping[str, Any]
 
@@ -64,14 +65,14 @@ def obstacle(pipeline: Sequence[Stage], *, several: bool) -> str | None:
     return None
 
 
-def keys_of_pipeline(pipeline: Sequence[Stage], key_field: str) -> tuple[str, ...] | None:
+def keys_of_pipeline(pipeline: Sequence[Stage], sharded: ShardedCollection) -> tuple[str, ...] | None:
     """The keys that the leading ``$match`` stages allow; None if they don't limit keys."""
     clauses = []
     for stage in pipeline:
         if name_of(stage) != "$match":
             break
         clauses.append(stage["$match"])
-    return keys_of_filter({"$and": clauses}, key_field) if clauses else None
+    return keys_of_filter({"$and": clauses}, sharded) if clauses else None
 
 
 def split(pipeline: Sequence[Stage]) -> Split:
@@ -151,7 +152,7 @@ class Aggregate:
     async def run(self) -> Opened:
         """Open the read and fetch its first documents."""
         self._check(several=False)
-        keys = None if self._options.get("collation") else keys_of_pipeline(self._pipeline, self._reader.sharded.key_field)
+        keys = None if self._options.get("collation") else keys_of_pipeline(self._pipeline, self._reader.sharded)
         _, opened = await self._reader.run(lambda: self._reader.plan(keys, self._first_match(), self._preference), self._read)
         return opened
 

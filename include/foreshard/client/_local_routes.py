@@ -66,7 +66,7 @@ class LocalRoutes:
     def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:
         """Return where ``key`` lives. Raise :class:`Unreachable` (no table), :class:`RouteRefused` or
         :class:`UnknownPartition`."""
-        if not key or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
+        if key < " " or len(key) > LONGEST_KEY // 4 or not key.isascii() or "\0" in key:
             check_key(key)
         view = self._current()
         number, target = view.read(key) if operation is READ else view.write(key)

@@ -10,8 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bson.binary import UuidRepresentation
+
 from foreshard.client._driving import resolved
 from foreshard.model import ShardedCollection
+from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -60,8 +63,16 @@ class PartitionClients:
         name = (uri, sharded.database, sharded.collection)
         found = self._collections.get(name)
         if found is None:
-            found = self._collections[name] = self.client(uri)[sharded.database][sharded.collection]
+            found = self._collections[name] = self._open(uri, sharded)
         return found
+
+    def _open(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:
+        """Open a collection. With UUID keys, ``uuid.UUID`` can be written and is read; pymongo refuses it by default."""
+        found = self.client(uri)[sharded.database][sharded.collection]
+        codec = found.codec_options
+        if sharded.key_type is not KeyType.UUID or codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
+            return found
+        return found.with_options(codec_options=codec.with_options(uuid_representation=UuidRepresentation.STANDARD))
 
     @staticmethod
     def address(uri: str) -> str:

@@ -27,6 +27,7 @@ from foreshard.client._routes import Operation, PartitionAddress, ReadPreference
 from foreshard.client._types import Result
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
+from foreshard.stores.bson_codec import key_text, key_value
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -36,7 +37,7 @@ LONGEST_KEY_LIST = 20_000
 
 
 class PartitionRead(NamedTuple):
-    """The part of a read on one partition: the documents of ``keys`` (None: the app's filter already limits them)."""
+    """The part of a read on one partition: the documents of ``keys``, as BSON values (None: the app's filter limits them)."""
 
     partition: str
     uri: str
@@ -64,7 +65,7 @@ class Reader:
 
     def keys_of(self, filter: Mapping[str, Any], collation: Any = None) -> tuple[str, ...] | None:
         """The keys that a filter names. None with a collation, which may treat different keys as equal."""
-        return None if collation is not None else keys_of_filter(filter, self.sharded.key_field)
+        return None if collation is not None else keys_of_filter(filter, self.sharded)
 
     async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference) -> ReadPlan:
         """Plan a read of ``keys``; if they are None, of every key that has documents matching ``filter``."""
@@ -74,7 +75,7 @@ class Reader:
             route = await self.router.route(keys[0], self.operation, preference)
             return ReadPlan((PartitionRead(route.partition, route.uri),), keys)
         routes = await self.router.routes(keys, self.operation, preference)
-        return ReadPlan(_grouped({key: (route.partition, route.uri) for key, route in routes.items()}), keys)
+        return ReadPlan(_grouped(self._placed(routes)), keys)
 
     async def run(
         self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
@@ -161,15 +162,23 @@ class Reader:
     async def _owned(self, found_on: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
         """Plan to read from each partition the keys that it owns. Documents without a valid key never move, so they are read
         where they were found."""
-        keys = sorted({key for _, found in found_on.values() for key in found if isinstance(key, str) and key})
-        owners = await self._owners(keys)
-        placed: dict[Any, tuple[str, str]] = {key: (route.partition, route.uri) for key, route in owners.items()}
-        parts = list(_grouped(placed))
+        texts = {self._text(value) for _, found in found_on.values() for value in found}
+        owners = await self._owners(sorted(key for key in texts if key))
+        parts = list(_grouped(self._placed(owners)))
         for partition, (uri, found) in found_on.items():
-            keyless = tuple(key for key in found if key not in owners)
+            keyless = tuple(value for value in found if self._text(value) not in owners)
             if keyless:
                 parts.append(PartitionRead(partition, uri, keyless))
         return ReadPlan(tuple(parts), tuple(owners), scattered=True)
+
+    def _text(self, value: Any) -> str | None:
+        """The key that a value of the key field is; None for any other value."""
+        return key_text(value, self.sharded.key_type)
+
+    def _placed(self, routes: Mapping[str, Route]) -> dict[Any, tuple[str, str]]:
+        """Where each key is read. The keys are BSON values, as filters carry them."""
+        key_type = self.sharded.key_type
+        return {key_value(key, key_type): (route.partition, route.uri) for key, route in routes.items()}
 
     async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
         """The primary of each key. A key that the sidecar refuses (too long, for example) has none."""

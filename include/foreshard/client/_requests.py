@@ -16,7 +16,7 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
-from foreshard.client._keys import change_of_key, key_of_document, keys_of_filter, narrowed
+from foreshard.client._keys import KIND_OF_VALUE, change_of_key, key_of_document, keys_of_filter, limited
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
@@ -72,17 +72,17 @@ class KeyRule:
         """Return the keys that ``filter`` names."""
         if options.get("collation") is not None:
             raise self._refuse(operation, "a collation may match documents of other keys", "omit it")
-        keys = keys_of_filter(filter, self._sharded.key_field)
+        keys = keys_of_filter(filter, self._sharded)
         if keys is None:
             raise self._refuse(operation, "its filter names no partitionable key", f"add {self._sharded.key_field} to it")
         return keys
 
     def of_document(self, operation: str, document: Mapping[str, Any]) -> str:
         """Return the key of ``document``."""
-        key = key_of_document(document, self._sharded.key_field)
+        key = key_of_document(document, self._sharded)
         if key is None:
-            field = self._sharded.key_field
-            raise self._refuse(operation, "a document has no partitionable key", f"give it a non-empty string in {field}")
+            remedy = f"give it {KIND_OF_VALUE[self._sharded.key_type]} in {self._sharded.key_field}"
+            raise self._refuse(operation, "a document has no partitionable key", remedy)
         return key
 
     def of_replacement(
@@ -92,20 +92,20 @@ class KeyRule:
         key = self.of_document(operation, replacement)
         if options.get("collation") is not None:
             raise self._refuse(operation, "a collation may match documents of other keys", "omit it")
-        keys = keys_of_filter(filter, self._sharded.key_field)
+        keys = keys_of_filter(filter, self._sharded)
         if keys is not None and keys != (key,):
             raise self._refuse(operation, "it would give the document another key", "delete it and insert it under its new key")
         return key
 
     def check_update(self, operation: str, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], key: str) -> None:
         """Refuse an update that could change the key of a document."""
-        if operator := change_of_key(update, self._sharded.key_field, key):
+        if operator := change_of_key(update, self._sharded, key):
             problem = f"its {operator} may give the document another key"
             raise self._refuse(operation, problem, "delete it and insert it under its new key")
 
     def limit(self, filter: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         """Return ``filter``, limited to ``key``. An upsert takes the key from it."""
-        return filter if filter.get(self._sharded.key_field) == key else narrowed(filter, self._sharded.key_field, [key])
+        return limited(filter, self._sharded, key)
 
     def items(self, operation: str, requests: Sequence[WriteRequest]) -> list[BulkItem]:
         """Return the requests, each limited to its key. A request of several keys becomes one request per key."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from foreshard.client._collection import AsyncRoutedCollection
 from foreshard.client._driving import ASYNC, SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
+from foreshard.client._keys import key_argument
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
@@ -31,6 +32,7 @@ from foreshard.client._routes import LocalSource, Operation, ReadPreference, Rou
 from foreshard.client._sync_collection import RoutedCollection
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
+from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
     from foreshard.ports.access_records import AccessEmitter
@@ -134,6 +136,7 @@ class _Client(Generic[RoutedKind]):
     ) -> None:
         request = RequestScope(location=request.location, max_staleness=options.max_staleness).over(request)
         self._connections, self._options = connections, options
+        self._key_type = next((c.key_type for c in collections), KeyType.STRING)
         self._recorder = Recorder(emitter, user_key, request, measure=options.measure_cost, clock=options.clock)
         self._default = request
         self._collections: dict[tuple[str, str], RoutedKind] = {
@@ -183,9 +186,9 @@ class RoutedClient(_Client[RoutedCollection]):
 
     _mode, _asynchronous = SYNC, False
 
-    def route(self, key: str, op: str = "read") -> Route:
-        """Return where ``key`` lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
-        return self._router.route(key, Operation(op), self._preference())
+    def route(self, key: object, op: str = "read") -> Route:
+        """Return where ``key``, a value or its text, lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
+        return self._router.route(key_argument(key, self._key_type), Operation(op), self._preference())
 
     def flush(self, timeout: float = 10.0) -> int:
         """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""
@@ -212,9 +215,10 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
 
     _mode, _asynchronous = ASYNC, True
 
-    async def route(self, key: str, op: str = "read") -> Route:
-        """Return where ``key`` lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
-        return await AsyncRouter(self._router, ASYNC).route(key, Operation(op), self._preference())
+    async def route(self, key: object, op: str = "read") -> Route:
+        """Return where ``key``, a value or its text, lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
+        asked = key_argument(key, self._key_type)
+        return await AsyncRouter(self._router, ASYNC).route(asked, Operation(op), self._preference())
 
     async def flush(self, timeout: float = 10.0) -> int:
         """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""

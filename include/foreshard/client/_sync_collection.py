@@ -15,6 +15,8 @@ from foreshard.client._read_collection import READ, Call
 from foreshard.client._requests import WriteRequest
 from foreshard.client._results import SyncResults
 from foreshard.client._types import Document, Filter, Projection, Update
+from foreshard.model.key_space import KeyType
+from foreshard.stores.bson_codec import TEXTS
 
 
 class RoutedCollection:
@@ -27,6 +29,8 @@ class RoutedCollection:
     def __init__(self, core: AsyncRoutedCollection) -> None:
         self._core = core
         self._reader, self._recorder, self._key_field = core.reader, core.recorder, core.reader.sharded.key_field
+        key_type = core.reader.sharded.key_type
+        self._text = None if key_type is KeyType.STRING else TEXTS[key_type]
 
     @property
     def name(self) -> str:
@@ -66,6 +70,8 @@ class RoutedCollection:
         """Return the first matching document, or None. A filter that is not a mapping is an ``_id``, as in pymongo."""
         if request is None and not options and type(filter) is dict and len(filter) == 1:
             key = filter.get(self._key_field)
+            if self._text is not None:
+                key = self._text(key)
             if type(key) is str and key:
                 return self._find_one_of(key, filter, projection, skip, sort)
         return run(self._core.find_one(filter, projection, skip, sort=sort, request=request, **options))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from foreshard.model.key_space import SLOT_MARK, KeyType, UnusableKey, canonical_key
+
 LONGEST_KEY = 4_096
 """Bytes of UTF-8."""
 
@@ -15,8 +17,8 @@ class KeyProblem(NamedTuple):
     phrase: str
 
 
-def key_problem(key: object) -> KeyProblem | None:
-    """Return the problem with ``key``; None if the key is valid."""
+def key_problem(key: object, key_type: KeyType = KeyType.STRING) -> KeyProblem | None:
+    """Return the problem with ``key``; None if the text is a key of this type, perhaps not in its canonical form."""
     if not isinstance(key, str):
         return KeyProblem("invalid-key", "is not a string; send keys as strings")
     if not key:
@@ -25,6 +27,13 @@ def key_problem(key: object) -> KeyProblem | None:
         return KeyProblem("key-too-long", f"is longer than {LONGEST_KEY} bytes; shorten it")
     if "\0" in key:
         return KeyProblem("invalid-key", "contains a NUL character; remove it")
+    if key.startswith(SLOT_MARK):
+        return KeyProblem("invalid-key", "begins with the control character U+001F, which marks slots; remove it")
+    if key_type is not KeyType.STRING:
+        try:
+            canonical_key(key, key_type)
+        except UnusableKey as problem:
+            return KeyProblem("invalid-key", str(problem))
     if not key.isascii():
         try:
             key.encode()

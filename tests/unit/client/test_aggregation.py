@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from foreshard.client._aggregation import Split, keys_of_pipeline, obstacle, split
+from foreshard.model import ShardedCollection
+
+K = ShardedCollection("app", "things", "k")
 
 
 def test_stages_on_single_documents_run_only_on_the_partitions() -> None:
@@ -50,6 +53,6 @@ def test_stages_that_write_or_read_other_documents_are_found() -> None:
 
 
 def test_the_leading_match_stages_name_the_keys() -> None:
-    assert keys_of_pipeline([{"$match": {"n": 1}}, {"$match": {"k": "a"}}, {"$limit": 1}], "k") == ("a",)
-    assert keys_of_pipeline([{"$limit": 1}, {"$match": {"k": "a"}}], "k") is None
-    assert keys_of_pipeline([], "k") is None
+    assert keys_of_pipeline([{"$match": {"n": 1}}, {"$match": {"k": "a"}}, {"$limit": 1}], K) == ("a",)
+    assert keys_of_pipeline([{"$limit": 1}, {"$match": {"k": "a"}}], K) is None
+    assert keys_of_pipeline([], K) is None

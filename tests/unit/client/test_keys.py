@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
+from bson import Binary, Int64, ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.client._keys import change_of_key, key_of_document, keys_of_filter, narrowed
+from foreshard.client._keys import change_of_key, key_argument, key_of_document, keys_of_filter, limited, narrowed
+from foreshard.errors import RouteRefused
+from foreshard.model import ShardedCollection
+from foreshard.model.key_space import KeyType
+
+K = ShardedCollection("app", "things", "k")
+USER_ID = ShardedCollection("app", "things", "user.id")
+INTEGERS = ShardedCollection("app", "things", "k", key_type=KeyType.INT)
+OBJECT_IDS = ShardedCollection("app", "things", "k", key_type=KeyType.OBJECT_ID)
+UUIDS = ShardedCollection("app", "things", "k", key_type=KeyType.UUID)
+HEX, DASHED = "64b00000000000000000000a", "0d54a85f-02c9-4b59-a5c0-a4a6bbd4be26"
 
 KEYS = st.sampled_from(["a", "b", "c"])
 
@@ -34,7 +47,7 @@ KEYS = st.sampled_from(["a", "b", "c"])
     ],
 )
 def test_a_filter_names_the_keys_whose_documents_can_match(filter_, keys) -> None:
-    assert keys_of_filter(filter_, "k") == keys
+    assert keys_of_filter(filter_, K) == keys
 
 
 def conditions() -> st.SearchStrategy[dict]:
@@ -71,7 +84,7 @@ def matches(document: dict, condition: dict) -> bool:
 @given(conditions(), KEYS, st.sampled_from([1, 2]))
 @settings(max_examples=100, deadline=None)
 def test_every_matching_document_has_one_of_the_named_keys(condition, key, number) -> None:
-    named = keys_of_filter(condition, "k")
+    named = keys_of_filter(condition, K)
     document = {"k": key, "n": number}
     if named is not None and key not in named:
         assert not matches(document, condition)
@@ -87,11 +100,11 @@ def test_a_narrowed_filter_matches_the_same_documents_of_these_keys(condition, k
 
 
 def test_the_key_of_a_document_is_a_non_empty_string_at_the_field_or_path() -> None:
-    assert key_of_document({"k": "a"}, "k") == "a"
-    assert key_of_document({"user": {"id": "u1"}}, "user.id") == "u1"
+    assert key_of_document({"k": "a"}, K) == "a"
+    assert key_of_document({"user": {"id": "u1"}}, USER_ID) == "u1"
     for document in ({}, {"k": ""}, {"k": 5}, {"k": None}, {"k": ["a"]}, {"user": 1}):
-        assert key_of_document(document, "k") is None
-        assert key_of_document(document, "user.id") is None
+        assert key_of_document(document, K) is None
+        assert key_of_document(document, USER_ID) is None
 
 
 @pytest.mark.parametrize(
@@ -112,9 +125,52 @@ def test_the_key_of_a_document_is_a_non_empty_string_at_the_field_or_path() -> N
     ],
 )
 def test_an_update_that_may_change_the_key_is_found(update, culprit) -> None:
-    assert change_of_key(update, "k", "a") == culprit
+    assert change_of_key(update, K, "a") == culprit
 
 
 def test_a_nested_key_field_is_protected_too() -> None:
-    assert change_of_key({"$set": {"user": {"id": "x"}}}, "user.id", "u1") == "$set"
-    assert change_of_key({"$set": {"user.name": "x"}}, "user.id", "u1") is None
+    assert change_of_key({"$set": {"user": {"id": "x"}}}, USER_ID, "u1") == "$set"
+    assert change_of_key({"$set": {"user.name": "x"}}, USER_ID, "u1") is None
+
+
+@pytest.mark.parametrize(
+    ("sharded", "value", "key"),
+    [
+        (INTEGERS, 5, "5"),
+        (INTEGERS, Int64(-7), "-7"),
+        (INTEGERS, 5.0, "5"),
+        (OBJECT_IDS, ObjectId(HEX), HEX),
+        (UUIDS, UUID(DASHED), DASHED),
+        (UUIDS, Binary(UUID(DASHED).bytes, 4), DASHED),
+    ],
+)
+def test_keys_of_other_types_are_named_by_their_values_and_handed_on_as_text(sharded, value, key) -> None:
+    assert keys_of_filter({"k": value}, sharded) == keys_of_filter({"k": {"$in": [value, value]}}, sharded) == (key,)
+    assert key_of_document({"k": value}, sharded) == key
+    assert change_of_key({"$set": {"k": value}}, sharded, key) is None
+    assert limited({"k": value, "n": 1}, sharded, key) == {"k": value, "n": 1}
+    assert key_argument(value, sharded.key_type) == key_argument(key, sharded.key_type) == key
+
+
+@pytest.mark.parametrize(
+    ("sharded", "value"),
+    [(INTEGERS, "5"), (INTEGERS, 5.5), (INTEGERS, True), (OBJECT_IDS, HEX), (UUIDS, DASHED), (K, 5), (UUIDS, b"0" * 16)],
+)
+def test_a_value_of_another_type_names_no_key(sharded, value) -> None:
+    assert keys_of_filter({"k": value}, sharded) is None
+    assert keys_of_filter({"k": {"$in": [value]}}, sharded) is None
+    assert key_of_document({"k": value}, sharded) is None
+    assert change_of_key({"$set": {"k": value}}, sharded, str(value)) == "$set"
+
+
+def test_a_limited_filter_carries_the_typed_value() -> None:
+    assert limited({"k": {"$in": [5, 6]}}, INTEGERS, "6") == {"$and": [{"k": {"$in": [5, 6]}}, {"k": 6}]}
+    assert limited({"n": 1}, UUIDS, DASHED) == {"n": 1, "k": Binary(UUID(DASHED).bytes, 4)}
+
+
+@pytest.mark.parametrize(
+    ("key", "key_type"), [("five", KeyType.INT), (5.5, KeyType.INT), ("12", KeyType.UUID), (5, KeyType.STRING)]
+)
+def test_an_argument_that_is_no_key_is_refused_in_one_line(key, key_type) -> None:
+    with pytest.raises(RouteRefused, match="the key is not"):
+        key_argument(key, key_type)
