@@ -19,7 +19,7 @@ from struct import Struct
 from uuid import UUID
 
 try:
-    from _md5 import md5  # without OpenSSL's set-up it takes half the time
+    from _md5 import md5  # type: ignore[import-not-found]  # without OpenSSL's set-up it takes half the time
 except ImportError:  # pragma: no cover
     from hashlib import md5
 
@@ -124,7 +124,7 @@ class KeySpace:
 
     def slot_of(self, key: str) -> int:
         """Return the slot of a key: the upper bits of its hash, counted from the lowest hash."""
-        digest = md5(self._data(key)).digest()  # noqa: S324
+        digest: bytes = md5(self._data(key)).digest()  # noqa: S324
         return ((digest[7] << 8 | digest[6]) ^ 0x8000) >> self._shift
 
     def slots_of(self, keys: Iterable[str]) -> list[int]:
