@@ -3,16 +3,20 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from pymongo import MongoClient
 
 from foreshard.model import HourCounts, HourTally
+from foreshard.model.key_space import KeySpace
 from foreshard.observe.co_access import empty_co_access
 from foreshard.observe.tally import empty_key_load
+from foreshard.observe.units import FINE_SLOT, fine_slots
 from foreshard.stores.control import tallies as mongo_tally
 from foreshard.stores.control.tallies import MongoTallyStore
+from foreshard.stores.files import tally_files
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 ONE = timedelta(hours=1)
@@ -37,12 +41,11 @@ def tally_of(hour: datetime, keys: list[str], count: int = 1, users: int = 5) ->
 
 
 @pytest.fixture
-def store(control: MongoClient, unique_name: str) -> MongoTallyStore:
-    return MongoTallyStore(control[unique_name], minimum_distinct_users=5)
+def store(control: MongoClient, unique_name: str, tmp_path: Path) -> MongoTallyStore:
+    return MongoTallyStore(control[unique_name], 5, tmp_path)
 
 
-def test_an_hour_comes_back_as_it_was_saved(store: MongoTallyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mongo_tally, "CHUNK_ROWS", 3)
+def test_an_hour_comes_back_as_it_was_saved(store: MongoTallyStore) -> None:
     tally = tally_of(HOUR, [f"k{n:02d}.$ü" for n in range(10)])
     store.save([tally])
     pd.testing.assert_frame_equal(store.key_load(HOUR, HOUR + ONE), tally.key_load)
@@ -50,19 +53,62 @@ def test_an_hour_comes_back_as_it_was_saved(store: MongoTallyStore, monkeypatch:
     assert store.counts([HOUR, HOUR + ONE]) == (HourCounts(HOUR, 10, 10),)
 
 
-def test_saving_again_replaces_the_whole_hour_and_no_other(
-    store: MongoTallyStore, control: MongoClient, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mongo_tally, "CHUNK_ROWS", 2)
+def test_saving_again_replaces_the_whole_hour_and_no_other(store: MongoTallyStore, tmp_path: Path) -> None:
     store.save([tally_of(HOUR, list("abcdefg")), tally_of(HOUR + ONE, list("ab"))])
+    before = store.counts([HOUR, HOUR + ONE])
     store.save([tally_of(HOUR, ["z"], count=7)])
     assert store.key_load(HOUR, HOUR + 2 * ONE)[["partitionable_key", "count"]].values.tolist() == [
         ["z", 7],
         ["a", 1],
         ["b", 1],
     ]
-    assert control[unique_name]["key_load"].count_documents({"hour": HOUR}) == 1
-    assert control[unique_name]["co_access"].count_documents({"hour": HOUR}) == 0
+    assert len(list(tmp_path.rglob("*.parquet"))) == 4
+    after = store.counts([HOUR, HOUR + ONE])
+    assert after[0].revision != before[0].revision
+    assert after[1].revision == before[1].revision
+
+
+def test_the_same_rows_in_any_order_have_the_same_revision(store: MongoTallyStore) -> None:
+    tally = tally_of(HOUR, ["b", "a", "c"])
+    store.save([tally])
+    (first,) = store.counts([HOUR])
+    store.save([HourTally(HOUR, tally.key_load[::-1].astype({"partitionable_key": "category"}), tally.co_access)])
+    (again,) = store.counts([HOUR])
+    assert again.revision == first.revision != ""
+    assert store.key_load(HOUR, HOUR + ONE)["partitionable_key"].tolist() == ["a", "b", "c"]
+
+
+def test_some_slots_are_read_without_the_rest_of_the_hour(store: MongoTallyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally_files, "_SMALLEST_GROUP", 2)
+    keys = [f"k{n}" for n in range(100)]
+    store.save([tally_of(HOUR, keys)])
+    slots = dict(zip(keys, fine_slots(keys, KeySpace()).tolist(), strict=True))
+    some = store.hour_load(HOUR, {slots["k3"], slots["k50"]})
+    assert {"k3", "k50"} <= set(some["partitionable_key"]) < set(keys)
+    assert len(some) <= 8
+    assert some[FINE_SLOT].tolist() == [slots[key] for key in some["partitionable_key"]]
+    assert store.hour_load(HOUR, ()).empty
+    assert len(store.hour_load(HOUR)) == 100
+
+
+def test_an_hour_of_an_older_foreshard_is_read_from_its_documents_until_it_is_tallied_again(
+    store: MongoTallyStore, control: MongoClient, unique_name: str
+) -> None:
+    database = control[unique_name]
+    database["tallied_hours"].insert_one({"_id": HOUR, "accesses": 3, "keys": 2, "at": HOUR})
+    for chunk, keys in enumerate((["a"], ["b"])):
+        rows = {"location": ["x"], "request_type": ["read"], "count": [1], "cost": [1.5], "distinct_users": [1]}
+        database["key_load"].insert_one(
+            {"_id": {"hour": HOUR, "chunk": chunk}, "hour": HOUR, "partitionable_key": keys, **rows}
+        )
+    pair = {"key_a": ["a"], "key_b": ["b"], "weight": [4], "distinct_users": [5], "user_marks": [[1, 2, 3, 4, 5]]}
+    database["co_access"].insert_one({"_id": {"hour": HOUR, "chunk": 0}, "hour": HOUR, **pair})
+    assert store.key_load(HOUR, HOUR + ONE)[["partitionable_key", "cost"]].values.tolist() == [["a", 1.5], ["b", 1.5]]
+    assert store.hour_load(HOUR)[FINE_SLOT].tolist() == fine_slots(["a", "b"], KeySpace()).tolist()
+    assert store.co_access(HOUR, HOUR + ONE).values.tolist() == [["a", "b", 4, 5]]
+    store.save([tally_of(HOUR, ["z"])])
+    assert store.key_load(HOUR, HOUR + ONE)["partitionable_key"].tolist() == ["z"]
+    assert database["key_load"].count_documents({}) == database["co_access"].count_documents({}) == 0
 
 
 def test_hours_without_accesses_are_remembered_as_counted(store: MongoTallyStore) -> None:
@@ -93,33 +139,27 @@ def test_a_writer_that_dies_in_the_middle_leaves_the_hour_as_it_was(
     store: MongoTallyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save([tally_of(HOUR, ["a", "b"])])
-    chunks = mongo_tally._chunks
-
-    def dying(hour: datetime, frame: pd.DataFrame, first: str) -> object:
-        if first == "key_a":
-            raise KeyboardInterrupt
-        return chunks(hour, frame, first)
-
-    monkeypatch.setattr(mongo_tally, "_chunks", dying)
-    with pytest.raises(KeyboardInterrupt):
-        store.save([tally_of(HOUR, ["z"])])
-    monkeypatch.undo()
-    assert store.key_load(HOUR, HOUR + ONE)["partitionable_key"].tolist() == ["a", "b"]
-    assert store.counts([HOUR]) == (HourCounts(HOUR, 2, 2),)
+    for step in ("_write", "_header"):
+        module = tally_files if step == "_write" else mongo_tally
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                store.save([tally_of(HOUR, ["z"])])
+        assert store.key_load(HOUR, HOUR + ONE)["partitionable_key"].tolist() == ["a", "b"]
+        assert store.counts([HOUR]) == (HourCounts(HOUR, 2, 2),)
     store.save([tally_of(HOUR, ["z"])])
     assert store.key_load(HOUR, HOUR + ONE)["partitionable_key"].tolist() == ["z"]
 
 
 def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
-    control: MongoClient, unique_name: str, monkeypatch: pytest.MonkeyPatch
+    control: MongoClient, unique_name: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mongo_tally, "CHUNK_ROWS", 5)
     keys = [f"k{n}" for n in range(10, 60)]
     failures: list[str] = []
     writing = threading.Event()
 
     def write(count: int) -> None:
-        store = MongoTallyStore(control[unique_name], minimum_distinct_users=5)
+        store = MongoTallyStore(control[unique_name], 5, tmp_path)
         try:
             for _ in range(15):
                 store.save([tally_of(HOUR, keys[: 10 * count], count)])
@@ -127,14 +167,14 @@ def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
             failures.append(repr(error))
 
     def read() -> None:
-        store = MongoTallyStore(control[unique_name], minimum_distinct_users=5)
+        store = MongoTallyStore(control[unique_name], 5, tmp_path)
         while writing.is_set():
             seen = store.key_load(HOUR, HOUR + ONE)
             counts = set(seen["count"])
             if len(counts) != 1 or len(seen) != 10 * counts.pop():
                 failures.append(f"{len(seen)} rows, counts {seen['count'].unique()}")
 
-    MongoTallyStore(control[unique_name], minimum_distinct_users=5).save([tally_of(HOUR, keys[:10], 1)])
+    MongoTallyStore(control[unique_name], 5, tmp_path).save([tally_of(HOUR, keys[:10], 1)])
     writing.set()
     writers = [threading.Thread(target=write, args=(count,)) for count in (2, 5)]
     reader = threading.Thread(target=read)
@@ -145,4 +185,4 @@ def test_two_writers_of_one_hour_and_a_reader_never_see_a_mixture(
     writing.clear()
     reader.join()
     assert failures == []
-    assert MongoTallyStore(control[unique_name], minimum_distinct_users=5).counts([HOUR])[0].keys in {20, 50}
+    assert MongoTallyStore(control[unique_name], 5, tmp_path).counts([HOUR])[0].keys in {20, 50}

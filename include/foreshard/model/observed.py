@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -62,11 +62,12 @@ class SeriesMatrix:
 
 @dataclass(frozen=True, slots=True)
 class HourCounts:
-    """The number of accesses and of distinct keys in a counted hour."""
+    """The number of accesses and of distinct keys in a counted hour. ``revision`` changes when the hour is tallied again."""
 
     hour: datetime
     accesses: int
     keys: int
+    revision: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

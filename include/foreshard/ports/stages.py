@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -68,7 +68,13 @@ class TallyStore(Protocol):
         """Return the counted hours in [since, until), in order."""
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Return rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until)."""
+        """Return rows with ``KEY_LOAD_COLUMNS`` for the hours in [since, until), sorted by hour and key."""
+
+    def hour_load(self, hour: datetime, slots: Collection[int] | None = None) -> pd.DataFrame:
+        """Return the key load of one hour with categorical texts and the keys' fine slots (:mod:`foreshard.observe.units`).
+
+        ``slots``: of the finest division; at least the rows of these slots are returned. An uncounted hour has no rows.
+        """
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Return pairs summed over [since, until), heaviest first: ``key_a, key_b, weight, distinct_users``.

@@ -62,6 +62,24 @@ class ObserveSettings(SettingsSection):
         description="The access log's gate fails when an hour has fewer distinct keys than this share of what its number of"
         " accesses had in the previous weeks.",
     )
+    floor_share: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="A key is forecast and placed by itself from this share of the mean capacity of a partition on, and until"
+        " it stays below half of it for a week. Smaller keys are summed into their slots.",
+    )
+    maximum_units: int = Field(
+        default=20_000,
+        ge=1,
+        description="At most this many keys, the hottest, are forecast by themselves, besides the listed ones.",
+    )
+    few_keys: int = Field(
+        default=5_000,
+        ge=0,
+        description="`floor_share` applies only if an hour of the history had more keys than this. Else every key is forecast"
+        " by itself.",
+    )
     access_log_paths: tuple[Path, ...] = Field(
         default=(),
         description="Files or folders to read the access log from (Parquet or CSV). Empty: read it from Kafka.",

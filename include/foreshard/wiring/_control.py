@@ -76,7 +76,10 @@ class ControlWiring(SettingsAccess):
     def tallies(self) -> TallyStore:
         from foreshard.stores.control.tallies import MongoTallyStore
 
-        return MongoTallyStore(self.mongo.control_database, self.settings.observe.minimum_distinct_users)
+        settings = self.settings
+        return MongoTallyStore(
+            self.mongo.control_database, settings.observe.minimum_distinct_users, settings.data_dir, settings.key_type
+        )
 
     @cached_property
     def gates(self) -> GateStore:

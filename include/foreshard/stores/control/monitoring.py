@@ -29,7 +29,7 @@ from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.control.scores import MongoScoreStore
 from foreshard.stores.control.shadows import MongoShadowStore
-from foreshard.stores.control.tallies import MongoTallyStore
+from foreshard.stores.control.tallies import latest_tally
 from foreshard.stores.control.task_outcomes import MongoTaskOutcomeStore
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import AccuracyStatus, ControlState, ForecastStatus, Limits, LoopStatus, PartitionStatus, PlanStatus
@@ -54,11 +54,7 @@ class ControlReader:
         self._journal, self._shadows = MongoMoveJournal(database, migrate.lease_duration), MongoShadowStore(database)
         self._gates, self._routing = MongoGateStore(database), MongoRoutingStore(database)
         self._forecasts, self._accuracies = MongoForecastStore(database), MongoAccuracyStore(database)
-        self._plans, self._scores, self._tallies = (
-            MongoPlanStore(database),
-            MongoScoreStore(database),
-            MongoTallyStore(database, settings.observe.minimum_distinct_users),
-        )
+        self._plans, self._scores, self._database = MongoPlanStore(database), MongoScoreStore(database), database
         self._conflicts, self._outcomes = MongoConflictStore(database), MongoTaskOutcomeStore(database)
         self._keys: tuple[int, dict[str, int]] = (-1, {})
         self._models: tuple[datetime, datetime, dict[str, int]] | None = None
@@ -142,7 +138,7 @@ class ControlReader:
         return latest[1] if latest else None
 
     def _loop(self) -> LoopStatus:
-        tallied, scored, planned = self._tallies.latest(), self._scores.latest(), self._plans.latest_status()
+        tallied, scored, planned = latest_tally(self._database), self._scores.latest(), self._plans.latest_status()
         hours = {
             "tally": tallied.hour if tallied else None,
             "forecast": self._forecasts.latest_hour(),

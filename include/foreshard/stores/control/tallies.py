@@ -1,56 +1,67 @@
-"""Hourly tallies in the control database, stored by column. An hour is one document, or several of ``CHUNK_ROWS`` rows.
+"""Hourly tallies: the counted hours in the control database, their rows in files (:mod:`foreshard.stores.files.tally_files`).
 
-- ``tallied_hours {_id: hour, accesses, keys, cost, pairs, at}``: the counted hours, including those without accesses.
-- ``key_load {_id: {hour, chunk}, hour, partitionable_key: […], location: […], request_type: […], count: […], cost: […],
-  distinct_users: […]}``: rows sorted by key; ``first_key`` and ``last_key`` give a chunk's range.
-- ``co_access {_id: {hour, chunk}, hour, key_a: […], key_b: […], weight: […], distinct_users: […], user_marks: [[…], …]}``.
+``tallied_hours {_id: hour, accesses, keys, cost, pairs, at, file, revision}`` has the counted hours, including those without
+accesses. ``file`` names the hour's files; equal key loads have the same ``revision``. Saving an hour writes new files first,
+then replaces this document in one step, then deletes the files that it named before. So a writer may be killed anywhere, and of
+two writers of one hour the later one counts.
 
-An hour is replaced in one transaction, so a writer may be killed anywhere. Two writers of one hour conflict on its document in
-``tallied_hours``, and the later one repeats its work. Reads use one snapshot.
+Hours that an older Foreshard has tallied have no files. Their rows are in the collections ``key_load`` and ``co_access``, by
+column, and are read from there until the hour is forgotten or tallied again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
-import numpy as np
 import pandas as pd
-from pymongo import InsertOne
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
-from pymongo.read_preferences import ReadPreference
 
+from foreshard.errors import CorruptLog
 from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
+from foreshard.model.key_space import KeySpace, KeyType
 from foreshard.observe.co_access import empty_co_access, sum_hours, unite
 from foreshard.observe.hours import hours_between
 from foreshard.observe.tally import empty_key_load
+from foreshard.observe.units import FINE_SLOT, coded, fine_slots
+from foreshard.stores.files.tally_files import TallyFiles
 from foreshard.stores.mongo_connections import Document
 
-CHUNK_ROWS = 5_000
 HOURS_AT_ONCE = 24
-ROWS_PER_TRANSACTION = 200_000
-_SNAPSHOT_UNAVAILABLE = 246
+ATTEMPTS = 5
 _Result = TypeVar("_Result")
 
 
 class MongoTallyStore:
     """Stores hourly tallies. It never returns pairs of fewer than ``minimum_distinct_users`` users."""
 
-    def __init__(self, database: Database[Document], minimum_distinct_users: int) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database[Document],
+        minimum_distinct_users: int,
+        data_dir: Path,
+        key_type: KeyType = KeyType.STRING,
+    ) -> None:
         self._minimum_distinct_users = minimum_distinct_users
+        self._space = KeySpace(key_type)
+        self._files = TallyFiles(data_dir, key_type)
         self._hours, self._key_load, self._co_access = (database[n] for n in ("tallied_hours", "key_load", "co_access"))
-        self._indexed = False
 
     def save(self, tallies: Sequence[HourTally]) -> None:
         """Replace the hour of each tally."""
-        self._ensure_indexes()
-        for batch in _batches(tallies):
-            with self._database.client.start_session() as session:
-                session.with_transaction(lambda active, batch=batch: self._replace(active, batch))  # type: ignore[misc]
+        for tally in tallies:
+            file = uuid4().hex[:16]
+            revision = self._files.save(tally.hour, file, tally.key_load, tally.co_access)
+            header = {**_header(tally), "file": file, "revision": revision}
+            before = self._hours.find_one_and_replace({"_id": tally.hour}, header, upsert=True)
+            if before is not None and before.get("file"):
+                self._files.remove(tally.hour, before["file"])
+            elif before is not None:
+                self._key_load.delete_many({"hour": tally.hour})
+                self._co_access.delete_many({"hour": tally.hour})
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
         """Return the counted hours in [since, until), in order."""
@@ -59,17 +70,21 @@ class MongoTallyStore:
 
     def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
         """Return the numbers of accesses and keys of the counted ``hours``, in order."""
-        found = self._hours.find({"_id": {"$in": list(hours)}}).sort("_id")
-        return tuple(HourCounts(document["_id"], document["accesses"], document["keys"]) for document in found)
+        return tuple(map(_counts, self._hours.find({"_id": {"$in": list(hours)}}).sort("_id")))
 
     def latest(self) -> HourCounts | None:
         """Return the newest counted hour."""
-        found = self._hours.find_one(sort=[("_id", -1)])
-        return HourCounts(found["_id"], found.get("accesses", 0), found.get("keys", 0)) if found else None
+        return latest_tally(self._hours.database)
 
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Return rows with ``KEY_LOAD_COLUMNS``, sorted by hour and key."""
-        return self._snapshot(lambda session: self._read(session, "key_load", since, until, KEY_LOAD_COLUMNS, empty_key_load()))
+        empty = empty_key_load()
+        frames = [self._plain(hour) for hour in self.hours(since, until)]
+        return pd.concat([empty, *frames], ignore_index=True).astype(empty.dtypes.to_dict()) if frames else empty
+
+    def hour_load(self, hour: datetime, slots: Collection[int] | None = None) -> pd.DataFrame:
+        """Return the rows of one hour with categorical texts and ``FINE_SLOT``. ``slots``: at least the rows of these."""
+        return self._read(hour, lambda file: self._files.key_load(hour, file, slots), lambda: self._older_load(hour))
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Return pairs summed over [since, until), heaviest first. It reads one day at a time to bound memory."""
@@ -82,78 +97,56 @@ class MongoTallyStore:
     def hourly_co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Return rows with ``CO_ACCESS_COLUMNS``, including pairs of few users. Do not show them."""
         empty = empty_co_access()
-        return self._snapshot(lambda session: self._read(session, "co_access", since, until, CO_ACCESS_COLUMNS, empty))
+        frames = []
+        for hour in self.hours(since, until):
+            pairs = self._read(
+                hour,
+                lambda file, hour=hour: self._files.co_access(hour, file),  # type: ignore[misc]
+                lambda hour=hour: _columns(self._co_access.find({"hour": hour}).sort("_id"), CO_ACCESS_COLUMNS[1:]),  # type: ignore[misc]
+            )
+            frames.append(pairs.assign(hour=pd.Timestamp(hour)))
+        frames = [frame for frame in frames if len(frame)]
+        return pd.concat(frames, ignore_index=True)[list(CO_ACCESS_COLUMNS)].astype(empty.dtypes.to_dict()) if frames else empty
 
-    def _ensure_indexes(self) -> None:
-        if not self._indexed:
-            for name in ("key_load", "co_access"):
-                self._database[name].create_index("hour")
-            self._indexed = True
+    def _plain(self, hour: datetime) -> pd.DataFrame:
+        rows = self.hour_load(hour).assign(hour=pd.Timestamp(hour)).astype(empty_key_load().dtypes.to_dict())
+        return rows.sort_values(list(KEY_LOAD_COLUMNS[1:4]), ignore_index=True)[list(KEY_LOAD_COLUMNS)]
 
-    def _replace(self, session: ClientSession, tallies: Sequence[HourTally]) -> None:
-        hours = [tally.hour for tally in tallies]
-        now = datetime.now(UTC)
-        self._hours.delete_many({"_id": {"$in": hours}}, session=session)
-        self._hours.insert_many([_counts(tally, now) for tally in tallies], session=session)
-        for collection, documents in (
-            (self._key_load, [d for tally in tallies for d in _chunks(tally.hour, tally.key_load, "partitionable_key")]),
-            (self._co_access, [d for tally in tallies for d in _chunks(tally.hour, tally.co_access, "key_a")]),
-        ):
-            collection.delete_many({"hour": {"$in": hours}}, session=session)
-            if documents:
-                collection.bulk_write([InsertOne(document) for document in documents], ordered=True, session=session)
-
-    def _snapshot(self, read: Callable[[ClientSession], _Result]) -> _Result:
-        """Read in one snapshot. Retry if a collection was created after the snapshot."""
-        for attempt in range(5):
+    def _read(self, hour: datetime, files: Callable[[str], _Result], older: Callable[[], _Result]) -> _Result:
+        """Read the files that count. Retry if they are replaced between the two reads."""
+        for attempt in range(ATTEMPTS):
+            file = (self._hours.find_one({"_id": hour}, {"file": 1}) or {}).get("file")
+            if file is None:
+                return older()
             try:
-                with self._database.client.start_session(snapshot=True) as session:
-                    return read(session)
-            except OperationFailure as error:
-                if error.code != _SNAPSHOT_UNAVAILABLE or attempt == 4:
-                    raise
+                return files(file)
+            except FileNotFoundError as error:
+                if attempt == ATTEMPTS - 1:
+                    raise CorruptLog(str(error.filename), "the tally's file is gone; tally the hour again") from error
         raise AssertionError
 
-    def _read(
-        self,
-        session: ClientSession,
-        name: str,
-        since: datetime,
-        until: datetime,
-        columns: Sequence[str],
-        empty: pd.DataFrame,
-    ) -> pd.DataFrame:
-        collection = self._database.get_collection(name, read_preference=ReadPreference.PRIMARY)
-        wanted = {"hour": {"$gte": since, "$lt": until}}
-        documents = list(collection.find(wanted, session=session).sort("_id"))
-        if not documents:
-            return empty
-        sizes = [len(document[columns[1]]) for document in documents]
-        moments = pd.to_datetime([document["hour"] for document in documents], utc=True).as_unit("ns")
-        frame: dict[str, Any] = {"hour": moments[np.repeat(np.arange(len(documents)), sizes)]}
-        for column in columns[1:]:
-            values: list[Any] = []
-            for document in documents:
-                values += document.pop(column)
-            frame[column] = pd.Series(values, dtype=empty.dtypes[column])
-        return pd.DataFrame(frame)
+    def _older_load(self, hour: datetime) -> pd.DataFrame:
+        frame = _columns(self._key_load.find({"hour": hour}).sort("_id"), KEY_LOAD_COLUMNS[1:])
+        codes, names = coded(frame["partitionable_key"])
+        slots = fine_slots(names.tolist(), self._space)
+        types = {"count": "int64", "cost": "float64", "distinct_users": "int64"} | dict.fromkeys(
+            KEY_LOAD_COLUMNS[1:4], "category"
+        )
+        return frame.assign(**{FINE_SLOT: slots[codes]}).astype(types)
 
 
-def _batches(tallies: Sequence[HourTally]) -> Iterator[list[HourTally]]:
-    """Yield tallies in batches of about ``ROWS_PER_TRANSACTION`` rows."""
-    batch: list[HourTally] = []
-    rows = 0
-    for tally in tallies:
-        batch.append(tally)
-        rows += len(tally.key_load) + len(tally.co_access)
-        if rows >= ROWS_PER_TRANSACTION:
-            yield batch
-            batch, rows = [], 0
-    if batch:
-        yield batch
+def latest_tally(database: Database[Document]) -> HourCounts | None:
+    """Return the newest counted hour."""
+    found = database["tallied_hours"].find_one(sort=[("_id", -1)])
+    return _counts(found) if found else None
 
 
-def _counts(tally: HourTally, now: datetime) -> Document:
+def _counts(document: Document) -> HourCounts:
+    revision = document.get("revision") or str(document.get("at", ""))
+    return HourCounts(document["_id"], document.get("accesses", 0), document.get("keys", 0), revision)
+
+
+def _header(tally: HourTally) -> Document:
     load = tally.key_load
     return {
         "_id": tally.hour,
@@ -161,13 +154,14 @@ def _counts(tally: HourTally, now: datetime) -> Document:
         "keys": int(load["partitionable_key"].nunique()),
         "cost": float(load["cost"].sum()),
         "pairs": len(tally.co_access),
-        "at": now,
+        "at": datetime.now(UTC),
     }
 
 
-def _chunks(hour: datetime, frame: pd.DataFrame, first: str) -> Iterator[Document]:
-    columns = {name: frame[name].tolist() for name in frame.columns if name != "hour"}
-    for chunk, start in enumerate(range(0, len(frame), CHUNK_ROWS)):
-        rows = {name: values[start : start + CHUNK_ROWS] for name, values in columns.items()}
-        ends = {"first_key": rows[first][0], "last_key": rows[first][-1]}
-        yield {"_id": {"hour": hour, "chunk": chunk}, "hour": hour, **ends, **rows}
+def _columns(documents: Any, names: Sequence[str]) -> pd.DataFrame:
+    """Return documents of columns as one frame."""
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for document in documents:
+        for name in names:
+            values[name] += document[name]
+    return pd.DataFrame({name: pd.Series(column, dtype=object) for name, column in values.items()})
