@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foreshard.cli.hours import HOUR
+from foreshard.cli.key_argument import KEY
 from foreshard.cli.progress import bars
 from foreshard.model.move_state import OPEN
 
@@ -115,7 +116,7 @@ def clean(wait: bool) -> None:
 
 
 @moves.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Print what would be moved, and move nothing.")
 def move(key: str, target: str, dry_run: bool) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.key_argument import KEY
+
 if TYPE_CHECKING:
     from foreshard.model import PlacementRule
     from foreshard.stages.rules import RuleEffect
@@ -52,7 +54,7 @@ def pin(selector: str, partition: str | None, prefix: bool, note: str, dry_run: 
     """Keep the primary copy of SELECTOR on PARTITION; without PARTITION, on its current one."""
     from foreshard.model import PlacementRule, RuleKind
 
-    _set(PlacementRule(RuleKind.PIN, selector, prefix, partition, note=note), dry_run)
+    _set(PlacementRule(RuleKind.PIN, _selector(selector, prefix), prefix, partition, note=note), dry_run)
 
 
 @rules.command()
@@ -65,7 +67,10 @@ def reside(selector: str, locations: tuple[str, ...], prefix: bool, note: str, d
     """Keep all copies of SELECTOR in LOCATIONS."""
     from foreshard.model import PlacementRule, RuleKind
 
-    _set(PlacementRule(RuleKind.RESIDENCY, selector, prefix, None, tuple(dict.fromkeys(locations)), note), dry_run)
+    _set(
+        PlacementRule(RuleKind.RESIDENCY, _selector(selector, prefix), prefix, None, tuple(dict.fromkeys(locations)), note),
+        dry_run,
+    )
 
 
 @rules.command()
@@ -75,7 +80,7 @@ def unpin(selector: str, prefix: bool) -> None:
     """Delete the pin of SELECTOR."""
     from foreshard.model import PlacementRule, RuleKind
 
-    _remove(PlacementRule(RuleKind.PIN, selector, prefix))
+    _remove(PlacementRule(RuleKind.PIN, _selector(selector, prefix), prefix))
 
 
 @rules.command()
@@ -85,11 +90,11 @@ def release(selector: str, prefix: bool) -> None:
     """Delete the residency of SELECTOR."""
     from foreshard.model import PlacementRule, RuleKind
 
-    _remove(PlacementRule(RuleKind.RESIDENCY, selector, prefix))
+    _remove(PlacementRule(RuleKind.RESIDENCY, _selector(selector, prefix), prefix))
 
 
 @rules.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("partition", required=False)
 def check(key: str, partition: str | None) -> None:
     """Print where KEY is, where it may be, and its rules. With PARTITION, exit with 1 if KEY may not be there."""
@@ -104,6 +109,10 @@ def check(key: str, partition: str | None) -> None:
         click.echo(f"  its shadows may be on: {', '.join(found.shadows_may_be_on) or 'no active partition'}")
         if partition is not None:
             require_allowed(wiring, key, partition)
+
+
+def _selector(selector: str, prefix: bool) -> str:
+    return selector if prefix else str(KEY.convert(selector, None, None))
 
 
 def _set(rule: PlacementRule, dry_run: bool) -> None:

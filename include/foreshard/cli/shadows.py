@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from foreshard.cli.key_argument import KEY
 from foreshard.ports.replication import Shadow
 from foreshard.wiring import Wiring
 
@@ -33,7 +34,7 @@ def list_shadows(everything: bool) -> None:
 
 
 @shadows.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("target")
 def show(key: str, target: str) -> None:
     """Print one shadow with its history."""
@@ -52,7 +53,7 @@ def show(key: str, target: str) -> None:
 
 
 @shadows.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("target")
 @click.option("--no-publish", is_flag=True, help="Let the hour's publication list it in the routing table.")
 def add(key: str, target: str, no_publish: bool) -> None:
@@ -70,7 +71,7 @@ def add(key: str, target: str, no_publish: bool) -> None:
 
 
 @shadows.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("target")
 def remove(key: str, target: str) -> None:
     """Remove the shadow of KEY on TARGET: from the table now, its documents after the grace period."""
@@ -86,7 +87,7 @@ def remove(key: str, target: str) -> None:
 
 
 @shadows.command()
-@click.argument("key")
+@click.argument("key", type=KEY)
 @click.argument("target")
 @click.option("--check", is_flag=True, help="Only compare.")
 def repair(key: str, target: str, check: bool) -> None:

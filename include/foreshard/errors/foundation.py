@@ -119,3 +119,11 @@ class RawUserId(ForeshardError):
             f"{users} user ids are not pseudonymised; nothing was written; use `foreshard observe`, which pseudonymises them"
         )
         self.users = users
+
+
+class InvalidKey(ForeshardError):
+    """A text is not a partitionable key of the collections' key type."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"key {key!r} {problem}")
+        self.key, self.problem = key, problem

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model import ACCESS_LOG_COLUMNS, BoolArray
-from foreshard.observe.values import as_costs, as_text, as_times, is_given
+from foreshard.model.key_space import KeyType
+from foreshard.observe.values import as_costs, as_keys, as_text, as_times, is_given
 
 MAXIMUM_KEY_BYTES = 1024
 
@@ -28,6 +29,7 @@ class QuarantineReason(StrEnum):
     MALFORMED = "malformed"
     MISSING_KEY = "missing_key"
     UNREADABLE_KEY = "unreadable_key"
+    KEY_OF_ANOTHER_TYPE = "key_of_another_type"
     MISSING_TIME = "missing_time"
     UNPARSABLE_TIME = "unparsable_time"
     OUT_OF_HOUR = "out_of_hour"
@@ -49,21 +51,30 @@ class Cleaned:
     quarantined: pd.DataFrame
 
 
-def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: Collection[str]) -> Cleaned:
+def clean(
+    frame: pd.DataFrame,
+    since: datetime,
+    until: datetime,
+    request_types: Collection[str],
+    key_type: KeyType = KeyType.STRING,
+) -> Cleaned:
     """Check records against [since, until) and the known request types.
 
     Missing columns count as missing values; other columns are dropped. Records have no id, so two equal records are two
-    accesses. Keys may be any text of at most ``MAXIMUM_KEY_BYTES`` bytes in UTF-8.
+    accesses. Keys are text of at most ``MAXIMUM_KEY_BYTES`` bytes in UTF-8 that denotes a value of ``key_type``.
+    Accepted keys are canonical.
     """
     raw = pd.DataFrame({name: column(frame, name) for name in ACCESS_LOG_COLUMNS})
     times = as_times(raw["timestamp"])
     costs, unreadable_cost = as_costs(raw["cost"])
     key, kind = as_text(raw["partitionable_key"], MAXIMUM_KEY_BYTES), as_text(raw["request_type"])
     timeless = times.isna().to_numpy(dtype=np.bool_)
+    keys = as_keys(key.values, key_type)
     faults: dict[QuarantineReason, BoolArray] = {
         QuarantineReason.MALFORMED: _flags(frame),
         QuarantineReason.MISSING_KEY: ~key.given,
         QuarantineReason.UNREADABLE_KEY: key.values.isna().to_numpy(dtype=np.bool_),
+        QuarantineReason.KEY_OF_ANOTHER_TYPE: keys.isna().to_numpy(dtype=np.bool_),
         QuarantineReason.MISSING_TIME: _missing_among(raw["timestamp"], timeless),
         QuarantineReason.UNPARSABLE_TIME: timeless,
         QuarantineReason.OUT_OF_HOUR: ((times < since) | (times >= until)).to_numpy(dtype=np.bool_),
@@ -77,7 +88,7 @@ def clean(frame: pd.DataFrame, since: datetime, until: datetime, request_types: 
     typed = pd.DataFrame(
         {
             "timestamp": times,
-            "partitionable_key": key.values,
+            "partitionable_key": keys,
             "user_id": as_text(raw["user_id"]).values,
             "request_type": kind.values,
             "location": as_text(raw["location"]).values,

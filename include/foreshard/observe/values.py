@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foreshard.model import BoolArray
+from foreshard.model.key_space import SLOT_MARK, KeyType, UnusableKey, canonical_key
 
 _EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
 """(limit, nanoseconds per unit): epoch numbers below the limits are seconds, milliseconds, microseconds and nanoseconds."""
@@ -46,6 +47,22 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
         made[at] = name if name is not None and _writable(name, maximum_bytes) else None
         given[at] = name is None or bool(name.strip())
     return Text(pd.Series(made[codes], name=column.name, dtype=object), given[codes])
+
+
+def as_keys(text: pd.Series[Any], key_type: KeyType) -> pd.Series[Any]:
+    """Return text as canonical keys; None if it is not a key of this type, or begins with the mark of slots."""
+    codes, uniques = pd.factorize(text, use_na_sentinel=True)
+    made = np.fromiter((_key(name, key_type) for name in (*uniques.tolist(), None)), dtype=object, count=len(uniques) + 1)
+    return pd.Series(made[codes], name=text.name, dtype=object)
+
+
+def _key(name: str | None, key_type: KeyType) -> str | None:
+    if name is None or name.startswith(SLOT_MARK):
+        return None
+    try:
+        return canonical_key(name, key_type)
+    except UnusableKey:
+        return None
 
 
 def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:

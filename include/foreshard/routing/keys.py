@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from foreshard.errors import InvalidKey
 from foreshard.model.key_space import SLOT_MARK, KeyType, UnusableKey, canonical_key
 
 LONGEST_KEY = 4_096
@@ -40,3 +41,11 @@ def key_problem(key: object, key_type: KeyType = KeyType.STRING) -> KeyProblem |
         except UnicodeEncodeError:
             return KeyProblem("invalid-key", "contains half of a surrogate pair; send valid Unicode")
     return None
+
+
+def parsed_key(text: str, key_type: KeyType) -> str:
+    """Return the canonical text of a key. Raise :class:`InvalidKey`."""
+    problem = key_problem(text, key_type)
+    if problem is not None:
+        raise InvalidKey(text, problem.phrase)
+    return canonical_key(text, key_type)

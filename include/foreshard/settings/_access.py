@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from foreshard.model import ShardedCollection
+    from foreshard.model.key_space import KeyType
     from foreshard.settings._forecast import ForecastSettings
     from foreshard.settings._migrate import MigrateSettings
     from foreshard.settings._observe import ObserveSettings
@@ -53,6 +54,10 @@ class SettingsAccess:
     @property
     def sharded_collections(self) -> tuple[ShardedCollection, ...]:
         return self.settings.sharded_collections
+
+    @property
+    def key_type(self) -> KeyType:
+        return self.settings.key_type
 
     @property
     def data_dir(self) -> Path:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from foreshard.model import ShardedCollection
+    from foreshard.model.key_space import KeyType
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
@@ -205,6 +206,11 @@ class WithCollectionSettings(Protocol):
 class WithShardedCollections(Protocol):
     @property
     def sharded_collections(self) -> tuple[ShardedCollection, ...]: ...
+
+
+class WithKeyType(Protocol):
+    @property
+    def key_type(self) -> KeyType: ...
 
 
 class WithDataFolder(Protocol):

@@ -24,6 +24,7 @@ from foreshard.ports.stages import RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
     WithGates,
+    WithKeyType,
     WithObserveSettings,
     WithRawHours,
     WithReadAccessLog,
@@ -38,7 +39,7 @@ WEEKS_COMPARED = 4
 HOURS_PER_STEP = 24
 
 
-class ExtractPorts(WithAccessLog, WithRawHours, WithObserveSettings, WithUserKey, Protocol):
+class ExtractPorts(WithAccessLog, WithRawHours, WithObserveSettings, WithKeyType, WithUserKey, Protocol):
     """Reads the access log. Writes the raw hour."""
 
 
@@ -50,7 +51,7 @@ class TallyPorts(WithRawHours, WithTallies, WithObserveSettings, Protocol):
     """Reads raw hours. Writes the tally."""
 
 
-class ImportPorts(WithReadAccessLog, WithRawHours, WithTallies, WithObserveSettings, WithUserKey, Protocol):
+class ImportPorts(WithReadAccessLog, WithRawHours, WithTallies, WithObserveSettings, WithKeyType, WithUserKey, Protocol):
     """Reads a log file. Writes raw hours and tallies."""
 
 
@@ -93,7 +94,7 @@ def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
     """
     types = ports.observe_settings.request_types.keys()
     batches = ports.access_log.read_hour(hour)
-    cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types) for batch in batches], hour)
+    cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types, ports.key_type) for batch in batches], hour)
     saved = _saved_hour(ports, hour)
     if saved and saved.accepted + saved.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
         return saved
@@ -154,7 +155,7 @@ def import_history(
     since, until = _span(times, since, until, label)
     chosen = (times.isna() | ((times >= since) & (times < until))).to_numpy()
     types = ports.observe_settings.request_types.keys()
-    cleaned = _with_pseudonyms(ports, clean(frame.reset_index(drop=True)[chosen], since, until, types))
+    cleaned = _with_pseudonyms(ports, clean(frame.reset_index(drop=True)[chosen], since, until, types, ports.key_type))
     reasons = dict(Counter(cleaned.quarantined["reason"]))
     _require_good(ports, cleaned, since, until, label, reasons)
     hours, kept = _hours_to_save(ports, cleaned.accepted, since, until)

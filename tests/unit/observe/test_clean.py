@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.model import ACCESS_LOG_COLUMNS
+from foreshard.model.key_space import KeyType
 from foreshard.observe.clean import MAXIMUM_KEY_BYTES, Cleaned, QuarantineReason, clean
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
@@ -190,3 +191,23 @@ def test_every_record_is_either_accepted_or_quarantined(records: list[dict[str, 
     assert found.quarantined["reason"].isin([str(reason) for reason in QuarantineReason]).all()
     for column in found.quarantined.columns:
         assert found.quarantined[column].map(lambda value: value is None or isinstance(value, str)).all()
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key", "accepted"),
+    [
+        (KeyType.INT, 5, "5"),
+        (KeyType.INT, 5.0, "5"),
+        (KeyType.INT, "five", None),
+        (KeyType.INT, "007", None),
+        (KeyType.OBJECT_ID, "64B00000000000000000000A", "64b00000000000000000000a"),
+        (KeyType.OBJECT_ID, "64b0", None),
+        (KeyType.UUID, "0D54A85F-02C9-4B59-A5C0-A4A6BBD4BE26", "0d54a85f-02c9-4b59-a5c0-a4a6bbd4be26"),
+        (KeyType.UUID, "5", None),
+        (KeyType.STRING, "\x1f5", None),
+    ],
+)
+def test_keys_are_parsed_to_the_collections_key_type_or_quarantined_with_that_reason(key_type, key, accepted) -> None:
+    found = clean(pd.DataFrame([good(partitionable_key=key)]), HOUR, HOUR + timedelta(hours=1), TYPES, key_type)
+    assert found.accepted["partitionable_key"].tolist() == ([accepted] if accepted else [])
+    assert found.quarantined["reason"].tolist() == ([] if accepted else [QuarantineReason.KEY_OF_ANOTHER_TYPE])
