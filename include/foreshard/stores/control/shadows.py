@@ -27,6 +27,7 @@ from foreshard.model.move_state import OPEN, PENDING
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.stores.control._counts import count_by_state
+from foreshard.stores.control._move_documents import UNITS, units_of
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.version_documents import read_version, version_document
 from foreshard.watch.state import ShadowStatus
@@ -152,7 +153,7 @@ class MongoShadowStore:
         incoming = {"target": partition_id, "state": {"$in": list(PENDING)}}
         outgoing = {"source": partition_id, "state": {"$in": list(OPEN)}}
         moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
-        return frozenset(move["key"] for move in moves.find({"$or": [incoming, outgoing]}, {"key": 1}))
+        return frozenset(unit for move in moves.find({"$or": [incoming, outgoing]}, UNITS) for unit in units_of(move))
 
 
 def _encode(fields: Mapping[str, Any]) -> Document:
