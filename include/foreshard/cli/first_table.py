@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from foreshard.cli.keys import NO_INDEX, make_indexes
+
 
 @click.command("init")
 @click.option("--placements", type=click.Path(path_type=Path), help="CSV file (key,partition) of existing keys.")
@@ -16,9 +18,11 @@ import click
     help="Partition for unlisted keys; repeat it to hash them over several. Default: all.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be published, and publish nothing.")
-def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool) -> None:
+@NO_INDEX
+def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool, no_index: bool) -> None:
     """Publish version 1 of the routing table. Register the partitions first.
 
+    The sharded collections get a hashed index on their key field first; it finds the documents of a slot.
     If all data are on one partition so far, name it with --unlisted-on: every key is then there until it is moved.
     """
     from datetime import UTC, datetime
@@ -32,6 +36,8 @@ def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool) -
             registered = {partition.partition_id: partition for partition in wiring.registry.partitions()}
             made = first_table(registered, listed, unlisted_on, datetime.now(UTC))
         else:
+            if not no_index:
+                make_indexes(wiring, [partition.partition_id for partition in wiring.registry.partitions()])
             made = publish_first_table(wiring, listed, unlisted_on)
     where = ", ".join(made.default_rule.partitions)
     done = "would be published" if dry_run else "published"

@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "foreshard.cli.demo:demo",
     "exporter": "foreshard.cli.exporter:exporter",
     "forecast": "foreshard.cli.forecast:forecast",
+    "keys": "foreshard.cli.keys:keys",
     "load": "foreshard.cli.load:load",
     "moves": "foreshard.cli.moves:moves",
     "observe": "foreshard.cli.observe:observe",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from foreshard.cli.keys import NO_INDEX, make_indexes
+
 if TYPE_CHECKING:
     from foreshard.model import Location, Partition, PartitionState
 
@@ -19,8 +21,11 @@ def partitions() -> None:
 
 @partitions.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def apply(file: Path) -> None:
+@NO_INDEX
+def apply(file: Path, no_index: bool) -> None:
     """Register the partitions and locations of FILE (TOML). All of them are registered, or none.
+
+    Once there is a routing table, the sharded collections of these partitions also get their hashed index.
 
     \b
     [[location]]
@@ -44,6 +49,8 @@ def apply(file: Path) -> None:
         wiring.registry.register(described.partitions, described.locations)
         for partition_id, state in described.states.items():
             wiring.registry.set_state(partition_id, state)
+        if not no_index and wiring.routing.version():
+            make_indexes(wiring, [partition.partition_id for partition in described.partitions])
     click.echo(f"{len(described.partitions)} partitions and {len(described.locations)} locations registered")
 
 

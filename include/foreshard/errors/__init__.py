@@ -6,6 +6,7 @@ from foreshard.errors.client import (
     UnroutableOperation,
 )
 from foreshard.errors.foundation import (
+    ArrayKeys,
     ConfigurationError,
     CorruptLog,
     DuplicatePartition,
@@ -63,6 +64,7 @@ from foreshard.errors.stages import (
 
 __all__ = [
     "AmbiguousWrite",
+    "ArrayKeys",
     "CaptureLost",
     "ClockDrift",
     "ConfigurationError",

@@ -127,3 +127,14 @@ class InvalidKey(ForeshardError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"key {key!r} {problem}")
         self.key, self.problem = key, problem
+
+
+class ArrayKeys(ForeshardError):
+    """Documents hold an array in their key field, so it can't have a hashed index."""
+
+    def __init__(self, namespace: str, partition_id: str, key_field: str) -> None:
+        super().__init__(
+            f"{namespace} on {partition_id} has an array in {key_field}, so it can't have a hashed index; give each document"
+            " one key: `foreshard keys check` counts them; --no-index goes on without the index"
+        )
+        self.namespace, self.partition_id, self.key_field = namespace, partition_id, key_field

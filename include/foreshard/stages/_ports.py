@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
     from foreshard.ports.documents import DocumentCodec
+    from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
@@ -232,6 +233,10 @@ class WithAccessLogBatches(Protocol):
 
 class WithKeyCopies(Protocol):
     def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy: ...
+
+
+class WithKeyInspectors(Protocol):
+    def key_inspector(self, partition_id: str) -> KeyInspector: ...
 
 
 class WithFences(Protocol):

@@ -9,6 +9,7 @@ from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
     from foreshard.ports.documents import DocumentCodec
+    from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, KeyCopy, ShadowAbsorber
     from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed
@@ -56,6 +57,11 @@ class PartitionWiring(ControlWiring):
         from foreshard.stores.partition.documents import MongoDocumentReader
 
         return MongoDocumentReader(self.mongo.partition(self.registry.partition(partition_id)), self.settings.control_database)
+
+    def key_inspector(self, partition_id: str) -> KeyInspector:
+        from foreshard.stores.partition.key_inspector import MongoKeyInspector
+
+        return MongoKeyInspector(partition_id, self.mongo.partition(self.registry.partition(partition_id)))
 
     def primary(self, partition_id: str) -> PrimaryStore:
         from foreshard.stores.partition.primary import MongoPrimaryStore
