@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from foreshard.model import ONE_HOUR, FloatArray, Reason
+from foreshard.model.key_space import units_label
 from foreshard.plan._clump import MoveOption
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._shadowing import ShadowCandidate, peak_share
@@ -74,7 +76,7 @@ def move_reason(
     """
     snapshot, names = model.snapshot, _names(model)
     lps = model.lps()
-    here, there, hot = names[source], names[option.target], snapshot.keys[option.keys[0]]
+    here, there, hot = names[source], names[option.target], snapshot.shown(option.keys[0])
     full = f"{lps[option.target]:.2f}"
     after = f"leaving {here} at {lps[source]:.2f} and {there} at {full}"
     others, peak = len(option.keys) - 1, clock(snapshot.hour, before.peak)
@@ -84,24 +86,24 @@ def move_reason(
         rules, row = snapshot.rules, int(snapshot.rules.row[key])
         code, needed_by = rules.rules[row][0].kind.value, 0
         facts["rules"] = [rule.rule_id for rule in rules.rules[row]]
-        sentence = f"{snapshot.keys[key]} {rules.claim(row)}; it moves from {here} to {there}, which is then at {full}"
+        sentence = f"{snapshot.shown(key)} {rules.claim(row)}; it moves from {here} to {there}, which is then at {full}"
     elif cause == DRAINING:
         code, sentence = (
             "draining",
-            f"{here} is being drained; {snapshot.keys[key]} moves to {there}, which is then at {full}",
+            f"{here} is being drained; {snapshot.shown(key)} moves to {there}, which is then at {full}",
         )
     elif cause == SETTLING:
         code, needed_by = "settling", snapshot.demand.hours - 1
         sentence = (
-            f"{snapshot.keys[key]} moves{_with_others(others)} from {here} to {there}:"
+            f"{snapshot.shown(key)} moves{_with_others(others)} from {here} to {there}:"
             f" {round(-option.distance_km):+d} km nearer to its users, {-option.crossing:+.1f} co-accesses an hour on one"
             f" partition; {there} is then at {full}"
         )
     elif cause == ROOM and room_for is not None:
         code, sentence = (
             "makes_room",
-            f"{here} would reach {before.lps:.2f} of its capacity at {peak} with {snapshot.keys[room_for]}, which gets a"
-            f" shadow; {snapshot.keys[key]} makes room for it{_with_others(others)}, {after}",
+            f"{here} would reach {before.lps:.2f} of its capacity at {peak} with {snapshot.shown(room_for)}, which gets a"
+            f" shadow; {snapshot.shown(key)} makes room for it{_with_others(others)}, {after}",
         )
     elif key == option.keys[0]:
         code = "overload"
@@ -127,6 +129,34 @@ def move_reason(
         crossing_uses_per_hour=round(option.crossing, 4),
         distance_change_km=round(option.distance_km, 1),
         **facts,
+    )
+
+
+def set_reason(
+    model: PlacementModel, source: int, target: int, units: Sequence[str], before: LoadBefore, is_drain: bool
+) -> Reason:
+    """Return the reason for moving a set of units. ``model`` already includes the move; ``before`` is the source before it."""
+    snapshot, names, lps = model.snapshot, _names(model), model.lps()
+    here, there, moved = names[source], names[target], units_label(units)
+    moves = "moves" if len(units) == 1 else "move"
+    if is_drain:
+        code, sentence = "draining", f"{here} is being drained; {moved} {moves} to {there}, which is then at {lps[target]:.2f}"
+    else:
+        code, sentence = (
+            "overload",
+            f"{here} would reach {before.lps:.2f} of its capacity at {clock(snapshot.hour, before.peak)}; {moved} {moves}"
+            f" together, leaving {here} at {lps[source]:.2f} and {there} at {lps[target]:.2f}",
+        )
+    return reason(
+        code,
+        sentence,
+        source_lps_before=round(before.lps, 4),
+        source_lps_after=round(float(lps[source]), 4),
+        target_lps_after=round(float(lps[target]), 4),
+        peak_hour=horizon_time(snapshot.hour, before.peak),
+        needed_by=horizon_time(snapshot.hour, before.needed_by),
+        units=len(units),
+        returns=False,
     )
 
 

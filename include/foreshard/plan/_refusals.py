@@ -63,7 +63,7 @@ def rule_violation_reason(
 ) -> Reason:
     """Why ``keys``, which violate the rules of ``row``, stay on ``partition``."""
     snapshot = model.snapshot
-    name, first = snapshot.partitions[partition].partition_id, snapshot.keys[int(keys[0])]
+    name, first = snapshot.partitions[partition].partition_id, snapshot.shown(int(keys[0]))
     others = len(keys) - 1
     also = f" (and {others:,} more {'key' if others == 1 else 'keys'} there)" if others else ""
     return reason(
@@ -163,4 +163,4 @@ def _largest_key(model: PlacementModel, partition: int, hour: int) -> tuple[str 
     demand = model.snapshot.demand
     upper = demand.mean[keys, hour] + model.rule.z * demand.sigma[keys, hour]
     largest = int(upper.argmax())
-    return model.snapshot.keys[keys[largest]], float(upper[largest] / SECONDS_PER_HOUR / model.capacity[partition])
+    return model.snapshot.shown(int(keys[largest])), float(upper[largest] / SECONDS_PER_HOUR / model.capacity[partition])

@@ -12,6 +12,7 @@ from foreshard.plan._move_search import best_move
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._plan_builder import PlanBuilder, apply_move
 from foreshard.plan._refusals import drain_reason, rule_violation_reason
+from foreshard.plan._set_relief import drain_by_sets
 
 ATTEMPTS = 8
 """Moves that may push a partition over its mark before the search ends for this hour."""
@@ -25,10 +26,11 @@ def enforce_rules(builder: PlanBuilder) -> None:
 
 
 def drain(builder: PlanBuilder) -> None:
-    """Move keys off draining partitions, the fullest partition first."""
+    """Move units off draining partitions, the fullest partition first: small ones in sets, then the others."""
     model = builder.model
     draining = np.flatnonzero(~model.snapshot.active)
     for source in draining[np.argsort(-model.lps()[draining], kind="stable")].tolist():
+        drain_by_sets(builder, source)
         _depart(builder, source, lambda source=source: model.movable_on(source), None, reasons.DRAINING)  # type: ignore[misc]
 
 

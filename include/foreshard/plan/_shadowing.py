@@ -32,12 +32,12 @@ class ShadowCandidate:
 
 
 def shadowable(snapshot: Snapshot, policy: PlanPolicy) -> BoolArray:
-    """Return which keys may have shadows: keys that are read, not written too often, and not being moved.
+    """Return which keys may have shadows: keys, not slots, that are read, not written too often, and not being moved.
 
     A key that rests after a move may have one, because a shadow does not move it.
     """
     read = snapshot.demand.read_share
-    return np.asarray(~snapshot.under_way & (read > 0) & (1.0 - read <= policy.maximum_write_share))
+    return np.asarray(~snapshot.slots & ~snapshot.under_way & (read > 0) & (1.0 - read <= policy.maximum_write_share))
 
 
 def peak_share(model: PlacementModel, keys: IntArray) -> FloatArray:

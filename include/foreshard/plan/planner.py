@@ -1,16 +1,18 @@
 """Makes the hour's plan from a snapshot. Pure and deterministic: the same snapshot and policy give the same plan.
 
 1. **Rules.** Keys that violate a placement rule move to an allowed partition.
-2. **Relief.** Partitions above the high-water mark are relieved, always the worst first. Each step takes the option (moving a
+2. **Relief by sets.** Partitions that are full of small units (slots, small keys) give sets of them to others, down to the
+   level of the best possible split.
+3. **Relief.** Partitions above the high-water mark are relieved, always the worst first. Each step takes the option (moving a
    clump or shadowing a hot key) that removes the most expected overload hours for its price. Relief of a partition ends
    below the low-water mark, when nothing pays, or when the hour's limits are used up. In the last case the plan is made again,
    and the partitions that need relief first come first. If a key fills a partition, other keys make room for its shadow.
-3. **Draining** partitions move keys away within the remaining limits.
-4. **Settling.** Keys move closer to their readers and co-accessed keys, if that is worth the move.
-5. **Reserve.** Partitions that a burst would overload get shadows of keys, which can then take reads.
-6. **Far reads** get shadows near their readers. Shadows that are no longer needed are removed, as are shadows whose writes cost
+4. **Draining** partitions move keys away within the remaining limits.
+5. **Settling.** Keys move closer to their readers and co-accessed keys, if that is worth the move.
+6. **Reserve.** Partitions that a burst would overload get shadows of keys, which can then take reads.
+7. **Far reads** get shadows near their readers. Shadows that are no longer needed are removed, as are shadows whose writes cost
    more than they save when everything is full.
-7. **Never worse.** Relief must lower the worst LPS among the partitions that it changes. No step may raise the worst LPS of
+8. **Never worse.** Relief must lower the worst LPS among the partitions that it changes. No step may raise the worst LPS of
    all, recomputed from scratch; if that is below the low-water mark, no partition may exceed that mark. Otherwise the plan is
    empty and says why.
 """
@@ -34,6 +36,7 @@ from foreshard.plan._removals import remove_shadows, shed_writes
 from foreshard.plan._required_moves import drain, enforce_rules, unfinished
 from foreshard.plan._reserve import keep_reserve
 from foreshard.plan._room import make_room
+from foreshard.plan._set_relief import relieve_by_sets
 from foreshard.plan._settling import is_calm, settle
 from foreshard.plan._shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan._timing import schedule
@@ -97,6 +100,7 @@ def _relieve(builder: PlanBuilder, urgent_first: bool = False) -> None:
     ``urgent_first``: partitions that need relief first come first, and only to below the high-water mark at first. The next
     hour's plan can still relieve the others in time.
     """
+    relieve_by_sets(builder)
     model = builder.model
     first_hour = (model.utilisation() > model.policy.high_water).argmax(axis=1) if urgent_first else np.zeros(len(model.lps()))
     open_cases = set(_overloaded(model.lps(), model.policy))

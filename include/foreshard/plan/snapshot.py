@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.placement_rules import Bounds
 from foreshard.model import BoolArray, FloatArray, IntArray, Partition, PartitionState
+from foreshard.model.key_space import SLOT_MARK, unit_label
 from foreshard.plan.migration_rate import MigrationRate
 from foreshard.plan.past_hours import PastHours
 
@@ -67,6 +68,8 @@ class IndexedShadow:
 @dataclass(frozen=True)
 class Snapshot:
     """The state from which the plan for ``hour`` is made: K keys (sorted), P partitions, L locations, H horizon hours.
+
+    A *key* here is any unit, a slot too; ``keys`` holds its name.
 
     - ``primary`` (K): each key's partition index.
     - ``distance_km`` (L, P), ``partition_km`` (P, P): distances without NaN (:mod:`foreshard.measure.geography`).
@@ -146,6 +149,15 @@ class Snapshot:
     def active(self) -> BoolArray:
         """Which partitions may receive keys (P)."""
         return np.array([partition.state is PartitionState.ACTIVE for partition in self.partitions], bool)
+
+    @cached_property
+    def slots(self) -> BoolArray:
+        """Which units are slots (K). They have no co-access, no shadows and no name of their own."""
+        return np.fromiter((key.startswith(SLOT_MARK) for key in self.keys), bool, count=len(self.keys))
+
+    def shown(self, key: int) -> str:
+        """Return a unit's name for people: the key itself, or ``slot 811``."""
+        return unit_label(self.keys[key]) if self.slots[key] else self.keys[key]
 
     @cached_property
     def leaving_of(self) -> dict[int, list[int]]:

@@ -17,13 +17,18 @@ RULES = {kind.value for kind in RuleKind}
 LOOK = settings(max_examples=100, deadline=None)
 
 
+def moved_units(plan):
+    """Every moved unit with its move."""
+    return [(move, unit) for move in plan.moves for unit in move.units]
+
+
 def scores_under(snapshot, policy, plan):
     """LPS from scratch, with the plan carried out."""
     index = {key: k for k, key in enumerate(snapshot.keys)}
     place = {partition.partition_id: p for p, partition in enumerate(snapshot.partitions)}
     primary = snapshot.primary.copy()
-    for move in plan.moves:
-        primary[index[move.units[0]]] = place[move.target]
+    for move, unit in moved_units(plan):
+        primary[index[unit]] = place[move.target]
     shadows = {(s.key, s.partition) for s in snapshot.shadows} | {(index[s.key], place[s.target]) for s in plan.shadows}
     shadows -= {(index[s.key], place[s.target]) for s in plan.removals}
     profile, _ = partition_load(
@@ -62,8 +67,8 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
     ids = [partition.partition_id for partition in snapshot.partitions]
     active = {p.partition_id for p in snapshot.partitions if p.state is PartitionState.ACTIVE}
     shadowed = {shadow.key for shadow in snapshot.shadows}
-    for move in plan.moves:
-        key = index[move.units[0]]
+    for move, unit in moved_units(plan):
+        key = index[unit]
         assert move.source == ids[snapshot.primary[key]] != move.target
         assert move.target in active
         by_rule = move.reason.code in RULES
@@ -78,8 +83,8 @@ def test_moves_and_shadows_keep_the_hard_rules(drawn, seed):
         assert shadow.target in active
         assert 1 - snapshot.demand.read_share[key] <= policy.maximum_write_share
         assert (key, ids.index(shadow.target)) not in {(s.key, s.partition) for s in snapshot.shadows}
-    assert len({move.units[0] for move in plan.moves}) == len(plan.moves)
-    assert not {move.units[0] for move in plan.moves} & {shadow.key for shadow in plan.shadows}
+    assert len({unit for _, unit in moved_units(plan)}) == len(moved_units(plan))
+    assert not {unit for _, unit in moved_units(plan)} & {shadow.key for shadow in plan.shadows}
     current = {shadow.shadow_id for shadow in snapshot.shadows}
     assert {removal.shadow_id for removal in plan.removals} <= current
 
@@ -140,9 +145,9 @@ def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
     plan, rules = make_plan(snapshot, policy), snapshot.rules
     index = {key: k for k, key in enumerate(snapshot.keys)}
     place = {partition.partition_id: p for p, partition in enumerate(snapshot.partitions)}
-    for move in plan.moves:
-        assert rules.home[rules.row[index[move.units[0]]], place[move.target]]
-        assert not rules.fixed_keys[index[move.units[0]]]
+    for move, unit in moved_units(plan):
+        assert rules.home[rules.row[index[unit]], place[move.target]]
+        assert not rules.fixed_keys[index[unit]]
     for shadow in plan.shadows:
         assert rules.copy[rules.row[index[shadow.key]], place[shadow.target]]
 
@@ -152,7 +157,7 @@ def test_placement_rules_hold_for_every_move_and_every_shadow(drawn, seed):
 def test_a_key_that_violates_its_rule_is_moved_or_refused_with_a_reason(drawn, seed):
     snapshot, policy = drawn(seed)
     plan, rules = make_plan(snapshot, policy), snapshot.rules
-    moved = {move.units[0] for move in plan.moves}
+    moved = {unit for _, unit in moved_units(plan)}
     told = {r.partition_id for r in plan.refusals if r.reason.code == "against_rule"}
     for key in np.flatnonzero(~rules.at_home(snapshot.primary) & ~snapshot.under_way):
         assert snapshot.keys[key] in moved or snapshot.partitions[snapshot.primary[key]].partition_id in told
@@ -165,9 +170,9 @@ def test_every_key_has_exactly_one_owner(drawn, seed):
     plan = make_plan(snapshot, policy)
     ids = [partition.partition_id for partition in snapshot.partitions]
     owners = {key: [ids[p]] for key, p in zip(snapshot.keys, snapshot.primary, strict=True)}
-    for move in plan.moves:
-        owners[move.units[0]].remove(move.source)
-        owners[move.units[0]].append(move.target)
+    for move, unit in moved_units(plan):
+        owners[unit].remove(move.source)
+        owners[unit].append(move.target)
     assert all(len(owner) == 1 and owner[0] in ids for owner in owners.values())
 
 
