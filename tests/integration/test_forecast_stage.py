@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from foreshard.errors import GateFailed, MissingStageResult
-from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR
+from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts
+from foreshard.model.key_space import KeySpace
+from foreshard.observe.units import FINE_SLOT, fine_slots
 from foreshard.settings import ForecastSettings, Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.accuracy import measure_accuracy
@@ -31,9 +33,13 @@ class CountedHours:
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
         return tuple(hour for hour in self._counted if since <= hour < until)
 
-    def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
-        load = self._key_load
-        return load[(load["hour"] >= since) & (load["hour"] < until)]
+    def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
+        return tuple(HourCounts(hour, len(LEVELS), len(LEVELS)) for hour in sorted(set(hours) & set(self._counted)))
+
+    def hour_load(self, hour: datetime, slots: Collection[int] | None = None) -> pd.DataFrame:
+        rows = self._key_load[self._key_load["hour"] == hour]
+        rows = rows.assign(**{FINE_SLOT: fine_slots(rows["partitionable_key"], KeySpace())})
+        return rows if slots is None else rows[rows[FINE_SLOT].isin(list(slots))]
 
 
 def tallies(days: int) -> CountedHours:

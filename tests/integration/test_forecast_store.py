@@ -9,11 +9,13 @@ from pymongo import MongoClient
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import ForecastBatch, SeriesMatrix
+from foreshard.ports.stages import SeriesBasis
 from foreshard.stores.control import forecasts as mongo_forecast
 from foreshard.stores.control.forecasts import MongoForecastStore
 from foreshard.stores.files.series import ParquetSeriesStore
 
 HOUR = datetime(2026, 3, 1, 23, tzinfo=UTC)
+BASIS = SeriesBasis(("a", "", "b"), 4096)
 
 
 def batch(keys: list[str], seed: int = 0, horizon: int = 24) -> ForecastBatch:
@@ -94,7 +96,7 @@ def series(count: int) -> SeriesMatrix:
 
 def test_each_chunk_of_the_series_file_has_its_own_keys_and_nothing_is_lost(work_folder: Path) -> None:
     store, whole = ParquetSeriesStore(work_folder), series(25)
-    assert store.save(whole, 10) == 3
+    assert store.save(whole, 10, BASIS) == 3
     chunks = [store.load_chunk(HOUR, chunk) for chunk in range(3)]
     assert [len(chunk.keys) for chunk in chunks] == [10, 10, 5]
     assert sum((chunk.keys for chunk in chunks), ()) == whole.keys
@@ -106,11 +108,20 @@ def test_each_chunk_of_the_series_file_has_its_own_keys_and_nothing_is_lost(work
 
 def test_series_are_replaced_whole_and_leave_no_partial_file(work_folder: Path) -> None:
     store = ParquetSeriesStore(work_folder)
-    store.save(series(25), 10)
-    assert store.save(series(4), 10) == 1
+    store.save(series(25), 10, BASIS)
+    assert store.save(series(4), 10, BASIS) == 1
     assert [path.name for path in (work_folder / "series").iterdir()] == ["2026-03-01T23.parquet"]
     with pytest.raises(MissingStageResult, match="series chunk 1"):
         store.load_chunk(HOUR, 1)
     with pytest.raises(MissingStageResult, match="no series"):
         store.load_chunk(HOUR - timedelta(hours=1), 0)
-    assert store.save(series(0), 10) == 0
+    assert store.save(series(0), 10, BASIS) == 0
+
+
+def test_a_series_file_says_what_it_was_made_from_and_the_newest_is_found(work_folder: Path) -> None:
+    store = ParquetSeriesStore(work_folder)
+    assert (store.latest(HOUR, HOUR + timedelta(hours=9)), store.basis(HOUR)) == (None, None)
+    store.save(series(4), 10, BASIS)
+    assert store.basis(HOUR) == BASIS
+    assert store.latest(HOUR, HOUR + timedelta(hours=9)) == HOUR
+    assert store.latest(HOUR - timedelta(hours=9), HOUR) is None

@@ -25,6 +25,7 @@ from foreshard.model import (
     RoutingTable,
     SeriesMatrix,
 )
+from foreshard.ports.stages import SeriesBasis
 from foreshard.settings import CollectionSetting, ForecastSettings, PlanSettings, Settings
 from foreshard.stages.migrate import start_moves
 from foreshard.stages.plan import gate_plan, plan_hour
@@ -54,7 +55,7 @@ def settings_for(mongods, name, folder, **more):
 
 @pytest.fixture
 def wiring(mongods, unique_name, work_folder, control, partition_clients):
-    """Three partitions. All keys are on alpha, which will be overloaded; each key has 1 kB of documents."""
+    """All keys are on alpha, which will be overloaded; each key has 1 kB of documents."""
     with Wiring(settings_for(mongods, unique_name, work_folder)) as built:
         uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
         built.registry.register([Partition(n, PLACES[n], 10.0, uris[n]) for n in PLACES], LOCATIONS)
@@ -68,12 +69,11 @@ def wiring(mongods, unique_name, work_folder, control, partition_clients):
 
 
 def moved_at(wiring, database, keys, at):
-    """These keys were moved from beta to alpha at that time."""
     for key in keys:
         wiring.move_journal.plan(Move(f"m-{key}", (key,), "beta", "alpha", 0, key, Reason("x", "x")), at)
-    switched = {"state": "switched", "event": "switch", "at": at, "lease": 1}
-    done = {"$set": {"state": "done"}, "$unset": {"active": 1}, "$push": {"history": switched}}
-    database["moves"].update_many({"key": {"$in": list(keys)}}, done)
+    history = {"history": {"state": "switched", "event": "switch", "at": at, "lease": 1}}
+    done = {"$set": {"state": "done"}, "$unset": {"active": 1}, "$push": history}
+    database["moves"].update_many({"units": {"$in": list(keys)}}, done)
 
 
 def observe(wiring, hour, pairs=((KEYS[0], KEYS[1]),)):
@@ -118,8 +118,8 @@ class TestScore:
 
     def test_errors_that_move_together_raise_the_score(self, wiring, mongods, unique_name, work_folder):
         common = np.random.default_rng(0).normal(size=48)
-        costs = (100 + 30 * common + np.zeros((8, 1))).astype(np.float32)
-        wiring.series.save(SeriesMatrix(HOUR, KEYS, costs, np.ones(48, bool)), 3)
+        series = SeriesMatrix(HOUR, KEYS, (100 + 30 * common + np.zeros((8, 1))).astype(np.float32), np.ones(48, bool))
+        wiring.series.save(series, 3, SeriesBasis((), 4096))
         before = score_partitions(wiring, HOUR)
         estimating = wiring.settings.model_copy(update={"plan": PlanSettings(**MARKS)})
         with Wiring(estimating) as other:

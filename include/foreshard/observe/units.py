@@ -60,8 +60,35 @@ def key_costs(rows: pd.DataFrame) -> pd.Series[float]:
     return pd.Series(np.bincount(codes, rows["cost"].to_numpy(np.float64), len(names)), index=pd.Index(names, dtype=object))
 
 
-def by_unit(rows: pd.DataFrame, named: Collection[str], space: KeySpace) -> pd.DataFrame:
-    """Sum the rows of a tally by unit, location and request type: ``UNIT_LOAD_COLUMNS``, sorted.
+@dataclass(frozen=True)
+class UnitLoad:
+    """The sums of a tally by unit, location and request type, as codes into their names."""
+
+    units: npt.NDArray[Any]
+    locations: npt.NDArray[Any]
+    request_types: npt.NDArray[Any]
+    unit: IntArray
+    location: IntArray
+    request_type: IntArray
+    count: IntArray
+    cost: FloatArray
+
+    def frame(self) -> pd.DataFrame:
+        """Return ``UNIT_LOAD_COLUMNS``, sorted."""
+        columns = (self.units[self.unit], self.locations[self.location], self.request_types[self.request_type])
+        table = pd.DataFrame(dict(zip(UNIT_LOAD_COLUMNS, (*columns, self.count, self.cost), strict=True)))
+        return table.sort_values(list(UNIT_LOAD_COLUMNS[:3]), ignore_index=True)
+
+    def only(self, units: Collection[str]) -> UnitLoad:
+        """Return the sums of these units."""
+        kept = np.flatnonzero(pd.Index(self.units, dtype=object).isin(list(units))[self.unit])
+        unit, location, request_type = self.unit[kept], self.location[kept], self.request_type[kept]
+        names = (self.units, self.locations, self.request_types)
+        return UnitLoad(*names, unit, location, request_type, self.count[kept], self.cost[kept])
+
+
+def by_unit(rows: pd.DataFrame, named: Collection[str], space: KeySpace) -> UnitLoad:
+    """Sum the rows of a tally by unit, location and request type. All keys but the ``named`` ones count in their slots.
 
     ``rows`` may have the column ``FINE_SLOT``; else the keys are hashed. Text columns may be categorical.
     """
@@ -74,16 +101,7 @@ def by_unit(rows: pd.DataFrame, named: Collection[str], space: KeySpace) -> pd.D
     )
     pairs, kind = np.divmod(found, max(len(kind_names), 1))
     owner, place = np.divmod(pairs, max(len(place_names), 1))
-    table = pd.DataFrame(
-        {
-            "partitionable_key": units[owner],
-            "location": place_names[place],
-            "request_type": kind_names[kind],
-            "count": counts,
-            "cost": costs,
-        }
-    )
-    return table.sort_values(list(UNIT_LOAD_COLUMNS[:3]), ignore_index=True)
+    return UnitLoad(units, place_names, kind_names, owner, place, kind, counts, costs)
 
 
 def unit_codes(rows: pd.DataFrame, named: Collection[str], space: KeySpace) -> tuple[npt.NDArray[Any], IntArray]:

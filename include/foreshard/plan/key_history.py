@@ -14,8 +14,6 @@ from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, se
 from foreshard.model import HOURS_PER_WEEK, FloatArray, SeriesMatrix
 from foreshard.plan.past_hours import PastHours, at_current_level, past_stride
 
-_GROUP = ["partitionable_key", "location", "request_type"]
-
 
 @dataclass(frozen=True)
 class KeyHistory:
@@ -64,16 +62,6 @@ def busiest_series(chunks: Iterable[SeriesMatrix]) -> FloatArray:
     for chunk in chunks:
         busiest = _with_busiest(busiest, chunk)
     return _stacked(busiest)
-
-
-def sum_key_load(days: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Sum rows with ``KEY_LOAD_COLUMNS`` by key, location and request type. Holds one day and the sums in memory."""
-    total = pd.DataFrame(columns=[*_GROUP, "count", "cost"])
-    for day in days:
-        if len(day):
-            parts = [part for part in (total, day[[*_GROUP, "count", "cost"]]) if len(part)]
-            total = pd.concat(parts).groupby(_GROUP, as_index=False, dropna=False, sort=False, observed=True).sum()
-    return total
 
 
 _Busiest = list[tuple[float, str, FloatArray]]

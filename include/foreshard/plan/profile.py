@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ import pandas as pd
 
 from foreshard.measure.demand import OriginShares
 from foreshard.model import FloatArray, RequestKind
-from foreshard.plan.key_history import sum_key_load
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,14 @@ class KeyProfiles:
 
 
 def profile_keys(
-    days: Iterable[pd.DataFrame], keys: Sequence[str], kinds: Mapping[str, RequestKind], places: Collection[str] | None = None
+    rows: pd.DataFrame, keys: Sequence[str], kinds: Mapping[str, RequestKind], places: Collection[str] | None = None
 ) -> KeyProfiles:
-    """Sum ``days`` of key load (``KEY_LOAD_COLUMNS``), one at a time, into profiles of ``keys``.
+    """Sum rows of load (``partitionable_key, location, request_type, count, cost``) into profiles of ``keys``.
 
     Request types that are not in ``kinds`` count as writes, the safe choice for shadowing. Accesses without a location, or with
     a location that is not in ``places`` (None: all are known), do not count in ``origins``.
     """
-    rows = sum_key_load(days)
-    key = pd.Index(list(keys)).get_indexer(pd.Index(rows["partitionable_key"].tolist())).astype(np.int64)
+    key = pd.Index(list(keys), dtype=object).get_indexer(pd.Index(rows["partitionable_key"], dtype=object)).astype(np.int64)
     rows, key = rows[key >= 0], key[key >= 0]
     cost, count = rows["cost"].to_numpy(np.float64), rows["count"].to_numpy(np.float64)
     reads = rows["request_type"].map(lambda name: kinds.get(name) is RequestKind.READ).to_numpy(bool)

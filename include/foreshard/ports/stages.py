@@ -124,11 +124,25 @@ class LogCounter(Protocol):
         """Return the log's load. Raise :class:`foreshard.errors.CorruptLog` if it cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class SeriesBasis:
+    """What an hour's series were made from: the ``revisions`` of the tallies ("": not counted), and the number of slots."""
+
+    revisions: tuple[str, ...]
+    slots: int
+
+
 class SeriesStore(Protocol):
     """The history that an hour's forecasts are made from: hourly series and totals, one file each per hour."""
 
-    def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
+    def save(self, series: SeriesMatrix, chunk_keys: int, basis: SeriesBasis) -> int:
         """Replace the hour's series atomically. Return the number of chunks, of ``chunk_keys`` keys each."""
+
+    def latest(self, since: datetime, until: datetime) -> datetime | None:
+        """Return the newest hour in [since, until) whose series are saved."""
+
+    def basis(self, hour: datetime) -> SeriesBasis | None:
+        """Return what the hour's series were made from; None if they are not saved, or do not say it."""
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
         """Return one chunk. Raise :class:`foreshard.errors.MissingStageResult` if it was not saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -11,9 +11,10 @@ import numpy as np
 
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.accuracy import Accuracy
-from foreshard.forecast.series import build_series
-from foreshard.model import HOURS_PER_DAY, ONE_HOUR, FloatArray, ForecastBatch
-from foreshard.stages._ports import WithAccuracy, WithForecasts, WithForecastSettings, WithTallies
+from foreshard.model import ONE_HOUR, FloatArray, ForecastBatch
+from foreshard.observe.hours import hours_between
+from foreshard.stages._ports import WithAccuracy, WithForecasts
+from foreshard.stages.history import HistoryPorts, unit_costs
 
 ALL = "all"
 NAIVE = "seasonal_naive"
@@ -22,8 +23,8 @@ NAIVE = "seasonal_naive"
 WEEK = timedelta(days=7)
 
 
-class AccuracyPorts(WithForecastSettings, WithTallies, WithForecasts, WithAccuracy, Protocol):
-    """Reads tallies and forecasts. Writes the forecast's accuracy."""
+class AccuracyPorts(HistoryPorts, WithForecasts, WithAccuracy, Protocol):
+    """Reads tallies, series and forecasts. Writes the forecast's accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,13 @@ def measure_accuracy(ports: AccuracyPorts, hour: datetime) -> AccuracySummary:
         return AccuracySummary(hour, made_for, {})
     if len(counted) < horizon or batch.mean.shape[1] != horizon:
         return AccuracySummary(hour, made_for, {})
-    actual = _costs(ports, since, until, counted, horizon)
+    actual = unit_costs(ports, hour, batch.keys, hours_between(since, until))
     models = _figures(batch, actual)
-    before = ports.tallies.hours(since - WEEK, until - WEEK)
-    if len(before) == horizon:
-        models[NAIVE] = _naive(_costs(ports, since - WEEK, until - WEEK, before, horizon), actual, horizon)
+    before = hours_between(since - WEEK, until - WEEK)
+    if len(ports.tallies.hours(before[0], until - WEEK)) == horizon:
+        models[NAIVE] = _naive(unit_costs(ports, hour, batch.keys, before), actual, horizon)
     ports.accuracy.save(hour, made_for, models)
     return AccuracySummary(hour, made_for, models)
-
-
-def _costs(
-    ports: AccuracyPorts, since: datetime, until: datetime, counted: Sequence[datetime], horizon: int
-) -> Mapping[str, FloatArray]:
-    """Return the hourly cost of each key that was accessed in the ``horizon`` hours from ``since`` on."""
-    days = -(-horizon // HOURS_PER_DAY)
-    series = build_series(ports.tallies.key_load(since, until), counted, until - ONE_HOUR, days)
-    return dict(zip(series.keys, series.costs[:, -horizon:].astype(np.float64), strict=True))
 
 
 def _naive(before: Mapping[str, FloatArray], actual: Mapping[str, FloatArray], horizon: int) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""The forecast stage: key load → series → forecasts, chunk by chunk → gate."""
+"""The forecast stage: tallies → series by unit → forecasts, chunk by chunk → gate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import numpy as np
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
-from foreshard.forecast.series import day_slices
-from foreshard.model import HOURS_PER_DAY, ONE_HOUR
+from foreshard.model import HOURS_PER_DAY
 from foreshard.ports.gating import record_gate
-from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGates, WithSeries, WithTallies
-from foreshard.stages.history import read_key_load
+from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGates, WithSeries
+from foreshard.stages.history import HistoryPorts, build_history
 
 DOUBTFUL = tuple(name for name in FALLBACKS if name != CONSTANT)
 """Fallbacks that may not forecast most of the load once the history is long enough. A constant key needs no model."""
 
 
-class PrepareChunksPorts(WithForecastSettings, WithTallies, WithSeries, WithForecasts, Protocol):
-    """Reads tallies. Writes the hour's series, and clears its old forecasts."""
+class PrepareChunksPorts(HistoryPorts, WithForecasts, Protocol):
+    """Reads tallies and the history of the hour before. Writes the hour's series, and clears its old forecasts."""
 
 
 class FitChunkPorts(WithForecastSettings, WithSeries, WithForecasts, Protocol):
@@ -49,18 +48,15 @@ class FitSummary:
 
 
 def prepare_chunks(ports: PrepareChunksPorts, hour: datetime) -> tuple[int, ...]:
-    """Read the history that ends with ``hour``, save it as the hour's series and totals, and return the chunks to fit.
+    """Roll the history to ``hour``, save it as the hour's series and totals, and return the chunks to fit.
 
-    Keys without any access in the history are not forecast. Raise :class:`MissingStageResult` if ``hour`` was not counted.
+    Units without any access in the history are not forecast. Raise :class:`MissingStageResult` if ``hour`` was not counted.
     """
-    settings = ports.forecast_settings
-    since = day_slices(hour, settings.history_days)[0][0]
-    counted = ports.tallies.hours(since, hour + ONE_HOUR)
-    if hour not in counted:
+    if not ports.tallies.counts([hour]):
         raise MissingStageResult("tally", hour.isoformat(), "foreshard observe hour")
-    series, totals = read_key_load(ports, hour, counted)
-    ports.series.save_totals(hour, totals)
-    chunks = ports.series.save(series, chunk_size(settings))
+    history = build_history(ports, hour)
+    ports.series.save_totals(hour, history.totals)
+    chunks = ports.series.save(history.series, chunk_size(ports.forecast_settings), history.basis)
     ports.forecasts.begin(hour, chunks)
     return tuple(range(chunks))
 

@@ -72,7 +72,7 @@ def load_scoring_input(ports: ScoringPorts, hour: datetime) -> ScoringInput:
     keys = tuple(sorted({*forecasts.keys, *table.placements}))
     locations = {location.name: location for location in ports.registry.locations()}
     history = load_history(ports, hour, keys)
-    profiles = profile_keys([history.totals], keys, _kinds(ports.observe_settings), locations)
+    profiles = profile_keys(history.totals, keys, _kinds(ports.observe_settings), locations)
     homes = [partition.geographic_location for partition in partitions]
     mean, sigma = align_forecasts(forecasts, keys)
     return ScoringInput(

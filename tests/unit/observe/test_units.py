@@ -40,7 +40,7 @@ def test_sums_by_unit_lose_nothing_and_count_nothing_twice(
         given_rows[FINE_SLOT] = fine_slots(rows["partitionable_key"], SPACE)
     if categorical:
         given_rows = given_rows.astype(dict.fromkeys(["partitionable_key", "location", "request_type"], "category"))
-    summed = by_unit(given_rows, named, SPACE)
+    summed = by_unit(given_rows, named, SPACE).frame()
     for group in (["location", "request_type"], ["location"], []):
         for figure in ("count", "cost"):
             before = rows.groupby(group)[figure].sum() if group else rows[figure].sum()
@@ -56,7 +56,7 @@ def test_sums_by_unit_lose_nothing_and_count_nothing_twice(
 def test_a_fine_slot_gives_the_slot_of_any_number_of_slots(key: str, slots: int) -> None:
     rows = pd.DataFrame({"partitionable_key": [key], "location": "x", "request_type": "read", "count": 1, "cost": 1.0})
     space = KeySpace(slots=slots)
-    (unit,) = by_unit(rows.assign(**{FINE_SLOT: fine_slots([key], space)}), (), space)["partitionable_key"]
+    (unit,) = by_unit(rows.assign(**{FINE_SLOT: fine_slots([key], space)}), (), space).units
     assert slot_number(unit) == space.slot_of(key)
 
 

@@ -1,10 +1,10 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 
 from foreshard.model import SeriesMatrix
-from foreshard.plan.key_history import CORRELATED_KEYS, gather_history, sum_key_load
+from foreshard.plan.key_history import CORRELATED_KEYS, gather_history
 from foreshard.plan.past_hours import past_hours, past_stride
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
@@ -69,20 +69,3 @@ def test_the_busiest_keys_are_kept_with_the_uncounted_hours_unknown():
     assert busiest.shape == (CORRELATED_KEYS, 48)
     assert (busiest[0, 1], busiest[-1, 1]) == (CORRELATED_KEYS + 2, 3)
     assert np.isnan(busiest[:, 0]).all()
-
-
-def test_totals_are_summed_over_hours_and_keep_missing_locations():
-    at = [HOUR - timedelta(hours=1), HOUR]
-    day = pd.DataFrame(
-        {
-            "hour": at,
-            "partitionable_key": "a",
-            "location": [None, None],
-            "request_type": "read",
-            "count": [1, 2],
-            "cost": [1.5, 2],
-        }
-    )
-    (row,) = sum_key_load([day, day]).to_dict("records")
-    assert (row["partitionable_key"], row["request_type"], row["count"], row["cost"]) == ("a", "read", 6, 7.0)
-    assert pd.isna(row["location"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from foreshard.model import (
     DefaultRule,
     ForecastBatch,
     GateResult,
+    HourCounts,
     Location,
     Partition,
     PartitionScore,
@@ -29,8 +30,11 @@ from foreshard.model import (
     RoutingTable,
     SeriesMatrix,
 )
+from foreshard.model.key_space import KeySpace
 from foreshard.model.recent import CurrentShadow, RecentMove
+from foreshard.observe.units import fine_slots
 from foreshard.ports.planning import KeySizes
+from foreshard.ports.stages import SeriesBasis
 from foreshard.settings import Settings
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
@@ -125,46 +129,73 @@ class Gates:
 
 
 class Tallies:
-    """Key load and co-access as rows; counts how often the key load is read."""
+    """Key load and co-access as rows; notes which hours are read, and how often an hour is tallied again."""
 
     def __init__(self, load: Sequence[tuple[Any, ...]] = (), pairs: Sequence[tuple[Any, ...]] = ()) -> None:
         self.load, self.counted = pd.DataFrame(load, columns=list(KEY_LOAD_COLUMNS)), {row[0] for row in load}
         self.pairs = pd.DataFrame(pairs, columns=list(CO_ACCESS_COLUMNS))
-        self.reads = 0
+        self.read: list[tuple[datetime, bool]] = []
+        self.revisions: dict[datetime, int] = {}
 
     def hours(self, since: datetime, until: datetime) -> tuple[datetime, ...]:
         return tuple(sorted({hour for hour in self.counted if since <= hour < until}))
 
+    def counts(self, hours: Sequence[datetime]) -> tuple[HourCounts, ...]:
+        return tuple(
+            HourCounts(
+                hour, len(rows := self._rows(hour)), rows["partitionable_key"].nunique(), str(self.revisions.get(hour, 1))
+            )
+            for hour in sorted(self.counted & set(hours))
+        )
+
     def key_load(self, since: datetime, until: datetime) -> pd.DataFrame:
-        self.reads += 1
         hours = pd.to_datetime(self.load["hour"], utc=True)
         return self.load[(hours >= since) & (hours < until)]
+
+    def hour_load(self, hour: datetime, slots: Collection[int] | None = None) -> pd.DataFrame:
+        self.read.append((hour, slots is None))
+        rows = self._rows(hour)
+        rows = rows.assign(fine_slot=fine_slots(rows["partitionable_key"], KeySpace()))
+        return rows if slots is None else rows[rows["fine_slot"].isin(list(slots))]
 
     def co_access(self, _since: datetime, _until: datetime) -> pd.DataFrame:
         return self.pairs
 
+    def _rows(self, hour: datetime) -> pd.DataFrame:
+        return self.load[(self.load["hour"] == hour).to_numpy(bool)]
+
 
 class Series:
-    def __init__(self, chunks: Sequence[SeriesMatrix] = (), totals: pd.DataFrame | None = None) -> None:
-        self.chunks, self.totals = list(chunks), totals
+    """Series and totals by hour."""
 
-    def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
+    def __init__(self) -> None:
+        self.saved: dict[datetime, tuple[list[SeriesMatrix], SeriesBasis]] = {}
+        self.totals: dict[datetime, pd.DataFrame] = {}
+
+    def save(self, series: SeriesMatrix, chunk_keys: int, basis: SeriesBasis) -> int:
         starts = range(0, len(series.keys), chunk_keys)
-        self.chunks = [series.rows(start, start + chunk_keys) for start in starts]
-        return len(self.chunks)
+        chunks = [series.rows(start, start + chunk_keys) for start in starts]
+        self.saved[series.hour] = chunks, basis
+        return len(chunks)
+
+    def latest(self, since: datetime, until: datetime) -> datetime | None:
+        return max((hour for hour in self.saved if since <= hour < until), default=None)
+
+    def basis(self, hour: datetime) -> SeriesBasis | None:
+        return self.saved[hour][1] if hour in self.saved else None
 
     def load(self, hour: datetime) -> Any:
-        if not self.chunks:
+        if hour not in self.saved:
             raise MissingStageResult("series", hour.isoformat(), "foreshard forecast hour")
-        yield from self.chunks
+        yield from self.saved[hour][0]
 
-    def save_totals(self, _hour: datetime, totals: pd.DataFrame) -> None:
-        self.totals = totals
+    def save_totals(self, hour: datetime, totals: pd.DataFrame) -> None:
+        self.totals[hour] = totals
 
     def load_totals(self, hour: datetime) -> pd.DataFrame:
-        if self.totals is None:
+        if hour not in self.totals:
             raise MissingStageResult("history totals", hour.isoformat(), "foreshard forecast hour")
-        return self.totals
+        return self.totals[hour]
 
 
 class Planning:

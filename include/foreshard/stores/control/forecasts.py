@@ -1,6 +1,7 @@
 """Forecasts in MongoDB (``forecasts``), packed: 180,000 keys take a few hundred documents.
 
-There are two kinds of documents. The hour's header ``{_id: "2014-12-31T23", chunks: n}`` says how many chunks it has. A part
+There are two kinds of documents. The hour's header ``{_id: "2014-12-31T23", chunks: n, models: {chunk: [[model, keys], …]}}``
+says how many chunks it has, and how many keys of each chunk a model forecast, so that figures need no look at every key. A part
 ``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...], mean, sigma, upper:
 Binary}`` holds up to ``PART_VALUES`` values of one chunk. Its arrays are little-endian float64, packed by zlib, keys × horizon
 in row order. The parts of a chunk are replaced in one transaction.
@@ -9,6 +10,7 @@ in row order. The parts of a chunk are replaced in one transaction.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -37,18 +39,20 @@ class MongoForecastStore:
         """Set the hour's number of chunks and delete the chunks beyond it."""
         self._forecasts.create_index([("hour", ASCENDING), ("chunk", ASCENDING)])
         self._forecasts.delete_many({"hour": hour, "chunk": {"$gte": chunks}})
-        self._forecasts.replace_one({"_id": _name(hour)}, {"chunks": chunks}, upsert=True)
+        self._forecasts.update_one({"_id": _name(hour)}, {"$set": {"chunks": chunks}}, upsert=True)
 
     def save_chunk(self, chunk: int, batch: ForecastBatch) -> None:
         """Replace one chunk."""
         rows = max(1, PART_VALUES // max(1, batch.mean.shape[1]))
         starts = range(0, max(1, len(batch.keys)), rows)
         parts = [_part(batch, chunk, part, len(starts), slice(start, start + rows)) for part, start in enumerate(starts)]
+        counted = {"$set": {f"models.{chunk}": [list(pair) for pair in sorted(Counter(batch.models).items())]}}
         with self._database.client.start_session() as session:
 
             def replace(session: Any) -> None:
                 self._forecasts.delete_many({"hour": batch.hour, "chunk": chunk}, session=session)
                 self._forecasts.insert_many(parts, session=session)
+                self._forecasts.update_one({"_id": _name(batch.hour)}, counted, session=session)
 
             session.with_transaction(replace)
 
@@ -80,8 +84,12 @@ class MongoForecastStore:
 
     def count_models(self, hour: datetime) -> dict[str, int]:
         """Return model → number of keys that it forecast for ``hour``."""
-        models: list[Any] = [{"$match": {"hour": hour}}, {"$unwind": "$models"}, {"$sortByCount": "$models"}]
-        return {row["_id"]: row["count"] for row in self._forecasts.aggregate(models)}
+        header = self._forecasts.find_one({"_id": _name(hour)}) or {}
+        counts: Counter[str] = Counter()
+        for chunk, models in header.get("models", {}).items():
+            if int(chunk) < header["chunks"]:
+                counts.update(dict(models))
+        return dict(counts)
 
 
 def _name(hour: datetime) -> str:

@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 SIDECAR_SILENCE = timedelta(minutes=2)
 """A sidecar that has not acknowledged a version for this long counts as gone, not as behind."""
-COUNT_AGAIN = timedelta(minutes=5)
 
 _Part = TypeVar("_Part")
 
@@ -57,7 +56,6 @@ class ControlReader:
         self._plans, self._scores, self._database = MongoPlanStore(database), MongoScoreStore(database), database
         self._conflicts, self._outcomes = MongoConflictStore(database), MongoTaskOutcomeStore(database)
         self._keys: tuple[int, dict[str, int]] = (-1, {})
-        self._models: tuple[datetime, datetime, dict[str, int]] | None = None
 
     def read(self, now: datetime) -> ControlState:
         """Return the state now. ``failed`` names the parts that could not be read."""
@@ -84,7 +82,7 @@ class ControlReader:
                 shadows=part("shadows", self._shadows.status),
                 gates=part("gates", self._gates.latest),
                 table=part("routing table", lambda: self._routing.status(now - SIDECAR_SILENCE)),
-                forecast=part("forecasts", lambda: self._forecast(now)),
+                forecast=part("forecasts", self._forecast),
                 accuracy=part("forecast accuracy", self._accuracy),
                 plan=part("plans", self._plan),
                 loop=part("hours", self._loop),
@@ -120,14 +118,9 @@ class ControlReader:
             self._keys = (version, self._routing.keys_by_partition())
         return self._keys[1]
 
-    def _forecast(self, now: datetime) -> ForecastStatus | None:
-        """The models are counted again for a new hour, and every ``COUNT_AGAIN``: there is one name per key."""
+    def _forecast(self) -> ForecastStatus | None:
         hour = self._forecasts.latest_hour()
-        if hour is None:
-            return None
-        if self._models is None or self._models[0] != hour or now - self._models[1] > COUNT_AGAIN:
-            self._models = (hour, now, self._forecasts.count_models(hour))
-        return ForecastStatus(self._models[2], frozenset(FALLBACKS) - {CONSTANT})
+        return None if hour is None else ForecastStatus(self._forecasts.count_models(hour), frozenset(FALLBACKS) - {CONSTANT})
 
     def _accuracy(self) -> AccuracyStatus | None:
         latest = self._accuracies.latest()

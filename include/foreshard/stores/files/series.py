@@ -1,11 +1,13 @@
 """The series of an hour in one Parquet file, with a row group per chunk of keys, so that a task reads only its own chunk.
 
 ``series/2014-12-31T23.parquet`` has the columns ``partitionable_key`` and ``costs`` (a fixed-size list of T floats, cost units
-per hour). The schema's metadata holds the hour and one character per hour that says whether it was counted.
+per hour). The schema's metadata holds the hour, one character per hour that says whether it was counted, and the revisions of
+the tallies.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +19,12 @@ import numpy as np
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import SeriesMatrix
+from foreshard.ports.stages import SeriesBasis
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_HOUR, _COUNTED = b"foreshard.hour", b"foreshard.counted"
+_HOUR, _COUNTED, _BASIS = b"foreshard.hour", b"foreshard.counted", b"foreshard.basis"
 _PRODUCER = "foreshard forecast hour"
 _GROUP = ("partitionable_key", "location", "request_type")
 
@@ -36,7 +39,7 @@ class ParquetSeriesStore:
         """Return the path of the series of ``hour``."""
         return self._folder / f"{hour.astimezone(UTC):%Y-%m-%dT%H}.parquet"
 
-    def save(self, series: SeriesMatrix, chunk_keys: int) -> int:
+    def save(self, series: SeriesMatrix, chunk_keys: int, basis: SeriesBasis) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -44,7 +47,11 @@ class ParquetSeriesStore:
         counted = "".join("1" if one else "0" for one in series.counted)
         schema = pa.schema(
             [("partitionable_key", pa.string()), ("costs", pa.list_(pa.float32(), length))],
-            metadata={_HOUR: series.hour.astimezone(UTC).isoformat().encode(), _COUNTED: counted.encode()},
+            metadata={
+                _HOUR: series.hour.astimezone(UTC).isoformat().encode(),
+                _COUNTED: counted.encode(),
+                _BASIS: json.dumps([basis.slots, basis.revisions]).encode(),
+            },
         )
         with _replaced(self.path(series.hour)) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for start in range(0, len(series.keys), chunk_keys):
@@ -52,6 +59,19 @@ class ParquetSeriesStore:
                 values = pa.FixedSizeListArray.from_arrays(pa.array(rows.costs.reshape(-1)), length)
                 writer.write_table(pa.table([pa.array(rows.keys, pa.string()), values], schema=schema), len(rows.keys))
         return -(-len(series.keys) // chunk_keys)
+
+    def latest(self, since: datetime, until: datetime) -> datetime | None:
+        first, end = (f"{moment.astimezone(UTC):%Y-%m-%dT%H}" for moment in (since, until))
+        saved = [path.stem for path in self._folder.glob("*.parquet") if first <= path.stem < end]
+        return datetime.fromisoformat(f"{max(saved)}:00:00+00:00") if saved else None
+
+    def basis(self, hour: datetime) -> SeriesBasis | None:
+        try:
+            with self._open(hour) as file:
+                slots, revisions = json.loads(file.schema_arrow.metadata[_BASIS])
+        except (MissingStageResult, KeyError):
+            return None
+        return SeriesBasis(tuple(revisions), slots)
 
     def load_chunk(self, hour: datetime, chunk: int) -> SeriesMatrix:
         with self._open(hour) as file:
