@@ -20,6 +20,7 @@ COMMANDS = {
     "replay": "foreshard.cli.replay:replay",
     "route": "foreshard.cli.route:route",
     "rules": "foreshard.cli.rules:rules",
+    "run": "foreshard.cli.run:run",
     "shadows": "foreshard.cli.shadows:shadows",
     "sidecar": "foreshard.cli.sidecar:sidecar",
     "stack": "foreshard.cli.stack:stack",

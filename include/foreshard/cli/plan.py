@@ -36,7 +36,7 @@ def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
         score_partitions(wiring, hour)
         plan_hour(wiring, hour, dry_run=dry_run, act_on_old_hours=act_on_old_hours)
         gate_plan(wiring, hour)
-        _show(wiring.plans.load(hour))
+        show_plan(wiring.plans.load(hour))
 
 
 @plan.command("show")
@@ -46,7 +46,7 @@ def show(hour: datetime) -> None:
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
-        _show(wiring.plans.load(hour))
+        show_plan(wiring.plans.load(hour))
 
 
 @plan.command("publish")
@@ -74,8 +74,8 @@ def verify(hour: datetime) -> None:
             click.echo(f"{name}: {figures}")
 
 
-def _show(plan: Plan) -> None:
-    """Print the tables of a plan."""
+def show_plan(plan: Plan) -> None:
+    """Print a plan: LPS before and after, and every step, refusal and warning with its reason."""
     from rich.console import Console
 
     console = Console()

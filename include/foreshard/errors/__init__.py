@@ -57,6 +57,7 @@ from foreshard.errors.routing import (
 )
 from foreshard.errors.stages import (
     GateFailed,
+    HourRefused,
     IllegalTransition,
     MissingStageResult,
     VerificationFailed,
@@ -76,6 +77,7 @@ __all__ = [
     "ForeshardError",
     "GateFailed",
     "HistoryLost",
+    "HourRefused",
     "IllegalTransition",
     "InvalidChange",
     "InvalidKey",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from foreshard.errors.foundation import ForeshardError
 
@@ -38,3 +39,11 @@ class IllegalTransition(ForeshardError):
     def __init__(self, machine: str, state: str, event: str) -> None:
         super().__init__(f"{machine} in state {state!r} cannot {event!r}")
         self.machine, self.state, self.event = machine, state, event
+
+
+class HourRefused(ForeshardError):
+    """The loop may not run, or not act, for an hour."""
+
+    def __init__(self, hour: datetime, problem: str, remedy: str) -> None:
+        super().__init__(f"hour {hour:%Y-%m-%dT%HZ} {problem}; {remedy}")
+        self.hour, self.problem, self.remedy = hour, problem, remedy
