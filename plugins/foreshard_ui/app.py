@@ -55,7 +55,7 @@ def wiring() -> Wiring:
 
 @cache
 def reader() -> OverviewReader:
-    """Return the reader of this process. It caches the counts of keys."""
+    """Return the reader of this process."""
     return OverviewReader(wiring())
 
 

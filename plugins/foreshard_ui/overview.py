@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import MissingStageResult
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 SHOWN = 200
 SHOWN_REPLAYS = 10
-COUNT_TIMEOUT = timedelta(seconds=3)
-"""Listed keys are not shown if counting them takes longer."""
 
 ACCURACY_HOURS = 7 * 24
 """The curve of forecast errors covers this many hours."""
@@ -27,7 +24,7 @@ ACCURACY_HOURS = 7 * 24
 
 @dataclass(frozen=True, slots=True)
 class PartitionRow:
-    """One partition: its metadata, its current load in cost/s (None without a report), its LPS and its keys."""
+    """One partition: its metadata, its load in cost/s (None without a report), its LPS, its slots and its listed keys."""
 
     partition_id: str
     geographic_location: str
@@ -39,7 +36,8 @@ class PartitionRow:
     lps: float | None
     lps_after: float | None
     peak_hour: datetime | None
-    keys: int | None
+    slots: int
+    keys: int
 
     @property
     def utilisation(self) -> float | None:
@@ -80,7 +78,7 @@ class Overview:
     version: int
     published_at: datetime | None
     cause: str
-    listed_keys: int | None
+    listed_keys: int
     partitions: tuple[PartitionRow, ...]
     plan: Plan | None
     moves: tuple[Mapping[str, Any], ...]
@@ -97,12 +95,10 @@ class Overview:
 
 
 class OverviewReader:
-    """Reads the overview. It counts the keys per partition once per table version."""
+    """Reads the overview."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
-        self._counted: tuple[int, dict[str, int] | None] = (-1, None)
-        self._lock = Lock()
 
     def read(self) -> Overview:
         """Read the overview. Raise the driver's error if the control database does not answer."""
@@ -110,7 +106,7 @@ class OverviewReader:
         version = self._wiring.routing.version()
         published_at, cause = page.publication(version)
         sidecars, behind = page.sidecars(version)
-        keys = self._keys_per_partition(version)
+        slots, listed = page.table_counts()
         plan = self._latest_plan()
         docs = self._wiring.settings.data_dir / "data_docs"
         return Overview(
@@ -118,8 +114,8 @@ class OverviewReader:
             version=version,
             published_at=published_at,
             cause=cause,
-            listed_keys=None if keys is None else sum(keys.values()),
-            partitions=self._partitions(plan, keys),
+            listed_keys=sum(listed.values()),
+            partitions=self._partitions(plan, slots, listed),
             plan=plan,
             moves=page.open_moves(SHOWN),
             shadows=page.open_shadows(SHOWN),
@@ -134,7 +130,7 @@ class OverviewReader:
             outcomes=page.failed_tasks(5),
         )
 
-    def _partitions(self, plan: Plan | None, keys: Mapping[str, int] | None) -> tuple[PartitionRow, ...]:
+    def _partitions(self, plan: Plan | None, slots: Mapping[str, int], listed: Mapping[str, int]) -> tuple[PartitionRow, ...]:
         loads = {load.partition_id: load for load in self._wiring.loads.current()}
         scores = {score.partition_id: score for score in self._latest_scores(plan)}
         rows = []
@@ -152,7 +148,8 @@ class OverviewReader:
                     score.lps if score else None,
                     plan.lps_after.get(partition.partition_id) if plan else None,
                     score.peak_hour if score else None,
-                    None if keys is None else keys.get(partition.partition_id, 0),
+                    slots.get(partition.partition_id, 0),
+                    listed.get(partition.partition_id, 0),
                 )
             )
         return tuple(rows)
@@ -181,16 +178,6 @@ class OverviewReader:
             except MissingStageResult:
                 continue
         return ()
-
-    def _keys_per_partition(self, version: int) -> dict[str, int] | None:
-        """Return the listed keys per primary partition; None if counting takes too long."""
-        with self._lock:
-            if self._counted[0] != version:
-                counts = self._wiring.page.keys_per_partition(COUNT_TIMEOUT)
-                if counts is None:
-                    return None
-                self._counted = (version, counts)
-            return self._counted[1]
 
 
 def replays_in(folder: Path) -> tuple[tuple[str, datetime], ...]:

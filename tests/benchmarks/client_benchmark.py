@@ -27,12 +27,13 @@ import httpx
 from pymongo import AsyncMongoClient, MongoClient
 from rich.console import Console
 from rich.table import Table
+from tests.slots import slot_map
 
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._records import RequestScope
 from foreshard.client._sidecar_routes import SidecarRoutes
-from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, Settings, ShadowSettings, SidecarSettings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stack.kafka import Kafka
@@ -127,7 +128,7 @@ def publish(settings: Settings, alpha: Mongod, keys: int) -> None:
         database["shadows"].insert_many({"_id": f"{twin} beta", "key": twin, **shadow} for twin in twins)
         placements = {f"key {n}": Placement(f"key {n}", "alpha") for n in range(keys)}
         placements |= {twin: Placement(twin, "alpha", ("beta",)) for twin in twins}
-        table = RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), now)
+        table = RoutingTable(1, placements, slot_map(("alpha",), (1.0,)), now)
         MongoRoutingStore(database).initialise(table)
 
 

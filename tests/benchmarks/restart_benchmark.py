@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from tests.slots import slot_map
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -32,7 +33,7 @@ from tests.benchmarks.sidecar_servers import children
 from tests.sidecar_config import local_routes
 
 from foreshard.client._routes import ANYWHERE, Operation
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.table import locate
 from foreshard.stack._process import free_port
@@ -49,7 +50,7 @@ def save(folder: Path, keys: int) -> None:
     """Save a table as a sidecar does."""
     partitions = tuple(Partition(name, "Home", 100.0, f"mongodb://{name}:27017") for name in FOUR)
     placements = {f"key {n}": Placement(f"key {n}", FOUR[n % 4]) for n in range(keys)}
-    table = RoutingTable(1, placements, DefaultRule(FOUR, (1.0,) * 4), datetime.now(UTC))
+    table = RoutingTable(1, placements, slot_map(FOUR, (1.0,) * 4), datetime.now(UTC))
     RoutingFile(folder).save(SavedRouting("bench", table, partitions, (Location("Home", 0.0, 0.0),), time.time()))
 
 

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.stack._process import free_port
 from foreshard.stores.files.routing_file import RoutingFile
@@ -25,7 +26,7 @@ PARTITIONS = tuple(
     Partition(f"p-{n:02d}", "San Francisco", 1e9, f"mongodb://127.0.0.1:{27000 + n}/?directConnection=true") for n in range(16)
 )
 PLACES = (Location("San Francisco", 37.789, -122.401),)
-RULE = DefaultRule(tuple(p.partition_id for p in PARTITIONS), (1.0,) * len(PARTITIONS))
+RULE = slot_map(tuple(p.partition_id for p in PARTITIONS), (1.0,) * len(PARTITIONS))
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"
 ANSWER = (
     r"\"location\":\"San Francisco\",\"role\":\"primary\",\"table_version\":1,\"reason\":\"the only copy is on p-00\","

@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from confluent_kafka import Producer
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable, hour_floor
+from foreshard.model import Location, Partition, Placement, RoutingTable, hour_floor
 from foreshard.routing.table import locate
 from foreshard.settings import Settings
 from foreshard.stack.kafka import Kafka, create_topic
@@ -96,7 +97,7 @@ def fill(wiring: Wiring, mongods: tuple[Mongod, ...]) -> None:
 
     alpha, beta = (Partition(mongods[n].name, "San Jose", capacity, mongods[n].uri) for n, capacity in ((1, 0.012), (2, 0.08)))
     wiring.registry.register((alpha, beta), (Location("San Jose", 37.3, -121.9),))
-    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    rule = slot_map(("alpha", "beta"), (1.0, 1.0))
     placements = {key: Placement(key, "alpha" if key in ON_ALPHA else "beta") for key in KEYS}
     wiring.routing.initialise(RoutingTable(1, placements, rule, LAST))
     for partition in (alpha, beta):

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pymongo import MongoClient
+from tests.slots import slot_map
 
 from foreshard.model import (
-    DefaultRule,
     GateResult,
     Location,
     Move,
@@ -81,7 +81,7 @@ def fill(wiring: Wiring) -> None:
     partitions = (Partition("alpha", "San Jose", 10.0, "mongodb://a"), Partition("beta", "San Jose", 20.0, "mongodb://b"))
     wiring.registry.register(partitions, (Location("San Jose", 37.3, -121.9),))
     wiring.loads.report([PartitionLoad("alpha", 9.5, True, HOUR), PartitionLoad("beta", 2.0, False, HOUR)])
-    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    rule = slot_map(("alpha", "beta"), (1.0, 1.0))
     placements = {name: Placement(name, where) for name, where in (("a", "alpha"), ("b", "alpha"), ("c", "beta"))}
     wiring.routing.initialise(RoutingTable(1, placements, rule, HOUR))
     why = Reason("relieve", f"keeps {NASTY} below the mark")

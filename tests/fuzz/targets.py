@@ -22,11 +22,12 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.sidecar_config import CONFIG
+from tests.slots import slot_map
 from tests.unit.sidecar.conversation import Conversation, Received, connections_of, read_answers
 from xxhash import xxh3_64_digest, xxh3_64_intdigest, xxh3_128
 
 from foreshard.errors import CorruptRoutingFile, ForeshardError
-from foreshard.model import DefaultRule, Location, Partition, Placement, RequestKind, RoutingTable
+from foreshard.model import Location, Partition, Placement, RequestKind, RoutingTable
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.image import HEADER, image_parts
@@ -49,7 +50,7 @@ ROWS = (
     Placement("日本/🚲", "p-3", (), 7),
     Placement('say "x"\\', "p-2", (), 8),
 )
-RULE = DefaultRule(("p-0", "p-3"), (1.0, 2.0))
+RULE = slot_map(("p-0", "p-3"), (1.0, 2.0))
 
 
 def service_of(rows: Sequence[Placement] = ROWS) -> RouteService:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import MongoClient
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.ports.replication import Shadow
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings, ShadowSettings
 from foreshard.stack.kafka import Kafka
@@ -57,7 +58,7 @@ def lay_out(wiring: Wiring, mongods: tuple[Mongod, ...], placements: dict[str, s
     """Register the partitions and publish ``placements`` (key → primary)."""
     places = [Location(name, 37.0 + number, -122.0) for number, name in enumerate(PARTITIONS)]
     wiring.registry.register([Partition(m.name, m.name, 100.0, m.uri) for m in mongods[1:]], places)
-    rule = DefaultRule(PARTITIONS, (1.0, 1.0, 1.0))
+    rule = slot_map(PARTITIONS, (1.0, 1.0, 1.0))
     rows = {key: Placement(key, primary) for key, primary in placements.items()}
     wiring.routing.initialise(RoutingTable(1, rows, rule, datetime.now(UTC)))
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pymongo import MongoClient
+from tests.slots import slot_map
 
 from foreshard.errors import PortInUse
 from foreshard.model import (
-    DefaultRule,
     ForecastBatch,
     GateResult,
     Location,
@@ -67,7 +67,7 @@ def filled(control: MongoClient, unique_name: str):
     )
     store = MongoRoutingStore(database)
     placements = {k: Placement(k, p) for k, p in {"a": "alpha", "b": "alpha", "c": "beta"}.items()}
-    store.initialise(RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), NOW))
+    store.initialise(RoutingTable(1, placements, slot_map(("alpha",), (1.0,)), NOW))
     store.acknowledge("one", 1)
     store.acknowledge("late", 0)
     scores = [PartitionScore(HOUR, p, lps, HOUR, 5.0, 10.0, 1.0, 1.0, 2, (0.5,)) for p, lps in (("alpha", 1.2), ("beta", 0.3))]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, GateResult, Partition, RoutingTable
+from foreshard.model import GateResult, Partition, RoutingTable
 from foreshard.quality.gates import check_access_log, check_table
 from foreshard.settings import ObserveSettings
 from foreshard.stores.files import data_docs
@@ -17,7 +18,7 @@ HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 
 
 def ask_about_a_table(folder: Path, hour: datetime = HOUR, last_version: int = 7) -> GateResult:
-    table = RoutingTable(7, {}, DefaultRule(("p1",), (1.0,)), hour)
+    table = RoutingTable(7, {}, slot_map(("p1",), (1.0,)), hour)
     return check_table(table, [Partition("p1", "x", 1.0)], hour, last_version=last_version, docs=DataDocsFolder(folder))
 
 
@@ -34,8 +35,8 @@ def test_each_gate_gets_pages_and_an_index_that_links_them(tmp_path: Path) -> No
     assert [page.parts[-5:-3] for page in pages] == [
         ("access_log", "hour"),
         ("access_log", "records"),
-        ("table", "default_rule"),
         ("table", "placements"),
+        ("table", "slots"),
         ("table", "table"),
     ]
     for page in pages:

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.slots import slot_map
 
 from foreshard.cli.group import cli
 from foreshard.errors import PlacementRuleBroken, UnknownPartition, UnknownRule, UnusableRule
 from foreshard.model import (
-    DefaultRule,
     ForecastBatch,
     Location,
     Move,
@@ -50,7 +50,7 @@ def wiring(mongods, unique_name, work_folder):
         places = (Location("San Jose", 37.3, -121.9), Location("Frankfurt", 50.1, 8.7))
         built.registry.register([Partition(name, PLACES[name], 10.0, uris[name]) for name in PLACES], places)
         placements = {key: Placement(key, "alpha", ("gamma",) if key == "eu-1" else ()) for key in KEYS}
-        built.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), HOUR))
+        built.routing.initialise(RoutingTable(1, placements, slot_map(("alpha",), (1.0,)), HOUR))
         mean = np.full((len(KEYS), 3), 3600.0)
         built.forecasts.begin(HOUR, 1)
         built.forecasts.save_chunk(0, ForecastBatch(HOUR, 0.9, KEYS, mean, mean / 10, mean, ("prophet",) * len(KEYS)))

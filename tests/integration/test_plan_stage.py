@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from tests.slots import slot_map
 
 from foreshard.cli.plan import plan as plan_command
 from foreshard.errors import GateFailed, MissingStageResult, UnknownPartition, Unreachable
 from foreshard.model import (
     CO_ACCESS_COLUMNS,
     KEY_LOAD_COLUMNS,
-    DefaultRule,
     ForecastBatch,
     HourTally,
     Location,
@@ -59,7 +59,7 @@ def wiring(mongods, unique_name, work_folder, control, partition_clients):
     with Wiring(settings_for(mongods, unique_name, work_folder)) as built:
         uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
         built.registry.register([Partition(n, PLACES[n], 10.0, uris[n]) for n in PLACES], LOCATIONS)
-        rule = DefaultRule(tuple(PLACES), (1.0, 1.0, 1.0))
+        rule = slot_map(tuple(PLACES), (1.0, 1.0, 1.0))
         built.routing.initialise(RoutingTable(1, {key: Placement(key, "alpha") for key in KEYS}, rule, HOUR))
         stations = partition_clients["alpha"][unique_name]["stations"]
         stations.insert_many([{"_id": f"{key}-{n}", "station": key, "pad": "x" * 1000} for key in KEYS for n in range(3)])

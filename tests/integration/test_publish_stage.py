@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.slots import slot_map
 
 from foreshard.errors import GateFailed, StaleEpoch
 from foreshard.model import (
-    DefaultRule,
     Location,
     Partition,
     Placement,
@@ -33,7 +33,7 @@ def wiring(mongods, unique_name, work_folder, control):
         places = [Partition(name, "here", 10.0, "mongodb://127.0.0.1:1") for name in ("alpha", "beta", "gamma")]
         built.registry.register(places, [Location("here", 0.0, 0.0)])
         rows = {"a": Placement("a", "alpha", (), 4), "b": Placement("b", "beta", ("gamma",), 2)}
-        built.routing.initialise(RoutingTable(1, rows, DefaultRule(("gamma",), (1.0,)), HOUR))
+        built.routing.initialise(RoutingTable(1, rows, slot_map(("gamma",), (1.0,)), HOUR))
         built.plans.save(Plan(HOUR, 1))
         yield built
 
@@ -120,7 +120,7 @@ def test_an_overtaken_publication_starts_again_from_the_new_table(wiring, monkey
     wiring.shadows.create(shadow("a", "alpha", "beta"))
     publish, overtaken = wiring.routing.publish, []
 
-    def overtake(changes, cause, *, within=None):
+    def overtake(changes, cause, *, within=None, move_id=""):
         if not overtaken:
             overtaken.append(publish([PlacementChange("a", "alpha", ("gamma",), 4, 5)], "another"))
         return publish(changes, cause, within=within)
@@ -133,7 +133,7 @@ def test_an_overtaken_publication_starts_again_from_the_new_table(wiring, monkey
 def test_a_publication_that_is_always_overtaken_fails_and_changes_nothing(wiring, monkeypatch):
     wiring.shadows.create(shadow("a", "alpha", "beta"))
 
-    def overtaken(changes, cause, *, within=None):
+    def overtaken(changes, cause, *, within=None, move_id=""):
         raise StaleEpoch("a", 4, 5)
 
     monkeypatch.setattr(wiring.routing, "publish", overtaken)

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 from pymongo.errors import PyMongoError
+from tests.slots import slot_map
 
 from foreshard.errors import CorruptRoutingFile, NoRoutingTable, TableLoadSuperseded, TableStillLoading
-from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.model import Placement, PlacementChange, RoutingTable
 from foreshard.stores.control import _first_table as mongo_first_table
 from foreshard.stores.control import _routing_images as mongo_routing_image
 from foreshard.stores.control._routing_documents import row_document
@@ -16,7 +17,7 @@ from foreshard.stores.control._routing_images import table_of
 from foreshard.stores.control.routing_table import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
-RULE = DefaultRule(("alpha", "beta"), (1.0, 3.0))
+RULE = slot_map(("alpha", "beta"), (1.0, 3.0))
 
 
 @pytest.fixture
@@ -86,10 +87,10 @@ def test_a_first_table_answers_before_its_rows_are_there_and_publications_wait(s
     assert (store.version(), store.current()) == (1, first(35))
     with pytest.raises(TableStillLoading, match="still being written"):
         store.publish([move("k1", "beta", 1)], "too early")
-    control[unique_name]["routing_table"].insert_one(row_document(Placement("k3", "alpha"), 1))
+    control[unique_name]["routing_table"].insert_one(row_document(Placement("k3", "alpha"), 1, RULE.space))
     monkeypatch.setattr(mongo_first_table.FirstTable, "_fill", original)
     store.initialise(first(35))
-    assert control[unique_name]["routing_table"].count_documents({}) == 35
+    assert control[unique_name]["routing_table"].count_documents({"slot": {"$exists": True}}) == 35
     assert store.publish([move("k1", "beta", 1)], "in time") == 2
     assert store.current().placements["k1"].primary == "beta"
 

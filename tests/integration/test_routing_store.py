@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.slots import slot_map
 
 from foreshard.errors import (
     InvalidChange,
@@ -13,11 +14,11 @@ from foreshard.errors import (
     RoutingTableStands,
     StaleEpoch,
 )
-from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.model import Placement, PlacementChange, RoutingTable
 from foreshard.stores.control.routing_table import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
-RULE = DefaultRule(("alpha", "beta"), (1.0, 3.0))
+RULE = slot_map(("alpha", "beta"), (1.0, 3.0))
 ODD = "$a.b/c%20 日本\u0000é"
 
 
@@ -47,7 +48,7 @@ def test_the_first_table_is_read_back_as_it_was_published(store):
     store.initialise(table)
     assert store.current() == table
     assert store.version() == 1
-    assert [(p.version, p.changes, p.default_rule) for p in store.since(0)] == [(1, (), RULE)]
+    assert [(p.version, p.changes) for p in store.since(0)] == [(1, ())]
 
 
 def test_initialising_again_changes_nothing(store):
@@ -178,14 +179,6 @@ def test_two_publications_from_one_epoch_can_not_both_win(store):
         thread.join()
     assert sorted(isinstance(r, StaleEpoch) for r in results) == [False, True, True, True]
     assert store.version() == 2
-
-
-def test_the_default_rule_is_published_as_a_version(store):
-    store.initialise(first(1))
-    rule = DefaultRule(("gamma",), (2.0,))
-    assert store.set_default_rule(rule) == 2
-    assert store.current().default_rule == rule
-    assert store.since(1)[0].default_rule == rule
 
 
 def test_sidecars_at_or_past_a_version_are_counted_among_those_heard_of_lately(store, control, unique_name):

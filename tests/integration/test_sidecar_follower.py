@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo import MongoClient
 from tests.sidecar_config import CONFIG
+from tests.slots import slot_map
 
 from foreshard.model import (
-    DefaultRule,
     Location,
     Partition,
     PartitionLoad,
@@ -20,6 +20,7 @@ from foreshard.model import (
     RequestKind,
     RoutingTable,
 )
+from foreshard.model.key_space import slot_unit
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.packed import PackedPlacements
 from foreshard.sidecar._follower import Follower
@@ -35,7 +36,7 @@ from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import RoutingFile, name_of
 
-RULE = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+RULE = slot_map(("alpha", "beta"), (1.0, 1.0))
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 PATIENCE = 20.0
 
@@ -102,7 +103,9 @@ def test_publications_arrive_and_are_acknowledged(control):
     control.follower.start()
     until(lambda: control.version() == 1)
     control.routing.publish([PlacementChange("k1", "beta", (), 1, 2), PlacementChange("new", "beta", (), 0, 1)], "move")
-    control.routing.set_default_rule(DefaultRule(("beta",), (1.0,)))
+    home = control.routing.placement("never listed")
+    slot = slot_unit(control.routing.space().slot_of("never listed"))
+    control.routing.publish([PlacementChange(slot, "beta", (), home.epoch, home.epoch + 1)], "move of a slot")
     until(lambda: control.version() == 3)
     assert control.route("k1") == control.route("k1") | {"partition": "beta", "epoch": 2, "table_version": 3}
     assert control.route("new")["epoch"] == 1
@@ -210,7 +213,8 @@ def test_another_table_with_a_lower_version_is_recognised_and_installed(control)
     control.routing.initialise(RoutingTable(1, {"other": Placement("other", "beta", (), 5)}, RULE, NOW))
     until(lambda: control.version() == 1)
     assert control.route("other")["epoch"] == 5
-    assert control.route("k1")["epoch"] == 0
+    assert control.route("k1")["epoch"] == RULE.of("k1").epoch
+    assert control.route("k1")["partition"] == RULE.of("k1").primary
 
 
 def test_without_a_table_in_the_database_the_last_one_is_used(control):

@@ -15,14 +15,16 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from click.testing import CliRunner
+from tests.slots import slot_map
 
 from foreshard.cli.group import cli
-from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
+from foreshard.model import Location, Partition, Placement, PlacementChange, RoutingTable
+from foreshard.model.key_space import slot_unit
 from foreshard.stack._process import free_port
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing_table import MongoRoutingStore
 
-RULE = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+RULE = slot_map(("alpha", "beta"), (1.0, 1.0))
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"
 
 
@@ -155,7 +157,7 @@ def test_route_explains_the_decision_step_by_step(environment, published):
         assert "how far behind is unknown" in done.output
         assert all(name in done.output for name in ("km", "round trip (ms)", "behind (s)", "load", "cost (ms)", "verdict"))
         unlisted = run(environment, "route", "nobody/knows", "--op", "write", "--url", url)
-        assert "not listed: the default rule places it" in unlisted.output
+        assert f"not listed: its slot {published.space().slot_of('nobody/knows')} places it" in unlisted.output
         refused = run(environment, "route", "x" * 5000, "--url", url)
         assert "was refused with status 400" in str(refused.exception)
     gone = run(environment, "route", "hot", "--url", url)
@@ -165,10 +167,10 @@ def test_route_explains_the_decision_step_by_step(environment, published):
 def test_table_shows_versions_differences_and_the_steps_of_a_rollback(environment, published):
     published.publish([PlacementChange("k/1", "beta", (), 1, 2), PlacementChange("new", "beta", ("alpha",), 0, 1)], "cause 2")
     published.publish([PlacementChange("hot", "alpha", (), 2, 3)], "cause 3")
-    published.set_default_rule(DefaultRule(("beta",), (1.0,)))
+    published.publish([PlacementChange(slot_unit(811), "beta", (), 1, 2)], "cause 4")
     shown = run(environment, "table", "show", "--key", "hot", "--key", "unknown")
     assert "version 4" in shown.output
-    assert "unlisted" in shown.output
+    assert f"slot {published.space().slot_of('unknown')}" in shown.output
     assert all(cause in run(environment, "table", "versions").output for cause in ("cause 2", "cause 3", "first table"))
     difference = run(environment, "table", "diff", "1").output
     assert "alpha + beta (epoch 2)" in difference

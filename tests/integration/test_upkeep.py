@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
+from tests.slots import slot_map
 
 from foreshard.errors import ConfigurationError, UnknownPartition
-from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
@@ -117,7 +118,7 @@ def test_draining_counts_what_is_left_and_can_be_undone(wiring: Wiring) -> None:
     partitions = tuple(Partition(name, "San Jose", 1.0, "mongodb://x") for name in ("alpha", "beta"))
     wiring.registry.register(partitions, (Location("San Jose", 37.3, -121.9),))
     placements = {"a": Placement("a", "alpha", ("beta",)), "b": Placement("b", "alpha"), "c": Placement("c", "beta")}
-    wiring.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha", "beta"), (1.0, 1.0)), NOW))
+    wiring.routing.initialise(RoutingTable(1, placements, slot_map(("alpha", "beta"), (1.0, 1.0)), NOW))
     drained = drain_partition(wiring, "beta")
     assert (drained.state, drained.listed_keys, drained.shadow_copies) == ("draining", 1, 1)
     assert drain_partition(wiring, "beta", active=True).state == "active"
@@ -127,7 +128,7 @@ def test_draining_counts_what_is_left_and_can_be_undone(wiring: Wiring) -> None:
 
 def test_only_moves_that_still_have_an_effect_are_undone(wiring: Wiring) -> None:
     placements = {name: Placement(name, "alpha") for name in ("a", "b")}
-    wiring.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha", "beta"), (1.0, 1.0)), NOW))
+    wiring.routing.initialise(RoutingTable(1, placements, slot_map(("alpha", "beta"), (1.0, 1.0)), NOW))
     for name in ("a", "b"):
         wiring.move_journal.plan(Move(f"move of {name}", (name,), "alpha", "beta", 1, name, Reason("x", "y")), HOUR)
     wiring.mongo.control_database["moves"].update_one({"_id": "move of b"}, {"$set": {"state": "done"}})

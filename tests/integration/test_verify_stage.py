@@ -5,9 +5,10 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from tests.slots import slot_map
 
 from foreshard.errors import Unreachable, VerificationFailed
-from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement
@@ -34,7 +35,7 @@ def wiring(mongods, unique_name, work_folder, control, partition_clients):
         uris = {mongod.name: mongod.uri for mongod in mongods[1:]}
         built.registry.register([Partition(name, "here", 10.0, uri) for name, uri in uris.items()], [Location("here", 0, 0)])
         rows = {"a": Placement("a", "alpha"), "b": Placement("b", "alpha", ("beta",)), "c": Placement("c", "beta")}
-        built.routing.initialise(RoutingTable(1, rows, DefaultRule(("gamma",), (1.0,)), HOUR))
+        built.routing.initialise(RoutingTable(1, rows, slot_map(("gamma",), (1.0,)), HOUR))
         for partition, keys in {"alpha": "ab", "beta": "bc", "gamma": "z"}.items():
             database = partition_clients[partition][unique_name]
             database["stations"].insert_many([{"_id": key, "station": key, "bikes": 3} for key in keys])
@@ -125,7 +126,7 @@ def test_a_shadow_that_is_not_live_may_have_the_key(wiring, data, state):
 
 def test_a_key_that_switches_during_the_read_is_not_a_fault(wiring, data):
     tables = [wiring.routing.current()]
-    moved = RoutingTable(2, {**tables[0].placements, "a": Placement("a", "gamma", (), 2)}, tables[0].default_rule, HOUR)
+    moved = RoutingTable(2, {**tables[0].placements, "a": Placement("a", "gamma", (), 2)}, tables[0].slots, HOUR)
     for name in ("stations", "trips"):
         documents = list(data["alpha"][name].find({"station" if name == "stations" else "at.station": "a"}))
         data["gamma"][name].insert_many(documents)

@@ -16,6 +16,7 @@ import yaml
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.sidecar_config import CONFIG
+from tests.slots import slot_map
 
 from foreshard.sidecar._figures import ROUTE
 from foreshard.sidecar._metrics import SidecarMetrics
@@ -106,11 +107,11 @@ def exported() -> dict[str, set[str]]:
 @cache
 def served_by_sidecar() -> dict[str, set[str]]:
     """The figures of a sidecar that has answered, refused and refreshed once and knows one partition."""
-    from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, RoutingTable
+    from foreshard.model import Location, Partition, PartitionLoad, RoutingTable
 
     service = RouteService(CONFIG, clock=lambda: NOW.timestamp())
     service.install_registry([Partition("alpha", "Here", 10.0, "mongodb://alpha")], [Location("Here", 0, 0)])
-    service.install_table(RoutingTable(1, {}, DefaultRule(("alpha",), (1.0,)), NOW), "t", "file", NOW.timestamp())
+    service.install_table(RoutingTable(1, {}, slot_map(("alpha",), (1.0,)), NOW), "t", "file", NOW.timestamp())
     service.install_loads([PartitionLoad("alpha", 1.0, True, NOW)])
     metrics = SidecarMetrics(service)
     counted = metrics.figures

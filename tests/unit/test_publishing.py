@@ -15,7 +15,7 @@ class Table:
     def __init__(self, overtaken=0):
         self.overtaken, self.published = overtaken, []
 
-    def publish(self, changes, cause, *, within=None):
+    def publish(self, changes, cause, *, within=None, move_id=""):
         if self.overtaken:
             self.overtaken -= 1
             raise StaleEpoch("k", 1, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from foreshard.cli.keys import NO_INDEX, make_indexes
+from foreshard.model.key_space import DEFAULT_SLOTS
 
 
 @click.command("init")
@@ -15,30 +16,28 @@ from foreshard.cli.keys import NO_INDEX, make_indexes
     "--unlisted-on",
     "unlisted_on",
     multiple=True,
-    help="Partition for unlisted keys; repeat it to hash them over several. Default: all.",
+    help="Partition for keys without a place of their own; repeat it to spread their slots over several. Default: all.",
 )
+@click.option("--slots", default=DEFAULT_SLOTS, show_default=True, help="Number of slots, a power of two. It never changes.")
 @click.option("--dry-run", is_flag=True, help="Print what would be published, and publish nothing.")
 @NO_INDEX
-def init(placements: Path | None, unlisted_on: tuple[str, ...], dry_run: bool, no_index: bool) -> None:
+def init(placements: Path | None, unlisted_on: tuple[str, ...], slots: int, dry_run: bool, no_index: bool) -> None:
     """Publish version 1 of the routing table. Register the partitions first.
 
     The sharded collections get a hashed index on their key field first; it finds the documents of a slot.
     If all data are on one partition so far, name it with --unlisted-on: every key is then there until it is moved.
     """
-    from datetime import UTC, datetime
+    from collections import Counter
 
-    from foreshard.stages.first_table import first_table, publish_first_table, read_placements
+    from foreshard.stages.first_table import plan_first_table, publish_first_table, read_placements
     from foreshard.wiring import Wiring
 
-    listed = read_placements(placements) if placements else {}
+    known = read_placements(placements) if placements else {}
     with Wiring() as wiring:
-        if dry_run:
-            registered = {partition.partition_id: partition for partition in wiring.registry.partitions()}
-            made = first_table(registered, listed, unlisted_on, datetime.now(UTC))
-        else:
-            if not no_index:
-                make_indexes(wiring, [partition.partition_id for partition in wiring.registry.partitions()])
-            made = publish_first_table(wiring, listed, unlisted_on)
-    where = ", ".join(made.default_rule.partitions)
+        if not dry_run and not no_index:
+            make_indexes(wiring, [partition.partition_id for partition in wiring.registry.partitions()])
+        made = (plan_first_table if dry_run else publish_first_table)(wiring, known, unlisted_on, slots)
+    owners = Counter(placement.primary for placement in made.slots.placements)
+    where = ", ".join(f"{name} {count:,}" for name, count in sorted(owners.items()))
     done = "would be published" if dry_run else "published"
-    click.echo(f"version 1 {done}: {len(made.placements):,} keys listed, unlisted ones on {where}")
+    click.echo(f"version 1 {done}: {slots:,} slots ({where}), {len(made.placements):,} keys listed")

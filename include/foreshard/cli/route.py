@@ -69,7 +69,9 @@ def _detail(body: bytes) -> str:
 def steps(answer: Mapping[str, Any], op: str) -> list[str]:
     """The steps of the decision, as sentences."""
     epoch, version = answer["epoch"], answer["table_version"]
-    listed = f"listed at epoch {epoch}" if epoch else "not listed: the default rule places it (rendezvous hashing)"
+    listed = (
+        f"listed at epoch {epoch}" if answer["listed"] else f"not listed: its slot {answer['slot']} places it, at epoch {epoch}"
+    )
     primary = next((c["partition"] for c in answer["considered"] if c["role"] == "primary"), answer["partition"])
     shadows = [c["partition"] for c in answer["considered"] if c["role"] == "shadow"]
     copies = f"primary copy on {primary}" + (f", shadows on {', '.join(shadows)}" if shadows else ", no shadows")

@@ -42,16 +42,17 @@ def show(keys: tuple[str, ...], limit: int) -> None:
     with _wiring() as wiring:
         current = wiring.routing.current()
     owners = Counter(placement.primary for placement in current.placements.values())
+    homes = Counter(placement.primary for placement in current.slots.placements)
     console = Console(highlight=False)
     listed = len(current.placements)
-    console.print(f"version {current.version}, published {current.published_at:%Y-%m-%d %H:%M:%S} UTC, {listed:,} keys")
-    console.print("keys per partition: " + (", ".join(f"{n} {owners[n]:,}" for n in sorted(owners)) or "none"))
-    weights = zip(current.default_rule.partitions, current.default_rule.weights, strict=True)
-    console.print("unlisted keys by weight: " + ", ".join(f"{name} {weight:g}" for name, weight in weights))
-    rows = Table("key", "primary", "shadows", "epoch")
+    console.print(f"version {current.version}, published {current.published_at:%Y-%m-%d %H:%M:%S} UTC, {listed:,} keys listed")
+    console.print("listed keys per partition: " + (", ".join(f"{n} {owners[n]:,}" for n in sorted(owners)) or "none"))
+    console.print("slots per partition: " + ", ".join(f"{name} {homes[name]:,}" for name in sorted(homes)))
+    rows = Table("key", "placed by", "primary", "shadows", "epoch")
     for key in keys or islice(sorted(current.placements), limit):
         found = locate(current, key)
-        rows.add_row(key, found.primary, ", ".join(found.shadows), str(found.epoch) if found.epoch else "unlisted")
+        by = "listed" if key in current.placements else f"slot {current.slots.space.slot_of(key)}"
+        rows.add_row(key, by, found.primary, ", ".join(found.shadows), str(found.epoch))
     console.print(rows)
     if not keys and listed > limit:
         console.print(f"… and {listed - limit:,} more (--limit)")
@@ -77,9 +78,11 @@ def versions(limit: int) -> None:
 @click.argument("old", type=click.IntRange(1))
 @click.argument("new", type=click.IntRange(1), required=False)
 def diff(old: int, new: int | None) -> None:
-    """Show the keys whose copies differ between version OLD and version NEW (default: the current one)."""
+    """Show the keys and slots whose copies differ between version OLD and version NEW (default: the current one)."""
     from rich.console import Console
     from rich.table import Table
+
+    from foreshard.model.key_space import unit_label
 
     with _wiring() as wiring:
         past = PastTables(wiring)
@@ -87,8 +90,16 @@ def diff(old: int, new: int | None) -> None:
         newer = new or past.current.version
     rows = Table("key", f"version {old}", f"version {newer}")
     for one in found:
-        rows.add_row(one.key, _copies(one.before), _copies(one.after))
+        rows.add_row(unit_label(one.key), _copies(one.before), _copies(one.after))
     Console().print(rows if found else f"versions {old} and {newer} have the same copies")
+
+
+@table.command()
+def upgrade() -> None:
+    """Rewrite a table of an earlier release with slots. Nothing moves; sidecars read the new table by themselves."""
+    with _wiring() as wiring:
+        done = wiring.routing.upgrade()
+        click.echo(f"table version {wiring.routing.version()} has slots" + ("" if done else " already"))
 
 
 @table.command()
@@ -134,8 +145,7 @@ class PastTables:
         known = {p.version: p for p in self._publications}
         if version not in known:
             raise UnknownVersion(version, min(known), self.current.version)
-        rule = next(p.default_rule for p in reversed(self._publications) if p.version <= version and p.default_rule)
-        return table_before(self.current, self._undone(version), version, rule, known[version].published_at)
+        return table_before(self.current, self._undone(version), version, known[version].published_at)
 
     def differences(self, old: int, new: int) -> tuple[Difference, ...]:
         """Return the keys whose copies differ between two versions."""
@@ -151,7 +161,7 @@ class PastTables:
 
 def _copies(placement: Placement) -> str:
     shadows = f" + {', '.join(placement.shadows)}" if placement.shadows else ""
-    return f"{placement.primary}{shadows} (epoch {placement.epoch})" if placement.epoch else f"{placement.primary} (unlisted)"
+    return f"{placement.primary}{shadows} (epoch {placement.epoch})"
 
 
 @contextmanager

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pandas as pd
 
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
-from foreshard.routing.table import locate
+from foreshard.model import Location, Partition, Placement, RoutingTable
+from foreshard.model.key_space import KeySpace
+from foreshard.routing.slots import first_slots, rendezvous
 
 DATABASE = "bikeshare"
-UNPUBLISHED = datetime.min.replace(tzinfo=UTC)
 PARTITION_LOCATIONS: Mapping[str, str] = {
     "sf-1": "San Francisco",
     "sf-2": "San Francisco",
@@ -65,16 +65,14 @@ def make_layout(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, 
         Partition(name, location, round(max(peak, 0.01) * HEADROOM[name], 4), uris[name])
         for name, location in PARTITION_LOCATIONS.items()
     )
-    rule = DefaultRule(tuple(p.partition_id for p in partitions), tuple(p.capacity for p in partitions))
+    slots = first_slots(KeySpace(), {p.partition_id: p.capacity for p in partitions})
     placements = {key: Placement(key, partition) for key, partition in placement.items()}
-    return DemoLayout(partitions, LOCATIONS, RoutingTable(1, placements, rule, end))
+    return DemoLayout(partitions, LOCATIONS, RoutingTable(1, placements, slots, end))
 
 
 def home_partition(key: str, city: str) -> str:
     """Return the partition of a key's city, by rendezvous hashing if the city has several."""
-    homes = HOME_PARTITIONS[city]
-    rule = DefaultRule(homes, tuple(1.0 for _ in homes))
-    return locate(RoutingTable(0, {}, rule, UNPUBLISHED), key).primary
+    return rendezvous(key, dict.fromkeys(HOME_PARTITIONS[city], 1.0))
 
 
 def coming_peak(log: pd.DataFrame, weights: Mapping[str, float], end: datetime, keys: set[str]) -> float:

@@ -91,14 +91,52 @@ class TableNotPackable(ForeshardError):
         self.problem = problem
 
 
-class NoDefaultPartition(ForeshardError):
-    """No partition of the default rule has a positive weight, so unlisted keys have no owner."""
+class NoSlotOwner(ForeshardError):
+    """No partition has a positive weight, so the slots have no owner."""
 
     def __init__(self, partitions: Sequence[str]) -> None:
         super().__init__(
-            f"none of the default rule's {len(partitions)} partitions has a weight above 0; publish a default rule that has one"
+            f"none of the {len(partitions)} partitions for unlisted keys has a capacity above 0; name a partition that has one"
         )
         self.partitions = tuple(partitions)
+
+
+class SlotIsMoving(ForeshardError):
+    """A key would be listed or delisted while its slot is moved. The table was not changed."""
+
+    def __init__(self, key: str, slot: int, move_id: str) -> None:
+        super().__init__(f"key {key!r}: move {move_id} moves its slot {slot}; retry when that move has ended")
+        self.key, self.slot, self.move_id = key, slot, move_id
+
+
+class TooManyListedKeys(ForeshardError):
+    """A publication would list more keys than allowed. The table was not changed."""
+
+    def __init__(self, listed: int, limit: int) -> None:
+        super().__init__(
+            f"{listed:,} keys would be listed, at most {limit:,} may be; "
+            "move whole slots, or raise FORESHARD_PLAN__MAXIMUM_LISTED"
+        )
+        self.listed, self.limit = listed, limit
+
+
+class TableNeedsUpgrade(ForeshardError):
+    """The published table is of an earlier release and has no slots yet."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"the routing table of database {database!r} has no slots; run `foreshard table upgrade`")
+        self.database = database
+
+
+class TableNotUpgradable(ForeshardError):
+    """A table of an earlier release hashes unlisted keys over several partitions, which no slot map describes."""
+
+    def __init__(self, database: str, partitions: Sequence[str]) -> None:
+        super().__init__(
+            f"the routing table of database {database!r} hashes unlisted keys over {len(partitions)} partitions; "
+            "slots can't describe that: see docs/operations.md, Upgrading"
+        )
+        self.database, self.partitions = database, tuple(partitions)
 
 
 class RouteRefused(ForeshardError):

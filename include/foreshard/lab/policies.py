@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import Cluster, LabAction, Past
-from foreshard.model import SECONDS_PER_HOUR, DefaultRule, IntArray, Partition, PartitionState, RoutingTable
-from foreshard.routing.table import locate
+from foreshard.model import SECONDS_PER_HOUR, IntArray, Partition, PartitionState
+from foreshard.model.key_space import KeySpace
+from foreshard.routing.slots import first_slots
 
 MOST_MOVES = 20
 """The most moves that a policy begins in one hour."""
@@ -123,9 +123,8 @@ class MongoBalance(StaticHash):
 
 
 def hashed(keys: Sequence[str], partitions: Sequence[Partition]) -> IntArray:
-    """Return the index of each key's partition by the routing table's default rule."""
+    """Return the index of each key's partition by the first slot map."""
     active = [p for p in partitions if p.state is PartitionState.ACTIVE] or list(partitions)
     index: Mapping[str, int] = {partition.partition_id: place for place, partition in enumerate(partitions)}
-    rule = DefaultRule(tuple(p.partition_id for p in active), tuple(p.capacity for p in active))
-    table = RoutingTable(0, {}, rule, datetime(2000, 1, 1, tzinfo=UTC))
-    return np.array([index[locate(table, key).primary] for key in keys], np.int64)
+    slots = first_slots(KeySpace(), {partition.partition_id: partition.capacity for partition in active})
+    return np.array([index[slots.of(key).primary] for key in keys], np.int64)

@@ -23,10 +23,10 @@ from foreshard.model.cluster import (
     ShardedCollection,
 )
 from foreshard.model.placed import (
-    DefaultRule,
     Placement,
     PlacementChange,
     RoutingTable,
+    SlotMap,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ __all__ = [
     "BoolArray",
     "CO_ACCESS_COLUMNS",
     "ConflictPolicy",
-    "DefaultRule",
     "FloatArray",
     "ForecastBatch",
     "GateResult",
@@ -85,6 +84,7 @@ __all__ = [
     "SeriesMatrix",
     "PlannedShadow",
     "ShardedCollection",
+    "SlotMap",
     "hour_floor",
 ]
 

@@ -19,7 +19,7 @@ from struct import Struct
 from uuid import UUID
 
 try:
-    from _md5 import md5  # type: ignore[import-not-found]  # without OpenSSL's set-up it takes half the time
+    from _md5 import md5  # type: ignore[import-not-found,unused-ignore]  # without OpenSSL's set-up it takes half the time
 except ImportError:  # pragma: no cover
     from hashlib import md5
 
@@ -127,6 +127,20 @@ class KeySpace:
         digest: bytes = md5(self._data(key)).digest()  # noqa: S324
         return ((digest[7] << 8 | digest[6]) ^ 0x8000) >> self._shift
 
+    def finder(self) -> Callable[[bytes], int]:
+        """Return the function from a key's UTF-8 bytes to its slot. It raises :class:`UnusableKey` for another type's key."""
+        shift, key_type = self._shift, self.key_type
+        if key_type is KeyType.STRING:
+            return _string_finder(shift)
+
+        def slot_of(data: bytes) -> int:
+            key = data.decode()
+            if canonical_key(key, key_type) != key:
+                raise UnusableKey("is not in lower case")
+            return self.slot_of(key)
+
+        return slot_of
+
     def slots_of(self, keys: Iterable[str]) -> list[int]:
         """Return the slot of each key."""
         return list(map(self.slot_of, keys))
@@ -136,6 +150,19 @@ class KeySpace:
         width = 2**64 // self.slots
         first = slot * width - 2**63
         return first, first + width
+
+
+def _string_finder(shift: int) -> Callable[[bytes], int]:
+    """Return the function from a string key's bytes to its slot, as fast as Python can do it."""
+    heads, hashed = STRING_HEADS, md5
+
+    def slot_of(data: bytes) -> int:
+        size = len(data)
+        head = heads[size] if size < 256 else HEAD.pack(0, 15) + LENGTH.pack(size + 1)
+        digest: bytes = hashed(head + data + b"\0").digest()
+        return ((digest[7] << 8 | digest[6]) ^ 0x8000) >> shift
+
+    return slot_of
 
 
 def slot_unit(slot: int) -> str:

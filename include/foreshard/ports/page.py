@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 
@@ -38,6 +38,6 @@ class PageStore(Protocol):
         """Return the tasks that have failed, the latest first."""
         ...
 
-    def keys_per_partition(self, timeout: timedelta) -> dict[str, int] | None:
-        """Count the listed keys by primary partition; None if it takes longer than ``timeout``."""
+    def table_counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return (partition → slots, partition → listed keys)."""
         ...

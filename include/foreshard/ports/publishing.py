@@ -15,18 +15,24 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class TableEdit:
-    """Changes to publish together. ``within(session, version)`` runs in the same transaction."""
+    """Changes to publish together. ``within(session, version)`` runs in the same transaction. ``move_id``: of a move's edit."""
 
     changes: Sequence[PlacementChange]
     cause: str
     within: Callable[[Any, int], None] | None = None
+    move_id: str = ""
 
 
 class TablePublisher(Protocol):
     """The part of :class:`foreshard.ports.routing.RoutingStore` that publishes."""
 
     def publish(
-        self, changes: Sequence[PlacementChange], cause: str, *, within: Callable[[Any, int], None] | None = None
+        self,
+        changes: Sequence[PlacementChange],
+        cause: str,
+        *,
+        within: Callable[[Any, int], None] | None = None,
+        move_id: str = "",
     ) -> int: ...
 
 
@@ -39,7 +45,9 @@ def publish_edit(routing: TablePublisher, edit: Callable[[], TableEdit | None]) 
     for attempt in range(ATTEMPTS):
         try:
             wanted = edit()
-            return None if wanted is None else routing.publish(wanted.changes, wanted.cause, within=wanted.within)
+            if wanted is None:
+                return None
+            return routing.publish(wanted.changes, wanted.cause, within=wanted.within, move_id=wanted.move_id)
         except StaleEpoch:
             if attempt + 1 == ATTEMPTS:
                 raise

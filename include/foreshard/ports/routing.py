@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.model import Placement, PlacementChange, RoutingTable
+from foreshard.model.key_space import KeySpace
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One version of the routing table: its changes, cause and time. ``default_rule``: if this version set it.
+    """One version of the routing table: its changes, cause and time.
 
-    ``before``: the previous placement of each change's key, in the order of the changes (None: the key was not listed).
+    ``before``: the previous placement of each change's unit, in the order of the changes (None: the key was not listed).
     """
 
     version: int
     changes: tuple[PlacementChange, ...]
     cause: str
     published_at: datetime
-    default_rule: DefaultRule | None = None
     before: tuple[Placement | None, ...] = ()
 
 
@@ -49,6 +49,30 @@ class RoutingStore(Protocol):
     def current(self) -> RoutingTable:
         """The whole table at one moment. Raise :class:`foreshard.errors.NoRoutingTable` if nothing is published."""
 
+    def space(self) -> KeySpace:
+        """The keys' type and the number of slots. Raise :class:`foreshard.errors.NoRoutingTable` if nothing is published."""
+
+    def placement(self, unit: str) -> Placement:
+        """Where a key or a slot lives, by at most two rows. A key that is not listed lives where its slot does."""
+
+    def placements(self, units: Collection[str]) -> dict[str, Placement]:
+        """Where each of ``units`` lives, by their rows only."""
+
+    def listed_in(self, slots: Collection[int]) -> tuple[Placement, ...]:
+        """The listed keys of these slots, wherever they live, by key."""
+
+    def why_listed(self, key: str) -> str:
+        """The reason that was given when the key was listed; "" if it is not listed, or without a reason."""
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """(partition → slots, partition → listed keys), without reading the table."""
+
+    def upgrade(self) -> bool:
+        """Rewrite a table of an earlier release with slots. Return False if there is nothing to do.
+
+        Raise :class:`foreshard.errors.TableNotUpgradable` if its default rule names several partitions.
+        """
+
     def image(self) -> PublishedImage | None:
         """The newest packed form; None if there is none. ``since`` its version returns the rest."""
 
@@ -61,18 +85,18 @@ class RoutingStore(Protocol):
         cause: str,
         *,
         within: Callable[[Any, int], None] | None = None,
+        move_id: str = "",
     ) -> int:
         """Apply all changes in one transaction, and return the new version (the current one if ``changes`` is empty).
 
-        ``within(session, version)`` runs inside the same transaction (a move's journal entry). Raise
-        :class:`foreshard.errors.StaleEpoch`, and change nothing, if any key is not at its expected epoch.
+        ``within(session, version)`` runs inside the same transaction (a move's journal entry); ``move_id`` names the move.
+        Raise :class:`foreshard.errors.StaleEpoch`, and change nothing, if any unit is not at its expected epoch;
+        :class:`foreshard.errors.SlotIsMoving` if a key of a moving slot would be listed or delisted by anyone but that move;
+        :class:`foreshard.errors.TooManyListedKeys` beyond the limit of listed keys.
         """
 
     def since(self, version: int) -> tuple[Publication, ...]:
         """The publications after ``version``, in order."""
-
-    def set_default_rule(self, rule: DefaultRule) -> int:
-        """Publish a new default rule, and return the version. Unlisted keys that it reassigns must have been moved before."""
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
         """Record that a sidecar answers from ``version`` (collection ``sidecars``)."""

@@ -7,24 +7,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from foreshard.model import DefaultRule, Partition, RoutingTable
+from foreshard.model import Partition, RoutingTable, SlotMap
+from foreshard.model.key_space import slot_unit
 from foreshard.quality._suite import Suite, between, few, known, not_null, unique
 
 
 def suites(
-    table: RoutingTable,
-    partitions: Sequence[Partition],
-    last_version: int,
-    previous_keys: Collection[str],
-    live_keys: Collection[str],
+    table: RoutingTable, partitions: Sequence[Partition], last_version: int, previous_keys: Collection[str]
 ) -> tuple[Suite, ...]:
-    """Return the suites ``placements`` (each listed key), ``default_rule`` and ``table`` (totals)."""
+    """Return the suites ``placements`` (each listed key), ``slots`` and ``table`` (totals)."""
     names = tuple(partition.partition_id for partition in partitions)
-    return (
-        _placements(table, names),
-        _default_rule(table.default_rule, names),
-        _totals(table, last_version, previous_keys, live_keys),
-    )
+    return (_placements(table, names), _slots(table.slots, names), _totals(table, last_version, previous_keys))
 
 
 def _placements(table: RoutingTable, names: tuple[str, ...]) -> Suite:
@@ -71,42 +64,39 @@ def _placements(table: RoutingTable, names: tuple[str, ...]) -> Suite:
     )
 
 
-def _default_rule(rule: DefaultRule, names: tuple[str, ...]) -> Suite:
-    pairs = list(zip(rule.partitions, rule.weights, strict=False))
-    frame = pd.DataFrame(pairs, columns=["partition_id", "weight"]).astype({"weight": "float64"})
+def _slots(slots: SlotMap, names: tuple[str, ...]) -> Suite:
+    placements = slots.placements
+    frame = pd.DataFrame(
+        {
+            "primary": [p.primary or None for p in placements],
+            "epoch": np.array([p.epoch for p in placements], dtype=np.int64),
+            "filed_wrongly": np.array([p.key != slot_unit(slot) for slot, p in enumerate(placements)], dtype=np.int64),
+        }
+    )
     return Suite(
-        "default_rule",
+        "slots",
         frame,
         (
-            known("partition_id", names, "{bad} of {all} partitions of the default rule are unknown ({examples})"),
-            unique("partition_id", "{bad} of {all} partitions of the default rule are listed more than once ({examples})"),
-            not_null("weight", "{bad} of {all} weights of the default rule are not numbers"),
-            between(
-                "weight", 1e-12, 1e300, "every weight is above 0", "{bad} of {all} weights of the default rule are not above 0"
-            ),
+            not_null("primary", "{bad} of {all} slots have no primary"),
+            known("primary", names, "{bad} of {all} slots have a primary on an unknown partition ({examples})"),
+            between("epoch", 1, None, "every epoch is at least 1", "{bad} of {all} slots have an epoch below 1 ({examples})"),
+            between("filed_wrongly", 0, 0, "every slot is in its place", "{bad} of {all} slots are not in their place"),
         ),
     )
 
 
-def _totals(table: RoutingTable, last_version: int, previous_keys: Collection[str], live_keys: Collection[str]) -> Suite:
-    rule = table.default_rule
-    applies = bool(rule.partitions)
-    unmatched = abs(len(rule.partitions) - len(rule.weights))
+def _totals(table: RoutingTable, last_version: int, previous_keys: Collection[str]) -> Suite:
     lost = [key for key in previous_keys if key not in table.placements]
-    nowhere = [] if applies else [key for key in live_keys if key not in table.placements]
+    missing = table.slots.space.slots - len(table.slots.placements)
     rows = (
         ("version", table.version, last_version, last_version, f"the table's version is {table.version}, not {last_version}"),
-        ("default_rule_partitions", len(rule.partitions), 1, None, "the default rule names no partition"),
-        ("unmatched_weights", unmatched, 0, 0, f"the default rule's numbers of partitions and weights differ by {unmatched}"),
+        ("missing_slots", missing, 0, 0, f"{missing:,} slots have no row"),
         ("lost_keys", len(lost), 0, 0, f"{_count(lost, previous_keys)} keys of the previous version are missing ({few(lost)})"),
-        ("nowhere", len(nowhere), 0, 0, f"{_count(nowhere, live_keys)} keys of the log have no partition ({few(nowhere)})"),
     )
     claims = {
         "version": "the table is the last version of routing_versions",
-        "default_rule_partitions": "the default rule names partitions",
-        "unmatched_weights": "each partition of the default rule has a weight",
-        "lost_keys": "no key of the previous version is missing",
-        "nowhere": "every key of the log has a partition",
+        "missing_slots": "every slot has a row, so every key has a partition",
+        "lost_keys": "no key of the previous version is missing, unless it was delisted",
     }
     frame = pd.DataFrame({name: [float(value)] for name, value, *_ in rows})
     return Suite("table", frame, tuple(between(name, low, high, claims[name], failure) for name, _, low, high, failure in rows))

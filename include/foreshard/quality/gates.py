@@ -79,12 +79,11 @@ def check_table(
     *,
     last_version: int,
     previous_keys: Collection[str] = (),
-    live_keys: Collection[str] = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``table``: the published table is complete, names only known partitions, and lost no key.
 
-    ``last_version``: the newest of ``routing_versions``. ``previous_keys``: the keys of the previous version. ``live_keys``:
-    the keys of the log, which must be listed or fall under the default rule.
+    ``last_version``: the newest of ``routing_versions``. ``previous_keys``: the keys of the previous version that were not
+    delisted.
     """
-    return run("table", hour, tables.suites(table, partitions, last_version, previous_keys, live_keys), docs)
+    return run("table", hour, tables.suites(table, partitions, last_version, previous_keys), docs)

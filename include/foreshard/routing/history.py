@@ -6,46 +6,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from foreshard.model import DefaultRule, Placement, RoutingTable
+from foreshard.model import Placement, RoutingTable
+from foreshard.model.key_space import slot_number, unit_label
 from foreshard.routing.table import locate
 
 
 def table_before(
-    table: RoutingTable,
-    undone: Iterable[tuple[str, Placement | None]],
-    version: int,
-    rule: DefaultRule,
-    published_at: datetime,
+    table: RoutingTable, undone: Iterable[tuple[str, Placement | None]], version: int, published_at: datetime
 ) -> RoutingTable:
-    """Return the table as it was at ``version``.
+    """Return the table as it was at ``version``, published at ``published_at``.
 
-    ``undone``: for every later change, newest first, its key and the placement before it (None: the key was not listed).
-    ``rule`` and ``published_at`` belong to ``version``.
+    ``undone``: for every later change, newest first, its unit and the placement before it (None: the key was not listed).
     """
     placements = dict(table.placements)
-    for key, before in undone:
+    slots: dict[int, Placement] = {}
+    for unit, before in undone:
+        slot = slot_number(unit)
         if before is None:
-            placements.pop(key, None)
+            placements.pop(unit, None)
+        elif slot is None:
+            placements[unit] = before
         else:
-            placements[key] = before
-    return RoutingTable(version, placements, rule, published_at)
+            slots[slot] = before
+    return RoutingTable(version, placements, table.slots.laid_over(slots), published_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key whose copies are on different partitions in two tables."""
+    """One key or slot whose copies are on different partitions in two tables."""
 
     before: Placement
     after: Placement
 
     @property
     def key(self) -> str:
-        """The key."""
+        """The unit."""
         return self.before.key
 
 
 def differences(old: RoutingTable, new: RoutingTable, keys: Iterable[str]) -> tuple[Difference, ...]:
-    """Return the keys whose primary or shadows differ, in order. The default rule places unlisted keys."""
+    """Return the units whose primary or shadows differ, in order. Slots place keys that are not listed."""
     pairs = (Difference(locate(old, key), locate(new, key)) for key in sorted(set(keys)))
     return tuple(d for d in pairs if d.before.primary != d.after.primary or set(d.before.shadows) != set(d.after.shadows))
 
@@ -61,8 +61,8 @@ class ReverseStep:
 
     def __str__(self) -> str:
         if self.kind == "move":
-            return f"move {self.key!r} from {self.source} to {self.target}"
-        return f"{self.kind} of {self.key!r} on {self.target} (primary on {self.source})"
+            return f"move {unit_label(self.key)} from {self.source} to {self.target}"
+        return f"{self.kind} of {unit_label(self.key)} on {self.target} (primary on {self.source})"
 
 
 def reverse_steps(changed: Iterable[Difference]) -> tuple[ReverseStep, ...]:

@@ -1,7 +1,7 @@
-"""The file format of a packed table: header, slots, keys, and a description in JSON. Pure: buffers in and out.
+"""The file format of a packed table: header, cells, keys, and a description in JSON. Pure: buffers in and out.
 
 The header (``HEADER``, little-endian) holds the lengths and the xxh3_64 of each part, and its own xxh3_64. The parts follow,
-each padded to 8 bytes. Opening an image reads the header and the description; the slots are used in place, in a mapped file.
+each padded to 8 bytes. Opening an image reads the header and the description; the cells are used in place, in a mapped file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from xxhash import xxh3_64, xxh3_64_digest, xxh3_64_intdigest
 
-from foreshard.routing.packed import EMPTY, SLOT_BYTES, PackedTable
+from foreshard.routing.packed import CELL_BYTES, EMPTY, PackedTable
 
-MAGIC = b"FSHARD02"
+MAGIC = b"FSHARD03"
 STEP_BYTES = 2**20
 HEADER = struct.Struct("<8s11Q8s")
-"""Magic; homes, seed, count; lengths of slots, keys, description; their xxh3_64; total length; 0; the header's xxh3_64."""
+"""Magic; homes, seed, count; lengths of cells, keys, description; their xxh3_64; total length; 0; the header's xxh3_64."""
 
 
 class ImageDamaged(ValueError):
@@ -40,7 +40,7 @@ def image_parts(table: PackedTable, description: Mapping[str, Any]) -> tuple[byt
     """The parts of an image, in file order. ``description`` must be JSON-serialisable."""
     if sys.byteorder != "little":
         raise ImageDamaged("images are little-endian; this machine is not")
-    slots = table.slots.cast("B")
+    cells = table.cells.cast("B")
     keys = b"".join(table.keys)
     inner = {
         "names": table.names,
@@ -49,11 +49,11 @@ def image_parts(table: PackedTable, description: Mapping[str, Any]) -> tuple[byt
         "about": description,
     }
     text = json.dumps(inner, separators=(",", ":")).encode()
-    sums = [xxh3_64_intdigest(part) for part in (slots, keys, text)]
-    parts = (slots, keys, _pad(keys), text, _pad(text))
+    sums = [xxh3_64_intdigest(part) for part in (cells, keys, text)]
+    parts = (cells, keys, _pad(keys), text, _pad(text))
     length = HEADER.size + sum(len(part) for part in parts)
     head = HEADER.pack(
-        MAGIC, table.homes, table.seed, table.count, len(slots), len(keys), len(text), *sums, length, 0, bytes(8)
+        MAGIC, table.homes, table.seed, table.count, len(cells), len(keys), len(text), *sums, length, 0, bytes(8)
     )
     head = head[:-8] + xxh3_64_digest(head[:-8])
     return (head, *parts)
@@ -85,20 +85,20 @@ def open_image(buffer: memoryview, *, check_keys: bool = True) -> Image:
     if length != len(buffer):
         raise ImageDamaged(f"{len(buffer)} bytes instead of {length}: cut off, or extended")
     places = _places(numbers[:3])
-    for name, (start, end), wanted in zip(("slots", "keys", "description"), places, numbers[3:], strict=True):
+    for name, (start, end), wanted in zip(("cells", "keys", "description"), places, numbers[3:], strict=True):
         if (check_keys or name != "keys") and _sum(buffer[start:end]) != wanted:
             raise ImageDamaged(f"the checksum of its {name} is wrong")
         if any(buffer[end : _padded(end)]):
             raise ImageDamaged(f"unexpected bytes after its {name}")
-    slots, keys, text = (buffer[start:end] for start, end in places)
+    cells, keys, text = (buffer[start:end] for start, end in places)
     inner = json.loads(bytes(text))
     shadow_sets = tuple(tuple(names) for names in inner["shadow_sets"])
     blocks = _blocks(keys, inner["key_blocks"])
-    table = PackedTable(slots.cast("Q"), homes, seed, count, tuple(inner["names"]), shadow_sets, blocks)
-    if len(slots) % SLOT_BYTES or len(table.slots) < table.words:
-        raise ImageDamaged("fewer slots than its header states")
-    if table.slots[-2] != EMPTY:
-        raise ImageDamaged("no empty slot at its end to stop lookups")
+    table = PackedTable(cells.cast("Q"), homes, seed, count, tuple(inner["names"]), shadow_sets, blocks)
+    if len(cells) % CELL_BYTES or len(table.cells) < table.words:
+        raise ImageDamaged("fewer cells than its header states")
+    if table.cells[-2] != EMPTY:
+        raise ImageDamaged("no empty cell at its end to stop lookups")
     return Image(table, inner["about"], image_name(buffer))
 
 

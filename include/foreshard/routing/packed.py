@@ -1,9 +1,9 @@
-"""Placements packed into 16 bytes per slot: an open-addressing table over the 64-bit xxh3 of each key. Pure: buffers in and
+"""Placements packed into 16 bytes per cell: an open-addressing table over the 64-bit xxh3 of each key. Pure: buffers in and
 out.
 
-A slot is a pair (hash, value) of unsigned 64-bit numbers. An empty slot has the highest possible hash and the value 0. A key's
-home slot is ``hash × homes ÷ 2⁶⁴``, so the hashes are in ascending order with gaps between them. A lookup starts at the home
-slot and goes up until it meets a hash that is not below the key's. After the last home slot there are as many slots as the last
+A cell is a pair (hash, value) of unsigned 64-bit numbers. An empty cell has the highest possible hash and the value 0. A key's
+home cell is ``hash × homes ÷ 2⁶⁴``, so the hashes are in ascending order with gaps between them. A lookup starts at the home
+cell and goes up until it meets a hash that is not below the key's. After the last home cell there are as many cells as the last
 keys need, plus an empty one that ends every lookup. A value holds the number of the primary partition (16 bits), the number of
 the set of shadows (20 bits; 0: none) and the epoch (28 bits).
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-SLOT_BYTES = 16
+CELL_BYTES = 16
 LOAD = 0.8
-"""Listed keys ÷ home slots, which makes 20 bytes per key."""
+"""Listed keys ÷ home cells, which makes 20 bytes per key."""
 EMPTY = 2**64 - 1
 PRIMARY_BITS, SHADOW_BITS, EPOCH_BITS = 16, 20, 28
 PRIMARY_MASK, SHADOW_MASK = 2**PRIMARY_BITS - 1, 2**SHADOW_BITS - 1
@@ -49,9 +49,9 @@ def encoded(key: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PackedTable:
-    """Slots (unsigned 64-bit numbers), the partitions and sets of shadows that values refer to, and the keys as JSON lists."""
+    """Cells (unsigned 64-bit numbers), the partitions and sets of shadows that values refer to, and the keys as JSON lists."""
 
-    slots: memoryview
+    cells: memoryview
     homes: int
     seed: int
     count: int
@@ -65,14 +65,14 @@ class PackedTable:
 
     def finder(self) -> Callable[[bytes], int]:
         """Return the lookup: a function from a key's bytes to its value, 0 if the key is not listed."""
-        slots, homes, seed, digest_of = self.slots, self.homes, self.seed, xxh3_64_intdigest
+        cells, homes, seed, digest_of = self.cells, self.homes, self.seed, xxh3_64_intdigest
 
         def find(key: bytes) -> int:
             digest = digest_of(key, seed)
             at = (digest * homes >> 64) * 2
-            while (found := slots[at]) < digest:
+            while (found := cells[at]) < digest:
                 at += 2
-            return slots[at + 1] if found == digest else 0
+            return cells[at + 1] if found == digest else 0
 
         return find
 
@@ -88,21 +88,22 @@ class PackedTable:
 
     @property
     def words(self) -> int:
-        """The least number of 64-bit words in ``slots``."""
+        """The least number of 64-bit words in ``cells``."""
         return 2 * (self.homes + 1)
 
 
 class PackedPlacements(Mapping[str, Placement]):
-    """The placements of a packed table, with a few changed ones over them. A read-only mapping."""
+    """The placements of a packed table, with a few changed ones over them (None: not listed any more). A read-only mapping."""
 
     __slots__ = ("_added", "base", "changed", "find")
 
-    def __init__(self, base: PackedTable, changed: Mapping[str, Placement] | None = None) -> None:
-        self.base, self.changed = base, dict(changed or {})
-        self.find = base.finder()
-        self._added = sum(not self.find(encoded(key)) for key in self.changed)
+    def __init__(self, base: PackedTable, changed: Mapping[str, Placement | None] | None = None) -> None:
+        self.base = base
+        self.find = find = base.finder()
+        self.changed = {key: p for key, p in (changed or {}).items() if p is not None or find(encoded(key))}
+        self._added = sum((not find(encoded(key))) - (placement is None) for key, placement in self.changed.items())
 
-    def laid_over(self, changed: Mapping[str, Placement]) -> PackedPlacements:
+    def laid_over(self, changed: Mapping[str, Placement | None]) -> PackedPlacements:
         """Return these placements with ``changed`` over them, in time proportional to all changes since the base."""
         return PackedPlacements(self.base, {**self.changed, **changed})
 
@@ -119,17 +120,16 @@ class PackedPlacements(Mapping[str, Placement]):
 
     def get(self, key: str, default: Placement | None = None) -> Placement | None:  # type: ignore[override]
         """The placement of a key; ``default`` if it is not listed."""
-        changed = self.changed.get(key)
-        if changed is not None:
-            return changed
+        if key in self.changed:
+            return self.changed[key] or default
         value = self.find(encoded(key))
         return self.base.placement(key, value) if value else default
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and (key in self.changed or bool(self.find(encoded(key))))
+        return isinstance(key, str) and self.get(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.base.listed()
+        yield from (key for key in self.base.listed() if self.changed.get(key, self) is not None)
         yield from (key for key in self.changed if not self.find(encoded(key)))
 
     def __len__(self) -> int:
@@ -151,8 +151,8 @@ def pack(placements: Collection[Placement], seeds: Iterable[int], names: Sequenc
         order = np.argsort(hashes)
         ordered = hashes[order]
         if not len(keys) or (ordered[-1] < EMPTY and bool((ordered[1:] > ordered[:-1]).all())):
-            slots, homes = _slots(ordered, values[order])
-            return PackedTable(slots, homes, seed, len(keys), names, shadow_sets, _key_blocks(keys))
+            cells, homes = _cells(ordered, values[order])
+            return PackedTable(cells, homes, seed, len(keys), names, shadow_sets, _key_blocks(keys))
     repeated = len(set(keys)) < len(keys)
     raise TableNotPackable("a key is listed twice" if repeated else "two keys have the same hash under every seed")
 
@@ -184,8 +184,8 @@ def _values(
     return values, tuple(names), tuple(sets)
 
 
-def _slots(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tuple[memoryview, int]:
-    """Put each hash into its home slot or, if that is taken, directly after the hash before it."""
+def _cells(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tuple[memoryview, int]:
+    """Put each hash into its home cell or, if that is taken, directly after the hash before it."""
     import numpy as np
 
     homes = max(1, int(len(hashes) / LOAD))
@@ -194,10 +194,10 @@ def _slots(hashes: npt.NDArray[np.uint64], values: npt.NDArray[np.uint64]) -> tu
     rank = np.arange(len(hashes), dtype=np.int64)
     at = np.maximum.accumulate(home.astype(np.int64) - rank) + rank
     size = max(homes, int(at[-1]) + 1 if len(at) else 0) + 1
-    slots = np.zeros((size, 2), np.dtype("<u8"))
-    slots[:, 0] = EMPTY
-    slots[at, 0], slots[at, 1] = hashes, values
-    return memoryview(slots.tobytes()).cast("Q"), homes
+    cells = np.zeros((size, 2), np.dtype("<u8"))
+    cells[:, 0] = EMPTY
+    cells[at, 0], cells[at, 1] = hashes, values
+    return memoryview(cells.tobytes()).cast("Q"), homes
 
 
 def _key_blocks(keys: Sequence[str]) -> tuple[memoryview, ...]:

@@ -9,13 +9,12 @@ The sidecar and the client both route through this module, by one lookup (:meth:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from foreshard.errors import UnknownPartition
-from foreshard.model import Placement, RequestKind, RoutingTable
+from foreshard.model import Placement, RequestKind, RoutingTable, SlotMap
 from foreshard.routing.decision import RouteDecision
 from foreshard.routing.packed import EPOCH_SHIFT, PRIMARY_MASK, SHADOWED, PackedPlacements, encoded
-from foreshard.routing.table import UNLISTED_EPOCH, default_partition
 
 DecidePrimary = Callable[[str, RequestKind], RouteDecision]
 """Decides a request of this kind whose only choice is the primary copy on this partition."""
@@ -50,8 +49,9 @@ class PreparedRoutes:
 
     def __init__(self, table: RoutingTable, decide: DecidePrimary, addresses: Addresses) -> None:
         self.table, self.placements = table, packed_placements(table)
-        self.writes = RoutesOfKind(RequestKind.WRITE, self.table, self.placements, decide, addresses)
-        self.reads = RoutesOfKind(RequestKind.READ, self.table, self.placements, decide, addresses)
+        self.slots = SlotValues(table.slots, self.placements.base.names)
+        self.writes = RoutesOfKind(RequestKind.WRITE, self.placements, self.slots, decide, addresses)
+        self.reads = RoutesOfKind(RequestKind.READ, self.placements, self.slots, decide, addresses)
 
     def used(self) -> Iterator[tuple[RequestKind, PreparedRoute]]:
         """Iterate over the routes that requests took since the last ``renew``."""
@@ -64,6 +64,28 @@ class PreparedRoutes:
         self.writes.renew()
 
 
+class SlotValues:
+    """The slots of a table as values of the packed form (:mod:`foreshard.routing.packed`), by slot.
+
+    ``names`` are the partitions that values refer to: those of the packed table, and then the slots' other ones. ``slot_of`` is
+    the function from a key's bytes to its slot.
+    """
+
+    __slots__ = ("names", "slot_of", "values")
+
+    def __init__(self, slots: SlotMap, names: Sequence[str]) -> None:
+        numbers = {name: number for number, name in enumerate(names)}
+        values = [
+            numbers.setdefault(placement.primary, len(numbers)) | placement.epoch << EPOCH_SHIFT
+            for placement in slots.placements
+        ]
+        self.values, self.names, self.slot_of = values, tuple(numbers), slots.space.finder()
+
+    def value(self, key: bytes) -> int:
+        """Return the value of the key's slot. Raise :class:`foreshard.model.key_space.UnusableKey`."""
+        return self.values[self.slot_of(key)]
+
+
 class RoutesOfKind:
     """The prepared routes of one request kind, by partition name and by the partition's number in the packed table.
 
@@ -71,13 +93,13 @@ class RoutesOfKind:
     """
 
     def __init__(
-        self, kind: RequestKind, table: RoutingTable, placements: PackedPlacements, decide: DecidePrimary, addresses: Addresses
+        self, kind: RequestKind, placements: PackedPlacements, slots: SlotValues, decide: DecidePrimary, addresses: Addresses
     ) -> None:
-        self.kind, self.placements = kind, placements
+        self.kind, self.placements, self.slots = kind, placements, slots
         self.choice = SHADOWED if kind is RequestKind.READ else 0
         self.by_name: dict[str, PreparedRoute] = {}
-        self.by_number: list[PreparedRoute | None] = [None] * len(placements.base.names)
-        self._rule, self._decide, self._addresses = table.default_rule, decide, addresses
+        self.by_number: list[PreparedRoute | None] = [None] * len(slots.names)
+        self._decide, self._addresses = decide, addresses
         self.route = _lookup(self)
 
     def renew(self) -> None:
@@ -85,7 +107,7 @@ class RoutesOfKind:
         used = [(name, route) for name, route in tuple(self.by_name.items()) if route.sent]
         kept = {name: route for name, route in used if self._is_current(route)}
         self.by_name = kept
-        self.by_number[:] = [kept.get(name) for name in self.placements.base.names]
+        self.by_number[:] = [kept.get(name) for name in self.slots.names]
         for route in kept.values():
             route.sent = 0
 
@@ -100,16 +122,17 @@ class RoutesOfKind:
 
     def at(self, number: int) -> PreparedRoute:
         """The route to a partition, by its number."""
-        found = self.by_number[number] = self.of(self.placements.base.names[number])
+        found = self.by_number[number] = self.of(self.slots.names[number])
         return found
 
     def outside(self, key: str, placement: Placement | None) -> Found | None:
-        """The epoch and route of a key that is not in the packed table. None if the request has a choice.
+        """The epoch and route of a key that has changed since the packed table was written. None if the request has a choice.
 
-        ``placement`` is the key's row in the changes over the table, None if the key is not listed at all.
+        ``placement`` is None if the key is not listed any more.
         """
         if placement is None:
-            return UNLISTED_EPOCH, self.of(default_partition(self._rule, key))
+            value = self.slots.value(encoded(key))
+            return value >> EPOCH_SHIFT, self.of(self.slots.names[value & PRIMARY_MASK])
         return None if self.choice and placement.shadows else (placement.epoch, self.of(placement.primary))
 
     def _is_current(self, route: PreparedRoute) -> bool:
@@ -124,16 +147,16 @@ def _lookup(routes: RoutesOfKind) -> Callable[[str], Found | tuple[int, None]]:
     because attribute lookups would take a third of its time.
     """
     find, changed, by_number, choice = routes.placements.find, routes.placements.changed, routes.by_number, routes.choice
+    slot_values, slot_of = routes.slots.values, routes.slots.slot_of
 
     def route(key: str) -> Found | tuple[int, None]:
-        if changed and (placement := changed.get(key)) is not None:
-            return _counted(routes.outside(key, placement))
+        if changed and key in changed:
+            return _counted(routes.outside(key, changed[key]))
         try:
-            value = find(key.encode())
+            data = key.encode()
         except UnicodeEncodeError:
-            value = find(encoded(key))
-        if not value:
-            return _counted(routes.outside(key, None))
+            data = encoded(key)
+        value = find(data) or slot_values[slot_of(data)]
         if value & choice:
             return value, None
         number = value & PRIMARY_MASK

@@ -112,6 +112,9 @@ class PlanSettings(SettingsSection):
     bytes_per_second: float = Field(
         default=5.0 * 2**20, gt=0, description="Assumed copying rate of a move, until enough moves have been measured."
     )
+    maximum_listed: int = Field(
+        default=100_000, ge=1, description="Keys that the routing table may list by name. All others are placed by their slots."
+    )
     rate_window: timedelta = Field(
         default=timedelta(days=7), description="Moves of this long a period are measured for their duration and rate."
     )

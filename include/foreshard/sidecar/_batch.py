@@ -58,12 +58,12 @@ def _prepared(
 ) -> Iterable[bytes]:
     """The answer for each key, from the key's first character on."""
     tails = prepared.writes if question.kind is RequestKind.WRITE else prepared.reads
-    changed, find = prepared.placements.changed, prepared.placements.find
+    changed, find, slots = prepared.placements.changed, prepared.placements.find, prepared.routes.slots
     encoded = [key.encode() for key in keys]
     names = encoded if plain else [encode(key)[1:-1] for key in keys]
     answers: list[bytes] = []
-    for key, name, value in zip(keys, names, map(find, encoded), strict=True):
-        tail = tails[value] if value and key not in changed else tails.outside(key, changed.get(key))
+    for key, name, data in zip(keys, names, encoded, strict=True):
+        tail = tails.outside(key, changed[key]) if key in changed else tails[find(data) or slots.value(data)]
         if tail is None:
             answers.append(decided.answer(key))
         else:

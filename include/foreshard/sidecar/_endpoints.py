@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from foreshard.errors import ForeshardError
@@ -106,7 +107,7 @@ class Endpoints:
         installed = self.service.installed
         if installed is None:
             raise NoTableYet
-        table, rule = installed.table, installed.table.default_rule
+        table = installed.table
         document = {
             "version": table.version,
             "identity": installed.identity,
@@ -115,7 +116,8 @@ class Endpoints:
             "published_at": table.published_at.isoformat(),
             "source": installed.source,
             "connected": self.service.connected,
-            "default_rule": dict(zip(rule.partitions, rule.weights, strict=True)),
+            "slots": dict(Counter(placement.primary for placement in table.slots.placements)),
+            "key_type": table.slots.space.key_type.value,
         }
         return Answer(encode(document))
 

@@ -125,9 +125,8 @@ class Follower:
         named: set[str] = set()
         try:
             for p in self._routing.since(table.version):
-                table = apply_changes(table, p.changes, p.version, p.published_at, p.default_rule)
+                table = apply_changes(table, p.changes, p.version, p.published_at)
                 named.update(name for c in p.changes for name in (c.primary, *c.shadows))
-                named.update(p.default_rule.partitions if p.default_rule else ())
         except TableGap as gap:
             log.warning("%s", gap)
             return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from foreshard.errors import ForeshardError
 from foreshard.model import RequestKind
+from foreshard.model.key_space import UnusableKey
 from foreshard.sidecar._answers import LONGEST_PREPARED, ROUTE_HEADS
 from foreshard.sidecar._prepared_answers import AnswerTails, PreparedAnswers
 from foreshard.sidecar._requests import parse_query
@@ -42,6 +43,7 @@ class Lookups:
         """The lookup in one table, as a closure: attribute lookups would be a noticeable part of its time."""
         service, again, heads, join = self._service, self._first, ROUTE_HEADS, b"".join
         find, changed = answers.placements.find, answers.placements.changed
+        slot_values, slot_of = answers.routes.slots.values, answers.routes.slots.slot_of
         tails_of = TailsByQuery(answers)
 
         def lookup(target: bytes) -> bytes | None:
@@ -52,12 +54,11 @@ class Lookups:
             if tails is None or not key or target[:START] != PREFIX or key.translate(OTHERS_MARKED) != key:
                 return None
             try:
-                if changed and (placement := changed.get(key.decode())) is not None:
-                    tail = tails.outside(key.decode(), placement)
+                if changed and (name := key.decode()) in changed:
+                    tail = tails.outside(name, changed[name])
                 else:
-                    value = find(key)
-                    tail = tails[value] if value else tails.outside(key.decode(), None)
-            except ForeshardError:
+                    tail = tails[find(key) or slot_values[slot_of(key)]]
+            except (ForeshardError, UnusableKey):
                 return None
             if tail is None or (size := tail.size + len(key)) >= LONGEST_PREPARED:
                 return None

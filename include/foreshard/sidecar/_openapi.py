@@ -101,10 +101,14 @@ def _schemas() -> Schema:
         "published_at": {"type": "string", "format": "date-time"},
         "source": {"type": "string", "enum": ["file", "control database"]},
         "connected": {"type": "boolean"},
-        "default_rule": {"type": "object", "additionalProperties": _NUMBER},
+        "slots": {"type": "object", "additionalProperties": _COUNT},
+        "key_type": _TEXT,
     }
     return {
-        "Route": _object({**route, "reason_code": _TEXT, "uri": _TEXT}, {"considered": _list(considered)}),
+        "Route": _object(
+            {**route, "reason_code": _TEXT, "uri": _TEXT},
+            {"listed": {"type": "boolean"}, "slot": _COUNT, "considered": _list(considered)},
+        ),
         "Routes": _object({"table_version": _COUNT, "routes": _list(_reference("Route"))}),
         "Table": _object(table),
         "Partitions": _object({"partitions": _list(_object(partition))}),

@@ -158,7 +158,7 @@ class SavedCopy:
             return False
         table = installed.table
         fresh = placements.rebased(base.base)
-        self._service.replace_table(table, type(table)(table.version, fresh, table.default_rule, table.published_at))
+        self._service.replace_table(table, type(table)(table.version, fresh, table.slots, table.published_at))
         log.info("mapped a new image of version %d (%s)", saved.table.version, self._file.image_of(saved.table))
         return True
 

@@ -189,6 +189,7 @@ class RouteService:
             "uri": address[1],
         }
         if request.explain:
+            answer["listed"], answer["slot"] = request.key in table.placements, table.slots.space.slot_of(request.key)
             answer["considered"] = [_considered(copy) for copy in decision.copies]
         return decision, answer
 

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
 from foreshard.ports.replicas import Conflict
-from foreshard.routing.table import locate
 from foreshard.shadow.resolve import resolve
 from foreshard.stages._ports import (
     WithCollectionSettings,
@@ -106,7 +105,7 @@ def _resolve(ports: ConflictPorts, conflict: Conflict, body: bytes | None, resol
 
 def _primary(ports: OwnerPorts, key: str) -> tuple[str, int]:
     """Return the key's primary partition and epoch."""
-    placement = ports.shadows.placements([key]).get(key) or locate(ports.routing.current(), key)
+    placement = ports.shadows.placements([key]).get(key) or ports.routing.placement(key)
     return placement.primary, placement.epoch
 
 

@@ -1,4 +1,4 @@
-"""The first routing table of a deployment: the keys that are listed, and the default rule for all others."""
+"""The first routing table of a deployment: the slots of all keys, and the keys that are listed by name."""
 
 from __future__ import annotations
 
@@ -8,39 +8,68 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from foreshard.errors import ConfigurationError, UnknownPartition
-from foreshard.model import DefaultRule, Partition, Placement, RoutingTable
-from foreshard.stages._ports import WithRegistry, WithRouting
+from foreshard.errors import ConfigurationError, TooManyListedKeys, UnknownPartition
+from foreshard.model import Partition, Placement, RoutingTable
+from foreshard.model.key_space import DEFAULT_SLOTS, KeySpace, KeyType
+from foreshard.routing.slots import first_slots
+from foreshard.stages._ports import WithKeyType, WithPlanSettings, WithRegistry, WithRouting
 
 
-class FirstTablePorts(WithRegistry, WithRouting, Protocol):
+class FirstTablePorts(WithRegistry, WithRouting, WithKeyType, WithPlanSettings, Protocol):
     """Reads the registered partitions. Writes version 1 of the routing table."""
 
 
-def publish_first_table(ports: FirstTablePorts, placements: Mapping[str, str], unlisted_on: Iterable[str] = ()) -> RoutingTable:
-    """Publish version 1: list ``placements`` (key → partition), and hash all other keys over ``unlisted_on`` (default: all).
+def publish_first_table(
+    ports: FirstTablePorts, placements: Mapping[str, str], unlisted_on: Iterable[str] = (), slots: int = DEFAULT_SLOTS
+) -> RoutingTable:
+    """Publish version 1, as :func:`first_table` makes it.
 
-    Raise :class:`UnknownPartition` for a partition that is not registered, and :class:`foreshard.errors.RoutingTableStands` if
-    a different table exists already.
+    Raise :class:`UnknownPartition` for a partition that is not registered, :class:`TooManyListedKeys`, and
+    :class:`foreshard.errors.RoutingTableStands` if a different table exists already.
     """
-    registered = {partition.partition_id: partition for partition in ports.registry.partitions()}
-    table = first_table(registered, placements, tuple(unlisted_on), datetime.now(UTC))
+    table = plan_first_table(ports, placements, unlisted_on, slots)
     ports.routing.initialise(table)
     return table
 
 
-def first_table(
-    registered: Mapping[str, Partition], placements: Mapping[str, str], unlisted_on: tuple[str, ...], now: datetime
+def plan_first_table(
+    ports: FirstTablePorts, placements: Mapping[str, str], unlisted_on: Iterable[str] = (), slots: int = DEFAULT_SLOTS
 ) -> RoutingTable:
-    """Return version 1. Unlisted keys are distributed in proportion to the partitions' capacities."""
+    """Return the table that :func:`publish_first_table` would publish."""
+    registered = {partition.partition_id: partition for partition in ports.registry.partitions()}
+    table = first_table(registered, placements, tuple(unlisted_on), datetime.now(UTC), key_space(ports.key_type, slots))
+    if len(table.placements) > ports.plan_settings.maximum_listed:
+        raise TooManyListedKeys(len(table.placements), ports.plan_settings.maximum_listed)
+    return table
+
+
+def key_space(key_type: KeyType, slots: int) -> KeySpace:
+    """Return the space of keys with this number of slots. Raise :class:`ConfigurationError` for an unusable number."""
+    try:
+        return KeySpace(key_type, slots)
+    except ValueError as error:
+        raise ConfigurationError("slots", str(error), "use the default unless you know better") from error
+
+
+def first_table(
+    registered: Mapping[str, Partition],
+    placements: Mapping[str, str],
+    unlisted_on: tuple[str, ...],
+    now: datetime,
+    space: KeySpace,
+) -> RoutingTable:
+    """Return version 1. Slots are distributed over ``unlisted_on`` (default: all) in proportion to the partitions' capacities.
+
+    ``placements`` (key → partition) are existing keys. Those that are not on their slot's partition are listed.
+    """
     if not registered:
         raise ConfigurationError("partitions", "none is registered", "run `foreshard partitions apply FILE.toml` first")
     for name in (*placements.values(), *unlisted_on):
         if name not in registered:
             raise UnknownPartition(name, sorted(registered))
-    chosen = [registered[name] for name in unlisted_on or sorted(registered)]
-    rule = DefaultRule(tuple(p.partition_id for p in chosen), tuple(p.capacity for p in chosen))
-    return RoutingTable(1, {key: Placement(key, partition) for key, partition in placements.items()}, rule, now)
+    slots = first_slots(space, {name: registered[name].capacity for name in unlisted_on or sorted(registered)})
+    away = {key: Placement(key, name) for key, name in placements.items() if slots.of(key).primary != name}
+    return RoutingTable(1, away, slots, now)
 
 
 def read_placements(path: Path) -> dict[str, str]:

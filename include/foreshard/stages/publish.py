@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
-from foreshard.model import ONE_HOUR, PlacementChange, PlannedShadow, RoutingTable
+from foreshard.model import PlacementChange, PlannedShadow, RoutingTable
+from foreshard.model.key_space import slot_number
 from foreshard.model.shadow_state import WANTED, ShadowState
 from foreshard.ports.gating import record_gate
 from foreshard.ports.publishing import TableEdit, publish_edit
@@ -23,7 +24,6 @@ from foreshard.stages._ports import (
     WithRouting,
     WithShadows,
     WithShardedCollections,
-    WithTallies,
     WithVerifier,
 )
 
@@ -35,8 +35,8 @@ class PublishPorts(WithPlans, WithShadows, WithRouting, Protocol):
     """Reads the plan. Writes shadows' states and the routing table."""
 
 
-class TableGatePorts(WithRouting, WithTallies, WithRegistry, WithGates, Protocol):
-    """Reads the routing table and the hour's tally. Writes the gate's result."""
+class TableGatePorts(WithRouting, WithRegistry, WithGates, Protocol):
+    """Reads the routing table. Writes the gate's result."""
 
 
 class VerifyPorts(WithRouting, WithRegistry, WithPlanning, WithVerifier, WithShardedCollections, Protocol):
@@ -121,14 +121,12 @@ def gate_table(ports: TableGatePorts, hour: datetime) -> None:
     from foreshard.quality.gates import check_table
 
     table = ports.routing.current()
-    accessed = ports.tallies.key_load(hour, hour + ONE_HOUR)["partitionable_key"]
     result = check_table(
         table,
         ports.registry.partitions(),
         hour,
         last_version=ports.routing.version(),
         previous_keys=_listed_before(ports),
-        live_keys=[str(key) for key in accessed.unique()],
         docs=ports.data_docs,
     )
     record_gate(ports.gates, result)
@@ -201,13 +199,15 @@ def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> Placemen
     placement = locate(table, key)
     if shadows == placement.shadows:
         return None
-    return PlacementChange(key, placement.primary, shadows, placement.epoch, max(placement.epoch, 1))
+    listed_at = placement.epoch if key in table.placements else 0
+    return PlacementChange(key, placement.primary, shadows, listed_at, placement.epoch, why="shadowed")
 
 
 def _listed_before(ports: TableGatePorts) -> set[str]:
-    """Return the keys in the latest publications."""
+    """Return the keys that the latest publications have listed and not delisted."""
     since = max(0, ports.routing.version() - REMEMBERED_PUBLICATIONS)
-    return {change.key for publication in ports.routing.since(since) for change in publication.changes}
+    last = {change.key: change for publication in ports.routing.since(since) for change in publication.changes}
+    return {unit for unit, change in last.items() if slot_number(unit) is None and not change.delist}
 
 
 def _expectation(ports: VerifyPorts) -> ExpectedPlacement:

@@ -10,7 +10,6 @@ from typing import Protocol
 from foreshard.errors import PlacementRuleBroken, UnusableRule
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Move, Partition, PartitionState, PlacementRule, PlannedShadow, RuleKind
-from foreshard.routing.table import locate
 from foreshard.stages._ports import WithPlacementRules, WithRegistry, WithRouting
 
 LOG = logging.getLogger("foreshard.rules")
@@ -52,7 +51,7 @@ def set_rule(ports: RulePorts, rule: PlacementRule, dry_run: bool = False) -> Ru
     :class:`foreshard.errors.UnusableRule` if no partition satisfies the rule, or if it contradicts another rule.
     """
     if rule.kind is RuleKind.PIN and rule.partition_id is None and not rule.is_prefix:
-        rule = replace(rule, partition_id=locate(ports.routing.current(), rule.selector).primary)
+        rule = replace(rule, partition_id=ports.routing.placement(rule.selector).primary)
     partitions = ports.registry.partitions()
     _require_keepable(ports, rule, partitions)
     others = [other for other in ports.placement_rules.rules() if other.rule_id != rule.rule_id]
@@ -76,7 +75,7 @@ def list_rules(ports: RulePorts) -> tuple[RuleEffect, ...]:
 def bounds_of(ports: RulePorts, key: str) -> KeyBounds:
     """Return the rules that apply to ``key``, and the partitions where its copies may be."""
     rules = PlacementRules(ports.placement_rules.rules())
-    primary = locate(ports.routing.current(), key).primary
+    primary = ports.routing.placement(key).primary
     partitions = [p for p in ports.registry.partitions() if p.state is PartitionState.ACTIVE or p.partition_id == primary]
     return KeyBounds(
         key,

@@ -14,7 +14,6 @@ from foreshard.errors import ShadowRefused
 from foreshard.model.decided import shadow_id
 from foreshard.model.shadow_state import CAUGHT_UP, WANTED, ShadowState
 from foreshard.ports.replication import Shadow
-from foreshard.routing.table import locate
 from foreshard.shadow.machine import step
 from foreshard.stages._ports import WithPlans, WithRouting, WithShadows
 from foreshard.stages.rules import RuleCheckPorts, allowed_shadows, require_allowed
@@ -70,7 +69,7 @@ def request_shadow(
     """
     require_allowed(ports, key, target, shadow=True)
     placement = ports.shadows.placements([key]).get(key)
-    primary = placement.primary if placement else source or locate(ports.routing.current(), key).primary
+    primary = placement.primary if placement else source or ports.routing.placement(key).primary
     name = shadow_id(key, target)
     if primary == target:
         raise ShadowRefused(name, f"{target} holds the primary copy", "choose another partition")

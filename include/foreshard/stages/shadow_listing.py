@@ -103,8 +103,9 @@ def publish_shadow(ports: ListShadowPorts, shadow_id: str) -> int:
             raise ShadowRefused(shadow_id, f"its key is on {placement.primary} now", "request it again")
         if placement is not None and shadow.target in placement.shadows:
             return None
-        others, epoch = (placement.shadows, placement.epoch) if placement else ((), 0)
-        change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), epoch, max(epoch, 1))
+        others, listed_at = (placement.shadows, placement.epoch) if placement else ((), 0)
+        epoch = listed_at or ports.routing.placement(shadow.key).epoch
+        change = PlacementChange(shadow.key, shadow.source, (*others, shadow.target), listed_at, epoch, why="shadowed")
         return TableEdit([change], f"shadow {shadow_id}", lambda session, _: _go_live(ports, shadow, session))
 
     version = publish_edit(ports.routing, edit)

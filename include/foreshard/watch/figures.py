@@ -101,6 +101,7 @@ def _partitions(found: tuple[PartitionStatus, ...]) -> Iterator[Figure]:
     yield each("load", "Cost units per second now, as last reported", (p.current_load for p in found))
     yield each("predicted_load", "Cost units per second at the forecast's peak", (p.predicted_load for p in found))
     yield each("lps", "Load Prediction Score: forecast peak at the upper quantile ÷ capacity", (p.lps for p in found))
+    yield each("slots", "Slots of the routing table on the partition", (p.slots for p in found))
     yield each("keys", "Keys whose primary copy the table lists on the partition", (p.keys for p in found))
     yield each("draining", "1 while the partition is draining", (float(p.draining) for p in found))
     reachable = (None if p.reachable is None else float(p.reachable) for p in found)

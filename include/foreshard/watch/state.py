@@ -21,6 +21,7 @@ class PartitionStatus:
     keys: int = 0
     reachable: bool | None = None
     reported_at: datetime | None = None
+    slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

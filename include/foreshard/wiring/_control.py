@@ -58,7 +58,7 @@ class ControlWiring(SettingsAccess):
     def routing(self) -> RoutingStore:
         from foreshard.stores.control.routing_table import MongoRoutingStore
 
-        return MongoRoutingStore(self.mongo.control_database)
+        return MongoRoutingStore(self.mongo.control_database, self.settings.plan.maximum_listed)
 
     @cached_property
     def loads(self) -> LoadStore:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.slots import slot_map
 
 from foreshard.client import RoutedClient
 from foreshard.errors import Unreachable
-from foreshard.model import DefaultRule, Location, Partition, Placement, PlacementChange, RoutingTable
+from foreshard.model import Location, Partition, Placement, PlacementChange, RoutingTable
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.registry import MongoPartitionRegistry
@@ -44,7 +45,7 @@ def store(control, unique_name, mongods) -> MongoRoutingStore:
     partitions = tuple(Partition(m.name, "Home", 100.0, m.uri) for m in mongods[1:])
     MongoPartitionRegistry(control[unique_name]).register(partitions, [Location("Home", 37.0, -122.0)])
     made = MongoRoutingStore(control[unique_name])
-    rule = DefaultRule(("alpha",), (1.0,))
+    rule = slot_map(("alpha",), (1.0,))
     made.initialise(RoutingTable(1, {"k": Placement("k", "alpha")}, rule, datetime.now(UTC)))
     return made
 

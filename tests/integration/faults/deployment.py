@@ -14,8 +14,9 @@ from pathlib import Path
 
 import httpx
 from pymongo import MongoClient
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Partition, Placement, RoutingTable
+from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
 from foreshard.stack._process import ProcessSpec, start, stop, wait_until_ready
 from foreshard.stack.mongod import Mongod
@@ -61,7 +62,7 @@ class Deployment:
         places = [Location(m.name, 37.0, -122.0 + 20 * n) for n, m in enumerate(self.mongods[1:])]
         with Wiring(self.settings) as wiring:
             wiring.registry.register(partitions, places)
-            wiring.routing.initialise(RoutingTable(1, placements, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC)))
+            wiring.routing.initialise(RoutingTable(1, placements, slot_map(("alpha",), (1.0,)), datetime.now(UTC)))
 
     def start(self, name: str, *arguments: str) -> None:
         """Start ``foreshard name arguments`` unless it is running."""

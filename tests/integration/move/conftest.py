@@ -17,8 +17,9 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import WriteError
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.routing.table import locate
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
 from foreshard.stages import migrate
@@ -122,7 +123,7 @@ def world(mongods, partition_clients, unique_name, control) -> Iterator[World]:
         places = [Location("here", 37.8, -122.4)]
         wiring.registry.register([Partition(m.name, "here", 100.0, m.uri) for m in mongods[1:]], places)
         made = World(wiring, partition_clients, unique_name, environment)
-        table = RoutingTable(1, {made.key: Placement(made.key, "alpha")}, DefaultRule(("alpha",), (1.0,)), datetime.now(UTC))
+        table = RoutingTable(1, {made.key: Placement(made.key, "alpha")}, slot_map(("alpha",), (1.0,)), datetime.now(UTC))
         wiring.routing.initialise(table)
         yield made
 

@@ -9,11 +9,12 @@ from random import Random
 
 import pytest
 from tests.sidecar_config import local_routes
+from tests.slots import slot_map
 
 from foreshard.client._local_routes import LocalRoutes
 from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
-from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.ports.routing_file import LiveRouting, SavedRouting
 from foreshard.routing.table import locate
 from foreshard.stores.files.live_routing import LiveRoutingFile
@@ -24,7 +25,7 @@ PARTITIONS = tuple(Partition(name, "Home", 10.0, f"mongodb://{name}") for name i
 
 def saved(version: int, **places: str) -> SavedRouting:
     placements = {key: Placement(key, partition, (), 3) for key, partition in places.items()}
-    rule = DefaultRule(("alpha", "beta"), (1.0, 1.0))
+    rule = slot_map(("alpha", "beta"), (1.0, 1.0))
     table = RoutingTable(version, placements, rule, datetime(2024, 1, 1, tzinfo=UTC))
     return SavedRouting("t", table, PARTITIONS, (Location("Home", 0.0, 0.0),), 1_700_000_000.0)
 
@@ -70,7 +71,7 @@ def shadowed(tmp_path: Path) -> LocalRoutes:
     return local_routes(tmp_path, clock=lambda: NOW, check_every=0)
 
 
-RULE = DefaultRule(("alpha",), (1.0,))
+RULE = slot_map(("alpha",), (1.0,))
 
 
 def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:

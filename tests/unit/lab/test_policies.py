@@ -43,7 +43,7 @@ def test_static_geo_places_a_key_where_it_was_used_most(gather, rows_of):
 
 
 def test_the_reactive_policy_relieves_partitions_overloaded_in_the_last_hour(busy):
-    layout = layout_of(90, 90, 90, 90)
+    layout = layout_of(80, 80, 80, 80)
     still = measure(replay(busy, layout, StaticHash(layout), 24, RULES), busy, layout.capacity)
     acted = measure(replay(busy, layout, Reactive(layout), 24, RULES), busy, layout.capacity)
     assert still.moves == 0 < acted.moves

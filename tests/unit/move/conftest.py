@@ -146,7 +146,7 @@ class World:
         self.table_version += 1
         self.publications.append(Publication(self.table_version, (change,), "shadow", START))
 
-    def publish(self, changes: Any, cause: str, *, within: Any = None) -> int:
+    def publish(self, changes: Any, cause: str, *, within: Any = None, move_id: str = "") -> int:
         self.tick()
         if self.shadow_changes_left and self.random.random() < 0.3:
             self.shadow_changes_left -= 1

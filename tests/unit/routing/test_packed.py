@@ -10,7 +10,7 @@ from foreshard.errors import TableNotPackable
 from foreshard.model import Placement
 from foreshard.routing import packed
 from foreshard.routing.image import ImageDamaged, image_name, image_parts, open_image
-from foreshard.routing.packed import EMPTY, SLOT_BYTES, PackedPlacements, pack
+from foreshard.routing.packed import CELL_BYTES, EMPTY, PackedPlacements, pack
 
 keys = st.text(max_size=12) | st.text(st.characters(categories=["Cs"]), min_size=1, max_size=3)
 placed = st.tuples(st.sampled_from("abc"), st.lists(st.sampled_from("xyz"), unique=True, max_size=3), st.integers(1, 2**28 - 1))
@@ -82,7 +82,7 @@ def test_no_key_has_the_hash_that_marks_empty_slots(monkeypatch):
 
 def test_a_key_takes_twenty_bytes():
     found = pack([Placement(f"key {n}", "a") for n in range(10_000)], [1])
-    assert len(found.slots) * 8 / 10_000 == pytest.approx(SLOT_BYTES / packed.LOAD, rel=0.01)
+    assert len(found.cells) * 8 / 10_000 == pytest.approx(CELL_BYTES / packed.LOAD, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.slots import slot_map
 
 from foreshard.errors import UnknownPartition
-from foreshard.model import DefaultRule, Placement, RequestKind, RoutingTable
+from foreshard.model import Placement, RequestKind, RoutingTable
+from foreshard.model.key_space import SLOT_MARK
 from foreshard.routing.decision import PRIMARY, RouteDecision
 from foreshard.routing.packed import PackedPlacements, encoded, pack
 from foreshard.routing.prepared import PreparedRoutes
@@ -21,9 +23,10 @@ from foreshard.sidecar._prepared_answers import PreparedAnswers
 
 NAMES = ("a", "b", "c")
 ADDRESSES = {name: ("place", f"mongodb://{name}") for name in NAMES}
-RULE = DefaultRule(NAMES, (1.0, 2.0, 1.0))
+RULE = slot_map(NAMES, (1.0, 2.0, 1.0))
+KEYS = st.text(st.characters(exclude_characters=SLOT_MARK), min_size=1, max_size=6)
 PLACEMENTS = st.dictionaries(
-    st.text(min_size=1, max_size=6),
+    KEYS,
     st.tuples(st.sampled_from(NAMES), st.sampled_from([(), ("b",), ("a", "c")]), st.integers(1, 5_000)),
     max_size=30,
 )
@@ -44,7 +47,7 @@ def answers_of(packed, changed=(), reasons=None) -> PreparedAnswers:
     return PreparedAnswers(PreparedRoutes(table, decide, ADDRESSES))
 
 
-@given(PLACEMENTS, PLACEMENTS, st.text(min_size=1, max_size=6))
+@given(PLACEMENTS, PLACEMENTS, KEYS)
 @settings(max_examples=80, deadline=None)
 def test_every_key_goes_where_the_table_says_except_reads_with_shadows(packed, changed, other):
     packed, changed = rows_of(packed), rows_of(changed)
@@ -55,13 +58,13 @@ def test_every_key_goes_where_the_table_says_except_reads_with_shadows(packed, c
         epoch, route = routes.writes.route(key)
         assert (epoch, route.partition) == (placement.epoch, placement.primary)
         number, read = routes.reads.route(key)
-        value, row = table.placements.find(encoded(key)), changed.get(key)
+        value, row = table.placements.find(encoded(key)) or answers.routes.slots.value(encoded(key)), changed.get(key)
         assert (read is None) == bool(placement.shadows)
         if read is None:
             assert number == (value if row is None else 0)
         else:
             assert (number, read.partition) == (placement.epoch, placement.primary)
-        tail = answers.writes[value] if value and row is None else answers.writes.outside(key, row)
+        tail = answers.writes[value] if row is None else answers.writes.outside(key, row)
         expected = b'","partition":"%b","location":"place","role":"primary","epoch":%d,"table_version":1,"reason":"it is there"'
         assert tail.text.startswith(expected % (placement.primary.encode(), placement.epoch))
 

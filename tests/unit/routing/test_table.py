@@ -1,25 +1,29 @@
-"""The routing table: listed keys, the default rule, publications."""
+"""The routing table: listed keys, slots, publications."""
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.slots import slot_map
 
-from foreshard.errors import NoDefaultPartition, TableGap
-from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
-from foreshard.routing.table import apply_changes, default_partition, locate
+from foreshard.errors import TableGap
+from foreshard.model import Placement, PlacementChange, RoutingTable, SlotMap
+from foreshard.model.key_space import slot_unit
+from foreshard.routing.packed import PackedPlacements, pack
+from foreshard.routing.table import apply_changes, locate
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
-RULE = DefaultRule(("a", "b", "c", "d"), (1.0, 1.0, 2.0, 4.0))
-ids = st.text(min_size=1, max_size=8)
+SLOTS = slot_map(("a", "b", "c", "d"), (1.0, 1.0, 2.0, 4.0))
 
 
-def table(*placements: Placement, version: int = 1, rule: DefaultRule = RULE) -> RoutingTable:
-    return RoutingTable(version, {p.key: p for p in placements}, rule, NOW)
+def table(*placements: Placement, version: int = 1, slots: SlotMap = SLOTS) -> RoutingTable:
+    return RoutingTable(version, {p.key: p for p in placements}, slots, NOW)
 
 
 def test_a_listed_key_is_where_the_table_says():
@@ -27,52 +31,14 @@ def test_a_listed_key_is_where_the_table_says():
     assert locate(table(listed), "k") is listed
 
 
-def test_an_unlisted_key_is_placed_by_the_default_rule_at_epoch_0():
-    found = locate(table(), "new key")
-    assert found == Placement("new key", default_partition(RULE, "new key"), (), 0)
+def test_an_unlisted_key_is_where_its_slot_is_at_the_epoch_of_the_slot():
+    home = SLOTS.of("new key")
+    slots = SLOTS.laid_over({int(home.key[1:]): Placement(home.key, "b", (), 9)})
+    assert locate(table(slots=slots), "new key") == Placement("new key", "b", (), 9)
 
 
-def test_default_placement_is_the_documented_formula_and_does_not_change_between_versions():
-    assert [default_partition(RULE, key) for key in ("", "k", "Steuart at Market", "日本", "a/b%20c", "\ud800")] == [
-        "d",
-        "a",
-        "d",
-        "d",
-        "a",
-        "c",
-    ]
-
-
-def test_each_partition_gets_a_share_of_unlisted_keys_by_its_weight():
-    owners = Counter(default_partition(RULE, f"key {n}") for n in range(40_000))
-    for partition, weight in zip(RULE.partitions, RULE.weights, strict=True):
-        expected = 40_000 * weight / 8
-        assert abs(owners[partition] - expected) < 5 * (expected * (1 - weight / 8)) ** 0.5
-
-
-@given(st.text(), st.dictionaries(ids, st.floats(0.01, 100), min_size=2, max_size=6), st.data())
-@settings(max_examples=100)
-def test_removing_a_partition_moves_only_its_own_keys(key, weights, data):
-    rule = DefaultRule(tuple(weights), tuple(weights.values()))
-    gone = data.draw(st.sampled_from(sorted(weights)))
-    left = {name: weight for name, weight in weights.items() if name != gone}
-    before, after = default_partition(rule, key), default_partition(DefaultRule(tuple(left), tuple(left.values())), key)
-    assert after == before or before == gone
-
-
-@given(st.text(), st.dictionaries(ids, st.floats(0, 100), min_size=1, max_size=6))
-@settings(max_examples=100)
-def test_the_order_of_partitions_does_not_matter_and_weight_0_gets_nothing(key, weights):
-    names = sorted(weights)
-    rule = DefaultRule(tuple(names), tuple(weights[n] for n in names))
-    reverse = DefaultRule(tuple(reversed(names)), tuple(weights[n] for n in reversed(names)))
-    if not any(weights.values()):
-        with pytest.raises(NoDefaultPartition, match="publish a default rule"):
-            default_partition(rule, key)
-        return
-    owner = default_partition(rule, key)
-    assert owner == default_partition(reverse, key)
-    assert weights[owner] > 0
+def test_a_slot_is_located_by_its_unit():
+    assert locate(table(), slot_unit(811)) is SLOTS.placements[811]
 
 
 def test_a_publication_that_does_not_follow_is_refused():
@@ -80,28 +46,94 @@ def test_a_publication_that_does_not_follow_is_refused():
         apply_changes(table(), (), 3, NOW)
 
 
-def test_a_publication_can_set_the_default_rule():
-    rule = DefaultRule(("x",), (1.0,))
-    changed = apply_changes(table(), (), 2, NOW, rule)
-    assert changed.version == 2
-    assert locate(changed, "anything").primary == "x"
+def test_a_publication_moves_a_slot_and_its_unlisted_keys_only():
+    slot = SLOTS.space.slot_of("k")
+    change = PlacementChange(slot_unit(slot), "x", (), 1, 2)
+    changed = apply_changes(table(Placement("listed", "a")), (change,), 2, NOW)
+    assert locate(changed, "k") == Placement("k", "x", (), 2)
+    assert locate(changed, "listed").primary == "a"
+    assert [p for n, p in enumerate(changed.slots.placements) if n != slot] == [
+        p for n, p in enumerate(SLOTS.placements) if n != slot
+    ]
 
 
-changes = st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abcd")), max_size=8, unique_by=lambda c: c[0])
+changes = st.lists(
+    st.tuples(st.integers(0, 40), st.sampled_from(["a", "b", "c", "d", None])), max_size=8, unique_by=lambda c: c[0]
+)
 
 
-@given(st.integers(0, 30), st.lists(changes, max_size=12))
+@given(st.integers(0, 30), st.lists(changes, max_size=12), st.booleans())
 @settings(max_examples=100)
-def test_publications_over_a_table_equal_a_plain_dictionary(listed, publications):
+def test_publications_over_a_table_equal_a_plain_dictionary(listed, publications, packed):
     first = table(*(Placement(str(n), "a") for n in range(listed)))
     now, plain = first, dict(first.placements)
+    if packed:
+        now = replace(first, placements=PackedPlacements(pack(first.placements.values(), count(1))))
     for number, rows in enumerate(publications):
-        epochs = {str(k): plain[str(k)].epoch if str(k) in plain else 0 for k, _ in rows}
-        made = [PlacementChange(str(k), p, (), epochs[str(k)], epochs[str(k)] + 1) for k, p in rows]
+        made = []
+        for key, primary in ((str(k), p) for k, p in rows):
+            epoch = plain[key].epoch if key in plain else 0
+            if primary is not None:
+                made.append(PlacementChange(key, primary, (), epoch, epoch + 1))
+            elif key in plain:
+                made.append(PlacementChange(key, plain[key].primary, (), epoch, epoch, delist=True))
         now = apply_changes(now, made, 2 + number, NOW)
         plain |= {c.key: Placement(c.key, c.primary, c.shadows, c.new_epoch) for c in made}
+        plain = {key: placement for key, placement in plain.items() if key not in {c.key for c in made if c.delist}}
     assert dict(now.placements) == plain
     assert len(now.placements) == len(plain)
-    assert all(key in now.placements for key in plain)
-    assert "missing" not in now.placements
+    assert set(now.placements) == set(plain)
+    assert all((key in now.placements) == (key in plain) for key in (*map(str, range(41)), "missing"))
     assert dict(first.placements) == {str(n): Placement(str(n), "a") for n in range(listed)}
+
+
+KEYS = tuple(f"key {n}" for n in range(12))
+
+
+class Ownership(RuleBasedStateMachine):
+    """Slots move, keys are listed, moved and delisted, in any order; a model of owners says where each key must be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = table(slots=slot_map(("a", "b"), (1.0, 1.0), slots=4))
+        self.slot_owner = [placement.primary for placement in self.table.slots.placements]
+        self.listed: dict[str, str] = {}
+        self.epochs = dict.fromkeys(KEYS, 0)
+
+    def publish(self, *made: PlacementChange) -> None:
+        self.table = apply_changes(self.table, made, self.table.version + 1, NOW)
+
+    @rule(slot=st.integers(0, 3), to=st.sampled_from("abc"))
+    def move_a_slot(self, slot, to):
+        epoch = self.table.slots.placements[slot].epoch
+        self.publish(PlacementChange(slot_unit(slot), to, (), epoch, epoch + 1))
+        self.slot_owner[slot] = to
+
+    @rule(key=st.sampled_from(KEYS), to=st.sampled_from("abc"))
+    def move_a_key(self, key, to):
+        placement = locate(self.table, key)
+        expected = placement.epoch if key in self.listed else 0
+        self.publish(PlacementChange(key, to, (), expected, placement.epoch + 1))
+        self.listed[key] = to
+
+    @rule(key=st.sampled_from(KEYS))
+    def delist_a_key_at_home(self, key):
+        slot = self.table.slots.space.slot_of(key)
+        home, placement = self.table.slots.placements[slot], self.table.placements.get(key)
+        if placement is None or placement.primary != home.primary:
+            return
+        raised = PlacementChange(home.key, home.primary, (), home.epoch, max(home.epoch, placement.epoch))
+        self.publish(PlacementChange(key, home.primary, (), placement.epoch, placement.epoch, delist=True), raised)
+        del self.listed[key]
+
+    @invariant()
+    def every_key_has_one_owner_and_its_epoch_never_decreases(self):
+        for key in KEYS:
+            found = locate(self.table, key)
+            assert found.primary == self.listed.get(key, self.slot_owner[self.table.slots.space.slot_of(key)])
+            assert found.epoch >= self.epochs[key]
+            self.epochs[key] = found.epoch
+
+
+TestOwnership = Ownership.TestCase
+TestOwnership.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

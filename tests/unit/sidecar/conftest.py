@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 from tests.sidecar_config import CONFIG
+from tests.slots import slot_map
 
-from foreshard.model import DefaultRule, Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.routing.packed import PackedPlacements, pack
 from foreshard.sidecar._service import RouteService
 
@@ -19,7 +20,7 @@ PARTITIONS = (
     Partition("sj-1", "San Jose", 10.0, "mongodb://three:3/"),
 )
 LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))
-RULE = DefaultRule(("sf-1", "sj-1"), (1.0, 1.0))
+RULE = slot_map(("sf-1", "sj-1"), (1.0, 1.0))
 
 
 @pytest.fixture

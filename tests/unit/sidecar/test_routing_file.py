@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.slots import slot_map
 
 from foreshard.errors import CorruptRoutingFile
-from foreshard.model import DefaultRule, Location, Partition, PartitionState, Placement, PlacementChange, RoutingTable
+from foreshard.model import Location, Partition, PartitionState, Placement, PlacementChange, RoutingTable
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.image import image_parts
 from foreshard.routing.packed import pack
@@ -20,7 +21,7 @@ from foreshard.stores.files.routing_compaction import compact
 from foreshard.stores.files.routing_description import description_of
 from foreshard.stores.files.routing_file import RoutingFile, random_seeds, read_routing, stamp
 
-RULE = DefaultRule(("a", "b"), (1.0, 2.5))
+RULE = slot_map(("a", "b"), (1.0, 2.5))
 
 
 def saved(version: int = 1, keys: int = 5000) -> SavedRouting:

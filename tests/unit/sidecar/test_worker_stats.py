@@ -8,7 +8,7 @@ from tests.sidecar_config import CONFIG
 from foreshard.sidecar._figures import SidecarCounters
 from foreshard.sidecar._metrics import SidecarMetrics
 from foreshard.sidecar._service import RouteService
-from foreshard.sidecar._worker_stats import SLOT_BYTES, WorkerStats
+from foreshard.sidecar._worker_stats import SHARE_BYTES, WorkerStats
 
 
 def lines_of(metrics: SidecarMetrics) -> dict[str, float]:
@@ -31,7 +31,7 @@ def test_a_slot_being_written_is_skipped_and_a_long_document_is_shortened():
     board.write(0, {"state": {"partitions": {"p": 1}}, "long": ""})
     board._memory[20] ^= 0xFF
     assert board.read(0) is None
-    board.write(0, {"state": {"partitions": {f"partition {n}": [1, 2, 3] for n in range(SLOT_BYTES // 16)}}, "n": 1})
+    board.write(0, {"state": {"partitions": {f"partition {n}": [1, 2, 3] for n in range(SHARE_BYTES // 16)}}, "n": 1})
     assert board.read(0) == {"state": {"partitions": {}}, "n": 1}
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tests.slots import slot_map
 
 from foreshard.errors import MissingStageResult, StaleEpoch, UnknownPartition, UnknownRule
 from foreshard.model import (
     CO_ACCESS_COLUMNS,
     KEY_LOAD_COLUMNS,
-    DefaultRule,
     ForecastBatch,
     GateResult,
     HourCounts,
@@ -35,6 +35,7 @@ from foreshard.model.recent import CurrentShadow, RecentMove
 from foreshard.observe.units import fine_slots
 from foreshard.ports.planning import KeySizes
 from foreshard.ports.stages import SeriesBasis
+from foreshard.routing.table import apply_changes, locate
 from foreshard.settings import Settings
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
@@ -68,7 +69,7 @@ class Routing:
     """A table in memory. ``overtaken_by`` are publications that come first, one before each attempt."""
 
     def __init__(self, placements: Mapping[str, Placement], default: Sequence[str] = ("alpha",)) -> None:
-        rule = DefaultRule(tuple(default), (1.0,) * len(default))
+        rule = slot_map(tuple(default), (1.0,) * len(default))
         self.table = RoutingTable(1, dict(placements), rule, HOUR)
         self.overtaken_by: list[PlacementChange] = []
         self.published: list[tuple[tuple[PlacementChange, ...], str]] = []
@@ -79,7 +80,19 @@ class Routing:
     def current(self) -> RoutingTable:
         return self.table
 
-    def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Any = None) -> int:
+    def placement(self, unit: str) -> Placement:
+        return locate(self.table, unit)
+
+    def placements(self, units: Collection[str]) -> dict[str, Placement]:
+        return {unit: locate(self.table, unit) for unit in units}
+
+    def space(self) -> KeySpace:
+        return self.table.slots.space
+
+    def listed_in(self, slots: Collection[int]) -> tuple[Placement, ...]:
+        return tuple(p for key, p in self.table.placements.items() if self.space().slot_of(key) in slots)
+
+    def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Any = None, move_id: str = "") -> int:
         if self.overtaken_by:
             self._apply([self.overtaken_by.pop(0)])
         for change in changes:
@@ -92,8 +105,7 @@ class Routing:
         return self._apply(changes)
 
     def _apply(self, changes: Sequence[PlacementChange]) -> int:
-        rows = {change.key: Placement(change.key, change.primary, change.shadows, change.new_epoch) for change in changes}
-        self.table = replace(self.table, version=self.table.version + 1, placements={**self.table.placements, **rows})
+        self.table = apply_changes(self.table, changes, self.table.version + 1, HOUR)
         return self.table.version
 
 

@@ -3,8 +3,8 @@
 1. The packed form (:mod:`._routing_images`) is written in pieces. Each piece is one transaction that also bumps the loader's
 lease (``routing_state {_id: "initialising", token, batches}``), so a superseded loader cannot add pieces. 2. One more
 transaction writes the version document. From then on the table exists and sidecars answer from it. 3. The rows follow, one per
-key. Publications compare and change rows, so they wait until all rows are there (``loading`` in the version document). Writing
-rows may be interrupted, repeated, and done by two loaders at once, because the rows are the same.
+slot and listed key. Publications compare and change rows, so they wait until all rows are there (``loading`` in the version
+document). Writing rows may be interrupted, repeated, and done by two loaders at once, because the rows are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from pymongo.client_session import ClientSession
@@ -24,8 +24,9 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import RoutingTableStands, TableLoadSuperseded
 from foreshard.model import RoutingTable
-from foreshard.stores.control._routing_documents import row_document, rule_document
+from foreshard.stores.control._routing_documents import row_document, space_document
 from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
+from foreshard.stores.control._table_counts import TableCounts
 from foreshard.stores.mongo_connections import Document
 
 HEAD, INITIALISING = "table", "initialising"
@@ -110,19 +111,21 @@ class FirstTable:
 
     def _open(self, session: ClientSession, table: RoutingTable, pieces: int) -> None:
         self._renew(session)
-        rule = rule_document(table.default_rule)
+        space = space_document(table.slots.space)
         image = {"version": table.version, "pieces": pieces}
-        head = {"_id": HEAD, "version": table.version, "identity": self._token, "default_rule": rule, "image": image}
-        first = {"_id": table.version, "cause": "first table", "changes": [], "chunks": 0, "default_rule": rule}
-        opened = {**head, "published_at": table.published_at, "loading": True}
+        head = {"_id": HEAD, "version": table.version, "identity": self._token, **space, "image": image}
+        first = {"_id": table.version, "cause": "first table", "changes": [], "chunks": 0}
+        counts = TableCounts.of_table(table).document()
+        opened = {**head, "counts": counts, "published_at": table.published_at, "loading": True}
         self._database["routing_state"].insert_one(opened, session=session)
         self._database["routing_versions"].insert_one({**first, "published_at": table.published_at}, session=session)
         self._database["routing_state"].delete_one({"_id": INITIALISING}, session=session)
 
     def _fill(self, table: RoutingTable) -> None:
         """Write the missing rows, then allow publications."""
-        placements = iter(table.placements.values())
-        while rows := [row_document(p, table.version) for p in islice(placements, LOAD_ROWS)]:
+        self._rows.create_index("slot", sparse=True)
+        placements, space = chain(table.slots.placements, table.placements.values()), table.slots.space
+        while rows := [row_document(p, table.version, space) for p in islice(placements, LOAD_ROWS)]:
             try:
                 self._rows.insert_many(rows, ordered=False)
             except BulkWriteError as error:

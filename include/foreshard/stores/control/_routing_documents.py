@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from foreshard.model import DefaultRule, Placement, PlacementChange
+from foreshard.model import Placement, PlacementChange, SlotMap
+from foreshard.model.key_space import KeySpace, KeyType, slot_number, slot_unit
 from foreshard.stores.mongo_connections import Document
 
 CHUNK_BYTES = 4_000_000
@@ -14,15 +15,18 @@ CHUNK_CHANGES = 10_000
 CHANGE_OVERHEAD = 400
 
 
-def row_document(placement: Placement, version: int) -> Document:
-    """Return a row of ``routing_table`` that ``version`` changed last."""
-    return {
+def row_document(placement: Placement, version: int, space: KeySpace, why: str = "") -> Document:
+    """Return a row of ``routing_table`` that ``version`` changed last. A listed key's row has its slot and its reason."""
+    row: Document = {
         "_id": placement.key,
         "primary": placement.primary,
         "shadows": list(placement.shadows),
         "epoch": placement.epoch,
         "version": version,
     }
+    if slot_number(placement.key) is None:
+        row |= {"slot": space.slot_of(placement.key), "why": why}
+    return row
 
 
 def placement_of(row: Mapping[str, Any]) -> Placement:
@@ -30,14 +34,24 @@ def placement_of(row: Mapping[str, Any]) -> Placement:
     return Placement(row["_id"], row["primary"], tuple(row["shadows"]), int(row["epoch"]))
 
 
-def rule_document(rule: DefaultRule) -> Document:
-    """Return a default rule as a document. Ids are values, because field names cannot contain every character."""
-    return {"partitions": list(rule.partitions), "weights": list(rule.weights)}
+def space_document(space: KeySpace) -> Document:
+    """Return the fields of the version document that describe the keys."""
+    return {"key_type": space.key_type.value, "slots": space.slots}
 
 
-def rule_of(document: Mapping[str, Any]) -> DefaultRule:
-    """Read a default rule."""
-    return DefaultRule(tuple(document["partitions"]), tuple(float(w) for w in document["weights"]))
+def space_of(head: Mapping[str, Any]) -> KeySpace:
+    """Read the key type and the number of slots from the version document."""
+    return KeySpace(KeyType(head["key_type"]), int(head["slots"]))
+
+
+def slot_map_of(space: KeySpace, rows: Mapping[int, Placement]) -> SlotMap:
+    """Put the slots' rows in order. Raise ``KeyError`` if one is missing."""
+    return SlotMap(space, tuple(rows[slot] for slot in range(space.slots)))
+
+
+def slot_units(space: KeySpace) -> list[str]:
+    """Return the units of all slots."""
+    return [slot_unit(slot) for slot in range(space.slots)]
 
 
 def change_document(change: PlacementChange, before: Placement | None) -> Document:
@@ -48,6 +62,8 @@ def change_document(change: PlacementChange, before: Placement | None) -> Docume
         "shadows": list(change.shadows),
         "expected_epoch": change.expected_epoch,
         "new_epoch": change.new_epoch,
+        **({"delist": True} if change.delist else {}),
+        **({"why": change.why} if change.why else {}),
     }
     if before is not None:
         document["before"] = {"primary": before.primary, "shadows": list(before.shadows), "epoch": before.epoch}
@@ -68,6 +84,8 @@ def change_of(document: Mapping[str, Any]) -> PlacementChange:
         tuple(document["shadows"]),
         int(document["expected_epoch"]),
         int(document["new_epoch"]),
+        bool(document.get("delist", False)),
+        str(document.get("why", "")),
     )
 
 

@@ -55,7 +55,6 @@ class ControlReader:
         self._forecasts, self._accuracies = MongoForecastStore(database), MongoAccuracyStore(database)
         self._plans, self._scores, self._database = MongoPlanStore(database), MongoScoreStore(database), database
         self._conflicts, self._outcomes = MongoConflictStore(database), MongoTaskOutcomeStore(database)
-        self._keys: tuple[int, dict[str, int]] = (-1, {})
 
     def read(self, now: datetime) -> ControlState:
         """Return the state now. ``failed`` names the parts that could not be read."""
@@ -94,7 +93,7 @@ class ControlReader:
     def _partitions(self) -> tuple[PartitionStatus, ...]:
         reports = {load.partition_id: load for load in self._loads.current()}
         scored = self._scores.latest()
-        keys = self._keys_by_partition()
+        slots, listed = self._routing.counts()
         return tuple(
             PartitionStatus(
                 partition_id=partition.partition_id,
@@ -104,19 +103,13 @@ class ControlReader:
                 predicted_load=partition.predicted_load,
                 draining=partition.state is PartitionState.DRAINING,
                 lps=_lps(partition) if scored and partition.partition_id in scored[1] else None,
-                keys=keys.get(partition.partition_id, 0),
+                slots=slots.get(partition.partition_id, 0),
+                keys=listed.get(partition.partition_id, 0),
                 reachable=report.reachable if (report := reports.get(partition.partition_id)) else None,
                 reported_at=report.reported_at if report else None,
             )
             for partition in self._registry.partitions()
         )
-
-    def _keys_by_partition(self) -> dict[str, int]:
-        """Counted once per table version, because counting reads the whole table."""
-        version = self._routing.version()
-        if self._keys[0] != version:
-            self._keys = (version, self._routing.keys_by_partition())
-        return self._keys[1]
 
     def _forecast(self) -> ForecastStatus | None:
         hour = self._forecasts.latest_hour()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import ExecutionTimeout
 
 from foreshard.model.key_space import units_label
 from foreshard.model.move_state import ENDED
@@ -57,12 +56,9 @@ class MongoPageStore:
         """Return the tasks that have failed, the latest first."""
         return tuple(self._database["task_outcomes"].find({"state": "failed"}).sort("last_at", -1).limit(limit))
 
-    def keys_per_partition(self, timeout: timedelta) -> dict[str, int] | None:
-        """Count the listed keys by primary partition; None if it takes longer than ``timeout``."""
-        try:
-            return self._routing.keys_by_partition(timeout)
-        except ExecutionTimeout:
-            return None
+    def table_counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return (partition → slots, partition → listed keys)."""
+        return self._routing.counts()
 
     def _open(self, journal: str, ended: list[str], limit: int) -> tuple[Mapping[str, Any], ...]:
         return tuple(self._database[journal].find({"state": {"$nin": ended}}).sort("_id", -1).limit(limit))

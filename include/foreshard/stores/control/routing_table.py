@@ -1,58 +1,60 @@
 """The routing table in the control database.
 
-- ``routing_table {_id: key, primary, shadows, epoch, version}``: one row per listed key; ``version`` changed it last.
-- ``routing_state {_id: "table", version, identity, default_rule: {partitions, weights}, published_at}``: the version document.
-  Every publication raises it first, inside its transaction, so publications follow each other without gaps. The table exists
-  once this document exists. ``loading`` is true until all rows are there (:mod:`._first_table`), and ``image`` names the packed
-  form (:mod:`._routing_images`).
-- ``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch,
-  before: {primary, shadows, epoch}}], chunks, default_rule}``: one publication. Many changes are stored in ``routing_changes
-  {_id: {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
+- ``routing_table``: one row per slot, ``{_id: slot unit, primary, shadows: [], epoch, version}``, and one per listed key,
+  ``{_id: key, primary, shadows, epoch, version, slot, why}``; ``version`` changed it last.
+- ``routing_state {_id: "table", version, identity, key_type, slots, counts: [{partition, slots, listed}], published_at}``: the
+  version document. Every publication raises it first, inside its transaction, so publications follow each other without gaps.
+  The table exists once this document exists. ``loading`` is true until all rows are there (:mod:`._first_table`), and
+  ``image`` names the packed form (:mod:`._routing_images`).
+- ``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch, delist,
+  why, before: {primary, shadows, epoch}}], chunks}``: one publication. Many changes are stored in ``routing_changes {_id:
+  {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
 - ``sidecars {_id, version, reported_at}``: which sidecar answers from which version, by the database's clock.
+
+A table of an earlier release has no slots; :mod:`._table_upgrade` reads it and rewrites it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from pymongo import ReplaceOne, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
-from foreshard.errors import InvalidChange, NoRoutingTable, StaleEpoch, TableStillLoading
-from foreshard.model import DefaultRule, Placement, PlacementChange, RoutingTable
+from foreshard.errors import NoRoutingTable, TableNeedsUpgrade
+from foreshard.model import Placement, PlacementChange, RoutingTable
+from foreshard.model.key_space import KeySpace, slot_number, slot_unit
 from foreshard.ports.routing import Publication, PublishedImage
 from foreshard.stores.collector_pause import collector_paused
 from foreshard.stores.control._first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
+from foreshard.stores.control._publication import PublicationTransaction, Within, check
 from foreshard.stores.control._routing_documents import (
     before_of,
-    change_document,
     change_of,
     chunk_id,
-    chunked,
     placement_of,
-    row_document,
-    rule_document,
-    rule_of,
+    slot_map_of,
+    space_of,
 )
 from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
+from foreshard.stores.control._table_counts import TableCounts
+from foreshard.stores.control._table_upgrade import TableUpgrade, old_slots
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import TableStatus
 
-Within = Callable[[ClientSession, int], None]
+UNLIMITED = 2**63
 
 
 class MongoRoutingStore:
     """Implements :class:`foreshard.ports.routing.RoutingStore`."""
 
-    def __init__(self, database: Database[Document]) -> None:
-        self._database = database
+    def __init__(self, database: Database[Document], maximum_listed: int = UNLIMITED) -> None:
+        self._database, self._maximum_listed = database, maximum_listed
         durable = ReadConcern("majority")
-        self._rows = database.get_collection("routing_table")
+        self._rows = database.get_collection("routing_table", read_concern=durable)
         self._state = database.get_collection("routing_state", read_concern=durable)
         self._versions = database.get_collection("routing_versions", read_concern=durable)
         self._chunks = database.get_collection("routing_changes", read_concern=durable)
@@ -71,22 +73,66 @@ class MongoRoutingStore:
         head = self._state.find_one({"_id": HEAD}, {"version": 1, "identity": 1})
         return (int(head["version"]), str(head["identity"])) if head else (0, "")
 
+    def space(self) -> KeySpace:
+        head = self._state.find_one({"_id": HEAD}, {"key_type": 1, "slots": 1})
+        if head is None:
+            raise NoRoutingTable(self._database.name)
+        return space_of(head) if "slots" in head else KeySpace()
+
+    def placement(self, unit: str) -> Placement:
+        return self.placements((unit,))[unit]
+
+    def placements(self, units: Collection[str]) -> dict[str, Placement]:
+        head = self._state.find_one({"_id": HEAD})
+        if head is None:
+            raise NoRoutingTable(self._database.name)
+        space, old = (space_of(head), None) if "slots" in head else (KeySpace(), old_slots(self._database, head))
+        homes = {unit: slot_unit(space.slot_of(unit)) for unit in units if slot_number(unit) is None}
+        found = self._database["routing_table"].find({"_id": {"$in": list({*units, *homes.values()})}})
+        rows = {row["_id"]: placement_of(row) for row in found}
+        if old is not None:
+            rows = {placement.key: placement for placement in old.placements} | rows
+        return {unit: rows.get(unit) or _at_home(unit, rows[homes[unit]]) for unit in units}
+
+    def listed_in(self, slots: Collection[int]) -> tuple[Placement, ...]:
+        self._require_slots()
+        return tuple(placement_of(row) for row in self._rows.find({"slot": {"$in": list(slots)}}).sort("_id", 1))
+
+    def why_listed(self, key: str) -> str:
+        row = self._rows.find_one({"_id": key}, {"why": 1})
+        return str(row.get("why") or "") if row else ""
+
+    def _require_slots(self) -> None:
+        head = self._state.find_one({"_id": HEAD}, {"slots": 1})
+        if head is not None and "slots" not in head:
+            raise TableNeedsUpgrade(self._database.name)
+
+    def upgrade(self) -> bool:
+        return TableUpgrade(self._database).run()
+
     def current(self) -> RoutingTable:
         with self._database.client.start_session(snapshot=True) as session:
             head = self._database["routing_state"].find_one({"_id": HEAD}, session=session)
             if head is None:
                 raise NoRoutingTable(self._database.name)
-            image = published_image(self._database, head) if head.get("loading") else None
+            image = published_image(self._database, head) if head.get("loading") and "slots" in head else None
             if image is not None:
                 return table_of(image)
+            listed: dict[str, Placement] = {}
+            slots: dict[int, Placement] = {}
             with collector_paused():
-                rows = self._rows.find({}, session=session, batch_size=LOAD_ROWS)
-                placements = {row["_id"]: placement_of(row) for row in rows}
-        return RoutingTable(int(head["version"]), placements, rule_of(head["default_rule"]), head["published_at"])
+                for row in self._database["routing_table"].find({}, session=session, batch_size=LOAD_ROWS):
+                    placement, slot = placement_of(row), slot_number(row["_id"])
+                    if slot is None:
+                        listed[placement.key] = placement
+                    else:
+                        slots[slot] = placement
+        found = slot_map_of(space_of(head), slots) if "slots" in head else old_slots(self._database, head)
+        return RoutingTable(int(head["version"]), listed, found, head["published_at"])
 
     def image(self) -> PublishedImage | None:
         head = self._state.find_one({"_id": HEAD})
-        return published_image(self._database, head) if head else None
+        return published_image(self._database, head) if head and "slots" in head else None
 
     def repack(self) -> int:
         version, identity = self.head()
@@ -113,44 +159,35 @@ class MongoRoutingStore:
             ids = [chunk_id(document["_id"], n) for n in range(document["chunks"])]
             stored = sorted(self._chunks.find({"_id": {"$in": ids}}), key=lambda d: int(d["_id"]["chunk"]))
             changes = [change for chunk in stored for change in chunk["changes"]]
-        rule = document.get("default_rule")
         return Publication(
             int(document["_id"]),
             tuple(change_of(change) for change in changes),
             str(document["cause"]),
             document["published_at"],
-            rule_of(rule) if rule else None,
             tuple(before_of(change) for change in changes),
         )
 
-    def publish(self, changes: Sequence[PlacementChange], cause: str, *, within: Within | None = None) -> int:
+    def publish(
+        self, changes: Sequence[PlacementChange], cause: str, *, within: Within | None = None, move_id: str = ""
+    ) -> int:
         """Apply all changes in one transaction. Return the new version, or the current one without changes.
 
         ``within(session, version)`` runs in the same transaction, and again if the driver repeats it. Raise :class:`StaleEpoch`
-        if a key is not at its expected epoch, and :class:`InvalidChange` if a row is inconsistent.
+        if a unit is not at its expected epoch, and :class:`InvalidChange` if a row is inconsistent.
         """
         if not changes:
             return self.version()
-        _check(changes)
+        check(changes)
 
         def transact(session: ClientSession) -> int:
-            version, now = self._raise_version(session)
-            before = self._change_rows(session, changes, version)
-            self._record(session, version, changes, cause, now, before)
-            if within is not None:
-                within(session, version)
-            return version
+            return PublicationTransaction(self._database, session, self._maximum_listed, move_id).run(changes, cause, within)
 
-        return in_transaction(self._database, transact)
-
-    def set_default_rule(self, rule: DefaultRule) -> int:
-
-        def transact(session: ClientSession) -> int:
-            version, now = self._raise_version(session, {"default_rule": rule_document(rule)})
-            self._record(session, version, (), "default rule", now, {}, rule)
-            return version
-
-        return in_transaction(self._database, transact)
+        try:
+            return in_transaction(self._database, transact)
+        except TableNeedsUpgrade:
+            if not self.upgrade():
+                raise
+            return in_transaction(self._database, transact)
 
     def acknowledge(self, sidecar_id: str, version: int) -> None:
         change = {"$set": {"version": version}, "$currentDate": {"reported_at": True}}
@@ -170,83 +207,16 @@ class MongoRoutingStore:
         return TableStatus(
             version,
             head.get("published_at"),
-            self._rows.estimated_document_count(),
+            TableCounts.of_head(head).listed.total(),
             self._sidecars.count_documents(heard),
             self._sidecars.count_documents({**heard, "version": {"$lt": version}}),
         )
 
-    def keys_by_partition(self, timeout: timedelta | None = None) -> dict[str, int]:
-        """Return partition id → number of listed keys. It reads the whole table; ``ExecutionTimeout`` after ``timeout``."""
-        limit: dict[str, Any] = {} if timeout is None else {"maxTimeMS": int(timeout / timedelta(milliseconds=1))}
-        return {row["_id"]: row["count"] for row in self._rows.aggregate([{"$sortByCount": "$primary"}], **limit)}
-
-    def _raise_version(self, session: ClientSession, fields: Mapping[str, Any] | None = None) -> tuple[int, datetime]:
-        now = datetime.now(UTC)
-        head = self._database["routing_state"].find_one_and_update(
-            {"_id": HEAD, "loading": {"$ne": True}},
-            {"$inc": {"version": 1}, "$set": {"published_at": now, **(fields or {})}},
-            return_document=ReturnDocument.AFTER,
-            session=session,
-        )
-        if head is None:
-            loading = self._database["routing_state"].find_one({"_id": HEAD}, {"_id": 1}, session=session)
-            raise TableStillLoading(self._database.name) if loading else NoRoutingTable(self._database.name)
-        return int(head["version"]), now
-
-    def _change_rows(self, session: ClientSession, changes: Sequence[PlacementChange], version: int) -> dict[str, Placement]:
-        before: dict[str, Placement] = {}
-        for some in chunked(changes):
-            found = self._rows.find({"_id": {"$in": [c.key for c in some]}}, session=session)
-            before |= {row["_id"]: placement_of(row) for row in found}
-            for change in some:
-                _compare(change, before.get(change.key))
-            rows = [row_document(Placement(c.key, c.primary, c.shadows, c.new_epoch), version) for c in some]
-            self._rows.bulk_write([ReplaceOne({"_id": r["_id"]}, r, upsert=True) for r in rows], ordered=False, session=session)
-        return before
-
-    def _record(
-        self,
-        session: ClientSession,
-        version: int,
-        changes: Sequence[PlacementChange],
-        cause: str,
-        now: datetime,
-        before: Mapping[str, Placement],
-        rule: DefaultRule | None = None,
-    ) -> None:
-        chunks = list(chunked(changes))
-        apart = len(chunks) > 1
-        for number, some in enumerate(chunks if apart else ()):
-            chunk = {"_id": chunk_id(version, number), "changes": [change_document(c, before.get(c.key)) for c in some]}
-            self._database["routing_changes"].insert_one(chunk, session=session)
-        document: Document = {
-            "_id": version,
-            "cause": cause,
-            "published_at": now,
-            "changes": [] if apart else [change_document(c, before.get(c.key)) for c in changes],
-            "chunks": len(chunks) if apart else 0,
-        }
-        if rule is not None:
-            document["default_rule"] = rule_document(rule)
-        self._database["routing_versions"].insert_one(document, session=session)
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        head = self._state.find_one({"_id": HEAD}, {"counts": 1}) or {}
+        counts = TableCounts.of_head(head)
+        return dict(+counts.slots), dict(+counts.listed)
 
 
-def _check(changes: Sequence[PlacementChange]) -> None:
-    """Refuse rows that are inconsistent in themselves."""
-    key, times = Counter(change.key for change in changes).most_common(1)[0]
-    if times > 1:
-        raise InvalidChange(key, "named twice in one publication")
-    for change in changes:
-        if change.primary in change.shadows or len(set(change.shadows)) < len(change.shadows):
-            raise InvalidChange(change.key, "two of its copies are on one partition")
-        if change.new_epoch < max(change.expected_epoch, 1):
-            raise InvalidChange(change.key, f"epoch can't go from {change.expected_epoch} to {change.new_epoch}")
-
-
-def _compare(change: PlacementChange, standing: Placement | None) -> None:
-    """Raise unless the key is at the expected epoch."""
-    actual = standing.epoch if standing else 0
-    if actual != change.expected_epoch:
-        raise StaleEpoch(change.key, change.expected_epoch, actual)
-    if standing and standing.primary != change.primary and change.new_epoch == change.expected_epoch:
-        raise InvalidChange(change.key, f"its primary changes, but not its epoch {actual}")
+def _at_home(key: str, home: Placement) -> Placement:
+    return Placement(key, home.primary, (), home.epoch)

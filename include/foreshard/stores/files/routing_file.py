@@ -260,7 +260,7 @@ def random_seeds() -> Iterator[int]:
 
 def name_of(table: PackedTable) -> str:
     """The name of the image that a table was opened from; "" for a table in memory only."""
-    owner = table.slots.obj
+    owner = table.cells.obj
     return image_name(owner[: HEADER.size]) if isinstance(owner, mmap.mmap) else ""
 
 

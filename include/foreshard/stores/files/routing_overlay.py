@@ -1,7 +1,7 @@
 """The changes since an image of the routing table was written, in a file of their own.
 
-The first line is JSON with everything except the rows. Lines of rows ``[key, primary, epoch, shadows]`` follow, and a last line
-with the xxh3_128 of all bytes before it.
+The first line is JSON with everything except the rows. Lines of rows ``[key, primary, epoch, shadows]`` follow (``[key]``:
+not listed any more), and a last line with the xxh3_128 of all bytes before it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from xxhash import xxh3_128
 from foreshard.errors import CorruptRoutingFile
 from foreshard.model import Placement
 
-FORMAT = "foreshard-overlay-2"
+FORMAT = "foreshard-overlay-3"
 ROWS_PER_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """The current description, and the rows that are new or different from the image."""
+    """The current description, and the rows that are new or different from the image (None: not listed any more)."""
 
     description: Mapping[str, Any]
-    changed: Mapping[str, Placement]
+    changed: Mapping[str, Placement | None]
 
 
 def write_overlay(path: Path, overlay: Overlay) -> None:
@@ -77,7 +77,7 @@ def checksum_line(digest: str) -> bytes:
 
 def _lines(overlay: Overlay) -> Iterator[bytes]:
     yield _line({"format": FORMAT, "about": overlay.description, "rows": len(overlay.changed)})
-    rows = ([p.key, p.primary, p.epoch, p.shadows] for p in overlay.changed.values())
+    rows = ([key] if p is None else [key, p.primary, p.epoch, p.shadows] for key, p in overlay.changed.items())
     while some := list(islice(rows, ROWS_PER_LINE)):
         yield _line(some)
 
@@ -90,10 +90,14 @@ def _parse(lines: list[bytes]) -> Overlay:
     head: dict[str, Any] = json.loads(lines[0])
     if head["format"] != FORMAT:
         raise ValueError(head["format"])
-    changed: dict[str, Placement] = {}
+    changed: dict[str, Placement | None] = {}
     for line in lines[1:]:
-        for key, primary, epoch, shadows in json.loads(line) if line else ():
-            changed[key] = Placement(key, primary, tuple(shadows), epoch)
+        for key, *row in json.loads(line) if line else ():
+            changed[key] = _placement(key, *row) if row else None
     if len(changed) != head["rows"]:
         raise ValueError(f"{len(changed)} rows instead of {head['rows']}")
     return Overlay(head["about"], changed)
+
+
+def _placement(key: str, primary: str, epoch: int, shadows: list[str]) -> Placement:
+    return Placement(key, primary, tuple(shadows), epoch)
