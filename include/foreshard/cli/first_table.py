@@ -32,8 +32,8 @@ def init(placements: Path | None, unlisted_on: tuple[str, ...], slots: int, dry_
     from foreshard.stages.first_table import plan_first_table, publish_first_table, read_placements
     from foreshard.wiring import Wiring
 
-    known = read_placements(placements) if placements else {}
     with Wiring() as wiring:
+        known = read_placements(placements, wiring.key_type) if placements else {}
         if not dry_run and not no_index:
             make_indexes(wiring, [partition.partition_id for partition in wiring.registry.partitions()])
         made = (plan_first_table if dry_run else publish_first_table)(wiring, known, unlisted_on, slots)

@@ -89,7 +89,7 @@ class Endpoints:
         begun = time.perf_counter()
         if method != b"GET":
             raise WrongMethod("GET")
-        request = parse_query(query).about(parse_key(key))
+        request = parse_query(query).about(parse_key(key, self.service.key_type))
         decision, answer = self.service.route(request)
         self.figures.routed(request.kind.value, decision.role, decision.code)
         body = encode(answer)
@@ -98,7 +98,7 @@ class Endpoints:
 
     async def _routes(self, body: bytes) -> Answer:
         begun = time.perf_counter()
-        keys, question = parse_batch(body)
+        keys, question = parse_batch(body, self.service.key_type)
         written = await routes_of(self.service, self.figures, keys, question, plain=b"\\" not in body)
         self.figures.times[ROUTES].took(time.perf_counter() - begun)
         return Answer(written)

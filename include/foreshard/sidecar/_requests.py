@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from foreshard.model import RequestKind
+from foreshard.model.key_space import KeyType, canonical_key
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.sidecar._limits import MAXIMUM_KEYS, MAXIMUM_TEXT
@@ -33,21 +34,21 @@ class Question:
         return RouteRequest(key, self.kind, self.location, self.max_staleness, self.explain)
 
 
-def parse_key(path: bytes) -> str:
-    """Read the key from the raw path after ``/v1/route/``, percent-encoded or not."""
+def parse_key(path: bytes, key_type: KeyType = KeyType.STRING) -> str:
+    """Read the key from the raw path after ``/v1/route/``, percent-encoded or not. Return its canonical text."""
     try:
         key = (unquote_to_bytes(path) if b"%" in path else path).decode()
     except UnicodeDecodeError as error:
         raise BadRequest("invalid-key", f"the key is not valid UTF-8 at byte {error.start}; percent-encode its UTF-8") from None
-    return check_key(key)
+    return check_key(key, key_type)
 
 
-def check_key(key: Any, where: str = "the key") -> str:
-    """Return ``key`` if it is valid, else raise :class:`BadRequest`. ``where`` names it in the message."""
-    problem = key_problem(key)
+def check_key(key: Any, key_type: KeyType = KeyType.STRING, where: str = "the key") -> str:
+    """Return the canonical text of a valid key, else raise :class:`BadRequest`. ``where`` names it in the message."""
+    problem = key_problem(key, key_type)
     if problem is not None:
         raise BadRequest(problem.code, f"{where} {problem.phrase}")
-    return str(key)
+    return canonical_key(key, key_type)
 
 
 @lru_cache(maxsize=4096)
@@ -86,7 +87,7 @@ def parse_question(values: Mapping[str, Any]) -> Question:
     )
 
 
-def parse_batch(body: bytes) -> tuple[list[str], Question]:
+def parse_batch(body: bytes, key_type: KeyType = KeyType.STRING) -> tuple[list[str], Question]:
     """Read the body of ``POST /v1/routes``: ``{"keys": […], "op", "from", "max_staleness_ms"}``."""
     try:
         document = json.loads(body.decode())
@@ -99,8 +100,8 @@ def parse_batch(body: bytes) -> tuple[list[str], Question]:
     keys = document.pop("keys")
     if len(keys) > MAXIMUM_KEYS:
         raise Problem(413, "too-many-keys", "too many keys", f"{len(keys)} keys; send at most {MAXIMUM_KEYS} at once")
-    if b"\\" in body or not _all_valid(keys):
-        keys = [check_key(key, f"key number {number}") for number, key in enumerate(keys)]
+    if key_type is not KeyType.STRING or b"\\" in body or not _all_valid(keys):
+        keys = [check_key(key, key_type, f"key number {number}") for number, key in enumerate(keys)]
     return keys, parse_question(document)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from foreshard.errors import UnknownPartition
 from foreshard.measure.distance import Distances
 from foreshard.model import Location, Partition, PartitionLoad, RequestKind, RoutingTable
+from foreshard.model.key_space import KeyType
 from foreshard.routing.address import public_uri
 from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decide import decide, decide_primary
@@ -119,6 +120,11 @@ class RouteService:
         return RoutingContext(by_id, distances, self._caught_up_at, config.default_staleness, config.home_location)
 
     # called by the answering thread
+
+    @property
+    def key_type(self) -> KeyType:
+        """The type of the table's keys."""
+        return self.installed.table.slots.space.key_type if self.installed else KeyType.STRING
 
     def apply_reports(self, now: float) -> None:
         """Update the load book with what other threads have installed."""

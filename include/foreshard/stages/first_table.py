@@ -10,7 +10,8 @@ from typing import Protocol
 
 from foreshard.errors import ConfigurationError, TooManyListedKeys, UnknownPartition
 from foreshard.model import Partition, Placement, RoutingTable
-from foreshard.model.key_space import DEFAULT_SLOTS, KeySpace, KeyType
+from foreshard.model.key_space import DEFAULT_SLOTS, KeySpace, KeyType, canonical_key
+from foreshard.routing.keys import key_problem
 from foreshard.routing.slots import first_slots
 from foreshard.stages._ports import WithKeyType, WithPlanSettings, WithRegistry, WithRouting
 
@@ -72,8 +73,11 @@ def first_table(
     return RoutingTable(1, away, slots, now)
 
 
-def read_placements(path: Path) -> dict[str, str]:
-    """Read a CSV file with the columns ``key`` and ``partition``. Raise :class:`ConfigurationError` with the invalid line."""
+def read_placements(path: Path, key_type: KeyType = KeyType.STRING) -> dict[str, str]:
+    """Read a CSV file with the columns ``key`` and ``partition``. The keys become canonical.
+
+    Raise :class:`ConfigurationError` with the invalid line.
+    """
     placements: dict[str, str] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -81,6 +85,11 @@ def read_placements(path: Path) -> dict[str, str]:
                 key, partition = row.get("key"), row.get("partition")
                 if not key or not partition:
                     raise ConfigurationError(str(path), f"line {rows.line_num} lacks key or partition", "give both columns")
+                if problem := key_problem(key, key_type):
+                    raise ConfigurationError(
+                        str(path), f"line {rows.line_num}: key {key!r} {problem.phrase}", "correct the key"
+                    )
+                key = canonical_key(key, key_type)
                 if placements.setdefault(key, partition) != partition:
                     raise ConfigurationError(str(path), f"key {key!r} is on two partitions", "list each key once")
     except (OSError, UnicodeDecodeError, csv.Error) as error:

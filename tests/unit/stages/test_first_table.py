@@ -5,7 +5,7 @@ import pytest
 
 from foreshard.errors import ConfigurationError, UnknownPartition
 from foreshard.model import Partition
-from foreshard.model.key_space import KeySpace
+from foreshard.model.key_space import KeySpace, KeyType
 from foreshard.routing.table import locate
 from foreshard.stages.first_table import first_table, read_placements
 
@@ -60,3 +60,11 @@ def test_a_placement_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "placements.csv"
     path.write_text('key,partition\n"a, b",a\nc,b\n')
     assert read_placements(path) == {"a, b": "a", "c": "b"}
+
+
+def test_keys_of_a_placement_file_are_parsed_to_the_key_type(tmp_path: Path) -> None:
+    path = tmp_path / "placements.csv"
+    path.write_text("key,partition\n64B00000000000000000000A,a\n")
+    assert read_placements(path, KeyType.OBJECT_ID) == {"64b00000000000000000000a": "a"}
+    with pytest.raises(ConfigurationError, match="line 2: key '64B00000000000000000000A' is not a 64-bit integer"):
+        read_placements(path, KeyType.INT)
