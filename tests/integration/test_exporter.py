@@ -24,11 +24,13 @@ from foreshard.model import (
     PartitionLoad,
     PartitionScore,
     Placement,
+    PlacementChange,
     Plan,
     Reason,
     Refusal,
     RoutingTable,
 )
+from foreshard.model.key_space import slot_unit
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
@@ -180,13 +182,19 @@ def test_without_the_control_database_the_exporter_answers_soon_that_it_is_down(
     assert seen["foreshard_exporter_read_seconds", ()] < 10
 
 
-def test_keys_are_counted_again_after_a_publication_and_only_then(filled) -> None:
-    reader = ControlReader(filled, Settings())
-    assert scraped(reader)["foreshard_partition_keys", ("alpha",)] == 2
-    filled["routing_table"].update_one({"_id": "a"}, {"$set": {"primary": "beta"}})
-    assert scraped(reader)["foreshard_partition_keys", ("alpha",)] == 2
-    filled["routing_state"].update_one({}, {"$inc": {"version": 1}})
-    assert scraped(reader)["foreshard_partition_keys", ("alpha",)] == 1
+def test_slots_and_listed_keys_are_counted_by_publications_not_by_scrapes(filled) -> None:
+    reader, store = ControlReader(filled, Settings()), MongoRoutingStore(filled)
+    before = scraped(reader)
+    assert before["foreshard_partition_keys", ("alpha",)] == 2
+    assert before["foreshard_partition_slots", ("alpha",)] == 4096
+    a = store.placement("a")
+    store.publish(
+        [PlacementChange("a", "beta", (), a.epoch, a.epoch + 1), PlacementChange(slot_unit(0), "beta", (), 1, 2)], "move"
+    )
+    filled["routing_table"].delete_many({})
+    after = scraped(reader)
+    assert [after["foreshard_partition_keys", (name,)] for name in ("alpha", "beta")] == [1, 2]
+    assert [after["foreshard_partition_slots", (name,)] for name in ("alpha", "beta")] == [4095, 1]
 
 
 def test_a_port_in_use_is_named(control, unique_name) -> None:
