@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from foreshard.model import Partition, ShardedCollection
+from foreshard.model.key_space import KeySpace, slot_unit
 from foreshard.model.recent import CurrentShadow, RecentMove
 
 
 @dataclass(frozen=True, slots=True)
 class KeySizes:
-    """Bytes per key. ``typical`` is the mean, used for keys that the sample has missed; 0 without a sample."""
+    """Bytes per key or unit. ``typical`` is the mean of keys, used for those that the sample has missed; 0 without a sample."""
 
     sizes: Mapping[str, float]
     typical: float
@@ -21,6 +22,14 @@ class KeySizes:
     def of(self, key: str) -> float:
         """Return the estimated bytes of a key."""
         return self.sizes.get(key, self.typical)
+
+    def by_unit(self, units: Collection[str], space: KeySpace) -> KeySizes:
+        """Return the sizes of units: keys that are none are summed into their slots."""
+        sizes: dict[str, float] = {}
+        for key, size in self.sizes.items():
+            unit = key if key in units else slot_unit(space.slot_of(key))
+            sizes[unit] = sizes.get(unit, 0.0) + size
+        return KeySizes(sizes, self.typical)
 
 
 class PlanningStore(Protocol):

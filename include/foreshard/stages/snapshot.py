@@ -99,7 +99,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
     rows = {key: row for row, key in enumerate(keys)}
     states = key_states(ports.planning.recent_moves(now - longest_rest(plan)), rows, inputs.primary, partitions, plan, now)
     shadows = ports.planning.current_shadows()
-    sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections)
+    sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections).by_unit(rows, inputs.table.slots.space)
     snapshot = Snapshot(
         hour=hour,
         table_version=inputs.table.version,
