@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -26,13 +27,14 @@ from foreshard.stages._ports import (
     WithShardedCollections,
     WithVerifier,
 )
+from foreshard.stages.listing import DelistKeysPorts, delist_idle_keys, units_in_moves
 
 REMEMBERED_PUBLICATIONS = 100
 """The table's gate checks that every key these publications listed is still listed."""
 
 
-class PublishPorts(WithPlans, WithShadows, WithRouting, Protocol):
-    """Reads the plan. Writes shadows' states and the routing table."""
+class PublishPorts(WithPlans, WithShadows, DelistKeysPorts, Protocol):
+    """Reads the plan, forecasts, rules and open moves. Writes shadows' states and the routing table."""
 
 
 class TableGatePorts(WithRouting, WithRegistry, WithGates, Protocol):
@@ -45,7 +47,7 @@ class VerifyPorts(WithRouting, WithRegistry, WithPlanning, WithVerifier, WithSha
 
 @dataclass(frozen=True, slots=True)
 class PublishSummary:
-    """The changes of an hour's publication. ``published`` is False if there was nothing to publish."""
+    """The changes of an hour's publication. ``published`` is False if no shadow changed. ``delisted``: the number of keys."""
 
     hour: datetime
     version: int
@@ -53,6 +55,7 @@ class PublishSummary:
     shadows: tuple[str, ...]
     removals: tuple[str, ...]
     note: str
+    delisted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,11 @@ class VerifySummary:
 
 
 def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
-    """Publish every ready shadow and every removal in one transaction. Moves have been published by their own switches.
+    """Publish every ready shadow and every removal in one transaction, then delist the keys that may go back to their slots.
 
-    In the same transaction, ready shadows become ``live`` and removed ones ``retiring``. Retiring shadows that the table still
-    lists are removed from it as well. A second call finds nothing to publish, and a dry run publishes nothing. Raise
-    :class:`StaleEpoch` if other publications keep coming first.
+    Moves have been published by their own switches. In the transaction of the shadows, ready shadows become ``live`` and
+    removed ones ``retiring``. Retiring shadows that the table still lists are removed from it as well. A second call finds
+    nothing to publish, and a dry run publishes nothing. Raise :class:`StaleEpoch` if other publications keep coming first.
     """
     plan = ports.plans.load(hour)
     if plan.dry_run:
@@ -109,11 +112,13 @@ def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
         return TableEdit(decision.changes, cause, lambda session, _version: _change_states(ports, decision, session))
 
     version = publish_edit(ports.routing, edit)
+    delisted = len(delist_idle_keys(ports, hour))
     published = tuple(shadow.shadow_id for shadow in decision.ready)
     removed = tuple(shadow.shadow_id for shadow in decision.removed)
     if version is None:
-        return PublishSummary(hour, decision.read_version, False, published, removed, "nothing to publish")
-    return PublishSummary(hour, version, True, published, removed, f"{len(published)} shadows and {len(removed)} removals")
+        return PublishSummary(hour, decision.read_version, False, published, removed, "nothing to publish", delisted)
+    note = f"{len(published)} shadows and {len(removed)} removals"
+    return PublishSummary(hour, version, True, published, removed, note, delisted)
 
 
 def gate_table(ports: TableGatePorts, hour: datetime) -> None:
@@ -160,7 +165,8 @@ def _decide(ports: PublishPorts, removals: tuple[PlannedShadow, ...]) -> _Shadow
     removed += [s for s in ports.shadows.shadows((ShadowState.RETIRING,)) if s.target in locate(table, s.key).shadows]
     leaving = {(shadow.key, shadow.target) for shadow in removed}
     found = ports.shadows.shadows((ShadowState.READY,))
-    ready = [s for s in found if _may_serve(s, table) and (s.key, s.target) not in leaving]
+    moving = units_in_moves(ports)
+    ready = [s for s in found if _may_serve(s, table, moving) and (s.key, s.target) not in leaving]
     wanted = {shadow.key: list(locate(table, shadow.key).shadows) for shadow in (*ready, *removed)}
     for shadow in ready:
         wanted[shadow.key] += [shadow.target] if shadow.target not in wanted[shadow.key] else []
@@ -181,8 +187,13 @@ def _change_states(ports: WithShadows, decision: _ShadowDecision, session: objec
             raise StaleEpoch(shadow.key, shadow.epoch, shadow.epoch)
 
 
-def _may_serve(shadow: Shadow, table: RoutingTable) -> bool:
-    """Whether the shadow's source is still the key's primary partition, and its target is not."""
+def _may_serve(shadow: Shadow, table: RoutingTable, moving: Collection[str]) -> bool:
+    """Whether the shadow's source is still the key's primary partition, and its target is not.
+
+    A key that is not listed waits while its slot moves.
+    """
+    if shadow.key not in table.placements and table.slots.of(shadow.key).key in moving:
+        return False
     return locate(table, shadow.key).primary == shadow.source != shadow.target
 
 

@@ -11,6 +11,7 @@ from foreshard.errors import PlacementRuleBroken, UnusableRule
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Move, Partition, PartitionState, PlacementRule, PlannedShadow, RuleKind
 from foreshard.stages._ports import WithPlacementRules, WithRegistry, WithRouting
+from foreshard.stages.listing import list_ruled_key
 
 LOG = logging.getLogger("foreshard.rules")
 
@@ -57,6 +58,8 @@ def set_rule(ports: RulePorts, rule: PlacementRule, dry_run: bool = False) -> Ru
     others = [other for other in ports.placement_rules.rules() if other.rule_id != rule.rule_id]
     _require_room_with(rule, others, partitions)
     if not dry_run:
+        if not rule.is_prefix:
+            list_ruled_key(ports, rule.selector, rule.kind.value)
         ports.placement_rules.save(rule)
     return _effects(ports, [*others, rule], [rule])[0]
 

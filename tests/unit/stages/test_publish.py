@@ -1,9 +1,10 @@
 """Publishing an hour's shadows, with every port in memory."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-from tests.unit.stages.fakes import HOUR, Plans, Ports, Routing
+from tests.unit.stages.fakes import HOUR, Forecasts, Plans, Ports, Routing
 
 from foreshard.errors import StaleEpoch, UnknownShadow
 from foreshard.model import Placement, PlacementChange, Plan, PlannedShadow, Reason
@@ -40,10 +41,13 @@ def shadow(state, key="a", source="alpha", target="beta"):
     return Shadow(f"{key}|{target}", key, source, target, state, 1, 1, "why", HOUR)
 
 
-def ports(*shadows, placements=None, removals=(), dry_run=False):
+def ports(*shadows, placements=None, removals=(), dry_run=False, moves=()):
     plan = Plan(HOUR, 1, removals=tuple(removals), dry_run=dry_run)
     table = {"a": Placement("a", "alpha")} if placements is None else placements
-    return Ports(plans=Plans({HOUR: plan}), shadows=Shadows(*shadows), routing=Routing(table))
+    forecasts = Forecasts({HOUR: SimpleNamespace(keys=tuple(table))})
+    rules, journal = SimpleNamespace(rules=tuple), SimpleNamespace(find=lambda _states: moves)
+    named = {"forecasts": forecasts, "placement_rules": rules, "move_journal": journal}
+    return Ports(plans=Plans({HOUR: plan}), shadows=Shadows(*shadows), routing=Routing(table), **named)
 
 
 def test_a_ready_shadow_is_listed_and_goes_live_in_the_same_transaction():
@@ -108,3 +112,17 @@ def test_a_publication_that_is_always_overtaken_changes_no_shadow():
         publish_hour(at, HOUR)
     assert at.shadows.get("a|beta").state is ShadowState.READY
     assert at.routing.published == []
+
+
+def test_a_key_that_is_not_listed_gets_its_shadow_after_the_move_of_its_slot():
+    slot = Routing({}).table.slots.of("a").key
+    at = ports(shadow(ShadowState.READY), placements={}, moves=(SimpleNamespace(move=SimpleNamespace(units=(slot,))),))
+    assert publish_hour(at, HOUR).shadows == ()
+    assert at.shadows.get("a|beta").state is ShadowState.READY
+
+
+def test_a_key_that_nothing_names_any_more_is_delisted():
+    at = ports(placements={"a": Placement("a", "alpha", (), 3)})
+    at.forecasts[HOUR] = SimpleNamespace(keys=("other",))
+    assert publish_hour(at, HOUR).delisted == 1
+    assert "a" not in at.routing.table.placements
