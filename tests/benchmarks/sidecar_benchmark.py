@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +35,8 @@ from tests.benchmarks.sidecar_crowd import crowd
 from tests.benchmarks.sidecar_in_process import batches, in_process
 from tests.benchmarks.sidecar_servers import Server, haproxy, nginx, save, sidecar
 from tests.benchmarks.sidecar_waits import waits
+
+from foreshard.stores.files.routing_file import FILES
 
 Figures = dict[str, Any]
 SECONDS = 1.0
@@ -49,22 +52,23 @@ def _folder(keys: int) -> Path:
 
 
 @contextmanager
-def _three(keys: int) -> Iterator[list[Server]]:
-    """The servers to compare."""
+def _four(keys: int) -> Iterator[list[Server]]:
+    """The servers to compare. One sidecar lists every key that is asked for, the other one none."""
     with tempfile.TemporaryDirectory() as peers, ExitStack() as running:
         servers = [running.enter_context(start(Path(peers), keys)) for start in (nginx, haproxy)]
-        yield [*servers, running.enter_context(sidecar(_folder(keys)))]
+        by_slot = running.enter_context(sidecar(_folder(0), name="sidecar by slot"))
+        yield [*servers, by_slot, running.enter_context(sidecar(_folder(keys)))]
 
 
 def waits_at(rate: float, keys: int, rounds: int) -> Figures:
     """Measure waits only."""
-    with _three(keys) as servers:
+    with _four(keys) as servers:
         return waits(servers, keys, rate, rounds)
 
 
 def lookups(keys: int, rounds: int) -> Figures:
     """Measure lookups per second of the server's processor time, and waits at half of that load."""
-    with _three(keys) as servers:
+    with _four(keys) as servers:
         found: dict[str, list[float]] = {server.name: [] for server in servers}
         for number in range(rounds):
             for server in servers:
@@ -72,9 +76,10 @@ def lookups(keys: int, rounds: int) -> Figures:
         figures: Figures = {f"lookups per CPU second, {name}": median(rates) for name, rates in found.items()}
         figures |= {f"best round, {name}": max(rates) for name, rates in found.items()}
         own = found["sidecar"]
-        for name in ("nginx map", "HAProxy map"):
-            figures[f"sidecar ÷ {name}, median of rounds"] = median(a / b for a, b in zip(own, found[name], strict=True))
-            figures[f"sidecar ÷ {name}, best rounds"] = max(own) / max(found[name])
+        for mine, name in product(("sidecar", "sidecar by slot"), ("nginx map", "HAProxy map")):
+            pairs = zip(found[mine], found[name], strict=True)
+            figures[f"{mine} ÷ {name}, median of rounds"] = median(a / b for a, b in pairs)
+            figures[f"{mine} ÷ {name}, best rounds"] = max(found[mine]) / max(found[name])
         figures |= waits(servers, keys, median(own) / 2, rounds)
     return figures
 
@@ -115,6 +120,10 @@ def main() -> None:
         "memory": lambda: memory(options.keys),
         "memory, many keys": lambda: memory(options.many),
         "publication": lambda: publication.publications(options.keys),
+        "publication, 100,000 listed": lambda: {
+            "size of the mapped table (MB)": (_folder(100_000) / "routing" / FILES[0]).stat().st_size / 1e6,
+            **publication.publications(100_000),
+        },
     }
     machine = {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "load": os.getloadavg()}
     results: Figures = {"made_at": datetime.now(UTC).isoformat(), "machine": machine}

@@ -37,8 +37,12 @@ def in_process(folder: Path, keys: int) -> dict[str, Any]:
     known = {key_of(n): (1, key_of(n)) for n in range(keys)}
     requests = [RouteRequest(key, RequestKind.READ) for key in asked[:20_000]]
     reads, dictionary = _per_second(read, asked), _per_second(known.__getitem__, asked)
+    not_listed = [f"other-{random.randrange(keys):07d}" for _ in range(ASKED)]
+    by_slot = _per_second(read, not_listed)
     return {
         "prepared reads per second": reads,
+        "prepared reads of keys by their slots per second": by_slot,
+        "by slot ÷ listed": by_slot / reads,
         "prepared writes per second": _per_second(write, asked),
         "look-ups in a dictionary per second": dictionary,
         "prepared reads ÷ look-ups in a dictionary": reads / dictionary,

@@ -21,7 +21,6 @@ from tests.benchmarks import sidecar_load as load
 from tests.benchmarks.sidecar_servers import (
     PARTITIONS,
     PLACES,
-    RULE,
     Server,
     key_of,
     placement_of,
@@ -134,7 +133,7 @@ def _moves(server: Server, store: MongoRoutingStore, keys: int, what: str) -> di
     begins, from_call, from_return = [], [], []
     for number in range(MOVES):
         row = placement_of(number * 13)
-        to = next(name for name in RULE.partitions if name != row.primary)
+        to = next(p.partition_id for p in PARTITIONS if p.partition_id != row.primary)
         begins.append(time.perf_counter())
         store.publish([PlacementChange(row.key, to, (), row.epoch, row.epoch + 1)], "benchmark")
         returned = time.perf_counter()

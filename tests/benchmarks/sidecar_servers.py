@@ -48,7 +48,7 @@ def table_of(keys: int) -> RoutingTable:
 
 
 def save(folder: Path, keys: int) -> None:
-    """Write the table for a sidecar to map."""
+    """Write the table for a sidecar to map. It lists ``keys`` keys; slots place all others."""
     RoutingFile(folder / "routing").save(SavedRouting("bench", table_of(keys), PARTITIONS, PLACES, time.time()))
 
 
@@ -85,7 +85,12 @@ def children(pid: int) -> tuple[int, ...]:
 
 @contextmanager
 def sidecar(
-    folder: Path, *, workers: int = 1, core: int | None = 0, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    workers: int = 1,
+    core: int | None = 0,
+    environment: Mapping[str, str] | None = None,
+    name: str = "sidecar",
 ) -> Iterator[Server]:
     """A sidecar with the table saved in ``folder``."""
     port = free_port()
@@ -96,7 +101,7 @@ def sidecar(
         deadline = time.monotonic() + 10
         while len(children(process.pid)) < workers and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield Server("sidecar", port, (process.pid, *children(process.pid)))
+        yield Server(name, port, (process.pid, *children(process.pid)))
 
 
 @contextmanager
