@@ -101,9 +101,10 @@ class PlacementModel:
         return keys[~self._moved[keys]]
 
     def movable_on(self, partition: int) -> IntArray:
-        """Return the keys on ``partition`` that may be moved: not shadowed, not pinned, and not moved by this plan."""
-        keys = self.unmoved_on(partition)
-        return keys[self.snapshot.movable[keys] & ~self._has_shadow[keys] & ~self.snapshot.rules.fixed_keys[keys]]
+        """Return the keys, not slots, on ``partition`` that may be moved: not shadowed, not pinned, and their slot stays."""
+        keys, snapshot = self.unmoved_on(partition), self.snapshot
+        stays = ~self._has_shadow[keys] & ~self._moved[snapshot.slot_row[keys]] & ~snapshot.slots[keys]
+        return keys[snapshot.movable[keys] & ~snapshot.rules.fixed_keys[keys] & stays]
 
     @property
     def moved(self) -> IntArray:

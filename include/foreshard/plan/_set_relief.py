@@ -6,7 +6,8 @@ fair level is the LPS that partitions would have if the load of the full ones, a
 proportion to their capacities. It is computed at the upper quantile, like every LPS. Partitions above the level receive
 nothing, as in water-filling.
 
-Only units that no one would place by name take part: slots, and small keys without strong co-access. Shadowed, pinned, resting
+Only units that no one would place by name take part: slots with their unlisted keys, and small listed keys without strong
+co-access. Shadowed, pinned, resting
 and moving units stay, as do units that the target's rules refuse or that left the target lately.
 """
 
@@ -15,8 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.measure.demand import LoadProfile
-from foreshard.model import BoolArray, IntArray, Move
+from foreshard.model import IntArray, Move
 from foreshard.plan import _reasons as reasons
+from foreshard.plan._bundles import Bundles, movable_slots
 from foreshard.plan._placement_model import TOLERANCE, PlacementModel
 from foreshard.plan._plan_builder import LOWERED_PEAK, PlanBuilder, move_id
 
@@ -81,46 +83,43 @@ def _split_level(model: PlacementModel, group: IntArray, places: IntArray) -> fl
 def _spread(builder: PlanBuilder, source: int, goal: float, level: float) -> None:
     """Fill the targets up to ``level`` until ``source`` is at ``goal``: the most room first, one move each."""
     model = builder.model
-    units = set_units(model, source)
+    bundles = Bundles.of(model, set_units(model, source))
     room, failures = (level - model.lps()) * model.capacity, 0
     targets = np.flatnonzero(model.snapshot.active & (room > 0))
     for target in targets[np.argsort(-room[targets], kind="stable")].tolist():
-        done = not len(units) or model.lps()[source] <= goal * CLOSE_ENOUGH
+        done = not len(bundles.units) or model.lps()[source] <= goal * CLOSE_ENOUGH
         if done or builder.allowance.moves < 1 or failures >= FAILURES:
             return
-        chosen = _fill(builder, source, target, units[_may_go(model, units, target)], goal, level)
-        if len(chosen) and _apply(builder, source, target, chosen, is_drain=goal <= 0):
-            units = units[~np.isin(units, chosen)]
+        chosen = _fill(builder, source, target, bundles.rows(bundles.allowed(model, target)), goal, level)
+        if len(chosen.units) and _apply(builder, source, target, chosen, is_drain=goal <= 0):
+            bundles = bundles.rows(~np.isin(bundles.units, chosen.units))
         else:
             failures += 1
 
 
 def set_units(model: PlacementModel, source: int) -> IntArray:
-    """Return the units on ``source`` that may move in a set: slots, and small keys without strong co-access."""
-    snapshot, units = model.snapshot, model.movable_on(source)
-    peak = _ahead(model, model.hours.load(units)).upper(model.rule).max(axis=1, initial=0.0)
-    degree = np.diff(snapshot.co_access.indptr)[units]
-    together = np.zeros(len(units))
+    """Return the units on ``source`` that may move in a set: slots, and small listed keys without strong co-access."""
+    snapshot, keys = model.snapshot, model.movable_on(source)
+    keys = keys[~snapshot.follows_slot[keys]]
+    peak = _ahead(model, model.hours.load(keys)).upper(model.rule).max(axis=1, initial=0.0)
+    degree = np.diff(snapshot.co_access.indptr)[keys]
+    together = np.zeros(len(keys))
     for row in np.flatnonzero(degree).tolist():
-        together[row] = snapshot.co_access.of(int(units[row]))[1].sum()
+        together[row] = snapshot.co_access.of(int(keys[row]))[1].sum()
     cost = snapshot.access_cost
-    accesses = snapshot.demand.mean[units].mean(axis=1) / cost if cost > 0 else np.zeros(len(units))
-    by_name = (peak > SMALL * model.capacity[source]) | (together > STRONG * accesses)
-    return np.asarray(units[snapshot.slots[units] | ~by_name])
+    accesses = snapshot.demand.mean[keys].mean(axis=1) / cost if cost > 0 else np.zeros(len(keys))
+    small = (peak <= SMALL * model.capacity[source]) & (together <= STRONG * accesses)
+    slots = movable_slots(model, source)
+    return np.concatenate([slots, keys[small & ~np.isin(snapshot.slot_row[keys], slots)]])
 
 
-def _may_go(model: PlacementModel, units: IntArray, target: int) -> BoolArray:
-    rules = model.snapshot.rules
-    return np.asarray(rules.home[rules.row[units], target] & (model.snapshot.not_back_to[units] != target))
-
-
-def _fill(builder: PlanBuilder, source: int, target: int, units: IntArray, goal: float, level: float) -> IntArray:
+def _fill(builder: PlanBuilder, source: int, target: int, bundles: Bundles, goal: float, level: float) -> Bundles:
     """Choose the units for one target: those that lower the source most per byte, in its hours above the goal."""
     model = builder.model
     here, there = (_ahead(model, model.profile.rows(np.array([place]))) for place in (source, target))
-    loads, size = _ahead(model, model.hours.load(units)), model.snapshot.key_bytes[units]
-    price = size + UNIT_BYTES * np.where(model.snapshot.slots[units], 1.0, 4.0)
-    open_, left = np.ones(len(units), bool), builder.allowance.size_bytes
+    loads, size = _ahead(model, bundles.load), bundles.size
+    price = size + UNIT_BYTES * np.where(model.snapshot.slots[bundles.units], 1.0, 4.0)
+    open_, left = np.ones(len(bundles.units), bool), builder.allowance.size_bytes
     lowest, highest = goal * model.capacity[source], level * model.capacity[target]
     for step in range(ROUNDS):
         over = np.maximum(here.upper(model.rule)[0] - lowest, 0.0)
@@ -137,7 +136,7 @@ def _fill(builder: PlanBuilder, source: int, target: int, units: IntArray, goal:
         taken = LoadProfile(*(part[rows].sum(axis=0, keepdims=True) for part in loads.parts()))
         here, there, left = here - taken, there + taken, left - float(size[rows].sum())
         open_[rows] = False
-    return units[~open_]
+    return bundles.rows(~open_)
 
 
 def _prefix(
@@ -153,25 +152,25 @@ def _prefix(
     return min(wanted, int(full.argmax()) if full.any() else len(after))
 
 
-def _apply(builder: PlanBuilder, source: int, target: int, units: IntArray, is_drain: bool) -> bool:
+def _apply(builder: PlanBuilder, source: int, target: int, chosen: Bundles, is_drain: bool) -> bool:
     """Move the set, unless it hardly lowers the source's LPS, adds overload hours or pushes a partition over."""
     model = builder.model
     before = reasons.LoadBefore.of(model.utilisation()[source], model.policy.high_water)
     risk, level = model.total_risk(), model.level(source)
-    change = model.move(tuple(units.tolist()), target)
+    change = model.move(tuple(chosen.members.tolist()), target)
     lowered = model.lps()[source] <= before.lps - LOWERED_PEAK and model.total_risk() <= risk + TOLERANCE
     if not (lowered or is_drain) or model.pushed_over(change, level) or float(model.lps().max()) > builder.ceiling:
         model.undo(change)
         return False
-    _record(builder, source, target, units, before, is_drain)
+    _record(builder, source, target, chosen, before, is_drain)
     return True
 
 
 def _record(
-    builder: PlanBuilder, source: int, target: int, units: IntArray, before: reasons.LoadBefore, is_drain: bool
+    builder: PlanBuilder, source: int, target: int, chosen: Bundles, before: reasons.LoadBefore, is_drain: bool
 ) -> None:
-    snapshot, size = builder.model.snapshot, float(builder.model.snapshot.key_bytes[units].sum())
-    names = tuple(snapshot.keys[unit] for unit in units.tolist())
+    snapshot, size = builder.model.snapshot, float(chosen.size.sum())
+    names = tuple(snapshot.keys[unit] for unit in chosen.units.tolist())
     builder.size_bytes += size
     builder.targets.add(target)
     if not is_drain:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from foreshard.model import BoolArray, IntArray
 from foreshard.model.decided import shadow_id
+from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.recent import CurrentShadow, RecentMove
 from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow
 from foreshard.settings import PlanSettings
@@ -66,6 +67,31 @@ def key_states(
         if move.at >= now - plan.no_return:
             states.last_source[row] = partitions.get(move.source, -1)
     return states
+
+
+def slot_rows(keys: Sequence[str], space: KeySpace) -> IntArray:
+    """Return the row of each key's slot; a unit whose slot is no unit has its own row, and so has a slot."""
+    rows = np.arange(len(keys))
+    numbers = [slot_number(key) for key in keys]
+    row_of = np.full(space.slots, -1, np.int64)
+    for row, number in enumerate(numbers):
+        if number is not None:
+            row_of[number] = row
+    if (row_of < 0).all():
+        return rows
+    named = np.array([row for row, number in enumerate(numbers) if number is None], np.int64)
+    found = row_of[space.slots_of(keys[row] for row in named.tolist())] if len(named) else named
+    rows[named] = np.where(found >= 0, found, named)
+    return rows
+
+
+def with_slots(states: KeyStates, slot_row: IntArray, listed: BoolArray) -> KeyStates:
+    """Return the states with what follows from moves of slots: unlisted keys are where their slots are, and a key whose slot
+    is being moved is not movable."""
+    own = slot_row == np.arange(len(slot_row))
+    primary = np.where(listed | own, states.primary, states.primary[slot_row])
+    movable = states.movable & ~(states.under_way[slot_row] & ~own)
+    return replace(states, primary=primary, movable=movable)
 
 
 def current_shadows(

@@ -16,7 +16,15 @@ from foreshard.measure.geography import distance_matrix, fill_unknown
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ONE_HOUR, ForecastBatch, IntArray, Partition, RequestKind, RoutingTable
 from foreshard.plan.key_history import KeyHistory
-from foreshard.plan.key_states import co_access_graph, current_shadows, key_states, leaving_shadows, longest_rest
+from foreshard.plan.key_states import (
+    co_access_graph,
+    current_shadows,
+    key_states,
+    leaving_shadows,
+    longest_rest,
+    slot_rows,
+    with_slots,
+)
 from foreshard.plan.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.profile import profile_keys
 from foreshard.plan.scoring_input import ScoringInput, align_forecasts
@@ -97,7 +105,12 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
     locations = {location.name: location for location in ports.registry.locations()}
     homes = [partition.geographic_location for partition in inputs.partitions]
     rows = {key: row for row, key in enumerate(keys)}
-    states = key_states(ports.planning.recent_moves(now - longest_rest(plan)), rows, inputs.primary, partitions, plan, now)
+    slot_row, listed = (
+        slot_rows(keys, inputs.table.slots.space),
+        np.array([key in inputs.table.placements for key in keys], bool),
+    )
+    recent = ports.planning.recent_moves(now - longest_rest(plan))
+    states = with_slots(key_states(recent, rows, inputs.primary, partitions, plan, now), slot_row, listed)
     shadows = ports.planning.current_shadows()
     sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections).by_unit(rows, inputs.table.slots.space)
     snapshot = Snapshot(
@@ -122,6 +135,8 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         under_way=states.under_way,
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
+        slot_row=slot_row,
+        listed=listed,
     )
     return snapshot, PlanPolicy.of(plan, inputs.rule)
 

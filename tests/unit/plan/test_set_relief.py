@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from tests.unit.plan.conftest import build_policy, build_world
 
+from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.placement_rules import PlacementRules
+from foreshard.measure.serving import partition_load
 from foreshard.model import PartitionState, PlacementRule, RuleKind
-from foreshard.model.key_space import KeySpace, slot_unit
+from foreshard.model.key_space import KeySpace, slot_number, slot_unit
+from foreshard.plan.key_states import KeyStates, slot_rows, with_slots
 from foreshard.plan.planner import make_plan
 from foreshard.quality.gates import check_plan
 from foreshard.settings import PlanSettings
@@ -156,3 +159,75 @@ def test_a_slot_never_gets_a_shadow() -> None:
 def test_the_same_snapshot_gives_the_same_plan() -> None:
     world = full_world(small_keys(500), 3, 1.4)
     assert make_plan(world, build_policy()) == make_plan(world, build_policy())
+
+
+def mixed_world(slots: int = 64, hot: int = 40, **more):
+    """Slots with many small keys, and hot keys that are units by their load; all on p0. Returns (world, space)."""
+    space = KeySpace(slots=slots)
+    loads, names = slots_of(small_keys(3_000), slots)
+    keys = tuple(f"hot {n:03}" for n in range(hot))
+    both = np.concatenate([loads, loads.mean(axis=0) * np.ones((hot, 1))])
+    world = replace(full_world(both, 3, 1.5), keys=(*names, *keys))
+    row = slot_rows(world.keys, space)
+    return replace(world, slot_row=row, listed=np.array([key in more.get("listed", ()) for key in world.keys])), space
+
+
+def carried_out(world, plan):
+    """LPS from scratch, with unlisted keys where their slots are."""
+    place = {partition.partition_id: n for n, partition in enumerate(world.partitions)}
+    index = {key: n for n, key in enumerate(world.keys)}
+    primary = world.primary.copy()
+    for move in plan.moves:
+        for unit in move.units:
+            primary[index[unit]] = place[move.target]
+            if world.slots[index[unit]]:
+                primary[world.follows_slot & (world.slot_row == index[unit])] = place[move.target]
+    profile, _ = partition_load(world.demand, primary, [], world.capacity, world.distance_km, build_policy().serving)
+    return load_prediction_scores(profile.upper(build_policy().serving), world.capacity)
+
+
+def test_unlisted_keys_go_where_their_slot_goes_and_the_plan_counts_their_load() -> None:
+    world, _ = mixed_world()
+    plan = make_plan(world, build_policy())
+    assert plan.moves
+    assert list(plan.lps_after.values()) == pytest.approx(carried_out(world, plan).tolist())
+    moved = {unit for move in plan.moves for unit in move.units}
+    index = {key: n for n, key in enumerate(world.keys)}
+    followers = {key for key in world.keys if world.keys[world.slot_row[index[key]]] in moved and not key.startswith("\x1f")}
+    assert followers
+    assert not followers & moved
+
+
+def test_a_listed_key_and_its_slot_never_move_in_one_plan() -> None:
+    world, space = mixed_world(listed=tuple(f"hot {n:03}" for n in range(40)))
+    plan = make_plan(world, build_policy())
+    touched = [
+        {slot_number(unit) if unit.startswith("\x1f") else space.slot_of(unit) for unit in move.units} for move in plan.moves
+    ]
+    slots = [{slot_number(unit) for unit in move.units if unit.startswith("\x1f")} for move in plan.moves]
+    assert sum(map(len, slots)) > 0
+    for number, moved in enumerate(slots):
+        assert not moved & set().union(*(touched[:number] + touched[number + 1 :]))
+
+
+def test_a_slot_whose_key_is_pinned_or_being_moved_stays() -> None:
+    world, space = mixed_world()
+    pin = PlacementRules((PlacementRule(RuleKind.PIN, "hot 000", partition_id="p0"),))
+    under_way = np.array([key == "hot 001" for key in world.keys])
+    world = replace(world, bounds=pin.bounds(world.keys, world.partitions), under_way=under_way, movable=~under_way)
+    moved = {unit for move in make_plan(world, build_policy()).moves for unit in move.units}
+    assert moved
+    assert not moved & {slot_unit(space.slot_of("hot 000")), slot_unit(space.slot_of("hot 001"))}
+
+
+def test_unlisted_keys_are_counted_where_their_slots_are_going() -> None:
+    space = KeySpace(slots=4)
+    keys = (*(slot_unit(slot) for slot in range(4)), "a", "b")
+    row = slot_rows(keys, space)
+    assert row.tolist() == [0, 1, 2, 3, space.slot_of("a"), space.slot_of("b")]
+    moving = np.arange(6) == space.slot_of("a")
+    before = KeyStates(np.where(moving, 1, 0), ~moving, moving, np.ones(6, bool), np.full(6, -1))
+    states = with_slots(before, row, np.zeros(6, bool))
+    assert states.primary[4] == 1
+    assert not states.movable[4]
+    assert slot_rows(("a", "b"), space).tolist() == [0, 1]
