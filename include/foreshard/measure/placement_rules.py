@@ -64,6 +64,19 @@ class PlacementRules:
         found = (selected.of(key) for selected in self._of.values())
         return tuple(rule for rule in found if rule is not None)
 
+    def naming(self, keys: Iterable[str]) -> frozenset[str]:
+        """Return those of ``keys`` that a rule names, by themselves or by a prefix that is not empty.
+
+        An empty prefix applies to slots like to keys, so it names none.
+        """
+        numbers = [selected for selected in self._of.values() if any(rule.selector for rule in selected.rules)]
+        ordered = sorted(keys) if numbers else []
+        found: set[str] = set()
+        for selected in numbers:
+            named = np.array([bool(rule.selector) for rule in selected.rules] + [False])[selected.numbers(ordered)]
+            found.update(ordered[row] for row in np.flatnonzero(named))
+        return frozenset(found)
+
     def broken(self, key: str, partition: Partition, *, shadow: bool = False, moving: bool = True) -> PlacementRule | None:
         """Return the first rule that forbids a copy of ``key`` on ``partition``. A pin applies only to the primary copy.
 

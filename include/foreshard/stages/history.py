@@ -17,6 +17,7 @@ import pandas as pd
 
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.series import first_hour
+from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, ONE_HOUR, FloatArray, SeriesMatrix
 from foreshard.model.key_space import MOST_SLOTS, slot_number, slot_unit
 from foreshard.observe.hours import hours_between
@@ -24,7 +25,7 @@ from foreshard.observe.unit_history import UnitHistory
 from foreshard.observe.units import FINE_SLOT, key_costs
 from foreshard.plan.key_history import KeyHistory, busiest_series, gather_history
 from foreshard.ports.stages import SeriesBasis
-from foreshard.stages._ports import WithForecastSettings, WithSeries, WithTallies
+from foreshard.stages._ports import WithForecastSettings, WithPlacementRules, WithSeries, WithTallies
 from foreshard.stages.units import UnitPorts, key_space, listed_keys, unit_rule
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ SPLIT_SLOTS = 64
 """Keys grow out of at most this many slots in one hour, the hottest first, because each slot's history is read again."""
 
 
-class HistoryPorts(UnitPorts, WithForecastSettings, WithTallies, WithSeries, Protocol):
-    """Reads tallies and saved series, partitions and the routing table."""
+class HistoryPorts(UnitPorts, WithPlacementRules, WithForecastSettings, WithTallies, WithSeries, Protocol):
+    """Reads tallies and saved series, partitions, the routing table and placement rules."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class _Task:
     rule: UnitRule
     listed: frozenset[str]
     space: KeySpace
+    placement_rules: PlacementRules
 
     @classmethod
     def of(cls, ports: HistoryPorts, hour: datetime) -> _Task:
@@ -145,7 +147,8 @@ class _Task:
         known = ports.tallies.counts(hours_between(window[0] - length * ONE_HOUR, hour + ONE_HOUR))
         counted = {found.hour: found for found in known}
         rule = unit_rule(ports, [found for found in known if found.hour >= window[0]])
-        return cls(ports, hour, window, counted, rule, listed_keys(ports), key_space(ports))
+        rules = PlacementRules(ports.placement_rules.rules())
+        return cls(ports, hour, window, counted, rule, listed_keys(ports), key_space(ports), rules)
 
     def revisions(self, hours: Iterable[datetime]) -> tuple[str, ...]:
         return tuple(self.counted[moment].revision if moment in self.counted else "" for moment in hours)
@@ -188,7 +191,7 @@ class _Task:
             names = set(rows["partitionable_key"].unique()) if self.rule.floor == 0 else chosen
             history.add(moment, rows, names)
         named = history.named
-        history.fold(named - set(self.rule.choose(history.peaks(len(self.window)), (), self.listed)))
+        history.fold(named - set(self.rule.choose(history.peaks(len(self.window)), (), self._always(named))))
         return history
 
     def _saved(self) -> UnitHistory | None:
@@ -207,19 +210,25 @@ class _Task:
         return UnitHistory.of(_joined(saved, chunks, len(self.window)), totals, self.space)
 
     def _chosen(self, history: UnitHistory, fresh: Iterable[pd.DataFrame]) -> set[str]:
-        peaks = history.peaks()
+        peaks, always = history.peaks(), self._always(history.named)
         for rows in fresh:
             costs = key_costs(rows)
+            always |= self._always(costs.index)
             costs = costs[(costs >= self.rule.floor) | costs.index.isin(peaks.index)]
             peaks = pd.concat([peaks, costs]).groupby(level=0).max()
-        return set(self.rule.choose(peaks, history.named, self.listed))
+        return set(self.rule.choose(peaks, history.named, always))
 
     def _hottest(self, hours: Iterable[datetime]) -> set[str]:
-        peaks = pd.Series(dtype=np.float64)
+        peaks, always = pd.Series(dtype=np.float64), set(self.listed)
         for moment in hours:
             costs = key_costs(self.ports.tallies.hour_load(moment))
+            always |= self._always(costs.index)
             peaks = pd.concat([peaks, costs[costs >= self.rule.floor]]).groupby(level=0).max()
-        return set(self.rule.choose(peaks, (), self.listed))
+        return set(self.rule.choose(peaks, (), always))
+
+    def _always(self, names: Iterable[str]) -> set[str]:
+        """Return the listed keys, and those of ``names`` that a placement rule names."""
+        return {*self.listed, *self.placement_rules.naming(names)}
 
     def _split_slots(self, history: UnitHistory, grown: set[str]) -> frozenset[int] | None:
         """Return the slots that are split now. None if listed keys need too many: then all hours are summed again."""

@@ -92,3 +92,15 @@ class TestBounds:
             assert bounds.home[row].tolist() == may
             assert bounds.copy[row].tolist() == shadows
             assert bounds.fixed_keys[index] == any(r.kind is RuleKind.PIN and r.partition_id is None for r in rules.of(key))
+
+
+def test_rules_name_keys_by_themselves_and_by_a_prefix_but_not_by_the_empty_one():
+    rules = PlacementRules(
+        [
+            PlacementRule(RuleKind.PIN, "tenant-7", partition_id="a"),
+            PlacementRule(RuleKind.RESIDENCY, "eu-", is_prefix=True, locations=("west",)),
+            PlacementRule(RuleKind.RESIDENCY, "", is_prefix=True, locations=("west",)),
+        ]
+    )
+    assert rules.naming(["us-1", "eu-1", "eu", "tenant-7", "tenant-70", "eu-2"]) == {"eu-1", "eu-2", "tenant-7"}
+    assert PlacementRules().naming(["a"]) == frozenset()

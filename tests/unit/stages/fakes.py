@@ -259,7 +259,7 @@ class Ports(SimpleNamespace):
             sharded_collections=settings.sharded_collections,
             data_docs=None,
             **sections,
-            **ports,
+            **{"placement_rules": SimpleNamespace(rules=tuple), **ports},
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.stages.fakes import HOUR, Ports, Registry, Routing, Series, Tallies
 
-from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR, Partition, Placement
+from foreshard.model import KEY_LOAD_COLUMNS, ONE_HOUR, Partition, Placement, PlacementRule, RuleKind
 from foreshard.model.key_space import KeySpace, slot_number, slot_unit
 from foreshard.observe.units import by_unit
 from foreshard.settings import ForecastSettings, ObserveSettings, Settings
@@ -177,3 +177,11 @@ def test_the_costs_of_other_units_are_summed_from_the_slots_that_differ() -> Non
     assert {unit: row.tolist() for unit, row in again.items()} == {unit: row.tolist()[:1] for unit, row in found.items()}
     assert timedelta(hours=30) == HOUR - earlier[0]
     assert np.isfinite(list(again.values())).all()
+
+
+def test_keys_that_a_prefix_rule_names_are_units_however_small() -> None:
+    at = ports(rows_of(HOUR - ONE_HOUR, dict.fromkeys(KEYS, 1.0)) + rows_of(HOUR, {**dict.fromkeys(KEYS, 1.0), "eu-1": 1.0}))
+    rule = PlacementRule(RuleKind.RESIDENCY, "eu-", is_prefix=True, locations=("west",))
+    at.placement_rules.rules = lambda: (rule,)
+    prepare_chunks(at, HOUR)
+    assert agrees_with_the_tallies(at, HOUR) == {"eu-1"}
