@@ -1,7 +1,7 @@
-"""Bundles: a slot and the keys that live in it without a row of their own. They move as one, whatever the plan says.
+"""Bundles: units that move in sets. A slot brings along the small keys of it that are on the same partition.
 
-Such a key is a unit because of its load, but the routing table places it by its slot, until a move of its own lists it. A slot
-and a key of it never move in one plan by different moves, because a move of a slot excludes all others that touch it.
+A move of a slot excludes every other move that touches the slot, so a slot and its keys move in one plan together or not at
+all. Keys of a slot that have a reason to be placed by name stay: they are listed before the slot leaves.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from foreshard.plan._placement_model import PlacementModel
 
 @dataclass(frozen=True)
 class Bundles:
-    """Units that move in sets, one row each: ``units`` (n) and the keys that they bring along.
+    """Units that may move in sets, one row each: ``units`` (n), slots and keys without one, and what they bring along.
 
-    ``followers`` (m) are those keys, ``bundle`` (m) the row of each one's slot. ``load`` (n, H) and ``size`` (n) include them.
+    ``followers`` (m) are keys, ``bundle`` (m) the row of each one's slot. ``load`` (n, H) and ``size`` (n) include them.
     """
 
     units: IntArray
@@ -29,15 +29,15 @@ class Bundles:
     size: FloatArray
 
     @classmethod
-    def of(cls, model: PlacementModel, units: IntArray) -> Bundles:
-        """Return the bundles of these units."""
+    def of(cls, model: PlacementModel, slots: IntArray, keys: IntArray) -> Bundles:
+        """Return the bundles of these slots and keys of one partition."""
         snapshot = model.snapshot
         place = np.full(len(snapshot.keys), -1, np.int64)
-        place[units] = np.arange(len(units))
-        followers = np.flatnonzero(snapshot.follows_slot)
-        bundle = place[snapshot.slot_row[followers]]
-        followers, bundle = followers[bundle >= 0], bundle[bundle >= 0]
-        load, size = model.hours.load(units), snapshot.key_bytes[units].copy()
+        place[slots] = np.arange(len(slots))
+        bundle = place[snapshot.slot_row[keys]]
+        followers, units = keys[bundle >= 0], np.concatenate([slots, keys[bundle < 0]])
+        bundle = bundle[bundle >= 0]
+        load, size = model.hours.load(units), snapshot.key_bytes[units]
         np.add.at(size, bundle, snapshot.key_bytes[followers])
         for total, part in zip(load.parts(), model.hours.load(followers).parts(), strict=True):
             np.add.at(total, bundle, part)
@@ -57,8 +57,13 @@ class Bundles:
         """Every unit that moves: the units and the keys that they bring along."""
         return np.concatenate([self.units, self.followers])
 
+    @property
+    def keys(self) -> IntArray:
+        """The number of keys that each bundle brings along (n)."""
+        return np.bincount(self.bundle, minlength=len(self.units))
+
     def allowed(self, model: PlacementModel, target: int) -> BoolArray:
-        """Return which bundles may go to ``target``: rules allow all of their keys there, and none has left it lately."""
+        """Return which bundles may go to ``target``: rules allow all of their units there, and none has left it lately."""
         rules, not_back_to = model.snapshot.rules, model.snapshot.not_back_to
         may = rules.home[rules.row[self.units], target] & (not_back_to[self.units] != target)
         refused = ~rules.home[rules.row[self.followers], target] | (not_back_to[self.followers] == target)
@@ -67,10 +72,8 @@ class Bundles:
 
 
 def movable_slots(model: PlacementModel, source: int) -> IntArray:
-    """Return the slots on ``source`` that may move: no key of them is being moved, pinned or shadowed, or moves by itself."""
+    """Return the slots on ``source`` that may move: neither pinned nor resting, and no other move touches them."""
     snapshot, here = model.snapshot, model.unmoved_on(source)
     slots = here[snapshot.slots[here] & snapshot.movable[here] & ~snapshot.rules.fixed_keys[here]]
-    followers = np.flatnonzero(snapshot.follows_slot)
-    held = followers[snapshot.rules.fixed_keys[followers] | model.has_shadow(followers)]
-    touched = np.concatenate([held, model.moved, np.flatnonzero(snapshot.under_way)])
+    touched = np.concatenate([model.moved, np.flatnonzero(snapshot.under_way)])
     return np.asarray(slots[~np.isin(slots, snapshot.slot_row[touched])])

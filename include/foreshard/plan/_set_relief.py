@@ -6,8 +6,7 @@ fair level is the LPS that partitions would have if the load of the full ones, a
 proportion to their capacities. It is computed at the upper quantile, like every LPS. Partitions above the level receive
 nothing, as in water-filling.
 
-Only units that no one would place by name take part: slots with their unlisted keys, and small listed keys without strong
-co-access. Shadowed, pinned, resting
+Only units that no one would place by name take part: slots, and small keys without strong co-access. Shadowed, pinned, resting
 and moving units stay, as do units that the target's rules refuse or that left the target lately.
 """
 
@@ -83,7 +82,7 @@ def _split_level(model: PlacementModel, group: IntArray, places: IntArray) -> fl
 def _spread(builder: PlanBuilder, source: int, goal: float, level: float) -> None:
     """Fill the targets up to ``level`` until ``source`` is at ``goal``: the most room first, one move each."""
     model = builder.model
-    bundles = Bundles.of(model, set_units(model, source))
+    bundles = set_units(model, source)
     room, failures = (level - model.lps()) * model.capacity, 0
     targets = np.flatnonzero(model.snapshot.active & (room > 0))
     for target in targets[np.argsort(-room[targets], kind="stable")].tolist():
@@ -97,10 +96,9 @@ def _spread(builder: PlanBuilder, source: int, goal: float, level: float) -> Non
             failures += 1
 
 
-def set_units(model: PlacementModel, source: int) -> IntArray:
-    """Return the units on ``source`` that may move in a set: slots, and small listed keys without strong co-access."""
+def set_units(model: PlacementModel, source: int) -> Bundles:
+    """Return what may leave ``source`` in a set: slots, and small keys without strong co-access."""
     snapshot, keys = model.snapshot, model.movable_on(source)
-    keys = keys[~snapshot.follows_slot[keys]]
     peak = _ahead(model, model.hours.load(keys)).upper(model.rule).max(axis=1, initial=0.0)
     degree = np.diff(snapshot.co_access.indptr)[keys]
     together = np.zeros(len(keys))
@@ -110,7 +108,8 @@ def set_units(model: PlacementModel, source: int) -> IntArray:
     accesses = snapshot.demand.mean[keys].mean(axis=1) / cost if cost > 0 else np.zeros(len(keys))
     small = (peak <= SMALL * model.capacity[source]) & (together <= STRONG * accesses)
     slots = movable_slots(model, source)
-    return np.concatenate([slots, keys[small & ~np.isin(snapshot.slot_row[keys], slots)]])
+    stays = (snapshot.rules.row[keys] != 0) & np.isin(snapshot.slot_row[keys], slots)
+    return Bundles.of(model, slots, keys[small & ~stays])
 
 
 def _fill(builder: PlanBuilder, source: int, target: int, bundles: Bundles, goal: float, level: float) -> Bundles:
@@ -118,7 +117,7 @@ def _fill(builder: PlanBuilder, source: int, target: int, bundles: Bundles, goal
     model = builder.model
     here, there = (_ahead(model, model.profile.rows(np.array([place]))) for place in (source, target))
     loads, size = _ahead(model, bundles.load), bundles.size
-    price = size + UNIT_BYTES * np.where(model.snapshot.slots[bundles.units], 1.0, 4.0)
+    price = size + UNIT_BYTES * (np.where(model.snapshot.slots[bundles.units], 1.0, 4.0) + 4.0 * bundles.keys)
     open_, left = np.ones(len(bundles.units), bool), builder.allowance.size_bytes
     lowest, highest = goal * model.capacity[source], level * model.capacity[target]
     for step in range(ROUNDS):
@@ -170,7 +169,7 @@ def _record(
     builder: PlanBuilder, source: int, target: int, chosen: Bundles, before: reasons.LoadBefore, is_drain: bool
 ) -> None:
     snapshot, size = builder.model.snapshot, float(chosen.size.sum())
-    names = tuple(snapshot.keys[unit] for unit in chosen.units.tolist())
+    names = tuple(snapshot.keys[unit] for unit in chosen.members.tolist())
     builder.size_bytes += size
     builder.targets.add(target)
     if not is_drain:

@@ -85,13 +85,10 @@ def slot_rows(keys: Sequence[str], space: KeySpace) -> IntArray:
     return rows
 
 
-def with_slots(states: KeyStates, slot_row: IntArray, listed: BoolArray) -> KeyStates:
-    """Return the states with what follows from moves of slots: unlisted keys are where their slots are, and a key whose slot
-    is being moved is not movable."""
+def with_slots(states: KeyStates, slot_row: IntArray) -> KeyStates:
+    """Return the states, with keys whose slot is being moved not movable: that move excludes all others of the slot."""
     own = slot_row == np.arange(len(slot_row))
-    primary = np.where(listed | own, states.primary, states.primary[slot_row])
-    movable = states.movable & ~(states.under_way[slot_row] & ~own)
-    return replace(states, primary=primary, movable=movable)
+    return replace(states, movable=states.movable & ~(states.under_way[slot_row] & ~own))
 
 
 def current_shadows(

@@ -81,7 +81,7 @@ class Snapshot:
     - ``correlation``: of the keys' forecast errors. ``week_peak``: the highest hourly total of the last week (0: unknown).
     - ``access_cost``: mean cost of an access (0: unknown; co-accessed keys then count as independent).
     - ``past``: the cost of each key in a sample of past hours (None: unknown).
-    - ``slot_row`` (K): the row of each key's slot; units without one have their own. ``listed`` (K): keys in the routing table.
+    - ``slot_row`` (K): the row of each key's slot; units without one have their own.
     - ``bounds``: where placement rules allow each key. ``migration``: the rate of moves.
     """
 
@@ -108,10 +108,9 @@ class Snapshot:
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
     slot_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-    listed: BoolArray = field(default_factory=lambda: np.empty(0, bool))
 
     def __post_init__(self) -> None:
-        """Fill in defaults: every key listed, movable and rested, none being moved. A past without hours counts as None."""
+        """Fill in defaults: every key movable and rested, none being moved. A past without hours counts as None."""
         if self.past is not None and not self.past.hours:
             object.__setattr__(self, "past", None)
         if not len(self.under_way):
@@ -122,8 +121,6 @@ class Snapshot:
             object.__setattr__(self, "rested", np.ones(len(self.keys), bool))
         if not len(self.slot_row):
             object.__setattr__(self, "slot_row", np.arange(len(self.keys)))
-        if not len(self.listed):
-            object.__setattr__(self, "listed", np.ones(len(self.keys), bool))
         if not len(self.last_source):
             object.__setattr__(self, "last_source", np.full(len(self.keys), -1, np.int64))
 
@@ -161,11 +158,6 @@ class Snapshot:
     def slots(self) -> BoolArray:
         """Which units are slots (K). They have no co-access, no shadows and no name of their own."""
         return np.fromiter((key.startswith(SLOT_MARK) for key in self.keys), bool, count=len(self.keys))
-
-    @cached_property
-    def follows_slot(self) -> BoolArray:
-        """Which keys live where their slot does, because the table does not list them (K)."""
-        return np.asarray(~self.listed & (self.slot_row != np.arange(len(self.keys))))
 
     def shown(self, key: int) -> str:
         """Return a unit's name for people: the key itself, or ``slot 811``."""

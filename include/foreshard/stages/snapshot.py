@@ -105,12 +105,9 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
     locations = {location.name: location for location in ports.registry.locations()}
     homes = [partition.geographic_location for partition in inputs.partitions]
     rows = {key: row for row, key in enumerate(keys)}
-    slot_row, listed = (
-        slot_rows(keys, inputs.table.slots.space),
-        np.array([key in inputs.table.placements for key in keys], bool),
-    )
+    slot_row = slot_rows(keys, inputs.table.slots.space)
     recent = ports.planning.recent_moves(now - longest_rest(plan))
-    states = with_slots(key_states(recent, rows, inputs.primary, partitions, plan, now), slot_row, listed)
+    states = with_slots(key_states(recent, rows, inputs.primary, partitions, plan, now), slot_row)
     shadows = ports.planning.current_shadows()
     sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections).by_unit(rows, inputs.table.slots.space)
     snapshot = Snapshot(
@@ -136,7 +133,6 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
         slot_row=slot_row,
-        listed=listed,
     )
     return snapshot, PlanPolicy.of(plan, inputs.rule)
 

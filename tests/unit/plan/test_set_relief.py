@@ -161,45 +161,48 @@ def test_the_same_snapshot_gives_the_same_plan() -> None:
     assert make_plan(world, build_policy()) == make_plan(world, build_policy())
 
 
-def mixed_world(slots: int = 64, hot: int = 40, **more):
-    """Slots with many small keys, and hot keys that are units by their load; all on p0. Returns (world, space)."""
+def mixed_world(slots: int = 64, named: int = 40, size: float = 1.0):
+    """Slots, and keys that are units by their load: ``size`` × that of a typical slot. All on p0. Returns (world, space)."""
     space = KeySpace(slots=slots)
     loads, names = slots_of(small_keys(3_000), slots)
-    keys = tuple(f"hot {n:03}" for n in range(hot))
-    both = np.concatenate([loads, loads.mean(axis=0) * np.ones((hot, 1))])
+    keys = tuple(f"named {n:03}" for n in range(named))
+    both = np.concatenate([loads, size * loads.mean(axis=0) * np.ones((named, 1))])
     world = replace(full_world(both, 3, 1.5), keys=(*names, *keys))
-    row = slot_rows(world.keys, space)
-    return replace(world, slot_row=row, listed=np.array([key in more.get("listed", ()) for key in world.keys])), space
+    return replace(world, slot_row=slot_rows(world.keys, space)), space
 
 
 def carried_out(world, plan):
-    """LPS from scratch, with unlisted keys where their slots are."""
-    place = {partition.partition_id: n for n, partition in enumerate(world.partitions)}
-    index = {key: n for n, key in enumerate(world.keys)}
-    primary = world.primary.copy()
-    for move in plan.moves:
-        for unit in move.units:
-            primary[index[unit]] = place[move.target]
-            if world.slots[index[unit]]:
-                primary[world.follows_slot & (world.slot_row == index[unit])] = place[move.target]
-    profile, _ = partition_load(world.demand, primary, [], world.capacity, world.distance_km, build_policy().serving)
-    return load_prediction_scores(profile.upper(build_policy().serving), world.capacity)
+    """LPS from scratch, with the plan carried out."""
+    done = after(world, plan)
+    profile, _ = partition_load(done.demand, done.primary, [], done.capacity, done.distance_km, build_policy().serving)
+    return load_prediction_scores(profile.upper(build_policy().serving), done.capacity)
 
 
-def test_unlisted_keys_go_where_their_slot_goes_and_the_plan_counts_their_load() -> None:
-    world, _ = mixed_world()
+def test_a_slot_brings_along_the_small_keys_of_it_in_the_same_move() -> None:
+    world, space = mixed_world()
     plan = make_plan(world, build_policy())
-    assert plan.moves
     assert list(plan.lps_after.values()) == pytest.approx(carried_out(world, plan).tolist())
-    moved = {unit for move in plan.moves for unit in move.units}
-    index = {key: n for n, key in enumerate(world.keys)}
-    followers = {key for key in world.keys if world.keys[world.slot_row[index[key]]] in moved and not key.startswith("\x1f")}
-    assert followers
-    assert not followers & moved
+    with_keys = 0
+    for move in plan.moves:
+        slots = {unit for unit in move.units if unit.startswith("\x1f")}
+        keys = {key for key in world.keys if not key.startswith("\x1f") and slot_unit(space.slot_of(key)) in slots}
+        assert keys <= set(move.units)
+        with_keys += len(keys)
+    assert with_keys
 
 
-def test_a_listed_key_and_its_slot_never_move_in_one_plan() -> None:
-    world, space = mixed_world(listed=tuple(f"hot {n:03}" for n in range(40)))
+def test_a_hot_key_stays_when_its_slot_leaves_and_the_plan_counts_it_there() -> None:
+    world, space = mixed_world(named=4, size=5.0)
+    plan = make_plan(world, build_policy())
+    moved = {unit for move in plan.moves if len(move.units) > 1 for unit in move.units}
+    assert moved & {slot_unit(space.slot_of(f"named {n:03}")) for n in range(4)}
+    assert not moved & {f"named {n:03}" for n in range(4)}
+    assert list(plan.lps_after.values()) == pytest.approx(carried_out(world, plan).tolist())
+
+
+@pytest.mark.parametrize("size", [1.0, 5.0])
+def test_a_slot_and_its_keys_never_move_by_two_moves_of_one_plan(size) -> None:
+    world, space = mixed_world(size=size)
     plan = make_plan(world, build_policy())
     touched = [
         {slot_number(unit) if unit.startswith("\x1f") else space.slot_of(unit) for unit in move.units} for move in plan.moves
@@ -210,24 +213,22 @@ def test_a_listed_key_and_its_slot_never_move_in_one_plan() -> None:
         assert not moved & set().union(*(touched[:number] + touched[number + 1 :]))
 
 
-def test_a_slot_whose_key_is_pinned_or_being_moved_stays() -> None:
+def test_a_slot_stays_while_a_key_of_it_is_being_moved_and_a_pinned_key_stays_anyway() -> None:
     world, space = mixed_world()
-    pin = PlacementRules((PlacementRule(RuleKind.PIN, "hot 000", partition_id="p0"),))
-    under_way = np.array([key == "hot 001" for key in world.keys])
+    pin = PlacementRules((PlacementRule(RuleKind.PIN, "named 000", partition_id="p0"),))
+    under_way = np.array([key == "named 001" for key in world.keys])
     world = replace(world, bounds=pin.bounds(world.keys, world.partitions), under_way=under_way, movable=~under_way)
     moved = {unit for move in make_plan(world, build_policy()).moves for unit in move.units}
     assert moved
-    assert not moved & {slot_unit(space.slot_of("hot 000")), slot_unit(space.slot_of("hot 001"))}
+    assert not moved & {"named 000", slot_unit(space.slot_of("named 001"))}
 
 
-def test_unlisted_keys_are_counted_where_their_slots_are_going() -> None:
+def test_a_key_whose_slot_is_being_moved_is_not_movable() -> None:
     space = KeySpace(slots=4)
     keys = (*(slot_unit(slot) for slot in range(4)), "a", "b")
     row = slot_rows(keys, space)
     assert row.tolist() == [0, 1, 2, 3, space.slot_of("a"), space.slot_of("b")]
     moving = np.arange(6) == space.slot_of("a")
-    before = KeyStates(np.where(moving, 1, 0), ~moving, moving, np.ones(6, bool), np.full(6, -1))
-    states = with_slots(before, row, np.zeros(6, bool))
-    assert states.primary[4] == 1
+    states = with_slots(KeyStates(np.zeros(6, int), ~moving, moving, np.ones(6, bool), np.full(6, -1)), row)
     assert not states.movable[4]
     assert slot_rows(("a", "b"), space).tolist() == [0, 1]
