@@ -39,7 +39,7 @@ def rollback_routing() -> None:
     @task
     def find() -> loop.Summary:
         """Return the hour's moves that still have an effect."""
-        return loop.for_hour("migrate.moves_to_undo")
+        return loop.for_hour("manual_moves.moves_to_undo")
 
     @task.short_circuit
     def act() -> bool:
@@ -47,7 +47,7 @@ def rollback_routing() -> None:
 
     @task(map_index_template="{{ move_id }}", max_active_tis_per_dagrun=2)
     def undo(move_id: str) -> loop.Summary:
-        return loop.run("migrate.take_back", move_id)
+        return loop.run("manual_moves.take_back", move_id)
 
     @task(trigger_rule="none_failed")
     def gate_table() -> loop.Summary:

@@ -23,7 +23,8 @@ from foreshard.model import (
 )
 from foreshard.model.move_state import MoveState
 from foreshard.settings import CollectionSetting, ForecastSettings, Settings
-from foreshard.stages.migrate import describe_move, move_key, start_moves
+from foreshard.stages.manual_moves import describe_move, move_units
+from foreshard.stages.migrate import start_moves
 from foreshard.stages.plan import gate_plan, plan_hour
 from foreshard.stages.rules import list_rules, remove_rule, set_rule
 from foreshard.stages.shadow import request_shadow
@@ -115,10 +116,10 @@ class TestErrors:
     def test_manual_moves_and_shadows_obey_the_rules(self, wiring):
         set_rule(wiring, reside("eu-", "Frankfurt"))
         with pytest.raises(PlacementRuleBroken, match="'eu-2' must stay in Frankfurt, so it can't go to gamma"):
-            move_key(wiring, "eu-2", "gamma")
+            move_units(wiring, ["eu-2"], "gamma")
         with pytest.raises(PlacementRuleBroken):
             request_shadow(wiring, "eu-2", "gamma", None, "by hand")
-        assert "must stay in Frankfurt" in str(describe_move(wiring, "eu-2", "gamma").problem)
+        assert "must stay in Frankfurt" in str(describe_move(wiring, ["eu-2"], "gamma").problem)
         assert not wiring.move_journal.find()
 
 

@@ -14,7 +14,8 @@ from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
 from foreshard.model.shadow_state import ShadowState
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.migrate import clean_moves, move_key
+from foreshard.stages.manual_moves import move_units
+from foreshard.stages.migrate import clean_moves
 from foreshard.stages.shadow import run_shadow
 from foreshard.stages.shadow_apply import apply_bounded, replicating
 from foreshard.stages.shadow_listing import publish_shadow
@@ -76,7 +77,7 @@ def test_a_shadow_follows_a_real_move_of_its_primary(
     with replicating(wiring), Writers(wiring, partition_clients, unique_name) as writers:
         run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
         publish_shadow(wiring, "hot|beta")
-        assert move_key(wiring, "hot", "gamma").state == "switched"
+        assert move_units(wiring, ["hot"], "gamma").state == "switched"
         clean_moves(wiring)
         assert apply_bounded(wiring, 20).stale == 0
     assert shadow_differences(wiring, "hot|beta") == ()
@@ -91,7 +92,7 @@ def test_a_move_onto_a_shadow_absorbs_it_and_loses_no_write(
     with replicating(wiring), Writers(wiring, partition_clients, unique_name) as writers:
         run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
         publish_shadow(wiring, "hot|beta")
-        assert move_key(wiring, "hot", "beta").state == "switched"
+        assert move_units(wiring, ["hot"], "beta").state == "switched"
         clean_moves(wiring)
     assert counters(partition_clients["beta"], unique_name) == dict(writers.acknowledged)
     assert wiring.shadows.get("hot|beta").state is ShadowState.RETIRED

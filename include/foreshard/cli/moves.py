@@ -1,4 +1,4 @@
-"""``foreshard moves``: list, run, stop, resume, revert and undo moves, and move a key manually."""
+"""``foreshard moves``: list, run, stop, resume, revert and undo moves, and move keys and slots manually."""
 
 from __future__ import annotations
 
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
 
+class SlotRange(click.ParamType[tuple[int, ...]]):
+    """A slot, or the first and last of several: ``811`` or ``0-127``."""
+
+    name = "N[-N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the slots."""
+        first, dash, last = str(value).partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            self.fail(f"{value!r} is neither a slot nor a range of slots", param, ctx)
+        return tuple(range(int(first), int(last or first) + 1))
+
+
 @click.group()
 def moves() -> None:
-    """List and control moves of keys."""
+    """List and control moves of keys and slots."""
 
 
 @moves.command("list")
@@ -104,8 +117,10 @@ def revert(move_id: str, reason: str) -> None:
 @moves.command()
 @click.argument("move_id")
 def undo(move_id: str) -> None:
-    """Move a switched key back to its source."""
-    _watched(lambda stage, wiring, notify: stage.undo_move(wiring, move_id, notify))
+    """Move a switched move's units back to their source."""
+    from foreshard.stages import manual_moves
+
+    _watched(lambda _stage, wiring, notify: manual_moves.undo_move(wiring, move_id, notify))
 
 
 @moves.command()
@@ -116,24 +131,45 @@ def clean(wait: bool) -> None:
 
 
 @moves.command()
-@click.argument("key", type=KEY)
+@click.argument("keys", nargs=-1, type=KEY, metavar="[KEY]...")
 @click.argument("target")
+@click.option(
+    "--slot", "slots", type=SlotRange(), multiple=True, help="Also move this slot, or slots from-to. May be repeated."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be moved, and move nothing.")
-def move(key: str, target: str, dry_run: bool) -> None:
-    """Move KEY to the partition TARGET now, independent of the plan."""
-    if not dry_run:
-        _watched(lambda stage, wiring, notify: stage.move_key(wiring, key, target, None, notify))
-        return
-    from foreshard.stages import migrate
+def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...], dry_run: bool) -> None:
+    """Move keys and slots to the partition TARGET now, as one move, independent of the plan.
+
+    A slot is moved without its listed keys.
+    """
+    from foreshard.stages import manual_moves
 
     with _wiring() as wiring:
-        found = migrate.describe_move(wiring, key, target)
+        wanted = _wanted(wiring, keys, [slot for some in slots for slot in some])
+        found = manual_moves.describe_move(wiring, wanted, target) if dry_run else None
+    if found is None:
+        _watched(lambda _stage, wiring, notify: manual_moves.move_units(wiring, wanted, target, None, notify))
+        return
     total = sum(found.documents.values())
-    click.echo(f"{key!r} is on {found.owner} (epoch {found.epoch}); {total:,} documents would move to {target}:")
+    click.echo(f"{found.label} is on {found.owner} (epoch {found.epoch}); {total:,} documents would move to {target}:")
     for namespace, number in found.documents.items():
         click.echo(f"  {namespace}: {number:,}")
+    if found.left_out:
+        click.echo(f"{found.left_out:,} listed keys of these slots would stay where they are")
     if found.problem:
         click.echo(f"it would be refused: {found.problem}")
+
+
+def _wanted(wiring: Wiring, keys: tuple[str, ...], slots: list[int]) -> list[str]:
+    """Return the units, each once. Raise ``UsageError`` if one is impossible."""
+    from foreshard.model.key_space import slot_unit
+
+    count = wiring.routing.space().slots
+    if slots and max(slots) >= count:
+        raise click.UsageError(f"there is no slot {max(slots)}: slots are 0 to {count - 1}")
+    if not keys and not slots:
+        raise click.UsageError("name at least one KEY or --slot")
+    return list(dict.fromkeys([*keys, *map(slot_unit, slots)]))
 
 
 def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any]) -> None:

@@ -31,7 +31,7 @@ from foreshard.client._routes import Operation, Route
 from foreshard.client._types import Result
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
-from foreshard.stores.partition.fence_validator import read_options
+from foreshard.stores.partition.fence_validator import FIRST_CLAUSE, read_options
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from foreshard.client._partition_clients import PartitionClients
 
 REFUSED_BY_VALIDATOR = 121
+HASH = "$toHashedIndexKey"
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.1
 _INTERRUPTED = frozenset({11600, 11602, 10107, 13435, 189, 91, 64, 50})
 """The server was interrupted by a shutdown, step-down or time limit: the write may have been applied."""
@@ -49,12 +50,21 @@ def fenced(error: Mapping[str, Any], key_field: str) -> bool | None:
     details = (error.get("errInfo") or {}).get("details")
     if not details:
         return None
-    return any(
-        clause.get("index") == 0
-        and clause.get("details", {}).get("operatorName") == "$nin"
-        and key_field in (clause["details"].get("specifiedAs") or {})
-        for clause in details.get("clausesNotSatisfied", ())
-    )
+    return any(_is_of_fence(clause, key_field) for clause in details.get("clausesNotSatisfied", ()))
+
+
+def _is_of_fence(clause: Mapping[str, Any], key_field: str) -> bool:
+    """Whether a failed clause is one of the fence's. The first one is that of an older version."""
+    index = clause.get("index", 0)
+    return (index == 0 or index >= FIRST_CLAUSE) and _compares_keys(clause.get("details"), key_field)
+
+
+def _compares_keys(part: Any, key_field: str) -> bool:
+    """Whether a part of an error's details names slots, or a list of keys that are elsewhere."""
+    if isinstance(part, Mapping):
+        is_list = part.get("operatorName") == "$nin" and key_field in (part.get("specifiedAs") or {})
+        return is_list or HASH in part or any(_compares_keys(inner, key_field) for inner in part.values())
+    return isinstance(part, list) and any(_compares_keys(inner, key_field) for inner in part)
 
 
 def pauses(first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> Iterator[float]:
@@ -116,7 +126,7 @@ class FencedWriter:
         database = self.collection(route).database
         cursor = await resolved(database.list_collections(filter={"name": self.sharded.collection}))
         found = next(iter(await resolved(cursor.to_list())), {})
-        return key in read_options(found.get("options", {}), self.sharded.key_field).keys
+        return read_options(found.get("options", {}), self.sharded).lists.refuses(key)
 
     def unreachable(self, route: Route) -> Unreachable:
         """The error for a route whose partition can't be reached. Nothing was sent."""

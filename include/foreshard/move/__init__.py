@@ -1,1 +1,1 @@
-"""Live migration: a journalled state machine that moves a key from one partition to another without losing a write."""
+"""Live migration: a journalled state machine that moves units from one partition to another without losing a write."""

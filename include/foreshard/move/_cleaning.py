@@ -1,6 +1,6 @@
 """After the switch: forward what stale clients still change on the source, then remove its documents. The fence stays.
 
-Deletes pass a validator, and so do updates that take a document out of the key. A late change is applied on the target unless
+Deletes pass a validator, and so do updates that take a document out of the units. A late change is applied on the target unless
 the document was written there later, by the servers' wall clocks. Before each batch is removed, the feed is read up to a mark,
 so that everything that happened to a document is forwarded before the document is removed.
 """

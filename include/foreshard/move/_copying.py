@@ -6,7 +6,8 @@ import time
 from datetime import timedelta
 
 from foreshard.errors import MoveRefused, MoveTimedOut
-from foreshard.move._key_sync import merge, size
+from foreshard.model.key_space import unit_label, units_label
+from foreshard.move._unit_sync import merge, size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
 
@@ -17,25 +18,25 @@ MAXIMUM_ROUNDS = 20
 
 
 def skip_if_out_of_date(session: MoveSession) -> bool:
-    """Skip a planned move if its source no longer owns the key. Return whether it was skipped."""
-    move = session.record.move
-    owner = session.context.owner(move.units[0]).primary
-    if owner == move.source != move.target:
+    """Skip a planned move if its source does not own every unit. Return whether it was skipped."""
+    move, owners = session.record.move, session.read_owners()
+    away = owners.off(move.source) or (move.units if move.source == move.target else ())
+    if not away:
         return False
-    where = f"is on {owner} already" if owner == move.target else f"is on {owner}, not on {move.source}"
-    session.advance(MoveEvent.SKIP, error=f"skipped: the key {where}")
+    owner = owners.placements[away[0]].primary
+    where = f"on {owner} already" if owner == move.target else f"on {owner}, not on {move.source}"
+    session.advance(MoveEvent.SKIP, error=f"skipped: {unit_label(away[0])} is {where}")
     return True
 
 
 def begin(session: MoveSession) -> None:
-    """Note the position in the source's change stream before anything is copied."""
-    session.advance(
-        MoveEvent.BEGIN, position=session.context.source.now(), notes__target_was_fenced=session.context.target.is_fenced()
-    )
+    """Note the position in the source's change stream before anything is copied, and the keys that the move leaves out."""
+    left_out = sorted(session.context.units.exceptions)
+    session.advance(MoveEvent.BEGIN, position=session.context.source.now(), notes__exceptions=left_out)
 
 
 def copy(session: MoveSession) -> None:
-    """Fence the target, remove leftovers of the key there (a shadow's documents are kept), and copy the absent documents."""
+    """Fence the target, remove leftovers of the units there (shadows' documents are kept), and copy the absent documents."""
     source, target = session.context.source, session.context.target
     shape = source.shape()
     target.shape()
@@ -45,7 +46,7 @@ def copy(session: MoveSession) -> None:
     swept_before = "swept" in session.record.notes
     if not swept_before:
         _sweep(session)
-    empty = not swept_before and target.partition_id not in session.context.owner(session.record.move.units[0]).shadows
+    empty = not swept_before and not session.read_owners().shadowed_on(target.partition_id)
     documents = copied = 0
 
     def noted(some: int, read: int) -> None:
@@ -58,12 +59,15 @@ def copy(session: MoveSession) -> None:
 
 
 def _sweep(session: MoveSession) -> None:
-    move, target = session.record.move, session.context.target
-    if session.context.owner(move.units[0]).primary == target.partition_id:
-        raise MoveRefused(session.record.move_id, f"{target.partition_id} owns the key already", "plan the move again")
+    """Clear the target, unless a shadow's documents are there: the comparison removes leftovers beside them."""
+    units, target = session.context.units, session.context.target
+    owned = session.read_owners().on(target.partition_id)
+    if owned:
+        problem = f"{target.partition_id} owns {units_label(owned)} already"
+        raise MoveRefused(session.record.move_id, problem, "plan the move again")
     session.note(notes__absorbing=True)
-    session.context.shadows.absorb(move.units[0], target.partition_id)
-    if target.partition_id not in session.context.owner(move.units[0]).shadows:
+    session.context.shadows.absorb(units, target.partition_id)
+    if not session.read_owners().shadowed_on(target.partition_id):
         session.sync.remove_all(target, lambda _documents: session.beat())
     session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()))
 
@@ -88,5 +92,5 @@ def catch_up(session: MoveSession) -> None:
             merge(session.suspects, session.sync.sync(session.suspects))
         else:
             break
-    session.owner = session.read_owner()
+    session.owners = session.read_owners()
     session.advance(MoveEvent.FENCE, position=session.feed.position, counters__rounds=rounds)

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshard.errors import FenceTimedOut, MoveRefused, StaleEpoch, VerificationFailed
-from foreshard.model import Placement, PlacementChange
+from foreshard.model.key_space import unit_label
 from foreshard.model.move_state import MoveState
-from foreshard.move._key_sync import size
+from foreshard.move._owners import Owners
+from foreshard.move._unit_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveRecord
@@ -23,11 +24,13 @@ from foreshard.ports.publishing import TableEdit, publish_edit
 MAXIMUM_RETREATS = 3
 """The fence may be lifted this often before the switch. After that the move is reverted."""
 COUNTED_BEHIND_FENCE = 20_000
-"""Keys with at most this many documents are counted again behind the fence (about a million documents a second)."""
+"""At most this many documents are counted again behind the fence (about a million documents a second)."""
+SLOTS_COUNTED_BEHIND_FENCE = 2_000
+"""The same for a move of slots, whose documents are counted one by one (about a hundred thousand a second)."""
 
 
 def fence_and_drain(session: MoveSession) -> None:
-    """Fence the key on the source and apply its changes up to the fence. Retreat if that takes too long."""
+    """Fence the units on the source and apply its changes up to the fence. Retreat if that takes too long."""
     session.fenced_at = time.monotonic()
     deadline = session.fenced_at + session.context.limits.fence_timeout.total_seconds()
     try:
@@ -60,7 +63,7 @@ def verify(session: MoveSession) -> None:
     """Compare every document that may have changed since the last comparison, byte by byte, and the document counts.
 
     All documents were compared before the fence, from both sides. Counting takes time in proportion to their number, so large
-    keys are not counted again while apps wait.
+    moves are not counted again while apps wait.
 
     A different document is synchronised once and compared again, because a TTL index may run earlier on one side. Late deletes
     pass the fence, so differences are tolerated while the feed still has changes, up to ``fence_timeout``.
@@ -71,6 +74,7 @@ def verify(session: MoveSession) -> None:
     if session.suspects is None:
         session.compare_all()
     deadline = time.monotonic() + session.context.limits.fence_timeout.total_seconds()
+    limit = SLOTS_COUNTED_BEHIND_FENCE if session.context.units.slots else COUNTED_BEHIND_FENCE
     repaired = 0
     while True:
         different = session.sync.compare(session.suspects or {})
@@ -81,7 +85,7 @@ def verify(session: MoveSession) -> None:
             for namespace, ids in session.sync.compare(different).items()
             for identity in sorted(ids)
         ]
-        if session.record.counters.get("total", 0) <= COUNTED_BEHIND_FENCE:
+        if session.record.counters.get("total", 0) <= limit:
             wrong += session.sync.count_differences()
         if not wrong:
             break
@@ -94,7 +98,7 @@ def verify(session: MoveSession) -> None:
 
 
 def switch(session: MoveSession) -> None:
-    """Publish the key's new primary copy and enter ``switched``, in one transaction."""
+    """Publish the units' new primary copy and enter ``switched``, in one transaction."""
     if session.fenced_at is None and not session.context.source.is_fenced():
         session.advance(MoveEvent.REFENCE)
         return
@@ -104,44 +108,51 @@ def switch(session: MoveSession) -> None:
     switched: list[MoveRecord] = []
 
     def edit() -> TableEdit:
-        (version, owner), session.owner = session.owner or session.read_owner(), None
-        if owner.primary != session.record.move.source:
-            raise MoveRefused(session.record.move_id, f"the key is on {owner.primary} now", "plan the move again")
+        owners, session.owners = session.owners or session.read_owners(), None
+        _require_source(session, owners)
         fields = {"position": session.feed.position, "opened_from": opened_from}
-        return _switch_edit(session, version, owner, fields, switched)
+        return _switch_edit(session, owners, fields, switched)
 
     try:
         publish_edit(session.context.routing, edit)
     except StaleEpoch:
-        raise MoveRefused(session.record.move_id, "the key's epoch kept changing", "plan the move again") from None
+        raise MoveRefused(session.record.move_id, "the units' rows kept changing", "plan the move again") from None
     session.record = switched[-1]
     session.context.notify(session.record)
 
 
-def _switch_edit(
-    session: MoveSession, read_at: int, owner: Placement, changes: Mapping[str, Any], switched: list[MoveRecord]
-) -> TableEdit:
-    """Return the switch. Its transaction raises :class:`StaleEpoch` if the key's row has changed since version ``read_at``.
+def _require_source(session: MoveSession, owners: Owners) -> None:
+    """Raise :class:`MoveRefused` unless the source owns every unit, and the move has copied what its slots consist of."""
+    move_id, away = session.record.move_id, owners.off(session.record.move.source)
+    if away:
+        where = owners.placements[away[0]].primary
+        raise MoveRefused(move_id, f"{unit_label(away[0])} is on {where} now", "plan the move again")
+    if owners.have_other_exceptions():
+        raise MoveRefused(move_id, "keys of its slots were listed or delisted meanwhile", "plan the move again")
 
-    The epoch alone does not show that, because adding or removing a shadow does not raise it.
+
+def _switch_edit(session: MoveSession, owners: Owners, fields: Mapping[str, Any], switched: list[MoveRecord]) -> TableEdit:
+    """Return the switch. Its transaction raises :class:`StaleEpoch` if a row has changed since the owners were read.
+
+    The epochs alone do not show that, because adding or removing a shadow does not raise them.
     """
     move, before = session.record.move, session.record
-    shadows = tuple(shadow for shadow in owner.shadows if shadow != move.target)
-    change = PlacementChange(move.units[0], move.target, shadows, owner.epoch, owner.epoch + 1)
-    to = next_state(before.state, MoveEvent.SWITCH)
+    changes = owners.switch_to(move.target)
+    to, epoch = next_state(before.state, MoveEvent.SWITCH), max(change.new_epoch for change in changes)
 
     def enter(transaction: Any, version: int) -> None:
+        read_at = owners.version
         between = session.context.routing.since(read_at) if version - 1 > read_at else ()
-        if len(between) < version - 1 - read_at or any(c.key == move.units[0] for p in between for c in p.changes):
-            raise StaleEpoch(move.units[0], owner.epoch, owner.epoch)
-        fields = {**changes, "version": version, "counters.epoch": change.new_epoch}
-        switched.append(session.context.journal.advance(before, to, MoveEvent.SWITCH, fields, transaction))
+        if len(between) < version - 1 - read_at or owners.are_touched_by(between):
+            raise StaleEpoch(move.label, epoch, epoch)
+        entered = {**fields, "version": version, "counters.epoch": epoch}
+        switched.append(session.context.journal.advance(before, to, MoveEvent.SWITCH, entered, transaction))
 
-    return TableEdit([change], f"move {move.move_id}", enter)
+    return TableEdit(changes, f"move {move.move_id}", enter, move.move_id)
 
 
 def open_target(session: MoveSession) -> None:
-    """Open the target for writes of the key, after applying the deletes that the source has acknowledged so far.
+    """Open the target for writes of the units, after applying the deletes that the source has acknowledged so far.
 
     A resuming mover cannot know whether apps already write on the target. It leaves late changes to the cleaning.
     """

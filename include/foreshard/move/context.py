@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from foreshard.model import Placement
-from foreshard.ports.migration import KeyCopy, MoveJournal, MoveRecord, ShadowAbsorber
+from foreshard.model.unit_set import UnitSet
+from foreshard.ports.migration import MoveJournal, MoveRecord, ShadowAbsorber, UnitCopy
 from foreshard.ports.routing import RoutingStore
 from foreshard.settings import MigrateSettings
 
@@ -17,13 +17,13 @@ BEAT_EVERY = timedelta(milliseconds=250)
 
 @dataclass(frozen=True, slots=True)
 class MoveContext:
-    """The ports of one move. ``owner`` returns a key's placement in the current routing table."""
+    """The ports of one move of ``units``."""
 
     journal: MoveJournal
-    source: KeyCopy
-    target: KeyCopy
+    units: UnitSet
+    source: UnitCopy
+    target: UnitCopy
     routing: RoutingStore
-    owner: Callable[[str], Placement]
     shadows: ShadowAbsorber
     limits: MigrateSettings
     notify: Callable[[MoveRecord], None] = lambda _record: None

@@ -36,7 +36,7 @@ WATCH_SECONDS = 0.1
 
 
 def is_serving(record: MoveRecord) -> bool:
-    """Return whether the target accepts the key's writes. What remains then is the cleaning, which waits for the sidecars."""
+    """Return whether the target accepts the units' writes. What remains then is the cleaning, which waits for the sidecars."""
     opened = record.state is MoveState.SWITCHED and "opened_at" in record.notes
     return opened or record.state in (MoveState.CLEANING, MoveState.DONE)
 

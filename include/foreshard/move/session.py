@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from foreshard.errors import MoveRefused
-from foreshard.model import Placement
 from foreshard.model.move_state import BEFORE_SWITCH, STOPPABLE
-from foreshard.move._key_sync import KeySync, Suspects, merge
+from foreshard.move._owners import Owners, read_owners
+from foreshard.move._unit_sync import Suspects, UnitSync, merge
 from foreshard.move.context import MoveContext
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveFeed, MoveRecord
@@ -26,16 +26,16 @@ class MoveSession:
     """The state that the steps of a move share. Not thread-safe.
 
     ``suspects`` are the documents not known to be equal on both sides (None: nothing is compared yet). ``fenced_at`` is the
-    monotonic time at which this mover fenced the source, if it did. ``owner`` is a table version and the key's placement, read
-    before the fence.
+    monotonic time at which this mover fenced the source, if it did. ``owners`` are the owners as read before the
+    fence.
     """
 
     def __init__(self, context: MoveContext, record: MoveRecord) -> None:
         self.context, self.record = context, record
-        self.sync = KeySync(context.source, context.target, context.limits.batch_documents)
+        self.sync = UnitSync(context.source, context.target, context.limits.batch_documents)
         self.suspects: Suspects | None = None
         self.fenced_at: float | None = None
-        self.owner: tuple[int, Placement] | None = None
+        self.owners: Owners | None = None
         self._feed: MoveFeed | None = None
         self._beaten = time.monotonic()
 
@@ -83,9 +83,9 @@ class MoveSession:
             self._feed.close()
         self._feed = None
 
-    def read_owner(self) -> tuple[int, Placement]:
-        """Return a version of the table, and the key's placement in that version or a later one."""
-        return self.context.routing.version(), self.context.owner(self.record.move.units[0])
+    def read_owners(self) -> Owners:
+        """Read who owns the units now."""
+        return read_owners(self.context.routing, self.context.units)
 
     def follow(self, until_fences: Mapping[str, int] | None = None) -> Changes:
         """Read the source's changes and make the target equal for every document in them.

@@ -10,7 +10,7 @@
 
 ``restart``: the source's oplog no longer held the changes, so the copy starts again at a new position. ``retreat``: draining
 took too long, so the fence is lifted, apps write on the source, and the move catches up again. ``refence``: an app's own
-``collMod`` had lifted the fence. ``skip``: the planned source no longer owns the key. After ``switched``, a reverse move undoes
+``collMod`` had lifted the fence. ``skip``: the planned source no longer owns a unit. After ``switched``, a reverse move undoes
 the move; it is a new move.
 """
 

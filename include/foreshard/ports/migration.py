@@ -1,4 +1,4 @@
-"""The ports of a move: its journal, and its key's documents on the source and on the target.
+"""The ports of a move: its journal, and its units' documents on the source and on the target.
 
 A document is passed as its BSON bytes, so copies are exact. Its id is passed as the BSON of ``{"_id": …}``, which is hashable
 for every type of id. A ``Position`` is a place in a partition's change stream; only its store can read it.
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from foreshard.errors import ForeshardError
 from foreshard.model import Move
 from foreshard.model.move_state import MoveState
+from foreshard.model.unit_set import UnitSet
 
 DocumentId = bytes
 Position = Mapping[str, Any]
@@ -70,7 +71,8 @@ class MoveJournal(Protocol):
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
         """Journal a move, or return its entry if it is known.
 
-        A move of a unit with an open move gets an entry that is skipped at once.
+        It is skipped at once if an open move excludes it: one with the same unit, or one of the two moves a slot that the
+        other touches.
         """
 
     def get(self, move_id: str) -> MoveRecord:
@@ -90,6 +92,9 @@ class MoveJournal(Protocol):
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
         """Renew the lease and save progress. Raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
 
+    def narrow(self, record: MoveRecord, units: Sequence[str]) -> MoveRecord:
+        """Leave only ``units`` in a planned move, and note the others. Raise ``MoveSuperseded`` like ``advance``."""
+
     def pause(self, record: MoveRecord) -> MoveRecord:
         """Release the lease. The move stays in its state until somebody takes it."""
 
@@ -102,7 +107,7 @@ class MoveJournal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """One document of the key."""
+    """One document of a move's units."""
 
     id: DocumentId
     raw: bytes
@@ -135,8 +140,8 @@ class Touch:
 class Changes:
     """The result of polling a feed.
 
-    ``touched``: namespace → id → last change; documents of other keys may be among them. ``unfenced``: namespaces whose
-    validator was changed and no longer contains the key. ``broken``: a collection was dropped or renamed. ``at_end``: no more
+    ``touched``: namespace → id → last change; documents of other units may be among them. ``unfenced``: namespaces whose
+    validator was changed and no longer refuses all units. ``broken``: a collection was dropped or renamed. ``at_end``: no more
     changes were waiting. ``lag``: the age of the last change read (zero at the end).
     """
 
@@ -156,7 +161,7 @@ class MoveFeed(Protocol):
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
-        """Namespace → revision of the last fence read that contains the key. Removed when the fence is lifted."""
+        """Namespace → revision of the last fence read that refuses all units. Removed when the fence is lifted."""
 
     @property
     def mark_seen(self) -> int:
@@ -169,15 +174,15 @@ class MoveFeed(Protocol):
 
 
 class UniqueConflict(ForeshardError):
-    """A unique index conflicts with documents of the same key. Synchronise ``ids`` together with the others."""
+    """A unique index conflicts with documents of the same units. Synchronise ``ids`` together with the others."""
 
     def __init__(self, namespace: str, ids: frozenset[DocumentId]) -> None:
-        super().__init__(f"{namespace}: {len(ids)} documents of the key stand in the way by a unique index; sync them as well")
+        super().__init__(f"{namespace}: {len(ids)} documents of its units block it by a unique index; sync them as well")
         self.namespace, self.ids = namespace, ids
 
 
-class KeyCopy(Protocol):
-    """One key's documents on one partition, in every sharded collection, for one mover.
+class UnitCopy(Protocol):
+    """A move's units on one partition: their documents in every sharded collection, for one mover.
 
     Reads are majority reads, causally after the feed. Every write is a transaction that bumps the move's lease document *on
     this partition*. It raises :class:`foreshard.errors.MoveSuperseded` if another mover has the lease.
@@ -196,23 +201,23 @@ class KeyCopy(Protocol):
         """Return options and indexes. Raise ``MoveRefused`` if a collection cannot be moved (view, capped, …)."""
 
     def prepare(self, shape: Shape) -> None:
-        """Create missing collections with the shape's options and indexes, and an index on the key field everywhere."""
+        """Create missing collections with the shape's options and indexes, and the indexes on the key field."""
 
     def now(self) -> Position: ...
 
     def feed(self, position: Position) -> MoveFeed: ...
 
     def count(self) -> Mapping[str, int]:
-        """Return namespace → number of documents of the key."""
+        """Return namespace → number of documents of the units."""
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
-        """Yield every document of the key, in batches bounded by number and bytes."""
+        """Yield every document of the units, in batches bounded by number and bytes."""
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
-        """Return the documents among ``ids`` that carry the key."""
+        """Return the documents among ``ids`` that belong to the units."""
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        """Return the ids among ``ids`` whose documents carry another key now."""
+        """Return the ids among ``ids`` whose documents belong to other units now."""
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
         """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``."""
@@ -227,12 +232,12 @@ class KeyCopy(Protocol):
         """Write a mark to this partition's change stream and return its number."""
 
     def fence(self) -> Mapping[str, int]:
-        """Fence the key in every collection. Return namespace → revision, which draining waits for."""
+        """Fence the units in every collection. Return namespace → revision, which draining waits for."""
 
     def unfence(self) -> None: ...
 
     def is_fenced(self) -> bool:
-        """Return whether every collection refuses writes for the key now."""
+        """Return whether every collection refuses writes for all units now."""
 
     def close(self) -> None: ...
 
@@ -240,18 +245,15 @@ class KeyCopy(Protocol):
 class ShadowAbsorber(Protocol):
     """Retires the shadow that a move replaces on its target."""
 
-    def absorb(self, key: str, partition_id: str) -> None:
-        """Retire the shadow of ``key`` on the partition, if there is one. Replication commits nothing there afterwards."""
+    def absorb(self, units: UnitSet, partition_id: str) -> None:
+        """Retire the units' shadows on the partition. Replication commits nothing there afterwards."""
 
 
 class Fence(Protocol):
     """The fence of one sharded collection on one partition."""
 
-    def fenced(self) -> frozenset[str]:
-        """Return the keys whose writes the server refuses now."""
-
-    def listed(self) -> frozenset[str]:
-        """Return the keys whose writes it should refuse."""
+    def is_lifted(self) -> bool:
+        """Return whether the server accepts a write that the fence's lists refuse."""
 
     def repair(self) -> object:
-        """Fence every listed key."""
+        """Impose the lists again."""

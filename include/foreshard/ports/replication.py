@@ -82,8 +82,8 @@ class ShadowStore(Protocol):
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
         """Return whether the primary copy may have been elsewhere at some epoch in (``since_epoch``, ``epoch``]."""
 
-    def busy_keys(self, partition_id: str) -> frozenset[str]:
-        """Return the keys that open moves bring to the partition, or take from it and have not cleaned up there."""
+    def is_busy(self, key: str, partition_id: str) -> bool:
+        """Return whether an open move brings the key to the partition, or takes it from there and has not cleaned up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Upkeep:
         if shadow.state not in (ShadowState.REQUESTED, ShadowState.COPYING):
             return None
         capture = self._captures.states().get(shadow.source)
-        if capture is None or shadow.key not in capture.keys or shadow.key in self._shadows.busy_keys(shadow.target):
+        if capture is None or shadow.key not in capture.keys or self._shadows.is_busy(shadow.key, shadow.target):
             return None
         fields = {"lease": shadow.lease + 1, "floor": None, "capture_id": None}
         if shadow.state is ShadowState.REQUESTED:

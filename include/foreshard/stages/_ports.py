@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
+    from foreshard.model.unit_set import UnitSet
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
-    from foreshard.ports.migration import Fence, KeyCopy, MoveJournal, ShadowAbsorber
+    from foreshard.ports.migration import Fence, MoveJournal, ShadowAbsorber, UnitCopy
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed, CaptureStore, ReplicationLog, ReplicationReader, ShadowStore
@@ -231,8 +232,8 @@ class WithAccessLogBatches(Protocol):
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]: ...
 
 
-class WithKeyCopies(Protocol):
-    def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy: ...
+class WithUnitCopies(Protocol):
+    def unit_copy(self, partition_id: str, move_id: str, units: UnitSet) -> UnitCopy: ...
 
 
 class WithKeyInspectors(Protocol):

@@ -1,41 +1,41 @@
-"""Move keys: journal the plan's moves, run them, clean their sources; stop, resume, revert and undo them."""
+"""Move units: journal the plan's moves, run them, clean their sources; stop, resume and revert them."""
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from foreshard.errors import IllegalTransition, MoveRefused, MoveSuperseded, PlacementRuleBroken
-from foreshard.model import Move, Placement, Reason
-from foreshard.model.move_state import AFTER_SWITCH, CLEANABLE, ENDED, OPEN, PENDING, RUNNING, MoveState
+from foreshard.errors import IllegalTransition, MoveSuperseded
+from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
+from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move import mover
 from foreshard.move.context import MoveContext, MoveSummary
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import MoveRecord
-from foreshard.routing.table import locate
 from foreshard.stages._ports import (
     WithFences,
-    WithKeyCopies,
     WithMigrateSettings,
     WithMoveJournal,
     WithPlans,
     WithRegistry,
     WithRouting,
     WithShadowAbsorber,
+    WithUnitCopies,
 )
-from foreshard.stages.rules import RuleCheckPorts, allowed_moves, require_allowed
+from foreshard.stages.rules import RuleCheckPorts, allowed_moves
 
 LOG = logging.getLogger("foreshard.move")
 Notify = Callable[[MoveRecord], None]
+EXCEPTIONS = "exceptions"
+"""The note of a move that names the listed keys of its slots that it left out when it began."""
 
 
-class MovePorts(WithMoveJournal, WithKeyCopies, WithRouting, WithShadowAbsorber, WithMigrateSettings, Protocol):
-    """Reads the routing table. Writes the journal, both copies of the key, and its row of the table."""
+class MovePorts(WithMoveJournal, WithUnitCopies, WithRouting, WithShadowAbsorber, WithMigrateSettings, Protocol):
+    """Reads the routing table. Writes the journal, both copies of the units, and their rows of the table."""
 
 
 class FencePorts(WithRegistry, WithFences, Protocol):
@@ -48,18 +48,6 @@ class ResumeMovesPorts(MovePorts, FencePorts, Protocol):
 
 class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Protocol):
     """Reads the plan, placement rules and fences. Writes the journal."""
-
-
-class MoveKeyPorts(MovePorts, RuleCheckPorts, Protocol):
-    """The ports of running a move and checking placement rules."""
-
-
-class UndoListPorts(WithMoveJournal, WithRouting, Protocol):
-    """Reads the journal and the routing table."""
-
-
-class MovePreviewPorts(RuleCheckPorts, WithRouting, WithKeyCopies, Protocol):
-    """Reads the routing table, placement rules, and the key's documents. Writes nothing."""
 
 
 def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
@@ -82,7 +70,8 @@ def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
 def run_move(ports: MovePorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Run one move until its target serves, or until it has reverted. Any other mover of it is superseded."""
     with ExitStack() as stack:
-        record = mover.run_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id)
+        record = _narrowed(ports, ports.move_journal.get(move_id))
+        record = mover.run_move(_context(ports, record, stack, notify), move_id)
     return _summary(record)
 
 
@@ -120,86 +109,7 @@ def clean_moves(
     """
     found = ports.move_journal.find(CLEANABLE)
     due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
-    return _clean(ports, [record.move_id for record in due], wait, notify)
-
-
-def undo_move(ports: MoveKeyPorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
-    """Move a switched key back: finish the cleaning, then run a reverse move. Return the reverse move's summary."""
-    record = ports.move_journal.get(move_id)
-    if record.state in CLEANABLE:
-        _clean(ports, [move_id], True, notify)
-        record = ports.move_journal.get(move_id)
-    if record.state is not MoveState.DONE:
-        raise MoveRefused(move_id, f"it is {record.state}, so there is nothing to undo", "revert it instead")
-    sentence = f"undo of move {move_id}"
-    return move_key(ports, record.move.units[0], record.move.source, Reason("undo", sentence, {"undoes": move_id}), notify)
-
-
-def move_key(
-    ports: MoveKeyPorts, key: str, target: str, reason: Reason | None = None, notify: Notify | None = None
-) -> MoveSummary:
-    """Move ``key`` from its current partition to ``target``. Raise an error if a placement rule forbids it."""
-    source = owner_of(ports, key).primary
-    require_allowed(ports, key, target)
-    why = reason or Reason("manual", "requested by a person")
-    move = Move(f"manual-{uuid.uuid4().hex[:12]}", (key,), source, target, 0, key, why)
-    return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
-
-
-def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:
-    """Return the hour's moves that still have an effect, the latest first: running, or with the key still on their target."""
-    table = ports.routing.current()
-    found = ports.move_journal.find((*PENDING, *AFTER_SWITCH), hour)
-    return tuple(
-        record.move_id
-        for record in reversed(found)
-        if record.state not in AFTER_SWITCH or locate(table, record.move.units[0]).primary == record.move.target
-    )
-
-
-def take_back(ports: MoveKeyPorts, move_id: str) -> MoveSummary:
-    """Revert a move that has not switched, or move its key back. A second call changes nothing."""
-    record = ports.move_journal.get(move_id)
-    if record.state not in AFTER_SWITCH:
-        return revert_move(ports, move_id, "an hour's moves are undone")
-    if locate(ports.routing.current(), record.move.units[0]).primary != record.move.target:
-        return MoveSummary.of(record)
-    return undo_move(ports, move_id)
-
-
-@dataclass(frozen=True, slots=True)
-class MovePreview:
-    """The effect of a manual move: the key's owner, its documents per collection, and the problem that would refuse the
-    move."""
-
-    owner: str
-    epoch: int
-    documents: dict[str, int]
-    problem: str | None
-
-
-def describe_move(ports: MovePreviewPorts, key: str, target: str) -> MovePreview:
-    """Return what :func:`move_key` would do. Nothing is changed."""
-    ports.registry.partition(target)
-    owner = owner_of(ports, key)
-    source = ports.key_copy(owner.primary, f"preview of {key}", key)
-    problem = f"it is on {target} already" if owner.primary == target else None
-    try:
-        source.shape()
-        documents = dict(source.count())
-        require_allowed(ports, key, target)
-    except MoveRefused as refused:
-        documents, problem = {}, refused.problem
-    except PlacementRuleBroken as broken:
-        problem = str(broken)
-    finally:
-        source.close()
-    return MovePreview(owner.primary, owner.epoch, documents, problem)
-
-
-def owner_of(ports: WithRouting, key: str) -> Placement:
-    """Return the placement of ``key`` in the published table."""
-    return locate(ports.routing.current(), key)
+    return clean_some(ports, [record.move_id for record in due], wait, notify)
 
 
 def repair_fences(ports: FencePorts) -> tuple[str, ...]:
@@ -207,7 +117,7 @@ def repair_fences(ports: FencePorts) -> tuple[str, ...]:
     repaired = []
     for partition in ports.registry.partitions():
         for fence in ports.fences(partition.partition_id):
-            if fence.listed() - fence.fenced():
+            if fence.is_lifted():
                 fence.repair()
                 LOG.warning("partition %s: another validator had lifted a fence; it is in force again", partition.partition_id)
                 repaired.append(partition.partition_id)
@@ -227,7 +137,8 @@ def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
             LOG.info("move %s has started meanwhile", record.move_id)
 
 
-def _clean(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
+def clean_some(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
+    """Clean up after these moves. Return those that have ended."""
     with ExitStack() as stack:
         records = (ports.move_journal.get(move_id) for move_id in move_ids)
         moves = [(record.move_id, _context(ports, record, stack, notify)) for record in records]
@@ -235,19 +146,40 @@ def _clean(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify
 
 
 def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
-    move = record.move
+    move, units = record.move, units_of_move(ports, record)
     context = MoveContext(
         journal=ports.move_journal,
-        source=ports.key_copy(move.source, move.move_id, move.units[0]),
-        target=ports.key_copy(move.target, move.move_id, move.units[0]),
+        units=units,
+        source=ports.unit_copy(move.source, move.move_id, units),
+        target=ports.unit_copy(move.target, move.move_id, units),
         routing=ports.routing,
-        owner=lambda key: owner_of(ports, key),
         shadows=ports.shadow_absorber,
         limits=ports.migrate_settings,
         notify=notify or _log_progress,
     )
     stack.callback(context.close)
     return context
+
+
+def units_of_move(ports: WithRouting, record: MoveRecord) -> UnitSet:
+    """Return the move's units, without the listed keys of its slots. A move that has begun keeps those that it left out."""
+    units = UnitSet(ports.routing.space(), record.move.units)
+    if EXCEPTIONS in record.notes:
+        return replace(units, exceptions=frozenset(record.notes[EXCEPTIONS]))
+    return unit_set(units.units, units.space, (placement.key for placement in ports.routing.listed_in(units.slots)))
+
+
+def _narrowed(ports: MovePorts, record: MoveRecord) -> MoveRecord:
+    """Drop the units of a planned move that are not on its source. A move with none of them left is skipped by its mover."""
+    move = record.move
+    if record.state is not MoveState.PLANNED or len(move.units) == 1:
+        return record
+    placements = ports.routing.placements(move.units)
+    kept = tuple(unit for unit in move.units if placements[unit].primary == move.source)
+    if not kept or len(kept) == len(move.units):
+        return record
+    LOG.info("move %s: %d of %d units are not on %s", move.move_id, len(move.units) - len(kept), len(move.units), move.source)
+    return ports.move_journal.narrow(record, kept)
 
 
 def _log_progress(record: MoveRecord) -> None:

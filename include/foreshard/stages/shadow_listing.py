@@ -69,16 +69,16 @@ def retire_shadows(ports: RetirePorts, hour: datetime | None = None) -> RetireSu
 
 def _retire(ports: RetirePorts, shadow: Shadow) -> int | None:
     """Delete one shadow. Return the number of deleted documents, or None if it must wait."""
-    placement = ports.shadows.placements([shadow.key]).get(shadow.key)
+    placement = ports.routing.placement(shadow.key)
     replica = ports.replica(shadow.target)
-    if placement is not None and placement.primary == shadow.target:
+    if placement.primary == shadow.target:
         replica.revoke(shadow.key, shadow.lease)
         step(ports.shadows, shadow, "absorb", {"problem": "its partition became the primary"})
         return 0
-    if placement is not None and shadow.target in placement.shadows:
+    if shadow.target in placement.shadows:
         _unlist(ports, shadow)
         return None
-    if shadow.key in ports.shadows.busy_keys(shadow.target) or not _unread(ports, shadow):
+    if ports.shadows.is_busy(shadow.key, shadow.target) or not _unread(ports, shadow):
         return None
     try:
         deleted = replica.erase(shadow.key, shadow.lease)

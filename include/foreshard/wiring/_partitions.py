@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
+    from foreshard.model.unit_set import UnitSet
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
-    from foreshard.ports.migration import Fence, KeyCopy, ShadowAbsorber
+    from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
     from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed
     from foreshard.ports.verification import Verifier
+    from foreshard.stores.partition.fence import ExpectedFence
     from foreshard.stores.partition.load_reporter import LoadReporter
 
 
@@ -26,26 +28,34 @@ class PartitionWiring(ControlWiring):
 
         return LoadReporter(self.registry, self.loads, self.mongo.partition, self.settings.sidecar)
 
-    def key_copy(self, partition_id: str, move_id: str, key: str) -> KeyCopy:
-        from foreshard.stores.partition.key_copy import CopyScope, MongoKeyCopy
+    def unit_copy(self, partition_id: str, move_id: str, units: UnitSet) -> UnitCopy:
+        from foreshard.stores.partition.unit_copy import CopyScope, MongoUnitCopy
 
         settings, limits = self.settings, self.settings.migrate
         place = (settings.sharded_collections, settings.control_database)
-        scope = CopyScope(move_id, key, *place, limits.batch_documents, limits.fence_timeout)
-        return MongoKeyCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
+        scope = CopyScope(
+            move_id, units, self._expected_fence(partition_id), *place, limits.batch_documents, limits.fence_timeout
+        )
+        return MongoUnitCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
 
     def fences(self, partition_id: str) -> tuple[Fence, ...]:
         from foreshard.stores.partition.fence import MongoFence
 
         client = self.mongo.partition(self.registry.partition(partition_id))
-        timeout = self.settings.migrate.fence_timeout
-        return tuple(MongoFence(client, collection, timeout=timeout) for collection in self.settings.sharded_collections)
+        expected, timeout = self._expected_fence(partition_id), self.settings.migrate.fence_timeout
+        collections = self.settings.sharded_collections
+        return tuple(MongoFence(client, collection, expected=expected, timeout=timeout) for collection in collections)
+
+    def _expected_fence(self, partition_id: str) -> ExpectedFence:
+        from foreshard.stores.partition.fence import fence_by_table
+
+        return fence_by_table(self.routing, partition_id)
 
     @cached_property
     def shadow_absorber(self) -> ShadowAbsorber:
         from foreshard.stores.partition.shadow_absorber import MongoShadowAbsorber
 
-        return MongoShadowAbsorber(self.mongo, self.registry, self.settings)
+        return MongoShadowAbsorber(self.mongo, self.registry, self.settings, self._expected_fence)
 
     @cached_property
     def document_codec(self) -> DocumentCodec:
@@ -73,7 +83,8 @@ class PartitionWiring(ControlWiring):
 
         client, settings = self.mongo.partition(self.registry.partition(partition_id)), self.settings
         database, timeout = settings.control_database, settings.migrate.fence_timeout
-        return MongoReplicaStore(client, settings.sharded_collections, database, timeout)
+        expected = self._expected_fence(partition_id)
+        return MongoReplicaStore(client, settings.sharded_collections, database, expected, timeout)
 
     def change_feed(self, partition_id: str) -> CaptureFeed:
         from foreshard.stores.partition.capture_feed import MongoCaptureFeed

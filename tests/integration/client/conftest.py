@@ -18,6 +18,8 @@ from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client._sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
+from foreshard.model.key_space import KeySpace
+from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition.fence import MongoFence
 
 FENCE_TIMEOUT = timedelta(seconds=5)
@@ -179,9 +181,14 @@ def stand(partition_clients: dict[str, MongoClient], sharded: ShardedCollection)
     return {name: c[sharded.database][sharded.collection] for name, c in partition_clients.items()}
 
 
+def no_fence() -> FenceLists:
+    """What a table prescribes that is not there."""
+    return FenceLists(KeySpace())
+
+
 @pytest.fixture
 def fences(partition_clients: dict[str, MongoClient], sharded: ShardedCollection) -> Iterator[dict[str, MongoFence]]:
-    made = {name: MongoFence(c, sharded, timeout=FENCE_TIMEOUT) for name, c in partition_clients.items()}
+    made = {name: MongoFence(c, sharded, expected=no_fence, timeout=FENCE_TIMEOUT) for name, c in partition_clients.items()}
     yield made
     for c in partition_clients.values():
         c["foreshard"]["fences"].delete_one({"_id": sharded.namespace})

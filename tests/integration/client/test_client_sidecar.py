@@ -18,6 +18,8 @@ from tests.slots import slot_map
 from foreshard.client import RoutedClient
 from foreshard.errors import Unreachable
 from foreshard.model import Location, Partition, Placement, PlacementChange, RoutingTable
+from foreshard.model.key_space import KeySpace
+from foreshard.routing.fence_lists import FenceLists
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.registry import MongoPartitionRegistry
@@ -92,6 +94,9 @@ def test_writers_follow_a_switched_key_and_lose_no_write(settings, store, sideca
         things.insert_one({"_id": 1, "station": "k", "n": 0})
         stop_writing, counts = threading.Event(), []
 
+        def fence_on(name: str) -> MongoFence:
+            return MongoFence(partition_clients[name], sharded, expected=lambda: FenceLists(KeySpace()), timeout=FENCE_TIMEOUT)
+
         def write() -> None:
             count = 0
             while not stop_writing.is_set():
@@ -107,10 +112,10 @@ def test_writers_follow_a_switched_key_and_lose_no_write(settings, store, sideca
             before = stand[source].find_one({"_id": 1})["n"]
             while stand[source].find_one({"_id": 1})["n"] < before + 20:
                 stop_writing.wait(0.005)
-            MongoFence(partition_clients[source], sharded, timeout=FENCE_TIMEOUT).fence(["k"])
+            fence_on(source).fence(["k"])
             stand[target].delete_many({})
             stand[target].insert_many(list(stand[source].find()), bypass_document_validation=True)
-            MongoFence(partition_clients[target], sharded, timeout=FENCE_TIMEOUT).unfence(["k"])
+            fence_on(target).unfence(["k"])
             switch(store, "k", target)
         stop_writing.set()
         for writer in writers:

@@ -17,12 +17,13 @@ import pytest
 from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import WriteError
-from tests.slots import slot_map
 
 from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.model.key_space import KeySpace, KeyType, slot_unit
+from foreshard.routing.slots import first_slots
 from foreshard.routing.table import locate
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
-from foreshard.stages import migrate
+from foreshard.stages import manual_moves, migrate
 from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.wiring import Wiring
 
@@ -34,7 +35,7 @@ PARTITIONS = ("alpha", "beta", "gamma")
 
 @dataclass
 class World:
-    """The fixtures of a test of moves. ``key`` starts on alpha."""
+    """The fixtures of a test of moves. ``key`` starts on alpha: listed, or by its ``slot``, which is what moves then."""
 
     wiring: Wiring
     clients: dict[str, MongoClient]
@@ -42,6 +43,12 @@ class World:
     environment: dict[str, str]
     key: str = "Embarcadero / Sansome $1.é"
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
+    by_slot: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What is moved."""
+        return slot_unit(KeySpace().slot_of(self.key)) if self.by_slot else self.key
 
     def trips(self, partition: str) -> Any:
         return self.clients[partition][self.database]["trips"]
@@ -50,7 +57,7 @@ class World:
         return self.clients[partition][self.database]["stations"]
 
     def owner(self, key: str | None = None) -> str:
-        return migrate.owner_of(self.wiring, key or self.key).primary
+        return manual_moves.owner_of(self.wiring, key or self.key).primary
 
     def fill(self, documents: int, partition: str = "alpha", key: str | None = None) -> None:
         """Insert ``documents`` trips and one station of the key, and as many trips of other keys."""
@@ -64,7 +71,7 @@ class World:
     def plan(self, source: str, target: str, key: str | None = None) -> str:
         """Journal a move and return its id."""
         move_id = f"move-{next(self.numbers)}"
-        move = Move(move_id, (key or self.key,), source, target, 1, "clump", Reason("test", "for a test", {"lps": 0.9}))
+        move = Move(move_id, (key or self.unit,), source, target, 1, "clump", Reason("test", "for a test", {"lps": 0.9}))
         self.wiring.move_journal.plan(move, datetime(2026, 1, 5, 8, tzinfo=UTC))
         return move_id
 
@@ -102,13 +109,15 @@ class World:
 
 
 @pytest.fixture
-def world(mongods, partition_clients, unique_name, control) -> Iterator[World]:
+def world(request, mongods, partition_clients, unique_name, control) -> Iterator[World]:
+    kind = getattr(request, "param", "key")
+    key_type = KeyType.INT if kind == "int" else KeyType.STRING
     settings = Settings(
         control_uri=SecretStr(mongods[0].uri),
         control_database=unique_name,
         collections=(
-            CollectionSetting(database=unique_name, collection="trips", key_field="at.station"),
-            CollectionSetting(database=unique_name, collection="stations", key_field="name"),
+            CollectionSetting(database=unique_name, collection="trips", key_field="at.station", key_type=key_type),
+            CollectionSetting(database=unique_name, collection="stations", key_field="name", key_type=key_type),
         ),
         migrate=MigrateSettings(batch_documents=100, grace_period=timedelta(seconds=0.2)),
     )
@@ -122,8 +131,9 @@ def world(mongods, partition_clients, unique_name, control) -> Iterator[World]:
     with Wiring(settings) as wiring:
         places = [Location("here", 37.8, -122.4)]
         wiring.registry.register([Partition(m.name, "here", 100.0, m.uri) for m in mongods[1:]], places)
-        made = World(wiring, partition_clients, unique_name, environment)
-        table = RoutingTable(1, {made.key: Placement(made.key, "alpha")}, slot_map(("alpha",), (1.0,)), datetime.now(UTC))
+        made = World(wiring, partition_clients, unique_name, environment, by_slot=kind == "slot")
+        listed = {made.key: Placement(made.key, "alpha")} if kind == "key" else {}
+        table = RoutingTable(1, listed, first_slots(KeySpace(key_type), {"alpha": 1.0}), datetime.now(UTC))
         wiring.routing.initialise(table)
         yield made
 

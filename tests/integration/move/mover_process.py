@@ -16,18 +16,18 @@ from foreshard.stages import migrate
 from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.partition._move_lease import MoveLease
-from foreshard.stores.partition.key_copy import MongoKeyCopy
+from foreshard.stores.partition.unit_copy import MongoUnitCopy
 from foreshard.wiring import Wiring
 
 PLACES = {
-    "claimed": (MongoKeyCopy, "claim", "before"),
-    "prepared": (MongoKeyCopy, "prepare", "after"),
+    "claimed": (MongoUnitCopy, "claim", "before"),
+    "prepared": (MongoUnitCopy, "prepare", "after"),
     "transaction": (MoveLease, "bump", "after"),
-    "batch": (MongoKeyCopy, "write", "after"),
-    "fence-set": (MongoKeyCopy, "fence", "after"),
-    "fence-lifted": (MongoKeyCopy, "unfence", "after"),
+    "batch": (MongoUnitCopy, "write", "after"),
+    "fence-set": (MongoUnitCopy, "fence", "after"),
+    "fence-lifted": (MongoUnitCopy, "unfence", "after"),
     "published": (MongoRoutingStore, "publish", "after"),
-    "removed": (MongoKeyCopy, "remove_unchanged", "after"),
+    "removed": (MongoUnitCopy, "remove_unchanged", "after"),
 }
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from foreshard.model import PlacementChange
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
-from foreshard.stages import migrate
+from foreshard.stages import manual_moves, migrate
 
 
 def switch(world, documents: int = 20) -> str:
@@ -124,14 +124,10 @@ def test_sources_wait_for_the_sidecars_or_the_grace_period(world, monkeypatch):
 def shadow_on_beta(world) -> Shadow:
     """A live shadow of the key on beta that has missed some changes."""
     from foreshard.stores.control.shadows import MongoShadowStore
-    from foreshard.stores.partition.replica import MongoReplicaStore
 
     shadow = Shadow(f"{world.key}|beta", world.key, "alpha", "beta", ShadowState.LIVE, 1, 1, "hot", datetime.now(UTC))
     MongoShadowStore(world.wiring.mongo.control_database).create(shadow)
-    settings = world.wiring.settings
-    fence_timeout = settings.migrate.fence_timeout
-    replicas = MongoReplicaStore(world.clients["beta"], settings.sharded_collections, world.database, fence_timeout)
-    replicas.prepare(world.key, 1)
+    world.wiring.replica("beta").prepare(world.key, 1)
     world.wiring.routing.publish([PlacementChange(world.key, "alpha", ("beta",), 1, 1)], "shadow")
     world.trips("beta").with_options().database.command(
         "insert",
@@ -148,7 +144,7 @@ def test_a_shadow_on_the_target_is_absorbed(world):
     world.fill(20)
     shadow = shadow_on_beta(world)
     assert world.move("alpha", "beta").state == "switched"
-    placement = migrate.owner_of(world.wiring, world.key)
+    placement = manual_moves.owner_of(world.wiring, world.key)
     assert (placement.primary, placement.shadows) == ("beta", ())
     assert MongoShadowStore(world.wiring.mongo.control_database).get(shadow.shadow_id).state is ShadowState.RETIRED
     assert sorted(d["n"] for d in world.copies()["beta"].values()) == list(range(20))
@@ -161,7 +157,7 @@ def test_a_reverted_move_leaves_no_shadow_that_nobody_feeds(world, cut_off):
     move_id = world.plan("alpha", "beta")
     cut_off("catching_up")
     world.run_until_cut_off(move_id)
-    assert migrate.owner_of(world.wiring, world.key).shadows == ("beta",)
+    assert manual_moves.owner_of(world.wiring, world.key).shadows == ("beta",)
     migrate.revert_move(world.wiring, move_id)
-    assert migrate.owner_of(world.wiring, world.key).shadows == ()
+    assert manual_moves.owner_of(world.wiring, world.key).shadows == ()
     assert world.copies()["beta"] == {}

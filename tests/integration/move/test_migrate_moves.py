@@ -11,10 +11,11 @@ from pymongo.errors import WriteError
 
 from foreshard.errors import MoveSuperseded, UnknownPartition
 from foreshard.model import Move, PlacementChange, Plan, Reason
+from foreshard.model.unit_set import unit_set
 from foreshard.move.context import MoveContext
-from foreshard.stages import migrate
-from foreshard.stores.control.move_journal import MongoMoveJournal
-from foreshard.stores.partition.key_copy import MongoKeyCopy
+from foreshard.stages import manual_moves, migrate
+from foreshard.stores.partition.fence_validator import read_options
+from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
 HOUR = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
@@ -23,7 +24,7 @@ def test_a_key_moves_with_its_documents_in_every_collection_and_others_stay(worl
     world.fill(250)
     summary = world.move("alpha", "beta")
     assert (summary.state, summary.documents, summary.version) == ("switched", 251, 2)
-    assert migrate.owner_of(world.wiring, world.key).epoch == 2
+    assert manual_moves.owner_of(world.wiring, world.key).epoch == 2
     assert [s.state for s in migrate.clean_moves(world.wiring)] == ["done"]
     assert world.trips("alpha").count_documents({}) == 250
     assert world.trips("beta").count_documents({}) == 250
@@ -82,7 +83,8 @@ def test_the_apps_validator_and_indexes_hold_on_source_and_target(world):
     world.move("alpha", "beta")
     migrate.clean_moves(world.wiring)
     beta = world.clients["beta"][world.database]
-    assert next(iter(beta.list_collections(filter={"name": "trips"})))["options"]["validator"] == own
+    options = next(iter(beta.list_collections(filter={"name": "trips"})))["options"]
+    assert read_options(options, world.wiring.settings.sharded_collections[0]).rules.validator == own
     assert "by_n" in beta["trips"].index_information()
     for partition in ("alpha", "beta"):
         with pytest.raises(WriteError, match="failed validation"):
@@ -93,7 +95,7 @@ def test_a_superseded_mover_cannot_write_fence_or_switch_any_more(world, monkeyp
     world.fill(300)
     move_id = world.plan("alpha", "beta")
     asleep, awake, outcome = threading.Event(), threading.Event(), []
-    write = MongoKeyCopy.write
+    write = MongoUnitCopy.write
 
     def slow(self, *arguments):
         if threading.current_thread() is old and not asleep.is_set():
@@ -107,7 +109,7 @@ def test_a_superseded_mover_cannot_write_fence_or_switch_any_more(world, monkeyp
         except MoveSuperseded as error:
             outcome.append(error)
 
-    monkeypatch.setattr(MongoKeyCopy, "write", slow)
+    monkeypatch.setattr(MongoUnitCopy, "write", slow)
     old = threading.Thread(target=delayed)
     old.start()
     assert asleep.wait(30)
@@ -119,7 +121,7 @@ def test_a_superseded_mover_cannot_write_fence_or_switch_any_more(world, monkeyp
     assert isinstance(outcome[0], MoveSuperseded)
     assert world.copies()["beta"][f"{world.key}:0"]["n"] == "new"
     assert f"{world.key}:1" not in world.copies()["beta"]
-    stale = world.wiring.key_copy("alpha", move_id, world.key)
+    stale = world.wiring.unit_copy("alpha", move_id, unit_set([world.key], world.wiring.routing.space()))
     with pytest.raises(MoveSuperseded):
         stale.claim(1)
     assert world.refused("alpha")
@@ -146,7 +148,7 @@ def test_keys_that_leave_a_partition_at_once_keep_both_fences(world):
 
 def test_documents_that_change_their_key_while_it_moves_come_along_or_stay(world, monkeypatch):
     world.fill(50)
-    caught_up = MongoKeyCopy.count
+    caught_up = MongoUnitCopy.count
     changed = []
 
     def change(self):
@@ -156,7 +158,7 @@ def test_documents_that_change_their_key_while_it_moves_come_along_or_stay(world
             world.trips("alpha").update_one({"_id": f"other-alpha:{world.key}:3"}, {"$set": {"at.station": world.key}})
         return caught_up(self)
 
-    monkeypatch.setattr(MongoKeyCopy, "count", change)
+    monkeypatch.setattr(MongoUnitCopy, "count", change)
     assert world.move("alpha", "beta").state == "switched"
     world.trips("alpha").update_one({"_id": f"{world.key}:4"}, {"$set": {"at.station": "other"}})
     migrate.clean_moves(world.wiring)
@@ -171,7 +173,7 @@ def test_a_plan_that_is_out_of_date_is_skipped_with_its_reason(world):
     world.wiring.routing.publish([PlacementChange(world.key, "gamma", (), 1, 2)], "someone else")
     summary = world.move("alpha", "beta")
     assert summary.state == "reverted"
-    assert summary.error == "skipped: the key is on gamma, not on alpha"
+    assert summary.error == f"skipped: {world.key!r} is on gamma, not on alpha"
     assert not world.refused("alpha")
 
 
@@ -225,24 +227,24 @@ def test_leftovers_of_the_key_on_the_target_do_not_survive(world):
 def test_a_move_stops_at_its_next_batch_and_resumes(world, monkeypatch):
     world.fill(300)
     move_id = world.plan("alpha", "beta")
-    write = MongoKeyCopy.write
+    write = MongoUnitCopy.write
 
     def stop(self, *arguments):
         write(self, *arguments)
         migrate.stop_move(world.wiring, move_id)
 
-    monkeypatch.setattr(MongoKeyCopy, "write", stop)
+    monkeypatch.setattr(MongoUnitCopy, "write", stop)
     monkeypatch.setattr(migrate, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
     paused = migrate.run_move(world.wiring, move_id)
     assert paused.state in ("copying", "catching_up")
     assert migrate.resume_moves(world.wiring) == ()
-    monkeypatch.setattr(MongoKeyCopy, "write", write)
+    monkeypatch.setattr(MongoUnitCopy, "write", write)
     assert migrate.run_move(world.wiring, move_id).state == "switched"
 
 
 def test_an_unknown_target_is_one_clear_line(world):
     with pytest.raises(UnknownPartition, match="unknown partition 'delta'"):
-        migrate.move_key(world.wiring, world.key, "delta")
+        manual_moves.move_units(world.wiring, [world.key], "delta")
 
 
 def test_the_plans_moves_are_journalled_once_and_those_at_their_end_are_not_started_again(world):
@@ -276,22 +278,3 @@ def test_a_move_that_nobody_began_gives_way_to_the_next_hours_plan(world):
     assert world.wiring.move_journal.get("old").error == "skipped: the plan of 2026-01-05T09Z replaces it"
     assert migrate.run_move(world.wiring, "old").state == "reverted"
     assert migrate.run_move(world.wiring, "new").state == "switched"
-
-
-def test_journals_and_plans_of_one_key_are_read(world):
-    database = world.wiring.mongo.control_database
-    move_id = world.plan("alpha", "beta")
-    for name in database["moves"].index_information():
-        if name != "_id_":
-            database["moves"].drop_index(name)
-    database["moves"].update_one({"_id": move_id}, [{"$set": {"key": {"$first": "$units"}}}, {"$unset": "units"}])
-    database["moves"].create_index("key", name="one_active_move_per_key", unique=True, partialFilterExpression={"active": True})
-    assert MongoMoveJournal(database, timedelta(seconds=5)).get(move_id).move.units == (world.key,)
-    other = MongoMoveJournal(database, timedelta(seconds=5))
-    again = other.plan(Move("again", (world.key,), "alpha", "gamma", 1, "c", Reason("r", "s", {})), HOUR)
-    assert again.error == f"skipped: move {move_id} is under way"
-    assert other.plan(Move("third", ("third",), "alpha", "gamma", 1, "c", Reason("r", "s", {})), HOUR).error is None
-    world.wiring.plans.save(Plan(HOUR, 1, (again.move,)))
-    row = {"$set": {"moves.0.key": world.key}, "$unset": {"moves.0.units": 1}}
-    database["plans"].update_one({"_id": HOUR}, row)
-    assert world.wiring.plans.load(HOUR).moves == (again.move,)

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from foreshard.errors import IllegalTransition
-from foreshard.stages import migrate
+from foreshard.stages import manual_moves, migrate
 
+pytestmark = pytest.mark.parametrize("world", ["key", "slot"], indirect=True)
 POINTS_BEFORE_SWITCH = (
     "claimed", "copying", "prepared", "batch@copying", "transaction@copying", "catching_up", "fenced", "fence-set@fenced",
     "drained", "verified", "switched",
@@ -76,7 +77,7 @@ def test_a_move_cut_off_at_any_state_before_its_switch_is_reverted_and_the_sourc
         assert (summary.state, world.owner()) == ("reverted", "alpha"), state
         assert not world.refused("alpha"), state
         assert world.copies()["beta"] == {}, state
-        assert not world.refused("beta"), state
+        assert state == "copying" or world.refused("beta"), state
     settled(writers)
 
 
@@ -98,6 +99,6 @@ def test_a_switched_move_cannot_be_reverted_but_is_undone_by_a_reverse_move(worl
     migrate.run_move(world.wiring, move_id)
     with pytest.raises(IllegalTransition, match="switched"):
         migrate.revert_move(world.wiring, move_id)
-    assert migrate.undo_move(world.wiring, move_id).state == "switched"
+    assert manual_moves.undo_move(world.wiring, move_id).state == "switched"
     assert world.owner() == "alpha"
     settled(writers)

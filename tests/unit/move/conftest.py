@@ -1,4 +1,4 @@
-"""A world of moves without a server: partitions as dictionaries with a change log, one key, a clock that counts events.
+"""A world of moves without a server: partitions as dictionaries with a change log, one key or slot, a clock that counts events.
 
 Before each call of a port, ``World.tick`` lets apps act and may kill the mover, so every interleaving of port calls can happen.
 Apps route by tables that may be stale, as real clients do.
@@ -17,7 +17,9 @@ import pytest
 
 from foreshard.errors import MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
+from foreshard.model.key_space import KeySpace, slot_unit
 from foreshard.model.move_state import MoveState
+from foreshard.model.unit_set import UnitSet
 from foreshard.move.context import MoveContext
 from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.ports.publishing import ATTEMPTS
@@ -26,9 +28,11 @@ from foreshard.settings import MigrateSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from simulated_partition import START, Event, KeyCopy, Partition
+from simulated_partition import START, Event, Partition, UnitCopy
 
 KEY = "k"
+SPACE = KeySpace(slots=16)
+SLOT = slot_unit(SPACE.slot_of(KEY))
 
 
 class CutOff(BaseException):
@@ -47,8 +51,9 @@ class World:
         self.shadow_changes_left = self.random.randint(0, ATTEMPTS - 1)
         self.cut_after: int | None = None
         self.ticks = 0
-        self.partitions = {"a": Partition(), "b": Partition()}
-        self.table = Placement(KEY, "a", (), 1)
+        self.partitions = {"a": Partition(), "b": Partition(fenced=True)}
+        self.unit = self.random.choice([KEY, SLOT])
+        self.table = Placement(self.unit, "a", (), 1)
         self.old_table = self.table
         self.table_version, self.publications = 1, [Publication(1, (), "first", START)]
         self.expected: dict[bytes, bytes | None] = {}
@@ -127,11 +132,14 @@ class World:
         self.expected[identity] = raw
         return True
 
-    # ── routing (RoutingStore) and owner, shadows ────────────────────────────────────────────────────────────────────
+    # ── routing (RoutingStore) and shadows ────────────────────────────────────────────────────────────────────
 
-    def owner(self, key: str) -> Placement:
+    def placements(self, units: Any) -> dict[str, Placement]:
         self.tick()
-        return self.table
+        return {unit: self.table if unit == self.unit else Placement(unit, "z", (), 7) for unit in units}
+
+    def listed_in(self, slots: Any) -> tuple[Placement, ...]:
+        return (self.table,) if self.unit == KEY else ()
 
     def version(self) -> int:
         return self.table_version
@@ -140,9 +148,11 @@ class World:
         return tuple(self.publications[version - 1 :])
 
     def shadow_comes_or_goes(self) -> None:
-        """Another publication about the key that does not raise its epoch."""
+        """Another publication about the key that does not raise its epoch. Slots have no shadows."""
+        if self.unit == SLOT:
+            return
         self.table = replace(self.table, shadows=() if self.table.shadows else ("c",))
-        change = PlacementChange(KEY, self.table.primary, self.table.shadows, self.table.epoch, self.table.epoch)
+        change = PlacementChange(self.unit, self.table.primary, self.table.shadows, self.table.epoch, self.table.epoch)
         self.table_version += 1
         self.publications.append(Publication(self.table_version, (change,), "shadow", START))
 
@@ -161,7 +171,7 @@ class World:
             self.record = before
             raise
         self.shadows_before_switch = self.table.shadows
-        self.old_table, self.table = self.table, Placement(KEY, change.primary, change.shadows, change.new_epoch)
+        self.old_table, self.table = self.table, Placement(self.unit, change.primary, change.shadows, change.new_epoch)
         self.table_version += 1
         self.publications.append(Publication(self.table_version, tuple(changes), cause, START))
         self.tick()
@@ -170,13 +180,13 @@ class World:
     def acknowledged(self, version: int, *, heard_since: datetime) -> tuple[int, int]:
         return (1, 1)
 
-    def absorb(self, key: str, partition_id: str) -> None:
+    def absorb(self, units: UnitSet, partition_id: str) -> None:
         self.tick()
 
     # ── journal (MoveJournal) ────────────────────────────────────────────────────────────────────────────────────────
 
     def plan(self) -> MoveRecord:
-        move = Move("m", (KEY,), "a", "b", 1, "c", Reason("r", "s", {}))
+        move = Move("m", (self.unit,), "a", "b", 1, "c", Reason("r", "s", {}))
         self.record = MoveRecord(move, MoveState.PLANNED, history=(HistoryEntry(MoveState.PLANNED, "plan", START, 0),))
         return self.record
 
@@ -219,8 +229,9 @@ class World:
     def context(self) -> MoveContext:
         """The ports of a new mover."""
         limits = MigrateSettings(batch_documents=3, grace_period=timedelta(), fence_timeout=timedelta(hours=1))
-        copies = KeyCopy(self, "a"), KeyCopy(self, "b")
-        return MoveContext(self, *copies, self, self.owner, self, limits, beat_every=timedelta())  # type: ignore[arg-type]
+        copies = UnitCopy(self, "a"), UnitCopy(self, "b")
+        units = UnitSet(SPACE, (self.unit,))
+        return MoveContext(self, units, *copies, self, self, limits, beat_every=timedelta())  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ class Event:
 
 @dataclass
 class Partition:
-    """The key's documents, the change log, the fence, and the leases."""
+    """The documents of the move, the change log, the fence, and the leases."""
 
     documents: dict[bytes, bytes] = field(default_factory=dict)
     log: list[Event] = field(default_factory=list)
@@ -38,8 +38,8 @@ class Partition:
     leases: dict[str, int] = field(default_factory=dict)
 
 
-class KeyCopy:
-    """:class:`foreshard.ports.migration.KeyCopy` over a partition of the world."""
+class UnitCopy:
+    """:class:`foreshard.ports.migration.UnitCopy` over a partition of the world."""
 
     namespaces = (NAMESPACE,)
 

@@ -1,34 +1,43 @@
 """The journal of moves: ``moves`` in the control database, one document per move.
 
-``{_id: move_id, units, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active, lease,
-lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at, history: [{state,
-event, at, lease}]}``. ``active`` is removed when a move ends. A unique index allows one active move per unit. Leases use the
-database's own clock.
+``{_id: move_id, units, slots, source, target, clump, estimated_bytes, reason: {code, sentence, facts}, hour, state, active,
+lease, lease_until, stop_requested, position, opened_from, version, error, counters: {…}, notes: {…}, planned_at, history:
+[{state, event, at, lease}]}``. ``active`` is removed when a move ends. Leases use the database's own clock.
+
+``slots`` are the slots of the units. A move of a slot excludes every other open move that touches this slot. Plans take turns
+on ``move_planning``, so that two of them cannot miss each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from foreshard.errors import MoveSuperseded, UnknownMove
+from foreshard.errors import MoveSuperseded, NoRoutingTable, UnknownMove
 from foreshard.model import Move, Reason
+from foreshard.model.key_space import KeySpace, slot_number, slot_unit
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
+from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.stores.control._counts import count_by_state
+from foreshard.stores.control._first_table import in_transaction
 from foreshard.stores.control._move_documents import units_of
+from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
 from foreshard.watch.state import MoveStatus
 
+TURN = "turn"
 OLD_INDEX = "one_active_move_per_key"
 RECENT_MOVES = 50
 """The exporter shows the cutover pauses of this many moves."""
@@ -48,27 +57,38 @@ class MongoMoveJournal:
         self._quick = self._moves.with_options(write_concern=WriteConcern(1))
         self._client = database.client
         self._lease_ms = int(lease_duration.total_seconds() * 1000)
-        self._indexed = False
+        self._database, self._turn = database, database.get_collection("move_planning")
+        self._prepared = False
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        self._ensure_index()
-        document = _planned(move, hour)
-        try:
-            self._moves.insert_one(document)
-        except DuplicateKeyError:
-            if self._moves.find_one({"_id": move.move_id}, {"_id": 1}) is None:
-                self._skip(document)
+        self._prepare()
+        document = {**_planned(move, hour), "slots": self._slots(move.units)}
+
+        def enter(session: ClientSession) -> None:
+            self._turn.update_one({"_id": TURN}, {"$inc": {"plans": 1}}, session=session)
+            if self._moves.find_one({"_id": move.move_id}, {"_id": 1}, session=session) is None:
+                other = self._moves.find_one(_excluding(document), {"_id": 1}, session=session)
+                self._moves.insert_one(document if other is None else _skipped(document, other["_id"]), session=session)
+
+        in_transaction(self._database, enter)
         return self.get(move.move_id)
 
-    def _skip(self, document: Document) -> None:
-        other = self._moves.find_one({"units": {"$in": document["units"]}, "active": True}, {"_id": 1}) or {}
-        entry = {"state": MoveState.REVERTED, "event": "skip", "at": document["planned_at"], "lease": 0}
-        skipped = {name: value for name, value in document.items() if name != "active"}
-        skipped |= {"state": MoveState.REVERTED, "error": f"skipped: move {other.get('_id', 'of the same unit')} is under way"}
+    def narrow(self, record: MoveRecord, units: Sequence[str]) -> MoveRecord:
+        dropped = [unit for unit in record.move.units if unit not in set(units)]
+        fields = {
+            "units": list(units),
+            "slots": self._slots(units),
+            "notes.dropped": dropped,
+            "lease_until": record.lease_until,
+        }
+        return self._change(record, fields)
+
+    def _slots(self, units: Sequence[str]) -> list[int]:
         try:
-            self._moves.insert_one({**skipped, "history": [*document["history"], entry]})
-        except DuplicateKeyError:
-            return
+            space = MongoRoutingStore(self._database).space()
+        except NoRoutingTable:
+            space = KeySpace()
+        return sorted(UnitSet(space, tuple(units)).touched_slots())
 
     def get(self, move_id: str) -> MoveRecord:
         document = self._moves.find_one({"_id": move_id})
@@ -161,20 +181,39 @@ class MongoMoveJournal:
     def _until(self) -> Document:
         return {"$add": ["$$NOW", self._lease_ms]}
 
-    def _ensure_index(self) -> None:
-        if not self._indexed:
-            self._upgrade()
-            self._moves.create_index(
-                [("units", ASCENDING)], name="one_active_move_per_unit", unique=True, partialFilterExpression={"active": True}
-            )
-            self._moves.create_index([("state", ASCENDING), ("planned_at", ASCENDING)], name="by_state")
-            self._indexed = True
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        self._upgrade()
+        active: Any = {"partialFilterExpression": {"active": True}}
+        self._moves.create_index([("units", ASCENDING)], name="one_active_move_per_unit", unique=True, **active)
+        self._moves.create_index([("slots", ASCENDING)], name="active_moves_by_slot", **active)
+        self._moves.create_index([("state", ASCENDING), ("planned_at", ASCENDING)], name="by_state")
+        with suppress(DuplicateKeyError):
+            self._turn.update_one({"_id": TURN}, {"$setOnInsert": {"plans": 0}}, upsert=True)
+        self._prepared = True
 
     def _upgrade(self) -> None:
-        """Give moves of one ``key``, from older versions, their ``units``. Their index would refuse the new documents."""
+        """Give moves of older versions their ``units`` and ``slots``. Their index would refuse the new documents."""
         if OLD_INDEX in self._moves.index_information():
             self._moves.update_many({"units": {"$exists": False}}, [{"$set": {"units": ["$key"]}}, {"$unset": "key"}])
             self._moves.drop_index(OLD_INDEX)
+        for found in self._moves.find({"active": True, "slots": {"$exists": False}}, {"units": 1}):
+            self._moves.update_one({"_id": found["_id"]}, {"$set": {"slots": self._slots(found["units"])}})
+
+
+def _excluding(document: Document) -> Document:
+    """Return the filter of open moves beside which a move may not be open."""
+    touched = [slot_unit(slot) for slot in document["slots"]]
+    moved = [slot for unit in document["units"] if (slot := slot_number(unit)) is not None]
+    return {"active": True, "$or": [{"units": {"$in": [*document["units"], *touched]}}, {"slots": {"$in": moved}}]}
+
+
+def _skipped(document: Document, other: str) -> Document:
+    entry = {"state": str(MoveState.REVERTED), "event": "skip", "at": document["planned_at"], "lease": 0}
+    skipped = {name: value for name, value in document.items() if name != "active"}
+    skipped |= {"state": str(MoveState.REVERTED), "error": f"skipped: move {other} is under way"}
+    return {**skipped, "history": [*document["history"], entry]}
 
 
 def _planned(move: Move, hour: datetime | None) -> Document:

@@ -21,13 +21,14 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from foreshard.errors import UnknownShadow
+from foreshard.errors import NoRoutingTable, UnknownShadow
 from foreshard.model import Placement
+from foreshard.model.key_space import slot_unit
 from foreshard.model.move_state import OPEN, PENDING
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.stores.control._counts import count_by_state
-from foreshard.stores.control._move_documents import UNITS, units_of
+from foreshard.stores.control.routing_table import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.version_documents import read_version, version_document
 from foreshard.watch.state import ShadowStatus
@@ -141,19 +142,28 @@ class MongoShadowStore:
 
     def left(self, key: str, primary: str, since_epoch: int, epoch: int) -> bool:
         stayed: set[int] = set()
+        units = self._units_of(key)
         for name in ("routing_versions", "routing_changes"):
             versions = self._database.get_collection(name, read_concern=ReadConcern("majority"))
-            for version in versions.find({"changes.key": key}, {"changes": {"$elemMatch": {"key": key}}}):
-                change = version["changes"][0]
-                if change["primary"] == primary:
-                    stayed.add(int(change["new_epoch"]))
+            rows = {"$filter": {"input": "$changes", "cond": {"$in": ["$$this.key", units]}}}
+            for version in versions.find({"changes.key": {"$in": units}}, {"changes": rows}):
+                stayed |= {int(row["new_epoch"]) for row in version["changes"] if row["primary"] == primary}
         return not stayed.issuperset(range(since_epoch + 1, epoch + 1))
 
-    def busy_keys(self, partition_id: str) -> frozenset[str]:
+    def is_busy(self, key: str, partition_id: str) -> bool:
         incoming = {"target": partition_id, "state": {"$in": list(PENDING)}}
         outgoing = {"source": partition_id, "state": {"$in": list(OPEN)}}
         moves = self._database.get_collection("moves", read_concern=ReadConcern("majority"))
-        return frozenset(unit for move in moves.find({"$or": [incoming, outgoing]}, UNITS) for unit in units_of(move))
+        mine = {"active": True, "units": {"$in": self._units_of(key)}, "$or": [incoming, outgoing]}
+        return moves.find_one(mine, {"_id": 1}) is not None
+
+    def _units_of(self, key: str) -> list[str]:
+        """Return the units that may place a key: itself and its slot."""
+        try:
+            space = MongoRoutingStore(self._database).space()
+        except NoRoutingTable:
+            return [key]
+        return [key, slot_unit(space.slot_of(key))]
 
 
 def _encode(fields: Mapping[str, Any]) -> Document:

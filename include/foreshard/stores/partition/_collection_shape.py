@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pymongo import ASCENDING, MongoClient
+from pymongo import ASCENDING, HASHED, MongoClient
+from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from foreshard.errors import MoveRefused
@@ -15,7 +17,10 @@ from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._indexes import create_missing, index_definitions
 from foreshard.stores.partition.fence_validator import read_options
 
+LOG = logging.getLogger("foreshard.move")
 NAMESPACE_EXISTS = 48
+PARTIAL = {"partialFilterExpression", "sparse", "collation"}
+"""Options of an index that may lack documents or compare otherwise."""
 NOT_COPIED = frozenset({"uuid", "validator", "validationLevel", "validationAction"})
 
 
@@ -30,7 +35,7 @@ def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection
         problem = _problem(entry.get("type", "collection"), options)
         if problem:
             raise MoveRefused(move_id, f"{each.namespace} {problem}", "move its keys by other means")
-        rules = read_options(options, each.key_field).rules
+        rules = read_options(options, each).rules
         kept = {name: value for name, value in options.items() if name not in NOT_COPIED}
         if rules.validator:
             kept |= {"validator": rules.validator, "validationLevel": rules.level, "validationAction": rules.action}
@@ -39,8 +44,11 @@ def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection
     return found
 
 
-def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollection], wanted: Shape) -> None:
-    """Create missing collections like ``wanted``. Create an index on the key field where none starts with it."""
+def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollection], wanted: Shape, *, hashed: bool) -> None:
+    """Create missing collections like ``wanted``. Create an index on the key field where none starts with it.
+
+    ``hashed``: slots are read, which needs a hashed index. Where it can't be made, they are read by a scan.
+    """
     for each in collections:
         database = client[each.database]
         like = wanted.get(each.namespace, {})
@@ -55,10 +63,26 @@ def prepare(client: MongoClient[Document], collections: Sequence[ShardedCollecti
             create_missing(collection, like.get("indexes", ()))
         if not any(_serves(index, each.key_field) for index in index_definitions(collection)):
             collection.create_index([(each.key_field, ASCENDING)], name="foreshard_key")
+        if hashed and not has_hashed_index(collection, each.key_field):
+            try:
+                collection.create_index([(each.key_field, HASHED)], name="foreshard_hashed")
+            except OperationFailure as error:
+                LOG.warning("%s can't have a hashed index on %s: %s", each.namespace, each.key_field, _line(error))
+
+
+def has_hashed_index(collection: Collection[Any], key_field: str) -> bool:
+    """Return whether a hashed index on the key field has every document."""
+    return any(
+        dict(index["key"]) == {key_field: HASHED} and not PARTIAL & set(index) for index in index_definitions(collection)
+    )
+
+
+def _line(error: OperationFailure) -> str:
+    return str(error).split(", full error")[0]
 
 
 def _serves(index: Mapping[str, Any], key_field: str) -> bool:
-    plain = not {"partialFilterExpression", "sparse", "collation"} & set(index)
+    plain = not PARTIAL & set(index)
     return plain and next(iter(index["key"])) == key_field and index["key"][key_field] in (1, -1, "hashed")
 
 

@@ -21,8 +21,9 @@ from pymongo.errors import OperationFailure
 
 from foreshard.errors import HistoryLost
 from foreshard.model import ShardedCollection
+from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import ChangeKind, Changes, DocumentId, Position, Touch
-from foreshard.stores.bson_codec import id_bytes
+from foreshard.stores.bson_codec import id_bytes, key_value
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._change_stream import (
     COLLECTION_EVENTS,
@@ -33,6 +34,7 @@ from foreshard.stores.partition._change_stream import (
     transaction_of,
 )
 from foreshard.stores.partition._move_lease import MoveLease
+from foreshard.stores.partition._slot_filter import inside_slots
 from foreshard.stores.partition.fence_validator import read_options
 
 AWAIT_MS = 2
@@ -42,7 +44,7 @@ VALIDATION = ("validator", "validationLevel", "validationAction")
 
 
 class MongoMoveFeed:
-    """Implements :class:`foreshard.ports.migration.MoveFeed` for one key and the move that holds ``lease``."""
+    """Implements :class:`foreshard.ports.migration.MoveFeed` for some units and the move that holds ``lease``."""
 
     def __init__(
         self,
@@ -51,18 +53,18 @@ class MongoMoveFeed:
         *,
         partition_id: str,
         collections: Sequence[ShardedCollection],
-        key: str,
+        units: UnitSet,
         lease: MoveLease,
         position: Position,
     ) -> None:
-        self._partition_id, self._key = partition_id, key
-        self._fields = {c.namespace: c.key_field for c in collections}
+        self._partition_id, self._units = partition_id, units
+        self._collections = {c.namespace: c for c in collections}
         self._position: Position = position
         self._reached: Position = position
         self._transaction: tuple[Any, int] | None = None
         self._fences: dict[str, int] = {}
         with history_lost_as(self._lost):
-            self._stream = LeaseStream(client, session, _wanted(collections, key), lease, position, await_ms=AWAIT_MS)
+            self._stream = LeaseStream(client, session, _wanted(collections, units), lease, position, await_ms=AWAIT_MS)
 
     @property
     def position(self) -> Position:
@@ -121,8 +123,8 @@ class MongoMoveFeed:
     def _take_modify(self, namespace: str, description: Document, batch: _Batch) -> None:
         if not any(name in description for name in VALIDATION):
             return
-        fence = read_options(description, self._fields[namespace])
-        if self._key in fence.keys:
+        fence = read_options(description, self._collections[namespace])
+        if fence.lists.covers(self._units.units, self._units.exceptions):
             self._fences[namespace] = fence.revision
             batch.unfenced.discard(namespace)
         else:
@@ -162,13 +164,21 @@ class _Batch:
         return Changes(self.touched, frozenset(self.unfenced), self.broken, self.at_end, max(lag, timedelta()))
 
 
-def _wanted(collections: Sequence[ShardedCollection], key: str) -> list[dict[str, Any]]:
-    """The events of interest. An insert carries its document, so the server filters inserts by key."""
+def _wanted(collections: Sequence[ShardedCollection], units: UnitSet) -> list[dict[str, Any]]:
+    """The events of interest. An insert carries its document, so the server filters inserts by key and slot."""
     ours: list[dict[str, Any]] = []
     for each in collections:
         place = {"ns.db": each.database, "ns.coll": each.collection}
-        of_key = [{"operationType": {"$ne": "insert"}}, {f"fullDocument.{each.key_field}": key}]
-        ours += [{**place, "$or": of_key}, {"to.db": each.database, "to.coll": each.collection}]
+        of_units: list[dict[str, Any]] = [{"operationType": {"$ne": "insert"}}]
+        if units.keys:
+            of_units.append({f"fullDocument.{each.key_field}": {"$in": _values(each, units)}})
+        if units.slots:
+            of_units.append(inside_slots(each, units.space, units.slots, "fullDocument."))
+        ours += [{**place, "$or": of_units}, {"to.db": each.database, "to.coll": each.collection}]
     ours += [{"ns.db": name, "operationType": "dropDatabase"} for name in sorted({c.database for c in collections})]
     kinds = {"operationType": {"$in": [*PUTS, *COLLECTION_EVENTS, "delete", "modify"]}}
     return [{**kinds, **each} for each in ours]
+
+
+def _values(collection: ShardedCollection, units: UnitSet) -> list[Any]:
+    return [key_value(key, collection.key_type) for key in sorted(units.keys)]

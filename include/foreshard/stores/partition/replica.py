@@ -33,7 +33,7 @@ from foreshard.ports.replicas import GuardsMoved, ReconcileDocuments, ReplicaWri
 from foreshard.stores.bson_codec import RAW, key_filter
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._writer_sessions import WriterSessions
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fence import ExpectedFence, MongoFence
 from foreshard.stores.version_documents import copy_document, read_copy, read_version, version_document
 
 VERSIONS, GUARDS = "foreshard_versions", "shadow_guards"
@@ -51,20 +51,21 @@ class MongoReplicaStore:
         client: MongoClient[Document],
         collections: Sequence[ShardedCollection],
         bookkeeping_database: str,
+        expected: ExpectedFence,
         fence_timeout: timedelta,
     ) -> None:
         self._client = client
         self._collections = {collection.namespace: collection for collection in collections}
         self._sessions = WriterSessions(client, bookkeeping_database)
         self._guards = client[bookkeeping_database].get_collection(GUARDS, write_concern=WriteConcern("majority"))
-        self._fence_timeout = fence_timeout
+        self._expected, self._fence_timeout = expected, fence_timeout
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, key: str, lease: int) -> bool:
         for collection in self._collections.values():
-            fence = MongoFence(self._client, collection, timeout=self._fence_timeout)
-            if key not in fence.fenced():
+            fence = MongoFence(self._client, collection, expected=self._expected, timeout=self._fence_timeout)
+            if not fence.in_force().lists.covers([key]):
                 fence.fence([key])
         for database in {collection.database for collection in self._collections.values()}:
             with suppress(CollectionInvalid):

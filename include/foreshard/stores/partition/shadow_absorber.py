@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from foreshard.model.shadow_state import ShadowState
+from foreshard.model.unit_set import UnitSet
+from foreshard.ports.replication import Shadow
 from foreshard.ports.stages import PartitionRegistry
 from foreshard.settings import Settings
 from foreshard.stores.control.shadows import MongoShadowStore
 from foreshard.stores.mongo_connections import MongoConnections
+from foreshard.stores.partition.fence import ExpectedFence
 from foreshard.stores.partition.replica import MongoReplicaStore
+
+ExpectedFences = Callable[[str], ExpectedFence]
+STANDING = tuple(state for state in ShadowState if state is not ShadowState.RETIRED)
 
 
 class MongoShadowAbsorber:
     """Implements :class:`foreshard.ports.migration.ShadowAbsorber`."""
 
-    def __init__(self, mongo: MongoConnections, registry: PartitionRegistry, settings: Settings) -> None:
-        self._mongo, self._registry, self._settings = mongo, registry, settings
+    def __init__(
+        self, mongo: MongoConnections, registry: PartitionRegistry, settings: Settings, expected: ExpectedFences
+    ) -> None:
+        self._mongo, self._registry, self._settings, self._expected = mongo, registry, settings, expected
         self._shadows = MongoShadowStore(mongo.control_database)
 
-    def absorb(self, key: str, partition_id: str) -> None:
-        """Close the shadow's guards, so that no replicated change is committed there any more, and retire it."""
+    def absorb(self, units: UnitSet, partition_id: str) -> None:
+        """Close the shadows' guards, so that no replicated change is committed there any more, and retire them."""
         while True:
-            found = [s for s in self._shadows.of_key(key) if s.target == partition_id and s.state is not ShadowState.RETIRED]
+            found = self._found(units, partition_id)
             if not found:
                 return
             client = self._mongo.partition(self._registry.partition(partition_id))
             settings = self._settings
             replicas = MongoReplicaStore(
-                client, settings.sharded_collections, settings.control_database, settings.migrate.fence_timeout
+                client,
+                settings.sharded_collections,
+                settings.control_database,
+                self._expected(partition_id),
+                settings.migrate.fence_timeout,
             )
             for shadow in found:
-                replicas.revoke(key, shadow.lease)
+                replicas.revoke(shadow.key, shadow.lease)
                 self._shadows.change(shadow, ShadowState.RETIRED, {"problem": None})
+
+    def _found(self, units: UnitSet, partition_id: str) -> list[Shadow]:
+        """Return the units' shadows on the partition that are not retired."""
+        if units.slots:
+            some = [shadow for shadow in self._shadows.shadows(STANDING) if shadow.key in units]
+        else:
+            some = [shadow for key in sorted(units.keys) for shadow in self._shadows.of_key(key)]
+        return [shadow for shadow in some if shadow.target == partition_id and shadow.state is not ShadowState.RETIRED]

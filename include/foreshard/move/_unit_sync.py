@@ -1,4 +1,4 @@
-"""Makes a key's documents on the target equal to those on the source: copy, synchronise, compare.
+"""Makes the units' documents on the target equal to those on the source: copy, synchronise, compare.
 
 ``copy_absent`` inserts absent documents only. ``sync`` reads the current state of the given documents on both sides and makes
 the target equal, so it may run late and more than once. ``compare`` compares bytes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from foreshard.errors import VerificationFailed
-from foreshard.ports.migration import DocumentId, KeyCopy, RawDocument, UniqueConflict
+from foreshard.ports.migration import DocumentId, RawDocument, UniqueConflict, UnitCopy
 
 Suspects = dict[str, set[DocumentId]]
 """Namespace → ids of documents that are not known to be equal."""
@@ -17,10 +17,10 @@ Suspects = dict[str, set[DocumentId]]
 MAXIMUM_CONFLICTS = 50
 
 
-class KeySync:
+class UnitSync:
     """Source and target of one move. One transaction writes at most ``batch`` documents."""
 
-    def __init__(self, source: KeyCopy, target: KeyCopy, batch: int) -> None:
+    def __init__(self, source: UnitCopy, target: UnitCopy, batch: int) -> None:
         self._source, self._target, self._batch = source, target, batch
 
     def copy_absent(self, noted: Callable[[int, int], None], *, target_is_empty: bool) -> None:
@@ -94,8 +94,8 @@ class KeySync:
         here, there = self._source.count(), self._target.count()
         return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
 
-    def remove_all(self, side: KeyCopy, noted: Callable[[int], None]) -> None:
-        """Remove every document of the key on ``side``. Call ``noted(documents)`` after each batch."""
+    def remove_all(self, side: UnitCopy, noted: Callable[[int], None]) -> None:
+        """Remove every document of the units on ``side``. Call ``noted(documents)`` after each batch."""
         for namespace in side.namespaces:
             for batch in side.scan(namespace):
                 side.write(namespace, [document.id for document in batch], ())

@@ -1,8 +1,4 @@
-"""One key's documents on one partition, for one mover.
-
-A document's key is the exact string in the collection's key field. A document with the key inside an array belongs to more than
-one key, so a move that meets one is refused. Ids must be unique over the partitions.
-"""
+"""A move's units on one partition, for one mover. Ids must be unique over the partitions."""
 
 from __future__ import annotations
 
@@ -14,49 +10,56 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveRefused
 from foreshard.model import ShardedCollection
+from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import DocumentId, LateChange, MoveFeed, Position, RawDocument, Shape, UniqueConflict
-from foreshard.stores.bson_codec import RAW, id_bytes, id_value, key_of
+from foreshard.stores.bson_codec import RAW, id_bytes
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._collection_shape import prepare, shape
 from foreshard.stores.partition._late_writes import last_writes
 from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
+from foreshard.stores.partition.fence import ExpectedFence, MongoFence
 
 BATCH_BYTES = 8 * 2**20
 DUPLICATE_KEY = 11000
-RawCollection = MongoCollection[RawBSONDocument]
 
 
 @dataclass(frozen=True, slots=True)
 class CopyScope:
-    """The key, move and collections, and the batch size. ``bookkeeping`` is the database of the lease documents."""
+    """The units, move and collections, and the batch size. ``bookkeeping`` is the database of the lease documents.
+
+    ``expected()`` reads the fence that the routing table prescribes for the partition.
+    """
 
     move_id: str
-    key: str
+    units: UnitSet
+    expected: ExpectedFence
     collections: tuple[ShardedCollection, ...]
     bookkeeping: str
     batch_documents: int
     fence_timeout: timedelta
 
 
-class MongoKeyCopy:
-    """Implements :class:`foreshard.ports.migration.KeyCopy`."""
+class MongoUnitCopy:
+    """Implements :class:`foreshard.ports.migration.UnitCopy`."""
 
     def __init__(self, partition_id: str, client: MongoClient[Document], scope: CopyScope) -> None:
         self._partition_id, self._client, self._scope = partition_id, client, scope
         self._by_name = {c.namespace: c for c in scope.collections}
         self._lease = MoveLease(client, scope.bookkeeping, scope.move_id)
         self._reading = client.start_session(causal_consistency=True)
-        self._fences = {
-            c.namespace: MongoFence(client, c, timeout=scope.fence_timeout, guard=self._lease.guard) for c in scope.collections
+        fenced: Any = {"expected": scope.expected, "timeout": scope.fence_timeout, "guard": self._lease.guard}
+        self._fences = {c.namespace: MongoFence(client, c, **fenced) for c in scope.collections}
+        self._units = {
+            c.namespace: UnitDocuments(scope.move_id, f"{c.namespace} on {partition_id}", c, scope.units)
+            for c in scope.collections
         }
 
     @property
@@ -85,7 +88,7 @@ class MongoKeyCopy:
         return shape(self._client, self._scope.collections, self._scope.move_id)
 
     def prepare(self, wanted: Shape) -> None:
-        prepare(self._client, self._scope.collections, wanted)
+        prepare(self._client, self._scope.collections, wanted, hashed=bool(self._scope.units.slots))
         for fence in self._fences.values():
             fence.prepare()
 
@@ -101,7 +104,7 @@ class MongoKeyCopy:
             self._reading,
             partition_id=self._partition_id,
             collections=self._scope.collections,
-            key=self._scope.key,
+            units=self._scope.units,
             lease=self._lease,
             position=position,
         )
@@ -109,23 +112,17 @@ class MongoKeyCopy:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def count(self) -> Mapping[str, int]:
-        return {
-            name: self._collection(name).count_documents(self._of_key(name), session=self._reading) for name in self._by_name
-        }
+        return {name: units.count(self._collection(name), self._reading) for name, units in self._units.items()}
 
     def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
         batch: list[RawDocument] = []
-        size = 0
-        found = self._collection(namespace).find(
-            self._of_key(namespace), session=self._reading, batch_size=self._scope.batch_documents
-        )
-        with found:
-            for document in found:
-                batch.append(self._own(namespace, document))
-                size += len(document.raw)
-                if len(batch) >= self._scope.batch_documents or size >= BATCH_BYTES:
-                    yield tuple(batch)
-                    batch, size = [], 0
+        size, most = 0, self._scope.batch_documents
+        for document in self._units[namespace].scan(self._collection(namespace), self._reading, most):
+            batch.append(document)
+            size += len(document.raw)
+            if len(batch) >= most or size >= BATCH_BYTES:
+                yield tuple(batch)
+                batch, size = [], 0
         if batch:
             yield tuple(batch)
 
@@ -133,18 +130,11 @@ class MongoKeyCopy:
         return self._fetch(namespace, ids, self._reading)
 
     def _fetch(self, namespace: str, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
-        if not ids:
-            return {}
-        found = self._collection(namespace, in_transaction=session.in_transaction).find(
-            {"$and": [_among(ids), self._of_key(namespace)]}, session=session
-        )
-        documents = (self._own(namespace, document) for document in found)
-        return {document.id: document.raw for document in documents}
+        collection = self._collection(namespace, in_transaction=session.in_transaction)
+        return self._units[namespace].among(collection, ids, session)
 
     def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        wanted = {"$and": [_among(ids), {self._field(namespace): {"$ne": self._scope.key}}]}
-        found = self._collection(namespace).find(wanted, {"_id": 1}, session=self._reading)
-        return frozenset(id_bytes(document["_id"]) for document in found)
+        return self._units[namespace].ids_among(self._collection(namespace), ids, self._reading, others=True)
 
     # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
 
@@ -159,7 +149,8 @@ class MongoKeyCopy:
     ) -> None:
         collection = self._collection(namespace, in_transaction=True)
         if remove:
-            collection.delete_many({"$and": [_among(remove), self._of_key(namespace)]}, session=session)
+            own = self._units[namespace].ids_among(collection, remove, session)
+            collection.delete_many(with_ids(own), session=session)
         if put:
             documents = [RawBSONDocument(document.raw, RAW) for document in put]
             collection.insert_many(documents, bypass_document_validation=True, session=session)
@@ -195,15 +186,17 @@ class MongoKeyCopy:
     # ── fence ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fence(self) -> Mapping[str, int]:
-        return {name: fence.fence([self._scope.key]).revision for name, fence in self._fences.items()}
+        units = self._scope.units
+        return {name: fence.fence(units.units, units.exceptions).revision for name, fence in self._fences.items()}
 
     def unfence(self) -> None:
-        """Accept writes for the key again in every collection."""
+        """Accept writes for the units again in every collection."""
         for fence in self._fences.values():
-            fence.unfence([self._scope.key])
+            fence.unfence(self._scope.units.units, self._scope.units.exceptions)
 
     def is_fenced(self) -> bool:
-        return all(self._scope.key in fence.fenced() for fence in self._fences.values())
+        units = self._scope.units
+        return all(fence.in_force().lists.covers(units.units, units.exceptions) for fence in self._fences.values())
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,31 +209,15 @@ class MongoKeyCopy:
             write_concern=WriteConcern("majority"),
         )
 
-    def _field(self, namespace: str) -> str:
-        return self._by_name[namespace].key_field
-
-    def _of_key(self, namespace: str) -> dict[str, Any]:
-        return {self._field(namespace): self._scope.key}
-
-    def _own(self, namespace: str, document: RawBSONDocument) -> RawDocument:
-        if key_of(document, self._field(namespace)) != self._scope.key:
-            problem = f"document {document['_id']!r} of {namespace} on {self._partition_id} holds the key inside an array"
-            raise MoveRefused(self._scope.move_id, problem, "give each document one key")
-        return RawDocument(id_bytes(document["_id"]), bytes(document.raw))
-
     def _explain(self, namespace: str, error: BulkWriteError) -> None:
-        """Explain which document conflicts with an insert: one of the same key, or one of another key."""
+        """Explain which document conflicts with an insert: one of the same units, or another one."""
         first = error.details["writeErrors"][0]
         if first["code"] != DUPLICATE_KEY:
             raise error
         there = self._collection(namespace).find_one(dict(first["keyValue"]), session=self._reading)
-        if there is None or key_of(there, self._field(namespace)) == self._scope.key:
+        if there is None or self._units[namespace].holds(there):
             ids = frozenset() if there is None else frozenset({id_bytes(there["_id"])})
             raise UniqueConflict(namespace, ids) from error
         fields = ", ".join(first["keyPattern"])
         problem = f"{namespace} on {self._partition_id} has a document of another key with the same {fields}"
         raise MoveRefused(self._scope.move_id, problem, "make them unique over all partitions") from error
-
-
-def _among(ids: Collection[DocumentId]) -> dict[str, Any]:
-    return {"_id": {"$in": [id_value(i) for i in ids]}}
