@@ -1,4 +1,4 @@
-"""Every night: delete raw hours, tallies and forecasts that are no longer needed."""
+"""Every night: delete raw hours, tallies, forecasts and records that are no longer needed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Deletes data that is older than a number of days:
 * `file_days`: raw hours, their quarantine, and the series of the forecasts (Parquet files).
 * `tally_days`: key load and co-access per hour. The run fails if forecasts or gates still read tallies of that age.
 * `forecast_days`: forecasts and partition scores.
+* `record_days`: plans, gate results, ended moves, retired shadows and past versions of the routing table: what every decision
+  can be traced by. The run fails if plans still look back at moves of that age.
 
-Plans, moves, gate results and the versions of the routing table are small. They are kept, so that every decision can be traced.
 **Dry run** counts, and deletes nothing.
 """
 
@@ -37,6 +38,7 @@ def days(default: int, what: str) -> Param:
         "file_days": days(35, "Files"),
         "tally_days": days(120, "Tallies"),
         "forecast_days": days(60, "Forecasts and scores"),
+        "record_days": days(180, "Plans, gate results, ended moves, retired shadows and past versions of the table"),
         "dry_run": Param(False, type="boolean", title="Dry run", description="Count, and delete nothing."),
     },
     tags=["foreshard", "observe", "upkeep"],
@@ -45,7 +47,7 @@ def days(default: int, what: str) -> Param:
 def retention() -> None:
     @task
     def forget() -> loop.Summary:
-        limits = (int(loop.param(f"{kind}_days")) for kind in ("file", "tally", "forecast"))
+        limits = (int(loop.param(f"{kind}_days")) for kind in ("file", "tally", "forecast", "record"))
         return loop.run("upkeep.forget_old", *limits, dry_run=loop.option("dry_run"))
 
     forget()

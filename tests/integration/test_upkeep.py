@@ -62,31 +62,31 @@ def counts(wiring: Wiring) -> dict[str, int]:
     return {name: database[name].count_documents({}) for name in names} | files
 
 
-def test_old_hours_are_deleted_and_plans_are_kept(wiring: Wiring) -> None:
+def test_old_hours_and_old_records_are_deleted(wiring: Wiring) -> None:
     fill_hours(wiring, range(0, 100, 10))
-    summary = forget_old(wiring, file_days=25, tally_days=55, forecast_days=35, now=NOW)
+    summary = forget_old(wiring, file_days=25, tally_days=55, forecast_days=35, record_days=75, now=NOW)
     assert counts(wiring) == {
-        "tallied_hours": 6, "key_load": 6, "co_access": 6, "forecasts": 8, "scores": 4, "plans": 10,
+        "tallied_hours": 6, "key_load": 6, "co_access": 6, "forecasts": 8, "scores": 4, "plans": 8,
         "raw": 3, "quarantine": 3, "series": 3,
     }  # fmt: skip
     assert summary.forgotten["tallied_hours"] == 4
     assert summary.forgotten["forecasts"] == 12
-    assert forget_old(wiring, 25, 55, 35, now=NOW).forgotten == dict.fromkeys(summary.forgotten, 0)
+    assert forget_old(wiring, 25, 55, 35, 75, now=NOW).forgotten == dict.fromkeys(summary.forgotten, 0)
 
 
 def test_a_dry_run_counts_the_same_and_deletes_nothing(wiring: Wiring) -> None:
     fill_hours(wiring, range(0, 100, 10))
     before = counts(wiring)
-    counted = forget_old(wiring, 25, 55, 35, dry_run=True, now=NOW).forgotten
+    counted = forget_old(wiring, 25, 55, 35, 75, dry_run=True, now=NOW).forgotten
     assert counts(wiring) == before
-    assert forget_old(wiring, 25, 55, 35, now=NOW).forgotten == counted
+    assert forget_old(wiring, 25, 55, 35, 75, now=NOW).forgotten == counted
 
 
 def test_hours_that_the_next_forecast_reads_are_never_deleted(wiring: Wiring) -> None:
     with pytest.raises(ConfigurationError, match="tally_days"):
-        forget_old(wiring, 25, 28, 35, now=NOW)
+        forget_old(wiring, 25, 28, 35, 75, now=NOW)
     with pytest.raises(ConfigurationError, match="less than a day"):
-        forget_old(wiring, 0, 55, 35, now=NOW)
+        forget_old(wiring, 0, 55, 35, 75, now=NOW)
 
 
 def test_every_live_shadow_is_compared_in_rotation(wiring: Wiring) -> None:
@@ -134,3 +134,25 @@ def test_only_moves_that_still_have_an_effect_are_undone(wiring: Wiring) -> None
     wiring.mongo.control_database["moves"].update_one({"_id": "move of b"}, {"$set": {"state": "done"}})
     assert moves_to_undo(wiring, HOUR) == ("move of a",)
     assert moves_to_undo(wiring, HOUR - timedelta(hours=1)) == ()
+
+
+def test_ended_moves_retired_shadows_gates_and_past_versions_are_forgotten(wiring: Wiring) -> None:
+    database = wiring.mongo.control_database
+    old, new = NOW - timedelta(days=100), NOW - timedelta(days=10)
+    reason = {"code": "c", "sentence": "s", "facts": {}}
+    for name, at, active in (("old", old, False), ("open", old, True), ("new", new, False)):
+        history = [{"state": "done", "event": "finish", "at": at, "lease": 1}]
+        move = {"_id": name, "planned_at": at, "history": history, "units": [name], "reason": reason}
+        database["moves"].insert_one(move | ({"active": True} if active else {}))
+        database["shadows"].insert_one({"_id": name, "state": "live" if active else "retired", "updated_at": at})
+        database["gates"].insert_one({"_id": name, "hour": at})
+    for version, at in ((1, old), (2, old), (3, old), (4, new)):
+        database["routing_versions"].insert_one({"_id": version, "published_at": at})
+    database["routing_changes"].insert_one({"_id": {"version": 2, "chunk": 0}})
+    database["routing_state"].insert_one({"_id": "table", "version": 4})
+    forgotten = forget_old(wiring, 25, 55, 35, 75, now=NOW).forgotten
+    assert {name: forgotten[name] for name in ("moves", "shadows", "gates", "routing_versions", "routing_changes")} == {
+        "moves": 1, "shadows": 1, "gates": 1, "routing_versions": 3, "routing_changes": 1,
+    }  # fmt: skip
+    assert sorted(move["_id"] for move in database["moves"].find()) == ["new", "open"]
+    assert [version["_id"] for version in database["routing_versions"].find()] == [4]

@@ -228,5 +228,10 @@ class LoadStore(Protocol):
 class Retention(Protocol):
     """Deletes old data."""
 
-    def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
-        """Delete files, tallies and forecasts of hours before these. Return the numbers of files and documents by kind."""
+    def forget(
+        self, files: datetime, tallies: datetime, forecasts: datetime, records: datetime, *, dry_run: bool = False
+    ) -> dict[str, int]:
+        """Delete files, tallies and forecasts of hours before these, and what was decided and done before ``records``.
+
+        Open moves and shadows, and the table's current version, stay. Return the numbers of files and documents by kind.
+        """

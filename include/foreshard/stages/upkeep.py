@@ -11,6 +11,7 @@ from foreshard.errors import ConfigurationError
 from foreshard.model import PartitionState, hour_floor
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
+from foreshard.plan.key_states import longest_rest
 from foreshard.ports.migration import MoveRecord
 from foreshard.ports.replication import Shadow
 from foreshard.stages._ports import (
@@ -18,6 +19,7 @@ from foreshard.stages._ports import (
     WithForecastSettings,
     WithMigrateSettings,
     WithMoveJournal,
+    WithPlanSettings,
     WithRegistry,
     WithRetention,
     WithRouting,
@@ -29,8 +31,8 @@ WEEKS_COMPARED = 4
 """The access log's gate compares an hour with the same hour of this many weeks before."""
 
 
-class RetentionPorts(WithForecastSettings, WithRetention, Protocol):
-    """Deletes old files, tallies, forecasts and scores."""
+class RetentionPorts(WithForecastSettings, WithPlanSettings, WithRetention, Protocol):
+    """Deletes old files, tallies, forecasts, scores, and records of what was done."""
 
 
 class LagPorts(WithShadows, WithMoveJournal, WithConflicts, WithShadowSettings, WithMigrateSettings, Protocol):
@@ -74,6 +76,7 @@ class RetentionSummary:
     files_before: datetime
     tallies_before: datetime
     forecasts_before: datetime
+    records_before: datetime
     forgotten: dict[str, int]
     dry_run: bool
 
@@ -127,24 +130,30 @@ def forget_old(
     file_days: int,
     tally_days: int,
     forecast_days: int,
+    record_days: int,
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> RetentionSummary:
-    """Delete files, tallies and forecasts that are older than the given numbers of days.
+    """Delete files, tallies, forecasts and records that are older than the given numbers of days.
 
-    Raise :class:`foreshard.errors.ConfigurationError` if a forecast or a gate still reads tallies that would be deleted.
+    Records are plans, gate results, ended moves, retired shadows, and past versions of the routing table. Raise
+    :class:`foreshard.errors.ConfigurationError` if a forecast, a gate or a plan still reads what would be deleted.
     """
     needed = max(ports.forecast_settings.history_days, 7 * WEEKS_COMPARED) + 1
     if tally_days < needed:
         raise ConfigurationError(
             "tally_days", f"{tally_days} is less than the {needed} days that forecasts and gates read", "keep more"
         )
+    rest = max(longest_rest(ports.plan_settings), ports.plan_settings.rate_window)
+    if timedelta(days=record_days) <= rest:
+        raise ConfigurationError("record_days", f"{record_days} is not more than the {rest} that plans look back", "keep more")
     if min(file_days, forecast_days) < 1:
         raise ConfigurationError("file_days, forecast_days", "less than a day would delete hours in use", "keep at least 1")
     hour = hour_floor(now or datetime.now(UTC))
-    files, tallies, forecasts = (hour - timedelta(days=days) for days in (file_days, tally_days, forecast_days))
-    forgotten = ports.retention.forget(files, tallies, forecasts, dry_run=dry_run)
-    return RetentionSummary(files, tallies, forecasts, forgotten, dry_run)
+    ages = (file_days, tally_days, forecast_days, record_days)
+    files, tallies, forecasts, records = (hour - timedelta(days=days) for days in ages)
+    forgotten = ports.retention.forget(files, tallies, forecasts, records, dry_run=dry_run)
+    return RetentionSummary(files, tallies, forecasts, records, forgotten, dry_run)
 
 
 def _seconds_behind(shadow: Shadow, now: datetime) -> float | None:

@@ -1,4 +1,4 @@
-"""Deletes old hours: files under ``data_dir``, and hourly documents of the control database."""
+"""Deletes old hours: files under ``data_dir``, and hourly documents and ended records of the control database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from foreshard.model.shadow_state import ShadowState
 from foreshard.stores.mongo_connections import Document
 
 _DATED = re.compile(r"date=(\d{4}-\d\d-\d\d)")
@@ -23,7 +24,9 @@ class StoredRetention:
         self._database = database
         self._data_dir = data_dir
 
-    def forget(self, files: datetime, tallies: datetime, forecasts: datetime, *, dry_run: bool = False) -> dict[str, int]:
+    def forget(
+        self, files: datetime, tallies: datetime, forecasts: datetime, records: datetime, *, dry_run: bool = False
+    ) -> dict[str, int]:
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
@@ -38,10 +41,27 @@ class StoredRetention:
             ("forecasts", {"hour": {"$lt": forecasts}}),
             ("forecasts", {"chunks": {"$exists": True}, "_id": {"$lt": f"{forecasts.astimezone(UTC):%Y-%m-%dT%H}"}}),
             ("scores", {"hour": {"$lt": forecasts}}),
+            *self._ended(records),
         )
         for name, selection in selections:
             forgotten[name] = forgotten.get(name, 0) + self._delete(name, selection, dry_run)
         return forgotten
+
+    def _ended(self, before: datetime) -> Iterator[tuple[str, Document]]:
+        """Yield what selects plans, gate results, ended moves, retired shadows and past versions of the table."""
+        yield "plans", {"_id": {"$lt": before}}
+        yield "gates", {"hour": {"$lt": before}}
+        ended = {"$not": {"$elemMatch": {"at": {"$gte": before}}}}
+        yield "moves", {"active": {"$ne": True}, "planned_at": {"$lt": before}, "history": ended}
+        yield "shadows", {"state": ShadowState.RETIRED.value, "updated_at": {"$lt": before}}
+        head = self._database["routing_state"].find_one({"_id": "table"}, {"version": 1}) or {}
+        newest = {"$lt": head.get("version", 0)}
+        old = [
+            v["_id"]
+            for v in self._database["routing_versions"].find({"_id": newest, "published_at": {"$lt": before}}, {"_id": 1})
+        ]
+        yield "routing_changes", {"_id.version": {"$in": old}}
+        yield "routing_versions", {"_id": {"$in": old}}
 
     def _delete(self, name: str, selection: dict[str, Any], dry_run: bool) -> int:
         collection = self._database[name]
