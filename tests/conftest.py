@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pymongo import MongoClient
 
 from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
+
+settings.register_profile("foreshard", deadline=None)
+settings.load_profile("foreshard")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.migrate import moves_to_undo
+from foreshard.stages.manual_moves import moves_to_undo
 from foreshard.stages.upkeep import drain_partition, forget_old, lag_report, shadows_to_compare
 from foreshard.wiring import Wiring
 
@@ -152,7 +152,7 @@ def test_ended_moves_retired_shadows_gates_and_past_versions_are_forgotten(wirin
     database["routing_state"].insert_one({"_id": "table", "version": 4})
     forgotten = forget_old(wiring, 25, 55, 35, 75, now=NOW).forgotten
     assert {name: forgotten[name] for name in ("moves", "shadows", "gates", "routing_versions", "routing_changes")} == {
-        "moves": 1, "shadows": 1, "gates": 1, "routing_versions": 3, "routing_changes": 1,
+        "moves": 1, "shadows": 1, "gates": 2, "routing_versions": 3, "routing_changes": 1,
     }  # fmt: skip
     assert sorted(move["_id"] for move in database["moves"].find()) == ["new", "open"]
     assert [version["_id"] for version in database["routing_versions"].find()] == [4]

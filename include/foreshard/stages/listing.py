@@ -22,20 +22,23 @@ MOST_DELISTED = 5_000
 """Keys that one publication delists. The rest follows in the next hours."""
 
 
-class ListKeysPorts(WithRouting, WithForecasts, Protocol):
-    """Reads the units of the hour's forecasts. Writes the routing table."""
+class ListKeysPorts(WithRouting, WithForecasts, WithMoveJournal, Protocol):
+    """Reads the units of the hour's forecasts, and open moves. Writes the routing table."""
 
 
-class DelistKeysPorts(ListKeysPorts, WithPlacementRules, WithMoveJournal, Protocol):
+class DelistKeysPorts(ListKeysPorts, WithPlacementRules, Protocol):
     """Reads forecasts, placement rules and open moves. Writes the routing table."""
 
 
 def list_staying_keys(ports: ListKeysPorts, hour: datetime, moves: Sequence[Move]) -> tuple[str, ...]:
     """List the keys that are units of the hour and whose slots the moves take away. Return them.
 
-    A slot's move takes every key of the slot that is not listed. Call it before the moves are journalled.
+    A slot's move takes every key of the slot that is not listed. Call it before the moves are journalled. Slots that move
+    already are left alone: their new moves will be skipped.
     """
-    slots = {slot for move in moves for unit in move.units if (slot := slot_number(unit)) is not None}
+    taken = units_in_moves(ports)
+    units = {unit for move in moves for unit in move.units if unit not in taken}
+    slots = {slot for unit in units if (slot := slot_number(unit)) is not None}
     if not slots:
         return ()
     space, going = ports.routing.space(), {unit for move in moves for unit in move.units}

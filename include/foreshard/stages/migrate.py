@@ -26,6 +26,7 @@ from foreshard.stages._ports import (
     WithShadowAbsorber,
     WithUnitCopies,
 )
+from foreshard.stages.listing import ListKeysPorts, list_staying_keys
 from foreshard.stages.rules import RuleCheckPorts, allowed_moves
 
 LOG = logging.getLogger("foreshard.move")
@@ -46,20 +47,21 @@ class ResumeMovesPorts(MovePorts, FencePorts, Protocol):
     """The ports of running moves and repairing fences."""
 
 
-class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, WithMoveJournal, Protocol):
-    """Reads the plan, placement rules and fences. Writes the journal."""
+class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, ListKeysPorts, Protocol):
+    """Reads the plan, forecasts, placement rules and fences. Writes the journal, and lists keys that stay in the table."""
 
 
 def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
     """Journal the plan's moves and return the ids of the moves to run; none for a dry run. Repair fences that apps have lifted.
 
-    A second call returns the moves that have not ended. Moves of earlier hours that have not started are skipped, because this
-    plan replaces them.
+    Units that stay while their slots move are listed first. A second call returns the moves that have not ended. Moves of
+    earlier hours that have not started are skipped, because this plan replaces them.
     """
     repair_fences(ports)
     _retire_planned(ports, hour)
     plan = ports.plans.load(hour)
     moves = () if plan.dry_run else allowed_moves(ports, plan.moves)
+    list_staying_keys(ports, hour, moves)
     records = tuple(ports.move_journal.plan(move, hour) for move in moves)
     for record in records:
         if record.state in ENDED and record.error:

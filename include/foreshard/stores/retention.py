@@ -55,11 +55,8 @@ class StoredRetention:
         yield "moves", {"active": {"$ne": True}, "planned_at": {"$lt": before}, "history": ended}
         yield "shadows", {"state": ShadowState.RETIRED.value, "updated_at": {"$lt": before}}
         head = self._database["routing_state"].find_one({"_id": "table"}, {"version": 1}) or {}
-        newest = {"$lt": head.get("version", 0)}
-        old = [
-            v["_id"]
-            for v in self._database["routing_versions"].find({"_id": newest, "published_at": {"$lt": before}}, {"_id": 1})
-        ]
+        past = {"_id": {"$lt": head.get("version", 0)}, "published_at": {"$lt": before}}
+        old = [version["_id"] for version in self._database["routing_versions"].find(past, {"_id": 1})]
         yield "routing_changes", {"_id.version": {"$in": old}}
         yield "routing_versions", {"_id": {"$in": old}}
 

@@ -39,6 +39,12 @@ def test_a_unit_whose_slot_moves_away_is_listed_where_it_is() -> None:
     assert dict(routing.table.placements) == {"k0": Placement("k0", "alpha", (), 1)}
 
 
+def test_a_slot_that_another_move_holds_is_left_alone() -> None:
+    routing = Routing({})
+    held = (SimpleNamespace(move=move(unit_of(routing, "k0"))),)
+    assert list_staying_keys(ports(routing, KEYS, moves=held), HOUR, [move(unit_of(routing, "k0"))]) == ()
+
+
 def test_without_moves_of_slots_nothing_is_listed() -> None:
     routing = Routing({})
     assert list_staying_keys(ports(routing, KEYS), HOUR, [move("k0"), move("k1")]) == ()
