@@ -93,7 +93,7 @@ def world(
 
 def fill(wiring: Wiring, mongods: tuple[Mongod, ...]) -> None:
     """Two partitions, the first too small for its keys, with documents, a week of history and three live hours."""
-    from foreshard.stages.observe import import_history
+    from foreshard.stages.log_import import import_history
 
     alpha, beta = (Partition(mongods[n].name, "San Jose", capacity, mongods[n].uri) for n, capacity in ((1, 0.012), (2, 0.08)))
     wiring.registry.register((alpha, beta), (Location("San Jose", 37.3, -121.9),))

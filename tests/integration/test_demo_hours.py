@@ -13,7 +13,7 @@ from foreshard.demo.run import FAR_KM, FAR_LOAD
 from foreshard.demo.stages import COLLECTIONS, REQUEST_TYPES, DemoOptions, cut, place
 from foreshard.settings import PlanSettings, Settings
 from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
-from foreshard.stages.observe import import_history
+from foreshard.stages.log_import import import_history
 from foreshard.stages.plan import gate_plan, plan_hour
 from foreshard.stages.score import score_partitions
 from foreshard.wiring import Wiring

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
@@ -48,7 +49,11 @@ def written(folder: Path, name: str, frame: pd.DataFrame) -> Path:
 
 
 def keys_of(source: FileAccessLog, hour: datetime) -> list[Any]:
-    return [key for batch in source.read_hour(hour) for key in batch["partitionable_key"]]
+    return [key for batch in source.read_hour(hour) for key in frame_of(batch)["partitionable_key"]]
+
+
+def frame_of(batch: pd.DataFrame | pa.Table) -> pd.DataFrame:
+    return batch if isinstance(batch, pd.DataFrame) else batch.to_pandas()
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.ndjson"])
@@ -187,7 +192,7 @@ class TestRawHours:
         def broken(*_: object, **__: object) -> None:
             raise OSError("no space left")
 
-        monkeypatch.setattr("foreshard.stores.files.raw_hours.pq.write_table", broken)
+        monkeypatch.setattr("foreshard.stores.files.raw_hours.pq.ParquetWriter.write_table", broken)
         with pytest.raises(OSError, match="no space"):
             store.save(HOUR, *hidden(log(1, 2)))
         monkeypatch.undo()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
@@ -40,7 +41,11 @@ def minutes(number: float) -> datetime:
 
 def read(broker: Kafka, topic: str, hour: datetime = HOUR) -> pd.DataFrame:
     batches = list(KafkaAccessLog(broker.bootstrap, topic, LATENESS).read_hour(hour))
-    return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame({"partitionable_key": []})
+    return pd.concat(map(frame_of, batches), ignore_index=True) if batches else pd.DataFrame({"partitionable_key": []})
+
+
+def frame_of(batch: pd.DataFrame | pa.Table) -> pd.DataFrame:
+    return batch if isinstance(batch, pd.DataFrame) else batch.to_pandas()
 
 
 def in_place_order(found: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +127,7 @@ def test_many_records_come_in_batches_and_none_is_lost(kafka: Kafka, topic: str,
     batches = list(KafkaAccessLog(kafka.bootstrap, topic, LATENESS).read_hour(HOUR))
     assert max(map(len, batches)) <= 4_000
     assert sum(map(len, batches)) == 12_000
-    assert set(pd.concat(batches)["partitionable_key"]) == {f"k{n}" for n in range(12_000)}
+    assert set(pd.concat(map(frame_of, batches))["partitionable_key"]) == {f"k{n}" for n in range(12_000)}
 
 
 def test_a_missing_topic_is_one_clear_line(kafka: Kafka) -> None:

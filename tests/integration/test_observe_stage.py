@@ -18,7 +18,8 @@ from foreshard.observe.pseudonym import is_pseudonym, pseudonym
 from foreshard.settings import Settings
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.observe import extract_hour, gate_access_log, import_history, tally_hour
+from foreshard.stages.log_import import import_history
+from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
 from foreshard.wiring import Wiring
 
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=6)
@@ -215,9 +216,11 @@ def test_the_order_of_the_source_makes_no_difference(wiring: Wiring, tmp_path: P
         observe = wiring.settings.observe.model_copy(update={"access_log_paths": (path,)})
         with Wiring(wiring.settings.model_copy(update={"observe": observe, "data_dir": tmp_path / str(number)})) as other:
             raw = extract_hour(other, HOUR)
-            saved.append((other.raw_hours.load(HOUR), pd.read_parquet(raw.quarantine_path or "")))
-    for accepted, quarantined in saved[1:]:
-        assert accepted.equals(saved[0][0])
+            tally_hour(other, HOUR)
+            load, quarantined = other.tallies.key_load(HOUR, HOUR + ONE_HOUR), pd.read_parquet(raw.quarantine_path or "")
+            saved.append((load, quarantined.sort_values(list(quarantined.columns), ignore_index=True)))
+    for load, quarantined in saved[1:]:
+        assert load.equals(saved[0][0])
         assert quarantined.equals(saved[0][1])
 
 

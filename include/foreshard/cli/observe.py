@@ -26,7 +26,7 @@ def observe() -> None:
 @click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); default: after the log's last.")
 def import_log(log: Path, since: datetime | None, until: datetime | None) -> None:
     """Import LOG (Parquet, CSV or JSON Lines with the standard columns) as history. User ids are pseudonymised."""
-    from foreshard.stages.observe import import_history
+    from foreshard.stages.log_import import import_history
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring, bars(transient=True) as bar:

@@ -17,7 +17,8 @@ from foreshard.demo.demo_layout import DemoLayout, make_layout
 from foreshard.model import RequestKind
 from foreshard.settings import CollectionSetting, RequestTypeSetting
 from foreshard.stack.embedded import EmbeddedStack
-from foreshard.stages.observe import extract_hour, import_history, tally_hour
+from foreshard.stages.log_import import import_history
+from foreshard.stages.observe import extract_hour, tally_hour
 from foreshard.wiring import Wiring
 
 COLLECTIONS = (

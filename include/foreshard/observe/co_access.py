@@ -17,6 +17,7 @@ session without a user adds weight but no user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -27,13 +28,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR, BoolArray, IntArray
+from foreshard.observe.pair_sums import empty_co_access, listed
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
 
 
 PAIRS_AT_ONCE = 4_000_000
-_MARK_LIMIT = 2**31
+RECORDS_AT_ONCE = 2_000_000
+"""Records whose groups are formed at once."""
 _HOUR_NS = int(ONE_HOUR / timedelta(microseconds=1)) * 1000
 MARKS = 16
 """User marks kept per pair and hour."""
@@ -68,55 +71,41 @@ def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None 
         return empty_co_access()
     keys, key_names = pd.factorize(frame["partitionable_key"], sort=True)
     users, user_names = pd.factorize(frame["user_id"], use_na_sentinel=True)
-    touches = _touches(frame, keys.astype(np.int64), users.astype(np.int64), rules)
+    sessions, _ = pd.factorize(frame["session_id"], use_na_sentinel=True)
+    time = frame["timestamp"].dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    names = np.asarray(key_names, object), np.asarray(user_names, object)
+    return pairs_of(Touched(time, keys, users, sessions, *names), rules, since)
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Records as codes: time (ns), and indices of key, user and session (−1: unknown). ``key_names`` are sorted."""
+
+    time: IntArray
+    key: npt.NDArray[Any]
+    user: npt.NDArray[Any]
+    session: npt.NDArray[Any]
+    key_names: npt.NDArray[Any]
+    user_names: npt.NDArray[Any]
+
+    def take(self, rows: npt.NDArray[Any]) -> Touched:
+        """Return some records."""
+        columns = (self.time[rows], self.key[rows], self.user[rows], self.session[rows])
+        return Touched(*columns, self.key_names, self.user_names)
+
+
+def pairs_of(records: Touched, rules: CoAccessRules, since: datetime | None = None) -> pd.DataFrame:
+    """Find the pairs in coded records, like :func:`co_access`. A part of the groups is worked on at a time, to bound memory."""
     first_hour = 0 if since is None else _nanoseconds(since) // _HOUR_NS
-    touches = _capped(touches, rules.maximum_keys)
-    found = _pairs(touches, len(key_names), first_hour)
-    return _frame(found, np.asarray(key_names, dtype=object), np.asarray(user_names, dtype=object), rules)
-
-
-def unite(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Unite pairs of several hours: ``key_a, key_b, weight, distinct_users, user_marks``. The result can be united again.
-
-    ``distinct_users`` is over all hours. If an hour had more users than marks, it is a lower bound.
-    """
-    if pairs.empty:
-        return empty_co_access().drop(columns="hour")
-    keys, names = pd.factorize(pd.concat([pairs["key_a"], pairs["key_b"]], ignore_index=True), sort=True)
-    codes = keys[: len(pairs)].astype(np.int64) * len(names) + keys[len(pairs) :]
-    distinct, group = np.unique(codes, return_inverse=True)
-    marks_of = pairs["user_marks"].map(len).to_numpy(dtype=np.int64)
-    marks = np.fromiter((mark for row in pairs["user_marks"] for mark in row), dtype=np.int64, count=int(marks_of.sum()))
-    united = np.unique(np.repeat(group, marks_of) * _MARK_LIMIT + marks)
-    users = np.bincount(united // _MARK_LIMIT, minlength=len(distinct))
-    np.maximum.at(users, group, pairs["distinct_users"].to_numpy(dtype=np.int64))
-    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(distinct))
-    texts = np.asarray(names, dtype=object)
-    return pd.DataFrame(
-        {
-            "key_a": texts[distinct // len(names)],
-            "key_b": texts[distinct % len(names)],
-            "weight": weight.astype(np.int64),
-            "distinct_users": users.astype(np.int64),
-            "user_marks": pd.Series(_listed(united // _MARK_LIMIT, united % _MARK_LIMIT, len(distinct)), dtype=object),
-        }
-    )
-
-
-def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
-    """Sum hourly or united pairs for use: ``key_a, key_b, weight, distinct_users``, the heaviest first, without marks.
-
-    Pairs with fewer than ``minimum_distinct_users`` over all hours are dropped.
-    """
-    united = unite(pairs).drop(columns="user_marks")
-    kept = united[united["distinct_users"] >= minimum_distinct_users]
-    return kept.sort_values(["weight", "key_a", "key_b"], ascending=[False, True, True], ignore_index=True)
-
-
-def empty_co_access() -> pd.DataFrame:
-    """No rows, with ``CO_ACCESS_COLUMNS`` and their types."""
-    types = {"hour": "datetime64[ns, UTC]", "weight": "int64", "distinct_users": "int64"}
-    return pd.DataFrame({name: pd.Series(dtype=types.get(name, "object")) for name in CO_ACCESS_COLUMNS})
+    base_hour = int(records.time.min()) // _HOUR_NS if len(records.time) else 0
+    parts = -(-len(records.time) // RECORDS_AT_ONCE)
+    owner = np.where(records.session >= 0, records.session, records.user)
+    found: list[_Part] = []
+    for part in range(parts):
+        some = records if parts == 1 else records.take(np.flatnonzero(owner % parts == part))
+        touches = _capped(_touches(some, rules), rules.maximum_keys)
+        found += _pairs(touches, len(records.key_names), first_hour, base_hour)
+    return _frame(_united(found, len(records.key_names), base_hour), records.key_names, records.user_names, rules)
 
 
 @dataclass(frozen=True)
@@ -139,15 +128,15 @@ def _nanoseconds(moment: datetime) -> int:
     return int(pd.Timestamp(moment).value)
 
 
-def _touches(frame: pd.DataFrame, keys: IntArray, users: IntArray, rules: CoAccessRules) -> _Touches:
-    time = frame["timestamp"].dt.tz_convert("UTC").to_numpy(dtype="datetime64[ns]").astype(np.int64)
-    sessions, names = pd.factorize(frame["session_id"], use_na_sentinel=True)
+def _touches(records: Touched, rules: CoAccessRules) -> _Touches:
+    time, sessions = records.time, records.session.astype(np.int64)
+    keys, users = records.key.astype(np.int64), records.user.astype(np.int64)
     by_session = sessions >= 0
     half = max(int(rules.window / timedelta(microseconds=1)) * 1000 // 2, 1)
     halves = -(-_HOUR_NS // half)
     hour = time // _HOUR_NS
     slot = hour * halves + (time % _HOUR_NS) // half
-    base = np.where(by_session, sessions, len(names) + users)
+    base = np.where(by_session, sessions, int(sessions.max(initial=-1)) + 1 + users)
     unit = np.where(by_session, hour, slot)
     counted = by_session | (users >= 0)
     base, unit, hours_of = base[counted], unit[counted], np.where(by_session, 1, halves)[counted]
@@ -206,16 +195,19 @@ class _Pairs:
     user: IntArray
 
 
-def _pairs(touches: _Touches, keys: int, first_hour: int) -> _Pairs:
+_Part = tuple[IntArray, IntArray, IntArray, IntArray]
+"""Codes of (hour, key, key) and their weights; codes and users of the distinct (pair, user)."""
+
+
+def _pairs(touches: _Touches, keys: int, first_hour: int, base_hour: int) -> list[_Part]:
     """Pair each row with the later rows of its group, ``PAIRS_AT_ONCE`` at a time to bound memory."""
     rank, size = _starts(touches.group)
     behind = size - 1 - rank
-    base_hour = int(touches.hour.min()) if len(touches.hour) else 0
     users = int(touches.user.max(initial=0)) + 1
     ends = np.cumsum(behind)
     total = int(ends[-1]) if len(ends) else 0
     cuts = [*np.searchsorted(ends, np.arange(0, total, PAIRS_AT_ONCE), side="right").tolist(), len(ends)]
-    codes, weights, seen = [], [], []
+    found = []
     for start, stop in pairwise(cuts):
         number = behind[start:stop]
         left = np.repeat(np.arange(start, stop), number)
@@ -229,21 +221,19 @@ def _pairs(touches: _Touches, keys: int, first_hour: int) -> _Pairs:
         user = touches.user[left]
         known = user >= 0
         pair_user = np.unique(place[known] * users + user[known])
-        codes.append(distinct)
-        weights.append(weight)
-        seen.append(np.stack([distinct[pair_user // users], pair_user % users]))
-    return _united(codes, weights, seen, keys, base_hour)
+        found.append((distinct, weight.astype(np.int64), distinct[pair_user // users], pair_user % users))
+    return found
 
 
-def _united(codes: list[Any], weights: list[Any], seen: list[Any], keys: int, base_hour: int) -> _Pairs:
+def _united(found: Sequence[_Part], keys: int, base_hour: int) -> _Pairs:
     empty = np.zeros(0, dtype=np.int64)
-    distinct, place = np.unique(np.concatenate([*codes, empty]), return_inverse=True)
-    weight = np.bincount(place, weights=np.concatenate([*weights, empty]), minlength=len(distinct)).astype(np.int64)
-    pair_users = np.concatenate([*seen, np.zeros((2, 0), dtype=np.int64)], axis=1)
-    at = np.searchsorted(distinct, pair_users[0])
-    both = np.unique(np.stack([at, pair_users[1]], axis=1), axis=0) if len(seen) > 1 else np.stack([at, pair_users[1]], axis=1)
-    hour, rest = np.divmod(distinct, keys * keys)
-    return _Pairs(hour + base_hour, rest // keys, rest % keys, weight, both[:, 0], both[:, 1])
+    codes, weights, pairs, users = (np.concatenate([*(part[place] for part in found), empty]) for place in range(4))
+    distinct, place = np.unique(codes, return_inverse=True)
+    weight = np.bincount(place, weights=weights, minlength=len(distinct)).astype(np.int64)
+    width = int(users.max(initial=0)) + 1
+    both = np.unique(np.searchsorted(distinct, pairs) * width + users)
+    hour, rest = np.divmod(distinct, max(keys, 1) ** 2)
+    return _Pairs(hour + base_hour, rest // max(keys, 1), rest % max(keys, 1), weight, both // width, both % width)
 
 
 def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules: CoAccessRules) -> pd.DataFrame:
@@ -280,14 +270,7 @@ def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], numbe
     rank, _ = _starts(place)
     few = rank < number
     place, mark = place[few], mark[few]
-    return _listed(place, mark, len(found.hour))
-
-
-def _listed(place: IntArray, values: IntArray, places: int) -> list[list[int]]:
-    """Return the values of each place as a list. ``values`` are sorted by place."""
-    ends = np.searchsorted(place, np.arange(places + 1)).tolist()
-    listed = values.tolist()
-    return [listed[start:end] for start, end in pairwise(ends)]
+    return listed(place, mark, len(found.hour))
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -6,10 +6,9 @@ pseudonymised twice. Apps import this module, so it imports numpy and pandas onl
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
 PREFIX = "h1:"
 _DIGITS = 32
-_PSEUDONYM = re.compile(rf"{PREFIX}[0-9a-f]{{{_DIGITS}}}")
+PATTERN = rf"{PREFIX}[0-9a-f]{{{_DIGITS}}}"
+"""A regular expression of the form of a pseudonym."""
+_PSEUDONYM = re.compile(PATTERN)
 
 
 def is_pseudonym(user: str) -> bool:
@@ -29,7 +30,22 @@ def pseudonym(key: bytes, user: str) -> str:
     """Return the pseudonym of ``user``. It is the same each time, and cannot be computed or reversed without ``key``."""
     if is_pseudonym(user):
         return user
-    return PREFIX + hmac.new(key, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]
+    return PREFIX + hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:_DIGITS]
+
+
+def pseudonyms(key: Callable[[], bytes], users: Sequence[str]) -> list[str]:
+    """Return the pseudonym of each of ``users``. ``key`` is called only if there is a raw id."""
+    raw = [not (user.startswith(PREFIX) and is_pseudonym(user)) for user in users]
+    if not any(raw):
+        return list(users)
+    keyed = hmac.new(key(), digestmod="sha256")  # copying it takes half the time of starting again with the key
+    made = []
+    for user, hide in zip(users, raw, strict=True):
+        if hide:
+            digest = keyed.copy()
+            digest.update(user.encode("utf-8", "surrogatepass"))
+        made.append(PREFIX + digest.hexdigest()[:_DIGITS] if hide else user)
+    return made
 
 
 def pseudonymise(users: pd.Series[str], key: Callable[[], bytes]) -> pd.Series[str]:
@@ -40,6 +56,5 @@ def pseudonymise(users: pd.Series[str], key: Callable[[], bytes]) -> pd.Series[s
     import pandas as pd
 
     codes, names = pd.factorize(users.astype(object), use_na_sentinel=True)
-    secret = key() if any(not is_pseudonym(name) for name in names) else b""
-    made = pd.Series([*(pseudonym(secret, name) for name in names), None], dtype=object)
+    made = pd.Series([*pseudonyms(key, list(names)), None], dtype=object)
     return pd.Series(made.to_numpy()[codes], index=users.index, name=users.name, dtype=object)

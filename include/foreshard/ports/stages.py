@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
+import pyarrow as pa
 
 from foreshard.model import (
     ONE_HOUR,
@@ -29,7 +31,7 @@ from foreshard.model import (
 class AccessLogSource(Protocol):
     """The source of the access log: a Kafka topic or files."""
 
-    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame | pa.Table]:
         """Yield the records of ``hour`` in batches, with the standard columns and unchanged values."""
 
 
@@ -44,8 +46,34 @@ class RawHour:
     quarantined: int
 
 
+class RawHourWriter(Protocol):
+    """Writes an hour batch by batch. Nothing is saved before ``keep``."""
+
+    @property
+    def records(self) -> int:
+        """The number of records so far, accepted and quarantined."""
+
+    def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
+        """Write a batch: clean records with pseudonyms (:data:`foreshard.observe.batches.ACCEPTED`), and quarantined ones."""
+
+    def keep(self) -> RawHour:
+        """Replace the hour by what was written."""
+
+
+class RecordSpool(Protocol):
+    """Accepted records of many hours, in any order, on disk until their hours are saved."""
+
+    def add(self, accepted: pa.Table) -> None: ...
+
+    def hours(self, hours: Sequence[datetime]) -> Iterator[pa.Table]:
+        """Yield the records of each of ``hours`` (ascending), by time. The records of these hours are in memory at once."""
+
+
 class RawHourStore(Protocol):
     """Pseudonymised raw hours as Parquet. Quarantined records are saved separately, with a ``reason`` column."""
+
+    def writer(self, hour: datetime) -> AbstractContextManager[RawHourWriter]:
+        """Yield a writer of the hour. What it has not kept is dropped at the end."""
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
 
@@ -54,6 +82,12 @@ class RawHourStore(Protocol):
 
     def load(self, hour: datetime) -> pd.DataFrame:
         """Return the accepted records. Raise :class:`foreshard.errors.MissingStageResult` if the hour was not saved."""
+
+    def spool(self) -> AbstractContextManager[RecordSpool]:
+        """Yield a spool. It is deleted at the end."""
+
+    def columns(self, hour: datetime, names: Sequence[str], every: int = 1) -> pa.Table:
+        """Return some columns of every n-th accepted record, texts as dictionaries."""
 
     def describe(self, hour: datetime) -> RawHour: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from statistics import median
 
@@ -19,10 +20,21 @@ BUSY_HOUR = 50
 
 
 def suites(
-    frame: pd.DataFrame, hour: datetime, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
+    frame: pd.DataFrame, found: HourCounts, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
 ) -> tuple[Suite, ...]:
-    """Return the suites ``records`` (each accepted record) and ``hour`` (totals)."""
-    return _records(frame, hour, limits), _hour(frame, quarantined, limits, usual)
+    """Return the suites ``records`` (each accepted record in ``frame``) and ``hour`` (totals).
+
+    ``frame`` may be a sample of the ``found`` records; the claims and failures then say so.
+    """
+    return _of_sample(_records(frame, found.hour, limits), len(frame), found.accesses), _hour(found, quarantined, limits, usual)
+
+
+def _of_sample(suite: Suite, checked: int, records: int) -> Suite:
+    if checked == records:
+        return suite
+    note = f" (in a sample of {checked:,} of {records:,} records)"
+    noted = (replace(one, claim=one.claim + note, failure=one.failure + note) for one in suite.expectations)
+    return replace(suite, expectations=tuple(noted))
 
 
 def minimum_accesses(usual: Sequence[HourCounts], share: float) -> int:
@@ -73,8 +85,8 @@ def _records(frame: pd.DataFrame, hour: datetime, limits: ObserveSettings) -> Su
     )
 
 
-def _hour(frame: pd.DataFrame, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]) -> Suite:
-    accepted, keys = len(frame), int(frame["partitionable_key"].nunique())
+def _hour(found: HourCounts, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]) -> Suite:
+    accepted, keys = found.accesses, found.keys
     records = accepted + quarantined
     share = quarantined / records if records else 0.0
     fewest = minimum_accesses(usual, limits.minimum_usual_share)

@@ -28,6 +28,7 @@ def check_access_log(
     frame: pd.DataFrame,
     hour: datetime,
     *,
+    found: HourCounts | None = None,
     quarantined: int,
     limits: ObserveSettings,
     usual: Sequence[HourCounts] = (),
@@ -35,9 +36,11 @@ def check_access_log(
 ) -> GateResult:
     """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and the number of quarantined ones.
 
+    ``found``: the numbers of all records and keys, if ``frame`` is a sample of the hour.
     ``usual``: the counts of the same hour of earlier weeks. If they are low, an hour without records passes.
     """
-    return run("access_log", hour, access_log.suites(frame, hour, quarantined, limits, usual), docs)
+    found = found or HourCounts(hour, len(frame), int(frame["partitionable_key"].nunique()))
+    return run("access_log", hour, access_log.suites(frame, found, quarantined, limits, usual), docs)
 
 
 def check_forecasts(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    import pyarrow as pa
 
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
@@ -225,7 +226,7 @@ class WithUserKey(Protocol):
 
 
 class WithReadAccessLog(Protocol):
-    def read_access_log(self, path: Path) -> pd.DataFrame: ...
+    def access_log_tables(self, path: Path) -> Iterator[pd.DataFrame | pa.Table]: ...
 
 
 class WithAccessLogBatches(Protocol):

@@ -26,7 +26,7 @@ from foreshard.observe.units import FINE_SLOT, key_costs
 from foreshard.plan.key_history import KeyHistory, busiest_series, gather_history
 from foreshard.ports.stages import SeriesBasis
 from foreshard.stages._ports import WithForecastSettings, WithPlacementRules, WithSeries, WithTallies
-from foreshard.stages.units import UnitPorts, key_space, listed_keys, unit_rule
+from foreshard.stages.units import UnitPorts, current_space, listed_keys, unit_rule
 
 if TYPE_CHECKING:
     from foreshard.model import HourCounts
@@ -80,7 +80,7 @@ def unit_costs(ports: HistoryPorts, hour: datetime, units: Collection[str], hour
     The costs come from the saved series of ``hour``. Where these do not cover all ``hours``, or a slot is divided differently,
     they are summed from the tallies. A unit that is not among ``units`` is a slot with other keys.
     """
-    space, named = key_space(ports), {unit for unit in units if slot_number(unit) is None}
+    space, named = current_space(ports), {unit for unit in units if slot_number(unit) is None}
     series = _saved_series(ports, hour)
     first = len(series.counted) - 1 - (hour - hours[0]) // ONE_HOUR
     split: set[int] | None = None
@@ -148,7 +148,7 @@ class _Task:
         counted = {found.hour: found for found in known}
         rule = unit_rule(ports, [found for found in known if found.hour >= window[0]])
         rules = PlacementRules(ports.placement_rules.rules())
-        return cls(ports, hour, window, counted, rule, listed_keys(ports), key_space(ports), rules)
+        return cls(ports, hour, window, counted, rule, listed_keys(ports), current_space(ports), rules)
 
     def revisions(self, hours: Iterable[datetime]) -> tuple[str, ...]:
         return tuple(self.counted[moment].revision if moment in self.counted else "" for moment in hours)

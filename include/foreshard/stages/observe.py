@@ -1,42 +1,48 @@
-"""The observe stage: access log → raw hour → gate → tally, for one hour, or for a log's whole history at once."""
+"""The observe stage: access log → raw hour → gate → tally, for one hour.
+
+Records are worked on in batches and as columns. What is held in memory at once is a few bytes for each record of the hour.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime, timedelta
+from typing import Protocol
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from foreshard.errors import CorruptLog, GateFailed, MissingStageResult
-from foreshard.model import ONE_HOUR, HourTally, hour_floor
-from foreshard.observe.clean import Cleaned, clean, column
-from foreshard.observe.co_access import CoAccessRules, co_access
-from foreshard.observe.hours import by_hour, hours_between, split
-from foreshard.observe.pseudonym import pseudonymise
-from foreshard.observe.tally import tally
-from foreshard.observe.values import as_times
+from foreshard.errors import MissingStageResult
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
+from foreshard.observe.batches import Pseudonyms, clean_batch, coded_texts
+from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
+from foreshard.observe.tally import TALLIED, codes_of, tally_table
+from foreshard.observe.units import key_costs
 from foreshard.ports.gating import record_gate
 from foreshard.ports.stages import RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
+    WithForecastSettings,
     WithGates,
     WithKeyType,
     WithObserveSettings,
     WithRawHours,
-    WithReadAccessLog,
+    WithSeries,
     WithTallies,
     WithUserKey,
 )
-
-if TYPE_CHECKING:
-    from foreshard.settings import ObserveSettings
+from foreshard.stages.units import UnitChoice, UnitPorts, unit_choice
 
 WEEKS_COMPARED = 4
-HOURS_PER_STEP = 24
+CHECKED_RECORDS = 200_000
+"""The gate looks at about this many records of an hour, evenly spread. Totals are those of all records."""
+
+COUNTED = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
+"""The columns of records that are counted."""
+_TOUCHED = ("timestamp", "partitionable_key", "user_id", "session_id")
 
 
 class ExtractPorts(WithAccessLog, WithRawHours, WithObserveSettings, WithKeyType, WithUserKey, Protocol):
@@ -47,12 +53,8 @@ class AccessLogGatePorts(WithRawHours, WithTallies, WithObserveSettings, WithGat
     """Reads the raw hour and older tallies. Writes the gate's result."""
 
 
-class TallyPorts(WithRawHours, WithTallies, WithObserveSettings, Protocol):
-    """Reads raw hours. Writes the tally."""
-
-
-class ImportPorts(WithReadAccessLog, WithRawHours, WithTallies, WithObserveSettings, WithKeyType, WithUserKey, Protocol):
-    """Reads a log file. Writes raw hours and tallies."""
+class TallyPorts(UnitPorts, WithRawHours, WithTallies, WithSeries, WithForecastSettings, Protocol):
+    """Reads raw hours, and the units of the newest history. Writes the tally."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +68,6 @@ class TallySummary:
     pairs: int
 
 
-@dataclass(frozen=True, slots=True)
-class ImportSummary:
-    """The result of importing the hours of [since, until) from a log.
-
-    ``kept`` hours had been counted before and have no record in this log. ``outside`` is the number of records outside
-    [since, until). ``reasons`` counts the quarantined records by reason.
-    """
-
-    since: datetime
-    until: datetime
-    hours: int
-    kept: int
-    accepted: int
-    quarantined: int
-    outside: int
-    keys: int
-    pairs: int
-    reasons: dict[str, int]
-
-
 def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
     """Read an hour of the access log, quarantine bad records, pseudonymise both, and save them.
 
@@ -93,17 +75,18 @@ def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
     records, or the hour may have been imported.
     """
     types = ports.observe_settings.request_types.keys()
-    batches = ports.access_log.read_hour(hour)
-    cleaned = _joined([clean(batch, hour, hour + ONE_HOUR, types, ports.key_type) for batch in batches], hour)
-    saved = _saved_hour(ports, hour)
-    if saved and saved.accepted + saved.quarantined > len(cleaned.accepted) + len(cleaned.quarantined):
-        return saved
-    hidden = _with_pseudonyms(ports, cleaned)
-    return ports.raw_hours.save(hour, hidden.accepted, hidden.quarantined)
+    pseudonyms, saved = Pseudonyms(ports.require_user_key), saved_hour(ports, hour)
+    with ports.raw_hours.writer(hour) as writer:
+        for batch in ports.access_log.read_hour(hour):
+            hidden = pseudonyms.of(clean_batch(batch, hour, hour + ONE_HOUR, types, ports.key_type))
+            writer.add(hidden.accepted, hidden.quarantined)
+        if saved and saved.accepted + saved.quarantined > writer.records:
+            return saved
+        return writer.keep()
 
 
 def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
-    """Check the raw hour against the same hour of the previous weeks.
+    """Check the raw hour against the same hour of the previous weeks. Of many records a sample is checked.
 
     Raise :class:`foreshard.errors.GateFailed` if it must not be counted.
     """
@@ -111,9 +94,13 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
 
     described = ports.raw_hours.describe(hour)
     weeks = [hour - timedelta(weeks=back) for back in range(1, WEEKS_COMPARED + 1)]
+    columns = ("timestamp", "partitionable_key", "request_type", "cost")
+    every = max(1, described.accepted // CHECKED_RECORDS)
+    keys = ports.raw_hours.columns(hour, ("partitionable_key",)).column(0)
     result = check_access_log(
-        ports.raw_hours.load(hour),
+        _plain(ports.raw_hours.columns(hour, columns, every)),
         hour,
+        found=HourCounts(hour, described.accepted, len(codes_of(keys)[1])),
         quarantined=described.quarantined,
         limits=ports.observe_settings,
         usual=ports.tallies.counts(weeks),
@@ -127,135 +114,72 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
 
     Sessions that began in the hour before count for co-access with the keys of both.
     """
-    observe = ports.observe_settings
-    accepted = ports.raw_hours.load(hour)
-    seen = [ports.raw_hours.load(hour - ONE_HOUR)] if _saved_hour(ports, hour - ONE_HOUR) else []
-    load = tally(accepted, _weights(observe))
-    pairs = co_access(pd.concat([*seen, accepted], ignore_index=True), CoAccessRules.of(observe), since=hour)
-    ports.tallies.save([HourTally(hour, load, pairs)])
+    before = hour - ONE_HOUR
+    seen = ports.raw_hours.columns(before, _TOUCHED) if saved_hour(ports, before) else None
+    tally = count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen)
+    ports.tallies.save([tally])
+    load = tally.key_load
     keys = int(load["partitionable_key"].nunique())
-    return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(pairs))
+    return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(tally.co_access))
 
 
-def import_history(
-    ports: ImportPorts,
-    log: pd.DataFrame | Path,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ImportSummary:
-    """Import the closed hours of [since, until), by default all hours of the log, as if each had been observed.
+@dataclass(frozen=True)
+class TallyRules:
+    """How records are counted, and which keys are units by themselves."""
 
-    ``progress(done, total)`` is called with numbers of hours. Raise :class:`CorruptLog` if no record can be counted, and
-    :class:`GateFailed` if more than the allowed share is bad: then the quarantine is saved and nothing is imported.
-    """
-    label = "given as a frame" if isinstance(log, pd.DataFrame) else str(log)
-    frame = log if isinstance(log, pd.DataFrame) else ports.read_access_log(log)
-    times = as_times(column(frame, "timestamp"))
-    since, until = _span(times, since, until, label)
-    chosen = (times.isna() | ((times >= since) & (times < until))).to_numpy()
-    types = ports.observe_settings.request_types.keys()
-    cleaned = _with_pseudonyms(ports, clean(frame.reset_index(drop=True)[chosen], since, until, types, ports.key_type))
-    reasons = dict(Counter(cleaned.quarantined["reason"]))
-    _require_good(ports, cleaned, since, until, label, reasons)
-    hours, kept = _hours_to_save(ports, cleaned.accepted, since, until)
-    observe = ports.observe_settings
-    load, pairs = tally(cleaned.accepted, _weights(observe)), co_access(cleaned.accepted, CoAccessRules.of(observe))
-    raw = _raw_hours(ports, cleaned, hours, f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}")
-    for start in range(0, len(hours), HOURS_PER_STEP):
-        step = hours[start : start + HOURS_PER_STEP]
-        for hour, (accepted, quarantined) in zip(step, raw, strict=False):
-            ports.raw_hours.save(hour, accepted, quarantined)
-        ports.tallies.save(list(split(load, pairs, step)))
-        if progress:
-            progress(start + len(step), len(hours))
-    keys = int(load["partitionable_key"].nunique())
-    bad, outside = len(cleaned.quarantined), len(frame) - int(chosen.sum())
-    return ImportSummary(since, until, len(hours), kept, len(cleaned.accepted), bad, outside, keys, len(pairs), reasons)
+    weights: Mapping[str, float]
+    pairs: CoAccessRules
+    units: UnitChoice
+
+    @classmethod
+    def of(cls, ports: TallyPorts, hour: datetime) -> TallyRules:
+        """Return the rules of the settings, the history before ``hour`` and the routing table."""
+        observe = ports.observe_settings
+        weights = {name: setting.weight for name, setting in observe.request_types.items()}
+        since = hour - ports.forecast_settings.history_days * HOURS_PER_DAY * ONE_HOUR
+        return cls(weights, CoAccessRules.of(observe), unit_choice(ports, since, hour))
 
 
-def _joined(parts: list[Cleaned], hour: datetime) -> Cleaned:
-    """Join the parts and sort their records, because the order from the source can differ between two readings."""
-    if not parts:
-        return clean(pd.DataFrame(), hour, hour + ONE_HOUR, ())
-    accepted, quarantined = (
-        pd.concat(frames, ignore_index=True)
-        for frames in zip(*((part.accepted, part.quarantined) for part in parts), strict=True)
-    )
-    return Cleaned(
-        accepted.sort_values(list(accepted.columns), ignore_index=True),
-        quarantined.sort_values(list(quarantined.columns), ignore_index=True),
-    )
+def count_hour(rules: TallyRules, hour: datetime, table: pa.Table, seen: pa.Table | None) -> HourTally:
+    """Count the records of an hour. Co-access is found between keys that are units; ``seen`` are the records before them."""
+    load = tally_table(coded_texts(table.select(TALLIED)), hour, rules.weights)
+    named = rules.units.named(key_costs(load))
+    parts = [_touched(part.select(_TOUCHED), named) for part in (seen, table) if part is not None]
+    return HourTally(hour, load, pairs_of(_coded(pa.concat_tables(parts)), rules.pairs, since=hour))
 
 
-def _with_pseudonyms(ports: WithUserKey, cleaned: Cleaned) -> Cleaned:
-    key = ports.require_user_key
-    accepted, quarantined = (
-        frame.assign(user_id=pseudonymise(frame["user_id"], key)) for frame in (cleaned.accepted, cleaned.quarantined)
-    )
-    return Cleaned(accepted, quarantined)
-
-
-def _saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
+def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
+    """Return the raw hour; None if it was not saved."""
     try:
         return ports.raw_hours.describe(hour)
     except MissingStageResult:
         return None
 
 
-def _weights(observe: ObserveSettings) -> dict[str, float]:
-    return {name: setting.weight for name, setting in observe.request_types.items()}
+def _touched(table: pa.Table, named: Collection[str] | None) -> pa.Table:
+    """Return the records of the named keys that belong to a session or a user."""
+    table = coded_texts(table)
+    owned = pc.or_(pc.is_valid(table.column("session_id")), pc.is_valid(table.column("user_id")))
+    if named is None:
+        return table.filter(owned)
+    keys = table.column("partitionable_key").unify_dictionaries()
+    chunks = [pc.is_in(chunk.dictionary, pa.array(sorted(named), pa.string())).take(chunk.indices) for chunk in keys.chunks]
+    return table.filter(pc.and_(owned, pa.chunked_array(chunks, pa.bool_())))
 
 
-def _span(
-    times: pd.Series[pd.Timestamp], since: datetime | None, until: datetime | None, label: str
-) -> tuple[datetime, datetime]:
-    """Return the whole hours to import. Hours that are not over are left out."""
-    if times.notna().any():
-        since = since or times.min().to_pydatetime()
-        until = until or min(hour_floor(times.max().to_pydatetime()) + ONE_HOUR, hour_floor(datetime.now(UTC)))
-    if since is None or until is None:
-        raise CorruptLog(label, f"none of its {len(times):,} records has a readable time")
-    since, until = hour_floor(since), hour_floor(until)
-    if since >= until:
-        raise CorruptLog(label, f"it has no closed hour from {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}")
-    return since, until
+def _coded(table: pa.Table) -> Touched:
+    """Return records as codes, with sorted names of keys."""
+    keys, names = codes_of(table.column("partitionable_key"))
+    order = np.argsort(names.astype(str), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    users, user_names = codes_of(table.column("user_id"))
+    sessions, _ = codes_of(table.column("session_id"))
+    time = table.column("timestamp").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy()
+    return Touched(time, place[keys], users, sessions, names[order], user_names)
 
 
-def _require_good(
-    ports: TallyPorts, cleaned: Cleaned, since: datetime, until: datetime, label: str, reasons: dict[str, int]
-) -> None:
-    """Raise an error if no record, or too small a share, can be counted. The bad records are kept in the quarantine."""
-    accepted, bad = len(cleaned.accepted), len(cleaned.quarantined)
-    limit = ports.observe_settings.maximum_quarantined_share
-    if accepted and bad <= limit * (accepted + bad):
-        return
-    path = ports.raw_hours.set_aside(f"refused-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", cleaned.quarantined) if bad else None
-    found = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())) or "no records"
-    if not accepted:
-        raise CorruptLog(label, f"none of its {bad:,} records from {since:%Y-%m-%dT%HZ} on can be counted ({found})")
-    share = f"quarantined share {bad / (accepted + bad):.4g} > {limit:g} ({bad:,} of {accepted + bad:,} records: {found})"
-    raise GateFailed("access_log", f"{label}, {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}", (f"{share}; see {path}",))
-
-
-def _hours_to_save(ports: TallyPorts, accepted: pd.DataFrame, since: datetime, until: datetime) -> tuple[list[datetime], int]:
-    """Return the hours to save, and the number of hours to keep: counted before, and without a record in this log."""
-    hours = hours_between(since, until)
-    present = {moment.to_pydatetime() for moment in accepted["timestamp"].dt.floor("h").unique()}
-    saved = set(ports.tallies.hours(since, until)) - present
-    return [hour for hour in hours if hour not in saved], len(saved)
-
-
-def _raw_hours(
-    ports: TallyPorts, cleaned: Cleaned, hours: Sequence[datetime], label: str
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Yield each hour's accepted and quarantined records. Quarantined records without a time are saved under ``label``."""
-    accepted = cleaned.accepted.sort_values("timestamp", kind="stable", ignore_index=True)
-    times = as_times(cleaned.quarantined["timestamp"])
-    timeless = times.isna().to_numpy()
-    if timeless.any():
-        ports.raw_hours.set_aside(label, cleaned.quarantined[timeless])
-    bad = cleaned.quarantined.assign(at=times)[~timeless].sort_values("at", kind="stable", ignore_index=True)
-    yield from zip(
-        by_hour(accepted, accepted["timestamp"], hours), by_hour(bad.drop(columns="at"), bad["at"], hours), strict=True
-    )
+def _plain(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a frame, with texts as objects."""
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.astype(dict.fromkeys(("partitionable_key", "request_type"), object))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    import pyarrow as pa
 
     from foreshard.ports.replication import ReplicationLog, ReplicationReader
     from foreshard.ports.routing_file import LiveRoutingStore, TableWriter
@@ -49,10 +50,10 @@ class LogWiring(ControlWiring):
 
         return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
 
-    def read_access_log(self, path: Path) -> pd.DataFrame:
-        from foreshard.stores.files.access_log import read_access_log
+    def access_log_tables(self, path: Path) -> Iterator[pd.DataFrame | pa.Table]:
+        from foreshard.stores.files.access_log import read_tables
 
-        return read_access_log(path)
+        return read_tables(path)
 
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
         from foreshard.stores.files.access_log import read_batches

@@ -29,7 +29,7 @@ CAPACITY = FLOOR / 0.1 / 3600
 
 @pytest.fixture(autouse=True)
 def few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "key_space", lambda _ports: SPACE)
+    monkeypatch.setattr(history, "current_space", lambda _ports: SPACE)
 
 
 def ports(load: list[tuple[Any, ...]], few_keys: int = 2, listed: tuple[str, ...] = ()) -> Ports:

@@ -23,8 +23,8 @@ from pymongo.database import Database
 from foreshard.errors import CorruptLog
 from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
 from foreshard.model.key_space import KeySpace, KeyType
-from foreshard.observe.co_access import empty_co_access, sum_hours, unite
 from foreshard.observe.hours import hours_between
+from foreshard.observe.pair_sums import empty_co_access, sum_hours, unite
 from foreshard.observe.tally import empty_key_load
 from foreshard.observe.units import FINE_SLOT, coded, fine_slots
 from foreshard.stores.files.tally_files import TallyFiles

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +20,10 @@ import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ACCESS_LOG_COLUMNS, ONE_HOUR
-from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.batches import RawBatch, batch_times, rows_of
+from foreshard.observe.clean import MALFORMED
 from foreshard.observe.values import as_times
+from foreshard.stores.files.json_lines import decoded, parsed
 
 REQUIRED_COLUMNS = ("timestamp", "partitionable_key", "request_type")
 BATCH_RECORDS = 200_000
@@ -38,23 +39,23 @@ class FileAccessLog:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
 
-    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+    def read_hour(self, hour: datetime) -> Iterator[RawBatch]:
         """Yield the hour's records. Raise :class:`CorruptLog` if a file cannot be read."""
         for path in self._files():
             yield from self._of_file(path, hour)
 
-    def _of_file(self, path: Path, hour: datetime) -> Iterator[pd.DataFrame]:
+    def _of_file(self, path: Path, hour: datetime) -> Iterator[RawBatch]:
         since, until = pd.Timestamp(hour), pd.Timestamp(hour + ONE_HOUR)
         last: pd.Timestamp | None = None
-        for batch in read_batches(path, hour, hour + ONE_HOUR):
-            claimed = as_times(batch["timestamp"]).ffill()
+        for batch in read_tables(path, hour, hour + ONE_HOUR):
+            claimed = batch_times(batch).ffill()
             claimed = claimed.bfill() if last is None else claimed.fillna(last)
             if claimed.isna().all():
                 raise CorruptLog(str(path), f"none of its first {len(batch):,} times can be read")
             last = claimed.iloc[-1]
             inside = ((claimed >= since) & (claimed < until)).to_numpy()
             if inside.any():
-                yield batch[inside].reset_index(drop=True)
+                yield rows_of(batch, inside)
 
     def _files(self) -> Iterator[Path]:
         for path in self._paths:
@@ -72,8 +73,14 @@ def read_access_log(path: Path) -> pd.DataFrame:
     return pd.concat(batches, ignore_index=True)
 
 
-def read_batches(path: Path, since: datetime | None = None, until: datetime | None = None) -> Iterator[pd.DataFrame]:
-    """Yield a log file in non-empty frames. Raise :class:`CorruptLog`.
+def read_batches(path: Path) -> Iterator[pd.DataFrame]:
+    """Yield a log file in non-empty frames. Raise :class:`CorruptLog`."""
+    for batch in read_tables(path):
+        yield batch if isinstance(batch, pd.DataFrame) else batch.to_pandas()
+
+
+def read_tables(path: Path, since: datetime | None = None, until: datetime | None = None) -> Iterator[RawBatch]:
+    """Yield a log file in non-empty batches: tables if its columns have types, else frames. Raise :class:`CorruptLog`.
 
     Row groups of a Parquet file without a record in [since, until), by its own statistics, are skipped.
     """
@@ -100,7 +107,7 @@ def _require_columns(path: Path, names: Sequence[str]) -> None:
         raise CorruptLog(str(path), f"it has no column {', '.join(missing)} (its columns: {found})")
 
 
-def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iterator[pd.DataFrame]:
+def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         _require_columns(path, names)
@@ -114,7 +121,7 @@ def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iter
         if groups:
             for batch in file.iter_batches(BATCH_RECORDS, row_groups=groups, columns=wanted):
                 if batch.num_rows:
-                    yield batch.to_pandas()
+                    yield pa.Table.from_batches([batch])
 
 
 def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
@@ -135,43 +142,32 @@ def _csv(path: Path) -> Iterator[pd.DataFrame]:
                 yield chunk[[name for name in ACCESS_LOG_COLUMNS if name in chunk.columns]].reset_index(drop=True)
 
 
-def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
-    batch: list[dict[str, Any]] = []
+def _json_lines(path: Path) -> Iterator[RawBatch]:
+    lines: list[bytes] = []
+    places: list[int] = []
     checked = False
     with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.isspace():
-                batch.append(decoded(line, f"{path.name}:{number}"))
-            if len(batch) >= BATCH_RECORDS:
-                checked = checked or _require_records(path, batch)
-                yield records_frame(batch)
-                batch = []
-    if batch:
-        _ = checked or _require_records(path, batch)
-        yield records_frame(batch)
+                lines.append(line)
+                places.append(number)
+            if len(lines) >= BATCH_RECORDS:
+                batch = parsed(lines, [f"{path.name}:{place}" for place in places])
+                checked = checked or _require_records(path, lines, batch)
+                yield batch
+                lines, places = [], []
+    if lines:
+        batch = parsed(lines, [f"{path.name}:{place}" for place in places])
+        _ = checked or _require_records(path, lines, batch)
+        yield batch
 
 
-def _require_records(path: Path, records: Sequence[dict[str, Any]]) -> bool:
-    """Raise :class:`CorruptLog` unless the frame has the required columns."""
-    readable = [record for record in records if MALFORMED not in record]
+def _require_records(path: Path, lines: Sequence[bytes], batch: RawBatch) -> bool:
+    """Raise :class:`CorruptLog` unless the records have the required columns."""
+    if isinstance(batch, pa.Table) and all(batch.column(name).null_count < len(batch) for name in REQUIRED_COLUMNS):
+        return True
+    readable = [record for record in (decoded(line, "") for line in lines) if MALFORMED not in record]
     if not readable:
-        raise CorruptLog(str(path), f"none of its first {len(records):,} lines is a JSON object")
+        raise CorruptLog(str(path), f"none of its first {len(lines):,} lines is a JSON object")
     _require_columns(path, [name for name in ACCESS_LOG_COLUMNS if any(name in record for record in readable)])
     return True
-
-
-def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
-    """Return one JSON record with its position in the log. It is malformed if ``payload`` is not a JSON object."""
-    try:
-        record = json.loads(payload) if payload is not None else None
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        return {MALFORMED: True, SOURCE: source}
-    return {**{name: record.get(name) for name in ACCESS_LOG_COLUMNS if name in record}, SOURCE: source}
-
-
-def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return decoded records as a frame with every standard column, raw values, and their positions."""
-    names = (*ACCESS_LOG_COLUMNS, MALFORMED, SOURCE)
-    return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})

@@ -27,7 +27,7 @@ from foreshard.model.key_space import KeySpace, KeyType
 from foreshard.observe.units import FINE_SLOT, coded, fine_slots
 
 _TEXTS = ("partitionable_key", "location", "request_type")
-_LOAD = pa.schema(
+LOAD = pa.schema(
     [
         (FINE_SLOT, pa.uint16()),
         *((name, pa.dictionary(pa.int32(), pa.string())) for name in _TEXTS),
@@ -45,8 +45,8 @@ _PAIRS = pa.schema(
         ("user_marks", pa.list_(pa.int32())),
     ]
 )
-_KEY_TYPE = b"foreshard.key_type"
-_SMALLEST_GROUP, _MOST_GROUPS = 4_096, 256
+KEY_TYPE = b"foreshard.key_type"
+_SMALLEST_GROUP, _MOST_GROUPS = 4_096, 1_024
 
 
 class TallyFiles:
@@ -59,13 +59,17 @@ class TallyFiles:
     def save(self, hour: datetime, file: str, key_load: pd.DataFrame, pairs: pd.DataFrame) -> str:
         """Write both files and make them durable. Return a digest of the key load."""
         table, digest = self._sorted(key_load)
-        rows = max(_SMALLEST_GROUP, -(-len(table) // _MOST_GROUPS))
-        _write(_path(self._load, hour, file), table, rows)
+        self.write(hour, file, table, pairs)
+        return digest
+
+    def write(self, hour: datetime, file: str, sorted_load: pa.Table, pairs: pd.DataFrame) -> None:
+        """Write key load that has the columns of ``LOAD`` and is sorted already."""
+        rows = max(_SMALLEST_GROUP, -(-len(sorted_load) // _MOST_GROUPS))
+        _write(_path(self._load, hour, file), sorted_load, rows)
         names = [name for name in _PAIRS.names if name != "user_marks"]
         columns = [pa.array(pairs[name], _PAIRS.field(name).type) for name in names]
         marks = pa.array(pairs["user_marks"].tolist(), _PAIRS.field("user_marks").type)
         _write(_path(self._pairs, hour, file), pa.table([*columns, marks], schema=_PAIRS), None)
-        return digest
 
     def key_load(self, hour: datetime, file: str, slots: Collection[int] | None = None) -> pd.DataFrame:
         """Return the hour's rows with categorical texts and ``FINE_SLOT``, sorted by slot and key.
@@ -76,8 +80,8 @@ class TallyFiles:
             groups = list(range(opened.num_row_groups))
             if slots is not None:
                 groups = [number for number in groups if _holds(opened.metadata.row_group(number), slots)]
-            table = opened.read_row_groups(groups) if groups else _LOAD.empty_table()
-            key_type = (opened.schema_arrow.metadata or {}).get(_KEY_TYPE, b"").decode()
+            table = opened.read_row_groups(groups) if groups else LOAD.empty_table()
+            key_type = (opened.schema_arrow.metadata or {}).get(KEY_TYPE, b"").decode()
         frame: pd.DataFrame = table.unify_dictionaries().to_pandas()
         if key_type != self._space.key_type:
             codes, names = coded(frame["partitionable_key"])
@@ -111,11 +115,11 @@ class TallyFiles:
             arrays.append(pa.DictionaryArray.from_arrays(place[order], pa.array(texts[rank], pa.string())))
             hashed.update("\0".join(texts[rank].tolist()).encode("utf-8", "surrogatepass"))
             hashed.update(place[order].tobytes())
-        for name in _LOAD.names[4:]:
+        for name in LOAD.names[4:]:
             values = key_load[name].to_numpy()[order]
-            arrays.append(pa.array(values, _LOAD.field(name).type))
+            arrays.append(pa.array(values, LOAD.field(name).type))
             hashed.update(values.tobytes())
-        schema = _LOAD.with_metadata({_KEY_TYPE: self._space.key_type.encode()})
+        schema = LOAD.with_metadata({KEY_TYPE: self._space.key_type.encode()})
         return pa.table(arrays, schema=schema), hashed.hexdigest()
 
 

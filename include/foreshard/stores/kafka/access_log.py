@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import pandas as pd
 from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from foreshard.errors import Unreachable
 from foreshard.model import ONE_HOUR
-from foreshard.stores.files.access_log import decoded, records_frame
+from foreshard.observe.batches import RawBatch
+from foreshard.stores.files.json_lines import parsed
 
 LATER_MESSAGES = 1_000
 BATCH_RECORDS = 50_000
@@ -36,18 +36,20 @@ class KafkaAccessLog:
     def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta) -> None:
         self._bootstrap, self._topic, self._lateness = bootstrap, topic, allowed_lateness
 
-    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame]:
+    def read_hour(self, hour: datetime) -> Iterator[RawBatch]:
         """Yield the records whose message time is in the hour. Raise :class:`Unreachable` without a broker or topic."""
         consumer = self._consumer()
         try:
-            batch: list[dict[str, Any]] = []
+            values: list[bytes] = []
+            places: list[str] = []
             for message in self._messages(consumer, hour):
-                batch.append(decoded(message.value(), f"{message.topic()}[{message.partition()}]@{message.offset()}"))
-                if len(batch) >= BATCH_RECORDS:
-                    yield records_frame(batch)
-                    batch = []
-            if batch:
-                yield records_frame(batch)
+                values.append(message.value() or b"")
+                places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
+                if len(values) >= BATCH_RECORDS:
+                    yield parsed(values, places)
+                    values, places = [], []
+            if values:
+                yield parsed(values, places)
         except KafkaException as error:
             raise self._unreachable(f"see that the broker runs ({error.args[0].str()})") from error
         finally:

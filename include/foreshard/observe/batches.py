@@ -1,0 +1,239 @@
+"""Cleans batches of records column by column, without an object per value.
+
+Most records of a typed source need no conversion: their values are recognised as valid in bulk. The others go through
+:func:`foreshard.observe.clean.clean`, so both ways accept the same records and give the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foreshard.model import ACCESS_LOG_COLUMNS
+from foreshard.model.key_space import SLOT_MARK, KeyType
+from foreshard.observe.clean import MAXIMUM_KEY_BYTES, clean, column
+from foreshard.observe.pseudonym import pseudonymise, pseudonyms
+from foreshard.observe.values import as_text, as_times
+
+RawBatch: TypeAlias = pd.DataFrame | pa.Table
+"""A batch of raw records: columns of any values, or columns with types."""
+
+TIME = pa.timestamp("us", tz="UTC")
+ACCEPTED = pa.schema(
+    [
+        ("timestamp", TIME),
+        ("partitionable_key", pa.string()),
+        ("user_id", pa.string()),
+        ("request_type", pa.string()),
+        ("location", pa.string()),
+        ("session_id", pa.string()),
+        ("cost", pa.float64()),
+    ]
+)
+_OPTIONAL_TEXTS = ("user_id", "location", "session_id")
+_VISIBLE = "[!-~]"
+_CANONICAL = {
+    KeyType.STRING: rf"^[^{SLOT_MARK}](?s:.*)$",
+    KeyType.INT: "^(?:0|-?[1-9][0-9]{0,17})$",
+    KeyType.OBJECT_ID: "^[0-9a-f]{24}$",
+    KeyType.UUID: "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+}
+"""The forms of keys that are canonical for certain."""
+_MOST_PSEUDONYMS = 2_000_000
+
+
+@dataclass(frozen=True)
+class CleanBatch:
+    """A batch's ``accepted`` records, with the columns of ``ACCEPTED``, and the ``quarantined`` ones with their reasons."""
+
+    accepted: pa.Table
+    quarantined: pd.DataFrame
+
+
+def clean_batch(
+    batch: RawBatch,
+    since: datetime,
+    until: datetime,
+    request_types: Collection[str],
+    key_type: KeyType = KeyType.STRING,
+) -> CleanBatch:
+    """Check a batch against [since, until) and the known request types, like :func:`foreshard.observe.clean.clean`."""
+    if isinstance(batch, pd.DataFrame):
+        return _slowly(batch, since, until, request_types, key_type)
+    columns = {name: _whole(batch.column(name)) for name in ACCESS_LOG_COLUMNS if name in batch.column_names}
+    recognised = _Recognised.of(columns, len(batch), since, until, request_types, key_type)
+    if recognised is None:
+        return _slowly(batch.to_pandas(), since, until, request_types, key_type)
+    rest = np.flatnonzero(~recognised.rows)
+    if not len(rest):
+        return CleanBatch(recognised.table, clean(pd.DataFrame(), since, until, ()).quarantined)
+    slow = _slowly(batch.take(pa.array(rest)).to_pandas(), since, until, request_types, key_type)
+    accepted = pa.concat_tables([recognised.table.filter(pa.array(recognised.rows)), slow.accepted])
+    return CleanBatch(accepted, slow.quarantined)
+
+
+class Pseudonyms:
+    """Replaces users by their pseudonyms. Each user of the last million or so is hashed once."""
+
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        self._key = key
+        self._known: dict[str, str] = {}
+
+    def of(self, batch: CleanBatch) -> CleanBatch:
+        """Return the batch with pseudonyms."""
+        users = batch.accepted.column("user_id").combine_chunks().dictionary_encode()
+        names = pa.array(self._names(users.dictionary.to_pylist()), pa.string())
+        hidden = pa.DictionaryArray.from_arrays(users.indices, names).cast(pa.string())
+        place = batch.accepted.schema.get_field_index("user_id")
+        accepted = batch.accepted.set_column(place, ACCEPTED.field("user_id"), hidden)
+        bad = batch.quarantined
+        return CleanBatch(accepted, bad.assign(user_id=pseudonymise(bad["user_id"], self._key)) if len(bad) else bad)
+
+    def _names(self, users: list[str]) -> list[str]:
+        if len(self._known) > _MOST_PSEUDONYMS:
+            self._known.clear()
+        known = self._known
+        new = [user for user in users if user not in known]
+        if new:
+            known.update(zip(new, pseudonyms(self._key, new), strict=True))
+        return [known[user] for user in users]
+
+
+def accepted_table(frame: pd.DataFrame) -> pa.Table:
+    """Return clean records as a table with the columns of ``ACCEPTED``."""
+    return pa.Table.from_pandas(frame[ACCEPTED.names], schema=ACCEPTED, preserve_index=False, safe=False)
+
+
+def batch_times(batch: RawBatch) -> pd.Series[pd.Timestamp]:
+    """Return the records' times; NaT where they are not readable."""
+    if isinstance(batch, pd.DataFrame):
+        return as_times(column(batch, "timestamp"))
+    return as_times(batch.column("timestamp").to_pandas())
+
+
+def rows_of(batch: RawBatch, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> RawBatch:
+    """Return the chosen records."""
+    if chosen.all():
+        return batch
+    return batch[chosen].reset_index(drop=True) if isinstance(batch, pd.DataFrame) else batch.filter(pa.array(chosen))
+
+
+def coded_texts(table: pa.Table) -> pa.Table:
+    """Return the table with its texts as dictionaries."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table
+
+
+def _slowly(
+    frame: pd.DataFrame, since: datetime, until: datetime, request_types: Collection[str], key_type: KeyType
+) -> CleanBatch:
+    cleaned = clean(frame, since, until, request_types, key_type)
+    return CleanBatch(accepted_table(cleaned.accepted), cleaned.quarantined)
+
+
+@dataclass(frozen=True)
+class _Recognised:
+    """The records of a batch in the accepted form. ``rows`` marks those that are certainly valid."""
+
+    table: pa.Table
+    rows: np.ndarray[Any, np.dtype[np.bool_]]
+
+    @classmethod
+    def of(
+        cls,
+        columns: dict[str, Any],
+        length: int,
+        since: datetime,
+        until: datetime,
+        request_types: Collection[str],
+        key_type: KeyType,
+    ) -> _Recognised | None:
+        """Return None if a column has a type that needs a closer look."""
+        times, key, kind = (_made(columns, name, length) for name in ("timestamp", "partitionable_key", "request_type"))
+        optional = [_made(columns, name, length) for name in _OPTIONAL_TEXTS]
+        cost = _made(columns, "cost", length)
+        if any(made is None for made in (times, key, kind, cost, *optional)):
+            return None
+        short = pc.less_equal(pc.binary_length(key.dictionary), MAXIMUM_KEY_BYTES)
+        named = pc.and_(_visible(key.dictionary), pc.match_substring_regex(key.dictionary, _CANONICAL[key_type]))
+        named = pc.and_(named, short)
+        known = pc.is_in(kind.dictionary, pa.array(sorted(request_types), pa.string()))
+        inside = pc.and_(pc.greater_equal(times, pa.scalar(since, TIME)), pc.less(times, pa.scalar(until, TIME)))
+        valid = (inside, _of_rows(named, key), _of_rows(known, kind), pc.is_finite(cost), pc.greater_equal(cost, 0.0))
+        flags = [_flags(part, missing=place > 2) for place, part in enumerate(valid)]
+        users, locations, sessions = (made.cast(pa.string()) for made in optional)
+        texts = (key.cast(pa.string()), users, kind.cast(pa.string()), locations, sessions)
+        return cls(pa.table([times, *texts, cost], schema=ACCEPTED), np.logical_and.reduce(flags))
+
+
+def _whole(column: Any) -> Any:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _made(columns: dict[str, Any], name: str, length: int) -> Any:
+    """Return a column in its accepted type, texts as dictionaries; None if that needs a closer look."""
+    column = columns.get(name)
+    if column is None or pa.types.is_null(column.type):
+        column = pa.nulls(length, ACCEPTED.field(name).type)
+    if name == "timestamp":
+        return _times(column)
+    if name == "cost":
+        numbers = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+        return _without_nan(column.cast(pa.float64())) if numbers else None
+    return _texts(column, optional=name in _OPTIONAL_TEXTS)
+
+
+def _times(column: Any) -> Any:
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp(column.type.unit, tz="UTC"), safe=False).cast(TIME, safe=False)
+    if _is_text(column.type) or (pa.types.is_integer(column.type) and not column.null_count):
+        times = as_times(column.to_pandas())
+        return pa.array(times, pa.timestamp("ns", tz="UTC")).cast(TIME, safe=False)
+    return None
+
+
+def _without_nan(column: Any) -> Any:
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+
+
+def _texts(column: Any, optional: bool) -> Any:
+    """Return a column of text as a dictionary. Blank optional values become null."""
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.string())
+    if not _is_text(column.type):
+        return None
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    names = coded.dictionary.cast(pa.string())
+    names.validate(full=True)
+    if optional and not pc.all(_visible(names)).as_py() and len(names):
+        names = pa.array(as_text(names.to_pandas()).values, pa.string())
+        return pa.array(names.take(coded.indices)).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(coded.indices, names)
+
+
+def _is_text(kind: Any) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+
+
+def _visible(names: Any) -> Any:
+    """Return which names have a visible ASCII character, and are therefore not blank."""
+    return pc.match_substring_regex(names, _VISIBLE)
+
+
+def _of_rows(flags: Any, coded: Any) -> Any:
+    """Return the flags of a dictionary's values for each row."""
+    return flags.take(coded.indices)
+
+
+def _flags(values: Any, missing: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    return np.asarray(pc.fill_null(values, missing).to_numpy(zero_copy_only=False), np.bool_)

@@ -1,0 +1,74 @@
+"""Parses JSON lines in blocks, as columns.
+
+A block whose records have text and numbers where these are expected is parsed at once. Any other block is parsed line by line,
+which accepts everything that JSON allows and marks what is not a JSON object.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.json as pj
+
+from foreshard.model import ACCESS_LOG_COLUMNS
+from foreshard.observe.clean import MALFORMED, SOURCE
+
+_SCHEMAS = tuple(
+    pa.schema([(name, types.get(name, pa.string())) for name in ACCESS_LOG_COLUMNS])
+    for types in ({"cost": pa.float64()}, {"cost": pa.float64(), "timestamp": pa.int64()})
+)
+"""Times are text or whole numbers."""
+
+_PLAIN_LINES = re.compile(rb"(?:\{[^\n]*\}\r?(?:\n|\Z))+")
+
+
+def parsed(lines: Sequence[bytes], sources: Sequence[str]) -> pd.DataFrame | pa.Table:
+    """Return the records of these lines. ``sources`` are their positions in the log."""
+    block = b"\n".join(line.rstrip(b"\r\n") for line in lines)
+    if _PLAIN_LINES.fullmatch(block) and _is_utf8(block):
+        for schema in _SCHEMAS:
+            table = _as_table(block, schema)
+            if table is not None and len(table) == len(lines):
+                return table.append_column(SOURCE, pa.array(sources, pa.string()))
+    return records_frame([decoded(line, source) for line, source in zip(lines, sources, strict=True)])
+
+
+def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
+    """Return one JSON record with its position in the log. It is malformed if ``payload`` is not a JSON object."""
+    try:
+        record = json.loads(payload) if payload is not None else None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        return {MALFORMED: True, SOURCE: source}
+    return {**{name: record.get(name) for name in ACCESS_LOG_COLUMNS if name in record}, SOURCE: source}
+
+
+def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return decoded records as a frame with every standard column, raw values, and their positions."""
+    names = (*ACCESS_LOG_COLUMNS, MALFORMED, SOURCE)
+    return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})
+
+
+def _as_table(block: bytes, schema: pa.Schema) -> pa.Table | None:
+    """Return the block's records; None if a value has another type."""
+    options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    try:
+        table: pa.Table = pj.read_json(io.BytesIO(block), pj.ReadOptions(block_size=len(block) + 1), options)
+    except pa.ArrowException:
+        return None
+    return table
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
