@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from tests.integration.test_sidecar_process import running
 
 from foreshard.cli.group import cli
 from foreshard.errors import HourRefused
 from foreshard.model import Location, Partition
+from foreshard.model.key_space import SLOT_MARK
 from foreshard.settings import Settings
 from foreshard.stages.observe import import_history
+from foreshard.stages.publish import verify_hour
 from foreshard.wiring import Wiring
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -108,3 +111,41 @@ def test_an_hour_that_is_not_over_or_not_the_newest_is_refused_in_one_line(run, 
     assert "is not the newest" in str(older)
     assert "--act-on-old-hours" in str(older)
     assert moves(wiring) == 0
+
+
+@pytest.mark.parametrize("few_keys", ["0", "5000"], ids=["slots", "keys"])
+def test_a_partition_full_of_small_keys_reaches_the_best_split_within_three_hours_plans(
+    run, wiring, partition_clients, unique_name, environment, few_keys
+) -> None:
+    environment["FORESHARD_OBSERVE__FEW_KEYS"] = few_keys
+    plans = []
+    for number, hour in enumerate(HOURS):
+        if number:
+            import_history(wiring, log(hour, 1), hour, hour + timedelta(hours=1))
+        done = run("run", "hour", f"{hour:%Y-%m-%dT%H}", "--act")
+        print(done.output)
+        assert done.exit_code == 0, done.exception
+        plans.append(wiring.plans.load(hour))
+    first, last = plans[0], plans[-1]
+    assert first.lps_before["alpha"] > 1.0
+    assert max(last.lps_after.values()) <= 1.1 * first.lps_before["alpha"] / 2
+    slots = sum(unit.startswith(SLOT_MARK) for move in first.moves for unit in move.units)
+    assert (slots > 1_000) == (few_keys == "0")
+    held = {name: partition_clients[name][unique_name]["orders"].count_documents({}) for name in ("alpha", "beta")}
+    assert sum(held.values()) == verify_hour(wiring, HOURS[-1]).documents == 2 * len(KEYS)
+    assert 0.3 < held["beta"] / sum(held.values()) < 0.7
+    _routes_are_answered(run, wiring, environment)
+
+
+def _routes_are_answered(run, wiring, environment) -> None:
+    """``foreshard route`` answers for a listed and for an unlisted key."""
+    table = wiring.routing.current()
+    listed = next(key for key in KEYS if key in table.placements)
+    unlisted = next(key for key in KEYS if key not in table.placements)
+    with running(environment) as http:
+        for key, said in ((listed, "listed"), (unlisted, "slot")):
+            answered = run("route", key, "--op", "write", "--url", str(http.base_url))
+            print(answered.output)
+            assert answered.exit_code == 0, answered.exception
+            assert said in answered.output
+            assert f"primary copy on {wiring.routing.placement(key).primary}" in answered.output

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
 from foreshard.errors import PlacementRuleBroken, UnusableRule
@@ -99,22 +100,28 @@ def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: boo
 
 def allowed_moves(ports: RuleCheckPorts, moves: Sequence[Move]) -> tuple[Move, ...]:
     """Return the moves without the units that a rule forbids. A rule may have been set since they were planned."""
-    kept = [(m, tuple(unit for unit in m.units if _still_allowed(ports, unit, m.target, False))) for m in moves]
+    still_allowed = _checker(ports)
+    kept = [(m, tuple(unit for unit in m.units if still_allowed(unit, m.target, False))) for m in moves]
     return tuple(m if len(units) == len(m.units) else replace(m, units=units) for m, units in kept if units)
 
 
 def allowed_shadows(ports: RuleCheckPorts, shadows: Sequence[PlannedShadow]) -> tuple[PlannedShadow, ...]:
     """Return the shadows that no rule forbids."""
-    return tuple(s for s in shadows if _still_allowed(ports, s.key, s.target, True)) if shadows else ()
+    still_allowed = _checker(ports)
+    return tuple(s for s in shadows if still_allowed(s.key, s.target, True)) if shadows else ()
 
 
-def _still_allowed(ports: RuleCheckPorts, key: str, target: str, shadow: bool) -> bool:
-    try:
-        require_allowed(ports, key, target, shadow=shadow)
-    except PlacementRuleBroken as broken:
-        LOG.warning("skipped: %s", broken)
-        return False
-    return True
+def _checker(ports: RuleCheckPorts) -> Callable[[str, str, bool], bool]:
+    """Return the function (unit, target, shadow) → whether the rules allow it. They are read once, for any number of units."""
+    rules, partition = PlacementRules(ports.placement_rules.rules()), cache(ports.registry.partition)
+
+    def still_allowed(unit: str, target: str, shadow: bool) -> bool:
+        broken = rules.broken(unit, partition(target), shadow=shadow)
+        if broken is not None:
+            LOG.warning("skipped: %s", PlacementRuleBroken(unit, target, broken.claim, broken.rule_id))
+        return broken is None
+
+    return still_allowed
 
 
 def _require_keepable(ports: WithRegistry, rule: PlacementRule, partitions: Sequence[Partition]) -> None:

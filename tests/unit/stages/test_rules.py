@@ -77,3 +77,18 @@ def test_the_bounds_of_a_key_leave_out_draining_partitions_but_not_its_own():
 def test_moves_that_a_later_rule_forbids_are_left_out():
     moves = [Move(f"m-{key}", (key,), "beta", "alpha", 1, key, Reason("hot", "why")) for key in ("eu/b", "us/c")]
     assert [move.units[0] for move in allowed_moves(ports(EAST), moves)] == ["us/c"]
+
+
+def test_rules_and_partitions_are_read_once_for_any_number_of_units():
+    class CountingRules(Rules):
+        reads = 0
+
+        def rules(self):
+            self.reads += 1
+            return super().rules()
+
+    at = ports()
+    at.placement_rules = CountingRules(EAST)
+    keys = tuple(f"us/{n}" for n in range(100))
+    assert allowed_moves(at, [Move("m", keys, "beta", "alpha", 1, "us/0", Reason("hot", "why"))])[0].units == keys
+    assert at.placement_rules.reads == 1
