@@ -13,6 +13,7 @@ from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.settings import CollectionSetting, Settings
+from foreshard.stages import publish
 from foreshard.stages.publish import verify_hour
 from foreshard.stores.partition._seen_ids import SeenIds
 from foreshard.stores.partition.verifier import MongoVerifier
@@ -193,3 +194,30 @@ def test_duplicate_ids_are_found_beyond_the_limit_of_memory(monkeypatch):
             seen.add(b"%d" % n)
         assert seen.repeated() == {SeenIds.hash(b"5"), SeenIds.hash(b"700")}
         assert seen.repeated() == {SeenIds.hash(b"5"), SeenIds.hash(b"700")}
+
+
+@pytest.mark.parametrize("state", ["copying", "switched", "cleaning"])
+def test_both_partitions_of_an_open_move_of_a_slot_may_have_its_unlisted_keys(wiring, data, control, unique_name, state):
+    slot = wiring.routing.current().slots.of("z").key
+    wiring.move_journal.plan(Move("m1", (slot,), "gamma", "alpha", 0, "a", Reason("x", "x")), HOUR)
+    control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": state}})
+    data["alpha"]["trips"].insert_many([{"_id": f"z{n}", "at": {"station": "z"}} for n in range(4)])
+    assert verify_hour(wiring, HOUR).in_transit == 4
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_of_many_documents_only_the_slots_of_the_hour_are_read(wiring, data, monkeypatch, indexed):
+    slots = wiring.routing.current().slots
+    if indexed:
+        for database in data.values():
+            database["stations"].create_index([("station", "hashed")])
+            database["trips"].create_index([("at.station", "hashed")])
+    data["alpha"]["trips"].insert_one({"_id": "stray", "at": {"station": "z"}})
+    data["alpha"]["trips"].insert_one({"_id": "no key"})
+    turn = frozenset({slots.space.slot_of("a"), slots.space.slot_of("b"), 4095})
+    monkeypatch.setattr(publish, "slots_to_verify", lambda *_: turn)
+    summary = verify_hour(wiring, HOUR)
+    assert (summary.documents, summary.keys, summary.shadow_documents, summary.slots, summary.all_slots) == (10, 2, 5, 3, 4096)
+    monkeypatch.setattr(publish, "slots_to_verify", lambda *_: frozenset({slots.space.slot_of("z")}))
+    with pytest.raises(VerificationFailed, match="'stray' \\(key 'z'\\) on alpha"):
+        verify_hour(wiring, HOUR)

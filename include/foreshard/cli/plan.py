@@ -64,13 +64,17 @@ def publish(hour: datetime) -> None:
 
 @plan.command("verify")
 @click.argument("hour", type=HOUR)
-def verify(hour: datetime) -> None:
-    """Compare all documents with the routing table: each once at its primary, and shadows equal to their primaries."""
+@click.option("--all", "everything", is_flag=True, help="Read every document, however many there are.")
+def verify(hour: datetime, everything: bool) -> None:
+    """Compare documents with the routing table: each once at its primary, and shadows equal to their primaries.
+
+    Of many documents, it reads those of HOUR's slots, which take turns, and of slots that moved in HOUR.
+    """
     from foreshard.stages.publish import verify_hour
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
-        for name, figures in verify_hour(wiring, hour).figures():
+        for name, figures in verify_hour(wiring, hour, everything).figures():
             click.echo(f"{name}: {figures}")
 
 

@@ -1,8 +1,8 @@
-"""Verify all documents against the routing table."""
+"""Verify documents against the routing table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from foreshard.model import Partition, RoutingTable, ShardedCollection
 
 @dataclass(frozen=True)
 class ExpectedPlacement:
-    """The expected copies: those of the table, and the (key, partition) copies of open moves and of shadows not yet live."""
+    """The expected copies: those of the table, and the (unit, partition) copies of open moves and of shadows not yet live."""
 
     table: RoutingTable
     in_transit: frozenset[tuple[str, str]] = frozenset()
@@ -24,7 +24,8 @@ class Verification:
     ``documents`` of ``keys`` keys are at their primary partition. ``misplaced`` documents are where nothing explains them:
     ``duplicated`` ones are also at their primary (or belong to two keys), ``missing`` ones are not. ``shadow_copies`` is the
     number of key × partition pairs with shadows, which have ``shadow_documents``; ``shadow_differences`` of these are absent,
-    surplus or different. ``in_transit`` documents belong to open moves and shadows. ``without_key`` documents have no key.
+    surplus or different. ``in_transit`` documents belong to open moves and shadows. ``without_key`` documents have no key; they
+    are found only if all documents are read. ``slots``: how many of the table's slots were checked.
     """
 
     documents: int
@@ -37,6 +38,7 @@ class Verification:
     shadow_differences: int
     in_transit: int
     without_key: int
+    slots: int
     examples: tuple[str, ...] = ()
 
     @property
@@ -46,15 +48,19 @@ class Verification:
 
 
 class Verifier(Protocol):
-    """Reads all sharded documents once. It checks suspects again, because apps write and keys move meanwhile."""
+    """Reads sharded documents once. It checks suspects again, because apps write and keys move meanwhile."""
+
+    def documents(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> int:
+        """Return the number of documents on all partitions, as the servers estimate it."""
 
     def verify(
         self,
         partitions: Sequence[Partition],
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
+        slots: Collection[int] | None = None,
     ) -> Verification:
-        """Verify all documents. ``expected`` is called again before suspects are checked again.
+        """Verify the documents of these slots on every partition (None: all). ``expected`` is called again for suspects.
 
         Raise :class:`foreshard.errors.Unreachable` if a partition does not answer.
         """

@@ -4,14 +4,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.stages.fakes import HOUR, Forecasts, Plans, Ports, Routing
 
 from foreshard.errors import StaleEpoch, UnknownShadow
-from foreshard.model import Placement, PlacementChange, Plan, PlannedShadow, Reason
+from foreshard.model import ONE_HOUR, Placement, PlacementChange, Plan, PlannedShadow, Reason
+from foreshard.model.key_space import KeySpace, slot_unit
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.publishing import ATTEMPTS
 from foreshard.ports.replication import Shadow
-from foreshard.stages.publish import publish_hour
+from foreshard.stages.publish import publish_hour, slots_to_verify
 
 REASON = Reason("far_reads", "why")
 
@@ -126,3 +129,25 @@ def test_a_key_that_nothing_names_any_more_is_delisted():
     at.forecasts[HOUR] = SimpleNamespace(keys=("other",))
     assert publish_hour(at, HOUR).delisted == 1
     assert "a" not in at.routing.table.placements
+
+
+@given(documents=st.integers(200_001, 10**9), power=st.integers(3, 12))
+def test_each_hour_verifies_a_bounded_part_and_every_slot_has_its_turn(documents, power):
+    space = KeySpace(slots=2**power)
+    per_hour = len(slots_to_verify(space, documents, HOUR, ()))
+    assert per_hour <= max(1, space.slots * 200_000 / documents)
+    hours = -(-space.slots // per_hour)
+    turns = [slots_to_verify(space, documents, HOUR + n * ONE_HOUR, ()) for n in range(min(hours, 300))]
+    assert len(frozenset().union(*turns)) == min(space.slots, len(turns) * per_hour)
+
+
+def test_slots_of_the_hour_s_moves_are_verified_beside_those_whose_turn_it_is():
+    space = KeySpace()
+    moved = [slot_unit(7), "some key"]
+    slots = slots_to_verify(space, 10**8, HOUR, moved)
+    assert slots >= {min(7, space.slot_of("some key"))}
+    assert len(slots) <= 2 * max(1, space.slots * 200_000 // 10**8)
+
+
+def test_few_documents_are_all_verified():
+    assert slots_to_verify(KeySpace(), 200_000, HOUR, [slot_unit(7)]) is None

@@ -120,6 +120,20 @@ class UnitDocuments:
         return self._indexed
 
 
+def documents_of_slots(
+    collection: MongoCollection[Any], sharded: ShardedCollection, units: UnitSet, fields: dict[str, int]
+) -> Iterator[Cursor[Any]]:
+    """Yield a cursor for each range of the units' slots. Documents of other types may be among those found."""
+    field = sharded.key_field
+    if not has_hashed_index(collection, field):
+        LOG.warning("%s has no hashed index on %s: slots are read by a scan", sharded.namespace, field)
+        yield collection.find(inside_slots(sharded, units.space, units.slots), fields)
+        return
+    for first, end in units.hash_ranges():
+        some = collection.find({}, fields).hint([(field, "hashed")]).min([(field, Int64(first))])
+        yield some if end is None else some.max([(field, Int64(end))])
+
+
 def with_ids(ids: Iterable[DocumentId]) -> dict[str, Any]:
     """Return the filter of documents with these ids."""
     return {"_id": {"$in": [id_value(identity) for identity in ids]}}

@@ -1,27 +1,33 @@
-"""Verification on the data itself: every sharded document of every partition is read once, as ``{_id, key}``.
+"""Verification on the data itself: sharded documents are read once on every partition, as ``{_id, key}``.
 
-Memory is bounded. Ids are kept as 64-bit hashes that spill to disk, and at most ``MAXIMUM_SUSPECTS`` suspicious documents are
-remembered. Shadows are compared with their primary copies by count and by an order-independent hash of their BSON
-(:mod:`foreshard.stores.partition._compare`). Apps write and keys move meanwhile, so each suspect is looked at again.
+The documents of some slots are ranges of the hashed index on the key field. Memory is bounded. Ids are kept as 64-bit hashes
+that spill to disk, and at most ``MAXIMUM_SUSPECTS`` suspicious documents are remembered. Shadows are compared with their
+primary copies by count and by an order-independent hash of their BSON (:mod:`foreshard.stores.partition._compare`). Apps write
+and keys move meanwhile, so each suspect is looked at again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from pymongo.collection import Collection
+from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import PyMongoError
 
 from foreshard.model import Partition, ShardedCollection
+from foreshard.model.key_space import slot_unit
+from foreshard.model.unit_set import UnitSet
 from foreshard.ports.verification import ExpectedPlacement, Verification
 from foreshard.routing.table import locate
 from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_text_of
 from foreshard.stores.mongo_connections import MongoConnections
 from foreshard.stores.partition._compare import CopyPair, compare
 from foreshard.stores.partition._seen_ids import SeenIds
+from foreshard.stores.partition._unit_documents import documents_of_slots
 
 MAXIMUM_SUSPECTS = 10_000
 EXAMPLES = 20
@@ -62,15 +68,29 @@ class MongoVerifier:
     def __init__(self, connections: MongoConnections, looks: int = 20, pause: float = 0.5) -> None:
         self._connections, self._looks, self._pause = connections, looks, pause
 
+    def documents(self, partitions: Sequence[Partition], collections: Sequence[ShardedCollection]) -> int:
+        with self._explained(partitions):
+            return sum(
+                self._documents(partition, collection).estimated_document_count()
+                for partition in partitions
+                for collection in collections
+            )
+
     def verify(
         self,
         partitions: Sequence[Partition],
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
+        slots: Collection[int] | None = None,
     ) -> Verification:
-        """Read everything. Raise :class:`foreshard.errors.Unreachable` if a partition does not answer."""
+        with self._explained(partitions):
+            return self._verify({p.partition_id: p for p in partitions}, collections, expected, slots)
+
+    @contextmanager
+    def _explained(self, partitions: Sequence[Partition]) -> Iterator[None]:
+        """Raise :class:`foreshard.errors.Unreachable` instead of the driver's error if a partition does not answer."""
         try:
-            return self._verify({p.partition_id: p for p in partitions}, collections, expected)
+            yield
         except PyMongoError:
             for partition in partitions:
                 self._connections.check(partition.uri, f"partition {partition.partition_id}")
@@ -81,17 +101,21 @@ class MongoVerifier:
         partitions: dict[str, Partition],
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
+        slots: Collection[int] | None,
     ) -> Verification:
         first, tally, twice = expected(), _Tally(), []
+        space = first.table.slots.space
+        units = None if slots is None else UnitSet(space, tuple(map(slot_unit, sorted(slots))))
         for collection in collections:
             with SeenIds() as seen:
                 for partition in partitions.values():
-                    self._read(partition, collection, first, seen, tally)
-                twice += self._named_twice(partitions, collection, seen.repeated(), expected)
+                    self._read(partition, collection, first, seen, tally, units)
+                twice += self._named_twice(partitions, collection, seen.repeated(), expected, units)
         duplicated, missing = self._look_again(partitions, tally, expected)
         pairs = [
             CopyPair(collection, placement.key, placement.primary, shadow)
             for placement in first.table.placements.values()
+            if units is None or placement.key in units
             for shadow in placement.shadows
             if {placement.primary, shadow} <= set(partitions) and (placement.key, shadow) not in first.in_transit
             for collection in collections
@@ -108,15 +132,22 @@ class MongoVerifier:
             shadow_differences=len(differences),
             in_transit=tally.in_transit,
             without_key=tally.without_key,
+            slots=space.slots if slots is None else len(set(slots)),
             examples=tuple([*(str(stray) for stray in tally.strays), *twice, *differences][:EXAMPLES]),
         )
 
     def _read(
-        self, partition: Partition, collection: ShardedCollection, expected: ExpectedPlacement, seen: SeenIds, tally: _Tally
+        self,
+        partition: Partition,
+        collection: ShardedCollection,
+        expected: ExpectedPlacement,
+        seen: SeenIds,
+        tally: _Tally,
+        units: UnitSet | None,
     ) -> None:
         """Count one collection of one partition by the role of each document."""
         name, roles = partition.partition_id, _Roles(expected)
-        for identity, key in self._ids(partition, collection):
+        for identity, key in self._ids(partition, collection, units):
             if key is None:
                 tally.without_key += 1
                 continue
@@ -165,13 +196,14 @@ class MongoVerifier:
         collection: ShardedCollection,
         hashes: frozenset[int],
         expected: Callable[[], ExpectedPlacement],
+        units: UnitSet | None,
     ) -> list[str]:
         """Return documents with one id that are primary copies on two partitions (under two keys), after a second look."""
         if not hashes:
             return []
         holders: dict[bytes, set[str]] = {}
         for partition in partitions.values():
-            for identity, _key in self._ids(partition, collection):
+            for identity, _key in self._ids(partition, collection, units):
                 if SeenIds.hash(identity) in hashes:
                     holders.setdefault(identity, set()).add(partition.partition_id)
         roles = _Roles(expected())
@@ -191,13 +223,18 @@ class MongoVerifier:
         found = self._documents(partition, collection).find_one({"_id": id_value(identity)}, {collection.key_field: 1})
         return None if found is None else key_text_of(found, collection)
 
-    def _ids(self, partition: Partition, collection: ShardedCollection) -> Iterator[tuple[bytes, str | None]]:
-        """Yield (BSON of the id, key) of every document."""
-        found = self._documents(partition, collection).find({}, {"_id": 1, collection.key_field: 1})
-        for document in found:
-            yield id_bytes(document["_id"]), key_text_of(document, collection)
+    def _ids(
+        self, partition: Partition, collection: ShardedCollection, units: UnitSet | None
+    ) -> Iterator[tuple[bytes, str | None]]:
+        """Yield (BSON of the id, key) of every document, or of those of some slots."""
+        documents, fields = self._documents(partition, collection), {"_id": 1, collection.key_field: 1}
+        found = [documents.find({}, fields)] if units is None else documents_of_slots(documents, collection, units, fields)
+        for document in chain.from_iterable(found):
+            key = key_text_of(document, collection)
+            if units is None or key in units:
+                yield id_bytes(document["_id"]), key
 
-    def _documents(self, partition: Partition, collection: ShardedCollection) -> Collection[Raw]:
+    def _documents(self, partition: Partition, collection: ShardedCollection) -> MongoCollection[Raw]:
         client = self._connections.partition(partition)
         return exact(client[collection.database][collection.collection])
 
@@ -217,6 +254,7 @@ class _Roles:
             placement = self._placements[key] = (found.primary, found.shadows)
         if placement[0] == partition:
             return "primary"
-        if (key, partition) in self._expected.in_transit:
+        home = self._expected.table.slots.of(key).key
+        if {(key, partition), (home, partition)} & self._expected.in_transit:
             return "in_transit"
         return "shadow" if partition in placement[1] else "none"
