@@ -17,7 +17,7 @@ from foreshard.errors import HourRefused
 from foreshard.model import Location, Partition
 from foreshard.model.key_space import SLOT_MARK
 from foreshard.settings import Settings
-from foreshard.stages.observe import import_history
+from foreshard.stages.log_import import import_history
 from foreshard.stages.publish import verify_hour
 from foreshard.wiring import Wiring
 
