@@ -15,16 +15,17 @@ from tests.integration.test_sidecar_process import running
 from foreshard.cli.group import cli
 from foreshard.errors import HourRefused
 from foreshard.model import Location, Partition
-from foreshard.model.key_space import SLOT_MARK
+from foreshard.model.key_space import SLOT_MARK, KeyType
 from foreshard.settings import Settings
 from foreshard.stages.log_import import import_history
 from foreshard.stages.publish import verify_hour
+from foreshard.stores.bson_codec import key_value
 from foreshard.wiring import Wiring
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 HOURS = tuple(NOW - timedelta(hours=back) for back in (3, 2, 1))
 HISTORY = 30
-KEYS = tuple(f"product {n}" for n in range(3_000))
+KEYS = tuple(str(n) for n in range(3_000))
 ACCESSES = 3.0
 """Accesses of a typical key per hour."""
 
@@ -48,8 +49,13 @@ def log(since: datetime, hours: int) -> pd.DataFrame:
 
 
 @pytest.fixture
-def environment(mongods, unique_name, work_folder) -> dict[str, str]:
-    shop = {"database": unique_name, "collection": "orders", "key_field": "product"}
+def key_type() -> KeyType:
+    return KeyType.STRING
+
+
+@pytest.fixture
+def environment(mongods, unique_name, work_folder, key_type) -> dict[str, str]:
+    shop = {"database": unique_name, "collection": "orders", "key_field": "product", "key_type": key_type}
     return {
         "FORESHARD_CONTROL_URI": mongods[0].uri,
         "FORESHARD_CONTROL_DATABASE": unique_name,
@@ -69,7 +75,7 @@ def run(environment) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def wiring(environment, monkeypatch, mongods, partition_clients, control, unique_name, run):
+def wiring(environment, monkeypatch, mongods, partition_clients, control, unique_name, run, key_type):
     """3,000 keys on alpha, which they fill to LPS 1.2 or so; beta is empty."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -79,7 +85,9 @@ def wiring(environment, monkeypatch, mongods, partition_clients, control, unique
         capacity = total / 1.15
         built.registry.register([Partition(n, "here", capacity, u) for n, u in uris.items()], [Location("here", 0, 0)])
         orders = partition_clients["alpha"][unique_name]["orders"]
-        orders.insert_many([{"_id": f"{key}/{n}", "product": key, "pad": "x" * 100} for key in KEYS for n in (1, 2)])
+        orders.insert_many(
+            [{"_id": f"{key}/{n}", "product": key_value(key, key_type), "pad": "x" * 100} for key in KEYS for n in (1, 2)]
+        )
         assert run("table", "init", "--unlisted-on", "alpha").exit_code == 0
         import_history(built, log(HOURS[0] - timedelta(hours=HISTORY), HISTORY + 1))
         yield built
@@ -113,7 +121,11 @@ def test_an_hour_that_is_not_over_or_not_the_newest_is_refused_in_one_line(run, 
     assert moves(wiring) == 0
 
 
-@pytest.mark.parametrize("few_keys", ["0", "5000"], ids=["slots", "keys"])
+@pytest.mark.parametrize(
+    ("few_keys", "key_type"),
+    [("0", KeyType.STRING), ("5000", KeyType.STRING), ("0", KeyType.INT)],
+    ids=["slots", "keys", "slots of integers"],
+)
 def test_a_partition_full_of_small_keys_reaches_the_best_split_within_three_hours_plans(
     run, wiring, partition_clients, unique_name, environment, few_keys
 ) -> None:
