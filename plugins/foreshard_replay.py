@@ -35,11 +35,11 @@ class WhatIfReplay(BaseOperator):
         """Replay the log. Return each policy's overload hours and moves, and the path of the page."""
         params = context["params"]
         changes = {name: params[name] for name in CHANGES}
-        return run("what_if.what_if", params["log"], context["run_id"], changes)
+        return run("experiments.what_if.what_if", params["log"], context["run_id"], changes)
 
 
 def replay_name(run_id: str) -> str:
     """Return the folder name of a run's replay."""
-    from foreshard.stages.what_if import replay_name as name
+    from foreshard.stages.experiments.what_if import replay_name as name
 
     return name(run_id)

@@ -40,7 +40,7 @@ from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.kafka.access_emitter import KafkaAccessEmitter
 

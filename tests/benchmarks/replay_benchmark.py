@@ -31,8 +31,8 @@ from typing import Any
 import foreshard.demo
 from foreshard.demo.stages import REQUEST_TYPES
 from foreshard.settings import Settings
-from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log
-from foreshard.stages.replay_synthetic import write_synthetic_log
+from foreshard.stages.experiments.replay import POLICIES, ReplayRequest, replay_log
+from foreshard.stages.experiments.replay_synthetic import write_synthetic_log
 from foreshard.wiring import Wiring
 
 PARTITIONS, UTILISATIONS = (4, 8), (0.6, 0.7, 0.8)

@@ -33,7 +33,7 @@ from foreshard.model import PlacementChange
 from foreshard.stack._process import free_port, running_pid
 from foreshard.stack.mongod import Mongod
 from foreshard.stores.control.registry import MongoPartitionRegistry
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 
 PROJECT = Path(__file__).parents[2]
 MOVES = 60

@@ -16,8 +16,8 @@ import pytest
 from foreshard.model import Location, Partition
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
-from foreshard.stages.what_if import CHANGES as TAKEN
-from foreshard.stages.what_if import replay_name
+from foreshard.stages.experiments.what_if import CHANGES as TAKEN
+from foreshard.stages.experiments.what_if import replay_name
 from foreshard.wiring import Wiring
 from foreshard_replay import CHANGES, ReplayPageLink, WhatIfReplay
 

@@ -43,7 +43,7 @@ from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.plans import MongoPlanStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.control.scores import MongoScoreStore
 from foreshard.stores.control.shadows import MongoShadowStore
 from foreshard.stores.prometheus_exporter import ControlCollector, start_exporter

@@ -10,11 +10,11 @@ from tests.slots import slot_map
 
 from foreshard.errors import CorruptRoutingFile, NoRoutingTable, TableLoadSuperseded, TableStillLoading
 from foreshard.model import Placement, PlacementChange, RoutingTable
-from foreshard.stores.control import _first_table as mongo_first_table
-from foreshard.stores.control import _routing_images as mongo_routing_image
-from foreshard.stores.control._routing_documents import row_document
-from foreshard.stores.control._routing_images import table_of
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing import _first_table as mongo_first_table
+from foreshard.stores.control.routing import _images as mongo_routing_image
+from foreshard.stores.control.routing._documents import row_document
+from foreshard.stores.control.routing._images import table_of
+from foreshard.stores.control.routing.store import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 RULE = slot_map(("alpha", "beta"), (1.0, 3.0))

@@ -13,7 +13,7 @@ from foreshard.errors import InvalidChange, SlotIsMoving, StaleEpoch, TableNotUp
 from foreshard.model import Placement, PlacementChange, RoutingTable
 from foreshard.model.key_space import slot_unit
 from foreshard.routing.table import apply_changes, locate
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 SLOTS = slot_map(("alpha", "beta"), (1.0, 1.0))

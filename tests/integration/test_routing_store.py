@@ -15,7 +15,7 @@ from foreshard.errors import (
     StaleEpoch,
 )
 from foreshard.model import Placement, PlacementChange, RoutingTable
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 RULE = slot_map(("alpha", "beta"), (1.0, 3.0))
@@ -125,7 +125,7 @@ def test_a_change_that_makes_no_sense_is_refused(store, changes, problem):
 
 
 def test_many_changes_are_stored_in_chunks_and_read_back_in_order(store, control, unique_name, monkeypatch):
-    monkeypatch.setattr("foreshard.stores.control._routing_documents.CHUNK_CHANGES", 7)
+    monkeypatch.setattr("foreshard.stores.control.routing._documents.CHUNK_CHANGES", 7)
     store.initialise(first(30))
     changes = tuple(move(f"k{n}", "beta", 1) for n in range(30))
     store.publish(changes, "drain alpha")

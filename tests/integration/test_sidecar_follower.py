@@ -32,7 +32,7 @@ from foreshard.stack.mongod import Mongod
 from foreshard.stores.control.control_feed import MongoControlFeed
 from foreshard.stores.control.partition_loads import MongoLoadStore
 from foreshard.stores.control.registry import MongoPartitionRegistry
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import RoutingFile, name_of
 

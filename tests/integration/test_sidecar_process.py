@@ -22,7 +22,7 @@ from foreshard.model import Location, Partition, Placement, PlacementChange, Rou
 from foreshard.model.key_space import slot_unit
 from foreshard.stack._process import free_port
 from foreshard.stores.control.registry import MongoPartitionRegistry
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 
 RULE = slot_map(("alpha", "beta"), (1.0, 1.0))
 NOWHERE = "mongodb://127.0.0.1:1/?directConnection=true"

@@ -14,8 +14,8 @@ from foreshard.cli.hours import HOUR
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
-    from foreshard.stages.backtest import BacktestSummary
-    from foreshard.stages.forecast_log import FitLogSummary, StepProgress
+    from foreshard.stages.experiments.backtest import BacktestSummary
+    from foreshard.stages.experiments.forecast_log import FitLogSummary, StepProgress
 
 
 @click.group()
@@ -81,7 +81,7 @@ def fit(
 ) -> None:
     """Forecast every key of LOG (Parquet, CSV or JSON Lines with the standard columns). No database is needed."""
     from foreshard.settings import Settings
-    from foreshard.stages.forecast_log import fit_log
+    from foreshard.stages.experiments.forecast_log import fit_log
     from foreshard.wiring import Wiring
 
     changes = {"engine": engine, "history_days": history_days, "horizon_hours": horizon}
@@ -124,7 +124,7 @@ def backtest(
     import json
 
     from foreshard.settings import Settings
-    from foreshard.stages.backtest import BacktestOptions, backtest_log
+    from foreshard.stages.experiments.backtest import BacktestOptions, backtest_log
     from foreshard.wiring import Wiring
 
     settings = Settings.load()

@@ -13,7 +13,7 @@ from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from foreshard.lab.side_by_side import PolicyProgress
-    from foreshard.stages.replay import Replayed
+    from foreshard.stages.experiments.replay import Replayed
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -61,7 +61,7 @@ def run(
     page: Path | None,
 ) -> None:
     """Replay LOG (Parquet, CSV or JSON Lines with the standard columns). The hours before the replay train the forecasts."""
-    from foreshard.stages.replay import POLICIES, ReplayRequest, replay_log, save_replay
+    from foreshard.stages.experiments.replay import POLICIES, ReplayRequest, replay_log, save_replay
     from foreshard.wiring import Wiring
 
     chosen = POLICIES if policies is None else tuple(name.strip() for name in policies.split(",") if name.strip())
@@ -83,7 +83,7 @@ def run(
 @click.option("--seed", default=0, show_default=True, type=int)
 def synthesise(name: str, output: Path, keys: int, days: int, seed: int) -> None:
     """Write the synthetic log NAME: diurnal, launches, groups or jobs."""
-    from foreshard.stages.replay_synthetic import write_synthetic_log
+    from foreshard.stages.experiments.replay_synthetic import write_synthetic_log
 
     for path in write_synthetic_log(name, output, keys, days, seed):
         click.echo(f"wrote {path}")

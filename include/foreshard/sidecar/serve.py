@@ -156,7 +156,7 @@ def import_follower() -> None:
     import foreshard.stores.control.control_feed
     import foreshard.stores.control.partition_loads
     import foreshard.stores.control.registry
-    import foreshard.stores.control.routing_table  # noqa: F401
+    import foreshard.stores.control.routing.store  # noqa: F401
 
     gc.freeze()
 

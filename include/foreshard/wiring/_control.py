@@ -56,7 +56,7 @@ class ControlWiring(SettingsAccess):
 
     @cached_property
     def routing(self) -> RoutingStore:
-        from foreshard.stores.control.routing_table import MongoRoutingStore
+        from foreshard.stores.control.routing.store import MongoRoutingStore
 
         return MongoRoutingStore(self.mongo.control_database, self.settings.plan.maximum_listed)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from foreshard.stages import migrate
 from foreshard.stores.control.move_journal import MongoMoveJournal
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 from foreshard.wiring import Wiring

@@ -8,7 +8,7 @@ import pytest
 from foreshard.errors import ConfigurationError, CorruptLog, UnusableCapacity
 from foreshard.model import Location, Partition, PartitionState
 from foreshard.settings import Settings
-from foreshard.stages.what_if import changed, replay_name, what_if
+from foreshard.stages.experiments.what_if import changed, replay_name, what_if
 from foreshard.wiring import Wiring
 
 

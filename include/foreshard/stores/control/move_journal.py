@@ -30,9 +30,9 @@ from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import HistoryEntry, MoveRecord
 from foreshard.stores.control._counts import count_by_state
-from foreshard.stores.control._first_table import in_transaction
 from foreshard.stores.control._move_documents import units_of
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control._transactions import in_transaction
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
 from foreshard.watch.state import MoveStatus

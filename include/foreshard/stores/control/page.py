@@ -13,7 +13,7 @@ from foreshard.model.move_state import ENDED
 from foreshard.model.shadow_state import ShadowState
 from foreshard.stores.control._move_documents import units_of
 from foreshard.stores.control.conflicts import MongoConflictStore
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 
 

@@ -28,7 +28,7 @@ from foreshard.model.move_state import OPEN, PENDING
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.stores.control._counts import count_by_state
-from foreshard.stores.control.routing_table import MongoRoutingStore
+from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.version_documents import read_version, version_document
 from foreshard.watch.state import ShadowStatus

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from foreshard.errors import ConfigurationError
 from foreshard.stages._ports import WithDataFolder, WithRegistry
-from foreshard.stages.replay import POLICIES, ReplayPorts, ReplayRequest, replay_log, save_replay
+from foreshard.stages.experiments.replay import POLICIES, ReplayPorts, ReplayRequest, replay_log, save_replay
 
 if TYPE_CHECKING:
     import pandas as pd

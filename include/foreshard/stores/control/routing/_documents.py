@@ -1,4 +1,4 @@
-"""The routing table's types as MongoDB documents (:mod:`.routing_table` describes their form)."""
+"""The routing table's types as MongoDB documents (:mod:`.store` describes their form)."""
 
 from __future__ import annotations
 

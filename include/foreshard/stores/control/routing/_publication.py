@@ -22,9 +22,9 @@ from foreshard.errors import (
 )
 from foreshard.model import Placement, PlacementChange
 from foreshard.model.key_space import KeySpace, slot_number, slot_unit
-from foreshard.stores.control._first_table import HEAD
-from foreshard.stores.control._routing_documents import change_document, chunk_id, chunked, placement_of, row_document, space_of
-from foreshard.stores.control._table_counts import TableCounts
+from foreshard.stores.control.routing._counts import TableCounts
+from foreshard.stores.control.routing._documents import change_document, chunk_id, chunked, placement_of, row_document, space_of
+from foreshard.stores.control.routing._first_table import HEAD
 from foreshard.stores.mongo_connections import Document
 
 Within = Callable[[ClientSession, int], None]

@@ -1,6 +1,6 @@
 """Loads the first routing table, of any size, so that it appears as a whole or not at all.
 
-1. The packed form (:mod:`._routing_images`) is written in pieces. Each piece is one transaction that also bumps the loader's
+1. The packed form (:mod:`._images`) is written in pieces. Each piece is one transaction that also bumps the loader's
 lease (``routing_state {_id: "initialising", token, batches}``), so a superseded loader cannot add pieces. 2. One more
 transaction writes the version document. From then on the table exists and sidecars answer from it. 3. The rows follow, one per
 slot and listed key. Publications compare and change rows, so they wait until all rows are there (``loading`` in the version
@@ -11,36 +11,26 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from itertools import chain, islice
-from typing import TypeVar
 
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import RoutingTableStands, TableLoadSuperseded
 from foreshard.model import RoutingTable
-from foreshard.stores.control._routing_documents import row_document, space_document
-from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
-from foreshard.stores.control._table_counts import TableCounts
+from foreshard.stores.control._transactions import in_transaction
+from foreshard.stores.control.routing._counts import TableCounts
+from foreshard.stores.control.routing._documents import row_document, space_document
+from foreshard.stores.control.routing._images import COLLECTION, pieces_of, published_image, table_of
 from foreshard.stores.mongo_connections import Document
 
 HEAD, INITIALISING = "table", "initialising"
 LOAD_ROWS = 10_000
 DUPLICATE_KEY = 11000
 PATIENCE_SECONDS = 30.0
-
-T = TypeVar("T")
-
-
-def in_transaction(database: Database[Document], transact: Callable[[ClientSession], T]) -> T:
-    """Run ``transact`` in one majority transaction on a snapshot. The driver repeats it on transient errors."""
-    with database.client.start_session() as session:
-        return session.with_transaction(transact, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
 
 
 class FirstTable:

@@ -5,13 +5,13 @@
 - ``routing_state {_id: "table", version, identity, key_type, slots, counts: [{partition, slots, listed}], published_at}``: the
   version document. Every publication raises it first, inside its transaction, so publications follow each other without gaps.
   The table exists once this document exists. ``loading`` is true until all rows are there (:mod:`._first_table`), and
-  ``image`` names the packed form (:mod:`._routing_images`).
+  ``image`` names the packed form (:mod:`._images`).
 - ``routing_versions {_id: version, cause, published_at, changes: [{key, primary, shadows, expected_epoch, new_epoch, delist,
   why, before: {primary, shadows, epoch}}], chunks}``: one publication. Many changes are stored in ``routing_changes {_id:
   {version, chunk}, changes}`` instead. The first version lists no changes: followers read the table.
 - ``sidecars {_id, version, reported_at}``: which sidecar answers from which version, by the database's clock.
 
-A table of an earlier release has no slots; :mod:`._table_upgrade` reads it and rewrites it.
+A table of an earlier release has no slots; :mod:`._upgrade` reads it and rewrites it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from foreshard.model import Placement, PlacementChange, RoutingTable
 from foreshard.model.key_space import KeySpace, slot_number, slot_unit
 from foreshard.ports.routing import Publication, PublishedImage
 from foreshard.stores.collector_pause import collector_paused
-from foreshard.stores.control._first_table import HEAD, LOAD_ROWS, FirstTable, in_transaction
-from foreshard.stores.control._publication import PublicationTransaction, Within, check
-from foreshard.stores.control._routing_documents import (
+from foreshard.stores.control._transactions import in_transaction
+from foreshard.stores.control.routing._counts import TableCounts
+from foreshard.stores.control.routing._documents import (
     before_of,
     change_of,
     chunk_id,
@@ -39,9 +39,10 @@ from foreshard.stores.control._routing_documents import (
     slot_map_of,
     space_of,
 )
-from foreshard.stores.control._routing_images import COLLECTION, pieces_of, published_image, table_of
-from foreshard.stores.control._table_counts import TableCounts
-from foreshard.stores.control._table_upgrade import TableUpgrade, old_slots
+from foreshard.stores.control.routing._first_table import HEAD, LOAD_ROWS, FirstTable
+from foreshard.stores.control.routing._images import COLLECTION, pieces_of, published_image, table_of
+from foreshard.stores.control.routing._publication import PublicationTransaction, Within, check
+from foreshard.stores.control.routing._upgrade import TableUpgrade, old_slots
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import TableStatus
 

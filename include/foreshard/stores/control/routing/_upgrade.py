@@ -20,9 +20,10 @@ from pymongo.database import Database
 from foreshard.errors import TableNotUpgradable
 from foreshard.model import Placement, RoutingTable, SlotMap
 from foreshard.model.key_space import KeySpace, slot_unit
-from foreshard.stores.control._first_table import HEAD, LOAD_ROWS, in_transaction
-from foreshard.stores.control._routing_documents import placement_of, row_document, space_document
-from foreshard.stores.control._table_counts import TableCounts
+from foreshard.stores.control._transactions import in_transaction
+from foreshard.stores.control.routing._counts import TableCounts
+from foreshard.stores.control.routing._documents import placement_of, row_document, space_document
+from foreshard.stores.control.routing._first_table import HEAD, LOAD_ROWS
 from foreshard.stores.mongo_connections import Document
 
 CAUSE = "rewritten with slots"

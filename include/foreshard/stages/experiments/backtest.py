@@ -21,11 +21,11 @@ from foreshard.measure.demand import LoadProfile
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR
 from foreshard.ports.stages import CountedLog
 from foreshard.stages._ports import WithForecastSettings, WithLogFiles
-from foreshard.stages.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
+from foreshard.stages.experiments.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings
-    from foreshard.stages.forecast_log import StepProgress
+    from foreshard.stages.experiments.forecast_log import StepProgress
 
 
 class BacktestPorts(WithForecastSettings, WithLogFiles, Protocol):
