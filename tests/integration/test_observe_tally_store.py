@@ -135,6 +135,22 @@ def test_pairs_of_few_users_never_leave_the_store_until_enough_hours_give_enough
     assert store.co_access(HOUR, HOUR + 2 * ONE).values.tolist() == [["a", "b", 2, 5]]
 
 
+def test_the_pairs_of_whole_days_are_kept_and_summed_again_when_an_hour_changes(store: MongoTallyStore, tmp_path: Path) -> None:
+    midnight = HOUR.replace(hour=0)
+    hours = [midnight + n * ONE for n in range(-2, 26)]
+    store.save([tally_of(hour, ["a", "b", "c"], count=number) for number, hour in enumerate(hours, start=1)])
+    span = hours[0], hours[-1] + ONE
+    assert store.co_access(*span).values.tolist() == [["a", "b", sum(range(1, 29)), 5], ["b", "c", sum(range(1, 29)), 5]]
+    assert [path.parent.name for path in (tmp_path / "co-access-days").rglob("*.parquet")] == ["date=2014-11-20"]
+    assert store.co_access(*span).equals(store.co_access(*span))
+    store.save([tally_of(HOUR, ["b", "c"], count=1_000)])
+    counted = hours.index(HOUR) + 1
+    assert store.co_access(*span).values.tolist() == [
+        ["b", "c", sum(range(1, 29)) - counted + 1_000, 5],
+        ["a", "b", sum(range(1, 29)) - counted, 5],
+    ]
+
+
 def test_a_writer_that_dies_in_the_middle_leaves_the_hour_as_it_was(
     store: MongoTallyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

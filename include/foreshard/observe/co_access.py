@@ -29,6 +29,7 @@ import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR, BoolArray, IntArray
 from foreshard.observe.pair_sums import empty_co_access, listed
+from foreshard.observe.tally import distinct as distinct_values
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -220,7 +221,7 @@ def _pairs(touches: _Touches, keys: int, first_hour: int, base_hour: int) -> lis
         distinct, place, weight = np.unique(code, return_inverse=True, return_counts=True)
         user = touches.user[left]
         known = user >= 0
-        pair_user = np.unique(place[known] * users + user[known])
+        pair_user = distinct_values(place[known] * users + user[known])
         found.append((distinct, weight.astype(np.int64), distinct[pair_user // users], pair_user % users))
     return found
 
@@ -228,10 +229,11 @@ def _pairs(touches: _Touches, keys: int, first_hour: int, base_hour: int) -> lis
 def _united(found: Sequence[_Part], keys: int, base_hour: int) -> _Pairs:
     empty = np.zeros(0, dtype=np.int64)
     codes, weights, pairs, users = (np.concatenate([*(part[place] for part in found), empty]) for place in range(4))
-    distinct, place = np.unique(codes, return_inverse=True)
+    distinct = distinct_values(codes)
+    place = np.searchsorted(distinct, codes)
     weight = np.bincount(place, weights=weights, minlength=len(distinct)).astype(np.int64)
     width = int(users.max(initial=0)) + 1
-    both = np.unique(np.searchsorted(distinct, pairs) * width + users)
+    both = distinct_values(np.searchsorted(distinct, pairs) * width + users)
     hour, rest = np.divmod(distinct, max(keys, 1) ** 2)
     return _Pairs(hour + base_hour, rest // max(keys, 1), rest % max(keys, 1), weight, both // width, both % width)
 

@@ -10,12 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import ONE_HOUR, HourTally
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
 
 
 def hours_between(since: datetime, until: datetime) -> tuple[datetime, ...]:
     """Return the hours that start in [since, until)."""
     return tuple(since + number * ONE_HOUR for number in range(max(0, -(-(until - since) // ONE_HOUR))))
+
+
+def day_after(moment: datetime) -> datetime:
+    """Return the start of the next UTC day."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0) + HOURS_PER_DAY * ONE_HOUR
 
 
 def by_hour(frame: pd.DataFrame, moments: pd.Series[pd.Timestamp], hours: Sequence[datetime]) -> Iterator[pd.DataFrame]:

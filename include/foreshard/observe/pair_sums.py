@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import chain, pairwise
 
 import numpy as np
 import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, IntArray
+from foreshard.observe.tally import distinct
 
 MARK_LIMIT = 2**31
 """Marks of users are below this."""
@@ -20,25 +22,8 @@ def unite(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     if pairs.empty:
         return empty_co_access().drop(columns="hour")
-    keys, names = pd.factorize(pd.concat([pairs["key_a"], pairs["key_b"]], ignore_index=True), sort=True)
-    codes = keys[: len(pairs)].astype(np.int64) * len(names) + keys[len(pairs) :]
-    distinct, group = np.unique(codes, return_inverse=True)
-    marks_of = pairs["user_marks"].map(len).to_numpy(dtype=np.int64)
-    marks = np.fromiter((mark for row in pairs["user_marks"] for mark in row), dtype=np.int64, count=int(marks_of.sum()))
-    united = np.unique(np.repeat(group, marks_of) * MARK_LIMIT + marks)
-    users = np.bincount(united // MARK_LIMIT, minlength=len(distinct))
-    np.maximum.at(users, group, pairs["distinct_users"].to_numpy(dtype=np.int64))
-    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(distinct))
-    texts = np.asarray(names, dtype=object)
-    return pd.DataFrame(
-        {
-            "key_a": texts[distinct // len(names)],
-            "key_b": texts[distinct % len(names)],
-            "weight": weight.astype(np.int64),
-            "distinct_users": users.astype(np.int64),
-            "user_marks": pd.Series(listed(united // MARK_LIMIT, united % MARK_LIMIT, len(distinct)), dtype=object),
-        }
-    )
+    united, marks = _united(pairs)
+    return united.assign(user_marks=pd.Series(listed(marks // MARK_LIMIT, marks % MARK_LIMIT, len(united)), dtype=object))
 
 
 def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
@@ -46,9 +31,38 @@ def sum_hours(pairs: pd.DataFrame, minimum_distinct_users: int) -> pd.DataFrame:
 
     Pairs with fewer than ``minimum_distinct_users`` over all hours are dropped.
     """
-    united = unite(pairs).drop(columns="user_marks")
+    united = unite(pairs).drop(columns="user_marks") if pairs.empty else _united(pairs)[0]
     kept = united[united["distinct_users"] >= minimum_distinct_users]
     return kept.sort_values(["weight", "key_a", "key_b"], ascending=[False, True, True], ignore_index=True)
+
+
+def _united(pairs: pd.DataFrame) -> tuple[pd.DataFrame, IntArray]:
+    """Return the united pairs, sorted, and the codes of (pair, mark) of their users."""
+    keys, names = pd.factorize(pd.concat([pairs["key_a"], pairs["key_b"]], ignore_index=True), sort=True)
+    codes = keys[: len(pairs)].astype(np.int64) * len(names) + keys[len(pairs) :]
+    found = distinct(codes)
+    group = np.searchsorted(found, codes)
+    marks_of, marks = _flat(pairs["user_marks"].tolist())
+    united = distinct(np.repeat(group, marks_of) * MARK_LIMIT + marks)
+    users = np.bincount(united // MARK_LIMIT, minlength=len(found))
+    np.maximum.at(users, group, pairs["distinct_users"].to_numpy(dtype=np.int64))
+    weight = np.bincount(group, weights=pairs["weight"].to_numpy(dtype=np.float64), minlength=len(found))
+    texts = np.asarray(names, dtype=object)
+    table = pd.DataFrame(
+        {
+            "key_a": texts[found // len(names)],
+            "key_b": texts[found % len(names)],
+            "weight": weight.astype(np.int64),
+            "distinct_users": users.astype(np.int64),
+        }
+    )
+    return table, united
+
+
+def _flat(rows: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
+    """Return the lengths of the rows, and their values one after another."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    return lengths, np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
 
 
 def empty_co_access() -> pd.DataFrame:

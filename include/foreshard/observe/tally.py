@@ -134,8 +134,16 @@ def compress(*codes: npt.NDArray[Any]) -> IntArray:
     return combined
 
 
+def distinct(values: IntArray) -> IntArray:
+    """Return the distinct values in order. Sorting takes a fraction of the time of ``numpy.unique`` with its hash table."""
+    ordered = np.sort(values)
+    new = np.ones(len(ordered), np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[new]
+
+
 def _distinct(group: IntArray, users: npt.NDArray[Any], groups: int) -> IntArray:
     known = users >= 0
-    pairs = np.unique(compress(group[known], users[known]))
+    pairs = distinct(compress(group[known], users[known]))
     width = int(users.max(initial=0)) + 1
     return np.bincount(pairs // width, minlength=groups).astype(np.int64)

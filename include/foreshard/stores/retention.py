@@ -32,6 +32,7 @@ class StoredRetention:
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
             "tally": _unlink(_daily(self._data_dir / "tally", tallies), dry_run),
             "co-access": _unlink(_daily(self._data_dir / "co-access", tallies), dry_run),
+            "co-access-days": _unlink(_daily(self._data_dir / "co-access-days", tallies), dry_run),
             "series": sum(_unlink(_series(self._data_dir / n, files), dry_run) for n in ("series", "series-totals")),
         }
         selections: tuple[tuple[str, Document], ...] = (

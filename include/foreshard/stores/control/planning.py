@@ -22,7 +22,7 @@ from foreshard.stores.mongo_connections import Document, MongoConnections
 MOVES_MEASURED = 500
 """The migration rate is estimated from at most this many recent moves."""
 
-WHOLE_SCAN_DOCUMENTS = 200_000
+WHOLE_SCAN_DOCUMENTS = 20_000
 """A larger collection is measured from a sample of this many documents."""
 
 

@@ -19,18 +19,18 @@ from uuid import uuid4
 
 import pandas as pd
 from pymongo.database import Database
+from xxhash import xxh3_64_hexdigest
 
 from foreshard.errors import CorruptLog
-from foreshard.model import CO_ACCESS_COLUMNS, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
+from foreshard.model import CO_ACCESS_COLUMNS, HOURS_PER_DAY, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
 from foreshard.model.key_space import KeySpace, KeyType
-from foreshard.observe.hours import hours_between
+from foreshard.observe.hours import day_after
 from foreshard.observe.pair_sums import empty_co_access, sum_hours, unite
 from foreshard.observe.tally import empty_key_load
 from foreshard.observe.units import FINE_SLOT, coded, fine_slots
 from foreshard.stores.files.tally_files import TallyFiles
 from foreshard.stores.mongo_connections import Document
 
-HOURS_AT_ONCE = 24
 ATTEMPTS = 5
 _Result = TypeVar("_Result")
 
@@ -87,12 +87,26 @@ class MongoTallyStore:
         return self._read(hour, lambda file: self._files.key_load(hour, file, slots), lambda: self._older_load(hour))
 
     def co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
-        """Return pairs summed over [since, until), heaviest first. It reads one day at a time to bound memory."""
-        united = unite(empty_co_access())
-        for start in hours_between(since, until)[::HOURS_AT_ONCE]:
-            hourly = self.hourly_co_access(start, min(start + HOURS_AT_ONCE * ONE_HOUR, until))
-            united = unite(pd.concat([united, hourly], ignore_index=True)) if len(hourly) else united
-        return sum_hours(united, self._minimum_distinct_users)
+        """Return pairs summed over [since, until), heaviest first. Whole days are summed once and kept."""
+        parts: list[pd.DataFrame] = []
+        moment = since
+        while moment < until:
+            end = min(day_after(moment), until)
+            whole = moment.hour == 0 and end - moment == HOURS_PER_DAY * ONE_HOUR
+            parts.append(self._day(moment, end) if whole else self.hourly_co_access(moment, end).drop(columns="hour"))
+            moment = end
+        parts = [part for part in parts if len(part)] or [empty_co_access().drop(columns="hour")]
+        return sum_hours(pd.concat(parts, ignore_index=True), self._minimum_distinct_users)
+
+    def _day(self, day: datetime, end: datetime) -> pd.DataFrame:
+        """Return the united pairs of a day, and keep them until one of its hours is tallied again."""
+        files = self._hours.find({"_id": {"$gte": day, "$lt": end}}, {"file": 1}).sort("_id")
+        tag = xxh3_64_hexdigest(" ".join(f"{found['_id']:%H}{found.get('file')}" for found in files).encode())
+        united = self._files.day(day, tag)
+        if united is None:
+            united = unite(self.hourly_co_access(day, end))
+            self._files.save_day(day, tag, united)
+        return united
 
     def hourly_co_access(self, since: datetime, until: datetime) -> pd.DataFrame:
         """Return rows with ``CO_ACCESS_COLUMNS``, including pairs of few users. Do not show them."""

@@ -45,6 +45,7 @@ _PAIRS = pa.schema(
         ("user_marks", pa.list_(pa.int32())),
     ]
 )
+_TAG = b"foreshard.tallies"
 KEY_TYPE = b"foreshard.key_type"
 _SMALLEST_GROUP, _MOST_GROUPS = 4_096, 1_024
 
@@ -53,7 +54,7 @@ class TallyFiles:
     """Writes and reads the files of an hour's tally. The keys' slots follow from ``key_type``."""
 
     def __init__(self, data_dir: Path, key_type: KeyType = KeyType.STRING) -> None:
-        self._load, self._pairs = data_dir / "tally", data_dir / "co-access"
+        self._load, self._pairs, self._days = (data_dir / name for name in ("tally", "co-access", "co-access-days"))
         self._space = KeySpace(key_type)
 
     def save(self, hour: datetime, file: str, key_load: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -66,10 +67,7 @@ class TallyFiles:
         """Write key load that has the columns of ``LOAD`` and is sorted already."""
         rows = max(_SMALLEST_GROUP, -(-len(sorted_load) // _MOST_GROUPS))
         _write(_path(self._load, hour, file), sorted_load, rows)
-        names = [name for name in _PAIRS.names if name != "user_marks"]
-        columns = [pa.array(pairs[name], _PAIRS.field(name).type) for name in names]
-        marks = pa.array(pairs["user_marks"].tolist(), _PAIRS.field("user_marks").type)
-        _write(_path(self._pairs, hour, file), pa.table([*columns, marks], schema=_PAIRS), None)
+        self._write_pairs(_path(self._pairs, hour, file), pairs, {})
 
     def key_load(self, hour: datetime, file: str, slots: Collection[int] | None = None) -> pd.DataFrame:
         """Return the hour's rows with categorical texts and ``FINE_SLOT``, sorted by slot and key.
@@ -90,10 +88,24 @@ class TallyFiles:
 
     def co_access(self, hour: datetime, file: str) -> pd.DataFrame:
         """Return the hour's pairs, including those of few users. Raise ``FileNotFoundError``."""
-        with _open(_path(self._pairs, hour, file)) as opened:
-            table = opened.read()
-        frame: pd.DataFrame = table.drop_columns(["user_marks"]).to_pandas()
-        return frame.assign(user_marks=pd.Series(table.column("user_marks").to_pylist(), dtype=object))
+        return _pairs_of(_path(self._pairs, hour, file))
+
+    def save_day(self, day: datetime, tag: str, united: pd.DataFrame) -> None:
+        """Save the united pairs of a whole day. ``tag`` names the tallies that they come from."""
+        self._write_pairs(_path(self._days, day, "day"), united, {_TAG: tag.encode()})
+
+    def day(self, day: datetime, tag: str) -> pd.DataFrame | None:
+        """Return the united pairs of a whole day; None if they do not come from the tallies of this ``tag``."""
+        path = _path(self._days, day, "day")
+        if not path.exists() or (pq.read_schema(path).metadata or {}).get(_TAG, b"").decode() != tag:
+            return None
+        return _pairs_of(path)
+
+    def _write_pairs(self, path: Path, pairs: pd.DataFrame, metadata: dict[bytes, bytes]) -> None:
+        names = [name for name in _PAIRS.names if name != "user_marks"]
+        columns = [pa.array(pairs[name], _PAIRS.field(name).type) for name in names]
+        marks = pa.array(pairs["user_marks"].tolist(), _PAIRS.field("user_marks").type)
+        _write(path, pa.table([*columns, marks], schema=_PAIRS.with_metadata(metadata)), None)
 
     def remove(self, hour: datetime, file: str) -> None:
         """Delete the files of a tally that was replaced."""
@@ -132,6 +144,13 @@ def _places(order: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _path(root: Path, hour: datetime, file: str) -> Path:
     return root / f"date={hour:%Y-%m-%d}" / f"hour={hour:%H}.{file}.parquet"
+
+
+def _pairs_of(path: Path) -> pd.DataFrame:
+    with _open(path) as opened:
+        table = opened.read()
+    frame: pd.DataFrame = table.drop_columns(["user_marks"]).to_pandas()
+    return frame.assign(user_marks=pd.Series(table.column("user_marks").to_pylist(), dtype=object))
 
 
 def _open(path: Path) -> Any:
