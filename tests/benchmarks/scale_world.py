@@ -84,9 +84,9 @@ class World:
             count = counts[row, kind].astype(np.int64)
             columns = [
                 pa.array(slots[row], pa.uint16()),
-                pa.DictionaryArray.from_arrays(pa.array(row.astype(np.int32)), names),
-                pa.DictionaryArray.from_arrays(pa.array(self.home[order][row]), places),
-                pa.DictionaryArray.from_arrays(pa.array(kind.astype(np.int32)), pa.array(KINDS)),
+                _texts(row, names),
+                _texts(self.home[order][row], places),
+                _texts(kind, pa.array(KINDS)),
                 *(pa.array(values) for values in (count, count * (1.0 + kind), np.minimum(count, 50))),
             ]
             table = pa.table(columns, schema=schema)

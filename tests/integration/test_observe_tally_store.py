@@ -91,6 +91,15 @@ def test_some_slots_are_read_without_the_rest_of_the_hour(store: MongoTallyStore
     assert len(store.hour_load(HOUR)) == 100
 
 
+def test_an_hour_s_file_names_each_key_once(store: MongoTallyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally_files, "_SMALLEST_GROUP", 50)
+    monkeypatch.setattr(tally_files, "_MOST_GROUPS", 50)
+    names = [f"a rather long name of key number {number:06}" for number in range(2_500)]
+    store.save([tally_of(HOUR, names)])
+    (path,) = (tmp_path / "tally").rglob("*.parquet")
+    assert path.stat().st_size < 1.5 * sum(map(len, names)) + 50 * 1_500
+
+
 def test_an_hour_of_an_older_foreshard_is_read_from_its_documents_until_it_is_tallied_again(
     store: MongoTallyStore, control: MongoClient, unique_name: str
 ) -> None:

@@ -10,7 +10,7 @@ without the rest of the hour.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ _TEXTS = ("partitionable_key", "location", "request_type")
 LOAD = pa.schema(
     [
         (FINE_SLOT, pa.uint16()),
-        *((name, pa.dictionary(pa.int32(), pa.string())) for name in _TEXTS),
+        *((name, pa.string()) for name in _TEXTS),
         ("count", pa.int64()),
         ("cost", pa.float64()),
         ("distinct_users", pa.int64()),
@@ -74,11 +74,11 @@ class TallyFiles:
 
         ``slots`` (of ``MOST_SLOTS``): return at least the rows of these. Raise ``FileNotFoundError``.
         """
-        with _open(_path(self._load, hour, file)) as opened:
+        with _open(_path(self._load, hour, file), _TEXTS) as opened:
             groups = list(range(opened.num_row_groups))
             if slots is not None:
                 groups = [number for number in groups if _holds(opened.metadata.row_group(number), slots)]
-            table = opened.read_row_groups(groups) if groups else LOAD.empty_table()
+            table = opened.read_row_groups(groups) if groups else _nothing()
             key_type = (opened.schema_arrow.metadata or {}).get(KEY_TYPE, b"").decode()
         frame: pd.DataFrame = table.unify_dictionaries().to_pandas()
         if key_type != self._space.key_type:
@@ -124,7 +124,7 @@ class TallyFiles:
         order = np.lexsort(ranked[::-1])
         arrays = [pa.array(slots[codes][order], pa.uint16())]
         for rank, place, (_, texts) in zip(ranks, ranked, columns, strict=True):
-            arrays.append(pa.DictionaryArray.from_arrays(place[order], pa.array(texts[rank], pa.string())))
+            arrays.append(pa.DictionaryArray.from_arrays(place[order], pa.array(texts[rank], pa.string())).cast(pa.string()))
             hashed.update("\0".join(texts[rank].tolist()).encode("utf-8", "surrogatepass"))
             hashed.update(place[order].tobytes())
         for name in LOAD.names[4:]:
@@ -142,6 +142,12 @@ def _places(order: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return places
 
 
+def _nothing() -> pa.Table:
+    """Return no rows, with texts as dictionaries."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([(field.name, text if field.name in _TEXTS else field.type) for field in LOAD]).empty_table()
+
+
 def _path(root: Path, hour: datetime, file: str) -> Path:
     return root / f"date={hour:%Y-%m-%d}" / f"hour={hour:%H}.{file}.parquet"
 
@@ -153,9 +159,9 @@ def _pairs_of(path: Path) -> pd.DataFrame:
     return frame.assign(user_marks=pd.Series(table.column("user_marks").to_pylist(), dtype=object))
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, texts: Sequence[str] = ()) -> Any:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, read_dictionary=list(texts))
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
