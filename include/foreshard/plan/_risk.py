@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from foreshard.measure.demand import LoadProfile
+from foreshard.measure.demand import LoadProfile, row_entries
 from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan.snapshot import CoAccessGraph
 
@@ -77,14 +77,12 @@ class CoAccessCounts:
         """Update the counts for a move of ``keys`` from ``source`` to ``target``. ``primary`` (K): the placement before it."""
         if not self._counted:
             return
-        own = 0.0
-        for key in keys.tolist():
-            neighbours, weights = self._graph.of(key)
-            among = np.isin(neighbours, keys)
-            own += float(weights[among].sum()) / 2.0
-            where = primary[neighbours]
-            self.inside[source] -= float(weights[~among & (where == source)].sum())
-            self.inside[target] += float(weights[~among & (where == target)].sum())
+        _, at = row_entries(self._graph.indptr, keys)
+        neighbours, weights = self._graph.neighbour[at], self._graph.weight[at]
+        among, where = np.isin(neighbours, keys), primary[neighbours]
+        own = float(weights[among].sum()) / 2.0
+        self.inside[source] -= float(weights[~among & (where == source)].sum())
+        self.inside[target] += float(weights[~among & (where == target)].sum())
         self.inside[source] -= own
         self.inside[target] += own
 

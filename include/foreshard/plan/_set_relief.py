@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.measure.demand import LoadProfile
+from foreshard.measure.demand import LoadProfile, row_entries
 from foreshard.model import IntArray, Move
 from foreshard.plan import _reasons as reasons
 from foreshard.plan._bundles import Bundles, movable_slots
@@ -100,10 +100,8 @@ def set_units(model: PlacementModel, source: int) -> Bundles:
     """Return what may leave ``source`` in a set: slots, and small keys without strong co-access."""
     snapshot, keys = model.snapshot, model.movable_on(source)
     peak = _ahead(model, model.hours.load(keys)).upper(model.rule).max(axis=1, initial=0.0)
-    degree = np.diff(snapshot.co_access.indptr)[keys]
-    together = np.zeros(len(keys))
-    for row in np.flatnonzero(degree).tolist():
-        together[row] = snapshot.co_access.of(int(keys[row]))[1].sum()
+    row, at = row_entries(snapshot.co_access.indptr, keys)
+    together = np.bincount(row, weights=snapshot.co_access.weight[at], minlength=len(keys))
     cost = snapshot.access_cost
     accesses = snapshot.demand.mean[keys].mean(axis=1) / cost if cost > 0 else np.zeros(len(keys))
     small = (peak <= SMALL * model.capacity[source]) & (together <= STRONG * accesses)
