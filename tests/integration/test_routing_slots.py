@@ -125,6 +125,8 @@ def test_counts_and_listed_keys_of_slots_are_known_without_reading_the_table(sto
     assert store.counts() == ({name: owners.count(name) for name in ("alpha", "beta", "gamma")}, {"beta": 1, "gamma": 1})
     assert store.listed_in([slot]) == (Placement(key, "beta", (), 2),)
     assert store.why_listed(key) == "hot"
+    store.publish([PlacementChange(key, "beta", ("alpha",), 2, 2)], "a change without a reason keeps the old one")
+    assert store.why_listed(key) == "hot"
     assert store.why_listed("never listed") == ""
 
 

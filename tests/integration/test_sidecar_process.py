@@ -150,14 +150,17 @@ def test_route_explains_the_decision_step_by_step(environment, published):
         url = str(http.base_url)
         done = run(environment, "route", "hot", "--op", "read", "--from", "there", "--url", url)
         assert done.exit_code == 0, done.output
-        assert "1. table version 1: 'hot' is listed at epoch 2" in done.output
+        assert "1. table version 1: 'hot': listed → alpha (epoch 2)" in done.output
         assert "2. primary copy on alpha, shadows on beta" in done.output
         assert "[nearer_stale]" in done.output
         assert "5. send the read to alpha (primary, here) at mongodb://alpha/" in done.output
         assert "how far behind is unknown" in done.output
         assert all(name in done.output for name in ("km", "round trip (ms)", "behind (s)", "load", "cost (ms)", "verdict"))
         unlisted = run(environment, "route", "nobody/knows", "--op", "write", "--url", url)
-        assert f"not listed: its slot {published.space().slot_of('nobody/knows')} places it" in unlisted.output
+        assert (
+            f"slot {published.space().slot_of('nobody/knows')} → {published.placement('nobody/knows').primary}"
+            in unlisted.output
+        )
         refused = run(environment, "route", "x" * 5000, "--url", url)
         assert "was refused with status 400" in str(refused.exception)
     gone = run(environment, "route", "hot", "--url", url)

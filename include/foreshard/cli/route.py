@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+PATIENCE_SECONDS = 1.0
+
 
 @click.command()
 @click.argument("key")
@@ -29,7 +31,8 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    for number, step in enumerate(steps(answer, op), 1):
+    why = why_listed(key) if answer["listed"] else ""
+    for number, step in enumerate(steps(answer, op, why), 1):
         console.print(f"{number}. {step}", markup=False, soft_wrap=True)
     if answer["considered"]:
         console.print(copies_table(answer["considered"]))
@@ -66,16 +69,28 @@ def _detail(body: bytes) -> str:
         return body.decode(errors="replace")[:200]
 
 
-def steps(answer: Mapping[str, Any], op: str) -> list[str]:
-    """The steps of the decision, as sentences."""
+def why_listed(key: str) -> str:
+    """Why the control database lists the key; "" without a reason, or if it does not answer within ``PATIENCE_SECONDS``."""
+    import pymongo
+
+    from foreshard.wiring import Wiring
+
+    try:
+        with Wiring() as wiring, pymongo.timeout(PATIENCE_SECONDS):
+            return wiring.routing.why_listed(key)
+    except pymongo.errors.PyMongoError:
+        return ""
+
+
+def steps(answer: Mapping[str, Any], op: str, why: str) -> list[str]:
+    """The steps of the decision, as sentences. ``why``: the reason for which the key is listed, if it is known."""
     epoch, version = answer["epoch"], answer["table_version"]
-    listed = (
-        f"listed at epoch {epoch}" if answer["listed"] else f"not listed: its slot {answer['slot']} places it, at epoch {epoch}"
-    )
+    by = "listed" if answer["listed"] else f"slot {answer['slot']}"
+    because = f", because {why.replace('_', ' ')}" if why else ""
     primary = next((c["partition"] for c in answer["considered"] if c["role"] == "primary"), answer["partition"])
     shadows = [c["partition"] for c in answer["considered"] if c["role"] == "shadow"]
     copies = f"primary copy on {primary}" + (f", shadows on {', '.join(shadows)}" if shadows else ", no shadows")
-    found = [f"table version {version}: {answer['key']!r} is {listed}", copies]
+    found = [f"table version {version}: {answer['key']!r}: {by} → {primary}{because} (epoch {epoch})", copies]
     if op == "write":
         found.append("a write goes to the primary copy, regardless of its load")
     elif shadows:

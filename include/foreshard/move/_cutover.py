@@ -137,7 +137,7 @@ def _switch_edit(session: MoveSession, owners: Owners, fields: Mapping[str, Any]
     The epochs alone do not show that, because adding or removing a shadow does not raise them.
     """
     move, before = session.record.move, session.record
-    changes = owners.switch_to(move.target)
+    changes = owners.switch_to(move.target, move.reason.code)
     to, epoch = next_state(before.state, MoveEvent.SWITCH), max(change.new_epoch for change in changes)
 
     def enter(transaction: Any, version: int) -> None:

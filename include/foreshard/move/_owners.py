@@ -45,8 +45,8 @@ class Owners:
             return True
         return bool(units.slots) and any(slot_number(key) is None and slot_of(key) in units.slots for key in changed)
 
-    def switch_to(self, target: str) -> list[PlacementChange]:
-        """Return the changes that give every unit to ``target``.
+    def switch_to(self, target: str, why: str) -> list[PlacementChange]:
+        """Return the changes that give every unit to ``target``. ``why`` is the reason of keys that are listed.
 
         A key is listed there, unless its slot is there as well and it has no other copy. Its epoch rises above that of its
         slot, which counted while it was not listed.
@@ -58,7 +58,7 @@ class Owners:
             shadows = tuple(shadow for shadow in self.placements[key].shadows if shadow != target)
             at_home = home == target and not shadows
             if key in self.listed or not at_home:
-                changes.append(self._change(key, target, shadows, delist=at_home))
+                changes.append(self._change(key, target, shadows, delist=at_home, why=why))
         return changes
 
     def without_shadows(self, partition_id: str) -> list[PlacementChange]:
@@ -68,11 +68,13 @@ class Owners:
             for key in self.shadowed_on(partition_id)
         ]
 
-    def _change(self, unit: str, primary: str, shadows: tuple[str, ...], *, delist: bool = False) -> PlacementChange:
+    def _change(
+        self, unit: str, primary: str, shadows: tuple[str, ...], *, delist: bool = False, why: str = ""
+    ) -> PlacementChange:
         before = self.placements[unit]
         is_listed = unit in self.listed or slot_number(unit) is not None
         expected = before.epoch if is_listed else 0
-        return PlacementChange(unit, primary, shadows, expected, before.epoch + 1, delist=delist)
+        return PlacementChange(unit, primary, shadows, expected, before.epoch + 1, delist, why)
 
 
 def read_owners(routing: RoutingStore, units: UnitSet) -> Owners:

@@ -115,7 +115,7 @@ class Fences(RuleBasedStateMachine):
         listed = {key: self.rows[key] for key in KEYS if key in self.rows and SPACE.slot_of(key) in move.units.touched_slots()}
         owners = Owners(1, move.units, placements, listed)
         assert not owners.have_other_exceptions()
-        for change in owners.switch_to(move.target):
+        for change in owners.switch_to(move.target, ""):
             assert change.expected_epoch == (self.rows[change.key].epoch if change.key in self.rows else 0)
             assert change.new_epoch > self.at(change.key).epoch
             self.rows[change.key] = Placement(change.key, change.primary, change.shadows, change.new_epoch)

@@ -100,12 +100,12 @@ class PublicationTransaction:
     def _change_rows(self, changes: Sequence[PlacementChange], version: int, space: KeySpace) -> dict[str, Placement]:
         before: dict[str, Placement] = {}
         for some in chunked(changes):
-            before |= {row["_id"]: placement_of(row) for row in self._rows([c.key for c in some])}
+            rows = {row["_id"]: row for row in self._rows([c.key for c in some])}
+            before |= {unit: placement_of(row) for unit, row in rows.items()}
             for change in some:
                 compare(change, before.get(change.key))
-            self._database["routing_table"].bulk_write(
-                [_write(change, version, space) for change in some], ordered=False, session=self._session
-            )
+            writes = [_write(change, version, space, rows.get(change.key, {}).get("why", "")) for change in some]
+            self._database["routing_table"].bulk_write(writes, ordered=False, session=self._session)
         return before
 
     def _rows(self, units: Iterable[str]) -> list[Document]:
@@ -179,8 +179,11 @@ def _at_least(change: PlacementChange, epoch: int) -> PlacementChange:
     return PlacementChange(change.key, change.primary, change.shadows, change.expected_epoch, epoch, change.delist, change.why)
 
 
-def _write(change: PlacementChange, version: int, space: KeySpace) -> ReplaceOne[Document] | DeleteOne:
+def _write(change: PlacementChange, version: int, space: KeySpace, why: str) -> ReplaceOne[Document] | DeleteOne:
+    """Return the write of one row. A listed key keeps its reason if the change gives none."""
     if change.delist:
         return DeleteOne({"_id": change.key})
-    row = row_document(Placement(change.key, change.primary, change.shadows, change.new_epoch), version, space, change.why)
+    row = row_document(
+        Placement(change.key, change.primary, change.shadows, change.new_epoch), version, space, change.why or why
+    )
     return ReplaceOne({"_id": change.key}, row, upsert=True)
