@@ -16,6 +16,7 @@ from tests.integration.faults.deployment import Deployment, wait_until
 
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
+from foreshard.model.key_space import slot_unit
 from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka
 from foreshard.stages import migrate
@@ -68,17 +69,18 @@ class Writer(threading.Thread):
                 self.removed.add(gone)
 
 
-def move(wiring: Wiring, number: int, key: str, source: str, target: str) -> None:
-    planned = Move(f"move {number}", (key,), source, target, 1, "clump", Reason("test", "for a test", {}))
+def move(wiring: Wiring, number: int, unit: str, source: str, target: str) -> None:
+    planned = Move(f"move {number}", (unit,), source, target, 1, "clump", Reason("test", "for a test", {}))
     wiring.move_journal.plan(planned, datetime(2026, 1, 5, 8, tzinfo=UTC))
     summary = migrate.run_move(wiring, planned.move_id)
     assert summary.state == "switched", summary
     migrate.clean_moves(wiring)
 
 
-def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(deployment: Deployment) -> None:
+@pytest.mark.parametrize("by_slot", [False, True])
+def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(deployment: Deployment, by_slot: bool) -> None:
     """Half of them use the synchronous client, half the asynchronous one."""
-    deployment.publish({key: Placement(key, "alpha") for key in KEYS})
+    deployment.publish({} if by_slot else {key: Placement(key, "alpha") for key in KEYS})
     deployment.start_sidecar()
     owner = dict.fromkeys(KEYS, "alpha")
     stop = threading.Event()
@@ -95,7 +97,8 @@ def test_eight_writers_lose_double_and_misplace_nothing_while_their_keys_move(de
             for number in range(6):
                 key = KEYS[number % 2]
                 target = "beta" if owner[key] == "alpha" else "alpha"
-                move(wiring, number, key, owner[key], target)
+                unit = slot_unit(wiring.routing.space().slot_of(key)) if by_slot else key
+                move(wiring, number, unit, owner[key], target)
                 owner[key] = target
                 seen = sum(writer.turns for writer in writers)
                 wait_until(lambda seen=seen: sum(w.turns for w in writers) > seen + 40 or any(w.failure for w in writers))

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from foreshard.cli.moves import moves
 from foreshard.errors import UnknownMove
+from foreshard.model.key_space import KeySpace
 
 
 @pytest.fixture
@@ -53,3 +54,18 @@ def test_a_planned_move_is_stopped_resumed_and_reverted(world, command):
 def test_an_unknown_move_is_one_line(command):
     with pytest.raises(UnknownMove, match="no move 'nothing' in the journal"):
         command("show", "nothing")
+
+
+@pytest.mark.parametrize("world", ["slot"], indirect=True)
+def test_slots_and_keys_are_moved_by_hand_as_one_move(world, command):
+    world.fill(20)
+    slot = KeySpace().slot_of(world.key)
+    preview = command("move", "stranger", "beta", "--slot", f"{slot - 1}-{slot}", "--dry-run")
+    assert "2 slots and 1 key is on alpha" in preview
+    assert "21 documents would move to beta" in preview
+    assert f"slot {slot} alpha → beta is switched (21 documents" in command("move", "beta", "--slot", str(slot))
+    assert f"alpha → beta  slot {slot}  21/21" in command("list")
+    assert "is done" in command("clean")
+    for wrong, problem in ((("beta",), "name at least one"), (("beta", "--slot", "4096"), "slots are 0 to 4095")):
+        result = CliRunner().invoke(moves, ["move", *wrong])
+        assert (result.exit_code, problem in result.output) == (2, True)

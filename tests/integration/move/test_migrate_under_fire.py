@@ -15,6 +15,7 @@ POINTS_BEFORE_SWITCH = (
     "drained", "verified", "switched",
 )  # fmt: skip
 POINTS_BEHIND_SWITCH = ("published", "fence-lifted@switched")
+POINTS_OF_SLOTS = ("batch@copying", "fence-set@fenced", "verified", "published")
 POINTS_WHILE_CLEANING = ("cleaning", "removed@cleaning")
 
 
@@ -37,7 +38,8 @@ def test_keys_move_back_and_forth_under_writers_and_no_acknowledged_write_is_los
 def test_a_mover_killed_anywhere_is_resumed_by_a_new_process_and_nothing_is_lost(world, writers, settled):
     world.fill(300)
     here, there = "alpha", "beta"
-    for point in (*POINTS_BEFORE_SWITCH, *POINTS_BEHIND_SWITCH):
+    points = POINTS_OF_SLOTS if world.by_slot else (*POINTS_BEFORE_SWITCH, *POINTS_BEHIND_SWITCH)
+    for point in points:
         move_id = world.plan(here, there)
         killed = world.process("run", move_id, point)
         assert killed.returncode == -signal.SIGKILL, (point, killed)
