@@ -141,7 +141,7 @@ class Changes:
     """The result of polling a feed.
 
     ``touched``: namespace → id → last change; documents of other units may be among them. ``unfenced``: namespaces whose
-    validator was changed and no longer refuses all units. ``broken``: a collection was dropped or renamed. ``at_end``: no more
+    validator was changed and is no fence, or an older one. ``broken``: a collection was dropped or renamed. ``at_end``: no more
     changes were waiting. ``lag``: the age of the last change read (zero at the end).
     """
 
@@ -161,7 +161,7 @@ class MoveFeed(Protocol):
 
     @property
     def fences_seen(self) -> Mapping[str, int]:
-        """Namespace → revision of the last fence read that refuses all units. Removed when the fence is lifted."""
+        """Namespace → revision of the last fence read. Removed when the fence is lifted."""
 
     @property
     def mark_seen(self) -> int:

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.placed import RoutingTable
+
+MOST_KNOWN = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,28 @@ class FenceLists:
         return FenceLists(self.space, slots, self._not_of(self.elsewhere | other.elsewhere, slots), here)
 
     def _of(self, keys: Iterable[str], slots: Collection[int]) -> frozenset[str]:
-        return frozenset(key for key in keys if self.space.slot_of(key) in slots) if slots else frozenset()
+        if not slots:
+            return frozenset()
+        known, slot_of = _known_slots(self.space), self.space.slot_of
+        if len(known) > MOST_KNOWN:
+            known.clear()
+        found = set()
+        for key in keys:
+            slot = known.get(key)
+            if slot is None:
+                slot = known[key] = slot_of(key)
+            if slot in slots:
+                found.add(key)
+        return frozenset(found)
 
     def _not_of(self, keys: frozenset[str], slots: Collection[int]) -> frozenset[str]:
         return keys - self._of(keys, slots)
+
+
+@lru_cache(maxsize=16)
+def _known_slots(_space: KeySpace) -> dict[str, int]:
+    """The slots of listed keys, so that a fence of many of them is not hashed again while apps wait."""
+    return {}
 
 
 def prescribed(table: RoutingTable, partition_id: str) -> FenceLists:

@@ -57,7 +57,8 @@ class LeaseStream:
         pipeline: list[dict[str, Any]] = [
             {"$match": {"$or": [*wanted, lease.events()]}},
             {"$set": {"mark": _mark_of_event(lease)}},
-            {"$unset": ["fullDocument", "updateDescription", "stateBeforeChange"]},
+            {"$set": {"validator": _validator_of_event()}},
+            {"$unset": ["fullDocument", "updateDescription", "stateBeforeChange", "operationDescription"]},
         ]
         self._stream: ChangeStream[Document] = client.watch(
             pipeline, max_await_time_ms=await_ms, session=session, show_expanded_events=True, **_start_at(position, session)
@@ -108,6 +109,19 @@ def _start_at(position: Position, session: ClientSession) -> dict[str, Any]:
         return {"resume_after": dict(position["token"])}
     session.advance_operation_time(position["at"])
     return {"start_at_operation_time": position["at"]}
+
+
+def _validator_of_event() -> dict[str, Any]:
+    """What an event says of a validator, as an expression: its first two clauses, level and action; missing if it says nothing.
+
+    The whole validator is there three times, which takes long to read while apps wait.
+    """
+    place = "$operationDescription"
+    clauses = {"$getField": {"field": {"$literal": "$and"}, "input": f"{place}.validator"}}
+    names = ("validator", "validationLevel", "validationAction")
+    said = {"$or": [{"$ne": [{"$type": f"{place}.{name}"}, "missing"]} for name in names]}
+    head = {"$cond": [{"$isArray": [clauses]}, {"$slice": [clauses, 2]}, []]}
+    return {"$cond": [said, {"head": head, "level": f"{place}.{names[1]}", "action": f"{place}.{names[2]}"}, "$$REMOVE"]}
 
 
 def _mark_of_event(lease: MoveLease) -> dict[str, Any]:

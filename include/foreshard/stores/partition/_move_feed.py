@@ -35,12 +35,11 @@ from foreshard.stores.partition._change_stream import (
 )
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._slot_filter import inside_slots
-from foreshard.stores.partition.fence_validator import read_options
+from foreshard.stores.partition.fence_validator import ERROR, STRICT, is_enforced, revision_of
 
 AWAIT_MS = 2
 """How long an empty read waits for events. The stream is read in loops that must not delay a cutover."""
 MAXIMUM_TOKEN = 4_000
-VALIDATION = ("validator", "validationLevel", "validationAction")
 
 
 class MongoMoveFeed:
@@ -57,8 +56,7 @@ class MongoMoveFeed:
         lease: MoveLease,
         position: Position,
     ) -> None:
-        self._partition_id, self._units = partition_id, units
-        self._collections = {c.namespace: c for c in collections}
+        self._partition_id = partition_id
         self._position: Position = position
         self._reached: Position = position
         self._transaction: tuple[Any, int] | None = None
@@ -114,18 +112,20 @@ class MongoMoveFeed:
         if kind in COLLECTION_EVENTS:
             batch.broken = f"{kind} of {namespace}"
         elif kind == "modify":
-            self._take_modify(namespace, event.get("operationDescription") or {}, batch)
+            self._take_modify(namespace, event.get("validator"), batch)
         elif kind in PUTS:
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.PUT, at))
         elif kind == "delete" and not self._stream.is_own(event):
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.REMOVE, at))
 
-    def _take_modify(self, namespace: str, description: Document, batch: _Batch) -> None:
-        if not any(name in description for name in VALIDATION):
+    def _take_modify(self, namespace: str, validator: Document | None, batch: _Batch) -> None:
+        """Note a fence's revision. A lower one than before is a late ``collMod`` of an older fence, which lifts this one."""
+        if validator is None:
             return
-        fence = read_options(description, self._collections[namespace])
-        if fence.lists.covers(self._units.units, self._units.exceptions):
-            self._fences[namespace] = fence.revision
+        enforced = is_enforced(validator.get("level", STRICT), validator.get("action", ERROR))
+        revision = revision_of(validator["head"]) if enforced else None
+        if revision is not None and revision >= self._fences.get(namespace, 0):
+            self._fences[namespace] = revision
             batch.unfenced.discard(namespace)
         else:
             self._fences.pop(namespace, None)

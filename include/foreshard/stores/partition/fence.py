@@ -126,6 +126,11 @@ class MongoFence:
             return False
         return enforced.space != listed.space or enforced.joined(listed) != enforced
 
+    def is_in_force(self, revision: int) -> bool:
+        """Return whether the server enforces the lists of ``revision`` or a later one."""
+        now = self.in_force()
+        return bool(now.clauses) and now.revision >= revision
+
     def listed(self) -> FenceLists:
         """Return what should be refused, according to the partition's lists."""
         entry = self._lists.find_one({"_id": self._sharded.namespace})
@@ -226,7 +231,7 @@ class MongoFence:
         before = self._read(taken)
         lists = edit(before)
         if lists != before:
-            self._lists.update_one({"_id": self._sharded.namespace}, {"$set": _entry(lists)}, session=session)
+            self._lists.update_one({"_id": self._sharded.namespace}, _difference(before, lists), session=session)
         return Taken(before, lists, taken["revision"])
 
     def _impose(self, taken: Taken, deadline: float) -> None:
@@ -267,6 +272,21 @@ class MongoFence:
         """Return the collection's options; None if it does not exist."""
         found = next(iter(self._database.list_collections(filter={"name": self._sharded.collection})), None)
         return None if found is None else found.get("options", {})
+
+
+def _difference(before: FenceLists, after: FenceLists) -> Document:
+    """Return the update of the lists' document. It does not rewrite long lists for a few keys."""
+    change: Document = {"$set": {"slots": bitmap(after.slots, after.space.slots)}}
+    for name in ("elsewhere", "here"):
+        old, new = getattr(before, name), getattr(after, name)
+        added, removed = sorted(new - old), sorted(old - new)
+        if added and removed:
+            change["$set"][name] = sorted(new)
+        elif added:
+            change.setdefault("$push", {})[name] = {"$each": added}
+        elif removed:
+            change.setdefault("$pullAll", {})[name] = removed
+    return change
 
 
 def fence_by_table(routing: RoutingStore, partition_id: str) -> ExpectedFence:

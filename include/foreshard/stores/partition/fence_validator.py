@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isqrt
 from typing import Any
 
@@ -49,32 +50,49 @@ class AppRules:
         return bool(self.validator) and self.level == STRICT and self.action == ERROR
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FenceInForce:
-    """What a collection's options say: the fence, the revision that set it, and the app's own rules."""
+    """What a collection's options say: the revision of the fence (0 without one), and the app's own rules.
 
-    lists: FenceLists
+    ``clauses`` are the fence's, in the order of the validator, if the server really enforces them.
+    """
+
     revision: int
     rules: AppRules
+    space: KeySpace
+    clauses: Sequence[Any] = ()
+
+    @cached_property
+    def lists(self) -> FenceLists:
+        """What the server refuses."""
+        return _lists(self.clauses, self.space) if self.clauses else FenceLists(self.space)
 
 
 def read_options(options: Mapping[str, Any], collection: ShardedCollection) -> FenceInForce:
-    """Take a collection's options apart; the lists are empty unless the server really enforces our clauses."""
+    """Take a collection's options apart."""
     validator = options.get("validator") or None
     level, action = options.get("validationLevel", STRICT), options.get("validationAction", ERROR)
-    nothing = FenceLists(KeySpace(collection.key_type))
     marker = _marker(validator)
     if validator is None or marker is None:
-        return FenceInForce(nothing, 0, AppRules(validator, level, action))
+        return FenceInForce(0, AppRules(validator, level, action), KeySpace(collection.key_type))
     clauses = validator["$and"]
     is_old = "slots" not in marker
     own = clauses[2] if len(clauses) > 2 else None
     rules = AppRules(marker.get("validator") or own or None, marker["level"], marker["action"])
-    if level != STRICT or action != ERROR:
-        return FenceInForce(nothing, int(marker["revision"]), rules)
-    read = clauses[:1] if is_old else clauses[FIRST_CLAUSE:]
-    space = nothing.space if is_old else KeySpace(collection.key_type, int(marker["slots"]))
-    return FenceInForce(_lists(read, space), int(marker["revision"]), rules)
+    enforced = clauses[:1] if is_old else clauses[FIRST_CLAUSE:]
+    space = KeySpace(collection.key_type) if is_old else KeySpace(collection.key_type, int(marker["slots"]))
+    return FenceInForce(int(marker["revision"]), rules, space, enforced if is_enforced(level, action) else ())
+
+
+def is_enforced(level: str, action: str) -> bool:
+    """Return whether the server refuses what breaks a validator."""
+    return level == STRICT and action == ERROR
+
+
+def revision_of(head: Sequence[Any] | None) -> int | None:
+    """Return the revision of the fence whose first two clauses these are; None for another validator."""
+    marker = _marker({"$and": list(head or ())})
+    return None if marker is None else int(marker["revision"])
 
 
 def compose(collection: ShardedCollection, lists: FenceLists, revision: int, rules: AppRules) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class MongoUnitCopy:
         self._partition_id, self._client, self._scope = partition_id, client, scope
         self._by_name = {c.namespace: c for c in scope.collections}
         self._lease = MoveLease(client, scope.bookkeeping, scope.move_id)
+        self._fenced: Mapping[str, int] = {}
         self._reading = client.start_session(causal_consistency=True)
         fenced: Any = {"expected": scope.expected, "timeout": scope.fence_timeout, "guard": self._lease.guard}
         self._fences = {c.namespace: MongoFence(client, c, **fenced) for c in scope.collections}
@@ -187,14 +188,18 @@ class MongoUnitCopy:
 
     def fence(self) -> Mapping[str, int]:
         units = self._scope.units
-        return {name: fence.fence(units.units, units.exceptions).revision for name, fence in self._fences.items()}
+        self._fenced = {name: fence.fence(units.units, units.exceptions).revision for name, fence in self._fences.items()}
+        return self._fenced
 
     def unfence(self) -> None:
         """Accept writes for the units again in every collection."""
+        self._fenced = {}
         for fence in self._fences.values():
             fence.unfence(self._scope.units.units, self._scope.units.exceptions)
 
     def is_fenced(self) -> bool:
+        if self._fenced:  # nobody else lifts the fence of these units, so its revision says enough
+            return all(fence.is_in_force(self._fenced[name]) for name, fence in self._fences.items())
         units = self._scope.units
         return all(fence.in_force().lists.covers(units.units, units.exceptions) for fence in self._fences.values())
 
