@@ -122,9 +122,7 @@ class MongoFence:
     def is_lifted(self) -> bool:
         """Return whether the server accepts anything that the lists refuse."""
         listed, enforced = self.listed(), self.in_force().lists
-        if not listed:
-            return False
-        return enforced.space != listed.space or enforced.joined(listed) != enforced
+        return bool(listed) and (enforced.space != listed.space or enforced.joined(listed) != enforced)
 
     def is_in_force(self, revision: int) -> bool:
         """Return whether the server enforces the lists of ``revision`` or a later one."""
@@ -183,12 +181,12 @@ class MongoFence:
             self.prepare()
         holder = uuid.uuid4().hex
         taken = self._take(holder, edit, self._guard)
-        before = taken.before
+        restored = taken.before if withdraw else None
         while True:
             try:
                 self._impose(taken, time.monotonic() + self._timeout.total_seconds())
             except (FenceTimedOut, FenceRefused):
-                self._release(holder, restore=before if withdraw else None)
+                self._release(holder, restored)
                 raise
             if self._release(holder):
                 return FenceMark(self._sharded.namespace, taken.revision)
@@ -262,11 +260,9 @@ class MongoFence:
 
     def _release(self, holder: str, restore: FenceLists | None = None) -> bool:
         """Release the lock, and restore the lists. Return whether the lock was still held."""
-        change: Document = {"$set": {"holder": None}}
-        if restore is not None:
-            change = {"$set": {"holder": None, **_entry(restore)}, "$inc": {"revision": 1}}
-        done = self._lists.update_one({"_id": self._sharded.namespace, "holder": holder}, change)
-        return done.matched_count == 1
+        fields = {"holder": None} if restore is None else {"holder": None, **_entry(restore)}
+        change = {"$set": fields, "$inc": {"revision": int(restore is not None)}}
+        return self._lists.update_one({"_id": self._sharded.namespace, "holder": holder}, change).matched_count == 1
 
     def _options(self) -> Document | None:
         """Return the collection's options; None if it does not exist."""
@@ -279,13 +275,12 @@ def _difference(before: FenceLists, after: FenceLists) -> Document:
     change: Document = {"$set": {"slots": bitmap(after.slots, after.space.slots)}}
     for name in ("elsewhere", "here"):
         old, new = getattr(before, name), getattr(after, name)
-        added, removed = sorted(new - old), sorted(old - new)
-        if added and removed:
+        if new > old:
+            change.setdefault("$push", {})[name] = {"$each": sorted(new - old)}
+        elif new < old:
+            change.setdefault("$pullAll", {})[name] = sorted(old - new)
+        elif new != old:
             change["$set"][name] = sorted(new)
-        elif added:
-            change.setdefault("$push", {})[name] = {"$each": added}
-        elif removed:
-            change.setdefault("$pullAll", {})[name] = removed
     return change
 
 
