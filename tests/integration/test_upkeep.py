@@ -121,6 +121,7 @@ def test_draining_counts_what_is_left_and_can_be_undone(wiring: Wiring) -> None:
     wiring.routing.initialise(RoutingTable(1, placements, slot_map(("alpha", "beta"), (1.0, 1.0)), NOW))
     drained = drain_partition(wiring, "beta")
     assert (drained.state, drained.listed_keys, drained.shadow_copies) == ("draining", 1, 1)
+    assert drained.slots == wiring.routing.counts()[0]["beta"] > 0
     assert drain_partition(wiring, "beta", active=True).state == "active"
     with pytest.raises(UnknownPartition, match="gamma"):
         drain_partition(wiring, "gamma")

@@ -61,10 +61,11 @@ class LagReport:
 
 @dataclass(frozen=True, slots=True)
 class DrainSummary:
-    """A partition's state, and the numbers of listed keys and shadows that it still has in the routing table."""
+    """A partition's state, and the numbers of slots, listed keys and shadows that it still has in the routing table."""
 
     partition_id: str
     state: str
+    slots: int
     listed_keys: int
     shadow_copies: int
 
@@ -112,17 +113,14 @@ def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
 def drain_partition(ports: DrainPorts, partition_id: str, active: bool = False) -> DrainSummary:
     """Drain a partition, or make it active again. Return what it still has.
 
-    The plans of the next hours move its keys away and put no key on it. Raise :class:`foreshard.errors.UnknownPartition`.
+    The plans of the next hours move its slots and keys away and put none on it. Raise :class:`foreshard.errors.UnknownPartition`.
     """
     state = PartitionState.ACTIVE if active else PartitionState.DRAINING
     ports.registry.set_state(partition_id, state)
+    slots, listed = ports.routing.counts()
     placements = ports.routing.current().placements.values()
-    return DrainSummary(
-        partition_id,
-        state.value,
-        sum(placement.primary == partition_id for placement in placements),
-        sum(partition_id in placement.shadows for placement in placements),
-    )
+    shadows = sum(partition_id in placement.shadows for placement in placements)
+    return DrainSummary(partition_id, state.value, slots.get(partition_id, 0), listed.get(partition_id, 0), shadows)
 
 
 def forget_old(
