@@ -113,7 +113,8 @@ def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
 def drain_partition(ports: DrainPorts, partition_id: str, active: bool = False) -> DrainSummary:
     """Drain a partition, or make it active again. Return what it still has.
 
-    The plans of the next hours move its slots and keys away and put none on it. Raise :class:`foreshard.errors.UnknownPartition`.
+    The plans of the next hours move its slots and keys away and put none on it. Raise
+    :class:`foreshard.errors.UnknownPartition`.
     """
     state = PartitionState.ACTIVE if active else PartitionState.DRAINING
     ports.registry.set_state(partition_id, state)
