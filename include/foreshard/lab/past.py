@@ -46,11 +46,15 @@ class ReplayRules:
 
 @dataclass(frozen=True, slots=True)
 class LabAction:
-    """One action: ``key`` moves to ``partition`` (``move``), gets a shadow there (``shadow``), or loses it (``remove``)."""
+    """One action: ``key`` moves to ``partition`` (``move``), gets a shadow there (``shadow``), or loses it (``remove``).
+
+    ``joins``: it is part of the same move as the action before it, and takes no fixed time of its own.
+    """
 
     key: int
     partition: int
     kind: str = "move"
+    joins: bool = False
 
 
 @dataclass

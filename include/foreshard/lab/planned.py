@@ -63,7 +63,11 @@ class Planned(StaticHash):
         demand = KeyDemand(outcome.mean, outcome.sigma, self._read_share, self._origins)
         rule = replace(self._policy.serving, correlation=outcome.correlation)
         plan = make_plan(self._snapshot(past, cluster, demand), replace(self._policy, serving=rule))
-        changes = [LabAction(self._row[unit], self._index[move.target]) for move in plan.moves for unit in move.units]
+        changes = [
+            LabAction(self._row[unit], self._index[move.target], joins=unit != move.units[0])
+            for move in plan.moves
+            for unit in move.units
+        ]
         for shadow in plan.shadows:
             pair = (self._row[shadow.key], self._index[shadow.target])
             self._since[pair] = past.now

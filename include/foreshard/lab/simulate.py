@@ -91,7 +91,7 @@ class _Simulation:
         return self.result
 
     def _begin(self, now: int) -> None:
-        cluster = self.cluster
+        cluster, lane = self.cluster, 0
         for change in self.policy.decide(Past(self.log, now, self.rules), cluster):
             if change.kind == "remove":
                 cluster.shadows.discard((change.key, change.partition))
@@ -99,10 +99,12 @@ class _Simulation:
             here = int(cluster.primary[change.key])
             if change.key in cluster.pending or here == change.partition:
                 continue
-            lane = min(range(len(self.lanes)), key=lambda n: self.lanes[n])
+            if not change.joins:
+                lane = min(range(len(self.lanes)), key=lambda n: self.lanes[n])
             begins = max(self.lanes[lane], float(now))
             size = float(self.sizes[change.key])
-            takes = (self.rules.move_seconds + size / self.rules.bytes_per_second) / SECONDS_PER_HOUR
+            fixed = 0.0 if change.joins else self.rules.move_seconds
+            takes = (fixed + size / self.rules.bytes_per_second) / SECONDS_PER_HOUR
             self.lanes[lane] = begins + takes
             last_day = self.log.costs[change.key, max(0, now - 24) : now]
             recent = float(last_day.mean()) if len(last_day) else 0.0

@@ -101,3 +101,12 @@ def test_an_empty_partition_and_a_single_one_are_replayed(make_log):
     log = make_log([[1, 2, 3]])
     for layout in (layout_of(10), layout_of(10, 10, 10)):
         assert measure(replay(log, layout, Script([0]), 0, FREE), log, layout.capacity).overload_hours == 0
+
+
+def test_keys_of_one_move_share_its_fixed_time(make_log):
+    rules = replace(RULES, lanes=1, move_seconds=1800, bytes_per_second=1e15, copy_load=0.0)
+    log, layout = make_log(np.full((50, 4), 4.0)), layout_of(1000, 1000)
+    together = [LabAction(key, 1, joins=key > 0) for key in range(50)]
+    assert len(replay(log, layout, Script([0] * 50, {1: together}), 0, rules).moves) == 50
+    alone = [LabAction(key, 1) for key in range(50)]
+    assert len(replay(log, layout, Script([0] * 50, {1: alone}), 0, rules).moves) == 6
