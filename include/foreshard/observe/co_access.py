@@ -246,7 +246,6 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
     order = np.lexsort((found.key_b, found.key_a, -distinct_users, -found.weight, found.hour))
     rank, _ = _starts(found.hour[order])
     kept = np.sort(order[rank < rules.maximum_pairs])
-    marks = _marks(found, keys, users, rules.marks)
     return pd.DataFrame(
         {
             "hour": pd.to_datetime(found.hour[kept] * _HOUR_NS, utc=True),
@@ -254,25 +253,40 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
             "key_b": keys[found.key_b[kept]],
             "weight": found.weight[kept],
             "distinct_users": distinct_users[kept].astype(np.int64),
-            "user_marks": pd.Series([marks[row] for row in kept.tolist()], dtype=object),
+            "user_marks": pd.Series(_marks(_some(found, kept), keys, users, rules.marks), dtype=object),
         }
     )[list(CO_ACCESS_COLUMNS)]
+
+
+def _some(found: _Pairs, kept: IntArray) -> _Pairs:
+    """Return the kept pairs with their users."""
+    number = np.full(len(found.hour), -1, np.int64)
+    number[kept] = np.arange(len(kept))
+    place = number[found.place]
+    known = place >= 0
+    pairs = (found.hour[kept], found.key_a[kept], found.key_b[kept], found.weight[kept])
+    return _Pairs(*pairs, place[known], found.user[known])
 
 
 def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
     """Return the ``number`` smallest marks of each pair's users, sorted."""
     if number < 1:
         return [[]] * len(found.hour)
-    key_hash = pd.util.hash_array(keys, categorize=False)
-    user_hash = pd.util.hash_array(users, categorize=False) if len(users) else np.zeros(1, dtype=np.uint64)
-    pair = _mixed(key_hash[found.key_a[found.place]]) ^ _mixed(_mixed(key_hash[found.key_b[found.place]]))
-    mark = (_mixed(pair ^ user_hash[found.user]) >> np.uint64(33)).astype(np.int64)
+    a, b, user = (_hashes(names, codes) for names, codes in ((keys, found.key_a), (keys, found.key_b), (users, found.user)))
+    pair = (_mixed(a) ^ _mixed(_mixed(b)))[found.place]
+    mark = (_mixed(pair ^ user) >> np.uint64(33)).astype(np.int64)
     order = np.lexsort((mark, found.place))
     place, mark = found.place[order], mark[order]
     rank, _ = _starts(place)
     few = rank < number
     place, mark = place[few], mark[few]
     return listed(place, mark, len(found.hour))
+
+
+def _hashes(names: npt.NDArray[Any], codes: IntArray) -> npt.NDArray[np.uint64]:
+    """Return the hash of each code's name. Each name that occurs is hashed once."""
+    used, at = np.unique(codes, return_inverse=True)
+    return pd.util.hash_array(names[used], categorize=False)[at] if len(used) else np.zeros(0, np.uint64)
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

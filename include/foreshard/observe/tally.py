@@ -48,7 +48,7 @@ def tally_table(table: pa.Table, hour: datetime, weights: Mapping[str, float]) -
     if not len(table):
         return empty_key_load()
     texts = {name: codes_of(table.column(name), UNKNOWN_LOCATION) for name in _TEXTS}
-    users = codes_of(table.column("user_id"))[0]
+    users = only_codes(table.column("user_id"))
     cost = table.column("cost").to_numpy()
     keys = texts["partitionable_key"][0]
     parts = -(-len(table) // ROWS_AT_ONCE)
@@ -62,12 +62,23 @@ def tally_table(table: pa.Table, hour: datetime, weights: Mapping[str, float]) -
     return _frame(rows, pd.DatetimeIndex([hour]), {name: names for name, (_, names) in texts.items()}, categorical=True)
 
 
+def only_codes(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """Return a dictionary column as codes. Nulls are −1."""
+    return np.concatenate([np.zeros(0, np.int32), *map(_indices, column.unify_dictionaries().chunks)])
+
+
+def _indices(chunk: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+    codes: npt.NDArray[np.int32] = pc.fill_null(chunk.indices, -1).to_numpy().astype(np.int32)
+    return codes
+
+
 def codes_of(column: pa.ChunkedArray, missing: str | None = None) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
     """Return a dictionary column as codes and names. Nulls are −1, or have the name ``missing``."""
-    coded = column.unify_dictionaries().combine_chunks()
-    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    names = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    codes = pc.fill_null(coded.indices, -1).to_numpy().astype(np.int32)
+    unified = column.unify_dictionaries()
+    codes = only_codes(unified)
+    names = (
+        unified.chunk(0).dictionary.to_numpy(zero_copy_only=False).astype(object) if unified.num_chunks else np.zeros(0, object)
+    )
     if missing is None or not (codes < 0).any():
         return codes, names
     place = np.flatnonzero(names == missing)

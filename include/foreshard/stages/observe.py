@@ -19,7 +19,7 @@ from foreshard.errors import MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
 from foreshard.observe.batches import Pseudonyms, clean_batch, coded_texts
 from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
-from foreshard.observe.tally import TALLIED, codes_of, tally_table
+from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
 from foreshard.observe.units import key_costs
 from foreshard.ports.gating import record_gate
 from foreshard.ports.stages import RawHour
@@ -174,7 +174,7 @@ def _coded(table: pa.Table) -> Touched:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     users, user_names = codes_of(table.column("user_id"))
-    sessions, _ = codes_of(table.column("session_id"))
+    sessions = only_codes(table.column("session_id"))
     time = table.column("timestamp").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy()
     return Touched(time, place[keys], users, sessions, names[order], user_names)
 
