@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from foreshard.errors import HistoryLost, MoveTimedOut
+from foreshard.errors import HistoryLost, MoveRefused, MoveTimedOut
+from foreshard.model.key_space import units_label
 from foreshard.model.move_state import MoveState
 from foreshard.move.session import POLL_LIMIT, MoveSession
 from foreshard.move.states import MoveEvent
@@ -40,8 +41,13 @@ def forward_late_changes(session: MoveSession) -> None:
 
 
 def remove_source(session: MoveSession) -> None:
-    """Remove the source's documents and end the move. Its statistics stay in the journal."""
+    """Remove the source's documents (never from an owner) and end the move. Its statistics stay in the journal."""
     forward_late_changes(session)
+    move = session.record.move
+    owned = session.read_owners().on(move.source)
+    if owned:
+        problem = f"{move.source} owns {units_label(owned)}, so nothing is removed there"
+        raise MoveRefused(move.move_id, problem, "check the owner with `foreshard route`")
     if not session.context.source.is_fenced():
         session.context.source.fence()
     removed = _remove_all(session)

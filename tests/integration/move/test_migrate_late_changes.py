@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import pytest
+
+from foreshard.errors import MoveRefused
 from foreshard.model import PlacementChange
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
@@ -47,6 +50,14 @@ def test_a_late_delete_after_a_write_on_the_target_is_applied(world):
     world.trips("alpha").delete_one({"_id": f"{world.key}:7"})
     migrate.clean_moves(world.wiring)
     assert f"{world.key}:7" not in world.copies()["beta"]
+
+
+def test_a_cleaner_removes_nothing_from_a_partition_that_owns_the_key_again(world):
+    switch(world)
+    world.wiring.routing.publish([PlacementChange(world.key, "alpha", (), 2, 3)], "by another hand")
+    with pytest.raises(MoveRefused, match="alpha owns"):
+        migrate.clean_moves(world.wiring)
+    assert len(world.copies()["alpha"]) == 20
 
 
 def test_cleaning_does_not_forward_its_own_deletes_or_undo_what_apps_did_since(world):

@@ -31,24 +31,24 @@ def change(key: str) -> tuple[Publication]:
 
 
 def test_slots_get_a_new_epoch_and_their_unlisted_keys_no_row():
-    assert owners((MOVED, MATE), {}).switch_to("b") == [PlacementChange(MOVED, "b", (), 3, 4)]
+    assert owners((MOVED, MATE), {}).switch_to("b", "hot") == [PlacementChange(MOVED, "b", (), 3, 4)]
 
 
 def test_a_key_that_leaves_its_slot_is_listed_above_the_epoch_of_its_slot():
-    assert owners((OTHER,), {}).switch_to("b") == [PlacementChange(OTHER, "b", (), 0, 4)]
+    assert owners((OTHER,), {}).switch_to("b", "hot") == [PlacementChange(OTHER, "b", (), 0, 4, why="hot")]
 
 
 def test_a_listed_key_keeps_its_other_shadows():
     listed = {OTHER: Placement(OTHER, "a", ("b", "c"), 7)}
-    assert owners((OTHER,), listed).switch_to("b") == [PlacementChange(OTHER, "b", ("c",), 7, 8)]
+    assert owners((OTHER,), listed).switch_to("b", "hot") == [PlacementChange(OTHER, "b", ("c",), 7, 8, why="hot")]
 
 
 @pytest.mark.parametrize(("units", "home"), [((OTHER,), "b"), ((slot_unit(1), OTHER), "a")])
 def test_a_listed_key_that_comes_home_is_delisted_unless_it_has_a_shadow(units, home):
-    alone = owners(units, {OTHER: Placement(OTHER, "a", ("b",), 7)}, home).switch_to("b")
-    assert alone[-1] == PlacementChange(OTHER, "b", (), 7, 8, delist=True)
-    shadowed = owners(units, {OTHER: Placement(OTHER, "a", ("c",), 7)}, home).switch_to("b")
-    assert shadowed[-1] == PlacementChange(OTHER, "b", ("c",), 7, 8)
+    alone = owners(units, {OTHER: Placement(OTHER, "a", ("b",), 7)}, home).switch_to("b", "hot")
+    assert alone[-1] == PlacementChange(OTHER, "b", (), 7, 8, delist=True, why="hot")
+    shadowed = owners(units, {OTHER: Placement(OTHER, "a", ("c",), 7)}, home).switch_to("b", "hot")
+    assert shadowed[-1] == PlacementChange(OTHER, "b", ("c",), 7, 8, why="hot")
 
 
 @pytest.mark.parametrize(
