@@ -33,9 +33,9 @@ from foreshard.measure.demand import ServingRule
 from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import Plan
-from foreshard.plan.past_hours import PastHours, past_stride
+from foreshard.plan.input.past_hours import PastHours, past_stride
+from foreshard.plan.input.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""

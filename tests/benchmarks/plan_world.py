@@ -12,8 +12,8 @@ import numpy as np
 
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import SECONDS_PER_HOUR, Partition
-from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, Snapshot
+from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, Snapshot
 
 HOURS, PLACES, GROUP = 24, 20, 32
 UTILISATION = 0.35

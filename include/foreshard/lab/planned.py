@@ -16,10 +16,10 @@ from foreshard.lab.policies import StaticHash
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
 from foreshard.model.decided import shadow_id
-from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.past_hours import past_hours
+from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.past_hours import past_hours
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 
 DAYS_PER_WEEK = 7
 REFRESH_HOURS = 24

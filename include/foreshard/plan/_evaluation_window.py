@@ -14,8 +14,8 @@ import numpy as np
 from foreshard.measure.demand import KeyDemand, LoadProfile, summing, unshadowed_load, unshadowed_weights
 from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
 from foreshard.plan._risk import hour_weights
-from foreshard.plan.past_hours import PastHours
-from foreshard.plan.snapshot import Snapshot
+from foreshard.plan.input.past_hours import PastHours
+from foreshard.plan.input.snapshot import Snapshot
 
 PAST_VARIANCE_SHARE = 0.5
 """The share of the variance of accesses that past hours get. They are one observed draw, not a distribution."""

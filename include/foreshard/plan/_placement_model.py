@@ -16,7 +16,7 @@ from foreshard.model import BoolArray, FloatArray, IntArray
 from foreshard.plan._evaluation_window import EvaluationWindow, coming_and_past
 from foreshard.plan._model_change import ModelChange
 from foreshard.plan._risk import CoAccessCounts, overload_risk, with_co_access_noise
-from foreshard.plan.snapshot import PlanPolicy, Snapshot
+from foreshard.plan.input.snapshot import PlanPolicy, Snapshot
 
 TOLERANCE = 1e-9
 PAST_DAYS = 5.0

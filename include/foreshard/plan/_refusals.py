@@ -11,7 +11,7 @@ import numpy as np
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray, Reason
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._reasons import clock, horizon_time, reason
-from foreshard.plan.migration_rate import MigrationRate
+from foreshard.plan.input.migration_rate import MigrationRate
 
 
 def refusal_reason(model: PlacementModel, partition: int, obstacle: str, limits: dict[str, float]) -> Reason:

@@ -10,7 +10,7 @@ from foreshard.plan._placement_model import TOLERANCE
 from foreshard.plan._plan_builder import PlanBuilder
 from foreshard.plan._reserve import fixed_load, still_reserved
 from foreshard.plan._shadowing import removal_code, still_far
-from foreshard.plan.snapshot import IndexedShadow
+from foreshard.plan.input.snapshot import IndexedShadow
 
 SHED_GAIN = 0.01
 """The expected overload hours that removing a shadow for its writes must save."""

@@ -22,7 +22,7 @@ from scipy.special import ndtr
 
 from foreshard.measure.demand import LoadProfile, row_entries
 from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
-from foreshard.plan.snapshot import CoAccessGraph
+from foreshard.plan.input.snapshot import CoAccessGraph
 
 EXCESS_WEIGHT = 1.0
 HEADROOM_WEIGHT = 0.02

@@ -21,7 +21,7 @@ from foreshard.plan._move_search import best_settlement
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._plan_builder import PlanBuilder, apply_move
 from foreshard.plan._reasons import SETTLING
-from foreshard.plan.snapshot import IndexedShadow
+from foreshard.plan.input.snapshot import IndexedShadow
 
 BUSIEST = 512
 """Only this many keys with the most load are considered; they make up most of the possible gain."""

@@ -10,7 +10,7 @@ import numpy as np
 from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.plan._clump import GIBIBYTE
 from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan.snapshot import IndexedShadow, PlanPolicy, Snapshot
+from foreshard.plan.input.snapshot import IndexedShadow, PlanPolicy, Snapshot
 
 KEYS_TRIED = 6
 TARGETS_TRIED = 6

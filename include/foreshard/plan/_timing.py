@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from foreshard.model import ONE_HOUR, Move, PlanWarning, RuleKind
 from foreshard.plan._refusals import late_reason
-from foreshard.plan.snapshot import PlanPolicy, Snapshot
+from foreshard.plan.input.snapshot import PlanPolicy, Snapshot
 
 ALWAYS_DUE = frozenset(kind.value for kind in RuleKind)
 """Moves required by a rule. They are always due at once, so they never count as late."""

@@ -40,7 +40,7 @@ from foreshard.plan._set_relief import relieve_by_sets
 from foreshard.plan._settling import is_calm, settle
 from foreshard.plan._shadowing import best_shadow, far_shadows, peak_share
 from foreshard.plan._timing import schedule
-from foreshard.plan.snapshot import PlanPolicy, Snapshot
+from foreshard.plan.input.snapshot import PlanPolicy, Snapshot
 
 __all__ = ["make_plan", "may_act", "move_id"]
 

@@ -23,7 +23,7 @@ from foreshard.model.key_space import MOST_SLOTS, slot_number, slot_unit
 from foreshard.observe.hours import hours_between
 from foreshard.observe.unit_history import UnitHistory
 from foreshard.observe.units import FINE_SLOT, key_costs
-from foreshard.plan.key_history import KeyHistory, busiest_series, gather_history
+from foreshard.plan.input.key_history import KeyHistory, busiest_series, gather_history
 from foreshard.ports.stages import SeriesBasis
 from foreshard.stages._ports import WithForecastSettings, WithPlacementRules, WithSeries, WithTallies
 from foreshard.stages.units import UnitPorts, current_space, listed_keys, unit_rule

@@ -15,8 +15,8 @@ from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.geography import distance_matrix, fill_unknown
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ONE_HOUR, ForecastBatch, IntArray, Partition, RequestKind, RoutingTable
-from foreshard.plan.key_history import KeyHistory
-from foreshard.plan.key_states import (
+from foreshard.plan.input.key_history import KeyHistory
+from foreshard.plan.input.key_states import (
     co_access_graph,
     current_shadows,
     key_states,
@@ -25,10 +25,10 @@ from foreshard.plan.key_states import (
     slot_rows,
     with_slots,
 )
-from foreshard.plan.migration_rate import MigrationRate, measure_rate
-from foreshard.plan.profile import profile_keys
-from foreshard.plan.scoring_input import ScoringInput, align_forecasts
-from foreshard.plan.snapshot import CoAccessGraph, PlanPolicy, Snapshot
+from foreshard.plan.input.migration_rate import MigrationRate, measure_rate
+from foreshard.plan.input.profile import profile_keys
+from foreshard.plan.input.scoring_input import ScoringInput, align_forecasts
+from foreshard.plan.input.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 from foreshard.routing.table import locate
 from foreshard.stages._ports import (
     WithForecasts,

@@ -11,7 +11,7 @@ from foreshard.errors import ConfigurationError
 from foreshard.model import PartitionState, hour_floor
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
-from foreshard.plan.key_states import longest_rest
+from foreshard.plan.input.key_states import longest_rest
 from foreshard.ports.migration import MoveRecord
 from foreshard.ports.replication import Shadow
 from foreshard.stages._ports import (

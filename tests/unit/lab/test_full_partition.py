@@ -12,7 +12,7 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
-from foreshard.plan.migration_rate import MigrationRate
+from foreshard.plan.input.migration_rate import MigrationRate
 from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 KEYS, PARTITIONS, LEARNT, PLANS = 1_000, 4, 4 * 24, 3

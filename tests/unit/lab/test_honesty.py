@@ -15,7 +15,7 @@ from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import MongoBalance, Reactive
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
-from foreshard.plan.migration_rate import MigrationRate
+from foreshard.plan.input.migration_rate import MigrationRate
 from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})

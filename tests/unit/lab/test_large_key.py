@@ -13,7 +13,7 @@ from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import Reactive
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
-from foreshard.plan.migration_rate import MigrationRate
+from foreshard.plan.input.migration_rate import MigrationRate
 from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7

@@ -10,9 +10,9 @@ from tests.unit.serving import serving_rule
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import SECONDS_PER_HOUR, Partition, PartitionState, PlacementRule, RuleKind
-from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.past_hours import PastHours
-from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
+from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.past_hours import PastHours
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 RATE = MigrationRate(60.0, 5.0 * 2**20)

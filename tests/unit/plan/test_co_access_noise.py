@@ -9,7 +9,7 @@ from tests.unit.plan.conftest import build_policy
 from foreshard.measure.demand import LoadProfile
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._risk import CoAccessCounts, with_co_access_noise
-from foreshard.plan.snapshot import CoAccessGraph
+from foreshard.plan.input.snapshot import CoAccessGraph
 
 GRAPH = CoAccessGraph.build([0, 1, 2], [1, 2, 3], [10.0, 20.0, 40.0], 4)
 

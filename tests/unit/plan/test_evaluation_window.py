@@ -8,7 +8,7 @@ from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
 from foreshard.plan._evaluation_window import coming_and_past, scaled
-from foreshard.plan.past_hours import MOST_GROWTH, PastHours, past_hours, past_stride
+from foreshard.plan.input.past_hours import MOST_GROWTH, PastHours, past_hours, past_stride
 from foreshard.plan.planner import make_plan
 
 POLICY = build_policy(serving=serving_rule(z=1.28), maximum_settled=0, minimum_gain=0.2, hot_share=0.9)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model import SeriesMatrix
-from foreshard.plan.key_history import CORRELATED_KEYS, gather_history
-from foreshard.plan.past_hours import past_hours, past_stride
+from foreshard.plan.input.key_history import CORRELATED_KEYS, gather_history
+from foreshard.plan.input.past_hours import past_hours, past_stride
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
 HOURS = 28 * 24

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model.recent import CurrentShadow, RecentMove
-from foreshard.plan.key_states import co_access_graph, current_shadows, key_states, leaving_shadows, longest_rest
+from foreshard.plan.input.key_states import co_access_graph, current_shadows, key_states, leaving_shadows, longest_rest
 from foreshard.settings import PlanSettings
 
 NOW = datetime(2024, 3, 10, 8, tzinfo=UTC)

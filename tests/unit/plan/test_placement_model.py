@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.plan._placement_model import PlacementModel
+from foreshard.plan.input.snapshot import CoAccessGraph
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import CoAccessGraph
 
 SEEDS = st.integers(0, 2**32 - 1)
 LOOK = settings(max_examples=80, deadline=None)

@@ -8,8 +8,8 @@ from tests.unit.serving import serving_rule
 from foreshard.measure.demand import OriginShares
 from foreshard.model import PartitionState
 from foreshard.model.decided import shadow_id
+from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan, move_id
-from foreshard.plan.snapshot import IndexedShadow
 
 POLICY = build_policy(serving=serving_rule(z=0.0))
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from foreshard.model import KEY_LOAD_COLUMNS, RequestKind
-from foreshard.plan.profile import profile_keys
+from foreshard.plan.input.profile import profile_keys
 
 KINDS = {"read": RequestKind.READ, "write": RequestKind.WRITE}
 

@@ -7,8 +7,8 @@ from tests.unit.serving import serving_rule
 
 from foreshard.plan._placement_model import PlacementModel
 from foreshard.plan._reserve import fixed_load
+from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow
 
 POLICY = build_policy(serving=serving_rule(z=0.0), maximum_settled=0, high_water=0.95, low_water=0.85, reserve=0.25)
 BUSY = np.repeat(1.4, 6)

@@ -6,8 +6,8 @@ from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
 from foreshard.plan._placement_model import PlacementModel
+from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow
 
 POLICY = build_policy(serving=serving_rule(z=0.0, room_mark=0.8), maximum_settled=0)
 LARGE, SMALL = 11.0, 1.0

@@ -10,8 +10,8 @@ from tests.unit.serving import serving_rule
 from foreshard.measure.demand import OriginShares
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import PartitionState, PlacementRule, RuleKind
+from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow
 
 COOLING_DOWN = np.array([False, True])
 POLICY = build_policy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=serving_rule(z=0.0))

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from foreshard.model import ForecastBatch
-from foreshard.plan.scoring_input import align_forecasts
+from foreshard.plan.input.scoring_input import align_forecasts
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
 

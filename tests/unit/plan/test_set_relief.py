@@ -13,7 +13,7 @@ from foreshard.measure.placement_rules import PlacementRules
 from foreshard.measure.serving import partition_load
 from foreshard.model import PartitionState, PlacementRule, RuleKind
 from foreshard.model.key_space import KeySpace, slot_number, slot_unit
-from foreshard.plan.key_states import KeyStates, slot_rows, with_slots
+from foreshard.plan.input.key_states import KeyStates, slot_rows, with_slots
 from foreshard.plan.planner import make_plan
 from foreshard.quality.gates import check_plan
 from foreshard.settings import PlanSettings

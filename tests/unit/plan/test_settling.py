@@ -6,9 +6,9 @@ from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
 from foreshard.measure.demand import OriginShares
-from foreshard.plan.past_hours import PastHours
+from foreshard.plan.input.past_hours import PastHours
+from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan
-from foreshard.plan.snapshot import IndexedShadow
 
 POLICY = build_policy(serving=serving_rule(z=0.0))
 KM = [[0, 20, 9000], [20, 0, 8980], [9000, 8980, 0]]

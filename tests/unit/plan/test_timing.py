@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
-from foreshard.plan.migration_rate import MigrationRate, measure_rate
+from foreshard.plan.input.migration_rate import MigrationRate, measure_rate
 from foreshard.plan.planner import make_plan
 
 MIB = 2.0**20

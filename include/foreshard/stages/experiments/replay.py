@@ -29,8 +29,8 @@ from foreshard.lab.simulate import Run, replay
 from foreshard.measure.demand import ServingRule
 from foreshard.model import ONE_HOUR, FloatArray, Location
 from foreshard.observe.co_access import CoAccessRules
-from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.snapshot import PlanPolicy
+from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.snapshot import PlanPolicy
 from foreshard.stages._ports import WithAccessLogBatches, WithSettings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, seasonal_residuals
 from foreshard.model import HOURS_PER_WEEK, FloatArray, SeriesMatrix
-from foreshard.plan.past_hours import PastHours, at_current_level, past_stride
+from foreshard.plan.input.past_hours import PastHours, at_current_level, past_stride
 
 
 @dataclass(frozen=True)

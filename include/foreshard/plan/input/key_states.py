@@ -13,7 +13,7 @@ from foreshard.model import BoolArray, IntArray
 from foreshard.model.decided import shadow_id
 from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.recent import CurrentShadow, RecentMove
-from foreshard.plan.snapshot import CoAccessGraph, IndexedShadow
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow
 from foreshard.settings import PlanSettings
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.model import FloatArray, ForecastBatch, IntArray, Partition, RoutingTable
-from foreshard.plan.past_hours import PastHours
-from foreshard.plan.profile import KeyProfiles
+from foreshard.plan.input.past_hours import PastHours
+from foreshard.plan.input.profile import KeyProfiles
 
 
 @dataclass(frozen=True)

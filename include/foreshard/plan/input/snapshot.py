@@ -15,8 +15,8 @@ from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.placement_rules import Bounds
 from foreshard.model import BoolArray, FloatArray, IntArray, Partition, PartitionState
 from foreshard.model.key_space import SLOT_MARK, unit_label
-from foreshard.plan.migration_rate import MigrationRate
-from foreshard.plan.past_hours import PastHours
+from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.past_hours import PastHours
 
 if TYPE_CHECKING:
     from foreshard.settings import PlanSettings
