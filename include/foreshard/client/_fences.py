@@ -54,7 +54,7 @@ def fenced(error: Mapping[str, Any], key_field: str) -> bool | None:
 
 
 def _is_of_fence(clause: Mapping[str, Any], key_field: str) -> bool:
-    """Whether a failed clause is one of the fence's. The first one is that of an older version."""
+    """Whether a failed clause is one of the fence's. The first one is an older version's."""
     index = clause.get("index", 0)
     return (index == 0 or index >= FIRST_CLAUSE) and _compares_keys(clause.get("details"), key_field)
 

@@ -25,7 +25,7 @@ class UnitSet:
         object.__setattr__(self, "slots", frozenset(slot for slot in numbers.values() if slot is not None))
 
     def __contains__(self, key: object) -> bool:
-        """Whether the set contains a key; None is no key."""
+        """Whether the set contains a key; False for None."""
         if not isinstance(key, str):
             return False
         if key in self.keys:
@@ -52,7 +52,7 @@ class UnitSet:
 
 
 def unit_set(units: Iterable[str], space: KeySpace, listed: Iterable[str] = ()) -> UnitSet:
-    """Return the set of ``units``. ``listed`` are listed keys, of which those in a slot of the units are its exceptions."""
+    """Return the set of ``units``. A listed key in a slot of the units is an exception of the set."""
     plain = UnitSet(space, tuple(units))
     slots = plain.slots
     spared = (key for key in listed if key not in plain.keys and space.slot_of(key) in slots)

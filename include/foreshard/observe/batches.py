@@ -142,7 +142,7 @@ def _slowly(
 
 @dataclass(frozen=True)
 class _Recognised:
-    """The records of a batch in the accepted form. ``rows`` marks those that are certainly valid."""
+    """The records of a batch in the accepted form. ``rows`` marks the certainly valid ones."""
 
     table: pa.Table
     rows: np.ndarray[Any, np.dtype[np.bool_]]

@@ -83,7 +83,7 @@ class UnitHistory:
         self._sum(by_unit(rows, named, self._space), -1)
 
     def fold(self, keys: Collection[str]) -> None:
-        """Add these keys to their slots. They are no longer units."""
+        """Add these keys to their slots. They cease to be units."""
         here = [key for key in keys if key in self._rows]
         targets = self._place([slot_unit(self._space.slot_of(key)) for key in here])
         rows = [self._rows[key] for key in here]

@@ -44,7 +44,7 @@ def shed_writes(builder: PlanBuilder) -> None:
 
 
 def remove_shadows(builder: PlanBuilder, before: FloatArray) -> None:
-    """Remove shadows that are no longer needed, unless their reads would push a target of this plan above its mark."""
+    """Remove shadows that nothing needs, unless their reads would push a target of this plan above its mark."""
     model, gone = builder.model, {removal.shadow_id for removal in builder.removals}
     current = sorted((s for s in model.snapshot.shadows if s.shadow_id not in gone), key=lambda s: s.shadow_id)
     keys = np.array([shadow.key for shadow in current], np.int64)

@@ -111,7 +111,7 @@ def set_units(model: PlacementModel, source: int) -> Bundles:
 
 
 def _fill(builder: PlanBuilder, source: int, target: int, bundles: Bundles, goal: float, level: float) -> Bundles:
-    """Choose the units for one target: those that lower the source most per byte, in its hours above the goal."""
+    """Choose the units for one target that lower the source most per byte, in its hours above the goal."""
     model = builder.model
     here, there = (_ahead(model, model.profile.rows(np.array([place]))) for place in (source, target))
     loads, size = _ahead(model, bundles.load), bundles.size

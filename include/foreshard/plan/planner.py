@@ -10,7 +10,7 @@
 4. **Draining** partitions move keys away within the remaining limits.
 5. **Settling.** Keys move closer to their readers and co-accessed keys, if that is worth the move.
 6. **Reserve.** Partitions that a burst would overload get shadows of keys, which can then take reads.
-7. **Far reads** get shadows near their readers. Shadows that are no longer needed are removed, as are shadows whose writes cost
+7. **Far reads** get shadows near their readers. Unneeded shadows are removed, as are shadows whose writes cost
    more than they save when everything is full.
 8. **Never worse.** Relief must lower the worst LPS among the partitions that it changes. No step may raise the worst LPS of
    all, recomputed from scratch; if that is below the low-water mark, no partition may exceed that mark. Otherwise the plan is

@@ -14,7 +14,7 @@ from foreshard.model.recent import CurrentShadow, RecentMove
 
 @dataclass(frozen=True, slots=True)
 class KeySizes:
-    """Bytes per key or unit. ``typical`` is the mean of keys, used for those that the sample has missed; 0 without a sample."""
+    """Bytes per key or unit. ``typical`` is the mean of keys, used for keys that the sample has missed; 0 without a sample."""
 
     sizes: Mapping[str, float]
     typical: float

@@ -73,7 +73,7 @@ class RawHourStore(Protocol):
     """Pseudonymised raw hours as Parquet. Quarantined records are saved separately, with a ``reason`` column."""
 
     def writer(self, hour: datetime) -> AbstractContextManager[RawHourWriter]:
-        """Yield a writer of the hour. What it has not kept is dropped at the end."""
+        """Yield a writer of the hour. Records that it has not kept are dropped at the end."""
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
 

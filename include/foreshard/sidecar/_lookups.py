@@ -26,7 +26,7 @@ Lookup = Callable[[bytes], bytes | None]
 class Lookups:
     """``lookup`` maps a target to its answer, or to None if the request must be handled by :class:`Endpoints`.
 
-    ``prepare`` is called when the prepared answers are no longer valid.
+    ``prepare`` is called when the prepared answers have become invalid.
     """
 
     def __init__(self, service: RouteService, prepare: Callable[[], PreparedAnswers | None]) -> None:

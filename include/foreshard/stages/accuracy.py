@@ -39,7 +39,7 @@ class AccuracySummary:
 def measure_accuracy(ports: AccuracyPorts, hour: datetime) -> AccuracySummary:
     """Score and save the forecast whose last horizon hour is ``hour``.
 
-    The summary is empty if there is no such forecast, or if an hour of its horizon was not counted. A key that was accessed
+    The summary is empty without such a forecast, or if an hour of its horizon was not counted. A key that was accessed
     without a forecast counts for ``all``, with a forecast of zero.
     """
     horizon = ports.forecast_settings.horizon_hours

@@ -61,7 +61,7 @@ def first_table(
 ) -> RoutingTable:
     """Return version 1. Slots are distributed over ``unlisted_on`` (default: all) in proportion to the partitions' capacities.
 
-    ``placements`` (key → partition) are existing keys. Those that are not on their slot's partition are listed.
+    ``placements`` (key → partition) are existing keys. A key that is not on its slot's partition is listed.
     """
     if not registered:
         raise ConfigurationError("partitions", "none is registered", "run `foreshard partitions apply FILE.toml` first")

@@ -140,7 +140,7 @@ def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
 
 
 def clean_some(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
-    """Clean up after these moves. Return those that have ended."""
+    """Clean up after these moves. Return the ended ones."""
     with ExitStack() as stack:
         records = (ports.move_journal.get(move_id) for move_id in move_ids)
         moves = [(record.move_id, _context(ports, record, stack, notify)) for record in records]
@@ -164,7 +164,7 @@ def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Not
 
 
 def units_of_move(ports: WithRouting, record: MoveRecord) -> UnitSet:
-    """Return the move's units, without the listed keys of its slots. A move that has begun keeps those that it left out."""
+    """Return the move's units, without the listed keys of its slots. A move that has begun keeps its exceptions."""
     units = UnitSet(ports.routing.space(), record.move.units)
     if EXCEPTIONS in record.notes:
         return replace(units, exceptions=frozenset(record.notes[EXCEPTIONS]))

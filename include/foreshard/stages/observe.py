@@ -1,6 +1,6 @@
 """The observe stage: access log → raw hour → gate → tally, for one hour.
 
-Records are worked on in batches and as columns. What is held in memory at once is a few bytes for each record of the hour.
+Records are worked on in batches and as columns. Memory holds a few bytes for each record of the hour.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class ChoicePorts(UnitPorts, WithTallies, WithSeries, Protocol):
 
 
 def unit_rule(ports: UnitPorts, counted: Iterable[HourCounts]) -> UnitRule:
-    """Return the rule for a history of these hours. There is no floor if no hour had many keys, or without partitions."""
+    """Return the rule for a history of these hours. The floor is 0 if no hour had many keys, or without partitions."""
     settings = ports.observe_settings
     return _crowded(ports) if _many(settings, counted) else UnitRule(0.0, settings.maximum_units)
 

@@ -70,7 +70,7 @@ def key_states(
 
 
 def slot_rows(keys: Sequence[str], space: KeySpace) -> IntArray:
-    """Return the row of each key's slot; a unit whose slot is no unit has its own row, and so has a slot."""
+    """Return the row of each key's slot; a slot, and a key without a slot among the units, has its own row."""
     rows = np.arange(len(keys))
     numbers = [slot_number(key) for key in keys]
     row_of = np.full(space.slots, -1, np.int64)

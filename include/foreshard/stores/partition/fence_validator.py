@@ -7,7 +7,7 @@ kept in the marker and are inactive meanwhile. Without fenced keys the app's rul
 refused, because it accepts an update of a document that is already invalid.
 
 A refused write gets the failing clauses in its answer, so they are kept short. The clause of the slots prints their bitmap. The
-keys that are here although their slot is fenced are in a JSON schema behind two ``not``, of which MongoDB prints nothing. The
+keys that are here although their slot is fenced are in a JSON schema behind two ``not``, which MongoDB does not print. The
 keys elsewhere are in short ``$nin`` lists under ranges of keys, so that a write meets few of them.
 
 Older versions wrote ``{$and: [{key_field: {$nin: keys}}, {$comment: marker}, app's validator]}``. It is read, never written; so
@@ -127,7 +127,7 @@ def compose(collection: ShardedCollection, lists: FenceLists, revision: int, rul
 
 
 def _slot_clauses(collection: ShardedCollection, lists: FenceLists) -> Iterator[dict[str, Any]]:
-    """Refuse keys of the fenced slots, except those that are here."""
+    """Refuse keys of the fenced slots that are not here."""
     if not lists.slots:
         return
     free = outside_slots(collection, lists.space, lists.slots)
