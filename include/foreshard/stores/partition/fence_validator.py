@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isqrt
 from typing import Any
 
@@ -131,7 +131,7 @@ def _slot_clauses(collection: ShardedCollection, lists: FenceLists) -> Iterator[
     if not lists.slots:
         return
     free = outside_slots(collection, lists.space, lists.slots)
-    chunks = list(_chunks(_values(collection, lists.here), HERE_AT_ONCE))
+    chunks = list(_chunks(_values(collection.key_type, lists.here), HERE_AT_ONCE))
     if not chunks:
         yield free
     elif len(chunks) == 1:
@@ -147,7 +147,7 @@ def _slot_clauses(collection: ShardedCollection, lists: FenceLists) -> Iterator[
 def _key_clauses(collection: ShardedCollection, lists: FenceLists) -> Iterator[dict[str, Any]]:
     """Refuse listed keys that are elsewhere."""
     field = collection.key_field
-    chunks = list(_chunks(_values(collection, lists.elsewhere), ELSEWHERE_AT_ONCE))
+    chunks = list(_chunks(_values(collection.key_type, lists.elsewhere), ELSEWHERE_AT_ONCE))
     step = max(1, isqrt(len(chunks)))
     for start in range(0, len(chunks), step):
         end = min(start + step, len(chunks))
@@ -158,9 +158,13 @@ def _key_clauses(collection: ShardedCollection, lists: FenceLists) -> Iterator[d
             yield {"$or": [*_outside(field, chunks, start, end), {"$and": refused}]}
 
 
-def _values(collection: ShardedCollection, keys: Iterable[str]) -> list[Any]:
-    """Return the keys as BSON values, in the server's order (that of UTF-8 is the order of code points)."""
-    return sorted(key_value(key, collection.key_type) for key in keys)
+@lru_cache(maxsize=8)
+def _values(key_type: KeyType, keys: frozenset[str]) -> list[Any]:
+    """Return the keys as BSON values, in the server's order (that of UTF-8 is the order of code points).
+
+    A change touches one of two lists, and apps wait for it; the other one is kept.
+    """
+    return sorted(key_value(key, key_type) for key in keys)
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
