@@ -63,8 +63,8 @@ def tally_table(table: pa.Table, hour: datetime, weights: Mapping[str, float]) -
 
 
 def only_codes(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    """Return a dictionary column as codes. Nulls are −1."""
-    return np.concatenate([np.zeros(0, np.int32), *map(_indices, column.unify_dictionaries().chunks)])
+    """Return a column with one dictionary as codes. Nulls are −1."""
+    return np.concatenate([np.zeros(0, np.int32), *map(_indices, column.chunks)])
 
 
 def _indices(chunk: pa.DictionaryArray) -> npt.NDArray[np.int32]:
@@ -73,12 +73,10 @@ def _indices(chunk: pa.DictionaryArray) -> npt.NDArray[np.int32]:
 
 
 def codes_of(column: pa.ChunkedArray, missing: str | None = None) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
-    """Return a dictionary column as codes and names. Nulls are −1, or have the name ``missing``."""
-    unified = column.unify_dictionaries()
-    codes = only_codes(unified)
-    names = (
-        unified.chunk(0).dictionary.to_numpy(zero_copy_only=False).astype(object) if unified.num_chunks else np.zeros(0, object)
-    )
+    """Return a column with one dictionary as codes and names. Nulls are −1, or have the name ``missing``."""
+    codes = only_codes(column)
+    texts = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    names = texts.to_numpy(zero_copy_only=False).astype(object)
     if missing is None or not (codes < 0).any():
         return codes, names
     place = np.flatnonzero(names == missing)

@@ -142,10 +142,10 @@ class TallyRules:
 
 def count_hour(rules: TallyRules, hour: datetime, table: pa.Table, seen: pa.Table | None) -> HourTally:
     """Count the records of an hour. Co-access is found between keys that are units; ``seen`` are the records before them."""
-    load = tally_table(coded_texts(table.select(TALLIED)), hour, rules.weights)
+    load = tally_table(_with_codes(table.select(TALLIED)), hour, rules.weights)
     named = rules.units.named(key_costs(load))
     parts = [_touched(part.select(_TOUCHED), named) for part in (seen, table) if part is not None]
-    return HourTally(hour, load, pairs_of(_coded(pa.concat_tables(parts)), rules.pairs, since=hour))
+    return HourTally(hour, load, pairs_of(_coded(coded_texts(pa.concat_tables(parts))), rules.pairs, since=hour))
 
 
 def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
@@ -158,13 +158,20 @@ def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
 
 def _touched(table: pa.Table, named: Collection[str] | None) -> pa.Table:
     """Return the records of the named keys that belong to a session or a user."""
-    table = coded_texts(table)
+    table = _with_codes(table)
     owned = pc.or_(pc.is_valid(table.column("session_id")), pc.is_valid(table.column("user_id")))
     if named is None:
         return table.filter(owned)
-    keys = table.column("partitionable_key").unify_dictionaries()
-    chunks = [pc.is_in(chunk.dictionary, pa.array(sorted(named), pa.string())).take(chunk.indices) for chunk in keys.chunks]
-    return table.filter(pc.and_(owned, pa.chunked_array(chunks, pa.bool_())))
+    keys = table.column("partitionable_key")
+    if not keys.num_chunks:
+        return table
+    flags = pc.is_in(keys.chunk(0).dictionary, pa.array(sorted(named), pa.string())).to_numpy(zero_copy_only=False)
+    return table.filter(pc.and_(owned, pa.array(flags[only_codes(keys)])))
+
+
+def _with_codes(table: pa.Table) -> pa.Table:
+    """Return the table with its texts as dictionaries."""
+    return coded_texts(table) if any(pa.types.is_string(field.type) for field in table.schema) else table
 
 
 def _coded(table: pa.Table) -> Touched:

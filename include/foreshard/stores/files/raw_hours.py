@@ -24,7 +24,6 @@ from foreshard.observe.pseudonym import PATTERN as PSEUDONYM_PATTERN
 from foreshard.ports.stages import RawHour
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
 
-BATCH_RECORDS = 500_000
 _QUARANTINED = pa.schema([(name, pa.string()) for name in (*ACCESS_LOG_COLUMNS, "source", "reason")])
 
 
@@ -71,24 +70,18 @@ class ParquetHourStore:
         return frame.astype({"timestamp": "datetime64[ns, UTC]", "cost": "float64"})
 
     def columns(self, hour: datetime, names: Sequence[str], every: int = 1) -> pa.Table:
-        """Return some columns of every n-th accepted record, texts as dictionaries."""
+        """Return some columns of every n-th accepted record, texts as dictionaries.
+
+        A column is read and coded before the next. All chunks of a text share one dictionary.
+        """
         path = _path(self._raw, hour)
-        texts = [name for name in names if pa.types.is_string(ACCEPTED.field(name).type)]
         try:
-            with pq.ParquetFile(path, read_dictionary=texts) as file:
-                parts, start = [], 0
-                for batch in file.iter_batches(BATCH_RECORDS, columns=list(names)):
-                    places = range(-start % every, batch.num_rows, every)
-                    parts.append(batch if every == 1 else batch.take(pa.array(places, pa.int64())))
-                    start += batch.num_rows
+            with pq.ParquetFile(path) as file:
+                return pa.table({name: _column(file, name, every) for name in names})
         except FileNotFoundError:
             raise _missing(hour) from None
         except (OSError, pa.ArrowException) as error:
             raise CorruptLog(str(path), "it can't be read; extract the hour again") from error
-        if not parts:
-            text = pa.dictionary(pa.int32(), pa.string())
-            return pa.schema([(name, text if name in texts else ACCEPTED.field(name).type) for name in names]).empty_table()
-        return pa.Table.from_batches(parts).select(list(names)).unify_dictionaries()
 
     def describe(self, hour: datetime) -> RawHour:
         """Return the hour's paths and numbers of records."""
@@ -97,6 +90,12 @@ class ParquetHourStore:
             raise _missing(hour)
         beside = quarantined if quarantined.exists() else None
         return RawHour(hour, accepted, beside, _rows(accepted), _rows(beside) if beside else 0)
+
+
+def _column(file: pq.ParquetFile, name: str, every: int) -> pa.ChunkedArray:
+    values = file.read(columns=[name]).column(0)
+    values = values if every == 1 else values.take(pa.array(range(0, len(values), every), pa.int64()))
+    return values.dictionary_encode() if pa.types.is_string(values.type) else values
 
 
 def _path(root: Path, hour: datetime) -> Path:
