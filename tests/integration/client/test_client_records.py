@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from  import frame_of
 from foreshard.client._records import RequestScope
 from foreshard.client._routed_client import ClientOptions, RoutedClient
 from foreshard.errors import ConfigurationError, MissingSecret
@@ -35,7 +36,7 @@ def emitter(kafka: Kafka, unique_name: str) -> Iterator[KafkaAccessEmitter]:
 
 def records(kafka: Kafka, topic: str, hour: datetime) -> list[dict[str, object]]:
     log = KafkaAccessLog(kafka.bootstrap, topic, timedelta(minutes=5))
-    return [row for frame in log.read_hour(hour) for row in frame.to_dict("records")]
+    return [row for batch in log.read_hour(hour) for row in frame_of(batch).to_dict("records")]
 
 
 def test_each_operation_is_recorded_in_its_hour(kafka, unique_name, make_client, sharded, answerer, emitter) -> None:

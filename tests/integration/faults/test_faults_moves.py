@@ -14,6 +14,7 @@ from pymongo import InsertOne, UpdateOne
 from tests.integration.client.looped import Loop, Looped
 from tests.integration.faults.deployment import Deployment, wait_until
 
+from  import frame_of
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
 from foreshard.model.key_space import slot_unit
@@ -166,5 +167,5 @@ def test_without_kafka_routing_goes_on_and_the_records_come_when_it_is_back(depl
         assert client.flush(60) == 0
         assert client.dropped_records == 0
     log = KafkaAccessLog(own_kafka.bootstrap, deployment.settings.access_topic, timedelta(minutes=5))
-    kinds = Counter(row["request_type"] for frame in log.read_hour(hour) for row in frame.to_dict("records"))
+    kinds = Counter(row["request_type"] for batch in log.read_hour(hour) for row in frame_of(batch).to_dict("records"))
     assert kinds == {"insert": 49, "read": 1}
