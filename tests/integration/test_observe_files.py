@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
+from tests.access_log_batches import frame_of
 
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.observe.clean import clean
@@ -50,10 +50,6 @@ def written(folder: Path, name: str, frame: pd.DataFrame) -> Path:
 
 def keys_of(source: FileAccessLog, hour: datetime) -> list[Any]:
     return [key for batch in source.read_hour(hour) for key in frame_of(batch)["partitionable_key"]]
-
-
-def frame_of(batch: pd.DataFrame | pa.Table) -> pd.DataFrame:
-    return batch if isinstance(batch, pd.DataFrame) else batch.to_pandas()
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.ndjson"])

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
+from tests.access_log_batches import frame_of
 
 from foreshard.errors import Unreachable
 from foreshard.model import hour_floor
@@ -42,10 +42,6 @@ def minutes(number: float) -> datetime:
 def read(broker: Kafka, topic: str, hour: datetime = HOUR) -> pd.DataFrame:
     batches = list(KafkaAccessLog(broker.bootstrap, topic, LATENESS).read_hour(hour))
     return pd.concat(map(frame_of, batches), ignore_index=True) if batches else pd.DataFrame({"partitionable_key": []})
-
-
-def frame_of(batch: pd.DataFrame | pa.Table) -> pd.DataFrame:
-    return batch if isinstance(batch, pd.DataFrame) else batch.to_pandas()
 
 
 def in_place_order(found: pd.DataFrame) -> pd.DataFrame:

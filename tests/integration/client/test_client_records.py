@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.access_log_batches import frame_of
 
-from  import frame_of
 from foreshard.client._records import RequestScope
 from foreshard.client._routed_client import ClientOptions, RoutedClient
 from foreshard.errors import ConfigurationError, MissingSecret

@@ -11,10 +11,10 @@ from random import Random
 
 import pytest
 from pymongo import InsertOne, UpdateOne
+from tests.access_log_batches import frame_of
 from tests.integration.client.looped import Loop, Looped
 from tests.integration.faults.deployment import Deployment, wait_until
 
-from  import frame_of
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.model import Move, Placement, Reason
 from foreshard.model.key_space import slot_unit
