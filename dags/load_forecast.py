@@ -64,8 +64,9 @@ def load_forecast() -> None:
         """Score the forecast whose horizon ends with this hour."""
         return loop.for_hour("accuracy.measure_accuracy")
 
-    accuracy()
-    fit.expand(chunk=prepare()) >> gate() >> score()
+    chunks = prepare()
+    chunks >> accuracy()
+    fit.expand(chunk=chunks) >> gate() >> score()
 
 
 load_forecast()
