@@ -80,13 +80,16 @@ def _split_level(model: PlacementModel, group: IntArray, places: IntArray) -> fl
 
 
 def _spread(builder: PlanBuilder, source: int, goal: float, level: float) -> None:
-    """Fill the targets up to ``level`` until ``source`` is at ``goal``: the most room first, one move each."""
+    """Fill the targets up to ``level`` until ``source`` is at ``goal``: the most room first, one move each.
+
+    A goal of 0 drains the source: units without load leave as well.
+    """
     model = builder.model
     bundles = set_units(model, source)
     room, failures = (level - model.lps()) * model.capacity, 0
     targets = np.flatnonzero(model.snapshot.active & (room > 0))
     for target in targets[np.argsort(-room[targets], kind="stable")].tolist():
-        done = not len(bundles.units) or model.lps()[source] <= goal * CLOSE_ENOUGH
+        done = not len(bundles.units) or (goal > 0 and model.lps()[source] <= goal * CLOSE_ENOUGH)
         if done or builder.allowance.moves < 1 or failures >= FAILURES:
             return
         chosen = _fill(builder, source, target, bundles.rows(bundles.allowed(model, target)), goal, level)
@@ -120,6 +123,8 @@ def _fill(builder: PlanBuilder, source: int, target: int, bundles: Bundles, goal
     lowest, highest = goal * model.capacity[source], level * model.capacity[target]
     for step in range(ROUNDS):
         over = np.maximum(here.upper(model.rule)[0] - lowest, 0.0)
+        if goal <= 0 and not over.any():
+            over = np.ones_like(over)
         fits = (there + loads).upper(model.rule).max(axis=1) <= highest + TOLERANCE
         rows = np.flatnonzero(open_ & fits & (size <= left))
         if not over.any() or not len(rows):
@@ -145,7 +150,7 @@ def _prefix(
     after = (here - sums).upper(model.rule).max(axis=1) - limits[0]
     enough = after <= (0.0 if step == ROUNDS - 1 else excess / 2)
     full = (there + sums).upper(model.rule).max(axis=1) > limits[1] + TOLERANCE
-    wanted = int(enough.argmax()) + 1 if enough.any() else len(after)
+    wanted = int(enough.argmax()) + 1 if excess > 0 and enough.any() else len(after)
     return min(wanted, int(full.argmax()) if full.any() else len(after))
 
 

@@ -14,7 +14,7 @@ from foreshard.forecast.series import day_slices
 from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.measure.geography import distance_matrix, fill_unknown
 from foreshard.measure.placement_rules import PlacementRules
-from foreshard.model import ONE_HOUR, ForecastBatch, IntArray, Partition, RequestKind, RoutingTable
+from foreshard.model import ONE_HOUR, ForecastBatch, IntArray, Partition, PartitionState, RequestKind, RoutingTable
 from foreshard.plan.input.key_history import KeyHistory
 from foreshard.plan.input.key_states import (
     co_access_graph,
@@ -72,12 +72,15 @@ class CoAccessPorts(WithForecastSettings, WithTallies, Protocol):
 def load_scoring_input(ports: ScoringPorts, hour: datetime) -> ScoringInput:
     """Load the forecasts of ``hour``, the published placement and the history.
 
-    Every key with a forecast and every listed key is included. Raise :class:`MissingStageResult` without forecasts, and
-    :class:`UnknownPartition` if the routing table names a partition that is not registered.
+    Every unit with a forecast, every listed key, and every slot of a draining partition is included. Raise
+    :class:`MissingStageResult` without forecasts, and :class:`UnknownPartition` if the routing table names a partition that is
+    not registered.
     """
     forecasts = ports.forecasts.load(hour)
     partitions, table = ports.registry.partitions(), ports.routing.current()
-    keys = tuple(sorted({*forecasts.keys, *table.placements}))
+    draining = {partition.partition_id for partition in partitions if partition.state is PartitionState.DRAINING}
+    leaving = (placement.key for placement in table.slots.placements if placement.primary in draining)
+    keys = tuple(sorted({*forecasts.keys, *table.placements, *leaving}))
     locations = {location.name: location for location in ports.registry.locations()}
     history = load_history(ports, hour, keys)
     profiles = profile_keys(history.totals, keys, _kinds(ports.observe_settings), locations)

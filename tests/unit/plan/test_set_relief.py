@@ -150,6 +150,17 @@ def test_a_draining_partition_gives_its_small_units_away_in_sets() -> None:
     assert {move.reason.code for move in plan.moves} == {"draining"}
 
 
+@pytest.mark.parametrize("idle", [0.5, 1.0])
+def test_idle_slots_leave_a_draining_partition_too(idle) -> None:
+    loads, names = slots_of(small_keys(3_000), 256)
+    loads[: int(256 * idle)] = 0.0
+    states = [PartitionState.DRAINING, PartitionState.ACTIVE]
+    world = replace(build_world(loads, [0] * 256, [1e4, 1e4], states=states), keys=names)
+    plan = make_plan(world, build_policy())
+    assert {unit for move in plan.moves for unit in move.units} == set(names)
+    assert len(plan.moves) == 1
+
+
 def test_a_slot_never_gets_a_shadow() -> None:
     loads, names = slots_of(small_keys(3_000), 16)
     world = replace(full_world(loads, 2, 2.5, read_share=1.0), keys=names)

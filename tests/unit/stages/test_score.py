@@ -1,13 +1,16 @@
 """Scoring, with every port in memory."""
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.stages.fakes import HOUR, Forecasts, Ports, Registry, Routing, Scores, Series, Tallies, forecast, key_load
 
 from foreshard.errors import MissingStageResult, UnknownPartition
-from foreshard.model import Partition, Placement
+from foreshard.model import Partition, PartitionState, Placement
 from foreshard.settings import PlanSettings, Settings
 from foreshard.stages.forecast import prepare_chunks
 from foreshard.stages.score import refresh_predicted_load, score_partitions
+from foreshard.stages.snapshot import load_scoring_input
 
 TWO = (Partition("alpha", "west", 1.0), Partition("beta", "east", 1.0))
 ON_ALPHA = {"a": Placement("a", "alpha"), "b": Placement("b", "beta")}
@@ -81,3 +84,11 @@ def test_the_series_and_the_tallies_give_the_same_scores():
     score_partitions(prepared, HOUR)
     score_partitions(unprepared, HOUR)
     assert prepared.scores[HOUR] == unprepared.scores[HOUR]
+
+
+def test_every_slot_of_a_draining_partition_is_a_unit_so_that_idle_ones_leave_too():
+    at = ports(forecast(a=3600.0), {"a": Placement("a", "alpha")})
+    at.registry = Registry(TWO[0], replace(TWO[1], state=PartitionState.DRAINING))
+    at.routing = Routing({"a": Placement("a", "alpha")}, ("alpha", "beta"))
+    on_beta = {placement.key for placement in at.routing.table.slots.placements if placement.primary == "beta"}
+    assert set(load_scoring_input(at, HOUR).keys) == {"a", *on_beta}
