@@ -64,8 +64,8 @@ def show(
     for warning in plan.warnings:
         console.print(f"  {warning.reason.sentence}")
     console.print(f"routing table version {layout.table.version} → {table.version}", highlight=False)
-    after = routes(sidecar_url, sorted(table.placements))
-    console.print(route_table(before, after, chosen_requests(plan, table)))
+    keys = sorted(layout.table.placements)
+    console.print(route_table(before, routes(sidecar_url, keys), chosen_requests(plan, keys)))
 
 
 def partition_table(
@@ -74,7 +74,7 @@ def partition_table(
     """Per partition: the closing hour's load, LPS and number of keys under the first and the published table."""
     lps_before = {score.partition_id: score.lps for score in wiring.scores.load(hour)}
     loads = hour_loads(wiring, hour, first)
-    keys_before, keys_after = _keys(first), _keys(now)
+    keys_before, keys_after = (Counter(locate(table, key).primary for key in first.placements) for table in (first, now))
     table = Table(title=f"Partitions, hour {hour:%Y-%m-%d %H:00} UTC", title_justify="left")
     for column in ("partition", "location"):
         table.add_column(column)
@@ -116,12 +116,12 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def chosen_requests(plan: Plan, table: RoutingTable) -> tuple[Asked, ...]:
+def chosen_requests(plan: Plan, keys: Sequence[str]) -> tuple[Asked, ...]:
     """Return three requests: a write to a moved key, a distant read of a shadowed key, and a read of an unchanged key."""
     touched = {unit for m in plan.moves for unit in m.units} | {s.key for s in plan.shadows}
     moved = plan.moves[0].units[0] if plan.moves else None
     shadowed = plan.shadows[0].key if plan.shadows else (plan.moves[-1].units[0] if plan.moves else None)
-    untouched = next((key for key in sorted(table.placements) if key not in touched), None)
+    untouched = next((key for key in keys if key not in touched), None)
     asked = (
         Asked(moved, "write", "San Francisco") if moved else None,
         Asked(shadowed, "read", "San Jose") if shadowed else None,
@@ -162,10 +162,6 @@ def show_checks(console: Console, verified: VerifySummary, app: AppCheck, times:
     for dag, seconds in times.per_dag.items():
         table.add_row(f"  DAG {dag}", f"{seconds:.0f} s")
     console.print(table)
-
-
-def _keys(table: RoutingTable) -> Counter[str]:
-    return Counter(placement.primary for placement in table.placements.values())
 
 
 def _reason(answer: Mapping[str, Any]) -> str:

@@ -160,7 +160,7 @@ def _verify(
     wiring: Wiring, app: RidersApp, initial: dict[str, dict[str, int]], hour: datetime, steps: Steps
 ) -> tuple[VerifySummary, AppCheck]:
     with steps.step("check every document, shadow and acknowledged write in the databases"):
-        verified = verify_hour(wiring, hour)
+        verified = verify_hour(wiring, hour, everything=True)
         clients = {p.partition_id: wiring.mongo.partition(p) for p in wiring.registry.partitions()}
         return verified, check_app(app.acknowledged, initial, wiring.routing.current(), clients)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,10 @@ class Routing:
 
     def placements(self, units: Collection[str]) -> dict[str, Placement]:
         return {unit: locate(self.table, unit) for unit in units}
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        slots = Counter(placement.primary for placement in self.table.slots.placements)
+        return dict(slots), dict(Counter(placement.primary for placement in self.table.placements.values()))
 
     def space(self) -> KeySpace:
         return self.table.slots.space

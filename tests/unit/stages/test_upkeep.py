@@ -18,7 +18,7 @@ def test_draining_sets_the_state_and_counts_the_copies_that_are_left():
     at = ports()
     summary = drain_partition(at, "alpha")
     assert at.registry.partition("alpha").state is PartitionState.DRAINING
-    assert (summary.state, summary.listed_keys, summary.shadow_copies) == ("draining", 2, 1)
+    assert (summary.state, summary.slots, summary.listed_keys, summary.shadow_copies) == ("draining", 4096, 2, 1)
 
 
 def test_a_drained_partition_can_be_activated_again():
