@@ -8,46 +8,11 @@ from datetime import timedelta
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import WriteError
+from tests.integration.fences import FENCE_TIMEOUT, in_force, listed, nothing, refused
 
 from foreshard.errors import FenceRefused, FenceTimedOut
 from foreshard.model import ShardedCollection
-from foreshard.model.key_space import KeySpace
-from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition.fence import MongoFence
-
-FENCE_TIMEOUT = timedelta(seconds=5)
-
-REFUSED = 121
-
-
-@pytest.fixture
-def alpha(partition_clients) -> MongoClient:
-    return partition_clients["alpha"]
-
-
-@pytest.fixture
-def trips(unique_name) -> ShardedCollection:
-    return ShardedCollection(unique_name, "trips", "station")
-
-
-def refused(client: MongoClient, trips: ShardedCollection, document: dict) -> bool:
-    try:
-        client[trips.database][trips.collection].insert_one(dict(document))
-    except WriteError as error:
-        return error.code == REFUSED
-    return False
-
-
-def nothing() -> FenceLists:
-    return FenceLists(KeySpace())
-
-
-def in_force(fence: MongoFence) -> frozenset[str]:
-    return fence.in_force().lists.elsewhere
-
-
-def listed(fence: MongoFence) -> frozenset[str]:
-    return fence.listed().elsewhere
 
 
 def options(client: MongoClient, trips: ShardedCollection) -> dict:

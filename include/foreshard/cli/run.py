@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from foreshard.cli.hours import HOUR
+from foreshard.model import ONE_HOUR
 
 if TYPE_CHECKING:
     from foreshard.wiring import Wiring
 
-ONE_HOUR = timedelta(hours=1)
 OLD = timedelta(hours=3)
 """An hour that ended longer ago is old, as in the DAG ``rebalance``."""
 

@@ -175,6 +175,11 @@ def slot_number(unit: str) -> int | None:
     return int(unit[1:]) if unit.startswith(SLOT_MARK) else None
 
 
+def slots_among(units: Iterable[str]) -> frozenset[int]:
+    """Return the slots among units. Keys are left out."""
+    return frozenset(slot for slot in map(slot_number, units) if slot is not None)
+
+
 def unit_label(unit: str) -> str:
     """Return a unit for people: ``slot 811``, or the key in quotes."""
     slot = slot_number(unit)

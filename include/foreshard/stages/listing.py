@@ -13,7 +13,7 @@ from typing import Protocol
 from foreshard.errors import MissingStageResult
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Move, Placement, PlacementChange, RoutingTable
-from foreshard.model.key_space import slot_number
+from foreshard.model.key_space import slot_number, slots_among
 from foreshard.model.move_state import OPEN
 from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.stages._ports import WithForecasts, WithMoveJournal, WithPlacementRules, WithRouting
@@ -37,36 +37,32 @@ def list_staying_keys(ports: ListKeysPorts, hour: datetime, moves: Sequence[Move
     already are left alone: their new moves will be skipped.
     """
     taken = units_in_moves(ports)
-    units = {unit for move in moves for unit in move.units if unit not in taken}
-    slots = {slot for unit in units if (slot := slot_number(unit)) is not None}
+    slots = slots_among(unit for move in moves for unit in move.units if unit not in taken)
     if not slots:
         return ()
     space, going = ports.routing.space(), {unit for move in moves for unit in move.units}
     named = [key for key in _named(ports, hour) if key not in going and space.slot_of(key) in slots]
-    listed: list[str] = []
-
-    def edit() -> TableEdit | None:
-        there = {placement.key for placement in ports.routing.listed_in(slots)}
-        staying = [placement for key, placement in ports.routing.placements(named).items() if key not in there]
-        listed[:] = [placement.key for placement in staying]
-        changes = [PlacementChange(p.key, p.primary, (), 0, p.epoch, why="a unit by itself") for p in staying]
-        return TableEdit(changes, f"keys that stay while their slots move, hour {hour:%Y-%m-%dT%HZ}") if changes else None
-
-    publish_edit(ports.routing, edit)
-    return tuple(listed)
+    return _list(ports, named, "a unit by itself", f"keys that stay while their slots move, hour {hour:%Y-%m-%dT%HZ}")
 
 
 def list_ruled_key(ports: WithRouting, key: str, why: str) -> None:
     """List a key that a placement rule names, so that no move of its slot takes it along."""
+    _list(ports, [key], why, f"rule for {key!r}")
+
+
+def _list(ports: WithRouting, keys: Collection[str], why: str, cause: str) -> tuple[str, ...]:
+    """List those of ``keys`` that are not listed yet, where they are. Return them."""
+    listed: list[str] = []
 
     def edit() -> TableEdit | None:
-        slot = ports.routing.space().slot_of(key)
-        if any(placement.key == key for placement in ports.routing.listed_in([slot])):
-            return None
-        home = ports.routing.placement(key)
-        return TableEdit([PlacementChange(key, home.primary, (), 0, home.epoch, why=why)], f"rule for {key!r}")
+        there = {placement.key for placement in ports.routing.listed_in(set(ports.routing.space().slots_of(keys)))}
+        staying = [placement for key, placement in ports.routing.placements(keys).items() if key not in there]
+        listed[:] = [placement.key for placement in staying]
+        changes = [PlacementChange(p.key, p.primary, (), 0, p.epoch, why=why) for p in staying]
+        return TableEdit(changes, cause) if changes else None
 
     publish_edit(ports.routing, edit)
+    return tuple(listed)
 
 
 def delist_idle_keys(ports: DelistKeysPorts, hour: datetime) -> tuple[str, ...]:

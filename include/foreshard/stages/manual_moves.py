@@ -10,7 +10,7 @@ from typing import Protocol
 
 from foreshard.errors import MoveRefused, PlacementRuleBroken
 from foreshard.model import Move, Placement, Reason
-from foreshard.model.key_space import slot_number, unit_label, units_label
+from foreshard.model.key_space import slots_among, unit_label, units_label
 from foreshard.model.move_state import AFTER_SWITCH, CLEANABLE, PENDING, MoveState
 from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move.context import MoveSummary
@@ -122,11 +122,6 @@ def describe_move(ports: MovePreviewPorts, units: Sequence[str], target: str) ->
     return MovePreview(units_label(units), source, epoch, documents, len(moved.exceptions), problem)
 
 
-def owner_of(ports: WithRouting, unit: str) -> Placement:
-    """Return the placement of a unit in the published table."""
-    return ports.routing.placement(unit)
-
-
 def units_on(ports: WithRouting, units: Sequence[str], partition_id: str) -> tuple[str, ...]:
     """Return the units whose primary copy is on a partition."""
     placements = ports.routing.placements(units)
@@ -134,8 +129,8 @@ def units_on(ports: WithRouting, units: Sequence[str], partition_id: str) -> tup
 
 
 def _moved(ports: WithRouting, units: Sequence[str]) -> UnitSet:
-    slots = [slot for unit in units if (slot := slot_number(unit)) is not None]
-    return unit_set(units, ports.routing.space(), (placement.key for placement in ports.routing.listed_in(slots)))
+    listed = ports.routing.listed_in(slots_among(units))
+    return unit_set(units, ports.routing.space(), (placement.key for placement in listed))
 
 
 def _only_source(units: Sequence[str], owners: Sequence[Placement]) -> str:

@@ -11,6 +11,7 @@ from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
 from foreshard.model import SECONDS_PER_HOUR, PlacementChange, PlannedShadow, RoutingTable
 from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.shadow_state import WANTED, ShadowState
+from foreshard.model.unit_set import UnitSet
 from foreshard.ports.gating import record_gate
 from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replication import Shadow
@@ -168,7 +169,7 @@ def slots_to_verify(space: KeySpace, documents: int, hour: datetime, moved: Coll
         return None
     count = max(1, space.slots * DOCUMENTS_VERIFIED // documents)
     first = int(hour.timestamp() // SECONDS_PER_HOUR) * count
-    touched = sorted({space.slot_of(unit) if (slot := slot_number(unit)) is None else slot for unit in moved})
+    touched = sorted(UnitSet(space, tuple(moved)).touched_slots())
     return frozenset(slot % space.slots for slot in range(first, first + count)) | frozenset(touched[:count])
 
 

@@ -23,7 +23,7 @@ from foreshard.model.key_space import KeySpace, KeyType, slot_unit
 from foreshard.routing.slots import first_slots
 from foreshard.routing.table import locate
 from foreshard.settings import CollectionSetting, MigrateSettings, Settings
-from foreshard.stages import manual_moves, migrate
+from foreshard.stages import migrate
 from foreshard.stores.control.move_journal import MongoMoveJournal
 from foreshard.wiring import Wiring
 
@@ -57,7 +57,7 @@ class World:
         return self.clients[partition][self.database]["stations"]
 
     def owner(self, key: str | None = None) -> str:
-        return manual_moves.owner_of(self.wiring, key or self.key).primary
+        return self.wiring.routing.placement(key or self.key).primary
 
     def fill(self, documents: int, partition: str = "alpha", key: str | None = None) -> None:
         """Insert ``documents`` trips and one station of the key, and as many trips of other keys."""

@@ -11,7 +11,7 @@ from foreshard.errors import MoveRefused
 from foreshard.model import PlacementChange
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
-from foreshard.stages import manual_moves, migrate
+from foreshard.stages import migrate
 
 
 def switch(world, documents: int = 20) -> str:
@@ -155,7 +155,7 @@ def test_a_shadow_on_the_target_is_absorbed(world):
     world.fill(20)
     shadow = shadow_on_beta(world)
     assert world.move("alpha", "beta").state == "switched"
-    placement = manual_moves.owner_of(world.wiring, world.key)
+    placement = world.wiring.routing.placement(world.key)
     assert (placement.primary, placement.shadows) == ("beta", ())
     assert MongoShadowStore(world.wiring.mongo.control_database).get(shadow.shadow_id).state is ShadowState.RETIRED
     assert sorted(d["n"] for d in world.copies()["beta"].values()) == list(range(20))
@@ -168,7 +168,7 @@ def test_a_reverted_move_leaves_no_shadow_that_nobody_feeds(world, cut_off):
     move_id = world.plan("alpha", "beta")
     cut_off("catching_up")
     world.run_until_cut_off(move_id)
-    assert manual_moves.owner_of(world.wiring, world.key).shadows == ("beta",)
+    assert world.wiring.routing.placement(world.key).shadows == ("beta",)
     migrate.revert_move(world.wiring, move_id)
-    assert manual_moves.owner_of(world.wiring, world.key).shadows == ()
+    assert world.wiring.routing.placement(world.key).shadows == ()
     assert world.copies()["beta"] == {}

@@ -24,7 +24,7 @@ def test_a_key_moves_with_its_documents_in_every_collection_and_others_stay(worl
     world.fill(250)
     summary = world.move("alpha", "beta")
     assert (summary.state, summary.documents, summary.version) == ("switched", 251, 2)
-    assert manual_moves.owner_of(world.wiring, world.key).epoch == 2
+    assert world.wiring.routing.placement(world.key).epoch == 2
     assert [s.state for s in migrate.clean_moves(world.wiring)] == ["done"]
     assert world.trips("alpha").count_documents({}) == 250
     assert world.trips("beta").count_documents({}) == 250

@@ -25,7 +25,7 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveSuperseded, NoRoutingTable, UnknownMove
 from foreshard.model import Move, Reason
-from foreshard.model.key_space import KeySpace, slot_number, slot_unit
+from foreshard.model.key_space import KeySpace, slot_unit, slots_among
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import HistoryEntry, MoveRecord
@@ -205,7 +205,7 @@ class MongoMoveJournal:
 def _excluding(document: Document) -> Document:
     """Return the filter of open moves beside which a move may not be open."""
     touched = [slot_unit(slot) for slot in document["slots"]]
-    moved = [slot for unit in document["units"] if (slot := slot_number(unit)) is not None]
+    moved = sorted(slots_among(document["units"]))
     return {"active": True, "$or": [{"units": {"$in": [*document["units"], *touched]}}, {"slots": {"$in": moved}}]}
 
 

@@ -98,39 +98,36 @@ class UnitDocuments:
     ) -> Iterator[Cursor[RawBSONDocument]]:
         """Yield a cursor for each range of slots. Documents of other types may be among those found."""
         if not self._units.slots:
-            return
-        field, key_type = self._sharded.key_field, self._sharded.key_type
-        if not self._has_index(collection):
-            yield collection.find(
-                inside_slots(self._sharded, self._units.space, self._units.slots), fields, session=session, batch_size=batch
-            )
-            return
-        spared = [key_value(key, key_type) for key in sorted(self._units.exceptions)]
-        wanted = {field: {"$type": TYPES[key_type], **({"$nin": spared} if spared else {})}}
-        for first, end in self._units.hash_ranges():
-            some = collection.find(wanted, fields, session=session, batch_size=batch).hint([(field, "hashed")])
-            some = some.min([(field, Int64(first))])
-            yield some if end is None else some.max([(field, Int64(end))])
-
-    def _has_index(self, collection: RawCollection) -> bool:
+            return iter(())
         if self._indexed is None:
-            self._indexed = has_hashed_index(collection, self._sharded.key_field)
-            if not self._indexed:
-                LOG.warning("%s has no hashed index on %s: slots are read by a scan", self._place, self._sharded.key_field)
-        return self._indexed
+            self._indexed = can_read_ranges(collection, self._sharded, self._place)
+        options = {"projection": fields, "session": session, "batch_size": batch}
+        return documents_of_slots(collection, self._sharded, self._units, indexed=self._indexed, **options)
+
+
+def can_read_ranges(collection: MongoCollection[Any], sharded: ShardedCollection, place: str) -> bool:
+    """Return whether the hashed index can find the documents of slots. If not, say that they are read by a scan."""
+    indexed = has_hashed_index(collection, sharded.key_field)
+    if not indexed:
+        LOG.warning("%s has no hashed index on %s: slots are read by a scan", place, sharded.key_field)
+    return indexed
 
 
 def documents_of_slots(
-    collection: MongoCollection[Any], sharded: ShardedCollection, units: UnitSet, fields: dict[str, int]
+    collection: MongoCollection[Any], sharded: ShardedCollection, units: UnitSet, *, indexed: bool, **options: Any
 ) -> Iterator[Cursor[Any]]:
-    """Yield a cursor for each range of the units' slots. Documents of other types may be among those found."""
-    field = sharded.key_field
-    if not has_hashed_index(collection, field):
-        LOG.warning("%s has no hashed index on %s: slots are read by a scan", sharded.namespace, field)
-        yield collection.find(inside_slots(sharded, units.space, units.slots), fields)
+    """Yield a cursor for each range of the units' slots, without their exceptions; one for all if it is not ``indexed``.
+
+    Documents of other types may be among those found. ``options`` are those of pymongo's ``find``.
+    """
+    field, key_type = sharded.key_field, sharded.key_type
+    if not indexed:
+        yield collection.find(inside_slots(sharded, units.space, units.slots), **options)
         return
+    spared = [key_value(key, key_type) for key in sorted(units.exceptions)]
+    wanted = {field: {"$type": TYPES[key_type], **({"$nin": spared} if spared else {})}}
     for first, end in units.hash_ranges():
-        some = collection.find({}, fields).hint([(field, "hashed")]).min([(field, Int64(first))])
+        some = collection.find(wanted, **options).hint([(field, "hashed")]).min([(field, Int64(first))])
         yield some if end is None else some.max([(field, Int64(end))])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from foreshard.model import Placement, PlacementChange, SlotMap
-from foreshard.model.key_space import KeySpace, KeyType, slot_number, slot_unit
+from foreshard.model.key_space import KeySpace, KeyType, slot_number
 from foreshard.stores.mongo_connections import Document
 
 CHUNK_BYTES = 4_000_000
@@ -47,11 +47,6 @@ def space_of(head: Mapping[str, Any]) -> KeySpace:
 def slot_map_of(space: KeySpace, rows: Mapping[int, Placement]) -> SlotMap:
     """Put the slots' rows in order. Raise ``KeyError`` if one is missing."""
     return SlotMap(space, tuple(rows[slot] for slot in range(space.slots)))
-
-
-def slot_units(space: KeySpace) -> list[str]:
-    """Return the units of all slots."""
-    return [slot_unit(slot) for slot in range(space.slots)]
 
 
 def change_document(change: PlacementChange, before: Placement | None) -> Document:
