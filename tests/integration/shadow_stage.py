@@ -36,7 +36,7 @@ def make_wiring(mongods: tuple[Mongod, ...], kafka: Kafka, name: str, **override
         shadow=ShadowSettings(
             grace_period=timedelta(0), lease_duration=timedelta(seconds=2), apply_timeout=timedelta(seconds=30)
         ),
-        migrate=MigrateSettings(grace_period=timedelta(0)),
+        migrate=MigrateSettings(source_kept=timedelta(0)),
         **overrides,
     )
     return Wiring(settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from foreshard.errors import HistoryLost, MoveRefused, MoveTimedOut
 from foreshard.model.key_space import units_label
@@ -19,19 +19,24 @@ from foreshard.move.states import MoveEvent
 from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch
 
 MAXIMUM_ROUNDS = 20
+SIDECARS_AWAITED = timedelta(seconds=30)
+"""Sidecars ask for a new table every second; one that has not after this long is stopped or cut off."""
 
 
 def is_ready(session: MoveSession) -> bool:
-    """Return whether every recently heard sidecar answers from the switch's version, or the grace period is over."""
-    record, grace = session.record, session.context.limits.grace_period
+    """Return whether the source's copy was kept for long enough and no sidecar answers from an older table.
+
+    A sidecar that has not followed since the switch delays the cleaning by ``SIDECARS_AWAITED``.
+    """
+    record, kept = session.record, session.context.limits.source_kept
     switched = record.entered(MoveState.SWITCHED)
     if switched is None:
         return True
-    now = datetime.now(UTC)
-    if now - switched >= grace:
-        return True
-    at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=now - grace)
-    return heard > 0 and at_version >= heard
+    since = datetime.now(UTC) - switched
+    if since < kept:
+        return False
+    at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=datetime.now(UTC) - SIDECARS_AWAITED)
+    return at_version >= heard or since >= kept + SIDECARS_AWAITED
 
 
 def forward_late_changes(session: MoveSession) -> None:
@@ -66,7 +71,7 @@ def _remove_all(session: MoveSession) -> int:
         if not any(source.count().values()):
             return removed
     raise MoveTimedOut(
-        session.record.move_id, "removing documents that are written again and again", session.context.limits.grace_period
+        session.record.move_id, "removing documents that are written again and again", session.context.limits.catch_up_timeout
     )
 
 

@@ -64,6 +64,10 @@ class MoveSession:
         if self.record.stop_requested and self.record.state in STOPPABLE:
             raise Paused
 
+    def pace(self, documents: int, size: int) -> None:
+        """Called after each batch of ``documents`` and ``size`` bytes that is copied: renew the lease, and stop if asked to."""
+        self.beat()
+
     def pause(self) -> None:
         """Release the lease. The move stays in its state until somebody takes it."""
         self.record = self.context.journal.pause(self.record)

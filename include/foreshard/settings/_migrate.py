@@ -21,12 +21,12 @@ class MigrateSettings(SettingsSection):
         description="Longest time that apps may be unable to write to the key. The move is reverted after it.",
     )
     lease_duration: timedelta = Field(
-        default=timedelta(seconds=30), description="Another process may take over a move after its mover was silent this long."
+        default=timedelta(seconds=10), description="Another process may take over a move after its mover was silent this long."
     )
-    grace_period: timedelta = Field(
-        default=timedelta(seconds=30),
-        description="The source's copy is deleted once every sidecar has acknowledged the new table, or this long after the"
-        " switch.",
+    source_kept: timedelta = Field(
+        default=timedelta(minutes=15),
+        description="The source's copy is kept at least this long after the switch. Open cursors go on reading it, and an undo"
+        " needs no copy.",
     )
     stuck_after: timedelta = Field(
         default=timedelta(minutes=15), description="A move that has been in the same state for longer is reported as stuck."

@@ -45,7 +45,7 @@ class Deployment:
             data_dir=self.folder / "data",
             kafka_bootstrap=self.kafka,
             user_key="s" * 32,
-            migrate=MigrateSettings(batch_documents=100, grace_period="PT3S"),
+            migrate=MigrateSettings(batch_documents=100, source_kept="PT3S"),
         )
 
     @property

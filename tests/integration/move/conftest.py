@@ -119,7 +119,7 @@ def world(request, mongods, partition_clients, unique_name, control) -> Iterator
             CollectionSetting(database=unique_name, collection="trips", key_field="at.station", key_type=key_type),
             CollectionSetting(database=unique_name, collection="stations", key_field="name", key_type=key_type),
         ),
-        migrate=MigrateSettings(batch_documents=100, grace_period=timedelta(seconds=0.2)),
+        migrate=MigrateSettings(batch_documents=100, source_kept=timedelta(seconds=0.2)),
     )
     environment = {
         **os.environ,

@@ -118,16 +118,21 @@ def test_documents_deleted_behind_the_fence_are_not_on_the_target_when_it_opens(
     assert len(world.copies()["beta"]) == 15
 
 
-def test_sources_wait_for_the_sidecars_or_the_grace_period(world, monkeypatch):
+def test_the_sources_copy_is_kept_for_a_while_and_until_the_sidecars_follow(world, monkeypatch):
     from datetime import timedelta
 
-    slow = world.wiring.settings.migrate.model_copy(update={"grace_period": timedelta(hours=1)})
-    monkeypatch.setattr(world.wiring, "settings", world.wiring.settings.model_copy(update={"migrate": slow}))
+    def keep(kept: timedelta) -> None:
+        limits = world.wiring.settings.migrate.model_copy(update={"source_kept": kept})
+        monkeypatch.setattr(world.wiring, "settings", world.wiring.settings.model_copy(update={"migrate": limits}))
+
+    keep(timedelta(hours=1))
     move_id = switch(world)
+    world.wiring.routing.acknowledge("sidecar-1", 2)
+    assert migrate.clean_moves(world.wiring, wait=False) == ()
+    assert (world.state(move_id), len(world.copies()["alpha"])) == ("switched", 20)
+    keep(timedelta())
     world.wiring.routing.acknowledge("sidecar-1", 1)
     assert migrate.clean_moves(world.wiring, wait=False) == ()
-    assert world.state(move_id) == "switched"
-    assert len(world.copies()["alpha"]) == 20
     world.wiring.routing.acknowledge("sidecar-1", 2)
     assert [s.state for s in migrate.clean_moves(world.wiring, wait=False)] == ["done"]
 

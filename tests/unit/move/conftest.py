@@ -228,7 +228,7 @@ class World:
 
     def context(self) -> MoveContext:
         """The ports of a new mover."""
-        limits = MigrateSettings(batch_documents=3, grace_period=timedelta(), fence_timeout=timedelta(hours=1))
+        limits = MigrateSettings(batch_documents=3, source_kept=timedelta(), fence_timeout=timedelta(hours=1))
         copies = UnitCopy(self, "a"), UnitCopy(self, "b")
         units = UnitSet(SPACE, (self.unit,))
         return MoveContext(self, units, *copies, self, self, limits, beat_every=timedelta())  # type: ignore[arg-type]
