@@ -32,11 +32,11 @@ def is_ready(session: MoveSession) -> bool:
     switched = record.entered(MoveState.SWITCHED)
     if switched is None:
         return True
-    since = datetime.now(UTC) - switched
-    if since < kept:
+    now = datetime.now(UTC)
+    if now - switched < kept:
         return False
-    at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=datetime.now(UTC) - SIDECARS_AWAITED)
-    return at_version >= heard or since >= kept + SIDECARS_AWAITED
+    at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=now - SIDECARS_AWAITED)
+    return at_version >= heard or now - switched >= kept + SIDECARS_AWAITED
 
 
 def forward_late_changes(session: MoveSession) -> None:

@@ -64,8 +64,8 @@ class MoveSession:
         if self.record.stop_requested and self.record.state in STOPPABLE:
             raise Paused
 
-    def pace(self, documents: int, size: int) -> None:
-        """Called after each batch of ``documents`` and ``size`` bytes that is copied: renew the lease, and stop if asked to."""
+    def pace(self, _documents: int, _size: int) -> None:
+        """Called after each copied batch (documents, bytes): renew the lease, and stop if asked to."""
         self.beat()
 
     def pause(self) -> None:
