@@ -10,7 +10,7 @@ from pymongo.errors import WriteError
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace
 from foreshard.routing.fence_lists import FenceLists
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fences.fence import MongoFence
 
 FENCE_TIMEOUT = timedelta(seconds=5)
 REFUSED = 121

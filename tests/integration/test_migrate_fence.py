@@ -12,7 +12,7 @@ from tests.integration.fences import FENCE_TIMEOUT, in_force, listed, nothing, r
 
 from foreshard.errors import FenceRefused, FenceTimedOut
 from foreshard.model import ShardedCollection
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fences.fence import MongoFence
 
 
 def options(client: MongoClient, trips: ShardedCollection) -> dict:

@@ -15,7 +15,7 @@ from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace, KeyType, slot_unit
 from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.bson_codec import key_value
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fences.fence import MongoFence
 
 
 def refusal(client: MongoClient, trips: ShardedCollection, document: dict) -> dict[str, Any]:

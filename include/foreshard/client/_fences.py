@@ -31,7 +31,7 @@ from foreshard.client._routes import Operation, Route
 from foreshard.client._types import Result
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
-from foreshard.stores.partition.fence_validator import FIRST_CLAUSE, read_options
+from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE, read_options
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection

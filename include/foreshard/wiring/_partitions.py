@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed
     from foreshard.ports.verification import Verifier
-    from foreshard.stores.partition.fence import ExpectedFence
+    from foreshard.stores.partition.fences.fence import ExpectedFence
     from foreshard.stores.partition.load_reporter import LoadReporter
 
 
@@ -39,7 +39,7 @@ class PartitionWiring(ControlWiring):
         return MongoUnitCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
 
     def fences(self, partition_id: str) -> tuple[Fence, ...]:
-        from foreshard.stores.partition.fence import MongoFence
+        from foreshard.stores.partition.fences.fence import MongoFence
 
         client = self.mongo.partition(self.registry.partition(partition_id))
         expected, timeout = self._expected_fence(partition_id), self.settings.migrate.fence_timeout
@@ -47,7 +47,7 @@ class PartitionWiring(ControlWiring):
         return tuple(MongoFence(client, collection, expected=expected, timeout=timeout) for collection in collections)
 
     def _expected_fence(self, partition_id: str) -> ExpectedFence:
-        from foreshard.stores.partition.fence import fence_by_table
+        from foreshard.stores.partition.fences.fence import fence_by_table
 
         return fence_by_table(self.routing, partition_id)
 

@@ -20,7 +20,7 @@ from foreshard.client._sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace
 from foreshard.routing.fence_lists import FenceLists
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fences.fence import MongoFence
 
 FENCE_TIMEOUT = timedelta(seconds=5)
 

@@ -24,7 +24,7 @@ from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready
 from foreshard.stores.control.registry import MongoPartitionRegistry
 from foreshard.stores.control.routing.store import MongoRoutingStore
-from foreshard.stores.partition.fence import MongoFence
+from foreshard.stores.partition.fences.fence import MongoFence
 
 FENCE_TIMEOUT = timedelta(seconds=5)
 

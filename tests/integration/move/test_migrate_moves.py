@@ -14,7 +14,7 @@ from foreshard.model import Move, PlacementChange, Plan, Reason
 from foreshard.model.unit_set import unit_set
 from foreshard.move.context import MoveContext
 from foreshard.stages import manual_moves, migrate
-from foreshard.stores.partition.fence_validator import read_options
+from foreshard.stores.partition.fences.fence_validator import read_options
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
 HOUR = datetime(2026, 1, 5, 8, tzinfo=UTC)

@@ -9,7 +9,7 @@ from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace, KeyType, slot_number, slot_unit
 from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition._slot_filter import bitmap, slots_in
-from foreshard.stores.partition.fence_validator import ERROR, STRICT, AppRules, compose, read_options
+from foreshard.stores.partition.fences.fence_validator import ERROR, STRICT, AppRules, compose, read_options
 
 SPACE = KeySpace(slots=8)
 KEYS = [f"key {number}" for number in range(40)]

@@ -15,7 +15,7 @@ from foreshard.model import ShardedCollection
 from foreshard.ports.migration import Shape
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._indexes import create_missing, index_definitions
-from foreshard.stores.partition.fence_validator import read_options
+from foreshard.stores.partition.fences.fence_validator import read_options
 
 LOG = logging.getLogger("foreshard.move")
 NAMESPACE_EXISTS = 48

@@ -35,7 +35,7 @@ from foreshard.stores.partition._change_stream import (
 )
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._slot_filter import inside_slots
-from foreshard.stores.partition.fence_validator import ERROR, STRICT, is_enforced, revision_of
+from foreshard.stores.partition.fences.fence_validator import ERROR, STRICT, is_enforced, revision_of
 
 AWAIT_MS = 2
 """How long an empty read waits for events. The stream is read in loops that must not delay a cutover."""

@@ -11,7 +11,7 @@ from foreshard.ports.stages import PartitionRegistry
 from foreshard.settings import Settings
 from foreshard.stores.control.shadows import MongoShadowStore
 from foreshard.stores.mongo_connections import MongoConnections
-from foreshard.stores.partition.fence import ExpectedFence
+from foreshard.stores.partition.fences.fence import ExpectedFence
 from foreshard.stores.partition.replica import MongoReplicaStore
 
 ExpectedFences = Callable[[str], ExpectedFence]

@@ -25,7 +25,7 @@ from foreshard.stores.partition._late_writes import last_writes
 from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
-from foreshard.stores.partition.fence import ExpectedFence, MongoFence
+from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
 
 BATCH_BYTES = 8 * 2**20
 DUPLICATE_KEY = 11000

@@ -41,7 +41,7 @@ from foreshard.routing.fence_lists import FenceLists, prescribed
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._slot_filter import bitmap, slots_in
 from foreshard.stores.partition.dead_transactions import IDLE, end_dead_transactions
-from foreshard.stores.partition.fence_validator import FenceInForce, compose, read_options
+from foreshard.stores.partition.fences.fence_validator import FenceInForce, compose, read_options
 
 BOOKKEEPING_DATABASE = "foreshard"
 MAXIMUM_LIST_BYTES = 2_000_000

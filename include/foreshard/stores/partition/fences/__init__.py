@@ -1,0 +1,1 @@
+"""The fence of a partition: its lists, its validator, and how they change."""
