@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from foreshard.errors import MoveRefused, MoveTimedOut
 from foreshard.model.key_space import unit_label, units_label
@@ -13,6 +15,8 @@ from foreshard.move.states import MoveEvent
 
 CATCH_UP_LAG = timedelta(milliseconds=500)
 """The source is fenced once the target is at most this far behind it."""
+READ_AGAIN = 1_000
+"""A resumed copy reads this many documents again, because deletes on the source move later documents forward."""
 MAXIMUM_ROUNDS = 20
 """Rounds of comparison before the fence. Remaining suspects are compared behind it."""
 
@@ -43,19 +47,43 @@ def copy(session: MoveSession) -> None:
     source.prepare({})
     target.prepare(shape)
     target.fence()
-    swept_before = "swept" in session.record.notes
-    if not swept_before:
+    if "swept" not in session.record.notes:
         _sweep(session)
-    empty = not swept_before and not session.read_owners().shadowed_on(target.partition_id)
-    documents = copied = 0
+    progress = _Progress(session)
+    empty = not session.read_owners().shadowed_on(target.partition_id)
+    session.sync.copy_absent(progress.noted, skip=progress.to_skip(), target_is_empty=empty)
+    session.advance(MoveEvent.COPIED, **progress.fields)
 
-    def noted(some: int, read: int) -> None:
-        nonlocal documents, copied
-        documents, copied = documents + some, copied + read
-        session.beat(counters__documents=documents, counters__bytes=copied)
 
-    session.sync.copy_absent(noted, target_is_empty=empty)
-    session.advance(MoveEvent.COPIED, counters__documents=documents, counters__bytes=copied)
+class _Progress:
+    """How many documents and bytes are copied, of each collection in its order. A mover that was killed has noted it."""
+
+    def __init__(self, session: MoveSession) -> None:
+        self._session, self._namespaces = session, session.context.source.namespaces
+        self._copied = dict(zip(self._namespaces, session.record.notes.get("copied", ()), strict=False))
+        self._bytes = int(session.record.counters.get("bytes", 0)) if self._copied else 0
+
+    def to_skip(self) -> Mapping[str, int]:
+        """Return how many documents of each collection need not be read again, and count only these as copied.
+
+        This only saves time: the comparison finds documents that were skipped and are absent.
+        """
+        skip = {name: max(0, copied - READ_AGAIN) for name, copied in self._copied.items()}
+        self._copied = dict(skip)
+        return skip
+
+    def noted(self, namespace: str, documents: int, size: int) -> None:
+        """Count a batch, note all of it in the journal now and then, and keep to the move's pace."""
+        self._copied[namespace] = self._copied.get(namespace, 0) + documents
+        self._bytes += size
+        self._session.beat(**self.fields)
+        self._session.pace(documents, size)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the journal entry."""
+        copied = [self._copied.get(name, 0) for name in self._namespaces]
+        return {"counters__documents": sum(copied), "counters__bytes": self._bytes, "notes__copied": copied}
 
 
 def _sweep(session: MoveSession) -> None:

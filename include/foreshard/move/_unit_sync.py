@@ -7,6 +7,7 @@ the target equal, so it may run late and more than once. ``compare`` compares by
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import zip_longest
 
 from foreshard.errors import VerificationFailed
 from foreshard.ports.migration import DocumentId, RawDocument, UniqueConflict, UnitCopy
@@ -15,6 +16,8 @@ Suspects = dict[str, set[DocumentId]]
 """Namespace → ids of documents that are not known to be equal."""
 
 MAXIMUM_CONFLICTS = 50
+BUCKETS = 65_536
+"""Buckets of a comparison. In one of a million documents, a different bucket has 15 of them."""
 
 
 class UnitSync:
@@ -23,18 +26,19 @@ class UnitSync:
     def __init__(self, source: UnitCopy, target: UnitCopy, batch: int) -> None:
         self._source, self._target, self._batch = source, target, batch
 
-    def copy_absent(self, noted: Callable[[int, int], None], *, target_is_empty: bool) -> None:
-        """Insert the documents that are absent on the target. Call ``noted(documents, bytes)`` after each batch.
+    def copy_absent(self, noted: Callable[[str, int, int], None], *, skip: Mapping[str, int], target_is_empty: bool) -> None:
+        """Insert the documents that are absent on the target, except the first ``skip`` of a namespace.
 
-        ``target_is_empty`` skips the check for existing documents. An insert that meets one falls back to ``sync``.
+        Call ``noted(namespace, documents, bytes)`` after each batch. ``target_is_empty`` skips the check for existing
+        documents. An insert that meets one falls back to ``sync``.
         """
         for namespace in self._source.namespaces:
-            for batch in self._source.scan(namespace):
+            for batch in self._source.scan(namespace, skip.get(namespace, 0)):
                 there = {} if target_is_empty else self._target.fetch(namespace, [document.id for document in batch])
                 absent = [document for document in batch if document.id not in there]
                 if absent:
                     self._insert(namespace, absent)
-                noted(len(batch), sum(len(document.raw) for document in batch))
+                noted(namespace, len(batch), sum(len(document.raw) for document in batch))
 
     def _insert(self, namespace: str, documents: Collection[RawDocument]) -> None:
         try:
@@ -67,18 +71,27 @@ class UnitSync:
         )
 
     def compare_all(self, noted: Callable[[], None]) -> Suspects:
-        """Return the documents that differ or exist on one side only. Memory holds one batch and the differences."""
-        suspects: Suspects = {namespace: set() for namespace in self._source.namespaces}
-        for namespace, found in suspects.items():
-            for batch in self._source.scan(namespace):
-                there = self._target.fetch(namespace, [document.id for document in batch])
-                found |= {document.id for document in batch if there.get(document.id) != document.raw}
+        """Return the documents that differ or exist on one side only.
+
+        Both sides add a hash of each document to the bucket of its id. Only documents in different buckets are compared by id,
+        so memory holds the buckets, and the ids in different ones.
+        """
+        suspects: Suspects = {}
+        for namespace in self._source.namespaces:
+            here, there = [0] * BUCKETS, [0] * BUCKETS
+            for _ in zip_longest(self._source.digest(namespace, here), self._target.digest(namespace, there)):
                 noted()
-            for batch in self._target.scan(namespace):
-                here = self._source.fetch(namespace, [document.id for document in batch])
-                found |= {document.id for document in batch if document.id not in here}
+            different = {bucket for bucket, (one, other) in enumerate(zip(here, there, strict=True)) if one != other}
+            suspects[namespace] = self._ids_in(namespace, different, noted) if different else set()
+        return self.compare(suspects)
+
+    def _ids_in(self, namespace: str, buckets: Collection[int], noted: Callable[[], None]) -> set[DocumentId]:
+        ids: set[DocumentId] = set()
+        for side in (self._source, self._target):
+            for some in side.ids_in(namespace, buckets, BUCKETS):
+                ids |= some
                 noted()
-        return suspects
+        return ids
 
     def compare(self, suspects: Mapping[str, Collection[DocumentId]]) -> Suspects:
         """Return the suspects that are different now."""

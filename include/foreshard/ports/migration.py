@@ -6,7 +6,7 @@ for every type of id. A ``Position`` is a place in a partition's change stream; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -210,8 +210,14 @@ class UnitCopy(Protocol):
     def count(self) -> Mapping[str, int]:
         """Return namespace → number of documents of the units."""
 
-    def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
-        """Yield every document of the units, in batches bounded by number and bytes."""
+    def scan(self, namespace: str, skip: int = 0) -> Iterator[tuple[RawDocument, ...]]:
+        """Yield every document of the units but about the first ``skip``, in batches bounded by number and bytes."""
+
+    def digest(self, namespace: str, into: MutableSequence[int]) -> Iterator[int]:
+        """Add a 128-bit hash of each document to the bucket of its id. Yield the number of documents after each batch."""
+
+    def ids_in(self, namespace: str, buckets: Collection[int], of: int) -> Iterator[frozenset[DocumentId]]:
+        """Yield the ids of the documents in some of the ``of`` buckets of ``digest``, batch by batch."""
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
         """Return the documents among ``ids`` that belong to the units."""

@@ -12,7 +12,7 @@ from foreshard.settings._section import SettingsSection
 class MigrateSettings(SettingsSection):
     """How keys are moved. A move that exceeds a timeout is reverted."""
 
-    batch_documents: int = Field(default=500, ge=1, description="Documents that are copied in one transaction.")
+    batch_documents: int = Field(default=1_000, ge=1, description="Documents that are copied in one transaction.")
     catch_up_timeout: timedelta = Field(
         default=timedelta(minutes=10), description="The move is reverted if the target has not caught up within this time."
     )

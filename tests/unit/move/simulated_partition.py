@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -77,12 +78,22 @@ class UnitCopy:
         self._world.tick()
         return {NAMESPACE: len(self.partition.documents)}
 
-    def scan(self, namespace: str):
-        ids = sorted(self.partition.documents)
+    def scan(self, namespace: str, skip: int = 0):
+        ids = sorted(self.partition.documents)[skip:]
         for start in range(0, len(ids), 3):
             self._world.tick()
             there = self.partition.documents
             yield tuple(RawDocument(i, there[i]) for i in ids[start : start + 3] if i in there)
+
+    def digest(self, namespace: str, into: list[int]):
+        for batch in self.scan(namespace):
+            for document in batch:
+                into[zlib.crc32(document.id) % len(into)] += hash((document.id, document.raw))
+            yield len(batch)
+
+    def ids_in(self, namespace: str, buckets: Any, of: int):
+        for batch in self.scan(namespace):
+            yield frozenset(document.id for document in batch if zlib.crc32(document.id) % of in buckets)
 
     def fetch(self, namespace: str, ids: Any) -> dict:
         self._world.tick()

@@ -1,7 +1,8 @@
 """One collection's documents of a move's units on one partition.
 
 A document's key is the exact value in the collection's key field. A document with a moved key inside an array belongs to more
-than one key, so a move that meets one is refused. Documents without a key of the collection's type are in no unit.
+than one key, so a move that meets one is refused. Documents without a key of the collection's type are in no unit. Where the
+server's filter says all of that exactly, documents are read as raw batches and are not decoded.
 
 A slot's documents are a range of the hashed index on the key field. Without that index, the server computes the slot of every
 document.
@@ -10,26 +11,34 @@ document.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
 from pymongo.cursor import Cursor
 
 from foreshard.errors import MoveRefused
 from foreshard.model import ShardedCollection
+from foreshard.model.key_space import KeyType
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import DocumentId, RawDocument
-from foreshard.stores.bson_codec import id_bytes, id_value, key_filter, key_text_of, key_value
+from foreshard.stores.bson_codec import RAW, id_bytes, id_value, key_filter, key_text_of, key_value
 from foreshard.stores.partition._collection_shape import has_hashed_index
 from foreshard.stores.partition._slot_filter import TYPES, inside_slots
+from foreshard.stores.partition.units.raw_batches import count_in, documents_in
 
 LOG = logging.getLogger("foreshard.move")
 KEYS_AT_ONCE = 1_000
+EXACT_TYPES = frozenset({KeyType.STRING, KeyType.OBJECT_ID})
+"""Key types for which ``$type`` says whether a value is a key. Some numbers and binary values are none."""
 RawCollection = MongoCollection[RawBSONDocument]
+Query = Callable[..., Cursor[Any]]
+"""Opens a cursor: ``query(collection.find, **options)``, or ``find_raw_batches``."""
 
 
 class UnitDocuments:
@@ -40,17 +49,28 @@ class UnitDocuments:
         self._sharded, self._units = sharded, units
         self._indexed: bool | None = None
 
-    def scan(self, collection: RawCollection, session: ClientSession, batch: int) -> Iterator[RawDocument]:
-        """Yield every document of the units."""
-        for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE):
-            with collection.find(key_filter(self._sharded, keys), session=session, batch_size=batch) as found:
-                for document in found:
-                    yield self.own(document)
-        for some in self._by_slot(collection, session, batch):
-            with some:
-                for document in some:
-                    if self.holds(document):
-                        yield RawDocument(id_bytes(document["_id"]), bytes(document.raw))
+    def raw_batches(
+        self, collection: RawCollection, session: ClientSession, size: int, skip: int = 0, *, ids_only: bool = False
+    ) -> Generator[bytes, None, None]:
+        """Yield every document of the units but about the first ``skip``, in raw batches of at most ``size`` documents."""
+        self._refuse_arrays(collection, session)
+        fields = {"_id": 1, **({} if self._is_exact else {self._sharded.key_field: 1})}
+        find, options = collection.find_raw_batches, {"session": session, "batch_size": size}
+        for query in self._queries(collection):
+            if skip and not any(query(find, projection={"_id": 1}, skip=skip, limit=1, session=session)):
+                skip -= sum(map(count_in, query(find, projection={"_id": 1}, **options)))
+                continue
+            with query(find, projection=fields if ids_only else None, skip=skip, **options) as found:
+                yield from found if self._is_exact else map(self._only_own, found)
+            skip = 0
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the server finds exactly the units' documents. If not, each one is checked by ``holds``."""
+        return not self._units.slots or self._sharded.key_type in EXACT_TYPES
+
+    def _only_own(self, batch: bytes) -> bytes:
+        return b"".join(each.raw for each in documents_in(batch) if self.holds(RawBSONDocument(each.raw, RAW)))
 
     def count(self, collection: RawCollection, session: ClientSession) -> int:
         """Return the number of documents. Those of slots are counted one by one."""
@@ -58,10 +78,9 @@ class UnitDocuments:
             collection.count_documents(key_filter(self._sharded, keys), session=session)
             for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE)
         )
-        fields = {"_id": 0, self._sharded.key_field: 1}
-        return of_keys + sum(
-            self.holds(document) for some in self._by_slot(collection, session, 10_000, fields) for document in some
-        )
+        options = {"projection": {"_id": 0, self._sharded.key_field: 1}, "session": session, "batch_size": 10_000}
+        of_slots = (query(collection.find, **options) for query in self._slot_queries(collection))
+        return of_keys + sum(self.holds(document) for some in of_slots for document in some)
 
     def among(self, collection: RawCollection, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
         """Return the documents among ``ids`` that belong to the units."""
@@ -71,7 +90,7 @@ class UnitDocuments:
             some = collection.find(with_ids(ids), session=session)
             return {id_bytes(document["_id"]): bytes(document.raw) for document in some if self.holds(document)}
         of_keys = {"$and": [with_ids(ids), key_filter(self._sharded, sorted(self._units.keys))]}
-        documents = map(self.own, collection.find(of_keys, session=session))
+        documents = map(self.own, collection.find(of_keys, session=session).hint([("_id", ASCENDING)]))
         return {document.id: document.raw for document in documents}
 
     def ids_among(
@@ -93,16 +112,33 @@ class UnitDocuments:
             raise MoveRefused(self._move_id, problem, "give each document one key")
         return RawDocument(id_bytes(document["_id"]), bytes(document.raw))
 
-    def _by_slot(
-        self, collection: RawCollection, session: ClientSession, batch: int, fields: dict[str, int] | None = None
-    ) -> Iterator[Cursor[RawBSONDocument]]:
-        """Yield a cursor for each range of slots. Documents of other types may be among those found."""
+    def _refuse_arrays(self, collection: RawCollection, session: ClientSession) -> None:
+        """Raise :class:`MoveRefused` if a document holds one of the keys inside an array."""
+        parts = self._sharded.key_field.split(".")
+        paths = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        array = {"$or": [{path: {"$type": "array"}} for path in paths]}
+        for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE):
+            found = collection.find_one({"$and": [key_filter(self._sharded, keys), array]}, session=session)
+            if found is not None:
+                self.own(found)
+
+    def _queries(self, collection: RawCollection) -> Iterator[Query]:
+        """Yield queries that find every document of the units once."""
+        for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE):
+            yield partial(_open, key_filter(self._sharded, keys))
+        yield from self._slot_queries(collection)
+
+    def _slot_queries(self, collection: RawCollection) -> Iterator[Query]:
+        """Yield a query for each range of slots. Documents of other types may be among those found."""
         if not self._units.slots:
             return iter(())
         if self._indexed is None:
             self._indexed = can_read_ranges(collection, self._sharded, self._place)
-        options = {"projection": fields, "session": session, "batch_size": batch}
-        return documents_of_slots(collection, self._sharded, self._units, indexed=self._indexed, **options)
+        return queries_of_slots(self._sharded, self._units, indexed=self._indexed)
+
+
+def _open(wanted: dict[str, Any], find: Query, **options: Any) -> Cursor[Any]:
+    return find(wanted, **options)
 
 
 def can_read_ranges(collection: MongoCollection[Any], sharded: ShardedCollection, place: str) -> bool:
@@ -113,22 +149,24 @@ def can_read_ranges(collection: MongoCollection[Any], sharded: ShardedCollection
     return indexed
 
 
-def documents_of_slots(
-    collection: MongoCollection[Any], sharded: ShardedCollection, units: UnitSet, *, indexed: bool, **options: Any
-) -> Iterator[Cursor[Any]]:
-    """Yield a cursor for each range of the units' slots, without their exceptions; one for all if it is not ``indexed``.
+def queries_of_slots(sharded: ShardedCollection, units: UnitSet, *, indexed: bool) -> Iterator[Query]:
+    """Yield a query for each range of the units' slots, without their exceptions; one for all if it is not ``indexed``.
 
-    Documents of other types may be among those found. ``options`` are those of pymongo's ``find``.
+    Documents of other types may be among those found.
     """
     field, key_type = sharded.key_field, sharded.key_type
-    if not indexed:
-        yield collection.find(inside_slots(sharded, units.space, units.slots), **options)
-        return
     spared = [key_value(key, key_type) for key in sorted(units.exceptions)]
-    wanted = {field: {"$type": TYPES[key_type], **({"$nin": spared} if spared else {})}}
+    others = {"$nin": spared} if spared else {}
+    if not indexed:
+        yield partial(_open, {**inside_slots(sharded, units.space, units.slots), **({field: others} if others else {})})
+        return
     for first, end in units.hash_ranges():
-        some = collection.find(wanted, **options).hint([(field, "hashed")]).min([(field, Int64(first))])
-        yield some if end is None else some.max([(field, Int64(end))])
+        yield partial(_open_range, field, {field: {"$type": TYPES[key_type], **others}}, first, end)
+
+
+def _open_range(field: str, wanted: dict[str, Any], first: int, end: int | None, find: Query, **options: Any) -> Cursor[Any]:
+    found = find(wanted, **options).hint([(field, "hashed")]).min([(field, Int64(first))])
+    return found if end is None else found.max([(field, Int64(end))])
 
 
 def with_ids(ids: Iterable[DocumentId]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -26,8 +28,11 @@ from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
+from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, read_ahead
 
 BATCH_BYTES = 8 * 2**20
+"""A batch is one transaction. Its entry in the oplog is one document if it is smaller than 16 MiB."""
+DIGESTED_AT_ONCE, IDS_AT_ONCE = 1_000, 10_000
 DUPLICATE_KEY = 11000
 
 
@@ -115,10 +120,10 @@ class MongoUnitCopy:
     def count(self) -> Mapping[str, int]:
         return {name: units.count(self._collection(name), self._reading) for name, units in self._units.items()}
 
-    def scan(self, namespace: str) -> Iterator[tuple[RawDocument, ...]]:
+    def scan(self, namespace: str, skip: int = 0) -> Iterator[tuple[RawDocument, ...]]:
         batch: list[RawDocument] = []
         size, most = 0, self._scope.batch_documents
-        for document in self._units[namespace].scan(self._collection(namespace), self._reading, most):
+        for document in chain.from_iterable(map(documents_in, self._read(namespace, most, skip))):
             batch.append(document)
             size += len(document.raw)
             if len(batch) >= most or size >= BATCH_BYTES:
@@ -126,6 +131,23 @@ class MongoUnitCopy:
                 batch, size = [], 0
         if batch:
             yield tuple(batch)
+
+    def digest(self, namespace: str, into: MutableSequence[int]) -> Iterator[int]:
+        return (add_digests(batch, into) for batch in self._read(namespace, DIGESTED_AT_ONCE))
+
+    def ids_in(self, namespace: str, buckets: Collection[int], of: int) -> Iterator[frozenset[DocumentId]]:
+        for batch in self._read(namespace, IDS_AT_ONCE, ids_only=True):
+            yield frozenset(document.id for document in documents_in(batch) if bucket_of(document.id, of) in buckets)
+
+    def _read(self, namespace: str, most: int, skip: int = 0, *, ids_only: bool = False) -> Iterator[bytes]:
+        """Read raw batches ahead. A session of their own reads them in another thread, causally after this copy's reads."""
+        with self._client.start_session(causal_consistency=True) as session:
+            if self._reading.cluster_time and self._reading.operation_time:
+                session.advance_cluster_time(self._reading.cluster_time)
+                session.advance_operation_time(self._reading.operation_time)
+            batches = self._units[namespace].raw_batches(self._collection(namespace), session, most, skip, ids_only=ids_only)
+            with closing(read_ahead(batches)) as ahead:
+                yield from ahead
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
         return self._fetch(namespace, ids, self._reading)

@@ -27,7 +27,7 @@ from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_text_of
 from foreshard.stores.mongo_connections import MongoConnections
 from foreshard.stores.partition._compare import CopyPair, compare
 from foreshard.stores.partition._seen_ids import SeenIds
-from foreshard.stores.partition._unit_documents import can_read_ranges, documents_of_slots
+from foreshard.stores.partition._unit_documents import can_read_ranges, queries_of_slots
 
 MAXIMUM_SUSPECTS = 10_000
 EXAMPLES = 20
@@ -232,7 +232,8 @@ class MongoVerifier:
             found = iter([documents.find({}, fields)])
         else:
             indexed = can_read_ranges(documents, collection, collection.namespace)
-            found = documents_of_slots(documents, collection, units, indexed=indexed, projection=fields)
+            queries = queries_of_slots(collection, units, indexed=indexed)
+            found = (query(documents.find, projection=fields) for query in queries)
         for document in chain.from_iterable(found):
             key = key_text_of(document, collection)
             if units is None or key in units:
