@@ -21,6 +21,8 @@ from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch
 MAXIMUM_ROUNDS = 20
 SIDECARS_AWAITED = timedelta(seconds=30)
 """Sidecars ask for a new table every second; one that has not after this long is stopped or cut off."""
+READS_AWAITED = timedelta(hours=1)
+"""Longest wait for reads that were opened on the source before the switch."""
 
 
 def is_ready(session: MoveSession) -> bool:
@@ -35,8 +37,21 @@ def is_ready(session: MoveSession) -> bool:
     now = datetime.now(UTC)
     if now - switched < kept:
         return False
+    if _waits_for_reads(session, switched, now - switched - kept):
+        return False
     at_version, heard = session.context.routing.acknowledged(record.version or 0, heard_since=now - SIDECARS_AWAITED)
     return at_version >= heard or now - switched >= kept + SIDECARS_AWAITED
+
+
+def _waits_for_reads(session: MoveSession, switched: datetime, waited: timedelta) -> bool:
+    """Return whether reads on the source that began before the switch are still open. Note that for people."""
+    source = session.context.source
+    reads = source.cursors_opened_before(switched) if waited < READS_AWAITED else 0
+    plural = "s" if reads > 1 else ""
+    waiting = f"waiting for {reads} read{plural} opened on {source.partition_id} before the switch" if reads else None
+    if waiting != session.record.notes.get("waiting"):
+        session.note(notes__waiting=waiting)
+    return reads > 0
 
 
 def forward_late_changes(session: MoveSession) -> None:
@@ -49,12 +64,13 @@ def remove_source(session: MoveSession) -> None:
     """Remove the source's documents (never from an owner) and end the move. Its statistics stay in the journal."""
     forward_late_changes(session)
     move = session.record.move
-    owned = session.read_owners().on(move.source)
-    if owned:
+    owners = session.read_owners()
+    if owned := owners.on(move.source):
         problem = f"{move.source} owns {units_label(owned)}, so nothing is removed there"
         raise MoveRefused(move.move_id, problem, "check the owner with `foreshard route`")
     if not session.context.source.is_fenced():
         session.context.source.fence()
+    session.context.source.announce_removal(owners.epochs())
     removed = _remove_all(session)
     session.advance(MoveEvent.FINISH, position=session.feed.position, counters__removed=removed)
 

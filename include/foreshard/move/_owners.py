@@ -32,6 +32,10 @@ class Owners:
         """Return the units that have a shadow on the partition."""
         return tuple(unit for unit in self.units.units if partition_id in self.placements[unit].shadows)
 
+    def epochs(self) -> dict[str, int]:
+        """Return the epoch of each unit."""
+        return {unit: self.placements[unit].epoch for unit in self.units.units}
+
     def have_other_exceptions(self) -> bool:
         """Return whether keys of the moved slots have been listed or delisted since the move began."""
         return unit_set(self.units.units, self.units.space, self.listed).exceptions != self.units.exceptions

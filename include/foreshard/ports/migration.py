@@ -228,6 +228,12 @@ class UnitCopy(Protocol):
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
         """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``."""
 
+    def announce_removal(self, epochs: Mapping[str, int]) -> None:
+        """Tell readers that the units' documents are about to be removed here. ``epochs``: unit → epoch of its owner."""
+
+    def cursors_opened_before(self, at: datetime) -> int:
+        """Return how many reads of the collections are still open that were opened before ``at``; 0 if that can't be seen."""
+
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
         """Remove the documents that have not changed. Return their number."""
 

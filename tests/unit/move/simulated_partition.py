@@ -29,7 +29,7 @@ class Event:
 
 @dataclass
 class Partition:
-    """The documents of the move, the change log, the fence, and the leases."""
+    """The documents of the move, the change log, the fence, the leases, and the units whose removal was announced."""
 
     documents: dict[bytes, bytes] = field(default_factory=dict)
     log: list[Event] = field(default_factory=list)
@@ -37,6 +37,7 @@ class Partition:
     revision: int = 0
     marks: int = 0
     leases: dict[str, int] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
 
 
 class UnitCopy:
@@ -112,8 +113,16 @@ class UnitCopy:
                 raise UniqueConflict(namespace, frozenset({document.id}))
             self._world.put(self.partition_id, document.id, document.raw, mine=True)
 
+    def announce_removal(self, epochs: Any) -> None:
+        self._under_lease()
+        self.partition.removed |= set(epochs)
+
+    def cursors_opened_before(self, at: datetime) -> int:
+        return 0
+
     def remove_unchanged(self, namespace: str, documents: Any) -> int:
         self._under_lease()
+        assert self.partition.removed, "nothing is removed before readers are told"
         same = [d.id for d in documents if self.partition.documents.get(d.id) == d.raw]
         for identity in same:
             self._world.remove(self.partition_id, identity, mine=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -28,6 +28,8 @@ from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
+from foreshard.stores.partition.open_cursors import reads_opened_before
+from foreshard.stores.partition.removed_units import KEPT, REMOVED_UNITS, entry
 from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, read_ahead
 
 BATCH_BYTES = 8 * 2**20
@@ -177,6 +179,16 @@ class MongoUnitCopy:
         if put:
             documents = [RawBSONDocument(document.raw, RAW) for document in put]
             collection.insert_many(documents, bypass_document_validation=True, session=session)
+
+    def announce_removal(self, epochs: Mapping[str, int]) -> None:
+        announcement = entry(self._scope.move_id, self._scope.units, epochs)
+        kept = self._client[self._scope.bookkeeping].get_collection(REMOVED_UNITS, write_concern=WriteConcern("majority"))
+        kept.create_index("at", expireAfterSeconds=int(KEPT.total_seconds()))
+        written = {"_id": announcement.pop("_id")}, {"$set": {**announcement, "at": datetime.now(UTC)}}
+        self._lease.transact(lambda session: kept.update_one(*written, upsert=True, session=session))
+
+    def cursors_opened_before(self, at: datetime) -> int:
+        return reads_opened_before(self._client, self.namespaces, at)
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
 
