@@ -8,6 +8,7 @@ what MongoDB defines. If possible, that first stage also runs on the partitions,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from bson.raw_bson import RawBSONDocument
 
 from foreshard.client._driving import resolved
 from foreshard.client._keys import keys_of_filter
-from foreshard.client._merging import Merged, Stream
+from foreshard.client._merging import SLOW_SECONDS, Merged, Stream
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._results import Opened
 from foreshard.client._routes import ReadPreference
+from foreshard.client._watching import watch
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
@@ -165,17 +167,17 @@ class Aggregate:
         if len(plan.parts) == 1:
             (part,) = plan.parts
             cursor = await self._open(part, self._narrowed(part, self._pipeline))
-            return Opened(self._reader, plan, await Stream(cursor).start(), [cursor])
+            stream = await Stream(cursor, watch(self._reader, part)).start()
+            return Opened(self._reader, plan, stream, [cursor])
         self._check(several=True)
         halves = split(self._pipeline)
         raw = bool(halves.merge)
         cursors = await self._reader.router.mode.together(
             [self._open(part, self._narrowed(part, halves.partition), raw=raw) for part in plan.parts]
         )
-        if not halves.merge:
-            together = Merged([await Stream(cursor).start() for cursor in cursors], (), 0, 0)
-            return Opened(self._reader, plan, together, cursors)
-        return await self._merged(plan, halves, Merged([Stream(cursor) for cursor in cursors], (), 0, 0))
+        watched = zip(cursors, plan.parts, strict=True)
+        together = Merged([Stream(cursor, watch(self._reader, part)) for cursor, part in watched], (), 0, 0)
+        return await self._merged(plan, halves, together) if halves.merge else Opened(self._reader, plan, together, cursors)
 
     async def _open(self, part: PartitionRead, pipeline: Sequence[Stage], *, raw: bool = False) -> Any:
         collection = self._reader.collection(part)
@@ -183,7 +185,12 @@ class Aggregate:
             collection = collection.with_options(
                 codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
             )
-        return await resolved(collection.aggregate(list(pipeline), **self._options))
+        begun = time.monotonic()
+        opened = await resolved(collection.aggregate(list(pipeline), **self._options))
+        check = watch(self._reader, part) if time.monotonic() - begun > SLOW_SECONDS else None
+        if check is not None:
+            await check()
+        return opened
 
     def _narrowed(self, part: PartitionRead, pipeline: Sequence[Stage]) -> list[Stage]:
         """The pipeline, limited to the part's keys. A leading ``$match`` stays first, as ``$text`` requires."""

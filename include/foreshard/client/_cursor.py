@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
 
 from bson.codec_options import CodecOptions
 from pymongo.errors import InvalidOperation
 
+from foreshard.client._find import Find, Given
 from foreshard.client._merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._results import AsyncResults, LazyResults, Opened, SyncResults
 from foreshard.client._routes import ReadPreference
+from foreshard.client._types import Document
+from foreshard.client._watching import watch
+from foreshard.errors import KeyMovedWhileReading
 
 Observer = Callable[[ReadPlan], None]
 SortKeys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Find:
-    """The arguments of a ``find``. ``options`` are passed to pymongo unchanged."""
-
-    filter: Mapping[str, Any]
-    projection: Mapping[str, Any] | Sequence[str] | None = None
-    skip: int = 0
-    limit: int = 0
-    sort: tuple[tuple[str, Any], ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
 class FindResults(LazyResults):
     """The chaining methods of both cursors. The read is opened when the first document is requested.
 
-    A read that runs longer than the grace period of a move may miss documents of the moved key: close it, or read in pages.
+    If a key moves meanwhile and its old partition removes the documents, a find goes on at the new owner: one that is sorted by
+    ``_id``, or one without sort and skip. Another one raises :class:`foreshard.errors.KeyMovedWhileReading`.
     """
 
     def __init__(self, reader: Reader, find: Find, preference: ReadPreference, observe: Observer) -> None:
         super().__init__(self._open_all)
         self._reader, self._find, self._preference, self._observe = reader, find, preference, observe
+        self._given: Given | None = None
 
     def sort(self, key: SortKeys, direction: int | str | None = None) -> Self:
         """Sort by a field, or by several fields with their directions."""
@@ -80,22 +74,49 @@ class FindResults(LazyResults):
 
     async def _open_all(self) -> Opened:
         find, reader = self._find, self._reader
-        keys = reader.keys_of(find.filter, find.options.get("collation"))
-        _, opened = await reader.run(lambda: reader.plan(keys, find.filter, self._preference), self._open_parts)
+        _, opened = await reader.run(lambda: self._plan(find), lambda plan: self._open_parts(plan, find))
         self._observe(opened.plan)
+        self._given = Given(find) if opened.has_more else None
         return opened
 
-    async def _open_parts(self, plan: ReadPlan) -> Opened:
+    async def _plan(self, find: Find) -> ReadPlan:
+        keys = self._reader.keys_of(find.filter, find.options.get("collation"))
+        return await self._reader.plan(keys, find.filter, self._preference)
+
+    async def _take(self) -> Document | None:
+        """Return the next document that was not returned yet."""
+        while True:
+            document = await super()._take()
+            if document is None or self._given is None:
+                return document
+            if self._find.limit and self._given.count >= self._find.limit:
+                await self._end()
+                return None
+            if self._given.note(document):
+                return document
+
+    async def _go_on(self, moved: KeyMovedWhileReading) -> None:
+        rest = self._given.rest(self._find) if self._given is not None else None
+        if rest is None or self._opened is None:
+            await super()._go_on(moved)
+            return
+        await self._opened.close()
+        plan = await self._reader.replan(lambda: self._plan(rest), moved)
+        self._opened = await self._open_parts(plan, rest)
+
+    async def _open_parts(self, plan: ReadPlan, find: Find) -> Opened:
         """Open all parts and fetch their first documents."""
         one = len(plan.parts) == 1
-        cursors = [self._open_one(part, one) for part in plan.parts]
-        streams = await self._reader.router.mode.together([Stream(cursor).start() for cursor in cursors])
-        find = self._find
+        cursors = [self._open_one(part, one, find) for part in plan.parts]
+        watched = zip(cursors, plan.parts, strict=True)
+        streams = await self._reader.router.mode.together(
+            [Stream(cursor, watch(self._reader, part)).start() for cursor, part in watched]
+        )
         together = streams[0] if one else Merged(streams, find.sort, find.skip, find.limit)
         return Opened(self._reader, plan, together, cursors)
 
-    def _open_one(self, part: PartitionRead, one: bool) -> Any:
-        find, collection = self._find, self._reader.collection(part)
+    def _open_one(self, part: PartitionRead, one: bool, find: Find) -> Any:
+        collection = self._reader.collection(part)
         options = dict(find.options)
         if one:
             projection, skip, limit = find.projection, find.skip, find.limit

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import total_ordering
@@ -53,25 +54,44 @@ def part_limit(skip: int, limit: int) -> int:
     return skip + limit if limit else 0
 
 
+SLOW_SECONDS = 1.0
+"""An answer that took longer is checked like a further batch."""
+
+
 class Stream:
-    """The documents of one partition's cursor. ``cursor``: a pymongo cursor of either kind, or any iterator."""
+    """The documents of one partition's cursor. ``cursor``: a pymongo cursor of either kind, or any iterator.
 
-    __slots__ = ("_ahead", "_anext", "_next")
+    ``check`` is awaited after each further batch, before a document of it is returned. The batch may have lost documents if it
+    raises.
+    """
 
-    def __init__(self, cursor: Any) -> None:
+    __slots__ = ("_ahead", "_anext", "_check", "_cursor", "_next")
+
+    def __init__(self, cursor: Any, check: Callable[[], Awaitable[None]] | None = None) -> None:
         self._ahead: list[Document | None] = []
+        self._cursor, self._check = cursor, check
         self._anext = getattr(cursor, "__anext__", None)
         self._next = None if self._anext else iter(cursor).__next__
 
     async def start(self) -> Stream:
         """Fetch the first documents, so that a partition that does not answer is noticed now."""
-        self._ahead.append(await self.next())
+        begun = time.monotonic()
+        self._ahead.append(await self._fetch())
+        if self._check is not None and time.monotonic() - begun > SLOW_SECONDS:
+            await self._check()
         return self
 
     async def next(self) -> Document | None:
         """Return the next document; None after the last."""
         if self._ahead:
             return self._ahead.pop()
+        if self._check is None or self._cursor._data or not self._cursor.alive:  # the buffer has no public accessor
+            return await self._fetch()
+        document = await self._fetch()
+        await self._check()
+        return document
+
+    async def _fetch(self) -> Document | None:
         try:
             if self._next is not None:
                 found: Document = self._next()

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class PartitionClients:
-    """``connect(uri)`` builds a client with the credentials from the settings."""
+    """``connect(uri)`` builds a client with the credentials from the settings. ``bookkeeping``: Foreshard's database there."""
 
-    def __init__(self, connect: Callable[[str], MongoClient[dict[str, Any]]]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[str], MongoClient[dict[str, Any]]], bookkeeping: str = "foreshard") -> None:
+        self._connect, self.bookkeeping = connect, bookkeeping
         self._clients: dict[str, MongoClient[dict[str, Any]]] = {}
         self._collections: dict[tuple[str, str, str], Collection[dict[str, Any]]] = {}
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class PartitionClients:
             client: MongoClient[dict[str, Any]] = made
             return client
 
-        return cls(connect)
+        return cls(connect, settings.control_database)
 
     def client(self, uri: str) -> MongoClient[dict[str, Any]]:
         """The client of ``uri``, created on first use."""

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from foreshard.client._aggregation import Aggregate
-from foreshard.client._cursor import AsyncRoutedCursor, Find, FindResults, sort_keys
+from foreshard.client._cursor import AsyncRoutedCursor, FindResults, sort_keys
 from foreshard.client._driving import resolved
+from foreshard.client._find import Find
 from foreshard.client._merging import part_limit, rank_of
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._records import Recorder, RequestScope

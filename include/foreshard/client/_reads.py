@@ -3,8 +3,8 @@
 A partition may have more copies of a key than the one to read: a shadow, a partial copy of a move in progress, or the old copy
 after a move. A read over all partitions therefore first asks each partition for the matching keys, then asks the table for the
 owner of each key, and only then reads from each partition the keys that it owns. A partition that has just lost a key still has
-all of its documents (the old copy is removed only after the grace period), so every document that exists throughout the read is
-seen exactly once.
+all of its documents (the source's copy is kept for a while), so every document that exists throughout the read is seen exactly
+once. :mod:`foreshard.client._watching` has what happens to a read that is still open when that copy is removed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._router import AsyncRouter
 from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.client._types import Result
-from foreshard.errors import RouteRefused
+from foreshard.errors import KeyMovedWhileReading, RouteRefused
 from foreshard.model import ShardedCollection
 from foreshard.stores.bson_codec import key_text, key_value
 
@@ -34,14 +35,20 @@ if TYPE_CHECKING:
 
 LONGEST_KEY_LIST = 20_000
 """Most keys in one filter. More keys are read in several parts."""
+TABLE_AWAITED = 5.0
+"""Longest wait, in seconds, for a table that has a move which a partition knows of."""
 
 
 class PartitionRead(NamedTuple):
-    """The part of a read on one partition: the documents of ``keys``, as BSON values (None: the app's filter limits them)."""
+    """The part of a read on one partition: the documents of ``keys``, as BSON values (None: the app's filter limits them).
+
+    ``epochs``: key → the epoch of the route that it is read by.
+    """
 
     partition: str
     uri: str
     keys: tuple[Any, ...] | None = None
+    epochs: Mapping[str, int] = {}
 
 
 class ReadPlan(NamedTuple):
@@ -50,6 +57,10 @@ class ReadPlan(NamedTuple):
     parts: tuple[PartitionRead, ...]
     keys: tuple[str, ...]
     scattered: bool = False
+
+    def knows(self, moved: KeyMovedWhileReading) -> bool:
+        """Whether the plan was made from a table that has the move."""
+        return all(part.epochs.get(moved.key, moved.epoch) >= moved.epoch for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -73,16 +84,22 @@ class Reader:
             return await self._scatter(filter)
         if len(keys) == 1:
             route = await self.router.route(keys[0], self.operation, preference)
-            return ReadPlan((PartitionRead(route.partition, route.uri),), keys)
+            return ReadPlan((PartitionRead(route.partition, route.uri, None, {keys[0]: route.epoch}),), keys)
         routes = await self.router.routes(keys, self.operation, preference)
         return ReadPlan(_grouped(self._placed(routes)), keys)
 
     async def run(
         self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
     ) -> tuple[ReadPlan, Result]:
-        """Plan and read. If a partition does not answer, refresh the table, plan again, and read from other copies."""
+        """Plan and read. If a partition does not answer, refresh the table, plan again, and read from other copies.
+
+        Read again if a key's documents were removed meanwhile, because it has moved.
+        """
         planned = await plan()
         try:
+            return planned, await read(planned)
+        except KeyMovedWhileReading as moved:
+            planned = await self.replan(plan, moved)
             return planned, await read(planned)
         except ConnectionFailure as error:
             again = await self._again(plan, planned, error)
@@ -90,6 +107,19 @@ class Reader:
             return again, await read(again)
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
+
+    async def replan(self, plan: Callable[[], Awaitable[ReadPlan]], moved: KeyMovedWhileReading) -> ReadPlan:
+        """Plan again once the table has the move. Raise ``moved`` if it does not get it in time."""
+        deadline = self.router.now() + TABLE_AWAITED
+        while True:
+            await self.router.refresh(self.router.now())
+            await self.router.route(moved.key, Operation.WRITE, fresh=True)
+            planned = await plan()
+            if planned.knows(moved):
+                return planned
+            if self.router.now() > deadline:
+                raise moved
+            await self.router.mode.sleep(TABLE_AWAITED / 50)
 
     async def one(self, key: str, preference: ReadPreference, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
         """Read one key: like ``run``, but faster."""
@@ -101,7 +131,7 @@ class Reader:
             found = read(opened if opened is not None else self._open(route.uri))
             return await resolved(found) if type(found) is CoroutineType else found
         except ConnectionFailure as error:
-            plan = ReadPlan((PartitionRead(route.partition, route.uri),), (key,))
+            plan = ReadPlan((PartitionRead(route.partition, route.uri, None, {key: route.epoch}),), (key,))
             again = await self._again(lambda: self.plan((key,), {}, preference), plan, error)
         try:
             return await resolved(read(self.collection(again.parts[0])))
@@ -175,10 +205,10 @@ class Reader:
         """The key that a value of the key field is; None for any other value."""
         return key_text(value, self.sharded.key_type)
 
-    def _placed(self, routes: Mapping[str, Route]) -> dict[Any, tuple[str, str]]:
+    def _placed(self, routes: Mapping[str, Route]) -> dict[Any, Route]:
         """Where each key is read. The keys are BSON values, as filters carry them."""
         key_type = self.sharded.key_type
-        return {key_value(key, key_type): (route.partition, route.uri) for key, route in routes.items()}
+        return {key_value(key, key_type): route for key, route in routes.items()}
 
     async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
         """The primary of each key. A key that the sidecar refuses (too long, for example) has none."""
@@ -192,12 +222,12 @@ class Reader:
             return found
 
 
-def _grouped(placed: Mapping[Any, tuple[str, str]]) -> tuple[PartitionRead, ...]:
-    by_partition: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for key, place in placed.items():
-        by_partition[place].append(key)
+def _grouped(placed: Mapping[Any, Route]) -> tuple[PartitionRead, ...]:
+    by_partition: dict[tuple[str, str], list[tuple[Any, Route]]] = defaultdict(list)
+    for key, route in placed.items():
+        by_partition[route.partition, route.uri].append((key, route))
     return tuple(
-        PartitionRead(partition, uri, tuple(keys[start : start + LONGEST_KEY_LIST]))
-        for (partition, uri), keys in sorted(by_partition.items())
-        for start in range(0, len(keys), LONGEST_KEY_LIST)
+        PartitionRead(*place, tuple(key for key, _ in some), {route.key: route.epoch for _, route in some})
+        for place, found in sorted(by_partition.items(), key=itemgetter(0))
+        for some in (found[start : start + LONGEST_KEY_LIST] for start in range(0, len(found), LONGEST_KEY_LIST))
     )

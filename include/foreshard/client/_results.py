@@ -15,13 +15,15 @@ from foreshard.client._driving import resolved, run
 from foreshard.client._merging import Merged, Stream
 from foreshard.client._reads import Reader, ReadPlan
 from foreshard.client._types import Document
+from foreshard.errors import KeyMovedWhileReading
 
 
 class Opened:
-    """An opened read: its stream, and the server cursors behind it."""
+    """An opened read: its stream, and the server cursors behind it. ``has_more``: they had more than one batch."""
 
     def __init__(self, reader: Reader, plan: ReadPlan, stream: Stream | Merged, cursors: Sequence[Any]) -> None:
         self.plan = plan
+        self.has_more = any(cursor.alive for cursor in cursors)
         self._reader, self._stream, self._cursors = reader, stream, list(cursors)
 
     async def next(self) -> Document | None:
@@ -49,11 +51,21 @@ class LazyResults:
     async def _take(self) -> Document | None:
         if self._ended:
             return None
-        if self._opened is None:
-            self._opened = await self._begin()
-        document = await self._opened.next()
-        self._ended = document is None
-        return document
+        while True:
+            if self._opened is None:
+                self._opened = await self._begin()
+            try:
+                document = await self._opened.next()
+            except KeyMovedWhileReading as moved:
+                await self._go_on(moved)
+                continue
+            self._ended = document is None
+            return document
+
+    async def _go_on(self, moved: KeyMovedWhileReading) -> None:
+        """Open the rest of the read at the new owner. Raise ``moved`` if that is impossible."""
+        await self._end()
+        raise moved
 
     async def _take_many(self, length: int | None) -> list[Document]:
         taken: list[Document] = []

@@ -9,8 +9,9 @@ from pymongo.errors import ConnectionFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
 from foreshard.client._collection import AsyncRoutedCollection
-from foreshard.client._cursor import Find, RoutedCursor, sort_keys
+from foreshard.client._cursor import RoutedCursor, sort_keys
 from foreshard.client._driving import run
+from foreshard.client._find import Find
 from foreshard.client._read_collection import READ, Call
 from foreshard.client._requests import WriteRequest
 from foreshard.client._results import SyncResults

@@ -3,6 +3,7 @@
 from foreshard.errors.client import (
     AmbiguousWrite,
     KeyInTransit,
+    KeyMovedWhileReading,
     UnroutableOperation,
 )
 from foreshard.errors.foundation import (
@@ -86,6 +87,7 @@ __all__ = [
     "InvalidChange",
     "InvalidKey",
     "KeyInTransit",
+    "KeyMovedWhileReading",
     "MissingSecret",
     "MissingStageResult",
     "MoveRefused",

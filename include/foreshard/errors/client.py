@@ -48,6 +48,20 @@ class KeyInTransit(ForeshardError):
         self.namespace, self.key, self.partition_id, self.waited = namespace, key, partition_id, waited
 
 
+class KeyMovedWhileReading(ForeshardError):
+    """A key moved while a read was open, and its old partition has removed documents that were not read yet.
+
+    ``epoch`` is the epoch of the key's new owner.
+    """
+
+    def __init__(self, namespace: str, key: str, partition_id: str, epoch: int) -> None:
+        super().__init__(
+            f"read of {namespace}: key {key!r} has moved away from partition {partition_id}, which has removed its documents; "
+            "read again, or sort by _id: such a read goes on by itself"
+        )
+        self.namespace, self.key, self.partition_id, self.epoch = namespace, key, partition_id, epoch
+
+
 class UnroutableOperation(ForeshardError):
     """An operation that the client can't route. Nothing was sent."""
 

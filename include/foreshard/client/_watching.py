@@ -1,0 +1,47 @@
+"""Reads across a move: how a read notices that its partition has removed documents of its keys.
+
+A cursor reads on at the source after a switch, whose copy is kept for a while. When a further batch arrives, the cleaner's
+announcements are read on the same partition (:mod:`foreshard.stores.partition.removed_units`). If one is newer than the route
+of the read, documents may be missing in the batch, so it is dropped. A ``find`` by ``_id``, or in any order, then goes on at
+the new owner (:class:`foreshard.client._find.Given`). Other reads raise :class:`foreshard.errors.KeyMovedWhileReading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from pymongo import ReadPreference
+from pymongo.errors import OperationFailure
+
+from foreshard.client._driving import resolved
+from foreshard.client._reads import PartitionRead, Reader
+from foreshard.client._routes import Operation
+from foreshard.errors import KeyMovedWhileReading
+from foreshard.stores.partition.removed_units import REMOVED_UNITS, entries_about, removed_since
+
+
+def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] | None:
+    """Return the check of one part of a read: it raises :class:`KeyMovedWhileReading`. None if the part names no keys."""
+    if not part.epochs:
+        return None
+
+    async def check() -> None:
+        moved = await _removed(reader, part)
+        if moved:
+            key = min(moved)
+            raise KeyMovedWhileReading(reader.sharded.namespace, key, part.partition, moved[key])
+
+    return check
+
+
+async def _removed(reader: Reader, part: PartitionRead) -> dict[str, int]:
+    """Return the part's keys whose documents the partition has removed. If that can't be read: the keys that have moved."""
+    clients, key_type = reader.connections, reader.sharded.key_type
+    database = clients.client(part.uri).get_database(clients.bookkeeping, read_preference=ReadPreference.PRIMARY)
+    try:
+        cursor = database[REMOVED_UNITS].find(entries_about(part.epochs))
+        return removed_since(await resolved(cursor.to_list()), part.epochs, key_type)
+    except OperationFailure:
+        await reader.router.refresh(reader.router.now())
+        routes = await reader.router.routes(tuple(part.epochs), Operation.WRITE, fresh=True)
+        return {key: route.epoch for key, route in routes.items() if route.epoch > part.epochs[key]}
