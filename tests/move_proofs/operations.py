@@ -1,0 +1,79 @@
+"""What a child of the nursery does: one operation on a move, with its effects counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pymongo import monitoring
+from tests.move_proofs.effects import EffectCounter, Halt
+
+from foreshard.model.move_state import CLEANABLE, ENDED, OPEN
+from foreshard.move import mover
+from foreshard.stages import manual_moves, migrate
+from foreshard.stores.control import move_journal, shadows  # noqa: F401  # stores are imported lazily; here before the fork
+from foreshard.stores.control.routing import store  # noqa: F401
+from foreshard.stores.partition import dead_transactions, shadow_absorber, unit_copy  # noqa: F401
+from foreshard.wiring import Wiring
+
+dead_transactions.IDLE, dead_transactions.PATIENCE_MS = timedelta(seconds=0.5), 300
+"""A matrix kills in transactions a hundred times, so what waits for the dead waits less."""
+ROUNDS = 20
+"""At most this many rounds of the watchdog end one move."""
+
+
+def run(wiring: Wiring, move_id: str) -> object:
+    """Run a move until its target serves."""
+    return migrate.run_move(wiring, move_id)
+
+
+def clean(wiring: Wiring, move_id: str) -> object:
+    """Remove the source's copy."""
+    return migrate.clean_some(wiring, [move_id], True, None)
+
+
+def finish(wiring: Wiring, _move_id: str = "") -> object:
+    """Take every move to its end."""
+    ended = []
+    while opened := wiring.move_journal.find(OPEN):
+        move_id = opened[0].move_id
+        if opened[0].state not in CLEANABLE or not mover.is_serving(opened[0]):
+            migrate.run_move(wiring, move_id)
+        if wiring.move_journal.get(move_id).state not in ENDED:
+            clean(wiring, move_id)
+        ended.append(move_id)
+        assert ended.count(move_id) < ROUNDS, f"move {move_id} does not end"
+    return ended
+
+
+def revert(wiring: Wiring, move_id: str) -> object:
+    """Revert a move."""
+    return migrate.revert_move(wiring, move_id)
+
+
+def undo(wiring: Wiring, move_id: str) -> object:
+    """Undo a switched move."""
+    return manual_moves.undo_move(wiring, move_id)
+
+
+def tend(wiring: Wiring, move_id: str) -> object:
+    """Let the watchdog take care of the moves until this one has ended."""
+    for _ in range(ROUNDS):
+        migrate.tend_moves(wiring)
+        if wiring.move_journal.get(move_id).state in ENDED:
+            break
+    return wiring.move_journal.get(move_id).state
+
+
+OPERATIONS: dict[str, Callable[[Wiring, str], object]] = {
+    made.__name__: made for made in (run, clean, finish, revert, undo, tend)
+}
+
+
+def perform(operation: str, arguments: Sequence[str], log: Path, halt: Mapping[str, Any] | None) -> object:
+    """Run an operation with connections of its own."""
+    monitoring.register(EffectCounter(log, None if halt is None else Halt(**halt)))
+    with Wiring() as wiring:
+        return OPERATIONS[operation](wiring, *arguments)
