@@ -101,7 +101,7 @@ def test_a_difference_in_field_order_or_type_is_a_difference(wiring, data):
         verify_hour(wiring, HOUR)
 
 
-@pytest.mark.parametrize("state", ["copying", "verified", "switched", "cleaning"])
+@pytest.mark.parametrize("state", ["copying", "fenced", "switched", "cleaning"])
 def test_both_partitions_of_an_open_move_may_have_the_key(wiring, data, control, unique_name, state):
     wiring.move_journal.plan(Move("m1", ("a",), "alpha", "gamma", 0, "a", Reason("x", "x")), HOUR)
     control[unique_name]["moves"].update_one({"_id": "m1"}, {"$set": {"state": state}})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from foreshard.move.context import MoveSummary
-    from foreshard.ports.migration import MoveRecord
+    from foreshard.ports.move_journal import MoveRecord
     from foreshard.wiring import Wiring
 
 

@@ -40,6 +40,16 @@ class UnknownMove(ForeshardError):
         self.move_id = move_id
 
 
+class MoveHasEnded(ForeshardError):
+    """A mover or a cleaner may not take this move, because of its state."""
+
+    def __init__(self, move_id: str, state: str) -> None:
+        super().__init__(
+            f"move {move_id} is {state}, so there is nothing to take over; foreshard moves show {move_id} tells more"
+        )
+        self.move_id, self.state = move_id, state
+
+
 class MoveRefused(ForeshardError):
     """A move cannot be carried out. Before its switch it is reverted."""
 

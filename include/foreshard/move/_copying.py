@@ -9,6 +9,7 @@ from typing import Any
 
 from foreshard.errors import MoveRefused, MoveTimedOut
 from foreshard.model.key_space import unit_label, units_label
+from foreshard.move._cutover import arm
 from foreshard.move._unit_sync import merge, size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
@@ -35,6 +36,7 @@ def skip_if_out_of_date(session: MoveSession) -> bool:
 
 def begin(session: MoveSession) -> None:
     """Note the position in the source's change stream before anything is copied, and the keys that the move leaves out."""
+    session.claim(session.context.source, session.context.target)
     left_out = sorted(session.context.units.exceptions)
     session.advance(MoveEvent.BEGIN, position=session.context.source.now(), notes__exceptions=left_out)
 
@@ -42,11 +44,12 @@ def begin(session: MoveSession) -> None:
 def copy(session: MoveSession) -> None:
     """Fence the target, remove leftovers of the units there (shadows' documents are kept), and copy the absent documents."""
     source, target = session.context.source, session.context.target
+    session.claim(source, target)
     shape = source.shape()
     target.shape()
     source.prepare({})
     target.prepare(shape)
-    target.fence()
+    session.patiently(target.fence, f"fencing {target.partition_id}")
     if "swept" not in session.record.notes:
         _sweep(session)
     progress = _Progress(session)
@@ -102,7 +105,10 @@ def _sweep(session: MoveSession) -> None:
 
 def catch_up(session: MoveSession) -> None:
     """Apply the source's changes until few documents remain to be compared behind the fence. Compare all of them once."""
-    limits = session.context.limits
+    limits, target = session.context.limits, session.context.target
+    session.claim(session.context.source, target)
+    if not target.is_fenced():
+        session.patiently(target.fence, f"fencing {target.partition_id}")
     deadline = time.monotonic() + limits.catch_up_timeout.total_seconds()
     rounds = 0
     while True:
@@ -120,5 +126,5 @@ def catch_up(session: MoveSession) -> None:
             merge(session.suspects, session.sync.sync(session.suspects))
         else:
             break
-    session.owners = session.read_owners()
-    session.advance(MoveEvent.FENCE, position=session.feed.position, counters__rounds=rounds)
+    session.note(counters__rounds=rounds)
+    arm(session)

@@ -1,7 +1,8 @@
 """From the fence to a serving target: fence, drain, verify, switch, open. Apps wait for all of it, so milliseconds count.
 
-An app's own ``collMod`` can lift the source's fence. A resuming mover checks for that, and the feed shows it until the switch;
-the move then goes back to ``fenced``.
+All that needs no app to wait is armed before. A cutover that fails *retreats*: the source takes writes again, and the move
+catches up. A mover that finds a move behind the fence retreats as well, because only the mover that armed the cutover knows
+how far it got.
 """
 
 from __future__ import annotations
@@ -18,48 +19,84 @@ from foreshard.move._owners import Owners
 from foreshard.move._unit_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import Changes, MoveRecord
+from foreshard.ports.migration import Changes
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.ports.publishing import TableEdit, publish_edit
 
 MAXIMUM_RETREATS = 3
-"""The fence may be lifted this often before the switch. After that the move is reverted."""
+"""A cutover may fail this often. After that the move is reverted."""
 COUNTED_BEHIND_FENCE = 20_000
 """At most this many documents are counted again behind the fence (about a million documents a second)."""
 SLOTS_COUNTED_BEHIND_FENCE = 2_000
 """The same for a move of slots, whose documents are counted one by one (about a hundred thousand a second)."""
 
 
-def fence_and_drain(session: MoveSession) -> None:
-    """Fence the units on the source and apply its changes up to the fence. Retreat if that takes too long."""
+class CutoverFailed(Exception):
+    """The cutover can't go on. The source takes writes again."""
+
+
+def arm(session: MoveSession) -> None:
+    """Prepare the source's fence and the target's opening, and enter ``fenced``. No app waits yet.
+
+    The partitions are locked in the order of their ids, so that two moves in opposite directions do not wait for each other.
+    """
+    source, target = session.context.source, session.context.target
+    session.patiently(source.probe, f"waiting for open transactions on {source.partition_id}")
+    session.patiently(target.probe, f"waiting for open transactions on {target.partition_id}")
+    session.owners = session.read_owners()
+    steps = {source.partition_id: source.arm_fence, target.partition_id: target.arm_opening}
+    for _, step in sorted(steps.items()):
+        step()
+    session.armed = True
+    session.follow()
+    session.advance(MoveEvent.FENCE, position=session.feed.position)
+
+
+def cut_over(session: MoveSession) -> None:
+    """Fence the source, apply its changes up to the fence, verify, switch, and open the target; or retreat."""
+    if not session.armed:
+        retreat(session, "its mover ended behind the fence", counted=False)
+        return
     session.fenced_at = time.monotonic()
-    deadline = session.fenced_at + session.context.limits.fence_timeout.total_seconds()
     try:
-        marks = session.context.source.fence()
-    except FenceTimedOut as error:
+        _fence_and_drain(session, session.fenced_at + session.context.limits.fence_timeout.total_seconds())
+        _verify(session)
+        _switch(session)
+    except (FenceTimedOut, CutoverFailed) as error:
         retreat(session, str(error))
         return
-    while not _reached(marks, session.feed.fences_seen):
-        changes = session.follow(until_fences=marks)
-        if changes.unfenced and not session.context.source.is_fenced():
-            marks = session.context.source.fence()
-        if time.monotonic() > deadline:
-            retreat(session, "draining the source's changes took too long")
-            return
-    session.advance(MoveEvent.DRAIN, position=session.feed.position)
+    open_target(session)
 
 
-def retreat(session: MoveSession, why: str) -> None:
-    """Lift the fence and catch up again. Revert the move after ``MAXIMUM_RETREATS`` retreats."""
+def retreat(session: MoveSession, why: str, *, counted: bool = True) -> None:
+    """Let apps write on the source again, and catch up. Revert the move after ``MAXIMUM_RETREATS`` counted retreats."""
+    session.armed, session.fenced_at = False, None
+    session.claim(session.context.source)
     session.context.source.unfence()
-    session.fenced_at = None
-    retreats = int(session.record.counters.get("retreats", 0)) + 1
+    session.context.target.settle()
+    retreats = int(session.record.counters.get("retreats", 0)) + counted
     if retreats > MAXIMUM_RETREATS:
         session.advance(MoveEvent.REVERT, error=f"fenced {retreats} times without success: {why}")
     else:
         session.advance(MoveEvent.RETREAT, counters__retreats=retreats, notes__retreat=why)
 
 
-def verify(session: MoveSession) -> None:
+def _fence_and_drain(session: MoveSession, deadline: float) -> None:
+    marks = session.context.source.fence()
+    while not _reached(marks, session.feed.fences_seen):
+        _follow(session, marks)
+        if time.monotonic() > deadline:
+            raise CutoverFailed("draining the source's changes took too long")
+
+
+def _follow(session: MoveSession, until_fences: Mapping[str, int] | None = None) -> Changes:
+    changes = session.follow(until_fences)
+    if changes.unfenced and not session.context.source.is_fenced():
+        raise CutoverFailed("another validator lifted the source's fence")
+    return changes
+
+
+def _verify(session: MoveSession) -> None:
     """Compare every document that may have changed since the last comparison, byte by byte, and the document counts.
 
     All documents were compared before the fence, from both sides. Counting takes time in proportion to their number, so large
@@ -68,9 +105,6 @@ def verify(session: MoveSession) -> None:
     A different document is synchronised once and compared again, because a TTL index may run earlier on one side. Late deletes
     pass the fence, so differences are tolerated while the feed still has changes, up to ``fence_timeout``.
     """
-    if not session.context.source.is_fenced():
-        session.advance(MoveEvent.REFENCE)
-        return
     if session.suspects is None:
         session.compare_all()
     deadline = time.monotonic() + session.context.limits.fence_timeout.total_seconds()
@@ -78,47 +112,42 @@ def verify(session: MoveSession) -> None:
     repaired = 0
     while True:
         different = session.sync.compare(session.suspects or {})
-        repaired += size(different)
-        session.sync.sync(different)
-        wrong = [
-            f"{namespace} _id {identity!r}"
-            for namespace, ids in session.sync.compare(different).items()
-            for identity in sorted(ids)
-        ]
+        if size(different):
+            repaired += size(different)
+            session.sync.sync(different)
+            different = session.sync.compare(different)
+        wrong = [f"{namespace} _id {identity!r}" for namespace, ids in different.items() for identity in sorted(ids)]
         if session.record.counters.get("total", 0) <= limit:
-            wrong += session.sync.count_differences()
+            wrong += session.sync.count_differences(session.context.together)
         if not wrong:
             break
-        changes = session.follow()
-        if _fence_was_lost(session, changes):
-            return
+        changes = _follow(session)
         if not any(changes.touched.values()) or time.monotonic() > deadline:
             raise VerificationFailed(f"move {session.record.move_id}", wrong)
-    session.advance(MoveEvent.VERIFY, position=session.feed.position, counters__repaired=repaired)
+    session.repaired += repaired
 
 
-def switch(session: MoveSession) -> None:
-    """Publish the units' new primary copy and enter ``switched``, in one transaction."""
-    if session.fenced_at is None and not session.context.source.is_fenced():
-        session.advance(MoveEvent.REFENCE)
-        return
-    if _fence_was_lost(session, session.follow()):
-        return
+def _switch(session: MoveSession) -> None:
+    """Publish the units' new primary copy and enter ``switched``, in one transaction.
+
+    Late deletes that the source acknowledges meanwhile are applied beside it. What comes later is forwarded after the opening.
+    """
     opened_from = session.context.target.now()
+    position = session.feed.position
     switched: list[MoveRecord] = []
 
     def edit() -> TableEdit:
         owners, session.owners = session.owners or session.read_owners(), None
         _require_source(session, owners)
-        fields = {"position": session.feed.position, "opened_from": opened_from}
+        fields = {"position": position, "opened_from": opened_from, "counters.repaired": session.repaired}
         return _switch_edit(session, owners, fields, switched)
 
+    session.switching = True
     try:
-        publish_edit(session.context.routing, edit)
+        session.context.together(lambda: publish_edit(session.context.routing, edit), session.follow)
     except StaleEpoch:
         raise MoveRefused(session.record.move_id, "the units' rows kept changing", "plan the move again") from None
-    session.record = switched[-1]
-    session.context.notify(session.record)
+    session.record, session.switching = switched[-1], False
 
 
 def _require_source(session: MoveSession, owners: Owners) -> None:
@@ -152,28 +181,27 @@ def _switch_edit(session: MoveSession, owners: Owners, fields: Mapping[str, Any]
 
 
 def open_target(session: MoveSession) -> None:
-    """Open the target for writes of the units, after applying the deletes that the source has acknowledged so far.
+    """Open the target for writes of the units. It is tried until it is done, because no partition takes them meanwhile.
 
-    A resuming mover cannot know whether apps already write on the target. It leaves late changes to the cleaning.
+    A mover that finds the switch made does not know whether apps already write on the target.
     """
-    if session.fenced_at is not None:
-        session.follow()
-    session.context.target.unfence()
+    session.claim(session.context.target)
+    while True:
+        try:
+            session.context.target.unfence()
+            break
+        except FenceTimedOut as error:
+            session.wait_for(f"the target can't be opened yet: {error}")
     now = datetime.now(UTC)
     if session.fenced_at is not None:
         pause = (time.monotonic() - session.fenced_at) * 1000
     else:
         fenced = session.record.entered(MoveState.FENCED)
         pause = (now - fenced).total_seconds() * 1000 if fenced else 0.0
-    session.note(notes__opened_at=now, counters__pause_ms=round(pause, 2))
+    session.context.target.settle()
+    session.context.source.settle()
+    session.note(notes__opened_at=now, notes__waiting=None, counters__pause_ms=round(pause, 2))
     session.context.notify(session.record)
-
-
-def _fence_was_lost(session: MoveSession, changes: Changes) -> bool:
-    if not changes.unfenced or session.context.source.is_fenced():
-        return False
-    session.advance(MoveEvent.REFENCE)
-    return True
 
 
 def _reached(marks: Mapping[str, int], seen: Mapping[str, int]) -> bool:

@@ -10,14 +10,22 @@ from foreshard.ports.publishing import TableEdit, publish_edit
 
 
 def turn_back(session: MoveSession) -> None:
-    """Lift the source's fence and remove the copied documents (never from the owner). The target stays fenced."""
+    """Lift the source's fence, which needs the source only. Then remove the copied documents (never from an owner).
+
+    The target stays fenced. While it does not answer, the move waits in ``reverting`` and the source serves.
+    """
     move, units, target = session.record.move, session.context.units, session.context.target
+    session.claim(session.context.source)
     session.context.source.unfence()
+    session.claim(target)
+    target.settle()
     owned = session.read_owners().on(move.target)
     if owned:
         problem = f"{move.target} owns {units_label(owned)}, so nothing is removed there"
         raise MoveRefused(move.move_id, problem, "check the owner with `foreshard route`")
     if "absorbing" in session.record.notes:
+        if not target.is_fenced():
+            session.patiently(target.fence, f"fencing {target.partition_id}")
         session.context.shadows.absorb(units, move.target)
         _unlist_shadows(session)
         session.sync.remove_all(target, lambda _documents: session.beat())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import zip_longest
 
 from foreshard.errors import VerificationFailed
+from foreshard.move.context import Together
 from foreshard.ports.migration import DocumentId, RawDocument, UniqueConflict, UnitCopy
 
 Suspects = dict[str, set[DocumentId]]
@@ -102,9 +103,9 @@ class UnitSync:
                 different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
         return different
 
-    def count_differences(self) -> list[str]:
+    def count_differences(self, together: Together) -> list[str]:
         """Return one line for each collection whose document counts differ."""
-        here, there = self._source.count(), self._target.count()
+        here, there = together(self._source.count, self._target.count)
         return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
 
     def remove_all(self, side: UnitCopy, noted: Callable[[int], None]) -> None:

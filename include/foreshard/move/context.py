@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from foreshard.model.unit_set import UnitSet
-from foreshard.ports.migration import MoveJournal, MoveRecord, ShadowAbsorber, UnitCopy
+from foreshard.ports.migration import ShadowAbsorber, UnitCopy
+from foreshard.ports.move_journal import MoveJournal, MoveRecord
 from foreshard.ports.routing import RoutingStore
 from foreshard.settings import MigrateSettings
 
 BEAT_EVERY = timedelta(milliseconds=250)
 """A mover renews its lease and reports progress this often. It is far below the shortest sensible lease."""
 
+Together = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
+
+
+def _one_after_the_other(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    return first(), second()
+
 
 @dataclass(frozen=True, slots=True)
 class MoveContext:
-    """The ports of one move of ``units``."""
+    """The ports of one move of ``units``.
+
+    ``together(first, second)`` runs two calls, at the same time if it can, and returns both results. ``trouble`` is told about
+    errors beside the work. ``renew_every``: how often a thread renews the lease (None: never).
+    """
 
     journal: MoveJournal
     units: UnitSet
@@ -27,7 +39,10 @@ class MoveContext:
     shadows: ShadowAbsorber
     limits: MigrateSettings
     notify: Callable[[MoveRecord], None] = lambda _record: None
+    trouble: Callable[[MoveRecord, Exception], None] = lambda _record, _error: None
+    together: Together = _one_after_the_other
     beat_every: timedelta = BEAT_EVERY
+    renew_every: timedelta | None = None
 
     def close(self) -> None:
         """Close both copies."""

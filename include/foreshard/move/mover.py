@@ -1,15 +1,13 @@
 """The driver of a move: it takes a move from any state to the next, until the target serves or the move has ended.
 
 Every step may run twice and may be killed anywhere. The journal says which state holds, and each step starts by making that
-state true. Taking a move raises its lease in the journal and on both partitions, which fences off the previous mover.
+state true. Taking a move raises its lease in the journal; each step then claims the partitions that it writes on, which
+fences off the previous mover there.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable
 
 from foreshard.errors import (
     FenceRefused,
@@ -18,21 +16,18 @@ from foreshard.errors import (
     MoveRefused,
     MoveSuperseded,
     MoveTimedOut,
+    Unreachable,
     VerificationFailed,
 )
-from foreshard.model.move_state import BEFORE_SWITCH, CLEANABLE, ENDED, MoveState
+from foreshard.model.move_state import BEFORE_SWITCH, CLEANABLE, ENDED, OPEN, MoveState
 from foreshard.move._cleaning import forward_late_changes, is_ready, remove_source
 from foreshard.move._copying import begin, catch_up, copy, skip_if_out_of_date
-from foreshard.move._cutover import MAXIMUM_RETREATS, fence_and_drain, open_target, retreat, switch, verify
+from foreshard.move._cutover import MAXIMUM_RETREATS, cut_over, open_target, retreat
 from foreshard.move._reversal import turn_back
 from foreshard.move.context import MoveContext
 from foreshard.move.session import MoveSession, Paused
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import MoveRecord
-
-LOG = logging.getLogger("foreshard.move")
-WATCH_SECONDS = 0.1
-"""Pause between two rounds over the moves that wait for their cleaning."""
+from foreshard.ports.move_journal import MoveRecord
 
 
 def is_serving(record: MoveRecord) -> bool:
@@ -46,20 +41,25 @@ def serve(session: MoveSession) -> None:
     if not is_serving(session.record):
         open_target(session)
         return
+    session.claim(session.context.source, session.context.target)
     forward_late_changes(session)
     if is_ready(session):
         session.advance(MoveEvent.CLEAN)
+
+
+def clean(session: MoveSession) -> None:
+    """Remove the source's documents and end the move."""
+    session.claim(session.context.source, session.context.target)
+    remove_source(session)
 
 
 STEPS: dict[MoveState, Callable[[MoveSession], None]] = {
     MoveState.PLANNED: begin,
     MoveState.COPYING: copy,
     MoveState.CATCHING_UP: catch_up,
-    MoveState.FENCED: fence_and_drain,
-    MoveState.DRAINED: verify,
-    MoveState.VERIFIED: switch,
+    MoveState.FENCED: cut_over,
     MoveState.SWITCHED: serve,
-    MoveState.CLEANING: remove_source,
+    MoveState.CLEANING: clean,
     MoveState.REVERTING: turn_back,
 }
 """The step of each state that is not final. It leads to another state, or notes progress within its own."""
@@ -67,23 +67,19 @@ STEPS: dict[MoveState, Callable[[MoveSession], None]] = {
 TURN_BACK = (MoveRefused, MoveTimedOut, FenceRefused, FenceTimedOut, VerificationFailed)
 """Errors that revert a move that has not switched."""
 
-APPS_WAIT = (MoveState.FENCED, MoveState.DRAINED)
-"""After an unexpected error in these states the mover lifts the fence. Not in ``verified``: the switch may be committed."""
-
 
 def run_move(context: MoveContext, move_id: str) -> MoveRecord:
     """Take the move and run it until its target serves, it is reverted, or it pauses. Return its journal entry."""
-    session = MoveSession(context, context.journal.take(move_id))
-    record = session.record
-    if record.state in ENDED or (record.state is MoveState.PLANNED and skip_if_out_of_date(session)):
-        return session.record
-    session.claim()
-    try:
-        drive(session, until=is_serving)
-    except Paused:
-        session.pause()
-    finally:
-        session.close_feed()
+    record = context.journal.get(move_id)
+    if record.state in ENDED:
+        return record
+    with MoveSession(context, context.journal.take(move_id)) as session:
+        if session.record.state is MoveState.PLANNED and skip_if_out_of_date(session):
+            return session.record
+        try:
+            drive(session, until=is_serving)
+        except Paused:
+            session.pause()
     return session.record
 
 
@@ -94,49 +90,30 @@ def revert_move(context: MoveContext, move_id: str, reason: str) -> MoveRecord:
         return record
     if record.state is not MoveState.REVERTING:
         next_state(record.state, MoveEvent.REVERT)
-    session = MoveSession(context, context.journal.take(move_id))
-    session.claim()
-    if session.record.state is not MoveState.REVERTING:
-        session.advance(MoveEvent.REVERT, error=f"reverted: {reason}")
-    drive(session, until=is_serving)
+    with MoveSession(context, context.journal.take(move_id)) as session:
+        if session.record.state is not MoveState.REVERTING:
+            session.advance(MoveEvent.REVERT, error=f"reverted: {reason}")
+        drive(session, until=is_serving)
     return session.record
 
 
-def clean_moves(moves: Iterable[tuple[str, MoveContext]], *, wait: bool) -> tuple[MoveRecord, ...]:
-    """Drive switched moves to their end. Return the entries of the ended moves, in the order in which they ended.
+def rescue_move(context: MoveContext, move_id: str) -> MoveRecord:
+    """Let a partition take writes again where a mover ended between fence and opening. Raise ``MoveSuperseded`` if it lives.
 
-    Late changes are forwarded for all of them meanwhile. Without ``wait``, moves that may not be cleaned yet are left.
+    Before the switch that is the source, and anybody may resume the move then. After it, it is the target.
     """
-    done: list[MoveRecord] = []
-    with ExitStack() as stack:
-        waiting: list[MoveSession] = []
-        for move_id, context in moves:
-            session = MoveSession(context, context.journal.take(move_id))
-            stack.callback(session.close_feed)
-            session.claim()
-            drive(session, until=is_serving)
-            waiting.append(session)
-        while waiting:
-            for session in tuple(waiting):
-                if not _step_towards_end(session, wait=wait):
-                    waiting.remove(session)
-                    done += [session.record] if session.record.state in ENDED else []
-            time.sleep(WATCH_SECONDS if waiting else 0)
-    return tuple(done)
-
-
-def _step_towards_end(session: MoveSession, *, wait: bool) -> bool:
-    """Take one step of a switched move. Return False if no more steps should be taken now."""
-    try:
-        step(session)
-    except Paused:
-        session.pause()
-        return False
-    except MoveSuperseded as superseded:
-        LOG.warning("%s", superseded)
-        return False
-    state = session.record.state
-    return state not in ENDED and (wait or state is MoveState.CLEANING)
+    states = (MoveState.FENCED, MoveState.SWITCHED)
+    with MoveSession(context, context.journal.take(move_id, states, silent=True)) as session:
+        try:
+            if session.record.state is MoveState.FENCED:
+                retreat(session, "its mover ended behind the fence", counted=False)
+            elif not is_serving(session.record):
+                open_target(session)
+        except Exception as error:
+            _explain(session, error)
+            raise
+        session.release()
+    return session.record
 
 
 def drive(session: MoveSession, *, until: Callable[[MoveRecord], bool]) -> None:
@@ -146,20 +123,46 @@ def drive(session: MoveSession, *, until: Callable[[MoveRecord], bool]) -> None:
 
 
 def step(session: MoveSession) -> None:
-    """Take the step of the move's state. Errors before the switch revert the move or lift the fence."""
+    """Take the step of the move's state.
+
+    Errors before the switch revert the move, or lift the fence. A move that has not begun ends with the error. One that has
+    waits, with its lease released, while a partition does not answer.
+    """
     try:
         STEPS[session.record.state](session)
     except HistoryLost as error:
         start_over(session, error)
     except TURN_BACK as error:
-        if session.record.state not in BEFORE_SWITCH:
-            raise
-        session.advance(MoveEvent.REVERT, error=str(error))
-    except Paused:
+        _turn_back(session, error)
+    except (Paused, MoveSuperseded):
         raise
     except Exception as error:
         _lift_fence(session, error)
-        raise
+        _explain(session, error)
+        if session.record.state in OPEN:
+            raise
+
+
+def _turn_back(session: MoveSession, error: Exception) -> None:
+    if session.record.state is MoveState.PLANNED:
+        session.advance(MoveEvent.SKIP, error=str(error))
+    elif session.record.state in BEFORE_SWITCH:
+        session.advance(MoveEvent.REVERT, error=str(error))
+    else:
+        raise error
+
+
+def _explain(session: MoveSession, error: Exception) -> None:
+    """Raise a driver's error as one line about the partition, after noting it. A planned move ends with it."""
+    context = session.context
+    known = error if isinstance(error, Unreachable) else context.source.explain(error) or context.target.explain(error)
+    if known is None:
+        return
+    if session.record.state is MoveState.PLANNED:
+        session.advance(MoveEvent.SKIP, error=str(known))
+        return
+    session.release(str(known))
+    raise known from error
 
 
 def start_over(session: MoveSession, lost: HistoryLost) -> None:
@@ -169,7 +172,7 @@ def start_over(session: MoveSession, lost: HistoryLost) -> None:
     if session.record.state in CLEANABLE:
         session.note(position=session.context.source.now(), notes__late_changes_unknown=str(lost))
         return
-    if session.record.state in (MoveState.FENCED, MoveState.DRAINED, MoveState.VERIFIED):
+    if session.record.state is MoveState.FENCED:
         retreat(session, str(lost))
     if session.record.state not in (MoveState.COPYING, MoveState.CATCHING_UP):
         return
@@ -181,9 +184,14 @@ def start_over(session: MoveSession, lost: HistoryLost) -> None:
 
 
 def _lift_fence(session: MoveSession, error: Exception) -> None:
-    """Lift the fence after an unexpected error. If that fails too, the move waits for its next mover."""
-    if session.record.state in APPS_WAIT:
+    """Lift the fence after an unexpected error. If that fails too, the watchdog lifts it once the lease is over.
+
+    A switch without an answer may have been made. A write to the journal entry then fails, or keeps it from being made later.
+    """
+    if session.record.state is MoveState.FENCED:
         try:
+            if session.switching:
+                session.note(notes__waiting=f"the switch got no answer: {error}")
             retreat(session, f"{type(error).__name__}: {error}")
         except Exception as second:
-            error.add_note(f"the fence stays until the move is resumed: {second}")
+            error.add_note(f"the fence stays until the move's lease is over: {second}")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
 
-from foreshard.errors import MoveRefused
-from foreshard.model.move_state import BEFORE_SWITCH, STOPPABLE
+from foreshard.errors import FenceTimedOut, MoveRefused, MoveTimedOut
+from foreshard.model.move_state import BEFORE_SWITCH, STOPPABLE, MoveState
 from foreshard.move._owners import Owners, read_owners
 from foreshard.move._unit_sync import Suspects, UnitSync, merge
 from foreshard.move.context import MoveContext
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import Changes, MoveFeed, MoveRecord
+from foreshard.ports.migration import Changes, MoveFeed, UnitCopy
+from foreshard.ports.move_journal import MoveRecord
 
 POLL_LIMIT = 5_000
 """Changes read from a feed at once."""
+RETRY_SECONDS = 0.25
+"""Pause between two attempts to get a lock that an open transaction keeps."""
 
 
 class Paused(Exception):
@@ -23,26 +28,52 @@ class Paused(Exception):
 
 
 class MoveSession:
-    """The state that the steps of a move share. Not thread-safe.
+    """The state that the steps of a move share. Not thread-safe. A thread renews the lease, but not behind the fence.
 
-    ``suspects`` are the documents not known to be equal on both sides (None: nothing is compared yet). ``fenced_at`` is the
-    monotonic time at which this mover fenced the source, if it did. ``owners`` are the owners as read before the
-    fence.
+    ``suspects`` are the documents not known to be equal on both sides (None: nothing is compared yet). ``armed``: this mover
+    has prepared the cutover. ``owners`` are the owners as read before the fence. ``fenced_at`` is the monotonic time at which
+    it fenced the source. ``repaired``: documents made equal behind the fence. ``switching``: the switch has been sent, and its
+    answer has not come.
     """
 
     def __init__(self, context: MoveContext, record: MoveRecord) -> None:
         self.context, self.record = context, record
         self.sync = UnitSync(context.source, context.target, context.limits.batch_documents)
         self.suspects: Suspects | None = None
+        self.armed = False
+        self.repaired = 0
+        self.switching = False
         self.fenced_at: float | None = None
         self.owners: Owners | None = None
+        self._claimed: set[str] = set()
         self._feed: MoveFeed | None = None
         self._beaten = time.monotonic()
+        self._ended = threading.Event()
 
-    def claim(self) -> None:
-        """Write the lease on both partitions. From then on they abort every transaction of the previous mover."""
-        self.context.source.claim(self.record.lease)
-        self.context.target.claim(self.record.lease)
+    def __enter__(self) -> Self:
+        if self.context.renew_every is not None:
+            threading.Thread(target=self._renew, args=(self.context.renew_every.total_seconds(),), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self.close_feed()
+
+    def _renew(self, every: float) -> None:
+        """Renew the lease during long steps. Behind the fence it may run out, so that somebody else lifts the fence."""
+        while not self._ended.wait(every):
+            if self.record.state is not MoveState.FENCED:
+                try:
+                    self.context.journal.renew(self.record)
+                except Exception as error:
+                    self.context.trouble(self.record, error)
+
+    def claim(self, *sides: UnitCopy) -> None:
+        """Write the lease on these partitions. From then on they abort every transaction of the previous mover."""
+        for side in sides:
+            if side.partition_id not in self._claimed:
+                side.claim(self.record.lease)
+                self._claimed.add(side.partition_id)
 
     def advance(self, event: MoveEvent, **changes: Any) -> None:
         """Enter the state that ``event`` leads to and save ``changes`` (``counters__x`` stands for ``counters.x``)."""
@@ -68,9 +99,44 @@ class MoveSession:
         """Called after each copied batch (documents, bytes): renew the lease, and stop if asked to."""
         self.beat()
 
+    def patiently(self, change: Callable[[], object], what: str) -> None:
+        """Make a change that open transactions may keep from its lock, while no app waits for it.
+
+        Raise :class:`MoveTimedOut` if it takes longer than ``catch_up_timeout``.
+        """
+        limit = self.context.limits.catch_up_timeout
+        deadline = time.monotonic() + limit.total_seconds()
+        while True:
+            try:
+                change()
+                break
+            except FenceTimedOut as error:
+                if time.monotonic() > deadline:
+                    raise MoveTimedOut(self.record.move_id, what, limit) from error
+                self.wait_for(f"{what}: {error}")
+        self.go_on()
+
+    def wait_for(self, what: str) -> None:
+        """Say in the journal for what the move waits, and wait a moment."""
+        if self.record.notes.get("waiting") != what:
+            self.note(notes__waiting=what)
+        self.beat()
+        time.sleep(RETRY_SECONDS)
+
+    def go_on(self) -> None:
+        """The move waits for nothing any more."""
+        if self.record.notes.get("waiting"):
+            self.note(notes__waiting=None)
+
     def pause(self) -> None:
-        """Release the lease. The move stays in its state until somebody takes it."""
+        """Release the lease because a stop was asked for. The move stays in its state until somebody takes it."""
+        self._ended.set()
         self.record = self.context.journal.pause(self.record)
+
+    def release(self, waiting: str | None = None) -> None:
+        """Release the lease. Anybody may resume the move."""
+        self._ended.set()
+        self.record = self.context.journal.release(self.record, waiting)
 
     @property
     def feed(self) -> MoveFeed:

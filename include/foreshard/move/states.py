@@ -2,16 +2,19 @@
 
 ::
 
-    planned ─begin─► copying ─copied─► catching_up ─fence─► fenced ─drained─► drained ─verified─► verified ─switch─► switched
-       │               ▲ └restart┘        │    ▲ ▲             │               │  │                  │ │                │
-     skip              └─────restart──────┘    │ └───retreat───┴───────────────┘  └─refence► fenced ◄┘ │              clean
-       ▼                                       └──────────────────retreat──────────────────────────────┘                ▼
-    reverted ◄─reverted─ reverting ◄─revert─ (every state before switched)                       done ◄─finish─ cleaning
+       ┌──────────────adopt────────────────┐
+       │                                   ▼
+    planned ─begin─► copying ─copied─► catching_up ─fence─► fenced ─switch─► switched ─clean─► cleaning ─finish─► done
+       │               ▲ └restart┘       │   ▲                 │                │
+     skip              └────restart──────┘   └─────retreat─────┘                └─undo─► undone
+       ▼
+    reverted ◄─reverted─ reverting ◄─revert─ (every state before switched)
 
-``restart``: the source's oplog no longer held the changes, so the copy starts again at a new position. ``retreat``: draining
-took too long, so the fence is lifted, apps write on the source, and the move catches up again. ``refence``: an app's own
-``collMod`` had lifted the fence. ``skip``: the planned source no longer owns a unit. After ``switched``, a reverse move undoes
-the move; it is a new move.
+``adopt``: an undo's reverse move takes over the copy that its target has kept, so it needs no copying. ``undo``: the undone
+move ends at the same moment. ``restart``: the source's oplog no longer held the changes, so the copy starts again at a new
+position. ``retreat``: the cutover failed or its mover died, so the fence is lifted, apps write on the source, and the move
+catches up again. ``skip``: the move can't begin, for example because its source no longer owns a unit. A move that has been
+cleaned is undone by a plain move back.
 """
 
 from __future__ import annotations
@@ -26,15 +29,14 @@ class MoveEvent(StrEnum):
     """The events that change a move's state."""
 
     BEGIN = "begin"
+    ADOPT = "adopt"
     SKIP = "skip"
     COPIED = "copied"
     RESTART = "restart"
     FENCE = "fence"
     RETREAT = "retreat"
-    REFENCE = "refence"
-    DRAIN = "drained"
-    VERIFY = "verified"
     SWITCH = "switch"
+    UNDO = "undo"
     CLEAN = "clean"
     FINISH = "finish"
     REVERT = "revert"
@@ -46,18 +48,14 @@ _S, _E = MoveState, MoveEvent
 TRANSITIONS: dict[tuple[MoveState, MoveEvent], MoveState] = {
     (_S.PLANNED, _E.SKIP): _S.REVERTED,
     (_S.PLANNED, _E.BEGIN): _S.COPYING,
+    (_S.PLANNED, _E.ADOPT): _S.CATCHING_UP,
     (_S.COPYING, _E.RESTART): _S.COPYING,
     (_S.COPYING, _E.COPIED): _S.CATCHING_UP,
     (_S.CATCHING_UP, _E.RESTART): _S.COPYING,
     (_S.CATCHING_UP, _E.FENCE): _S.FENCED,
     (_S.FENCED, _E.RETREAT): _S.CATCHING_UP,
-    (_S.FENCED, _E.DRAIN): _S.DRAINED,
-    (_S.DRAINED, _E.REFENCE): _S.FENCED,
-    (_S.DRAINED, _E.RETREAT): _S.CATCHING_UP,
-    (_S.DRAINED, _E.VERIFY): _S.VERIFIED,
-    (_S.VERIFIED, _E.REFENCE): _S.FENCED,
-    (_S.VERIFIED, _E.RETREAT): _S.CATCHING_UP,
-    (_S.VERIFIED, _E.SWITCH): _S.SWITCHED,
+    (_S.FENCED, _E.SWITCH): _S.SWITCHED,
+    (_S.SWITCHED, _E.UNDO): _S.UNDONE,
     (_S.SWITCHED, _E.CLEAN): _S.CLEANING,
     (_S.CLEANING, _E.FINISH): _S.DONE,
     (_S.REVERTING, _E.REVERTED): _S.REVERTED,

@@ -1,4 +1,4 @@
-"""The ports of a move: its journal, and its units' documents on the source and on the target.
+"""The port of a move's documents: its units on the source and on the target.
 
 A document is passed as its BSON bytes, so copies are exact. Its id is passed as the BSON of ``{"_id": …}``, which is hashable
 for every type of id. A ``Position`` is a place in a partition's change stream; only its store can read it.
@@ -7,102 +7,18 @@ for every type of id. A ``Position`` is a place in a partition's change stream; 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
 from foreshard.errors import ForeshardError
-from foreshard.model import Move
-from foreshard.model.move_state import MoveState
 from foreshard.model.unit_set import UnitSet
 
 DocumentId = bytes
 Position = Mapping[str, Any]
 Shape = Mapping[str, Mapping[str, Any]]
 """Namespace → its collection's options and indexes. A collection that does not exist has no entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One transition of a move: the new state, the event, the time, and the lease."""
-
-    state: MoveState
-    event: str
-    at: datetime
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
-class MoveRecord:
-    """A move's journal entry.
-
-    The source's changes are applied up to ``position``. ``opened_from`` is a position on the target before its first app write.
-    ``notes`` are for the next mover, ``counters`` for people (documents, bytes, …).
-    """
-
-    move: Move
-    state: MoveState
-    hour: datetime | None = None
-    lease: int = 0
-    lease_until: datetime | None = None
-    stop_requested: bool = False
-    position: Position | None = None
-    opened_from: Position | None = None
-    version: int | None = None
-    error: str | None = None
-    counters: Mapping[str, float] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[HistoryEntry, ...] = ()
-
-    @property
-    def move_id(self) -> str:
-        """The move's id."""
-        return self.move.move_id
-
-    def entered(self, state: MoveState) -> datetime | None:
-        """Return when the move last entered ``state``."""
-        return next((entry.at for entry in reversed(self.history) if entry.state == state), None)
-
-
-class MoveJournal(Protocol):
-    """``moves`` in the control database, one document per move. Every change is a compare-and-set on (state, lease)."""
-
-    def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
-        """Journal a move, or return its entry if it is known.
-
-        It is skipped at once if an open move excludes it: one with the same unit, or one of the two moves a slot that the
-        other touches.
-        """
-
-    def get(self, move_id: str) -> MoveRecord:
-        """Return a move. Raise :class:`foreshard.errors.UnknownMove`."""
-
-    def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
-        """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
-
-    def take(self, move_id: str) -> MoveRecord:
-        """Take a move over: raise its lease by one and clear a requested stop."""
-
-    def advance(
-        self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
-    ) -> MoveRecord:
-        """Enter ``to``. Raise :class:`foreshard.errors.MoveSuperseded` unless state and lease are still those of ``record``."""
-
-    def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
-        """Renew the lease and save progress. Raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
-
-    def narrow(self, record: MoveRecord, units: Sequence[str]) -> MoveRecord:
-        """Leave only ``units`` in a planned move, and note the others. Raise ``MoveSuperseded`` like ``advance``."""
-
-    def pause(self, record: MoveRecord) -> MoveRecord:
-        """Release the lease. The move stays in its state until somebody takes it."""
-
-    def request_stop(self, move_id: str) -> MoveRecord:
-        """Ask the move's mover to pause."""
-
-    def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        """Return moves in ``states`` without a requested stop whose lease has expired, by the control database's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +113,9 @@ class UnitCopy(Protocol):
     def claim(self, lease: int) -> None:
         """Write the lease on this partition. Raise ``MoveSuperseded`` if there is a higher one."""
 
+    def explain(self, error: Exception) -> ForeshardError | None:
+        """Return the error for people if this partition does not answer or forbids something; else None."""
+
     def shape(self) -> Shape:
         """Return options and indexes. Raise ``MoveRefused`` if a collection cannot be moved (view, capped, …)."""
 
@@ -226,7 +145,10 @@ class UnitCopy(Protocol):
         """Return the ids among ``ids`` whose documents belong to other units now."""
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
-        """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``."""
+        """Remove, then insert, in one transaction that bypasses the validator. Raise ``UniqueConflict`` or ``MoveRefused``.
+
+        Like ``remove_unchanged``, it is refused in its transaction unless the fence here refuses all the units.
+        """
 
     def announce_removal(self, epochs: Mapping[str, int]) -> None:
         """Tell readers that the units' documents are about to be removed here. ``epochs``: unit → epoch of its owner."""
@@ -238,15 +160,34 @@ class UnitCopy(Protocol):
         """Remove the documents that have not changed. Return their number."""
 
     def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
-        """Apply late changes, except to documents written here later, after ``since``. Return the ids that were kept."""
+        """Apply changes that another partition has acknowledged. Return the ids of the documents that were kept instead.
+
+        A delete gives way to any write here after ``since``, because an old copy's expiry is a delete as well. Another change
+        gives way to a later write.
+        """
 
     def mark(self) -> int:
         """Write a mark to this partition's change stream and return its number."""
+
+    def arm_fence(self) -> None:
+        """Do all of ``fence`` that needs no app to wait: lock the fence's lists, change them, compose the validators.
+
+        Arm the partitions of a move in the order of their ids, so that two moves cannot wait for each other.
+        """
+
+    def arm_opening(self) -> None:
+        """Do all of ``unfence`` that needs no app to wait."""
+
+    def probe(self) -> None:
+        """Raise :class:`foreshard.errors.FenceTimedOut` if an open transaction would keep the fence from changing now."""
 
     def fence(self) -> Mapping[str, int]:
         """Fence the units in every collection. Return namespace → revision, which draining waits for."""
 
     def unfence(self) -> None: ...
+
+    def settle(self) -> None:
+        """End what was armed: release the locks, and restore the lists of changes that were not made."""
 
     def is_fenced(self) -> bool:
         """Return whether every collection refuses writes for all units now."""
@@ -264,8 +205,8 @@ class ShadowAbsorber(Protocol):
 class Fence(Protocol):
     """The fence of one sharded collection on one partition."""
 
-    def is_lifted(self) -> bool:
-        """Return whether the server accepts a write that the fence's lists refuse."""
+    def is_out_of_date(self) -> bool:
+        """Return whether the server refuses other writes than the fence's lists do."""
 
     def repair(self) -> object:
         """Impose the lists again."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from foreshard.model.unit_set import UnitSet
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
-    from foreshard.ports.migration import Fence, MoveJournal, ShadowAbsorber, UnitCopy
+    from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
+    from foreshard.ports.move_journal import MoveJournal
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed, CaptureStore, ReplicationLog, ReplicationReader, ShadowStore

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from foreshard.errors import IllegalTransition, MoveSuperseded
+from foreshard.errors import ForeshardError, IllegalTransition, MoveHasEnded, MoveSuperseded
 from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
 from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move import mover
+from foreshard.move.caretaker import Caretaker
 from foreshard.move.context import MoveContext, MoveSummary
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import MoveRecord
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.stages._ports import (
     WithFences,
     WithMigrateSettings,
@@ -30,6 +33,8 @@ from foreshard.stages.listing import ListKeysPorts, list_staying_keys
 from foreshard.stages.rules import RuleCheckPorts, allowed_moves
 
 LOG = logging.getLogger("foreshard.move")
+WATCH_SECONDS = 0.1
+"""Pause between two rounds over the moves that wait for their cleaning."""
 Notify = Callable[[MoveRecord], None]
 EXCEPTIONS = "exceptions"
 """The note of a move that names the listed keys of its slots that it left out when it began."""
@@ -95,10 +100,64 @@ def stop_moves(ports: WithMoveJournal, hour: datetime | None = None) -> tuple[Mo
 
 
 def resume_moves(ports: ResumeMovesPorts, notify: Notify | None = None) -> tuple[MoveSummary, ...]:
-    """Resume every started move whose mover is silent, unless it was asked to stop. Repair fences that apps have lifted."""
+    """Resume every started move whose mover is silent, unless it was asked to stop. Repair fences that apps have changed.
+
+    All of them are tried. Then the first error is raised, if there was one.
+    """
+    rescue_moves(ports)
+    troubles: list[ForeshardError] = []
+    done = []
+    for record in ports.move_journal.abandoned(RUNNING):
+        try:
+            done.append(run_move(ports, record.move_id, notify))
+        except ForeshardError as error:
+            LOG.warning("move %s of %s: %s", record.move_id, record.move.label, error)
+            troubles.append(error)
     repair_fences(ports)
-    abandoned = ports.move_journal.abandoned((*RUNNING, MoveState.SWITCHED))
-    return tuple(run_move(ports, record.move_id, notify) for record in abandoned if not mover.is_serving(record))
+    _raise_first(troubles)
+    return tuple(done)
+
+
+def rescue_moves(ports: MovePorts) -> tuple[MoveSummary, ...]:
+    """Let a partition take the writes of each move whose mover ended between its fence and its opening.
+
+    One cheap query when there is none, so that a watchdog can ask every second. A move that can't be rescued is tried again.
+    """
+    rescued = []
+    for record in ports.move_journal.abandoned((MoveState.FENCED, MoveState.SWITCHED)):
+        if mover.is_serving(record):
+            continue
+        with ExitStack() as stack:
+            try:
+                rescued.append(mover.rescue_move(_context(ports, record, stack, None), record.move_id))
+                LOG.warning("move %s of %s had lost its mover behind the fence", record.move_id, record.move.label)
+            except ForeshardError as error:
+                LOG.warning("move %s of %s still refuses writes: %s", record.move_id, record.move.label, error)
+    return tuple(map(MoveSummary.of, rescued))
+
+
+def caretaker(ports: MovePorts, notify: Notify | None = None) -> Caretaker:
+    """Return a caretaker of switched moves. Close it."""
+    return Caretaker(lambda record: _context(ports, record, None, notify))
+
+
+def tend_moves(ports: MovePorts, carer: Caretaker | None = None) -> tuple[MoveSummary, ...]:
+    """One round of the watchdog: rescue moves, forward late changes of switched moves, and clean the due ones.
+
+    Moves with a living mover or caretaker are left to it. Return the moves that have ended. With ``carer``, its moves stay open
+    for the next round.
+    """
+    rescue_moves(ports)
+    carers = carer or caretaker(ports)
+    for record in ports.move_journal.abandoned(CLEANABLE):
+        if mover.is_serving(record):
+            carers.take(record, silent=True)
+    ended = list(carers.step(keep=carer is not None))
+    if carer is None:
+        while carers.held:
+            ended += carers.step(keep=False)
+        _raise_first(carers.troubles)
+    return tuple(map(_summary, ended))
 
 
 def clean_moves(
@@ -106,8 +165,8 @@ def clean_moves(
 ) -> tuple[MoveSummary, ...]:
     """Clean up after the switched moves of all hours up to ``hour`` (None: all). Return the moves that have ended.
 
-    A move is ready once the sidecars have acknowledged its switch, or its grace period is over. Until then, late changes on the
-    source are forwarded. Without ``wait``, only ready moves are cleaned.
+    A move is due once its source's copy was kept for ``source_kept`` and the sidecars follow. Until then, late changes on the
+    source are forwarded. Without ``wait``, only due moves are cleaned.
     """
     found = ports.move_journal.find(CLEANABLE)
     due = [r for r in found if not r.stop_requested and (hour is None or r.hour is None or r.hour <= hour)]
@@ -115,14 +174,20 @@ def clean_moves(
 
 
 def repair_fences(ports: FencePorts) -> tuple[str, ...]:
-    """Impose again every fence that an app's ``collMod`` has lifted. Return the ids of the partitions concerned."""
+    """Impose again every fence that an app's ``collMod`` has changed. Return the ids of the partitions concerned.
+
+    A partition that does not answer is left for the next time.
+    """
     repaired = []
     for partition in ports.registry.partitions():
         for fence in ports.fences(partition.partition_id):
-            if fence.is_lifted():
-                fence.repair()
-                LOG.warning("partition %s: another validator had lifted a fence; it is in force again", partition.partition_id)
-                repaired.append(partition.partition_id)
+            try:
+                if fence.is_out_of_date():
+                    fence.repair()
+                    LOG.warning("partition %s: another validator had changed a fence; it is in force", partition.partition_id)
+                    repaired.append(partition.partition_id)
+            except ForeshardError as error:
+                LOG.warning("partition %s: its fence is not checked: %s", partition.partition_id, error)
     return tuple(repaired)
 
 
@@ -131,23 +196,36 @@ def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
         if record.hour is None or record.hour >= hour:
             continue
         try:
-            taken = ports.move_journal.take(record.move_id)
+            taken = ports.move_journal.take(record.move_id, (MoveState.PLANNED,))
             to = next_state(taken.state, MoveEvent.SKIP)
             why = f"skipped: the plan of {hour:%Y-%m-%dT%HZ} replaces it"
             ports.move_journal.advance(taken, to, MoveEvent.SKIP, {"error": why})
-        except (IllegalTransition, MoveSuperseded):
+        except (IllegalTransition, MoveHasEnded, MoveSuperseded):
             LOG.info("move %s has started meanwhile", record.move_id)
 
 
 def clean_some(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: Notify | None) -> tuple[MoveSummary, ...]:
-    """Clean up after these moves. Return the ended ones."""
-    with ExitStack() as stack:
-        records = (ports.move_journal.get(move_id) for move_id in move_ids)
-        moves = [(record.move_id, _context(ports, record, stack, notify)) for record in records]
-        return tuple(_summary(record) for record in mover.clean_moves(moves, wait=wait))
+    """Clean up after these moves. Return the ended ones. All of them are tried; then the first error is raised."""
+    carer = caretaker(ports, notify)
+    ended: list[MoveRecord] = []
+    try:
+        for move_id in move_ids:
+            carer.take(ports.move_journal.get(move_id))
+        while carer.held:
+            ended += carer.step(keep=wait)
+            time.sleep(WATCH_SECONDS if wait and carer.held else 0)
+    finally:
+        carer.close()
+    _raise_first(carer.troubles)
+    return tuple(map(_summary, ended))
 
 
-def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Notify | None) -> MoveContext:
+def _raise_first(troubles: Sequence[ForeshardError]) -> None:
+    if troubles:
+        raise troubles[0]
+
+
+def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack | None, notify: Notify | None) -> MoveContext:
     move, units = record.move, units_of_move(ports, record)
     context = MoveContext(
         journal=ports.move_journal,
@@ -158,9 +236,23 @@ def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack, notify: Not
         shadows=ports.shadow_absorber,
         limits=ports.migrate_settings,
         notify=notify or _log_progress,
+        trouble=_log_trouble,
+        together=_together,
+        renew_every=ports.migrate_settings.lease_duration / 4,
     )
-    stack.callback(context.close)
+    if stack is not None:
+        stack.callback(context.close)
     return context
+
+
+def _together(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(second)
+        return first(), beside.result()
+
+
+def _log_trouble(record: MoveRecord, error: Exception) -> None:
+    LOG.warning("the lease of move %s was not renewed: %s", record.move_id, error)
 
 
 def units_of_move(ports: WithRouting, record: MoveRecord) -> UnitSet:

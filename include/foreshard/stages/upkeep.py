@@ -12,7 +12,7 @@ from foreshard.model import PartitionState, hour_floor
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
 from foreshard.plan.input.key_states import longest_rest
-from foreshard.ports.migration import MoveRecord
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.ports.replication import Shadow
 from foreshard.stages._ports import (
     WithConflicts,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from foreshard.ports.control_feed import ControlFeed
-    from foreshard.ports.migration import MoveJournal
+    from foreshard.ports.move_journal import MoveJournal
     from foreshard.ports.page import PageStore
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore

@@ -12,10 +12,10 @@ from foreshard.stages import manual_moves, migrate
 pytestmark = pytest.mark.parametrize("world", ["key", "slot"], indirect=True)
 POINTS_BEFORE_SWITCH = (
     "claimed", "copying", "prepared", "batch@copying", "transaction@copying", "catching_up", "fenced", "fence-set@fenced",
-    "drained", "verified", "switched",
+    "switched",
 )  # fmt: skip
 POINTS_BEHIND_SWITCH = ("published", "fence-lifted@switched")
-POINTS_OF_SLOTS = ("batch@copying", "fence-set@fenced", "verified", "published")
+POINTS_OF_SLOTS = ("batch@copying", "fence-set@fenced", "published")
 POINTS_WHILE_CLEANING = ("cleaning", "removed@cleaning")
 
 
@@ -68,7 +68,7 @@ def test_a_cleaner_killed_anywhere_is_resumed_and_nothing_is_lost(world, writers
 
 def test_a_move_cut_off_at_any_state_before_its_switch_is_reverted_and_the_source_serves(world, writers, settled, cut_off):
     world.fill(300)
-    for state in ("copying", "catching_up", "fenced", "drained", "verified", "switched"):
+    for state in ("copying", "catching_up", "fenced", "switched"):
         move_id = world.plan("alpha", "beta")
         cut_off(state)
         world.run_until_cut_off(move_id)
@@ -87,7 +87,7 @@ def test_a_revert_killed_half_way_is_carried_on_by_a_new_process(world, writers,
     world.fill(300)
     for point in ("fence-lifted@reverting", "batch@reverting"):
         move_id = world.plan("alpha", "beta")
-        assert world.process("run", move_id, "verified").returncode == -signal.SIGKILL
+        assert world.process("run", move_id, "fenced").returncode == -signal.SIGKILL
         assert world.process("revert", move_id, point).returncode == -signal.SIGKILL
         assert world.process("run", move_id).returncode == 0
         assert (world.state(move_id), world.owner()) == ("reverted", "alpha")

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from foreshard.errors import MoveSuperseded, StaleEpoch
+from foreshard.errors import MoveHasEnded, MoveSuperseded, StaleEpoch
 from foreshard.model import Move, Placement, PlacementChange, Reason
 from foreshard.model.key_space import KeySpace, slot_unit
-from foreshard.model.move_state import MoveState
+from foreshard.model.move_state import OPEN, MoveState
 from foreshard.model.unit_set import UnitSet
 from foreshard.move.context import MoveContext
-from foreshard.ports.migration import HistoryEntry, MoveRecord
+from foreshard.ports.move_journal import HistoryEntry, MoveRecord
 from foreshard.ports.publishing import ATTEMPTS
 from foreshard.ports.routing import Publication
 from foreshard.settings import MigrateSettings
@@ -51,12 +51,13 @@ class World:
         self.shadow_changes_left = self.random.randint(0, ATTEMPTS - 1)
         self.cut_after: int | None = None
         self.ticks = 0
-        self.partitions = {"a": Partition(), "b": Partition(fenced=True)}
+        self.partitions = {"a": Partition(), "b": Partition(fenced=True, listed=True)}
         self.unit = self.random.choice([KEY, SLOT])
         self.table = Placement(self.unit, "a", (), 1)
         self.old_table = self.table
         self.table_version, self.publications = 1, [Publication(1, (), "first", START)]
         self.expected: dict[bytes, bytes | None] = {}
+        self.written_since: set[bytes] = set()
         self.refusals = 0
         self.record: MoveRecord | None = None
         self.stopping = False
@@ -120,7 +121,9 @@ class World:
             if identity not in partition.documents:
                 return False
             self.remove(name, identity)
-            self.expected[identity] = None
+            if name == self.table.primary or identity not in self.written_since:
+                self.expected[identity] = None
+            self._write_at_owner(name, identity)
             return True
         if partition.fenced:
             self.refusals += 1
@@ -130,7 +133,13 @@ class World:
         raw = b"%d" % self.clock
         self.put(name, identity, raw)
         self.expected[identity] = raw
+        self._write_at_owner(name, identity)
         return True
+
+    def _write_at_owner(self, name: str, identity: bytes) -> None:
+        """A stale client's delete gives way to such a write."""
+        if name == self.table.primary == "b":
+            self.written_since.add(identity)
 
     # ── routing (RoutingStore) and shadows ────────────────────────────────────────────────────────────────────
 
@@ -194,7 +203,9 @@ class World:
         assert self.record is not None
         return self.record
 
-    def take(self, move_id: str) -> MoveRecord:
+    def take(self, move_id: str, states: Any = OPEN, *, silent: bool = False) -> MoveRecord:
+        if self.get(move_id).state not in states:
+            raise MoveHasEnded(move_id, self.get(move_id).state)
         self.record = replace(self.get(move_id), lease=self.get(move_id).lease + 1, stop_requested=False)
         return self.record
 
@@ -212,6 +223,9 @@ class World:
 
     def pause(self, record: MoveRecord) -> MoveRecord:
         return self.get("m")
+
+    def release(self, record: MoveRecord, waiting: str | None) -> MoveRecord:
+        return self.beat(record, {"lease_until": None, "notes.waiting": waiting})
 
     def _change(self, record: MoveRecord, changes: Any) -> None:
         standing = self.get("m")

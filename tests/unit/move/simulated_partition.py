@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from foreshard.errors import MoveSuperseded
+from foreshard.errors import MoveRefused, MoveSuperseded
 from foreshard.ports.migration import ChangeKind, Changes, LateChange, RawDocument, Touch, UniqueConflict
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Partition:
     documents: dict[bytes, bytes] = field(default_factory=dict)
     log: list[Event] = field(default_factory=list)
     fenced: bool = False
+    listed: bool = False
     revision: int = 0
     marks: int = 0
     leases: dict[str, int] = field(default_factory=dict)
@@ -105,6 +106,7 @@ class UnitCopy:
 
     def write(self, namespace: str, remove: Any, put: Any) -> None:
         self._under_lease()
+        self._require_fence()
         for identity in remove:
             if identity in self.partition.documents:
                 self._world.remove(self.partition_id, identity, mine=True)
@@ -120,8 +122,13 @@ class UnitCopy:
     def cursors_opened_before(self, at: datetime) -> int:
         return 0
 
+    def _require_fence(self) -> None:
+        if not self.partition.listed:
+            raise MoveRefused("m", f"{self.partition_id} accepts writes of its units", "check the owner")
+
     def remove_unchanged(self, namespace: str, documents: Any) -> int:
         self._under_lease()
+        self._require_fence()
         assert self.partition.removed, "nothing is removed before readers are told"
         same = [d.id for d in documents if self.partition.documents.get(d.id) == d.raw]
         for identity in same:
@@ -131,7 +138,9 @@ class UnitCopy:
     def forward(self, namespace: str, changes: dict[bytes, LateChange], since: Any) -> frozenset:
         self._under_lease()
         written = {e.identity: e.at for e in self.partition.log[since["at"] :] if not e.mine and e.kind in ("put", "remove")}
-        kept = frozenset(i for i, c in changes.items() if written.get(i, -1) >= (c.at - START).total_seconds())
+        kept = frozenset(
+            i for i, c in changes.items() if i in written and (c.raw is None or written[i] >= (c.at - START).total_seconds())
+        )
         for identity, change in changes.items():
             if identity in kept or self.partition.documents.get(identity) == change.raw:
                 continue
@@ -147,6 +156,21 @@ class UnitCopy:
         self.partition.log.append(Event("mark", mark=self.partition.marks))
         return self.partition.marks
 
+    def probe(self) -> None:
+        self._world.tick()
+
+    def arm_fence(self) -> None:
+        self._under_lease()
+
+    def arm_opening(self) -> None:
+        self._under_lease()
+
+    def settle(self) -> None:
+        self._world.tick()
+
+    def explain(self, error: Exception) -> None:
+        return None
+
     def fence(self) -> dict:
         self._under_lease()
         return self._set_fence(True)
@@ -156,7 +180,7 @@ class UnitCopy:
         self._set_fence(False)
 
     def _set_fence(self, fenced: bool) -> dict:
-        self.partition.fenced = fenced
+        self.partition.fenced = self.partition.listed = fenced
         self.partition.revision += 1
         self.partition.log.append(Event("fence" if fenced else "unfence", revision=self.partition.revision))
         return {NAMESPACE: self.partition.revision}

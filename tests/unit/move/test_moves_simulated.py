@@ -28,7 +28,7 @@ def finish(world, step):
 def clean(world):
     def step():
         session = MoveSession(world.context(), world.take("m"))
-        session.claim()
+        session.claim(session.context.source, session.context.target)
         for _ in range(3):
             forward_late_changes(session)
         drive(session, until=lambda record: False)
@@ -168,10 +168,10 @@ def test_an_error_behind_the_fence_gives_writes_back(simulate, monkeypatch):
     world.plan()
     context = world.context()
 
-    def broken():
+    def broken(*_arguments, **_named):
         raise OSError("network")
 
-    monkeypatch.setattr(context.source, "is_fenced", broken)
+    monkeypatch.setattr(context.target, "now", broken)
     with pytest.raises(OSError, match="network"):
         run_move(context, "m")
     assert world.get("m").state is MoveState.CATCHING_UP

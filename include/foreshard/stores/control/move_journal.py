@@ -17,18 +17,17 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.client_session import ClientSession
-from pymongo.collection import Collection as MongoCollection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from foreshard.errors import MoveSuperseded, NoRoutingTable, UnknownMove
+from foreshard.errors import MoveHasEnded, MoveSuperseded, NoRoutingTable, UnknownMove
 from foreshard.model import Move, Reason
 from foreshard.model.key_space import KeySpace, slot_unit, slots_among
-from foreshard.model.move_state import AFTER_SWITCH, ENDED, MoveState
+from foreshard.model.move_state import AFTER_SWITCH, ENDED, OF_EARLIER_VERSIONS, OPEN, MoveState
 from foreshard.model.unit_set import UnitSet
-from foreshard.ports.migration import HistoryEntry, MoveRecord
+from foreshard.ports.move_journal import HistoryEntry, MoveRecord
 from foreshard.stores.control._counts import count_by_state
 from foreshard.stores.control._move_documents import units_of
 from foreshard.stores.control._transactions import in_transaction
@@ -39,22 +38,20 @@ from foreshard.watch.state import MoveStatus
 
 TURN = "turn"
 OLD_INDEX = "one_active_move_per_key"
+SILENT = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
+"""The lease of a move's mover is over, by the database's clock."""
 RECENT_MOVES = 50
 """The exporter shows the cutover pauses of this many moves."""
-QUICK = (MoveState.DRAINED, MoveState.VERIFIED)
-"""Entered while apps wait, without waiting for a majority. The switch comes later in the same oplog and waits for one. If these
-transitions are lost, the move is ``fenced`` again and continues from there.
-"""
 
 
 class MongoMoveJournal:
-    """Implements :class:`foreshard.ports.migration.MoveJournal`. A lease expires ``lease_duration`` after its last renewal."""
+    """Implements :class:`foreshard.ports.move_journal.MoveJournal`. A lease ends ``lease_duration`` after its last renewal."""
 
     def __init__(self, database: Database[Document], lease_duration: timedelta) -> None:
         self._moves = database.get_collection(
             "moves", write_concern=WriteConcern("majority"), read_concern=ReadConcern("majority")
         )
-        self._quick = self._moves.with_options(write_concern=WriteConcern(1))
+        self._leases = self._moves.with_options(write_concern=WriteConcern(1))
         self._client = database.client
         self._lease_ms = int(lease_duration.total_seconds() * 1000)
         self._database, self._turn = database, database.get_collection("move_planning")
@@ -102,25 +99,56 @@ class MongoMoveJournal:
             wanted["hour"] = hour
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
-    def take(self, move_id: str) -> MoveRecord:
+    def take(self, move_id: str, states: Collection[MoveState] = OPEN, *, silent: bool = False) -> MoveRecord:
+        wanted: Document = {"_id": move_id, "state": {"$in": list(states)}}
+        if silent:
+            wanted["$expr"] = SILENT
         change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
         taken = past_dead_transactions(
             self._client,
             lambda limit: self._moves.find_one_and_update(
-                {"_id": move_id}, change, return_document=ReturnDocument.AFTER, maxTimeMS=limit
+                wanted, change, return_document=ReturnDocument.AFTER, maxTimeMS=limit
             ),
         )
-        if taken is None:
-            raise UnknownMove(move_id)
-        return _record(taken)
+        if taken is not None:
+            return _record(taken)
+        record = self.get(move_id)
+        if silent and record.state in states:
+            raise MoveSuperseded(move_id, record.lease)
+        raise MoveHasEnded(move_id, str(record.state))
+
+    def renew(self, record: MoveRecord) -> None:
+        held = {"_id": record.move_id, "lease": record.lease, "lease_until": {"$ne": None}}
+        self._leases.update_one(held, [{"$set": {"lease_until": self._until()}}])
+
+    def release(self, record: MoveRecord, waiting: str | None) -> MoveRecord:
+        return self._change(record, {"lease_until": None, "notes.waiting": waiting})
+
+    def undo(self, record: MoveRecord, reverse: Move, notes: Mapping[str, Any]) -> MoveRecord:
+        now, lease = datetime.now(UTC), {"lease": 0, "lease_until": None}
+        adopted = {"state": str(MoveState.CATCHING_UP), "event": "adopt", "at": now, "lease": 0}
+        planned = _planned(reverse, None)
+        document = {**planned, **lease, "slots": self._slots(reverse.units), "state": adopted["state"], "notes": dict(notes)}
+        document |= {"position": record.opened_from, "history": [*planned["history"], adopted]}
+
+        def enter(session: ClientSession) -> None:
+            self.advance(record, MoveState.UNDONE, "undo", {"notes.undone_by": reverse.move_id}, session)
+            self._moves.insert_one(document, session=session)
+
+        in_transaction(self._database, enter)
+        return self.get(reverse.move_id)
 
     def advance(
         self, record: MoveRecord, to: MoveState, event: str, changes: Mapping[str, Any] | None = None, session: Any = None
     ) -> MoveRecord:
         entry = {"state": str(to), "event": str(event), "at": datetime.now(UTC), "lease": record.lease}
-        fields: Document = {**(changes or {}), "state": str(to), "history": {"$concatArrays": ["$history", [entry]]}}
-        moves = self._quick if to in QUICK and session is None else self._moves
-        return self._change(record, fields, session, unset=["active"] if to in ENDED else [], moves=moves)
+        fields: Document = {
+            "notes.waiting": None,
+            **(changes or {}),
+            "state": str(to),
+            "history": {"$concatArrays": ["$history", [entry]]},
+        }
+        return self._change(record, fields, session, unset=["active"] if to in ENDED else [])
 
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
         return self._change(record, changes)
@@ -137,8 +165,7 @@ class MongoMoveJournal:
         return _record(asked)
 
     def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        silent = {"$lt": [{"$ifNull": ["$lease_until", datetime.fromtimestamp(0, UTC)]}, "$$NOW"]}
-        wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": silent}
+        wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": SILENT}
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def status(self) -> MoveStatus:
@@ -162,13 +189,12 @@ class MongoMoveJournal:
         fields: Mapping[str, Any],
         session: Any = None,
         unset: Collection[str] = (),
-        moves: MongoCollection[Document] | None = None,
     ) -> MoveRecord:
         """Set ``fields`` (dotted names reach inside) if state and lease are those of ``record``. Raise if they are not."""
         values = {name: value if name == "history" else {"$literal": value} for name, value in fields.items()}
         values.setdefault("lease_until", self._until())
         stages: list[Document] = [{"$set": values}, *([{"$unset": list(unset)}] if unset else [])]
-        changed = (self._moves if moves is None else moves).find_one_and_update(
+        changed = self._moves.find_one_and_update(
             {"_id": record.move_id, "state": str(record.state), "lease": record.lease},
             stages,
             return_document=ReturnDocument.AFTER,
@@ -194,7 +220,8 @@ class MongoMoveJournal:
         self._prepared = True
 
     def _upgrade(self) -> None:
-        """Give moves of older versions their ``units`` and ``slots``. Their index would refuse the new documents."""
+        """Give moves of older versions their ``units`` and ``slots``, and today's states. Their index refuses new documents."""
+        self._moves.update_many({"state": {"$in": OF_EARLIER_VERSIONS}}, {"$set": {"state": str(MoveState.FENCED)}})
         if OLD_INDEX in self._moves.index_information():
             self._moves.update_many({"units": {"$exists": False}}, [{"$set": {"units": ["$key"]}}, {"$unset": "key"}])
             self._moves.drop_index(OLD_INDEX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -12,11 +12,11 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from foreshard.errors import MoveRefused
+from foreshard.errors import ForeshardError, MoveRefused
 from foreshard.model import ShardedCollection
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import DocumentId, LateChange, MoveFeed, Position, RawDocument, Shape, UniqueConflict
@@ -28,6 +28,7 @@ from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
+from foreshard.stores.partition.fences.unit_fence import UnitFence
 from foreshard.stores.partition.open_cursors import reads_opened_before
 from foreshard.stores.partition.removed_units import KEPT, REMOVED_UNITS, entry
 from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, read_ahead
@@ -54,17 +55,17 @@ class CopyScope:
     fence_timeout: timedelta
 
 
-class MongoUnitCopy:
+class MongoUnitCopy(UnitFence):
     """Implements :class:`foreshard.ports.migration.UnitCopy`."""
 
     def __init__(self, partition_id: str, client: MongoClient[Document], scope: CopyScope) -> None:
-        self._partition_id, self._client, self._scope = partition_id, client, scope
+        self._scope = scope
         self._by_name = {c.namespace: c for c in scope.collections}
         self._lease = MoveLease(client, scope.bookkeeping, scope.move_id)
-        self._fenced: Mapping[str, int] = {}
         self._reading = client.start_session(causal_consistency=True)
         fenced: Any = {"expected": scope.expected, "timeout": scope.fence_timeout, "guard": self._lease.guard}
-        self._fences = {c.namespace: MongoFence(client, c, **fenced) for c in scope.collections}
+        fences = {c.namespace: MongoFence(client, c, owner=scope.move_id, **fenced) for c in scope.collections}
+        super().__init__(partition_id, scope.move_id, scope.units, client, fences)
         self._units = {
             c.namespace: UnitDocuments(scope.move_id, f"{c.namespace} on {partition_id}", c, scope.units)
             for c in scope.collections
@@ -81,7 +82,9 @@ class MongoUnitCopy:
         return tuple(self._by_name)
 
     def close(self) -> None:
-        """End the reading session."""
+        """End the reading session, and armed changes that were not imposed."""
+        with suppress(PyMongoError, ForeshardError):
+            self.settle()
         self._reading.end_session()
 
     # ── lease, shape, position ───────────────────────────────────────────────────────────────────────────────────────
@@ -164,8 +167,13 @@ class MongoUnitCopy:
     # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
 
     def write(self, namespace: str, remove: Collection[DocumentId], put: Sequence[RawDocument]) -> None:
+
+        def work(session: ClientSession) -> None:
+            self._require_fence(namespace, session)
+            self._replace(namespace, remove, put, session)
+
         try:
-            self._lease.transact(lambda session: self._replace(namespace, remove, put, session))
+            self._lease.transact(work)
         except BulkWriteError as error:
             self._explain(namespace, error)
 
@@ -193,6 +201,7 @@ class MongoUnitCopy:
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
 
         def work(session: ClientSession) -> int:
+            self._require_fence(namespace, session)
             there = self._fetch(namespace, [document.id for document in documents], session)
             same = [document.id for document in documents if there.get(document.id) == document.raw]
             self._replace(namespace, same, (), session)
@@ -201,7 +210,7 @@ class MongoUnitCopy:
         return self._lease.transact(work)
 
     def forward(self, namespace: str, changes: Mapping[DocumentId, LateChange], since: Position) -> frozenset[DocumentId]:
-        """Apply late changes, except to documents written here later. Return the ids that were kept.
+        """Apply changes that another partition has acknowledged. Return the ids of the documents that were kept instead.
 
         The transaction's snapshot is taken before the change stream is read up to a later mark. A write that the stream did not
         show therefore conflicts with the transaction.
@@ -210,32 +219,13 @@ class MongoUnitCopy:
         def work(session: ClientSession) -> frozenset[DocumentId]:
             there = self._fetch(namespace, changes, session)
             written = last_writes(self._client, self._by_name[namespace], tuple(changes), since, self._lease)
-            kept = frozenset(i for i, change in changes.items() if i in written and written[i] >= change.at)
+            kept = frozenset(i for i, c in changes.items() if i in written and (c.raw is None or written[i] >= c.at))
             due = {i: change.raw for i, change in changes.items() if i not in kept and there.get(i) != change.raw}
             put = [RawDocument(i, raw) for i, raw in due.items() if raw is not None]
             self._replace(namespace, [i for i in due if i in there], put, session)
             return kept
 
         return self._lease.transact(work)
-
-    # ── fence ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def fence(self) -> Mapping[str, int]:
-        units = self._scope.units
-        self._fenced = {name: fence.fence(units.units, units.exceptions).revision for name, fence in self._fences.items()}
-        return self._fenced
-
-    def unfence(self) -> None:
-        """Accept writes for the units again in every collection."""
-        self._fenced = {}
-        for fence in self._fences.values():
-            fence.unfence(self._scope.units.units, self._scope.units.exceptions)
-
-    def is_fenced(self) -> bool:
-        if self._fenced:  # nobody else lifts the fence of these units, so its revision says enough
-            return all(fence.is_in_force(self._fenced[name]) for name, fence in self._fences.items())
-        units = self._scope.units
-        return all(fence.in_force().lists.covers(units.units, units.exceptions) for fence in self._fences.values())
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
