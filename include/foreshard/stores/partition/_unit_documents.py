@@ -11,16 +11,14 @@ document.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from functools import partial
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
-from bson import Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection as MongoCollection
-from pymongo.cursor import Cursor
 
 from foreshard.errors import MoveRefused
 from foreshard.model import ShardedCollection
@@ -30,15 +28,15 @@ from foreshard.ports.migration import DocumentId, RawDocument
 from foreshard.stores.bson_codec import RAW, id_bytes, id_value, key_filter, key_text_of, key_value
 from foreshard.stores.partition._collection_shape import has_hashed_index
 from foreshard.stores.partition._slot_filter import TYPES, inside_slots
-from foreshard.stores.partition.units.raw_batches import count_in, documents_in
+from foreshard.stores.partition.units.queries import UnitQuery
+from foreshard.stores.partition.units.raw_batches import array_of, bounds_in
+from foreshard.stores.partition.units.raw_cursor import raw_answers
 
 LOG = logging.getLogger("foreshard.move")
 KEYS_AT_ONCE = 1_000
 EXACT_TYPES = frozenset({KeyType.STRING, KeyType.OBJECT_ID})
 """Key types for which ``$type`` says whether a value is a key. Some numbers and binary values are none."""
 RawCollection = MongoCollection[RawBSONDocument]
-Query = Callable[..., Cursor[Any]]
-"""Opens a cursor: ``query(collection.find, **options)``, or ``find_raw_batches``."""
 
 
 class UnitDocuments:
@@ -49,18 +47,18 @@ class UnitDocuments:
         self._sharded, self._units = sharded, units
         self._indexed: bool | None = None
 
-    def raw_batches(
+    def arrays(
         self, collection: RawCollection, session: ClientSession, size: int, skip: int = 0, *, ids_only: bool = False
     ) -> Generator[bytes, None, None]:
-        """Yield every document of the units but about the first ``skip``, in raw batches of at most ``size`` documents."""
+        """Yield every document of the units but about the first ``skip``, as BSON arrays of at most ``size`` documents."""
         self._refuse_arrays(collection, session)
         fields = {"_id": 1, **({} if self._is_exact else {self._sharded.key_field: 1})}
-        find, options = collection.find_raw_batches, {"session": session, "batch_size": size}
         for query in self._queries(collection):
-            if skip and not any(query(find, projection={"_id": 1}, skip=skip, limit=1, session=session)):
-                skip -= sum(map(count_in, query(find, projection={"_id": 1}, **options)))
+            if skip and not query.has_more_than(skip, collection, session):
+                skip -= query.count(collection, session)
                 continue
-            with query(find, projection=fields if ids_only else None, skip=skip, **options) as found:
+            command = {**query.command(), "projection": fields if ids_only else {}, "skip": skip}
+            with closing(raw_answers(collection, session, command, size)) as found:
                 yield from found if self._is_exact else map(self._only_own, found)
             skip = 0
 
@@ -69,8 +67,9 @@ class UnitDocuments:
         """Whether the server finds exactly the units' documents. If not, each one is checked by ``holds``."""
         return not self._units.slots or self._sharded.key_type in EXACT_TYPES
 
-    def _only_own(self, batch: bytes) -> bytes:
-        return b"".join(each.raw for each in documents_in(batch) if self.holds(RawBSONDocument(each.raw, RAW)))
+    def _only_own(self, array: bytes) -> bytes:
+        documents = (RawBSONDocument(array[start:end], RAW) for start, end in bounds_in(array))
+        return array_of(document for document in documents if self.holds(document))
 
     def count(self, collection: RawCollection, session: ClientSession) -> int:
         """Return the number of documents. Those of slots are counted one by one."""
@@ -79,7 +78,7 @@ class UnitDocuments:
             for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE)
         )
         options = {"projection": {"_id": 0, self._sharded.key_field: 1}, "session": session, "batch_size": 10_000}
-        of_slots = (query(collection.find, **options) for query in self._slot_queries(collection))
+        of_slots = (query.find(collection, **options) for query in self._slot_queries(collection))
         return of_keys + sum(self.holds(document) for some in of_slots for document in some)
 
     def among(self, collection: RawCollection, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
@@ -122,23 +121,19 @@ class UnitDocuments:
             if found is not None:
                 self.own(found)
 
-    def _queries(self, collection: RawCollection) -> Iterator[Query]:
+    def _queries(self, collection: RawCollection) -> Iterator[UnitQuery]:
         """Yield queries that find every document of the units once."""
         for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE):
-            yield partial(_open, key_filter(self._sharded, keys))
+            yield UnitQuery(key_filter(self._sharded, keys))
         yield from self._slot_queries(collection)
 
-    def _slot_queries(self, collection: RawCollection) -> Iterator[Query]:
+    def _slot_queries(self, collection: RawCollection) -> Iterator[UnitQuery]:
         """Yield a query for each range of slots. Documents of other types may be among those found."""
         if not self._units.slots:
             return iter(())
         if self._indexed is None:
             self._indexed = can_read_ranges(collection, self._sharded, self._place)
         return queries_of_slots(self._sharded, self._units, indexed=self._indexed)
-
-
-def _open(wanted: dict[str, Any], find: Query, **options: Any) -> Cursor[Any]:
-    return find(wanted, **options)
 
 
 def can_read_ranges(collection: MongoCollection[Any], sharded: ShardedCollection, place: str) -> bool:
@@ -149,7 +144,7 @@ def can_read_ranges(collection: MongoCollection[Any], sharded: ShardedCollection
     return indexed
 
 
-def queries_of_slots(sharded: ShardedCollection, units: UnitSet, *, indexed: bool) -> Iterator[Query]:
+def queries_of_slots(sharded: ShardedCollection, units: UnitSet, *, indexed: bool) -> Iterator[UnitQuery]:
     """Yield a query for each range of the units' slots, without their exceptions; one for all if it is not ``indexed``.
 
     Documents of other types may be among those found.
@@ -158,15 +153,10 @@ def queries_of_slots(sharded: ShardedCollection, units: UnitSet, *, indexed: boo
     spared = [key_value(key, key_type) for key in sorted(units.exceptions)]
     others = {"$nin": spared} if spared else {}
     if not indexed:
-        yield partial(_open, {**inside_slots(sharded, units.space, units.slots), **({field: others} if others else {})})
+        yield UnitQuery({**inside_slots(sharded, units.space, units.slots), **({field: others} if others else {})})
         return
     for first, end in units.hash_ranges():
-        yield partial(_open_range, field, {field: {"$type": TYPES[key_type], **others}}, first, end)
-
-
-def _open_range(field: str, wanted: dict[str, Any], first: int, end: int | None, find: Query, **options: Any) -> Cursor[Any]:
-    found = find(wanted, **options).hint([(field, "hashed")]).min([(field, Int64(first))])
-    return found if end is None else found.max([(field, Int64(end))])
+        yield UnitQuery({field: {"$type": TYPES[key_type], **others}}, field, first, end)
 
 
 def with_ids(ids: Iterable[DocumentId]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
-from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -31,12 +30,12 @@ from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
 from foreshard.stores.partition.fences.unit_fence import UnitFence
 from foreshard.stores.partition.open_cursors import reads_opened_before
 from foreshard.stores.partition.removed_units import KEPT, REMOVED_UNITS, entry
-from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, read_ahead
+from foreshard.stores.partition.units.insertion import insert
+from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, portions, read_ahead
 
-BATCH_BYTES = 8 * 2**20
-"""A batch is one transaction. Its entry in the oplog is one document if it is smaller than 16 MiB."""
 DIGESTED_AT_ONCE, IDS_AT_ONCE = 1_000, 10_000
 DUPLICATE_KEY = 11000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +125,38 @@ class MongoUnitCopy(UnitFence):
         return {name: units.count(self._collection(name), self._reading) for name, units in self._units.items()}
 
     def scan(self, namespace: str, skip: int = 0) -> Iterator[tuple[RawDocument, ...]]:
-        batch: list[RawDocument] = []
-        size, most = 0, self._scope.batch_documents
-        for document in chain.from_iterable(map(documents_in, self._read(namespace, most, skip))):
-            batch.append(document)
-            size += len(document.raw)
-            if len(batch) >= most or size >= BATCH_BYTES:
-                yield tuple(batch)
-                batch, size = [], 0
-        if batch:
-            yield tuple(batch)
+        most = self._scope.batch_documents
+
+        def parse(arrays: Iterator[bytes]) -> Iterator[tuple[RawDocument, ...]]:
+            return portions(chain.from_iterable(map(documents_in, arrays)), most)
+
+        return self._read(namespace, most, parse, skip=skip)
 
     def digest(self, namespace: str, into: MutableSequence[int]) -> Iterator[int]:
-        return (add_digests(batch, into) for batch in self._read(namespace, DIGESTED_AT_ONCE))
+        return (add_digests(array, into) for array in self._read(namespace, DIGESTED_AT_ONCE, iter))
 
     def ids_in(self, namespace: str, buckets: Collection[int], of: int) -> Iterator[frozenset[DocumentId]]:
-        for batch in self._read(namespace, IDS_AT_ONCE, ids_only=True):
-            yield frozenset(document.id for document in documents_in(batch) if bucket_of(document.id, of) in buckets)
+        for array in self._read(namespace, IDS_AT_ONCE, iter, ids_only=True):
+            yield frozenset(document.id for document in documents_in(array) if bucket_of(document.id, of) in buckets)
 
-    def _read(self, namespace: str, most: int, skip: int = 0, *, ids_only: bool = False) -> Iterator[bytes]:
-        """Read raw batches ahead. A session of their own reads them in another thread, causally after this copy's reads."""
+    def _read(
+        self, namespace: str, size: int, parse: Callable[[Iterator[bytes]], Iterator[T]], **what: Any
+    ) -> Generator[T, None, None]:
+        """Read arrays of at most ``size`` documents and parse them, one ahead of their use.
+
+        Another thread does it, in a session of its own that reads causally after this copy's session.
+        """
+
+        def parsed() -> Generator[T, None, None]:
+            arrays = self._units[namespace].arrays(self._collection(namespace), session, size, **what)
+            with closing(arrays):
+                yield from parse(arrays)
+
         with self._client.start_session(causal_consistency=True) as session:
             if self._reading.cluster_time and self._reading.operation_time:
                 session.advance_cluster_time(self._reading.cluster_time)
                 session.advance_operation_time(self._reading.operation_time)
-            batches = self._units[namespace].raw_batches(self._collection(namespace), session, most, skip, ids_only=ids_only)
-            with closing(read_ahead(batches)) as ahead:
+            with closing(read_ahead(parsed())) as ahead:
                 yield from ahead
 
     def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
@@ -184,9 +189,8 @@ class MongoUnitCopy(UnitFence):
         if remove:
             own = self._units[namespace].ids_among(collection, remove, session)
             collection.delete_many(with_ids(own), session=session)
-        if put:
-            documents = [RawBSONDocument(document.raw, RAW) for document in put]
-            collection.insert_many(documents, bypass_document_validation=True, session=session)
+        for some in portions(put, len(put)):
+            insert(collection, some, session)
 
     def announce_removal(self, epochs: Mapping[str, int]) -> None:
         announcement = entry(self._scope.move_id, self._scope.units, epochs)

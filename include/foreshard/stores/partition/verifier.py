@@ -233,7 +233,7 @@ class MongoVerifier:
         else:
             indexed = can_read_ranges(documents, collection, collection.namespace)
             queries = queries_of_slots(collection, units, indexed=indexed)
-            found = (query(documents.find, projection=fields) for query in queries)
+            found = (query.find(documents, projection=fields) for query in queries)
         for document in chain.from_iterable(found):
             key = key_text_of(document, collection)
             if units is None or key in units:

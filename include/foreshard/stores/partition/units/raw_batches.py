@@ -1,4 +1,4 @@
-"""A query's documents as raw batches of the server's answer, read one batch ahead of their use.
+"""Documents in the BSON arrays of a server's answers, and reading one array ahead of its use.
 
 Decoding takes longer than reading and writing, so documents stay bytes. Only the length and ``_id``, which the server stores
 first, are taken from them (https://bsonspec.org/spec.html).
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator, MutableSequence
+from collections.abc import Generator, Iterable, Iterator, MutableSequence
 from contextlib import closing
 from struct import Struct
 from typing import TypeVar
 
+import bson
 from bson.raw_bson import RawBSONDocument
 from xxhash import xxh3_64_intdigest, xxh3_128_intdigest
 
@@ -21,6 +22,8 @@ from foreshard.stores.bson_codec import RAW, id_bytes
 
 AHEAD = 1
 """Batches that wait for their use. One more is being read."""
+PORTION_BYTES = 8 * 2**20
+"""A portion is one command and one transaction. Each must fit into a document of 16 MiB, that of the oplog too."""
 INT32 = Struct("<i")
 TYPE_AT, ID_AT, ID_NAME = 4, 5, b"_id\0"
 VALUE_AT = ID_AT + len(ID_NAME)
@@ -34,14 +37,25 @@ ItemsAhead = queue.Queue[tuple[bool, T | BaseException | None]]
 """(True, item), and at the end (False, error or None)."""
 
 
-def documents_in(batch: bytes) -> Iterator[RawDocument]:
-    """Yield the documents of a raw batch."""
-    start = 0
-    while start < len(batch):
-        (size,) = INT32.unpack_from(batch, start)
-        raw = batch[start : start + size]
+def documents_in(array: bytes) -> Iterator[RawDocument]:
+    """Yield the documents of an array."""
+    for start, end in bounds_in(array):
+        raw = array[start:end]
         yield RawDocument(raw_id(raw), raw)
-        start += size
+
+
+def bounds_in(array: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each document of an array begins and ends."""
+    at, last = TYPE_AT, len(array) - 1
+    while at < last:
+        start = array.index(b"\0", at) + 1
+        at = start + INT32.unpack_from(array, start)[0]
+        yield start, at
+
+
+def array_of(documents: Iterable[RawBSONDocument]) -> bytes:
+    """Return an array of the documents."""
+    return bson.encode({str(number): document for number, document in enumerate(documents)}, codec_options=RAW)
 
 
 def raw_id(raw: bytes) -> DocumentId:
@@ -52,24 +66,28 @@ def raw_id(raw: bytes) -> DocumentId:
     return INT32.pack(end - TYPE_AT + 5) + raw[TYPE_AT:end] + b"\0"
 
 
-def count_in(batch: bytes) -> int:
-    """Return the number of documents in a raw batch."""
-    start = number = 0
-    while start < len(batch):
-        start += INT32.unpack_from(batch, start)[0]
+def portions(documents: Iterable[RawDocument], most: int) -> Iterator[tuple[RawDocument, ...]]:
+    """Yield the documents in portions of at most ``most`` documents and ``PORTION_BYTES``, or of one larger document."""
+    some: list[RawDocument] = []
+    size = 0
+    for document in documents:
+        if some and (len(some) >= most or size + len(document.raw) > PORTION_BYTES):
+            yield tuple(some)
+            some, size = [], 0
+        some.append(document)
+        size += len(document.raw)
+    if some:
+        yield tuple(some)
+
+
+def add_digests(array: bytes, into: MutableSequence[int]) -> int:
+    """Add the 128-bit hash of each document of an array to the bucket of its id. Return the number of documents."""
+    number, buckets = 0, len(into)
+    for start, end in bounds_in(array):
+        end_of_id = _end_of_id(array, start)
+        element = array[start + TYPE_AT : end_of_id] if end_of_id else raw_id(array[start:end])[TYPE_AT:-1]
+        into[xxh3_64_intdigest(element) % buckets] += xxh3_128_intdigest(array[start:end])
         number += 1
-    return number
-
-
-def add_digests(batch: bytes, into: MutableSequence[int]) -> int:
-    """Add the 128-bit hash of each document of a raw batch to the bucket of its id. Return the number of documents."""
-    start = number = 0
-    while start < len(batch):
-        end = start + INT32.unpack_from(batch, start)[0]
-        end_of_id = _end_of_id(batch, start)
-        element = batch[start + TYPE_AT : end_of_id] if end_of_id else raw_id(batch[start:end])[TYPE_AT:-1]
-        into[xxh3_64_intdigest(element) % len(into)] += xxh3_128_intdigest(batch[start:end])
-        start, number = end, number + 1
     return number
 
 
