@@ -35,7 +35,12 @@ def skip_if_out_of_date(session: MoveSession) -> bool:
 
 
 def begin(session: MoveSession) -> None:
-    """Note the position in the source's change stream before anything is copied, and the keys that the move leaves out."""
+    """Note the position in the source's change stream before anything is copied, and the keys that the move leaves out.
+
+    Raise :class:`MoveRefused` if a collection cannot be moved, for example a view. Nothing is changed then.
+    """
+    session.context.source.shape()
+    session.context.target.shape()
     session.claim(session.context.source, session.context.target)
     left_out = sorted(session.context.units.exceptions)
     session.advance(MoveEvent.BEGIN, position=session.context.source.now(), notes__exceptions=left_out)
@@ -48,7 +53,7 @@ def copy(session: MoveSession) -> None:
     shape = source.shape()
     target.shape()
     source.prepare({})
-    target.prepare(shape)
+    session.patiently(lambda: target.prepare(shape), f"preparing the collections on {target.partition_id}")
     session.patiently(target.fence, f"fencing {target.partition_id}")
     if "swept" not in session.record.notes:
         _sweep(session)

@@ -120,7 +120,10 @@ class UnitCopy(Protocol):
         """Return options and indexes. Raise ``MoveRefused`` if a collection cannot be moved (view, capped, …)."""
 
     def prepare(self, shape: Shape) -> None:
-        """Create missing collections with the shape's options and indexes, and the indexes on the key field."""
+        """Make the collections like those of the shape, and index the key field.
+
+        Missing collections, indexes and validators are added. Raise ``MoveRefused`` for other differences.
+        """
 
     def now(self) -> Position: ...
 

@@ -21,7 +21,7 @@ from foreshard.model.unit_set import UnitSet
 from foreshard.ports.migration import DocumentId, LateChange, MoveFeed, Position, RawDocument, Shape, UniqueConflict
 from foreshard.stores.bson_codec import RAW, id_bytes
 from foreshard.stores.mongo_connections import Document
-from foreshard.stores.partition._collection_shape import prepare, shape
+from foreshard.stores.partition._collection_shape import index_keys, missing_rules, prepare, shape
 from foreshard.stores.partition._late_writes import last_writes
 from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
@@ -98,9 +98,14 @@ class MongoUnitCopy(UnitFence):
         return shape(self._client, self._scope.collections, self._scope.move_id)
 
     def prepare(self, wanted: Shape) -> None:
-        prepare(self._client, self._scope.collections, wanted, hashed=bool(self._scope.units.slots))
-        for fence in self._fences.values():
+        for each in self._scope.collections:
+            like, fence = wanted.get(each.namespace), self._fences[each.namespace]
+            prepare(self._client, each, like, self._scope.move_id)
             fence.prepare()
+            rules = missing_rules(like, fence.in_force())
+            if rules is not None:
+                fence.set_rules(rules)
+            index_keys(self._client, each, hashed=bool(self._scope.units.slots))
 
     def now(self) -> Position:
         """The partition's cluster time."""

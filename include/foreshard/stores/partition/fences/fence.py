@@ -130,6 +130,14 @@ class MongoFence:
         now = self.in_force()
         return bool(now.clauses) and now.revision >= revision
 
+    def set_rules(self, rules: AppRules) -> FenceMark:
+        """Replace the app's own rules. The lists stay in force beside them."""
+        holder, taken = self._take(lambda lists: lists)
+        try:
+            return self.impose(taken, rules=rules)
+        finally:
+            self._lists.release(holder)
+
     def listed(self) -> FenceLists:
         """Return what should be refused, according to the partition's lists."""
         return self._lists.read()
@@ -165,13 +173,18 @@ class MongoFence:
             raise FenceRefused(self._sharded.namespace, problem, "list fewer keys in the routing table")
         return compose(self._sharded, taken.lists, taken.revision, rules)
 
-    def impose(self, taken: Taken, composed: tuple[AppRules, dict[str, Any]] | None = None) -> FenceMark:
-        """Write the lists to the validator, in short attempts until the timeout. ``composed``: arguments for known rules."""
+    def impose(
+        self, taken: Taken, composed: tuple[AppRules, dict[str, Any]] | None = None, rules: AppRules | None = None
+    ) -> FenceMark:
+        """Write the lists to the validator, in short attempts until the timeout.
+
+        ``composed``: arguments for known rules. ``rules``: the app's rules from now on; without it, they stay.
+        """
         namespace, deadline = self._sharded.namespace, time.monotonic() + self._timeout.total_seconds()
         attempt = 0
         while (left := deadline - time.monotonic()) > 0:
-            rules = self.in_force().rules
-            change = composed[1] if composed is not None and composed[0] == rules else self.compose(taken, rules)
+            own = rules or self.in_force().rules
+            change = composed[1] if composed is not None and composed[0] == own else self.compose(taken, own)
             limit = max(1, int(1000 * min(left, ATTEMPT.total_seconds())))
             try:
                 self._database.command(
