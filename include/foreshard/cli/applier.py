@@ -1,4 +1,4 @@
-"""``foreshard applier``: the process that replicates changes to shadows."""
+"""``foreshard applier``: the process that replicates changes to shadows and cares for moves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MERGE_EVERY = 2.0
 @click.option("--seconds", type=click.FloatRange(min=0), default=None, help="Exit after this many seconds.")
 @click.option("--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between status lines.")
 def applier(once: bool, seconds: float | None, every: float) -> None:
-    """Replicate the changes of shadowed keys to their shadows until SIGTERM.
+    """Replicate the changes of shadowed keys to their shadows, and care for switched moves, until SIGTERM.
 
-    Several processes can run; one works and the others stand by.
+    Several processes can run; one works and the others stand by. It also lets a partition take writes again where a mover died.
     """
     with Wiring() as wiring:
         if once:
@@ -46,6 +46,7 @@ def _once(wiring: Wiring, seconds: float) -> None:
 
 
 def _run(wiring: Wiring, seconds: float | None, every: float) -> None:
+    from foreshard.stages.moving.watchdog import MoveWatchdog
     from foreshard.stages.shadow_apply import make_replicator
 
     stop = threading.Event()
@@ -56,16 +57,17 @@ def _run(wiring: Wiring, seconds: float | None, every: float) -> None:
     thread.start()
     begun = said = merged = time.monotonic()
     try:
-        while not stop.wait(0.2):
-            now = time.monotonic()
-            if replicator.status.active and now - merged >= MERGE_EVERY:
-                merged = now
-                _merge(wiring)
-            if now - said >= every:
-                said = now
-                click.echo(f"applier: {replicator.status.line}")
-            if seconds is not None and now - begun >= seconds:
-                break
+        with MoveWatchdog(wiring, care=True):
+            while not stop.wait(0.2):
+                now = time.monotonic()
+                if replicator.status.active and now - merged >= MERGE_EVERY:
+                    merged = now
+                    _merge(wiring)
+                if now - said >= every:
+                    said = now
+                    click.echo(f"applier: {replicator.status.line}")
+                if seconds is not None and now - begun >= seconds:
+                    break
     finally:
         stop.set()
         thread.join()

@@ -18,6 +18,7 @@ def report(once: bool) -> None:
     import signal
     import threading
 
+    from foreshard.stages.moving.watchdog import MoveWatchdog
     from foreshard.wiring import Wiring
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -28,7 +29,8 @@ def report(once: bool) -> None:
         reporter = wiring.load_reporter
         if not once:
             click.echo(f"reporting loads every {wiring.settings.sidecar.load_interval.total_seconds():g} s")
-            reporter.run(stop)
+            with MoveWatchdog(wiring, care=False):
+                reporter.run(stop)
             return
         reporter.report_once()
         stop.wait(wiring.settings.sidecar.load_interval.total_seconds())

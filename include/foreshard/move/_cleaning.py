@@ -60,6 +60,12 @@ def forward_late_changes(session: MoveSession) -> None:
     session.beat(position=session.feed.position)
 
 
+def forward_all_late_changes(session: MoveSession) -> None:
+    """Forward every late change that the source has acknowledged until now."""
+    _forward_to_mark(session)
+    session.note(position=session.feed.position)
+
+
 def remove_source(session: MoveSession) -> None:
     """Remove the source's documents (never from an owner) and end the move. Its statistics stay in the journal."""
     forward_late_changes(session)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from foreshard.errors import FenceTimedOut, MoveRefused, StaleEpoch, VerificationFailed
+from foreshard.errors import FenceTimedOut, HistoryLost, MoveRefused, MoveSuperseded, StaleEpoch, VerificationFailed
 from foreshard.model.key_space import unit_label
 from foreshard.model.move_state import MoveState
 from foreshard.move._owners import Owners
@@ -130,7 +130,7 @@ def _verify(session: MoveSession) -> None:
 def _switch(session: MoveSession) -> None:
     """Publish the units' new primary copy and enter ``switched``, in one transaction.
 
-    Late deletes that the source acknowledges meanwhile are applied beside it. What comes later is forwarded after the opening.
+    Deletes that the source acknowledges meanwhile are applied beside it.
     """
     opened_from = session.context.target.now()
     position = session.feed.position
@@ -183,9 +183,10 @@ def _switch_edit(session: MoveSession, owners: Owners, fields: Mapping[str, Any]
 def open_target(session: MoveSession) -> None:
     """Open the target for writes of the units. It is tried until it is done, because no partition takes them meanwhile.
 
-    A mover that finds the switch made does not know whether apps already write on the target.
+    The deletes that the source has acknowledged so far are applied first, so that nobody reads the documents at the owner.
     """
     session.claim(session.context.target)
+    _apply_acknowledged_deletes(session)
     while True:
         try:
             session.context.target.unfence()
@@ -202,6 +203,29 @@ def open_target(session: MoveSession) -> None:
     session.context.source.settle()
     session.note(notes__opened_at=now, notes__waiting=None, counters__pause_ms=round(pause, 2))
     session.context.notify(session.record)
+
+
+def _apply_acknowledged_deletes(session: MoveSession) -> None:
+    """Follow the source up to now. Apps may write on a target that is open already, so its documents are left alone.
+
+    If the source does not answer, the target is opened all the same, and the journal says so.
+    """
+    source, target = session.context.source, session.context.target
+    if not session.armed and not target.is_fenced():
+        return
+    try:
+        session.claim(source)
+        if not session.armed and not source.is_fenced():
+            source.fence()
+        session.follow_to(source.mark())
+    except (MoveSuperseded, FenceTimedOut):
+        raise
+    except Exception as error:
+        known = error if isinstance(error, HistoryLost) else source.explain(error)
+        if known is None:
+            raise
+        session.close_feed()
+        session.note(notes__late_changes_unknown=str(known))
 
 
 def _reached(marks: Mapping[str, int], seen: Mapping[str, int]) -> bool:

@@ -97,6 +97,18 @@ def revert_move(context: MoveContext, move_id: str, reason: str) -> MoveRecord:
     return session.record
 
 
+def finish_cleaning(context: MoveContext, move_id: str) -> MoveRecord:
+    """Clean up after a switched move now."""
+    with MoveSession(context, context.journal.take(move_id, CLEANABLE)) as session:
+        drive(session, until=is_serving)
+        if session.record.state is MoveState.SWITCHED:
+            session.claim(context.source, context.target)
+            session.advance(MoveEvent.CLEAN)
+        while session.record.state not in ENDED:
+            step(session)
+    return session.record
+
+
 def rescue_move(context: MoveContext, move_id: str) -> MoveRecord:
     """Let a partition take writes again where a mover ended between fence and opening. Raise ``MoveSuperseded`` if it lives.
 

@@ -157,12 +157,17 @@ class MoveSession:
         """Read who owns the units now."""
         return read_owners(self.context.routing, self.context.units)
 
-    def follow(self, until_fences: Mapping[str, int] | None = None) -> Changes:
+    def follow_to(self, mark: int) -> None:
+        """Follow the source up to a mark."""
+        while self.feed.mark_seen < mark:
+            self.follow(until_mark=mark)
+
+    def follow(self, until_fences: Mapping[str, int] | None = None, until_mark: int | None = None) -> Changes:
         """Read the source's changes and make the target equal for every document in them.
 
         Call it only while no app can write on the target. Raise :class:`MoveRefused` if a collection was dropped or renamed.
         """
-        changes = self.feed.poll(POLL_LIMIT, until_fences=until_fences)
+        changes = self.feed.poll(POLL_LIMIT, until_fences=until_fences, until_mark=until_mark)
         if changes.broken and self.record.state in BEFORE_SWITCH:
             raise MoveRefused(self.record.move_id, f"{changes.broken} on {self.record.move.source}", "plan the move again")
         present = self.sync.sync(changes.touched)

@@ -11,11 +11,15 @@ from typing import Protocol
 from foreshard.errors import MoveRefused, PlacementRuleBroken
 from foreshard.model import Move, Placement, Reason
 from foreshard.model.key_space import slots_among, unit_label, units_label
-from foreshard.model.move_state import AFTER_SWITCH, CLEANABLE, PENDING, MoveState
+from foreshard.model.move_state import AFTER_SWITCH, CLEANABLE, PENDING
 from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move.context import MoveSummary
+from foreshard.move.undoing import can_adopt
+from foreshard.move.undoing import undo_move as adopt_copy
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.stages._ports import WithMoveJournal, WithRouting, WithUnitCopies
-from foreshard.stages.migrate import MovePorts, Notify, clean_some, revert_move, run_move
+from foreshard.stages.migrate import finish_cleaning, revert_move, run_move
+from foreshard.stages.moving.context import MovePorts, Notify, moving
 from foreshard.stages.rules import RuleCheckPorts, require_allowed
 
 
@@ -48,21 +52,36 @@ def move_units(
 
 
 def undo_move(ports: MoveUnitsPorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
-    """Move a switched move's units back, as far as they are on its target: finish the cleaning, then run a reverse move.
+    """Move a switched move's units back. Return the reverse move's summary.
 
-    Return the reverse move's summary.
+    While the source's copy is kept, the reverse move takes it over: it brings the changes since the switch back and costs a
+    fence. After that the units are copied.
     """
     record = ports.move_journal.get(move_id)
-    if record.state in CLEANABLE:
-        clean_some(ports, [move_id], True, notify)
-        record = ports.move_journal.get(move_id)
-    if record.state is not MoveState.DONE:
+    if record.state not in AFTER_SWITCH:
         raise MoveRefused(move_id, f"it is {record.state}, so there is nothing to undo", "revert it instead")
     units = units_on(ports, record.move.units, record.move.target)
     if not units:
         raise MoveRefused(move_id, f"{record.move.label} is not on {record.move.target} any more", "leave it")
     why = Reason("undo", f"undo of move {move_id}", {"undoes": move_id})
+    adopted = _adopt(ports, record, why)
+    if adopted is not None:
+        return run_move(ports, adopted, notify)
+    if record.state in CLEANABLE:
+        finish_cleaning(ports, move_id, notify)
     return move_units(ports, units, record.move.source, why, notify)
+
+
+def _adopt(ports: MoveUnitsPorts, record: MoveRecord, why: Reason) -> str | None:
+    """End the move as undone, and journal the reverse move that takes over the kept copy. Return that move's id, or None."""
+    move = record.move
+    for unit in move.units:
+        require_allowed(ports, unit, move.source)
+    with moving(ports, record) as context:
+        if not can_adopt(context, record):
+            return None
+        reverse = Move(f"undo-{uuid.uuid4().hex[:12]}", move.units, move.target, move.source, 0, move.clump, why)
+        return adopt_copy(context, move.move_id, reverse).move_id
 
 
 def moves_to_undo(ports: UndoListPorts, hour: datetime) -> tuple[str, ...]:

@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from foreshard.errors import ForeshardError, IllegalTransition, MoveHasEnded, MoveSuperseded
 from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
-from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move import mover
 from foreshard.move.caretaker import Caretaker
-from foreshard.move.context import MoveContext, MoveSummary
+from foreshard.move.context import MoveSummary
 from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.move_journal import MoveRecord
 from foreshard.stages._ports import (
     WithFences,
-    WithMigrateSettings,
     WithMoveJournal,
     WithPlans,
     WithRegistry,
-    WithRouting,
-    WithShadowAbsorber,
-    WithUnitCopies,
 )
 from foreshard.stages.listing import ListKeysPorts, list_staying_keys
+from foreshard.stages.moving.context import MovePorts, Notify, move_context, moving
 from foreshard.stages.rules import RuleCheckPorts, allowed_moves
 
 LOG = logging.getLogger("foreshard.move")
 WATCH_SECONDS = 0.1
 """Pause between two rounds over the moves that wait for their cleaning."""
-Notify = Callable[[MoveRecord], None]
-EXCEPTIONS = "exceptions"
-"""The note of a move that names the listed keys of its slots that it left out when it began."""
-
-
-class MovePorts(WithMoveJournal, WithUnitCopies, WithRouting, WithShadowAbsorber, WithMigrateSettings, Protocol):
-    """Reads the routing table. Writes the journal, both copies of the units, and their rows of the table."""
 
 
 class FencePorts(WithRegistry, WithFences, Protocol):
@@ -76,17 +62,15 @@ def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
 
 def run_move(ports: MovePorts, move_id: str, notify: Notify | None = None) -> MoveSummary:
     """Run one move until its target serves, or until it has reverted. Any other mover of it is superseded."""
-    with ExitStack() as stack:
-        record = _narrowed(ports, ports.move_journal.get(move_id))
-        record = mover.run_move(_context(ports, record, stack, notify), move_id)
-    return _summary(record)
+    record = _narrowed(ports, ports.move_journal.get(move_id))
+    with moving(ports, record, notify) as context:
+        return _summary(mover.run_move(context, move_id))
 
 
 def revert_move(ports: MovePorts, move_id: str, reason: str = "requested", notify: Notify | None = None) -> MoveSummary:
     """Revert a move. Raise :class:`foreshard.errors.IllegalTransition` if it has switched; it must be undone then."""
-    with ExitStack() as stack:
-        record = mover.revert_move(_context(ports, ports.move_journal.get(move_id), stack, notify), move_id, reason)
-    return _summary(record)
+    with moving(ports, ports.move_journal.get(move_id), notify) as context:
+        return _summary(mover.revert_move(context, move_id, reason))
 
 
 def stop_move(ports: WithMoveJournal, move_id: str) -> MoveSummary:
@@ -127,18 +111,18 @@ def rescue_moves(ports: MovePorts) -> tuple[MoveSummary, ...]:
     for record in ports.move_journal.abandoned((MoveState.FENCED, MoveState.SWITCHED)):
         if mover.is_serving(record):
             continue
-        with ExitStack() as stack:
-            try:
-                rescued.append(mover.rescue_move(_context(ports, record, stack, None), record.move_id))
-                LOG.warning("move %s of %s had lost its mover behind the fence", record.move_id, record.move.label)
-            except ForeshardError as error:
-                LOG.warning("move %s of %s still refuses writes: %s", record.move_id, record.move.label, error)
+        try:
+            with moving(ports, record) as context:
+                rescued.append(mover.rescue_move(context, record.move_id))
+            LOG.warning("move %s of %s had lost its mover behind the fence", record.move_id, record.move.label)
+        except ForeshardError as error:
+            LOG.warning("move %s of %s still refuses writes: %s", record.move_id, record.move.label, error)
     return tuple(map(MoveSummary.of, rescued))
 
 
 def caretaker(ports: MovePorts, notify: Notify | None = None) -> Caretaker:
     """Return a caretaker of switched moves. Close it."""
-    return Caretaker(lambda record: _context(ports, record, None, notify))
+    return Caretaker(lambda record: move_context(ports, record, notify))
 
 
 def tend_moves(ports: MovePorts, carer: Caretaker | None = None) -> tuple[MoveSummary, ...]:
@@ -186,8 +170,9 @@ def repair_fences(ports: FencePorts) -> tuple[str, ...]:
                     fence.repair()
                     LOG.warning("partition %s: another validator had changed a fence; it is in force", partition.partition_id)
                     repaired.append(partition.partition_id)
-            except ForeshardError as error:
-                LOG.warning("partition %s: its fence is not checked: %s", partition.partition_id, error)
+            except Exception as error:
+                problem = str(error).splitlines()[0]
+                LOG.warning("partition %s: its fence is not checked: %s", partition.partition_id, problem)
     return tuple(repaired)
 
 
@@ -220,47 +205,15 @@ def clean_some(ports: MovePorts, move_ids: Sequence[str], wait: bool, notify: No
     return tuple(map(_summary, ended))
 
 
+def finish_cleaning(ports: MovePorts, move_id: str, notify: Notify | None) -> None:
+    """Clean up after a switched move now, although its source's copy has not been kept for long."""
+    with moving(ports, ports.move_journal.get(move_id), notify) as context:
+        mover.finish_cleaning(context, move_id)
+
+
 def _raise_first(troubles: Sequence[ForeshardError]) -> None:
     if troubles:
         raise troubles[0]
-
-
-def _context(ports: MovePorts, record: MoveRecord, stack: ExitStack | None, notify: Notify | None) -> MoveContext:
-    move, units = record.move, units_of_move(ports, record)
-    context = MoveContext(
-        journal=ports.move_journal,
-        units=units,
-        source=ports.unit_copy(move.source, move.move_id, units),
-        target=ports.unit_copy(move.target, move.move_id, units),
-        routing=ports.routing,
-        shadows=ports.shadow_absorber,
-        limits=ports.migrate_settings,
-        notify=notify or _log_progress,
-        trouble=_log_trouble,
-        together=_together,
-        renew_every=ports.migrate_settings.lease_duration / 4,
-    )
-    if stack is not None:
-        stack.callback(context.close)
-    return context
-
-
-def _together(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-    with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(second)
-        return first(), beside.result()
-
-
-def _log_trouble(record: MoveRecord, error: Exception) -> None:
-    LOG.warning("the lease of move %s was not renewed: %s", record.move_id, error)
-
-
-def units_of_move(ports: WithRouting, record: MoveRecord) -> UnitSet:
-    """Return the move's units, without the listed keys of its slots. A move that has begun keeps its exceptions."""
-    units = UnitSet(ports.routing.space(), record.move.units)
-    if EXCEPTIONS in record.notes:
-        return replace(units, exceptions=frozenset(record.notes[EXCEPTIONS]))
-    return unit_set(units.units, units.space, (placement.key for placement in ports.routing.listed_in(units.slots)))
 
 
 def _narrowed(ports: MovePorts, record: MoveRecord) -> MoveRecord:
@@ -274,20 +227,6 @@ def _narrowed(ports: MovePorts, record: MoveRecord) -> MoveRecord:
         return record
     LOG.info("move %s: %d of %d units are not on %s", move.move_id, len(move.units) - len(kept), len(move.units), move.source)
     return ports.move_journal.narrow(record, kept)
-
-
-def _log_progress(record: MoveRecord) -> None:
-    counters = record.counters
-    LOG.info(
-        "move %s of %s, %s to %s: %s, %d of %d documents",
-        record.move_id,
-        record.move.label,
-        record.move.source,
-        record.move.target,
-        record.state,
-        counters.get("documents", 0),
-        counters.get("total", 0),
-    )
 
 
 def _summary(record: MoveRecord) -> MoveSummary:

@@ -14,6 +14,7 @@ from foreshard.model import Move, PlacementChange, Plan, Reason
 from foreshard.model.unit_set import unit_set
 from foreshard.move.context import MoveContext
 from foreshard.stages import manual_moves, migrate
+from foreshard.stages.moving import context as moving_context
 from foreshard.stores.partition.fences.fence_validator import read_options
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
@@ -234,7 +235,7 @@ def test_a_move_stops_at_its_next_batch_and_resumes(world, monkeypatch):
         migrate.stop_move(world.wiring, move_id)
 
     monkeypatch.setattr(MongoUnitCopy, "write", stop)
-    monkeypatch.setattr(migrate, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
+    monkeypatch.setattr(moving_context, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
     paused = migrate.run_move(world.wiring, move_id)
     assert paused.state in ("copying", "catching_up")
     assert migrate.resume_moves(world.wiring) == ()

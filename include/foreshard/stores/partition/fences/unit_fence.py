@@ -103,7 +103,11 @@ class UnitFence:
         if self._fenced:  # nobody else lifts the fence of these units, so its revision says enough
             return all(fence.is_in_force(self._fenced[name]) for name, fence in self._fences.items())
         units = self._fenced_units
-        return all(fence.in_force().lists.covers(units.units, units.exceptions) for fence in self._fences.values())
+        return all(
+            lists.covers(units.units, units.exceptions)
+            for fence in self._fences.values()
+            for lists in (fence.in_force().lists, fence.listed())
+        )
 
     def _require_fence(self, namespace: str, session: ClientSession) -> None:
         """Raise :class:`MoveRefused` unless the units are refused here: where they are accepted, their owner may be."""

@@ -1,0 +1,1 @@
+"""What the stages that move units share."""
