@@ -27,7 +27,7 @@ from foreshard.model.key_space import KeySpace
 from foreshard.model.move_state import MoveState
 from foreshard.model.unit_set import unit_set
 from foreshard.move._unit_sync import UnitSync
-from foreshard.ports.migration import MoveRecord
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.routing.slots import first_slots
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack._process import free_port

@@ -52,7 +52,7 @@ def copy(session: MoveSession) -> None:
     session.claim(source, target)
     shape = source.shape()
     target.shape()
-    source.prepare({})
+    session.patiently(lambda: source.prepare({}), f"preparing the collections on {source.partition_id}")
     session.patiently(lambda: target.prepare(shape), f"preparing the collections on {target.partition_id}")
     session.patiently(target.fence, f"fencing {target.partition_id}")
     if "swept" not in session.record.notes:

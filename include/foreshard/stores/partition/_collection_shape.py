@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pymongo import ASCENDING, HASHED, MongoClient
@@ -51,9 +51,16 @@ def shape(client: MongoClient[Document], collections: Sequence[ShardedCollection
     return found
 
 
-def prepare(client: MongoClient[Document], each: ShardedCollection, wanted: Mapping[str, Any] | None, move_id: str) -> None:
+def prepare(
+    client: MongoClient[Document],
+    each: ShardedCollection,
+    wanted: Mapping[str, Any] | None,
+    move_id: str,
+    probe: Callable[[], None],
+) -> None:
     """Make the collection like ``wanted``, a collection's entry in a shape, and add what an existing one lacks.
 
+    ``probe`` raises if an open transaction keeps the collection's lock: writers would queue behind the change that waits.
     Raise :class:`MoveRefused` for a difference that can't be settled, or a document that breaks a unique index.
     """
     if wanted is None:
@@ -71,9 +78,13 @@ def prepare(client: MongoClient[Document], each: ShardedCollection, wanted: Mapp
     if problem is not None:
         raise MoveRefused(move_id, f"{here} on the target {problem}", "make both collections the same")
     images = wanted["options"].get(IMAGES)
-    if images and images != there["options"].get(IMAGES):
+    images = images if images != there["options"].get(IMAGES) else None
+    indexes = missing_indexes(wanted, there)
+    if images or indexes:
+        probe()
+    if images:
         database.command({"collMod": each.collection, IMAGES: images})
-    _create_indexes(database[each.collection], missing_indexes(wanted, there), here, move_id)
+    _create_indexes(database[each.collection], indexes, here, move_id)
 
 
 def missing_rules(wanted: Mapping[str, Any] | None, there: FenceInForce) -> AppRules | None:
@@ -84,15 +95,17 @@ def missing_rules(wanted: Mapping[str, Any] | None, there: FenceInForce) -> AppR
     return AppRules(rules["validator"], rules["validationLevel"], rules["validationAction"]) if rules["validator"] else None
 
 
-def index_keys(client: MongoClient[Document], each: ShardedCollection, *, hashed: bool) -> None:
-    """Create an index on the key field where none starts with it.
+def index_keys(client: MongoClient[Document], each: ShardedCollection, probe: Callable[[], None], *, hashed: bool) -> None:
+    """Create an index on the key field where none starts with it. ``probe`` as in ``prepare``.
 
     ``hashed``: slots are read, which needs a hashed index. Where it can't be made, they are read by a scan.
     """
     collection = client[each.database][each.collection]
     if not any(_serves(index, each.key_field) for index in index_definitions(collection)):
+        probe()
         collection.create_index([(each.key_field, ASCENDING)], name="foreshard_key")
     if hashed and not has_hashed_index(collection, each.key_field):
+        probe()
         try:
             collection.create_index([(each.key_field, HASHED)], name="foreshard_hashed")
         except OperationFailure as error:

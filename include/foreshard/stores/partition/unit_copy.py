@@ -100,12 +100,12 @@ class MongoUnitCopy(UnitFence):
     def prepare(self, wanted: Shape) -> None:
         for each in self._scope.collections:
             like, fence = wanted.get(each.namespace), self._fences[each.namespace]
-            prepare(self._client, each, like, self._scope.move_id)
+            prepare(self._client, each, like, self._scope.move_id, fence.probe)
             fence.prepare()
             rules = missing_rules(like, fence.in_force())
             if rules is not None:
                 fence.set_rules(rules)
-            index_keys(self._client, each, hashed=bool(self._scope.units.slots))
+            index_keys(self._client, each, fence.probe, hashed=bool(self._scope.units.slots))
 
     def now(self) -> Position:
         """The partition's cluster time."""

@@ -36,13 +36,13 @@ from foreshard.ports.routing import RoutingStore
 from foreshard.routing.fence_lists import FenceLists, prescribed
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.fences._lists import Edit, Guard, ListedFence, Taken
+from foreshard.stores.partition.fences._open_transactions import SHORT_MS, is_free, limit_ms, pause_seconds
 from foreshard.stores.partition.fences.fence_validator import AppRules, FenceInForce, compose, read_options
 
 MAXIMUM_LIST_BYTES = 2_000_000
 """A change event (16 MB at most) contains the list three times, once in hexadecimal."""
-ATTEMPT = timedelta(milliseconds=300)
-PROBE_MS = 20
-"""A writer queues behind a ``collMod`` that waits for a lock, so a probe is short."""
+LOOK_SECONDS = 0.02
+"""Pause between two looks at a transaction that keeps the lock."""
 NAMESPACE_NOT_FOUND, NAMESPACE_EXISTS = 26, 48
 BUSY = frozenset({24, 50, 112, 117, 12587})
 """Lock timeout, time limit, write conflict, conflicting operation, index build: errors worth another attempt."""
@@ -116,12 +116,17 @@ class MongoFence:
 
     def probe(self) -> None:
         """Raise :class:`FenceTimedOut` if an open transaction has the collection's lock. Changes nothing."""
+        taken = FenceTimedOut(self._sharded.namespace, "open transactions keep its lock", timedelta(milliseconds=SHORT_MS))
+        free = is_free(self._client, self._sharded.namespace)
+        if free is not None:
+            if not free:
+                raise taken
+            return
         try:
-            self._database.command("collMod", self._sharded.collection, maxTimeMS=PROBE_MS)
+            self._database.command("collMod", self._sharded.collection, maxTimeMS=SHORT_MS)
         except OperationFailure as error:
             if error.code in BUSY:
-                problem = "open transactions keep its lock"
-                raise FenceTimedOut(self._sharded.namespace, problem, timedelta(milliseconds=PROBE_MS)) from error
+                raise taken from error
             if error.code != NAMESPACE_NOT_FOUND:
                 raise
 
@@ -176,16 +181,20 @@ class MongoFence:
     def impose(
         self, taken: Taken, composed: tuple[AppRules, dict[str, Any]] | None = None, rules: AppRules | None = None
     ) -> FenceMark:
-        """Write the lists to the validator, in short attempts until the timeout.
+        """Write the lists to the validator, in short attempts until the timeout, and not while a transaction keeps the lock.
 
         ``composed``: arguments for known rules. ``rules``: the app's rules from now on; without it, they stay.
         """
         namespace, deadline = self._sharded.namespace, time.monotonic() + self._timeout.total_seconds()
-        attempt = 0
+        attempt, free = 0, None if composed else is_free(self._client, namespace)
         while (left := deadline - time.monotonic()) > 0:
+            if free is False:
+                time.sleep(min(LOOK_SECONDS, left))
+                free = is_free(self._client, namespace)
+                continue
             own = rules or self.in_force().rules
             change = composed[1] if composed is not None and composed[0] == own else self.compose(taken, own)
-            limit = max(1, int(1000 * min(left, ATTEMPT.total_seconds())))
+            limit = max(1, min(int(1000 * left), limit_ms(attempt, free)))
             try:
                 self._database.command(
                     "collMod", self._sharded.collection, **change, maxTimeMS=limit, writeConcern={"w": "majority"}
@@ -193,8 +202,8 @@ class MongoFence:
                 return FenceMark(namespace, taken.revision)
             except OperationFailure as error:
                 if error.code in BUSY:
-                    attempt += 1
-                    time.sleep(min(0.05 * attempt, max(0.0, deadline - time.monotonic())))
+                    attempt, free = attempt + 1, is_free(self._client, namespace)
+                    time.sleep(min(pause_seconds(limit, free), max(0.0, deadline - time.monotonic())))
                     continue
                 if error.code != NAMESPACE_NOT_FOUND:
                     problem = str(error).split(", full error")[0]
