@@ -12,12 +12,13 @@ from foreshard.move import _copying
 from foreshard.move._unit_sync import UnitSync
 from foreshard.move.context import MoveContext
 from foreshard.stages import migrate
+from foreshard.stages.moving import context as moving_context
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
 
 @pytest.fixture
 def beat_always(monkeypatch):
-    monkeypatch.setattr(migrate, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
+    monkeypatch.setattr(moving_context, "MoveContext", partial(MoveContext, beat_every=timedelta(0)))
 
 
 @pytest.mark.parametrize("world", ["key", "slot"], indirect=True)
