@@ -77,10 +77,9 @@ class MoveLease:
     def mark(self) -> int:
         """Write a mark and return its number. In the change stream it comes after everything written before it.
 
-        The stream shows it once a majority has it, so the write itself does not wait for that.
+        The stream shows it once a majority has it, and a server that waits for a majority is quick to get one.
         """
-        marks = self._leases.with_options(write_concern=WriteConcern(1))
-        entry: Document = marks.find_one_and_update(  # type: ignore[assignment]
+        entry: Document = self._leases.find_one_and_update(  # type: ignore[assignment]
             {"_id": self._mark_id}, {"$inc": {"batches": 1}}, upsert=True, return_document=ReturnDocument.AFTER
         )
         return int(entry["batches"])
