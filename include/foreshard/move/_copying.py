@@ -10,6 +10,7 @@ from typing import Any
 from foreshard.errors import MoveRefused, MoveTimedOut
 from foreshard.model.key_space import unit_label, units_label
 from foreshard.move._cutover import arm
+from foreshard.move._strays import forward_strays, set_strays_aside
 from foreshard.move._unit_sync import merge, size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
@@ -47,7 +48,7 @@ def begin(session: MoveSession) -> None:
 
 
 def copy(session: MoveSession) -> None:
-    """Fence the target, remove leftovers of the units there (shadows' documents are kept), and copy the absent documents."""
+    """Fence the target, set strays of the units there aside (shadows' documents are kept), and copy the absent documents."""
     source, target = session.context.source, session.context.target
     session.claim(source, target)
     shape = source.shape()
@@ -104,8 +105,10 @@ def _sweep(session: MoveSession) -> None:
     session.note(notes__absorbing=True)
     session.context.shadows.absorb(units, target.partition_id)
     if not session.read_owners().shadowed_on(target.partition_id):
+        set_strays_aside(session)
         session.sync.remove_all(target, lambda _documents: session.beat())
-    session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()))
+    begun = {"notes__strays_from": target.now(), "notes__source_from": session.context.source.now()}
+    session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()), **begun)
 
 
 def catch_up(session: MoveSession) -> None:
@@ -117,6 +120,7 @@ def catch_up(session: MoveSession) -> None:
     deadline = time.monotonic() + limits.catch_up_timeout.total_seconds()
     rounds = 0
     while True:
+        forward_strays(session)
         changes = session.follow()
         session.beat(position=session.feed.position, counters__lag_ms=round(changes.lag.total_seconds() * 1000))
         if time.monotonic() > deadline:

@@ -16,6 +16,7 @@ from foreshard.errors import FenceTimedOut, HistoryLost, MoveRefused, MoveSupers
 from foreshard.model.key_space import unit_label
 from foreshard.model.move_state import MoveState
 from foreshard.move._owners import Owners
+from foreshard.move._strays import forward_strays
 from foreshard.move._unit_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent, next_state
@@ -121,8 +122,8 @@ def _verify(session: MoveSession) -> None:
             wrong += session.sync.count_differences(session.context.together)
         if not wrong:
             break
-        changes = _follow(session)
-        if not any(changes.touched.values()) or time.monotonic() > deadline:
+        strays, changes = forward_strays(session), _follow(session)
+        if not (strays or any(changes.touched.values())) or time.monotonic() > deadline:
             raise VerificationFailed(f"move {session.record.move_id}", wrong)
     session.repaired += repaired
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from foreshard.errors import MoveRefused
 from foreshard.model.key_space import units_label
+from foreshard.move._strays import forward_strays
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
 from foreshard.ports.publishing import TableEdit, publish_edit
@@ -26,6 +27,7 @@ def turn_back(session: MoveSession) -> None:
     if "absorbing" in session.record.notes:
         if not target.is_fenced():
             session.patiently(target.fence, f"fencing {target.partition_id}")
+        forward_strays(session)
         session.context.shadows.absorb(units, move.target)
         _unlist_shadows(session)
         session.sync.remove_all(target, lambda _documents: session.beat())

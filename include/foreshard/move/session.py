@@ -47,6 +47,7 @@ class MoveSession:
         self.owners: Owners | None = None
         self._claimed: set[str] = set()
         self._feed: MoveFeed | None = None
+        self._strays: MoveFeed | None = None
         self._beaten = time.monotonic()
         self._ended = threading.Event()
 
@@ -148,10 +149,24 @@ class MoveSession:
         return self._feed
 
     def close_feed(self) -> None:
-        """Close the feed. The next use opens it again at the journalled position."""
+        """Close the feeds. The next use opens them again at the journalled positions."""
         if self._feed is not None:
             self._feed.close()
         self._feed = None
+        self.forget_strays()
+
+    @property
+    def strays(self) -> MoveFeed | None:
+        """What apps did to the copies on the target since the journalled position; None before the copy begins."""
+        if self._strays is None and "strays_from" in self.record.notes:
+            self._strays = self.context.target.feed(self.record.notes["strays_from"], strays=True)
+        return self._strays
+
+    def forget_strays(self) -> None:
+        """Close the feed of strays."""
+        if self._strays is not None:
+            self._strays.close()
+        self._strays = None
 
     def read_owners(self) -> Owners:
         """Read who owns the units now."""

@@ -38,5 +38,7 @@ def undo_move(context: MoveContext, move_id: str, reverse: Move) -> MoveRecord:
             "swept": True,
             "absorbing": True,
             "exceptions": sorted(context.units.exceptions),
+            "strays_from": session.record.position,
+            "source_from": session.record.opened_from,
         }
         return context.journal.undo(session.record, reverse, adopted)

@@ -127,7 +127,8 @@ class UnitCopy(Protocol):
 
     def now(self) -> Position: ...
 
-    def feed(self, position: Position) -> MoveFeed: ...
+    def feed(self, position: Position, *, strays: bool = False) -> MoveFeed:
+        """Return the changes after a position. ``strays``: only those that apps made to standing documents."""
 
     def count(self) -> Mapping[str, int]:
         """Return namespace → number of documents of the units."""
@@ -158,6 +159,9 @@ class UnitCopy(Protocol):
 
     def cursors_opened_before(self, at: datetime) -> int:
         """Return how many reads of the collections are still open that were opened before ``at``; 0 if that can't be seen."""
+
+    def set_aside(self, namespace: str, documents: Sequence[RawDocument]) -> None:
+        """Move documents to the partition's collection of strays. It is refused like ``write``."""
 
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
         """Remove the documents that have not changed. Return their number."""

@@ -216,15 +216,6 @@ def test_a_collection_dropped_while_its_key_moves_reverts_the_move(world, cut_of
     assert "drop of" in summary.error
 
 
-def test_leftovers_of_the_key_on_the_target_do_not_survive(world):
-    world.fill(5)
-    world.trips("beta").insert_one({"_id": "leftover", "at": {"station": world.key}})
-    world.trips("beta").insert_one({"_id": f"{world.key}:1", "at": {"station": world.key}, "n": "old"})
-    world.move("alpha", "beta")
-    assert "leftover" not in world.copies()["beta"]
-    assert world.copies()["beta"][f"{world.key}:1"]["n"] == 1
-
-
 def test_a_move_stops_at_its_next_batch_and_resumes(world, monkeypatch):
     world.fill(300)
     move_id = world.plan("alpha", "beta")

@@ -72,9 +72,12 @@ class UnitCopy:
         self._world.tick()
         return {"at": len(self.partition.log)}
 
-    def feed(self, position: Any) -> Feed:
+    def feed(self, position: Any, *, strays: bool = False) -> Feed:
         self._world.tick()
-        return Feed(self._world, self.partition, position["at"])
+        return Feed(self._world, self.partition, position["at"], strays)
+
+    def set_aside(self, namespace: str, documents: Any) -> None:
+        self.write(namespace, [document.id for document in documents], ())
 
     def count(self) -> dict:
         self._world.tick()
@@ -148,6 +151,7 @@ class UnitCopy:
                 self._world.remove(self.partition_id, identity, mine=True)
             else:
                 self._world.put(self.partition_id, identity, change.raw, mine=True)
+                self._world.expected.setdefault(identity, change.raw)
         return kept
 
     def mark(self) -> int:
@@ -196,8 +200,8 @@ class UnitCopy:
 class Feed:
     """:class:`foreshard.ports.migration.MoveFeed` over a partition's log."""
 
-    def __init__(self, world: World, partition: Partition, at: int) -> None:
-        self._world, self._partition, self._at = world, partition, at
+    def __init__(self, world: World, partition: Partition, at: int, strays: bool) -> None:
+        self._world, self._partition, self._at, self._strays = world, partition, at, strays
         self.fences_seen: dict[str, int] = {}
         self.mark_seen = -1
 
@@ -215,6 +219,8 @@ class Feed:
             self._at += 1
             wanted -= 1
             at = START + timedelta(seconds=event.at)
+            if self._strays and (event.mine or event.kind not in ("put", "remove")):
+                continue
             if event.kind == "put":
                 touched[event.identity] = Touch(ChangeKind.PUT, at)
             elif event.kind == "remove" and not event.mine:

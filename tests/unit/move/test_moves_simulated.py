@@ -171,7 +171,7 @@ def test_an_error_behind_the_fence_gives_writes_back(simulate, monkeypatch):
     def broken(*_arguments, **_named):
         raise OSError("network")
 
-    monkeypatch.setattr(context.target, "now", broken)
+    monkeypatch.setattr(context.source, "fence", broken)
     with pytest.raises(OSError, match="network"):
         run_move(context, "m")
     assert world.get("m").state is MoveState.CATCHING_UP

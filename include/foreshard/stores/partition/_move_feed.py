@@ -43,7 +43,10 @@ MAXIMUM_TOKEN = 4_000
 
 
 class MongoMoveFeed:
-    """Implements :class:`foreshard.ports.migration.MoveFeed` for some units and the move that holds ``lease``."""
+    """Implements :class:`foreshard.ports.migration.MoveFeed` for some units and the move that holds ``lease``.
+
+    ``strays``: only changes of standing documents, without the move's own. Inserts are the move's, so they are not read.
+    """
 
     def __init__(
         self,
@@ -55,14 +58,16 @@ class MongoMoveFeed:
         units: UnitSet,
         lease: MoveLease,
         position: Position,
+        strays: bool = False,
     ) -> None:
+        self._own_too = not strays
         self._partition_id = partition_id
         self._position: Position = position
         self._reached: Position = position
         self._transaction: tuple[Any, int] | None = None
         self._fences: dict[str, int] = {}
         with history_lost_as(self._lost):
-            self._stream = LeaseStream(client, session, _wanted(collections, units), lease, position, await_ms=AWAIT_MS)
+            self._stream = LeaseStream(client, session, _wanted(collections, units, strays), lease, position, await_ms=AWAIT_MS)
 
     @property
     def position(self) -> Position:
@@ -113,7 +118,7 @@ class MongoMoveFeed:
             batch.broken = f"{kind} of {namespace}"
         elif kind == "modify":
             self._take_modify(namespace, event.get("validator"), batch)
-        elif kind in PUTS:
+        elif kind in PUTS and (self._own_too or not self._stream.is_own(event)):
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.PUT, at))
         elif kind == "delete" and not self._stream.is_own(event):
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.REMOVE, at))
@@ -164,12 +169,15 @@ class _Batch:
         return Changes(self.touched, frozenset(self.unfenced), self.broken, self.at_end, max(lag, timedelta()))
 
 
-def _wanted(collections: Sequence[ShardedCollection], units: UnitSet) -> list[dict[str, Any]]:
+def _wanted(collections: Sequence[ShardedCollection], units: UnitSet, strays: bool) -> list[dict[str, Any]]:
     """The events of interest. An insert carries its document, so the server filters inserts by key and slot."""
     ours: list[dict[str, Any]] = []
     for each in collections:
         place = {"ns.db": each.database, "ns.coll": each.collection}
         of_units: list[dict[str, Any]] = [{"operationType": {"$ne": "insert"}}]
+        if strays:
+            ours.append({**place, **of_units[0]})
+            continue
         if units.keys:
             of_units.append({f"fullDocument.{each.key_field}": {"$in": _values(each, units)}})
         if units.slots:

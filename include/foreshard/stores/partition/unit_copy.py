@@ -7,8 +7,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -35,6 +36,8 @@ from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of,
 
 DIGESTED_AT_ONCE, IDS_AT_ONCE = 1_000, 10_000
 DUPLICATE_KEY = 11000
+STRAYS = "strays"
+"""``{move_id, namespace, document, at}``: what apps wrote where another partition owned the units."""
 T = TypeVar("T")
 
 
@@ -112,7 +115,7 @@ class MongoUnitCopy(UnitFence):
         self._client.admin.command("ping", session=self._reading)
         return {"at": self._reading.operation_time}
 
-    def feed(self, position: Position) -> MoveFeed:
+    def feed(self, position: Position, *, strays: bool = False) -> MoveFeed:
         """The partition's changes after ``position``."""
         return MongoMoveFeed(
             self._client,
@@ -122,6 +125,7 @@ class MongoUnitCopy(UnitFence):
             units=self._scope.units,
             lease=self._lease,
             position=position,
+            strays=strays,
         )
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,6 +211,19 @@ class MongoUnitCopy(UnitFence):
     def cursors_opened_before(self, at: datetime) -> int:
         return reads_opened_before(self._client, self.namespaces, at)
 
+    def set_aside(self, namespace: str, documents: Sequence[RawDocument]) -> None:
+        strays = self._client[self._scope.bookkeeping][STRAYS]
+        now = datetime.now(UTC)
+        head = {"move_id": self._move_id, "namespace": namespace, "at": now}
+        kept = [{**head, "document": RawBSONDocument(document.raw, RAW)} for document in documents]
+
+        def work(session: ClientSession) -> None:
+            self._require_fence(namespace, session)
+            strays.insert_many([dict(each) for each in kept], session=session)
+            self._replace(namespace, [document.id for document in documents], (), session)
+
+        self._lease.transact(work)
+
     def remove_unchanged(self, namespace: str, documents: Sequence[RawDocument]) -> int:
 
         def work(session: ClientSession) -> int:
@@ -234,7 +251,10 @@ class MongoUnitCopy(UnitFence):
             self._replace(namespace, [i for i in due if i in there], put, session)
             return kept
 
-        return self._lease.transact(work)
+        try:
+            return self._lease.transact(work)
+        except BulkWriteError as error:
+            self._explain(namespace, error)
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,7 +267,7 @@ class MongoUnitCopy(UnitFence):
             write_concern=WriteConcern("majority"),
         )
 
-    def _explain(self, namespace: str, error: BulkWriteError) -> None:
+    def _explain(self, namespace: str, error: BulkWriteError) -> NoReturn:
         """Explain which document conflicts with an insert: one of the same units, or another one."""
         first = error.details["writeErrors"][0]
         if first["code"] != DUPLICATE_KEY:
