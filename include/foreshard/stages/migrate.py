@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from foreshard.errors import ForeshardError, IllegalTransition, MoveHasEnded, MoveSuperseded
@@ -22,10 +22,13 @@ from foreshard.stages._ports import (
     WithRegistry,
 )
 from foreshard.stages.listing import ListKeysPorts, list_staying_keys
+from foreshard.stages.moving.batches import batched
 from foreshard.stages.moving.context import MovePorts, Notify, move_context, moving
 from foreshard.stages.rules import RuleCheckPorts, allowed_moves
 
 LOG = logging.getLogger("foreshard.move")
+HOURS_ALONE = 6
+"""Units of a batch that was reverted move alone for this long, so that one unit does not hold up the others."""
 WATCH_SECONDS = 0.1
 """Pause between two rounds over the moves that wait for their cleaning."""
 
@@ -43,17 +46,18 @@ class StartMovesPorts(FencePorts, RuleCheckPorts, WithPlans, ListKeysPorts, Prot
 
 
 def start_moves(ports: StartMovesPorts, hour: datetime) -> tuple[str, ...]:
-    """Journal the plan's moves and return the ids of the moves to run; none for a dry run. Repair fences that apps have lifted.
+    """Journal the plan's moves and return the ids of the moves to run; none for a dry run. Repair fences that apps changed.
 
-    Units that stay while their slots move are listed first. A second call returns the moves that have not ended. Moves of
-    earlier hours that have not started are skipped, because this plan replaces them.
+    Moves between the same partitions are one, unless one of their units was in a batch that was reverted lately. Units that
+    stay while their slots move are listed first. A second call returns the moves that have not ended. Moves of earlier hours
+    that have not started are skipped, because this plan replaces them.
     """
     repair_fences(ports)
     _retire_planned(ports, hour)
     plan = ports.plans.load(hour)
     moves = () if plan.dry_run else allowed_moves(ports, plan.moves)
     list_staying_keys(ports, hour, moves)
-    records = tuple(ports.move_journal.plan(move, hour) for move in moves)
+    records = tuple(ports.move_journal.plan(move, hour) for move in batched(moves, _reverted_lately(ports, hour)))
     for record in records:
         if record.state in ENDED and record.error:
             LOG.warning("move %s of %s: %s", record.move_id, record.move.label, record.error)
@@ -174,6 +178,13 @@ def repair_fences(ports: FencePorts) -> tuple[str, ...]:
                 problem = str(error).splitlines()[0]
                 LOG.warning("partition %s: its fence is not checked: %s", partition.partition_id, problem)
     return tuple(repaired)
+
+
+def _reverted_lately(ports: WithMoveJournal, hour: datetime) -> frozenset[str]:
+    """Return the units of the moves of several units that were reverted in the hours before."""
+    before = (hour - timedelta(hours=number) for number in range(HOURS_ALONE + 1))
+    found = [record for each in before for record in ports.move_journal.find((MoveState.REVERTED,), each)]
+    return frozenset(unit for record in found if len(record.move.units) > 1 for unit in record.move.units)
 
 
 def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:

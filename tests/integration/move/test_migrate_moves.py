@@ -242,8 +242,8 @@ def test_an_unknown_target_is_one_clear_line(world):
 def test_the_plans_moves_are_journalled_once_and_those_at_their_end_are_not_started_again(world):
     world.fill(5)
     moves = tuple(
-        Move(f"m{n}", (key,), "alpha", "beta", 1, "clump", Reason("overload", "too hot", {}))
-        for n, key in enumerate((world.key, "b"))
+        Move(f"m{n}", (key,), "alpha", target, 1, "clump", Reason("overload", "too hot", {}))
+        for n, (key, target) in enumerate(((world.key, "beta"), ("b", "gamma")))
     )
     world.wiring.plans.save(Plan(HOUR, 1, moves))
     assert migrate.start_moves(world.wiring, HOUR) == ("m0", "m1")
