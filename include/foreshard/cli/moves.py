@@ -131,6 +131,23 @@ def clean(wait: bool) -> None:
 
 
 @moves.command()
+@click.option("--bytes-per-second", type=click.FloatRange(min=0), help="Bytes that one move copies in a second (0: no limit).")
+@click.option("--documents-per-second", type=click.FloatRange(min=0), help="The same for documents.")
+@click.option("--hold/--go-on", default=None, help="Let no move copy anything, or let them go on.")
+def throttle(bytes_per_second: float | None, documents_per_second: float | None, hold: bool | None) -> None:
+    """Change the limits of all moves, running ones too. Without options, print them."""
+    with _wiring() as wiring:
+        limits = wiring.migration_limits.change(
+            bytes_per_second=bytes_per_second, documents_per_second=documents_per_second, hold=hold
+        )
+        most = wiring.settings.migrate.parallel_moves
+    for name, limit in (("bytes", limits.bytes_per_second), ("documents", limits.documents_per_second)):
+        click.echo(f"{name} per second and move: {limit:,.0f}" if limit else f"{name} per second and move: no limit")
+    click.echo(f"moves at once from a partition, and to a partition: {most}")
+    click.echo("all moves are held; `foreshard moves throttle --go-on` ends that" if limits.hold else "moves are not held")
+
+
+@moves.command()
 @click.argument("keys", nargs=-1, type=KEY, metavar="[KEY]...")
 @click.argument("target")
 @click.option(

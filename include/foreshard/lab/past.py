@@ -12,7 +12,7 @@ from foreshard.measure.demand import ServingRule
 from foreshard.model import HOURS_PER_DAY, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+    from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
 
 NOT_YET = -(10**6)
 
@@ -21,9 +21,9 @@ NOT_YET = -(10**6)
 class ReplayRules:
     """The cost of moves.
 
-    ``lanes`` moves run at once. Each takes ``move_seconds`` + bytes ÷ ``bytes_per_second`` and adds ``copy_load`` × the key's
-    mean load of the last day to source and target for an hour. A key has ``documents`` plus one per write so far, of
-    ``document_bytes`` each. Policies learn from ``training_hours`` hours.
+    ``lanes`` moves run at once from one partition, and to one partition. Each takes ``move_seconds`` + bytes ÷
+    ``bytes_per_second`` and adds ``copy_load`` × the key's mean load of the last day to source and target for an hour. A key
+    has ``documents`` plus one per write so far, of ``document_bytes`` each. Policies learn from ``training_hours`` hours.
     ``serving``: how reads are shared among copies.
     """
 
@@ -37,11 +37,13 @@ class ReplayRules:
     document_bytes: float = 1024.0
 
     @classmethod
-    def of(cls, plan: PlanSettings, forecast: ForecastSettings, sidecar: SidecarSettings) -> ReplayRules:
+    def of(
+        cls, plan: PlanSettings, migrate: MigrateSettings, forecast: ForecastSettings, sidecar: SidecarSettings
+    ) -> ReplayRules:
         """Return the rules of the settings: the planner's rates, the forecasts' history, and the sidecar's room mark."""
         hours = forecast.history_days * HOURS_PER_DAY
         serving = ServingRule(sidecar.room_mark, plan.shadow_apply_cost, z=0.0)
-        return cls(plan.parallel_moves, plan.move_time.total_seconds(), plan.bytes_per_second, hours, serving)
+        return cls(migrate.parallel_moves, plan.move_time.total_seconds(), migrate.planned_rate, hours, serving)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ hashing places them until a policy moves them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -73,7 +74,7 @@ class _Simulation:
         first = policy.start(Past(log, start, rules)).astype(np.int64)
         self.cluster = Cluster(first.copy(), set(), {}, np.full(keys, NOT_YET), np.full(keys, -1, np.int64))
         self.jobs: list[_Job] = []
-        self.lanes = [float(start)] * max(1, rules.lanes)
+        self.lanes: dict[tuple[str, int], list[float]] = defaultdict(lambda: [float(start)] * rules.lanes)
         self.result = Run(start, np.zeros((len(layout.partitions), log.hours - start)))
         self.reads = _read_shares(log, 0, start)
 
@@ -91,7 +92,7 @@ class _Simulation:
         return self.result
 
     def _begin(self, now: int) -> None:
-        cluster, lane = self.cluster, 0
+        cluster, places = self.cluster, self._places(0, 0)
         for change in self.policy.decide(Past(self.log, now, self.rules), cluster):
             if change.kind == "remove":
                 cluster.shadows.discard((change.key, change.partition))
@@ -100,16 +101,22 @@ class _Simulation:
             if change.key in cluster.pending or here == change.partition:
                 continue
             if not change.joins:
-                lane = min(range(len(self.lanes)), key=lambda n: self.lanes[n])
-            begins = max(self.lanes[lane], float(now))
+                places = self._places(here, change.partition)
+            begins = max(float(now), *(lanes[number] for lanes, number in places))
             size = float(self.sizes[change.key])
             fixed = 0.0 if change.joins else self.rules.move_seconds
             takes = (fixed + size / self.rules.bytes_per_second) / SECONDS_PER_HOUR
-            self.lanes[lane] = begins + takes
+            for lanes, number in places:
+                lanes[number] = begins + takes
             last_day = self.log.costs[change.key, max(0, now - 24) : now]
             recent = float(last_day.mean()) if len(last_day) else 0.0
             self.jobs.append(_Job(change, here, begins, begins + takes, size, recent))
             cluster.pending[change.key] = change.partition
+
+    def _places(self, source: int, target: int) -> list[tuple[list[float], int]]:
+        """Return the lanes that a move takes, one of the source and one of the target: those that are free first."""
+        sides = (self.lanes["from", source], self.lanes["to", target])
+        return [(lanes, min(range(len(lanes)), key=lanes.__getitem__)) for lanes in sides]
 
     def _serve(self, now: int) -> None:
         """Add the hour's load, and complete the jobs that end in it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from foreshard.model.unit_set import UnitSet
+from foreshard.move.pacer import Pacer, unpaced
 from foreshard.ports.migration import ShadowAbsorber, UnitCopy
 from foreshard.ports.move_journal import MoveJournal, MoveRecord
 from foreshard.ports.routing import RoutingStore
@@ -43,6 +44,7 @@ class MoveContext:
     together: Together = _one_after_the_other
     beat_every: timedelta = BEAT_EVERY
     renew_every: timedelta | None = None
+    pacer: Pacer = field(default_factory=unpaced)
 
     def close(self) -> None:
         """Close both copies."""

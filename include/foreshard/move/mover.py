@@ -64,6 +64,9 @@ STEPS: dict[MoveState, Callable[[MoveSession], None]] = {
 }
 """The step of each state that is not final. It leads to another state, or notes progress within its own."""
 
+COPIES = (MoveState.PLANNED, MoveState.COPYING, MoveState.CATCHING_UP)
+"""A move in one of these states waits for a place. Behind the fence apps wait, and after the switch nothing is copied."""
+
 TURN_BACK = (MoveRefused, MoveTimedOut, FenceRefused, FenceTimedOut, VerificationFailed)
 """Errors that revert a move that has not switched."""
 
@@ -77,6 +80,8 @@ def run_move(context: MoveContext, move_id: str) -> MoveRecord:
         if session.record.state is MoveState.PLANNED and skip_if_out_of_date(session):
             return session.record
         try:
+            if session.record.state in COPIES:
+                session.await_place()
             drive(session, until=is_serving)
         except Paused:
             session.pause()

@@ -17,6 +17,8 @@ from foreshard.move.states import MoveEvent, next_state
 from foreshard.ports.migration import Changes, MoveFeed, UnitCopy
 from foreshard.ports.move_journal import MoveRecord
 
+NOTED_PAUSE = 1.0
+"""Seconds. A longer pause is noted in the journal."""
 POLL_LIMIT = 5_000
 """Changes read from a feed at once."""
 RETRY_SECONDS = 0.25
@@ -96,9 +98,34 @@ class MoveSession:
         if self.record.stop_requested and self.record.state in STOPPABLE:
             raise Paused
 
-    def pace(self, _documents: int, _size: int) -> None:
-        """Called after each copied batch (documents, bytes): renew the lease, and stop if asked to."""
+    def pace(self, documents: int, size: int) -> None:
+        """Pause after a copied batch of ``documents`` and ``size`` bytes, as the limits and the strain on others ask for.
+
+        Renew the lease meanwhile. Raise :class:`Paused` if asked to stop.
+        """
+        pacer = self.context.pacer
+        self._sleep(pacer.pause_after(documents, size))
+        while pacer.is_held():
+            self._sleep(NOTED_PAUSE)
+        self.go_on()
         self.beat()
+
+    def await_place(self) -> None:
+        """Wait until fewer than ``parallel_moves`` others copy from the source, and to the target."""
+        most, move = self.context.limits.parallel_moves, self.record.move
+        while (placed := self.context.journal.claim_place(self.record, most)) is None:
+            self.wait_for(f"waiting because {most} other moves from {move.source} or to {move.target} are running")
+        self.record = placed
+        self.go_on()
+
+    def _sleep(self, seconds: float) -> None:
+        """Pause, keep the lease, and say why in the journal if it takes long."""
+        ends = time.monotonic() + seconds
+        if seconds >= NOTED_PAUSE:
+            self._say(f"waiting because {self.context.pacer.reason}")
+        while (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, RETRY_SECONDS))
+            self.beat()
 
     def patiently(self, change: Callable[[], object], what: str) -> None:
         """Make a change that open transactions may keep from its lock, while no app waits for it.
@@ -119,10 +146,13 @@ class MoveSession:
 
     def wait_for(self, what: str) -> None:
         """Say in the journal for what the move waits, and wait a moment."""
-        if self.record.notes.get("waiting") != what:
-            self.note(notes__waiting=what)
+        self._say(what)
         self.beat()
         time.sleep(RETRY_SECONDS)
+
+    def _say(self, what: str) -> None:
+        if self.record.notes.get("waiting") != what:
+            self.note(notes__waiting=what)
 
     def go_on(self) -> None:
         """The move waits for nothing any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ ALWAYS_DUE = frozenset(kind.value for kind in RuleKind)
 def schedule(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> tuple[tuple[Move, ...], tuple[PlanWarning, ...]]:
     """Order ``moves`` by urgency, keeping clumps together. Add the finishing time of each, and warn about late ones.
 
-    ``policy.parallel_moves`` movers take them in this order when the plan's hour is over.
+    The moves begin in this order when the plan's hour is over, ``policy.parallel_moves`` at once from and to a partition.
     """
     start = snapshot.hour + ONE_HOUR
     urgent: dict[tuple[str, str], datetime] = {}
@@ -27,11 +28,13 @@ def schedule(snapshot: Snapshot, policy: PlanPolicy, moves: Sequence[Move]) -> t
         of = (move.source, move.clump)
         urgent[of] = min(urgent.get(of, _needed_by(move)), _needed_by(move))
     ordered = sorted(moves, key=lambda move: urgent[move.source, move.clump])
-    lanes = [0.0] * max(1, policy.parallel_moves)
+    lanes: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * policy.parallel_moves)
     finished: list[tuple[Move, datetime]] = []
     for move in ordered:
-        ends = heapq.heappop(lanes) + snapshot.migration.seconds(move.estimated_bytes)
-        heapq.heappush(lanes, ends)
+        places = lanes["from", move.source], lanes["to", move.target]
+        ends = max(map(heapq.heappop, places)) + snapshot.migration.seconds(move.estimated_bytes)
+        for place in places:
+            heapq.heappush(place, ends)
         at = start + timedelta(seconds=ends)
         facts = {**move.reason.facts, "finished_by": at.isoformat(timespec="seconds"), "in_time": at <= _needed_by(move)}
         finished.append((replace(move, reason=replace(move.reason, facts=MappingProxyType(facts))), at))

@@ -93,6 +93,13 @@ class MoveJournal(Protocol):
     def beat(self, record: MoveRecord, changes: Mapping[str, Any]) -> MoveRecord:
         """Renew the lease and save progress. Raise :class:`foreshard.errors.MoveSuperseded` like ``advance``."""
 
+    def claim_place(self, record: MoveRecord, most: int) -> MoveRecord | None:
+        """Let the move run if fewer than ``most`` others run from its source, and to its target; otherwise return None.
+
+        A place is free again once its move has switched or ended, or its mover is silent. Raise ``MoveSuperseded`` like
+        ``advance``.
+        """
+
     def narrow(self, record: MoveRecord, units: Sequence[str]) -> MoveRecord:
         """Leave only ``units`` in a planned move, and note the others. Raise ``MoveSuperseded`` like ``advance``."""
 

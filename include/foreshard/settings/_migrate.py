@@ -8,6 +8,9 @@ from pydantic import Field
 
 from foreshard.settings._section import SettingsSection
 
+UNLIMITED_RATE = 20.0 * 2**20
+"""Bytes per second that plans assume of moves without a limit."""
+
 
 class MigrateSettings(SettingsSection):
     """How keys are moved. A move that exceeds a timeout is reverted."""
@@ -28,6 +31,26 @@ class MigrateSettings(SettingsSection):
         description="The source's copy is kept at least this long after the switch. Open cursors go on reading it, and an undo"
         " needs no copy.",
     )
+    parallel_moves: int = Field(
+        default=2,
+        ge=1,
+        description="Moves that may copy from one partition at once, and to one partition. Others wait. Planner and lab count"
+        " with it too.",
+    )
+    bytes_per_second: float = Field(
+        default=10.0 * 2**20,
+        ge=0,
+        description="Bytes that one move copies in a second at most (0: no limit). `foreshard moves throttle` changes it for"
+        " running moves. Plans assume it, until enough moves have been measured.",
+    )
+    documents_per_second: float = Field(
+        default=0.0, ge=0, description="Documents that one move copies in a second at most (0: no limit)."
+    )
     stuck_after: timedelta = Field(
         default=timedelta(minutes=15), description="A move that has been in the same state for longer is reported as stuck."
     )
+
+    @property
+    def planned_rate(self) -> float:
+        """The bytes per second that plans assume: the limit, if there is one."""
+        return self.bytes_per_second or UNLIMITED_RATE

@@ -102,15 +102,9 @@ class PlanSettings(SettingsSection):
         default=timedelta(days=14),
         description="A moved key is not moved to be closer to its readers and co-accessed keys for this long.",
     )
-    parallel_moves: int = Field(
-        default=2, ge=1, description="Moves assumed to run at once when a plan's duration is estimated."
-    )
     move_time: timedelta = Field(
         default=timedelta(seconds=60),
         description="Assumed fixed duration of a move, until enough moves have been measured.",
-    )
-    bytes_per_second: float = Field(
-        default=5.0 * 2**20, gt=0, description="Assumed copying rate of a move, until enough moves have been measured."
     )
     maximum_listed: int = Field(
         default=100_000, ge=1, description="Keys that the routing table may list by name. All others are placed by their slots."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
     from foreshard.ports.move_journal import MoveJournal
+    from foreshard.ports.pacing import MigrationLimitStore, StrainGauge
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore, DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed, CaptureStore, ReplicationLog, ReplicationReader, ShadowStore
@@ -187,9 +188,18 @@ class WithPlanSettings(Protocol):
     def plan_settings(self) -> PlanSettings: ...
 
 
+class WithMigrationLimits(Protocol):
+    @property
+    def migration_limits(self) -> MigrationLimitStore: ...
+
+
 class WithMigrateSettings(Protocol):
     @property
     def migrate_settings(self) -> MigrateSettings: ...
+
+
+class WithPacing(WithMigrateSettings, WithMigrationLimits, Protocol):
+    def strain_gauges(self, partitions: Sequence[str]) -> Sequence[StrainGauge]: ...
 
 
 class WithShadowSettings(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +34,8 @@ from foreshard.routing.table import locate
 from foreshard.stages._ports import (
     WithForecasts,
     WithForecastSettings,
+    WithMigrateSettings,
+    WithMigrationLimits,
     WithObserveSettings,
     WithPlacementRules,
     WithPlanning,
@@ -57,12 +60,12 @@ class ScoringPorts(ServingRulePorts, HistoryPorts, WithObserveSettings, WithFore
     """Reads forecasts, series, tallies, partitions and the routing table."""
 
 
-class SnapshotPorts(ScoringPorts, WithPlanning, WithPlacementRules, WithShardedCollections, Protocol):
-    """Reads the input of scoring, and moves, shadows, key sizes and placement rules."""
-
-
-class MigrationRatePorts(WithPlanSettings, WithPlanning, Protocol):
+class MigrationRatePorts(WithPlanSettings, WithMigrateSettings, WithMigrationLimits, WithPlanning, Protocol):
     """Reads the durations of recent moves."""
+
+
+class SnapshotPorts(ScoringPorts, MigrationRatePorts, WithPlacementRules, WithShardedCollections, Protocol):
+    """Reads the input of scoring, and moves, shadows, key sizes and placement rules."""
 
 
 class CoAccessPorts(WithForecastSettings, WithTallies, Protocol):
@@ -137,7 +140,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         migration=migration_rate(ports, now),
         slot_row=slot_row,
     )
-    return snapshot, PlanPolicy.of(plan, inputs.rule)
+    return snapshot, PlanPolicy.of(plan, ports.migrate_settings, inputs.rule)
 
 
 def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: KeyHistory) -> ServingRule:
@@ -151,10 +154,12 @@ def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: Ke
 
 
 def migration_rate(ports: MigrationRatePorts, now: datetime) -> MigrationRate:
-    """Return the measured duration of recent moves; the settings' if there were too few."""
+    """Return the measured duration of recent moves, but no rate above the limit; the limits' if there were too few moves."""
     plan = ports.plan_settings
-    default = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
-    return measure_rate(ports.planning.move_times(now - plan.rate_window), default)
+    limit = ports.migration_limits.read().bytes_per_second
+    default = MigrationRate(plan.move_time.total_seconds(), limit or ports.migrate_settings.planned_rate)
+    measured = measure_rate(ports.planning.move_times(now - plan.rate_window), default)
+    return replace(measured, bytes_per_second=min(measured.bytes_per_second, limit)) if limit else measured
 
 
 def _kinds(settings: ObserveSettings) -> dict[str, RequestKind]:

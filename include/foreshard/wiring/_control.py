@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from foreshard.ports.control_feed import ControlFeed
     from foreshard.ports.move_journal import MoveJournal
+    from foreshard.ports.pacing import MigrationLimitStore
     from foreshard.ports.page import PageStore
     from foreshard.ports.planning import PlanningStore
     from foreshard.ports.replicas import ConflictStore
@@ -116,6 +117,16 @@ class ControlWiring(SettingsAccess):
         from foreshard.stores.control.move_journal import MongoMoveJournal
 
         return MongoMoveJournal(self.mongo.control_database, self.settings.migrate.lease_duration)
+
+    @cached_property
+    def migration_limits(self) -> MigrationLimitStore:
+        from foreshard.ports.pacing import MigrationLimits
+        from foreshard.stores.control.migration_limits import MongoMigrationLimits
+
+        limits = self.settings.migrate
+        return MongoMigrationLimits(
+            self.mongo.control_database, MigrationLimits(limits.bytes_per_second, limits.documents_per_second)
+        )
 
     @cached_property
     def planning(self) -> PlanningStore:

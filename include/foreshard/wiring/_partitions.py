@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from foreshard.model.unit_set import UnitSet
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
+    from foreshard.ports.pacing import StrainGauge
     from foreshard.ports.replicas import DocumentReader, PrimaryStore, ReplicaStore
     from foreshard.ports.replication import CaptureFeed
     from foreshard.ports.verification import Verifier
@@ -37,6 +40,14 @@ class PartitionWiring(ControlWiring):
             move_id, units, self._expected_fence(partition_id), *place, limits.batch_documents, limits.fence_timeout
         )
         return MongoUnitCopy(partition_id, self.mongo.partition(self.registry.partition(partition_id)), scope)
+
+    def strain_gauges(self, partitions: Sequence[str]) -> Sequence[StrainGauge]:
+        from foreshard.stores.control.shadow_strain import ShadowGauge
+        from foreshard.stores.partition.strain import PartitionStrain
+
+        clients = {name: self.mongo.partition(self.registry.partition(name)) for name in partitions}
+        gauges = [PartitionStrain(name, client, self.settings.control_database) for name, client in clients.items()]
+        return [*gauges, ShadowGauge(self.shadows, partitions, self.settings.shadow.maximum_staleness)]
 
     def fences(self, partition_id: str) -> tuple[Fence, ...]:
         from foreshard.stores.partition.fences.fence import MongoFence

@@ -13,7 +13,9 @@ from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
 from foreshard.plan.input.migration_rate import MigrationRate
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
+
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 KEYS, PARTITIONS, LEARNT, PLANS = 1_000, 4, 4 * 24, 3
 POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=serving_rule())
@@ -34,7 +36,7 @@ def test_the_load_is_split_within_three_hours_plans(make_log):
     capacity = float(rates[:, 0].sum()) / 1.2
     layout = PartitionLayout(tuple(Partition(f"p{n}", "here", capacity / 3600) for n in range(PARTITIONS)), {})
     policy = AllOnTheFirst(log, layout, SeasonalShape(LEARNT, 0), POLICY, TIMING)
-    run = replay(log, layout, policy, LEARNT, ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings()))
+    run = replay(log, layout, policy, LEARNT, RULES)
     worst = run.load.max(axis=0) / run.load.mean(axis=0)
     assert worst[0] > 1.3
     assert worst[PLANS:].max() < 1.15

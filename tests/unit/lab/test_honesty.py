@@ -16,12 +16,12 @@ from foreshard.lab.policies import MongoBalance, Reactive
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
 from foreshard.plan.input.migration_rate import MigrationRate
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
 POLICY = build_policy(serving=serving_rule())
 TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24, MigrationRate(60.0, 5.0 * 2**20))
-RULES = ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings())
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 
 def policies(log):

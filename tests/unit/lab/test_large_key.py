@@ -14,7 +14,9 @@ from foreshard.lab.policies import Reactive
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
 from foreshard.plan.input.migration_rate import MigrationRate
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
+
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
@@ -32,7 +34,13 @@ def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):
         "predictive": Planned(log, LAYOUT, SeasonalShape(LEARNT * 24, 0), POLICY, TIMING),
     }
     runs = {
-        name: replay(log, LAYOUT, policy, LEARNT * 24, ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings()))
+        name: replay(
+            log,
+            LAYOUT,
+            policy,
+            LEARNT * 24,
+            RULES,
+        )
         for name, policy in policies.items()
     }
     over = {name: int((run.load > CAPACITY).sum()) for name, run in runs.items()}

@@ -8,9 +8,9 @@ from foreshard.lab.past import Past, ReplayRules
 from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
 from foreshard.lab.simulate import replay
 from foreshard.model import Location, Partition
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
 
-RULES = ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings())
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 
 def layout_of(*capacities, places=None, locations=None):

@@ -8,7 +8,9 @@ from foreshard.lab.past import ReplayRules
 from foreshard.lab.policies import Reactive, StaticHash
 from foreshard.lab.side_by_side import side_by_side
 from foreshard.lab.simulate import replay
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
+
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,14 @@ def starts(make_log):
     layout = layout_of(25, 25, 25)
     policies = {"static_hash": StaticHash(layout), "reactive": Reactive(layout)}
     return {
-        name: partial(replay, log, layout, policy, 24, ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings()))
+        name: partial(
+            replay,
+            log,
+            layout,
+            policy,
+            24,
+            RULES,
+        )
         for name, policy in policies.items()
     }
 

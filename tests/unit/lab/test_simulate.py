@@ -8,9 +8,9 @@ from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import LabAction, ReplayRules
 from foreshard.lab.simulate import replay
 from foreshard.model import Partition
-from foreshard.settings import ForecastSettings, PlanSettings, SidecarSettings
+from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
 
-RULES = ReplayRules.of(PlanSettings(), ForecastSettings(), SidecarSettings())
+RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 FREE = replace(RULES, move_seconds=0.0, bytes_per_second=1e15, copy_load=0.0)
 
 

@@ -209,6 +209,9 @@ class World:
         self.record = replace(self.get(move_id), lease=self.get(move_id).lease + 1, stop_requested=False)
         return self.record
 
+    def claim_place(self, record: MoveRecord, most: int) -> MoveRecord:
+        return self.beat(record, {"notes.placed": True})
+
     def advance(self, record: MoveRecord, to: MoveState, event: str, changes: Any = None, session: Any = None) -> MoveRecord:
         self.tick()
         entry = HistoryEntry(to, str(event), START + timedelta(seconds=self.now()), record.lease)

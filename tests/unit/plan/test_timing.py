@@ -75,15 +75,22 @@ class TestSchedule:
         assert warning.reason.facts["late_seconds"] == 3600.0
         assert warning.reason.facts["measured_moves"] == 37
 
-    def test_the_most_urgent_move_is_first_and_movers_work_in_parallel(self, world):
-        loads = [[1, 4.5], [1, 4.5], [4.6, 4.5], [4.6, 4.5], [1, 1], [1, 1]]
-        snapshot = world(loads, [0, 0, 1, 1, 2, 3], [10] * 4)
+    def test_the_most_urgent_move_is_first_and_moves_to_one_partition_share_its_places(self, world):
+        loads = [[1, 4.5], [1, 4.5], [4.6, 4.5], [4.6, 4.5], [1, 1]]
+        snapshot = world(loads, [0, 0, 1, 1, 2], [10, 10, 40])
         plan = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), replace(POLICY, parallel_moves=1))
         assert [move.source for move in plan.moves] == ["p1", "p0"]
         assert [move.reason.facts["finished_by"][14:19] for move in plan.moves] == ["01:40", "03:20"]
         both = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), POLICY)
         assert [move.reason.facts["finished_by"][14:19] for move in both.moves] == ["01:40", "01:40"]
         assert "needs its relief now" in both.warnings[0].reason.sentence
+
+    def test_moves_between_different_partitions_do_not_wait_for_each_other(self, world):
+        loads = [[1, 4.5], [1, 4.5], [4.6, 4.5], [4.6, 4.5], [1, 1], [1, 1]]
+        snapshot = world(loads, [0, 0, 1, 1, 2, 3], [10] * 4)
+        plan = make_plan(replace(snapshot, migration=MigrationRate(100.0, MIB)), replace(POLICY, parallel_moves=1))
+        assert len({move.target for move in plan.moves}) == 2
+        assert [move.reason.facts["finished_by"][14:19] for move in plan.moves] == ["01:40", "01:40"]
 
     def test_with_one_move_allowed_the_partition_that_needs_it_first_is_relieved(self, world):
         loads = [[1, 1, 5.5], [1, 1, 4.4], [4.5, 1, 1], [4.5, 1, 1], [1, 1, 1]]

@@ -22,6 +22,7 @@ from tests.unit.stages.fakes import (
 from foreshard.errors import GateFailed
 from foreshard.model import Move, Partition, Placement, PlacementRule, Plan, Reason, RuleKind
 from foreshard.model.recent import RecentMove
+from foreshard.move.pacer import NoLimits
 from foreshard.settings import PlanSettings, Settings
 from foreshard.stages.plan import gate_plan, plan_hour
 
@@ -42,6 +43,7 @@ def ports(planning=None, rules=(), load=None, **plan):
         planning=planning or Planning(),
         placement_rules=Rules(*rules),
         gates=Gates(),
+        migration_limits=NoLimits(),
     )
 
 

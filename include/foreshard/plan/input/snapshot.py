@@ -19,7 +19,7 @@ from foreshard.plan.input.migration_rate import MigrationRate
 from foreshard.plan.input.past_hours import PastHours
 
 if TYPE_CHECKING:
-    from foreshard.settings import PlanSettings
+    from foreshard.settings import MigrateSettings, PlanSettings
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class PlanPolicy:
       ``far_km`` and these reads take at least ``far_load`` of its partition's capacity.
     - ``reserve``: the share of each partition's capacity kept free for bursts. Reads that shadows can take may use it.
     - ``maximum_clump``: the largest number of keys moved as one clump.
-    - ``parallel_moves``: the number of moves that run at once.
+    - ``parallel_moves``: the number of moves that run at once from one partition, and to one partition.
     """
 
     high_water: float
@@ -230,7 +230,7 @@ class PlanPolicy:
     serving: ServingRule
 
     @classmethod
-    def of(cls, plan: PlanSettings, serving: ServingRule) -> PlanPolicy:
+    def of(cls, plan: PlanSettings, migrate: MigrateSettings, serving: ServingRule) -> PlanPolicy:
         """Take the policy from the settings, field by field, so that a renamed setting fails mypy."""
         return cls(
             high_water=plan.high_water,
@@ -255,6 +255,6 @@ class PlanPolicy:
             far_load=plan.far_load,
             reserve=plan.reserve,
             maximum_clump=plan.maximum_clump,
-            parallel_moves=plan.parallel_moves,
+            parallel_moves=migrate.parallel_moves,
             serving=serving,
         )

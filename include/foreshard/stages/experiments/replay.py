@@ -186,7 +186,7 @@ def _remarks(log: ReplayLog, layout: PartitionLayout) -> list[str]:
 
 
 def _rules(settings: Settings) -> ReplayRules:
-    return ReplayRules.of(settings.plan, settings.forecast, settings.sidecar)
+    return ReplayRules.of(settings.plan, settings.migrate, settings.forecast, settings.sidecar)
 
 
 def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settings, known: Known) -> Policy:
@@ -208,9 +208,9 @@ def _policy(name: str, log: ReplayLog, layout: PartitionLayout, settings: Settin
 def _planning(settings: Settings) -> tuple[PlanPolicy, Timing]:
     plan, window = settings.plan, settings.forecast.history_days * 24
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
-    rate = MigrationRate(plan.move_time.total_seconds(), plan.bytes_per_second)
+    rate = MigrationRate(plan.move_time.total_seconds(), settings.migrate.planned_rate)
     timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window, rate)
-    return PlanPolicy.of(plan, rule), timing
+    return PlanPolicy.of(plan, settings.migrate, rule), timing
 
 
 def _rates(path: Path, log: ReplayLog) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from foreshard.model.unit_set import UnitSet, unit_set
 from foreshard.move.context import MoveContext
+from foreshard.move.pacer import Pacer
 from foreshard.ports.move_journal import MoveRecord
-from foreshard.stages._ports import WithMigrateSettings, WithMoveJournal, WithRouting, WithShadowAbsorber, WithUnitCopies
+from foreshard.stages._ports import WithMoveJournal, WithPacing, WithRouting, WithShadowAbsorber, WithUnitCopies
 
 LOG = logging.getLogger("foreshard.move")
 Notify = Callable[[MoveRecord], None]
@@ -20,7 +21,7 @@ EXCEPTIONS = "exceptions"
 """The note of a move that names the listed keys of its slots that it left out when it began."""
 
 
-class MovePorts(WithMoveJournal, WithUnitCopies, WithRouting, WithShadowAbsorber, WithMigrateSettings, Protocol):
+class MovePorts(WithMoveJournal, WithUnitCopies, WithRouting, WithShadowAbsorber, WithPacing, Protocol):
     """Reads the routing table. Writes the journal, both copies of the units, and their rows of the table."""
 
 
@@ -49,6 +50,7 @@ def move_context(ports: MovePorts, record: MoveRecord, notify: Notify | None) ->
         trouble=_log_trouble,
         together=_together,
         renew_every=ports.migrate_settings.lease_duration / 4,
+        pacer=Pacer(ports.migration_limits, ports.strain_gauges((move.source, move.target))),
     )
 
 

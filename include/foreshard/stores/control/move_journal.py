@@ -24,12 +24,12 @@ from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveHasEnded, MoveSuperseded, NoRoutingTable, UnknownMove
 from foreshard.model import Move, Reason
-from foreshard.model.key_space import KeySpace, slot_unit, slots_among
+from foreshard.model.key_space import KeySpace
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, OF_EARLIER_VERSIONS, OPEN, MoveState
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.move_journal import HistoryEntry, MoveRecord
 from foreshard.stores.control._counts import count_by_state
-from foreshard.stores.control._move_documents import units_of
+from foreshard.stores.control._move_documents import excluding, running_beside, units_of
 from foreshard.stores.control._transactions import in_transaction
 from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
@@ -64,7 +64,7 @@ class MongoMoveJournal:
         def enter(session: ClientSession) -> None:
             self._turn.update_one({"_id": TURN}, {"$inc": {"plans": 1}}, session=session)
             if self._moves.find_one({"_id": move.move_id}, {"_id": 1}, session=session) is None:
-                other = self._moves.find_one(_excluding(document), {"_id": 1}, session=session)
+                other = self._moves.find_one(excluding(document), {"_id": 1}, session=session)
                 self._moves.insert_one(document if other is None else _skipped(document, other["_id"]), session=session)
 
         in_transaction(self._database, enter)
@@ -79,6 +79,14 @@ class MongoMoveJournal:
             "lease_until": record.lease_until,
         }
         return self._change(record, fields)
+
+    def claim_place(self, record: MoveRecord, most: int) -> MoveRecord | None:
+        def enter(session: ClientSession) -> MoveRecord | None:
+            self._turn.update_one({"_id": TURN}, {"$inc": {"places": 1}}, session=session)
+            taken = any(self._moves.count_documents(others, session=session) >= most for others in running_beside(record.move))
+            return None if taken else self._change(record, {"notes.placed": True}, session)
+
+        return in_transaction(self._database, enter)
 
     def _slots(self, units: Sequence[str]) -> list[int]:
         try:
@@ -227,13 +235,6 @@ class MongoMoveJournal:
             self._moves.drop_index(OLD_INDEX)
         for found in self._moves.find({"active": True, "slots": {"$exists": False}}, {"units": 1}):
             self._moves.update_one({"_id": found["_id"]}, {"$set": {"slots": self._slots(found["units"])}})
-
-
-def _excluding(document: Document) -> Document:
-    """Return the filter of open moves beside which a move may not be open."""
-    touched = [slot_unit(slot) for slot in document["slots"]]
-    moved = sorted(slots_among(document["units"]))
-    return {"active": True, "$or": [{"units": {"$in": [*document["units"], *touched]}}, {"slots": {"$in": moved}}]}
 
 
 def _skipped(document: Document, other: str) -> Document:
