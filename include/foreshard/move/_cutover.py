@@ -49,6 +49,7 @@ def arm(session: MoveSession) -> None:
     for _, step in sorted(steps.items()):
         step()
     session.armed = True
+    session.opened_from = target.now()
     session.follow()
     session.advance(MoveEvent.FENCE, position=session.feed.position)
 
@@ -119,7 +120,7 @@ def _verify(session: MoveSession) -> None:
             different = session.sync.compare(different)
         wrong = [f"{namespace} _id {identity!r}" for namespace, ids in different.items() for identity in sorted(ids)]
         if session.record.counters.get("total", 0) <= limit:
-            wrong += session.sync.count_differences(session.context.together)
+            wrong += session.sync.count_differences()
         if not wrong:
             break
         strays, changes = forward_strays(session), _follow(session)
@@ -133,14 +134,13 @@ def _switch(session: MoveSession) -> None:
 
     Deletes that the source acknowledges meanwhile are applied beside it.
     """
-    opened_from = session.context.target.now()
     position = session.feed.position
     switched: list[MoveRecord] = []
 
     def edit() -> TableEdit:
         owners, session.owners = session.owners or session.read_owners(), None
         _require_source(session, owners)
-        fields = {"position": position, "opened_from": opened_from, "counters.repaired": session.repaired}
+        fields = {"position": position, "opened_from": session.opened_from, "counters.repaired": session.repaired}
         return _switch_edit(session, owners, fields, switched)
 
     session.switching = True

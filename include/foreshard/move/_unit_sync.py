@@ -7,10 +7,11 @@ the target equal, so it may run late and more than once. ``compare`` compares by
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from itertools import zip_longest
 
 from foreshard.errors import VerificationFailed
-from foreshard.move.context import Together
+from foreshard.move.context import Together, one_after_the_other
 from foreshard.ports.migration import DocumentId, RawDocument, UniqueConflict, UnitCopy
 
 Suspects = dict[str, set[DocumentId]]
@@ -24,8 +25,8 @@ BUCKETS = 65_536
 class UnitSync:
     """Source and target of one move. One transaction writes at most ``batch`` documents."""
 
-    def __init__(self, source: UnitCopy, target: UnitCopy, batch: int) -> None:
-        self._source, self._target, self._batch = source, target, batch
+    def __init__(self, source: UnitCopy, target: UnitCopy, batch: int, together: Together = one_after_the_other) -> None:
+        self._source, self._target, self._batch, self._together = source, target, batch, together
 
     def copy_absent(self, noted: Callable[[str, int, int], None], *, skip: Mapping[str, int], target_is_empty: bool) -> None:
         """Insert the documents that are absent on the target, except the first ``skip`` of a namespace.
@@ -99,13 +100,15 @@ class UnitSync:
         different: Suspects = {namespace: set() for namespace in self._source.namespaces}
         for namespace, ids in suspects.items():
             for some in _portions(ids, self._batch):
-                now, there = self._source.fetch(namespace, some), self._target.fetch(namespace, some)
+                now, there = self._together(
+                    partial(self._source.fetch, namespace, some), partial(self._target.fetch, namespace, some)
+                )
                 different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
         return different
 
-    def count_differences(self, together: Together) -> list[str]:
+    def count_differences(self) -> list[str]:
         """Return one line for each collection whose document counts differ."""
-        here, there = together(self._source.count, self._target.count)
+        here, there = self._together(self._source.count, self._target.count)
         return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
 
     def remove_all(self, side: UnitCopy, noted: Callable[[int], None]) -> None:

@@ -20,7 +20,8 @@ BEAT_EVERY = timedelta(milliseconds=250)
 Together = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 
 
-def _one_after_the_other(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+def one_after_the_other(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """Call both. Return both results."""
     return first(), second()
 
 
@@ -41,7 +42,7 @@ class MoveContext:
     limits: MigrateSettings
     notify: Callable[[MoveRecord], None] = lambda _record: None
     trouble: Callable[[MoveRecord, Exception], None] = lambda _record, _error: None
-    together: Together = _one_after_the_other
+    together: Together = one_after_the_other
     beat_every: timedelta = BEAT_EVERY
     renew_every: timedelta | None = None
     pacer: Pacer = field(default_factory=unpaced)

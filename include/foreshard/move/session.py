@@ -14,7 +14,7 @@ from foreshard.move._owners import Owners, read_owners
 from foreshard.move._unit_sync import Suspects, UnitSync, merge
 from foreshard.move.context import MoveContext
 from foreshard.move.states import MoveEvent, next_state
-from foreshard.ports.migration import Changes, MoveFeed, UnitCopy
+from foreshard.ports.migration import Changes, MoveFeed, Position, UnitCopy
 from foreshard.ports.move_journal import MoveRecord
 
 NOTED_PAUSE = 1.0
@@ -35,16 +35,17 @@ class MoveSession:
     ``suspects`` are the documents not known to be equal on both sides (None: nothing is compared yet). ``armed``: this mover
     has prepared the cutover. ``owners`` are the owners as read before the fence. ``fenced_at`` is the monotonic time at which
     it fenced the source. ``repaired``: documents made equal behind the fence. ``switching``: the switch has been sent, and its
-    answer has not come.
+    answer has not come. ``opened_from``: a position on the target before apps could write there.
     """
 
     def __init__(self, context: MoveContext, record: MoveRecord) -> None:
         self.context, self.record = context, record
-        self.sync = UnitSync(context.source, context.target, context.limits.batch_documents)
+        self.sync = UnitSync(context.source, context.target, context.limits.batch_documents, context.together)
         self.suspects: Suspects | None = None
         self.armed = False
         self.repaired = 0
         self.switching = False
+        self.opened_from: Position | None = None
         self.fenced_at: float | None = None
         self.owners: Owners | None = None
         self._claimed: set[str] = set()
