@@ -96,7 +96,7 @@ class UnitSync:
         return ids
 
     def compare(self, suspects: Mapping[str, Collection[DocumentId]]) -> Suspects:
-        """Return the suspects that are different now."""
+        """Return the suspects that are different now. Expired documents may be on one side only."""
         different: Suspects = {namespace: set() for namespace in self._source.namespaces}
         for namespace, ids in suspects.items():
             for some in _portions(ids, self._batch):
@@ -104,11 +104,22 @@ class UnitSync:
                     partial(self._source.fetch, namespace, some), partial(self._target.fetch, namespace, some)
                 )
                 different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
+                different[namespace] -= self._expired_on_one_side(namespace, now, there)
         return different
 
+    def _expired_on_one_side(
+        self, namespace: str, now: Mapping[DocumentId, bytes], there: Mapping[DocumentId, bytes]
+    ) -> frozenset[DocumentId]:
+        """Return the documents that are on one side only because a TTL index may have deleted them on the other one."""
+        single = {identity: raw for identity, raw in {**now, **there}.items() if identity not in now or identity not in there}
+        return self._source.expired(namespace, single, self._source.clock()) if single else frozenset()
+
     def count_differences(self) -> list[str]:
-        """Return one line for each collection whose document counts differ."""
+        """Return one line for each collection whose document counts differ, expired documents left out."""
         here, there = self._together(self._source.count, self._target.count)
+        if here != there:
+            at = self._source.clock()
+            here, there = self._together(lambda: self._source.count(at), lambda: self._target.count(at))
         return [f"{name}: {n} documents against {there.get(name, 0)}" for name, n in here.items() if there.get(name, 0) != n]
 
     def remove_all(self, side: UnitCopy, noted: Callable[[int], None]) -> None:

@@ -130,8 +130,17 @@ class UnitCopy(Protocol):
     def feed(self, position: Position, *, strays: bool = False) -> MoveFeed:
         """Return the changes after a position. ``strays``: only those that apps made to standing documents."""
 
-    def count(self) -> Mapping[str, int]:
-        """Return namespace → number of documents of the units."""
+    def count(self, unexpired_at: datetime | None = None) -> Mapping[str, int]:
+        """Return namespace → number of documents of the units; with a time, without those that are ``expired`` then."""
+
+    def clock(self) -> datetime:
+        """Return the time by the partition's clock."""
+
+    def expired(self, namespace: str, documents: Mapping[DocumentId, bytes], at: datetime) -> frozenset[DocumentId]:
+        """Return which of the documents a TTL index of this collection has expired, or will within a minute of ``at``.
+
+        Each partition deletes these by itself, at a moment of its own.
+        """
 
     def scan(self, namespace: str, skip: int = 0) -> Iterator[tuple[RawDocument, ...]]:
         """Yield every document of the units but about the first ``skip``, in batches bounded by number and bytes."""

@@ -79,9 +79,15 @@ class UnitCopy:
     def set_aside(self, namespace: str, documents: Any) -> None:
         self.write(namespace, [document.id for document in documents], ())
 
-    def count(self) -> dict:
+    def count(self, unexpired_at: Any = None) -> dict:
         self._world.tick()
         return {NAMESPACE: len(self.partition.documents)}
+
+    def clock(self) -> datetime:
+        return START
+
+    def expired(self, namespace: str, documents: Any, at: Any) -> frozenset:
+        return frozenset()
 
     def scan(self, namespace: str, skip: int = 0):
         ids = sorted(self.partition.documents)[skip:]

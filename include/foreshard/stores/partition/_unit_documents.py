@@ -71,14 +71,14 @@ class UnitDocuments:
         documents = (RawBSONDocument(array[start:end], RAW) for start, end in bounds_in(array))
         return array_of(document for document in documents if self.holds(document))
 
-    def count(self, collection: RawCollection, session: ClientSession) -> int:
-        """Return the number of documents. Those of slots are counted one by one."""
+    def count(self, collection: RawCollection, session: ClientSession, also: dict[str, Any]) -> int:
+        """Return the number of documents that match ``also``. Those of slots are counted one by one."""
         of_keys = sum(
-            collection.count_documents(key_filter(self._sharded, keys), session=session)
+            collection.count_documents({"$and": [key_filter(self._sharded, keys), also]}, session=session)
             for keys in _portions(self._units.keys_beside_slots(), KEYS_AT_ONCE)
         )
         options = {"projection": {"_id": 0, self._sharded.key_field: 1}, "session": session, "batch_size": 10_000}
-        of_slots = (query.find(collection, **options) for query in self._slot_queries(collection))
+        of_slots = (query.and_also(also).find(collection, **options) for query in self._slot_queries(collection))
         return of_keys + sum(self.holds(document) for some in of_slots for document in some)
 
     def among(self, collection: RawCollection, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:

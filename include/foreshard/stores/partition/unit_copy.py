@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, MutableSequence, Sequence
-from contextlib import closing, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, PyMongoError
-from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import ForeshardError, MoveRefused
@@ -26,19 +24,18 @@ from foreshard.stores.partition._collection_shape import index_keys, missing_rul
 from foreshard.stores.partition._late_writes import last_writes
 from foreshard.stores.partition._move_feed import MongoMoveFeed
 from foreshard.stores.partition._move_lease import MoveLease
-from foreshard.stores.partition._unit_documents import RawCollection, UnitDocuments, with_ids
+from foreshard.stores.partition._unit_documents import UnitDocuments, with_ids
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
 from foreshard.stores.partition.fences.unit_fence import UnitFence
 from foreshard.stores.partition.open_cursors import reads_opened_before
 from foreshard.stores.partition.removed_units import KEPT, REMOVED_UNITS, entry
 from foreshard.stores.partition.units.insertion import insert
-from foreshard.stores.partition.units.raw_batches import add_digests, bucket_of, documents_in, portions, read_ahead
+from foreshard.stores.partition.units.raw_batches import portions
+from foreshard.stores.partition.units.reading import UnitReading
 
-DIGESTED_AT_ONCE, IDS_AT_ONCE = 1_000, 10_000
 DUPLICATE_KEY = 11000
 STRAYS = "strays"
 """``{move_id, namespace, document, at}``: what apps wrote where another partition owned the units."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +54,21 @@ class CopyScope:
     fence_timeout: timedelta
 
 
-class MongoUnitCopy(UnitFence):
+class MongoUnitCopy(UnitFence, UnitReading):
     """Implements :class:`foreshard.ports.migration.UnitCopy`."""
 
     def __init__(self, partition_id: str, client: MongoClient[Document], scope: CopyScope) -> None:
         self._scope = scope
-        self._by_name = {c.namespace: c for c in scope.collections}
         self._lease = MoveLease(client, scope.bookkeeping, scope.move_id)
-        self._reading = client.start_session(causal_consistency=True)
         fenced: Any = {"expected": scope.expected, "timeout": scope.fence_timeout, "guard": self._lease.guard}
         fences = {c.namespace: MongoFence(client, c, owner=scope.move_id, **fenced) for c in scope.collections}
         super().__init__(partition_id, scope.move_id, scope.units, client, fences)
-        self._units = {
+        units = {
             c.namespace: UnitDocuments(scope.move_id, f"{c.namespace} on {partition_id}", c, scope.units)
             for c in scope.collections
         }
+        session, by_name = client.start_session(causal_consistency=True), {c.namespace: c for c in scope.collections}
+        self.begin_reading(by_name, units, session, scope.batch_documents)
 
     @property
     def partition_id(self) -> str:
@@ -127,56 +124,6 @@ class MongoUnitCopy(UnitFence):
             position=position,
             strays=strays,
         )
-
-    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def count(self) -> Mapping[str, int]:
-        return {name: units.count(self._collection(name), self._reading) for name, units in self._units.items()}
-
-    def scan(self, namespace: str, skip: int = 0) -> Iterator[tuple[RawDocument, ...]]:
-        most = self._scope.batch_documents
-
-        def parse(arrays: Iterator[bytes]) -> Iterator[tuple[RawDocument, ...]]:
-            return portions(chain.from_iterable(map(documents_in, arrays)), most)
-
-        return self._read(namespace, most, parse, skip=skip)
-
-    def digest(self, namespace: str, into: MutableSequence[int]) -> Iterator[int]:
-        return (add_digests(array, into) for array in self._read(namespace, DIGESTED_AT_ONCE, iter))
-
-    def ids_in(self, namespace: str, buckets: Collection[int], of: int) -> Iterator[frozenset[DocumentId]]:
-        for array in self._read(namespace, IDS_AT_ONCE, iter, ids_only=True):
-            yield frozenset(document.id for document in documents_in(array) if bucket_of(document.id, of) in buckets)
-
-    def _read(
-        self, namespace: str, size: int, parse: Callable[[Iterator[bytes]], Iterator[T]], **what: Any
-    ) -> Generator[T, None, None]:
-        """Read arrays of at most ``size`` documents and parse them, one ahead of their use.
-
-        Another thread does it, in a session of its own that reads causally after this copy's session.
-        """
-
-        def parsed() -> Generator[T, None, None]:
-            arrays = self._units[namespace].arrays(self._collection(namespace), session, size, **what)
-            with closing(arrays):
-                yield from parse(arrays)
-
-        with self._client.start_session(causal_consistency=True) as session:
-            if self._reading.cluster_time and self._reading.operation_time:
-                session.advance_cluster_time(self._reading.cluster_time)
-                session.advance_operation_time(self._reading.operation_time)
-            with closing(read_ahead(parsed())) as ahead:
-                yield from ahead
-
-    def fetch(self, namespace: str, ids: Collection[DocumentId]) -> dict[DocumentId, bytes]:
-        return self._fetch(namespace, ids, self._reading)
-
-    def _fetch(self, namespace: str, ids: Collection[DocumentId], session: ClientSession) -> dict[DocumentId, bytes]:
-        collection = self._collection(namespace, in_transaction=session.in_transaction)
-        return self._units[namespace].among(collection, ids, session)
-
-    def strayed(self, namespace: str, ids: Collection[DocumentId]) -> frozenset[DocumentId]:
-        return self._units[namespace].ids_among(self._collection(namespace), ids, self._reading, others=True)
 
     # ── writing, always under the lease ──────────────────────────────────────────────────────────────────────────────
 
@@ -257,15 +204,6 @@ class MongoUnitCopy(UnitFence):
             self._explain(namespace, error)
 
     # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _collection(self, namespace: str, *, in_transaction: bool = False) -> RawCollection:
-        place = self._by_name[namespace]
-        return self._client[place.database].get_collection(  # type: ignore[return-value]
-            place.collection,
-            codec_options=RAW,
-            read_concern=None if in_transaction else ReadConcern("majority"),
-            write_concern=WriteConcern("majority"),
-        )
 
     def _explain(self, namespace: str, error: BulkWriteError) -> NoReturn:
         """Explain which document conflicts with an insert: one of the same units, or another one."""

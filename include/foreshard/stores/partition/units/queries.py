@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bson import Int64
@@ -20,6 +20,10 @@ class UnitQuery:
     field: str | None = None
     first: int = 0
     end: int | None = None
+
+    def and_also(self, also: dict[str, Any]) -> UnitQuery:
+        """Return a query for those of the documents that match ``also``."""
+        return replace(self, wanted={"$and": [self.wanted, also]}) if also else self
 
     def find(self, collection: Collection[Any], **options: Any) -> Cursor[Any]:
         """Open a cursor. ``options`` are those of pymongo's ``find``."""
