@@ -8,7 +8,7 @@ APT_TOOLS := promtool docker-compose
 BENCH_TOOLS := nginx haproxy wrk cc
 FUZZ_SECONDS ?= 120
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e bench bench-system docs fuzz lock clean
+.PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e nightly bench bench-system docs fuzz lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,11 @@ integration: setup ## the tests against real mongod and Kafka
 
 dag-test: setup ## the DAG tests
 	@$(BIN)/pytest tests/dags
+
+nightly: setup ## the proofs of moves at full length: every crash point, FORESHARD_SCHEDULES (200) schedules of faults, mutations
+	@FORESHARD_CRASH_STRIDE=1 FORESHARD_SCHEDULES=$${FORESHARD_SCHEDULES:-200} FORESHARD_MODEL_DEPTH=nightly \
+		$(BIN)/pytest -rP --timeout 14400 tests/move_proofs $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.move_proofs.mutations
 
 e2e: setup ## the demo on a smaller slice
 	@$(BIN)/pytest tests/e2e

@@ -8,15 +8,16 @@ was repeated does not know whether there was a document.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
+from pymongo.errors import DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError, WriteError
 from tests.move_proofs.history import Kind, Recorder, Value
 
 from foreshard.client._fences import in_doubt
+from foreshard.errors import Unreachable
 
 REFUSED = 121
 DOCUMENTS = 10
@@ -39,12 +40,12 @@ class RoutedDocuments:
         self._recorder, self._owner, self._collections = recorder, owner, collections
         self._key_field, self._number = key_field, number
         self.stopping = threading.Event()
-        self.refusals = 0
+        self.refusals = self.silences = 0
         self.doing: tuple[str, ...] = ()
 
     def place(self) -> str:
         """Where the client is, for people."""
-        return f"{self.doing}, refused {self.refusals} times; the owner is {self._owner(self.doing[0])}"
+        return f"{self.doing}, refused {self.refusals} times, {self.silences} times without an answer"
 
     def read(self, key: str, identity: str) -> Value:
         """Return a document's value."""
@@ -128,26 +129,40 @@ class RoutedDocuments:
 
         def ask() -> Value:
             while True:
-                owner = self._owner(key)
+                owner = self._owner_now(key)
                 try:
                     found = attempt(self._collections[owner[0]], wanted)
-                except DuplicateKeyError:  # another client's upsert was faster
-                    continue
-                except WriteError as error:
-                    if error.code != REFUSED:
-                        raise
-                    self.refusals += 1
-                    if self.stopping.wait(0.004):
-                        raise LeftOpen from error
-                    continue
                 except PyMongoError as error:
-                    if in_doubt(error):
-                        raise LeftOpen from error
-                    raise
-                if final(found) or self._owner(key) == owner:
+                    self._after(error, kind)
+                    continue
+                if final(found) or self._owner_now(key) == owner:
                     return found
 
         return self._recorder.run(identity, self._number, kind, value, ask, (LeftOpen,))
+
+    def _after(self, error: PyMongoError, kind: Kind) -> None:
+        """Wait for another attempt after an error that had no effect. Raise :class:`LeftOpen` if it may have had one."""
+        if isinstance(error, DuplicateKeyError):  # another client's upsert was faster
+            return
+        if isinstance(error, WriteError) and error.code == REFUSED:
+            self.refusals += 1
+        elif isinstance(error, ServerSelectionTimeoutError) or (kind is Kind.READ and in_doubt(error)):
+            self.silences += 1
+        elif in_doubt(error):
+            raise LeftOpen from error
+        else:
+            raise error
+        if self.stopping.wait(0.004):
+            raise LeftOpen from error
+
+    def _owner_now(self, key: str) -> Owner:
+        """Read the table. Wait while the control database is away."""
+        while True:
+            try:
+                return self._owner(key)
+            except (PyMongoError, Unreachable) as error:
+                if self.stopping.wait(0.05):
+                    raise LeftOpen from error
 
 
 class Client(threading.Thread):
@@ -159,6 +174,10 @@ class Client(threading.Thread):
         self.stopping, self.resting, self.rests = documents.stopping, threading.Event(), threading.Event()
         self.turns = 0
         self.failure: BaseException | None = None
+
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.documents.place()
 
     def run(self) -> None:
         try:
@@ -181,9 +200,9 @@ class Client(threading.Thread):
 class Crowd:
     """Some clients at once."""
 
-    def __init__(self, clients: list[Client]) -> None:
+    def __init__(self, clients: Sequence[Any], *, begin: bool = True) -> None:
         self.clients = clients
-        for client in clients:
+        for client in clients if begin else ():
             client.start()
 
     @contextmanager
@@ -194,7 +213,7 @@ class Crowd:
             client.resting.set()
         for client in self.clients:
             self.raise_failures()
-            assert client.rests.wait(PATIENCE), f"a client has waited for {PATIENCE} s at {client.documents.place()}"
+            assert client.rests.wait(PATIENCE), f"a client has waited for {PATIENCE} s at {client.place()}"
         try:
             self.raise_failures()
             yield

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
 from pymongo import MongoClient
-from pymongo.errors import WriteError
+from pymongo.errors import PyMongoError, WriteError
+from pymongo.read_concern import ReadConcern
 from tests.move_proofs.crowd import REFUSED, Client, Crowd, RoutedDocuments
 from tests.move_proofs.history import Call, Kind, Outcome, Recorder, Value, by_document, check
 from tests.move_proofs.nursery import Ended, Nursery
 
+from foreshard.errors import Unreachable
 from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.model.key_space import KeySpace, slot_unit
 from foreshard.model.move_state import OPEN
@@ -29,12 +33,12 @@ READER = 99
 
 def settings_of(control_uri: str, name: str, **limits: Any) -> Settings:
     """Settings for one deployment. ``name`` is the control database's and the app database's."""
-    kept = {"batch_documents": 20, "source_kept": timedelta(seconds=0.05), **limits}
+    kept = {"batch_documents": 20, "source_kept": timedelta(seconds=0.05), "lease_duration": timedelta(seconds=1)}
     return Settings(
         control_uri=SecretStr(control_uri),
         control_database=name,
         collections=(CollectionSetting(database=name, collection="trips", key_field=KEY_FIELD),),
-        migrate=MigrateSettings(**kept),
+        migrate=MigrateSettings(**kept, **limits),
     )
 
 
@@ -92,30 +96,39 @@ class Proof:
         """The partition that owns a key."""
         return self.placed(key)[0]
 
+    def owner_if_known(self, key: str) -> str | None:
+        """The partition that owns a key. None while the control database is away."""
+        try:
+            return self.owner(key)
+        except (PyMongoError, Unreachable):
+            return None
+
     def placed(self, key: str) -> tuple[str, int]:
         """The partition that owns a key, and its epoch."""
         placement = self.wiring.routing.placement(key)
         return placement.primary, placement.epoch
 
-    def units(self) -> tuple[str, ...]:
+    def units(self, keys: tuple[str, ...]) -> tuple[str, ...]:
         """What is moved."""
-        return tuple(slot_unit(KeySpace().slot_of(key)) for key in self.keys) if self.by_slot else self.keys
+        return tuple(slot_unit(KeySpace().slot_of(key)) for key in keys) if self.by_slot else keys
 
     def routed(self, number: int) -> RoutedDocuments:
         """A client of the collection."""
-        collections = {name: self.trips(name) for name in self.uris}
+        linearizable = ReadConcern("linearizable")
+        collections = {name: self.trips(name).with_options(read_concern=linearizable) for name in self.uris}
         return RoutedDocuments(self.recorder, self.placed, collections, KEY_FIELD, number)
 
     def crowd(self, size: int) -> Crowd:
         """Start clients."""
         return Crowd([Client(self.routed(number), self.keys, number) for number in range(size)])
 
-    def plan(self) -> str:
-        """Journal a move of the keys from their owner to the other partition, and return its id."""
-        source = self.owner(self.keys[0])
+    def plan(self, keys: tuple[str, ...] = ()) -> str:
+        """Journal a move of the keys (all) from their owner to the other partition, and return its id."""
+        units = self.units(keys or self.keys)
+        source = self.owner((keys or self.keys)[0])
         target = next(name for name in self.uris if name != source)
-        move = Move(f"move-{next(self.numbers)}", self.units(), source, target, 1, "clump", Reason("test", "for a test", {}))
-        assert self.wiring.move_journal.plan(move, None).error is None
+        move = Move(f"move-{next(self.numbers)}", units, source, target, 1, "clump", Reason("test", "for a test", {}))
+        self.wiring.move_journal.plan(move, None)
         return move.move_id
 
     def state(self, move_id: str) -> str:
@@ -124,7 +137,11 @@ class Proof:
 
     def child(self, operation: str, move_id: str, halt: Any = None) -> Ended:
         """Run an operation in a process of its own."""
-        return self.nursery.run(self.environment, operation, move_id, halt=halt)
+        return self.nursery.wait(self.start(operation, move_id, halt))
+
+    def start(self, operation: str, move_id: str, halt: Any = None) -> int:
+        """Start an operation in a process of its own, and return the process's id."""
+        return self.nursery.start(self.environment, operation, move_id, halt=halt)
 
     def move(self) -> None:
         """Move the keys to the other partition, and remove the copy that stays behind."""
@@ -134,55 +151,67 @@ class Proof:
             assert ended.code == 0, ended
         assert self.state(move_id) == "done"
 
+    def wake(self, pid: int) -> Ended:
+        """Let a stopped child go on, and wait until it has ended."""
+        os.kill(pid, signal.SIGCONT)
+        return self.nursery.wait(pid)
+
     # ── checks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def copies(self) -> dict[str, dict[str, str]]:
-        """Partition → id → value of the keys' documents."""
-        wanted = {KEY_FIELD: {"$in": list(self.keys)}}
-        return {name: {str(d["_id"]): d["value"] for d in self.trips(name).find(wanted)} for name in self.uris}
+    def found(self) -> dict[str, list[tuple[str, str, Any]]]:
+        """Id → (partition, key, value) of every document of the keys."""
+        held: dict[str, list[tuple[str, str, Any]]] = defaultdict(list)
+        for name in self.uris:
+            for document in self.trips(name).find({KEY_FIELD: {"$in": list(self.keys)}}):
+                held[str(document["_id"])].append((name, document["at"]["station"], document["value"]))
+        return dict(held)
+
+    def copies(self, partition: str) -> dict[str, Any]:
+        """Id → value of the keys' documents on a partition."""
+        return {str(d["_id"]): d["value"] for d in self.trips(partition).find({KEY_FIELD: {"$in": list(self.keys)}})}
 
     def check_settled(self) -> None:
-        """Check that no move is open and the owner, and only it, takes writes and has documents."""
-        owner = self.owner(self.keys[0])
-        assert self.wiring.move_journal.find(OPEN) == ()
-        assert {name: tuple(self.accepts(name)) for name in self.uris} == {
-            name: self.keys if name == owner else () for name in self.uris
-        }
-        self.check()
+        """Check that no move is open, and that the keys' owners, and only they, take writes and have documents."""
+        opened = [(record.move_id, str(record.state), record.error) for record in self.wiring.move_journal.find(OPEN)]
+        assert not opened, f"open moves: {opened}"
+        owners = {key: self.owner(key) for key in self.keys}
+        wanted = {name: [key for key in self.keys if owners[key] == name] for name in self.uris}
+        accepted = {name: self.accepts(name) for name in self.uris}
+        assert accepted == wanted, f"the partitions accept {accepted}, the owners are {owners}"
+        found = self.found()
+        wrong = {i: held for i, held in found.items() if [partition for partition, _, _ in held] != [owners[held[0][1]]]}
+        assert not wrong, f"the owners are {owners}, but there are {wrong}"
+        self.check_histories({identity: held[0][2] for identity, held in found.items()})
 
-    def check(self, *, elsewhere: bool = False) -> None:
-        """Check that the documents are at their owner only and every document's history is linearizable. All clients rest.
-
-        ``elsewhere``: a source's copy may still be there.
-        """
-        copies, owner = self.copies(), self.owner(self.keys[0])
-        others = {name: sorted(held) for name, held in copies.items() if name != owner and held}
-        assert elsewhere or not others, f"{owner} owns the keys, but documents are on {others}"
+    def check_histories(self, now: Mapping[str, Any]) -> None:
+        """Check that every document's history is linearizable and leads to its value ``now``. All clients rest."""
         calls = by_document(self.recorder.taken())
         last = max((c.returned or c.invoked for made in calls.values() for c in made), default=0)
         for identity in {*calls, *self.known}:
-            now = copies[owner].get(identity)
-            made = [*calls.get(identity, ()), _read(identity, now, last)]
+            made = [*calls.get(identity, ()), _read(identity, now.get(identity), last)]
             verdict = check(made, self.known.get(identity))
             assert verdict.linearizable, f"{identity} (first {self.known.get(identity)!r}): {verdict.explain()}"
-            self.known[identity] = now
+            self.known[identity] = now.get(identity)
             self.checked += sum(call.outcome is Outcome.OK for call in made)
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a late process may not change: documents, fences, validators, the table, the journal."""
+        """All that a late process may not change: documents, fences, the table, the journal.
+
+        It may write a fence's lists to the validator again, under a higher revision.
+        """
         name = self.settings.control_database
         control = self.wiring.mongo.control_database
         found: dict[str, Any] = {
             kind: list(control[kind].find().sort("_id", 1)) for kind in ("moves", "routing_table", "routing_versions")
         }
         for partition, client in self.clients.items():
-            found[partition] = self.copies()[partition]
-            found[f"fences of {partition}"] = list(client["foreshard"]["fences"].find({"_id": f"{name}.trips"}))
-            collections = client[name].list_collections(filter={"name": "trips"})
-            found[f"options of {partition}"] = [each.get("options") for each in collections]
+            found[partition] = self.copies(partition)
+            fences = {"_id": f"{name}.trips"}, {"revision": 0, "holder": 0, "until": 0}
+            found[f"fences of {partition}"] = list(client["foreshard"]["fences"].find(*fences))
+            found[f"accepted by {partition}"] = self.accepts(partition)
         return found
 
-    def accepts(self, partition: str) -> Sequence[str]:
+    def accepts(self, partition: str) -> list[str]:
         """Return the keys whose writes a partition accepts."""
         accepted = []
         for key in self.keys:

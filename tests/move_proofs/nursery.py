@@ -2,7 +2,7 @@
 
 It opens no connection itself; each child makes its own ``Wiring``. Requests and answers are lines of JSON. A request is either
 ``{operation, arguments, environment, log, halt}``, answered by ``{pid}``, or ``{wait: pid}``, answered by ``{ended, code}``
-once the child has ended or stopped.
+once the child has ended or stopped, or ``{poll: pid}``, answered at once.
 """
 
 from __future__ import annotations
@@ -58,13 +58,18 @@ class Nursery:
         """Wait until a child has ended or stopped."""
         with self._lock:
             answer = self._ask({"wait": pid})
+        return self._ended(pid, answer)
+
+    def poll(self, pid: int) -> Ended | None:
+        """Return how a child has ended. None: it runs or is stopped."""
+        with self._lock:
+            answer = self._ask({"poll": pid})
+        return None if answer["ended"] in ("running", "stopped") else self._ended(pid, answer)
+
+    def _ended(self, pid: int, answer: Mapping[str, Any]) -> Ended:
         log = self._logs[pid]
         effects = tuple(log.read_text().splitlines()) if log.exists() else ()
         return Ended(answer["ended"], answer["code"], effects, log.with_suffix(".out").read_text())
-
-    def run(self, environment: Mapping[str, str], operation: str, *arguments: str, halt: Any = None) -> Ended:
-        """Run an operation in a child until it ends or stops."""
-        return self.wait(self.start(environment, operation, *arguments, halt=halt))
 
     def close(self) -> None:
         """End the process."""
@@ -83,11 +88,19 @@ def serve() -> None:
 
     for line in sys.stdin:
         asked = json.loads(line)
-        print(json.dumps(_waited(asked["wait"]) if "wait" in asked else {"pid": _forked(asked)}), flush=True)
+        if "wait" in asked:
+            answer = _waited(asked["wait"], os.WUNTRACED)
+        elif "poll" in asked:
+            answer = _waited(asked["poll"], os.WNOHANG)
+        else:
+            answer = {"pid": _forked(asked)}
+        print(json.dumps(answer), flush=True)
 
 
-def _waited(pid: int) -> dict[str, Any]:
-    _, status = os.waitpid(pid, os.WUNTRACED)
+def _waited(pid: int, options: int) -> dict[str, Any]:
+    found, status = os.waitpid(pid, options)
+    if found == 0:
+        return {"ended": "running", "code": 0}
     if os.WIFSTOPPED(status):
         return {"ended": "stopped", "code": os.WSTOPSIG(status)}
     if os.WIFSIGNALED(status):

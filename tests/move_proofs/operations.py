@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from pymongo import monitoring
 from tests.move_proofs.effects import EffectCounter, Halt
 
-from foreshard.model.move_state import CLEANABLE, ENDED, OPEN
+from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, MoveState
 from foreshard.move import mover
 from foreshard.stages import manual_moves, migrate
 from foreshard.stores.control import move_journal, shadows  # noqa: F401  # stores are imported lazily; here before the fork
@@ -20,8 +21,10 @@ from foreshard.wiring import Wiring
 
 dead_transactions.IDLE, dead_transactions.PATIENCE_MS = timedelta(seconds=0.5), 300
 """A matrix kills in transactions a hundred times, so what waits for the dead waits less."""
-ROUNDS = 20
-"""At most this many rounds of the watchdog end one move."""
+LEFT = (*ENDED, MoveState.PLANNED, MoveState.COPYING, MoveState.CATCHING_UP)
+"""The watchdog leaves moves in these states alone."""
+ROUNDS, ROUND = 40, 0.25
+"""At most this many rounds of the watchdog end one move, and the seconds between two."""
 
 
 def run(wiring: Wiring, move_id: str) -> object:
@@ -59,11 +62,12 @@ def undo(wiring: Wiring, move_id: str) -> object:
 
 
 def tend(wiring: Wiring, move_id: str) -> object:
-    """Let the watchdog take care of the moves until this one has ended."""
+    """Let the watchdog take care of the moves until this one has ended, or has no key fenced. Upkeep resumes such a move."""
     for _ in range(ROUNDS):
         migrate.tend_moves(wiring)
-        if wiring.move_journal.get(move_id).state in ENDED:
+        if wiring.move_journal.get(move_id).state in LEFT:
             break
+        time.sleep(ROUND)
     return wiring.move_journal.get(move_id).state
 
 
