@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import MissingStageResult
+from foreshard.model.move_state import OPEN
 from foreshard.stages.accuracy import ALL, NAIVE
+from foreshard.stages.moving.progress import progress_of
 
 if TYPE_CHECKING:
     from foreshard.model import GateResult, Plan
@@ -71,6 +73,19 @@ class AccuracyView:
 
 
 @dataclass(frozen=True)
+class MoveRow:
+    """An open move: what is moved, from where to where, its state, and what it does."""
+
+    label: str
+    source: str
+    target: str
+    state: str
+    doing: str
+    is_stuck: bool
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The content of the page, read at ``at``."""
 
@@ -81,7 +96,7 @@ class Overview:
     listed_keys: int
     partitions: tuple[PartitionRow, ...]
     plan: Plan | None
-    moves: tuple[Mapping[str, Any], ...]
+    moves: tuple[MoveRow, ...]
     shadows: tuple[Mapping[str, Any], ...]
     gates: tuple[GateRow, ...]
     sidecars: int
@@ -117,7 +132,7 @@ class OverviewReader:
             listed_keys=sum(listed.values()),
             partitions=self._partitions(plan, slots, listed),
             plan=plan,
-            moves=page.open_moves(SHOWN),
+            moves=self._moves(),
             shadows=page.open_shadows(SHOWN),
             gates=tuple(gate_row(result, docs) for result in self._wiring.gates.recent(12)),
             sidecars=sidecars,
@@ -128,6 +143,16 @@ class OverviewReader:
             replays=replays_in(self._wiring.settings.data_dir / "replays"),
             accuracy=self._accuracy(),
             outcomes=page.failed_tasks(5),
+        )
+
+    def _moves(self) -> tuple[MoveRow, ...]:
+        """Return the newest moves that have not ended."""
+        limits, now = self._wiring.settings.migrate, datetime.now(UTC)
+        newest = self._wiring.move_journal.find(OPEN)[: -SHOWN - 1 : -1]
+        found = [(record, record.move, progress_of(record, now, limits)) for record in newest]
+        return tuple(
+            MoveRow(move.label, move.source, move.target, str(record.state), at.sentence, at.is_stuck, record.error or "")
+            for record, move, at in found
         )
 
     def _partitions(self, plan: Plan | None, slots: Mapping[str, int], listed: Mapping[str, int]) -> tuple[PartitionRow, ...]:

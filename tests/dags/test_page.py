@@ -30,6 +30,7 @@ from foreshard.model import (
     Refusal,
     RoutingTable,
 )
+from foreshard.model.move_state import MoveState
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.wiring import Wiring
@@ -103,8 +104,9 @@ def fill(wiring: Wiring) -> None:
     for back in (1, 0):
         figures = {"all": {"keys": 3.0, "wape": 0.21, "bias": -0.02, "coverage": 0.91}, "seasonal_naive": {"wape": 0.35}}
         wiring.accuracy.save(HOUR - timedelta(hours=back), HOUR - timedelta(hours=24 + back), figures)
-    moves = wiring.mongo.control_database["moves"]
-    moves.insert_one({"_id": "m1", "units": [NASTY], "source": "alpha", "target": "beta", "state": "copying"})
+    wiring.move_journal.plan(plan.moves[0], HOUR)
+    taken = wiring.move_journal.take("m1")
+    wiring.move_journal.advance(taken, MoveState.COPYING, "begin", {"counters.documents": 250, "counters.total": 1_000})
 
 
 def score(partition_id: str, lps: float) -> PartitionScore:
@@ -144,7 +146,7 @@ def test_it_shows_partitions_the_plan_with_reasons_moves_and_gates(browser: Brow
         "120.6 KiB",
         "capacity short by 3 cost/s",
         "alpha needs its relief by Sun 09:00",
-        "copying",
+        "copying; 250 of 1,000 documents",
     ):
         assert wanted in text, wanted
     assert re.search(r"<b>1</b>routing table version", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 from foreshard.cli.hours import HOUR
 from foreshard.cli.key_argument import KEY
 from foreshard.cli.progress import bars
-from foreshard.model.move_state import OPEN
+from foreshard.model.move_state import AFTER_SWITCH, ENDED, OPEN, MoveState
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,29 +43,35 @@ def moves() -> None:
 @click.option("--hour", type=HOUR, default=None, help="Only moves of this hour's plan (UTC).")
 @click.option("--all", "every", is_flag=True, help="Include moves that have ended.")
 def list_moves(hour: datetime | None, every: bool) -> None:
-    """List moves, oldest first."""
+    """List moves, oldest first: what each does, how far it is, and how long it will take."""
+    from foreshard.stages.moving.progress import progress_of
 
     with _wiring() as wiring:
         states = () if every or hour is not None else OPEN
-        records = wiring.move_journal.find(states, hour)
+        records, limits = wiring.move_journal.find(states, hour), wiring.settings.migrate
     if not records:
         click.echo("no moves" if every or hour else "no open moves; --all lists the ended ones")
     for record in records:
         move = record.move
-        click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.label}  {_progress(record)}")
+        doing = progress_of(record, _now(), limits).sentence
+        click.echo(f"{record.move_id}  {record.state:<11}  {move.source} → {move.target}  {move.label}  {doing}")
 
 
 @moves.command()
 @click.argument("move_id")
 def show(move_id: str) -> None:
     """Show one move: its reason, progress and history."""
+    from foreshard.stages.moving.progress import progress_of
+
     with _wiring() as wiring:
-        record = wiring.move_journal.get(move_id)
+        record, limits = wiring.move_journal.get(move_id), wiring.settings.migrate
+    progress = progress_of(record, _now(), limits)
     move = record.move
     click.echo(f"{move.move_id}: {move.label} from {move.source} to {move.target}, {record.state}")
     click.echo(f"reason: {move.reason.sentence} ({move.reason.code})")
-    if record.error:
-        click.echo(f"note: {record.error}")
+    click.echo(f"now: {progress.sentence}")
+    for note in (*((record.error,) if record.error else ()), *progress.notes):
+        click.echo(f"note: {note}")
     for entry in record.history:
         click.echo(f"  {entry.at:%Y-%m-%d %H:%M:%S.%f}  {entry.state:<11}  by {entry.event} (lease {entry.lease})")
     for name, value in sorted(record.counters.items()):
@@ -75,8 +81,8 @@ def show(move_id: str) -> None:
 @moves.command()
 @click.argument("move_id")
 def run(move_id: str) -> None:
-    """Run MOVE_ID until it has switched. Any other mover of it is superseded."""
-    _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify))
+    """Run MOVE_ID until it has switched. Any other mover of it is superseded. Exit with 1 if it has not switched."""
+    _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify), AFTER_SWITCH)
 
 
 @moves.command()
@@ -99,11 +105,11 @@ def stop(move_id: str | None, every: bool) -> None:
 @moves.command()
 @click.argument("move_id", required=False)
 def resume(move_id: str | None) -> None:
-    """Resume MOVE_ID; without it, every started move whose mover is silent."""
+    """Resume MOVE_ID; without it, every started move whose mover is silent. Exit with 1 if one has not switched."""
     if move_id is None:
-        _watched(lambda stage, wiring, notify: stage.resume_moves(wiring, notify))
+        _watched(lambda stage, wiring, notify: stage.resume_moves(wiring, notify), AFTER_SWITCH)
     else:
-        _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify))
+        _watched(lambda stage, wiring, notify: stage.run_move(wiring, move_id, notify), AFTER_SWITCH)
 
 
 @moves.command()
@@ -111,7 +117,7 @@ def resume(move_id: str | None) -> None:
 @click.option("--reason", default="requested", help="Reason for the journal.")
 def revert(move_id: str, reason: str) -> None:
     """Revert MOVE_ID before its switch: the source keeps serving, and the target is cleaned."""
-    _watched(lambda stage, wiring, notify: stage.revert_move(wiring, move_id, reason, notify))
+    _watched(lambda stage, wiring, notify: stage.revert_move(wiring, move_id, reason, notify), (MoveState.REVERTED,))
 
 
 @moves.command()
@@ -120,14 +126,14 @@ def undo(move_id: str) -> None:
     """Move a switched move's units back to their source."""
     from foreshard.stages import manual_moves
 
-    _watched(lambda _stage, wiring, notify: manual_moves.undo_move(wiring, move_id, notify))
+    _watched(lambda _stage, wiring, notify: manual_moves.undo_move(wiring, move_id, notify), AFTER_SWITCH)
 
 
 @moves.command()
-@click.option("--wait/--no-wait", default=True, help="Wait for the sidecars or the grace period.")
+@click.option("--wait/--no-wait", default=True, help="Wait until each copy may be removed.")
 def clean(wait: bool) -> None:
-    """Delete the source's copy of every switched move that no sidecar reads."""
-    _watched(lambda stage, wiring, notify: stage.clean_moves(wiring, wait=wait, notify=notify))
+    """Remove the source's copy of every switched move, once it was kept for long enough and nobody reads it."""
+    _watched(lambda stage, wiring, notify: stage.clean_moves(wiring, wait=wait, notify=notify), ENDED)
 
 
 @moves.command()
@@ -165,7 +171,7 @@ def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...],
         wanted = _wanted(wiring, keys, [slot for some in slots for slot in some])
         found = manual_moves.describe_move(wiring, wanted, target) if dry_run else None
     if found is None:
-        _watched(lambda _stage, wiring, notify: manual_moves.move_units(wiring, wanted, target, None, notify))
+        _watched(lambda _stage, wiring, notify: manual_moves.move_units(wiring, wanted, target, None, notify), AFTER_SWITCH)
         return
     total = sum(found.documents.values())
     click.echo(f"{found.label} is on {found.owner} (epoch {found.epoch}); {total:,} documents would move to {target}:")
@@ -175,6 +181,7 @@ def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...],
         click.echo(f"{found.left_out:,} listed keys of these slots would stay where they are")
     if found.problem:
         click.echo(f"it would be refused: {found.problem}")
+        raise SystemExit(1)
 
 
 def _wanted(wiring: Wiring, keys: tuple[str, ...], slots: list[int]) -> list[str]:
@@ -189,11 +196,15 @@ def _wanted(wiring: Wiring, keys: tuple[str, ...], slots: list[int]) -> list[str
     return list(dict.fromkeys([*keys, *map(slot_unit, slots)]))
 
 
-def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any]) -> None:
-    """Run a stage function with a progress bar per move, and print each move's result."""
+def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any], wanted: Collection[MoveState]) -> None:
+    """Run a stage function with a progress bar per move, and print each move's result.
+
+    Exit with 1 unless each move is in one of the ``wanted`` states.
+    """
     from rich.progress import TaskID
 
     from foreshard.stages import migrate
+    from foreshard.stages.moving.progress import progress_of
 
     with _wiring() as wiring, bars(transient=True) as bar:
         tasks: dict[str, TaskID] = {}
@@ -201,13 +212,9 @@ def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any])
         def notify(record: MoveRecord) -> None:
             if record.move_id not in tasks:
                 tasks[record.move_id] = bar.add_task("", total=None)
-            counters = record.counters
-            bar.update(
-                tasks[record.move_id],
-                description=f"{record.move.label} {record.state}",
-                completed=counters.get("documents", 0),
-                total=counters.get("total"),
-            )
+            progress = progress_of(record, _now(), wiring.settings.migrate)
+            doing = f"{record.move.label}: {progress.sentence}"
+            bar.update(tasks[record.move_id], description=doing, completed=progress.documents, total=progress.total)
 
         done = action(migrate, wiring, notify)
     summaries: tuple[MoveSummary, ...] = done if isinstance(done, tuple) else (done,)
@@ -215,6 +222,8 @@ def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any])
         click.echo(_sentence(summary))
     if not summaries:
         click.echo("nothing to do")
+    if any(summary.state not in wanted for summary in summaries):
+        raise SystemExit(1)
 
 
 def _sentence(summary: MoveSummary) -> str:
@@ -226,9 +235,10 @@ def _sentence(summary: MoveSummary) -> str:
     )
 
 
-def _progress(record: MoveRecord) -> str:
-    total = record.counters.get("total")
-    return f"{record.counters.get('documents', 0):,}/{total:,}" if total is not None else ""
+def _now() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
 
 
 @contextmanager

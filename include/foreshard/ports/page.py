@@ -18,10 +18,6 @@ class PageStore(Protocol):
         """Return the newest hour with a plan."""
         ...
 
-    def open_moves(self, limit: int) -> tuple[Mapping[str, Any], ...]:
-        """Return the newest moves that have not ended. ``label`` names the units."""
-        ...
-
     def open_shadows(self, limit: int) -> tuple[Mapping[str, Any], ...]:
         """Return the newest shadows that are not retired."""
         ...

@@ -12,7 +12,6 @@ from foreshard.model import PartitionState, hour_floor
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
 from foreshard.plan.input.key_states import longest_rest
-from foreshard.ports.move_journal import MoveRecord
 from foreshard.ports.replication import Shadow
 from foreshard.stages._ports import (
     WithConflicts,
@@ -26,6 +25,7 @@ from foreshard.stages._ports import (
     WithShadows,
     WithShadowSettings,
 )
+from foreshard.stages.moving.progress import is_stuck
 
 WEEKS_COMPARED = 4
 """The access log's gate compares an hour with the same hour of this many weeks before."""
@@ -47,8 +47,8 @@ class DrainPorts(WithRegistry, WithRouting, Protocol):
 class LagReport:
     """Shadows by state, the lag of the stalest live shadow, open moves and open conflicts.
 
-    ``stale`` live shadows are further behind than ``shadow.maximum_staleness``. ``stuck`` moves have been in the same state for
-    longer than ``migrate.stuck_after``.
+    ``stale`` live shadows are further behind than ``shadow.maximum_staleness``. ``stuck`` moves have no mover, or have been in
+    the same state for longer than ``migrate.stuck_after``.
     """
 
     shadows: dict[str, int]
@@ -105,7 +105,7 @@ def lag_report(ports: LagPorts, now: datetime | None = None) -> LagReport:
         stale=tuple(name for name, seconds in behind.items() if seconds is None or seconds > limit),
         stalest_seconds=round(max(known), 3) if known else None,
         open_moves=len(moves),
-        stuck=tuple(move.move_id for move in moves if _stuck(move, moment, ports.migrate_settings.stuck_after)),
+        stuck=tuple(move.move_id for move in moves if is_stuck(move, moment, ports.migrate_settings)),
         open_conflicts=len(ports.conflicts.open()),
     )
 
@@ -157,8 +157,3 @@ def forget_old(
 
 def _seconds_behind(shadow: Shadow, now: datetime) -> float | None:
     return (now - shadow.caught_up_at).total_seconds() if shadow.caught_up_at else None
-
-
-def _stuck(move: MoveRecord, now: datetime, limit: timedelta) -> bool:
-    since = move.history[-1].at if move.history else None
-    return since is not None and now - since > limit

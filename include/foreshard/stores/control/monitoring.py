@@ -49,6 +49,7 @@ class ControlReader:
         self._patience = patience
         plan, shadow, migrate = settings.plan, settings.shadow, settings.migrate
         self._limits = Limits(plan.high_water, shadow.maximum_staleness, migrate.stuck_after)
+        self._kept = migrate.source_kept
         self._registry, self._loads = MongoPartitionRegistry(database), MongoLoadStore(database)
         self._journal, self._shadows = MongoMoveJournal(database, migrate.lease_duration), MongoShadowStore(database)
         self._gates, self._routing = MongoGateStore(database), MongoRoutingStore(database)
@@ -77,7 +78,7 @@ class ControlReader:
             return ControlState(
                 self._limits,
                 partitions=part("partitions", self._partitions),
-                moves=part("moves", self._journal.status),
+                moves=part("moves", lambda: self._journal.status(self._kept)),
                 shadows=part("shadows", self._shadows.status),
                 gates=part("gates", self._gates.latest),
                 table=part("routing table", lambda: self._routing.status(now - SIDECAR_SILENCE)),

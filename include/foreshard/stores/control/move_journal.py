@@ -176,17 +176,21 @@ class MongoMoveJournal:
         wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": SILENT}
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
-    def status(self) -> MoveStatus:
-        """Return the figures that the exporter shows; the cutover pauses are those of the latest ``RECENT_MOVES``."""
+    def status(self, kept: timedelta) -> MoveStatus:
+        """Return the figures that the exporter shows; the cutover pauses are those of the latest ``RECENT_MOVES``.
+
+        A switched move waits only once its source's copy was ``kept`` for long enough.
+        """
         last = {"last": {"$last": "$history.at"}}
-        unfinished = list(self._moves.find({"active": True}, {"planned_at": 1, **last}))
+        unfinished = list(self._moves.find({"active": True}, {"planned_at": 1, "state": 1, **last}))
+        waiting = [found["last"] + kept * (found["state"] == MoveState.SWITCHED) for found in unfinished if "last" in found]
         switched = self._moves.find({"state": {"$in": list(AFTER_SWITCH)}}, {"counters.pause_ms": 1, **last})
         recent = list(switched.sort("planned_at", -1).limit(RECENT_MOVES))
         pauses = (found.get("counters", {}).get("pause_ms") for found in recent)
         return MoveStatus(
             count_by_state(self._moves),
             oldest_planned_at=min((found["planned_at"] for found in unfinished), default=None),
-            waiting_since=min((found["last"] for found in unfinished if "last" in found), default=None),
+            waiting_since=min(waiting, default=None),
             last_transition_at=max((found["last"] for found in (*unfinished, *recent) if "last" in found), default=None),
             pauses=tuple(pause / 1000 for pause in pauses if pause is not None),
         )

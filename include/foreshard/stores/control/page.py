@@ -8,10 +8,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from foreshard.model.key_space import units_label
-from foreshard.model.move_state import ENDED
 from foreshard.model.shadow_state import ShadowState
-from foreshard.stores.control._move_documents import units_of
 from foreshard.stores.control.conflicts import MongoConflictStore
 from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
@@ -33,11 +30,6 @@ class MongoPageStore:
         """Return the newest hour with a plan."""
         newest = self._database["plans"].find_one({}, {"_id": 1}, sort=[("_id", -1)])
         return None if newest is None else newest["_id"]
-
-    def open_moves(self, limit: int) -> tuple[Mapping[str, Any], ...]:
-        """Return the newest moves that have not ended. ``label`` names the units."""
-        found = self._open("moves", [state.value for state in ENDED], limit)
-        return tuple({**move, "label": units_label(units_of(move))} for move in found)
 
     def open_shadows(self, limit: int) -> tuple[Mapping[str, Any], ...]:
         """Return the newest shadows that are not retired."""
