@@ -166,9 +166,9 @@ class MoveSession:
         self.record = self.context.journal.pause(self.record)
 
     def release(self, waiting: str | None = None) -> None:
-        """Release the lease. Anybody may resume the move."""
+        """Release the lease. Anybody may resume the move. What it waits for stays in the journal."""
         self._ended.set()
-        self.record = self.context.journal.release(self.record, waiting)
+        self.record = self.context.journal.release(self.record, waiting or self.record.notes.get("waiting"))
 
     @property
     def feed(self) -> MoveFeed:

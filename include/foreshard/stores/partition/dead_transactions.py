@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import TypeVar
 
 from pymongo import MongoClient
-from pymongo.errors import ExecutionTimeout, OperationFailure
+from pymongo.errors import ExecutionTimeout, OperationFailure, WTimeoutError
 
 from foreshard.stores.mongo_connections import LOOP, Document
 
 IDLE = timedelta(seconds=3)
-PATIENCE_MS = 2_000
-ATTEMPTS = 30
+PATIENCE_MS = 1_000
+ATTEMPTS = 60
 
 T = TypeVar("T")
 
@@ -39,11 +39,11 @@ def end_dead_transactions(client: MongoClient[Document]) -> int:
 
 
 def past_dead_transactions(client: MongoClient[Document], write: Callable[[int], T]) -> T:
-    """Run ``write(maximum_ms)``. If it times out, end dead transactions and try again."""
+    """Run ``write(maximum_ms)``. If it times out, end dead transactions and try again, so it must be able to run twice."""
     for attempt in range(ATTEMPTS):
         try:
             return write(PATIENCE_MS)
-        except ExecutionTimeout:
+        except (ExecutionTimeout, WTimeoutError):
             end_dead_transactions(client)
             if attempt == ATTEMPTS - 1:
                 raise
