@@ -16,7 +16,7 @@ from foreshard.model.key_space import units_label
 from foreshard.model.move_state import MoveState
 from foreshard.move.session import POLL_LIMIT, MoveSession
 from foreshard.move.states import MoveEvent
-from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch
+from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Touch, UnitCopy
 
 MAXIMUM_ROUNDS = 20
 SIDECARS_AWAITED = timedelta(seconds=30)
@@ -123,6 +123,15 @@ def _forward(session: MoveSession, until_mark: int | None = None) -> bool:
     return True
 
 
+def without_expiries(
+    copy: UnitCopy, namespace: str, late: Mapping[DocumentId, LateChange], owned: Mapping[DocumentId, bytes]
+) -> dict[DocumentId, LateChange]:
+    """Leave out the removals that a TTL index on ``copy`` has made: the owner's own index expires the ``owned`` documents."""
+    removed = {identity: owned[identity] for identity, change in late.items() if change.raw is None and identity in owned}
+    expired = copy.expired(namespace, removed, copy.clock()) if removed else frozenset()
+    return {identity: change for identity, change in late.items() if identity not in expired}
+
+
 def _forward_some(session: MoveSession, namespace: str, touched: Mapping[DocumentId, Touch]) -> None:
     source, target = session.context.source, session.context.target
     on_source, on_target = source.fetch(namespace, touched), target.fetch(namespace, touched)
@@ -133,6 +142,7 @@ def _forward_some(session: MoveSession, namespace: str, touched: Mapping[Documen
         removed = touch.kind is ChangeKind.REMOVE or identity in strayed
         if raw != on_target.get(identity) and (raw is not None or removed):
             late[identity] = LateChange(touch.at, raw)
+    late = without_expiries(source, namespace, late, on_target)
     if not late or session.record.opened_from is None:
         return
     kept = target.forward(namespace, late, session.record.opened_from)

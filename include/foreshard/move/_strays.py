@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from foreshard.errors import HistoryLost, MoveRefused
+from foreshard.move._cleaning import without_expiries
 from foreshard.move.session import POLL_LIMIT, MoveSession
 from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Position, Touch, UniqueConflict
 
@@ -56,6 +57,7 @@ def _forward_some(session: MoveSession, namespace: str, touched: dict[DocumentId
         raw = None if removed else there.get(identity)
         if owned.get(identity) != raw and (removed or raw is not None):
             late[identity] = LateChange(touch.at, raw)
+    late = without_expiries(target, namespace, late, owned)
     if late:
         forwarded = _forward(session, namespace, late, session.record.notes["source_from"])
         _count(session, strays=len(late), strays_merged=forwarded)

@@ -68,3 +68,13 @@ def test_a_comparison_leaves_out_expired_documents_only_where_the_other_side_has
     finally:
         source.close()
         target.close()
+
+
+def test_what_a_ttl_index_deletes_from_the_stale_copy_is_not_forwarded_to_the_owner(sessions):
+    world = sessions
+    move_id = world.plan("alpha", "beta")
+    assert migrate.run_move(world.wiring, move_id).state == "switched"
+    expire(world, "alpha", 50)
+    world.trips("alpha").delete_one({"_id": "new 3"})
+    migrate.tend_moves(world.wiring)
+    assert set(world.copies()["beta"]) == {f"old {n}" for n in range(50)} | {f"new {n}" for n in range(50) if n != 3}
