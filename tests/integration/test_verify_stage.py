@@ -1,12 +1,15 @@
 """Verification on real partitions: the faults it must find, and the states it must tolerate."""
 
 import itertools
+import json
 import threading
 from datetime import UTC, datetime
 
 import pytest
+from click.testing import CliRunner
 from tests.slots import slot_map
 
+from foreshard.cli.verify import verify
 from foreshard.errors import Unreachable, VerificationFailed
 from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
 from foreshard.model.shadow_state import ShadowState
@@ -14,6 +17,7 @@ from foreshard.ports.replication import Shadow
 from foreshard.ports.verification import ExpectedPlacement
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stages import publish
+from foreshard.stages import verify as stage
 from foreshard.stages.publish import verify_hour
 from foreshard.stores.partition._seen_ids import SeenIds
 from foreshard.stores.partition.verifier import MongoVerifier
@@ -221,3 +225,75 @@ def test_of_many_documents_only_the_slots_of_the_hour_are_read(wiring, data, mon
     monkeypatch.setattr(publish, "slots_to_verify", lambda *_: frozenset({slots.space.slot_of("z")}))
     with pytest.raises(VerificationFailed, match="'stray' \\(key 'z'\\) on alpha"):
         verify_hour(wiring, HOUR)
+
+
+@pytest.fixture
+def command(wiring, monkeypatch, work_folder):
+    """Runs ``foreshard verify`` and returns its exit code and output."""
+    settings = wiring.settings
+    monkeypatch.setenv("FORESHARD_CONTROL_URI", settings.control_uri.get_secret_value())
+    monkeypatch.setenv("FORESHARD_CONTROL_DATABASE", settings.control_database)
+    monkeypatch.setenv("FORESHARD_COLLECTIONS", f"[{','.join(c.model_dump_json() for c in settings.collections)}]")
+    monkeypatch.setattr(MongoVerifier.__init__, "__defaults__", (2, 0.01))
+
+    def run(*arguments):
+        result = CliRunner().invoke(verify, list(arguments), catch_exceptions=False)
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_the_command_verifies_a_key_a_slot_or_everything(command):
+    for arguments, documents in ((("a",), 5), (("--slot", "0-4095"), 20), (("--all",), 20)):
+        code, output = command(*arguments)
+        assert (code, f"documents: {documents}" in output) == (0, True), output
+
+
+def test_the_command_exits_with_1_and_reports_every_difference(command, data, work_folder):
+    data["gamma"]["trips"].insert_many([{"_id": n, "at": {"station": "a"}} for n in range(30)])
+    data["beta"]["stations"].delete_one({"_id": "b"})
+    report = work_folder / "differences.jsonl"
+    code, output = command("--all", "--report", str(report))
+    assert code == 1
+    assert f"11 more differences; all are in {report}" in output
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert len(lines) == 31
+    assert {(line["kind"], line["key"], line["partition"]) for line in lines} == {
+        ("misplaced", "a", "gamma"),
+        ("shadow", "b", "beta"),
+    }
+    assert {line["id"] for line in lines if line["kind"] == "misplaced"} == {str(n) for n in range(30)}
+
+
+@pytest.mark.parametrize("change", [lambda c: c.drop(), lambda c: c.delete_many({})])
+def test_an_absent_or_empty_collection_on_one_side_is_a_difference(command, data, change):
+    change(data["beta"]["stations"])
+    code, output = command("b")
+    assert code == 1
+    assert "shadow of 'b' on beta lacks" in output
+
+
+def test_all_slots_are_verified_in_portions_that_resume(wiring, monkeypatch):
+    monkeypatch.setattr(stage, "PORTION", 10)
+    seen, stop_at = [], 2
+
+    def progress(done, every):
+        seen.append(done)
+        if len(seen) > stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.verify_all(wiring, lambda _difference: None, progress)
+    stopped = wiring.verifications.load()
+    assert 0 < stopped.next_slot < 4096
+    seen, stop_at = [], 100
+    figures = stage.verify_all(wiring, lambda _difference: None, progress, resume=True)
+    assert seen[0] == stopped.next_slot
+    assert seen[-1] == 4096
+    assert (figures["documents"], figures["keys"], figures["slots"]) == (20, 4, 4096)
+    assert wiring.verifications.load() is None
+
+
+def test_only_all_resumes_and_something_must_be_named(command):
+    assert command("a", "--resume")[0] == 2
+    assert command()[0] == 2

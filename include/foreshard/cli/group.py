@@ -25,6 +25,7 @@ COMMANDS = {
     "sidecar": "foreshard.cli.sidecar:sidecar",
     "stack": "foreshard.cli.stack:stack",
     "table": "foreshard.cli.table:table",
+    "verify": "foreshard.cli.verify:verify",
 }
 """Subcommand → ``module:object``."""
 

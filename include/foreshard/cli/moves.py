@@ -11,6 +11,7 @@ import click
 from foreshard.cli.hours import HOUR
 from foreshard.cli.key_argument import KEY
 from foreshard.cli.progress import bars
+from foreshard.cli.slot_range import SLOTS, units_of_arguments
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, OPEN, MoveState
 
 if TYPE_CHECKING:
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from foreshard.move.context import MoveSummary
     from foreshard.ports.move_journal import MoveRecord
     from foreshard.wiring import Wiring
-
-
-class SlotRange(click.ParamType[tuple[int, ...]]):
-    """A slot, or the first and last of several: ``811`` or ``0-127``."""
-
-    name = "N[-N]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the slots."""
-        first, dash, last = str(value).partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            self.fail(f"{value!r} is neither a slot nor a range of slots", param, ctx)
-        return tuple(range(int(first), int(last or first) + 1))
 
 
 @click.group()
@@ -156,9 +144,7 @@ def throttle(bytes_per_second: float | None, documents_per_second: float | None,
 @moves.command()
 @click.argument("keys", nargs=-1, type=KEY, metavar="[KEY]...")
 @click.argument("target")
-@click.option(
-    "--slot", "slots", type=SlotRange(), multiple=True, help="Also move this slot, or slots from-to. May be repeated."
-)
+@click.option("--slot", "slots", type=SLOTS, multiple=True, help="Also move this slot, or slots from-to. May be repeated.")
 @click.option("--dry-run", is_flag=True, help="Print what would be moved, and move nothing.")
 def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...], dry_run: bool) -> None:
     """Move keys and slots to the partition TARGET now, as one move, independent of the plan.
@@ -168,7 +154,7 @@ def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...],
     from foreshard.stages import manual_moves
 
     with _wiring() as wiring:
-        wanted = _wanted(wiring, keys, [slot for some in slots for slot in some])
+        wanted = units_of_arguments(wiring, keys, slots)
         found = manual_moves.describe_move(wiring, wanted, target) if dry_run else None
     if found is None:
         _watched(lambda _stage, wiring, notify: manual_moves.move_units(wiring, wanted, target, None, notify), AFTER_SWITCH)
@@ -182,18 +168,6 @@ def move(keys: tuple[str, ...], target: str, slots: tuple[tuple[int, ...], ...],
     if found.problem:
         click.echo(f"it would be refused: {found.problem}")
         raise SystemExit(1)
-
-
-def _wanted(wiring: Wiring, keys: tuple[str, ...], slots: list[int]) -> list[str]:
-    """Return the units, each once. Raise ``UsageError`` if one is impossible."""
-    from foreshard.model.key_space import slot_unit
-
-    count = wiring.routing.space().slots
-    if slots and max(slots) >= count:
-        raise click.UsageError(f"there is no slot {max(slots)}: slots are 0 to {count - 1}")
-    if not keys and not slots:
-        raise click.UsageError("name at least one KEY or --slot")
-    return list(dict.fromkeys([*keys, *map(slot_unit, slots)]))
 
 
 def _watched(action: Callable[[Any, Wiring, Callable[[MoveRecord], None]], Any], wanted: Collection[MoveState]) -> None:

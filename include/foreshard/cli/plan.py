@@ -62,22 +62,6 @@ def publish(hour: datetime) -> None:
     click.echo(f"table version {summary.version}: {summary.note}")
 
 
-@plan.command("verify")
-@click.argument("hour", type=HOUR)
-@click.option("--all", "everything", is_flag=True, help="Read every document, however many there are.")
-def verify(hour: datetime, everything: bool) -> None:
-    """Compare documents with the routing table: each once at its primary, and shadows equal to their primaries.
-
-    Of many documents, it reads those of HOUR's slots, which take turns, and of slots that moved in HOUR.
-    """
-    from foreshard.stages.publish import verify_hour
-    from foreshard.wiring import Wiring
-
-    with Wiring() as wiring:
-        for name, figures in verify_hour(wiring, hour, everything).figures():
-            click.echo(f"{name}: {figures}")
-
-
 def show_plan(plan: Plan) -> None:
     """Print a plan: LPS before and after, and every step, refusal and warning with its reason."""
     from rich.console import Console

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from foreshard.model import Partition, RoutingTable, ShardedCollection
+
+EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,20 @@ class ExpectedPlacement:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentDifference:
+    """One document that is where nothing explains it, or differs in a shadow. ``id`` is extended JSON."""
+
+    kind: str
+    namespace: str
+    id: str
+    key: str
+    partition: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of a verification. Figures are numbers of documents unless stated otherwise.
+    """The result of a verification. Figures are numbers of documents unless stated otherwise. ``differences`` is bounded.
 
     ``documents`` of ``keys`` keys are at their primary partition. ``misplaced`` documents are where nothing explains them:
     ``duplicated`` ones are also at their primary (or belong to two keys), ``missing`` ones are not. ``shadow_copies`` is the
@@ -39,7 +53,12 @@ class Verification:
     in_transit: int
     without_key: int
     slots: int
-    examples: tuple[str, ...] = ()
+    differences: tuple[DocumentDifference, ...] = ()
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The first differences as sentences."""
+        return tuple(difference.sentence for difference in self.differences[:EXAMPLES])
 
     @property
     def sound(self) -> bool:
@@ -64,3 +83,21 @@ class Verifier(Protocol):
 
         Raise :class:`foreshard.errors.Unreachable` if a partition does not answer.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationProgress:
+    """How far a verification of all slots has come: all before ``next_slot``. ``figures``: those of a :class:`Verification`."""
+
+    next_slot: int
+    figures: Mapping[str, int]
+
+
+class VerificationProgressStore(Protocol):
+    """The progress of the last verification of all slots (``verifications`` in the control database)."""
+
+    def load(self) -> VerificationProgress | None:
+        """Return the progress of a verification that has not ended."""
+
+    def save(self, progress: VerificationProgress | None) -> None:
+        """Save the progress; None: it has ended."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         SeriesStore,
         TallyStore,
     )
-    from foreshard.ports.verification import Verifier
+    from foreshard.ports.verification import VerificationProgressStore, Verifier
     from foreshard.quality.data_docs import DataDocs
     from foreshard.settings import (
         CollectionSetting,
@@ -156,6 +156,11 @@ class WithConflicts(Protocol):
 class WithDocumentCodec(Protocol):
     @property
     def document_codec(self) -> DocumentCodec: ...
+
+
+class WithVerificationProgress(Protocol):
+    @property
+    def verifications(self) -> VerificationProgressStore: ...
 
 
 class WithVerifier(Protocol):

@@ -15,7 +15,7 @@ from foreshard.model.unit_set import UnitSet
 from foreshard.ports.gating import record_gate
 from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replication import Shadow
-from foreshard.ports.verification import ExpectedPlacement, Verification
+from foreshard.ports.verification import Verification
 from foreshard.routing.table import locate
 from foreshard.shadow.machine import next_state
 from foreshard.stages._ports import (
@@ -30,6 +30,7 @@ from foreshard.stages._ports import (
     WithVerifier,
 )
 from foreshard.stages.listing import DelistKeysPorts, delist_idle_keys, units_in_moves
+from foreshard.stages.verify import expected_placement
 
 DOCUMENTS_VERIFIED = 200_000
 """Documents that an hour's verification reads: a few seconds' work, however many documents there are."""
@@ -156,7 +157,7 @@ def verify_hour(ports: VerifyPorts, hour: datetime, everything: bool = False) ->
     documents = 0 if everything else ports.verifier.documents(partitions, collections)
     moved = {unit for record in ports.move_journal.find(hour=hour) for unit in record.move.units} if documents else ()
     slots = slots_to_verify(space, documents, hour, moved)
-    found = ports.verifier.verify(partitions, collections, lambda: _expectation(ports), slots)
+    found = ports.verifier.verify(partitions, collections, lambda: expected_placement(ports), slots)
     if not found.sound:
         raise VerificationFailed(f"documents for {hour.isoformat()}, table {version}", _differences(found))
     figures = {name: getattr(found, name) for name in VerifySummary.__slots__[2:-1]}
@@ -243,16 +244,6 @@ def _listed_before(ports: TableGatePorts) -> set[str]:
     since = max(0, ports.routing.version() - REMEMBERED_PUBLICATIONS)
     last = {change.key: change for publication in ports.routing.since(since) for change in publication.changes}
     return {unit for unit, change in last.items() if slot_number(unit) is None and not change.delist}
-
-
-def _expectation(ports: VerifyPorts) -> ExpectedPlacement:
-    """Return the table and the copies in transit.
-
-    Copies are read before and after the table, so that a move which ends in between still explains its copies.
-    """
-    before = ports.planning.copies_in_transit()
-    table = ports.routing.current()
-    return ExpectedPlacement(table, before | ports.planning.copies_in_transit())
 
 
 def _differences(found: Verification) -> list[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TallyStore,
     )
     from foreshard.ports.task_outcomes import TaskOutcomeStore
+    from foreshard.ports.verification import VerificationProgressStore
     from foreshard.stores.mongo_connections import MongoConnections
 
 
@@ -127,6 +128,12 @@ class ControlWiring(SettingsAccess):
         return MongoMigrationLimits(
             self.mongo.control_database, MigrationLimits(limits.bytes_per_second, limits.documents_per_second)
         )
+
+    @cached_property
+    def verifications(self) -> VerificationProgressStore:
+        from foreshard.stores.control.verifications import MongoVerificationProgress
+
+        return MongoVerificationProgress(self.mongo.control_database)
 
     @cached_property
     def planning(self) -> PlanningStore:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bson import json_util
 from pymongo.collection import Collection
 from xxhash import xxh3_128_intdigest
 
 from foreshard.model import ShardedCollection
-from foreshard.ports.verification import ExpectedPlacement
+from foreshard.ports.verification import DocumentDifference, ExpectedPlacement
 from foreshard.routing.table import locate
 from foreshard.stores.bson_codec import id_bytes, id_value, key_filter
 
@@ -42,8 +43,8 @@ def compare(
     expected: Callable[[], ExpectedPlacement],
     looks: int,
     pause: float,
-) -> list[str]:
-    """Return one line per document that stays different. Shadows that the table no longer lists are ignored."""
+) -> list[DocumentDifference]:
+    """Return each document that stays different. Shadows that the table no longer lists are ignored."""
     suspects: dict[tuple[CopyPair, bytes], str] = {}
     for pair in pairs:
         if _digest(documents, pair, pair.primary) != _digest(documents, pair, pair.shadow):
@@ -63,7 +64,17 @@ def compare(
         if not suspects:
             break
         time.sleep(pause if look + 1 < looks else 0)
-    return list(suspects.values())
+    return [
+        difference("shadow", pair.collection, identity, pair.key, pair.shadow, problem)
+        for (pair, identity), problem in suspects.items()
+    ]
+
+
+def difference(
+    kind: str, collection: ShardedCollection, identity: bytes, key: str, partition: str, sentence: str
+) -> DocumentDifference:
+    """Return a difference for a report."""
+    return DocumentDifference(kind, collection.namespace, json_util.dumps(id_value(identity)), key, partition, sentence)
 
 
 def _digest(documents: DocumentsOf, pair: CopyPair, partition: str) -> tuple[int, int]:

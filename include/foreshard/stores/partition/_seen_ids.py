@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+Hashes = np.ndarray[Any, Any]
 BUCKETS = 16
 BUFFERED = 65_536
 """Hashes per bucket that are held in memory."""
@@ -36,13 +39,18 @@ class SeenIds:
 
     def repeated(self) -> frozenset[int]:
         """Return the hashes that were added more than once."""
-        found: set[int] = set()
+        return frozenset(value for values, counts in self._counted() for value in values[counts > 1].tolist())
+
+    def distinct(self) -> int:
+        """Return the number of different ids."""
+        return sum(len(values) for values, _ in self._counted())
+
+    def _counted(self) -> Iterator[tuple[Hashes, Hashes]]:
+        """Yield the different hashes of each bucket, and how often each was added."""
         for bucket, file in enumerate(self._files):
             self._spill(bucket)
             file.seek(0)
-            values, counts = np.unique(np.frombuffer(file.read(), dtype=np.uint64), return_counts=True)
-            found.update(values[counts > 1].tolist())
-        return frozenset(found)
+            yield np.unique(np.frombuffer(file.read(), dtype=np.uint64), return_counts=True)
 
     def _spill(self, bucket: int) -> None:
         self._buffers[bucket].tofile(self._files[bucket])
@@ -53,5 +61,9 @@ class SeenIds:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the files."""
         for file in self._files:
             file.close()

@@ -21,16 +21,15 @@ from pymongo.errors import PyMongoError
 from foreshard.model import Partition, ShardedCollection
 from foreshard.model.key_space import slot_unit
 from foreshard.model.unit_set import UnitSet
-from foreshard.ports.verification import ExpectedPlacement, Verification
+from foreshard.ports.verification import DocumentDifference, ExpectedPlacement, Verification
 from foreshard.routing.table import locate
 from foreshard.stores.bson_codec import exact, id_bytes, id_value, key_text_of
 from foreshard.stores.mongo_connections import MongoConnections
-from foreshard.stores.partition._compare import CopyPair, compare
+from foreshard.stores.partition._compare import CopyPair, compare, difference
 from foreshard.stores.partition._seen_ids import SeenIds
 from foreshard.stores.partition._unit_documents import can_read_ranges, queries_of_slots
 
 MAXIMUM_SUSPECTS = 10_000
-EXAMPLES = 20
 LOOKUP = 1_000
 
 Raw = Any
@@ -45,8 +44,10 @@ class _Stray:
     key: str
     identity: bytes
 
-    def __str__(self) -> str:
-        return f"{self.collection.namespace} {id_value(self.identity)!r} (key {self.key!r}) on {self.partition}"
+    def as_difference(self) -> DocumentDifference:
+        """Return it as a difference."""
+        sentence = f"{self.collection.namespace} {id_value(self.identity)!r} (key {self.key!r}) on {self.partition}"
+        return difference("misplaced", self.collection, self.identity, self.key, self.partition, sentence)
 
 
 @dataclass
@@ -58,8 +59,14 @@ class _Tally:
     in_transit: int = 0
     shadow_documents: int = 0
     misplaced: int = 0
-    keys: set[str] = field(default_factory=set)
+    keys: SeenIds = field(default_factory=SeenIds)
     strays: list[_Stray] = field(default_factory=list)
+
+    def __enter__(self) -> _Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keys.close()
 
 
 class MongoVerifier:
@@ -83,8 +90,8 @@ class MongoVerifier:
         expected: Callable[[], ExpectedPlacement],
         slots: Collection[int] | None = None,
     ) -> Verification:
-        with self._explained(partitions):
-            return self._verify({p.partition_id: p for p in partitions}, collections, expected, slots)
+        with self._explained(partitions), _Tally() as tally:
+            return self._verify({p.partition_id: p for p in partitions}, collections, expected, slots, tally)
 
     @contextmanager
     def _explained(self, partitions: Sequence[Partition]) -> Iterator[None]:
@@ -102,8 +109,9 @@ class MongoVerifier:
         collections: Sequence[ShardedCollection],
         expected: Callable[[], ExpectedPlacement],
         slots: Collection[int] | None,
+        tally: _Tally,
     ) -> Verification:
-        first, tally, twice = expected(), _Tally(), []
+        first, twice = expected(), []
         space = first.table.slots.space
         units = None if slots is None else UnitSet(space, tuple(map(slot_unit, sorted(slots))))
         for collection in collections:
@@ -123,7 +131,7 @@ class MongoVerifier:
         differences = compare(lambda name, c: self._documents(partitions[name], c), pairs, expected, self._looks, self._pause)
         return Verification(
             documents=tally.documents,
-            keys=len(tally.keys),
+            keys=tally.keys.distinct(),
             misplaced=tally.misplaced,
             duplicated=duplicated + len(twice),
             missing=missing,
@@ -133,7 +141,7 @@ class MongoVerifier:
             in_transit=tally.in_transit,
             without_key=tally.without_key,
             slots=space.slots if slots is None else len(set(slots)),
-            examples=tuple([*(str(stray) for stray in tally.strays), *twice, *differences][:EXAMPLES]),
+            differences=(*(stray.as_difference() for stray in tally.strays), *twice, *differences),
         )
 
     def _read(
@@ -154,7 +162,7 @@ class MongoVerifier:
             role = roles.of(key, name)
             if role == "primary":
                 tally.documents += 1
-                tally.keys.add(key)
+                tally.keys.add(key.encode("utf-8", "surrogatepass"))
                 seen.add(identity)
             elif role == "shadow":
                 tally.shadow_documents += 1
@@ -197,7 +205,7 @@ class MongoVerifier:
         hashes: frozenset[int],
         expected: Callable[[], ExpectedPlacement],
         units: UnitSet | None,
-    ) -> list[str]:
+    ) -> list[DocumentDifference]:
         """Return documents with one id that are primary copies on two partitions (under two keys), after a second look."""
         if not hashes:
             return []
@@ -212,7 +220,8 @@ class MongoVerifier:
             keys = {name: self._find(partitions[name], collection, identity) for name in sorted(names)}
             owners = [name for name, key in keys.items() if key is not None and roles.of(key, name) == "primary"]
             if len(owners) > 1:
-                found.append(f"{collection.namespace} {id_value(identity)!r} is a primary on {' and '.join(owners)}")
+                sentence = f"{collection.namespace} {id_value(identity)!r} is a primary on {' and '.join(owners)}"
+                found.append(difference("duplicated", collection, identity, keys[owners[0]] or "", owners[1], sentence))
         return found
 
     def _stands(self, partitions: dict[str, Partition], stray: _Stray) -> bool:
