@@ -72,7 +72,10 @@ TURN_BACK = (MoveRefused, MoveTimedOut, FenceRefused, FenceTimedOut, Verificatio
 
 
 def run_move(context: MoveContext, move_id: str) -> MoveRecord:
-    """Take the move and run it until its target serves, it is reverted, or it pauses. Return its journal entry."""
+    """Take the move and run it until its target serves, it is reverted, or it pauses. Return its journal entry.
+
+    A caretaker may take a served move at once.
+    """
     record = context.journal.get(move_id)
     if record.state in ENDED:
         return record
@@ -83,6 +86,8 @@ def run_move(context: MoveContext, move_id: str) -> MoveRecord:
             if session.record.state in COPIES:
                 session.await_place()
             drive(session, until=is_serving)
+            if session.record.state not in ENDED:
+                session.release()
         except Paused:
             session.pause()
     return session.record
