@@ -108,7 +108,7 @@ def check(key: str, partition: str | None) -> None:
         click.echo(f"  its primary copy may be on: {', '.join(found.primary_may_be_on) or 'no active partition'}")
         click.echo(f"  its shadows may be on: {', '.join(found.shadows_may_be_on) or 'no active partition'}")
         if partition is not None:
-            require_allowed(wiring, key, partition)
+            require_allowed(wiring, [key], partition)
 
 
 def _selector(selector: str, prefix: bool) -> str:

@@ -44,8 +44,7 @@ def move_units(
     """
     owners = ports.routing.placements(units)
     source = _only_source(units, [owners[unit] for unit in units])
-    for unit in units:
-        require_allowed(ports, unit, target)
+    require_allowed(ports, units, target)
     why = reason or Reason("manual", "requested by a person")
     move = Move(f"manual-{uuid.uuid4().hex[:12]}", tuple(units), source, target, 0, units[0], why)
     return run_move(ports, ports.move_journal.plan(move, None).move_id, notify)
@@ -75,8 +74,7 @@ def undo_move(ports: MoveUnitsPorts, move_id: str, notify: Notify | None = None)
 def _adopt(ports: MoveUnitsPorts, record: MoveRecord, why: Reason) -> str | None:
     """End the move as undone, and journal the reverse move that takes over the kept copy. Return that move's id, or None."""
     move = record.move
-    for unit in move.units:
-        require_allowed(ports, unit, move.source)
+    require_allowed(ports, move.units, move.source)
     with moving(ports, record) as context:
         if not can_adopt(context, record):
             return None
@@ -130,8 +128,7 @@ def describe_move(ports: MovePreviewPorts, units: Sequence[str], target: str) ->
     try:
         copy.shape()
         documents = dict(copy.count())
-        for unit in units:
-            require_allowed(ports, unit, target)
+        require_allowed(ports, units, target)
     except MoveRefused as refused:
         documents, problem = {}, refused.problem
     except PlacementRuleBroken as broken:

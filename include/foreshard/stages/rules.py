@@ -90,12 +90,13 @@ def bounds_of(ports: RulePorts, key: str) -> KeyBounds:
     )
 
 
-def require_allowed(ports: RuleCheckPorts, key: str, target: str, *, shadow: bool = False) -> None:
-    """Raise :class:`foreshard.errors.PlacementRuleBroken` if a rule forbids a copy of ``key`` on ``target``."""
-    partition = ports.registry.partition(target)
-    broken = PlacementRules(ports.placement_rules.rules()).broken(key, partition, shadow=shadow)
-    if broken is not None:
-        raise PlacementRuleBroken(key, target, broken.claim, broken.rule_id)
+def require_allowed(ports: RuleCheckPorts, units: Sequence[str], target: str, *, shadow: bool = False) -> None:
+    """Raise :class:`foreshard.errors.PlacementRuleBroken` if a rule forbids a copy of one of the units on ``target``."""
+    partition, rules = ports.registry.partition(target), PlacementRules(ports.placement_rules.rules())
+    for unit in units:
+        broken = rules.broken(unit, partition, shadow=shadow)
+        if broken is not None:
+            raise PlacementRuleBroken(unit, target, broken.claim, broken.rule_id)
 
 
 def allowed_moves(ports: RuleCheckPorts, moves: Sequence[Move]) -> tuple[Move, ...]:

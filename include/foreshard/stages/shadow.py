@@ -67,7 +67,7 @@ def request_shadow(
     :class:`ShadowRefused` if ``target`` has the primary copy or the old shadow is still being removed, and
     :class:`foreshard.errors.PlacementRuleBroken` if a rule forbids it.
     """
-    require_allowed(ports, key, target, shadow=True)
+    require_allowed(ports, [key], target, shadow=True)
     placement = ports.shadows.placements([key]).get(key)
     primary = placement.primary if placement else source or ports.routing.placement(key).primary
     name = shadow_id(key, target)

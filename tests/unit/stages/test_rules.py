@@ -62,9 +62,9 @@ def test_a_rule_that_no_partition_can_keep_is_refused(rule, error):
 def test_a_removed_rule_no_longer_holds():
     at = ports(EAST)
     with pytest.raises(PlacementRuleBroken):
-        require_allowed(at, "eu/a", "alpha")
+        require_allowed(at, ["eu/a"], "alpha")
     remove_rule(at, EAST)
-    require_allowed(at, "eu/a", "alpha")
+    require_allowed(at, ["eu/a"], "alpha")
 
 
 def test_the_bounds_of_a_key_leave_out_draining_partitions_but_not_its_own():

@@ -9,7 +9,7 @@ last report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -72,7 +72,12 @@ class MongoShadowStore:
 
     def of_key(self, key: str) -> tuple[Shadow, ...]:
         """Return the shadows of one key, by id."""
-        return tuple(_decode(found) for found in self._shadows.find({"key": key}, {"history": 0}).sort("_id", 1))
+        return self.of_keys([key])
+
+    def of_keys(self, keys: Iterable[str]) -> tuple[Shadow, ...]:
+        """Return the shadows of some keys, by id."""
+        wanted = {"key": {"$in": sorted(keys)}}
+        return tuple(_decode(found) for found in self._shadows.find(wanted, {"history": 0}).sort("_id", 1))
 
     def history(self, shadow_id: str) -> list[Document]:
         found = self._shadows.find_one({"_id": shadow_id}, {"history": 1})

@@ -51,5 +51,5 @@ class MongoShadowAbsorber:
         if units.slots:
             some = [shadow for shadow in self._shadows.shadows(STANDING) if shadow.key in units]
         else:
-            some = [shadow for key in sorted(units.keys) for shadow in self._shadows.of_key(key)]
+            some = list(self._shadows.of_keys(units.keys))
         return [shadow for shadow in some if shadow.target == partition_id and shadow.state is not ShadowState.RETIRED]
