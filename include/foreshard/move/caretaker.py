@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from foreshard.errors import ForeshardError, MoveHasEnded, MoveSuperseded
+from foreshard.errors import MoveHasEnded, MoveSuperseded
 from foreshard.model.move_state import CLEANABLE, ENDED, MoveState
 from foreshard.move.context import MoveContext
 from foreshard.move.mover import step
@@ -24,7 +24,7 @@ class Caretaker:
     def __init__(self, context: Callable[[MoveRecord], MoveContext]) -> None:
         self._context = context
         self._held: dict[str, MoveSession] = {}
-        self.troubles: list[ForeshardError] = []
+        self.troubles: list[Exception] = []
 
     @property
     def held(self) -> int:
@@ -63,10 +63,10 @@ class Caretaker:
             self._forget(session)
         except MoveSuperseded:
             self._forget(session)
-        except ForeshardError as error:
+        except Exception as error:
             LOG.warning("move %s of %s: %s", session.record.move_id, session.record.move.label, error)
             self.troubles.append(error)
-            self._give_up(session, str(error))
+            self._give_up(session, str(error).splitlines()[0])
         if session.record.state in ENDED:
             self._forget(session)
         return session.record.state in ENDED
@@ -75,8 +75,8 @@ class Caretaker:
         if session.record.lease_until is not None:
             try:
                 session.release(waiting)
-            except MoveSuperseded:
-                LOG.info("move %s has another mover", session.record.move_id)
+            except Exception as error:
+                LOG.info("move %s keeps its lease until it ends: %s", session.record.move_id, error)
         self._forget(session)
 
     def _forget(self, session: MoveSession) -> None:

@@ -71,7 +71,9 @@ class MoveJournal(Protocol):
         """Return the moves in ``states`` (all if empty) and of ``hour`` (any if None), oldest first."""
 
     def take(self, move_id: str, states: Collection[MoveState] = OPEN, *, silent: bool = False) -> MoveRecord:
-        """Take a move over: raise its lease by one and clear a requested stop. With ``silent``, only from a silent mover.
+        """Take a move over: raise its lease by one and clear a requested stop.
+
+        With ``silent``, take it only from a silent mover, and leave a requested stop.
 
         Raise :class:`foreshard.errors.MoveHasEnded` if the move is not in ``states``.
         """
@@ -109,5 +111,8 @@ class MoveJournal(Protocol):
     def request_stop(self, move_id: str) -> MoveRecord:
         """Ask the move's mover to pause."""
 
-    def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        """Return moves in ``states`` without a requested stop whose lease has expired, by the control database's clock."""
+    def abandoned(self, states: Collection[MoveState], *, stopped: bool = False) -> tuple[MoveRecord, ...]:
+        """Return moves in ``states`` whose lease has expired, by the control database's clock.
+
+        ``stopped``: also those that were asked to stop.
+        """

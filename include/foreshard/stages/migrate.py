@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from foreshard.errors import ForeshardError, IllegalTransition, MoveHasEnded, MoveSuperseded
+from foreshard.errors import IllegalTransition, MoveHasEnded, MoveSuperseded
 from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, RUNNING, MoveState
 from foreshard.move import mover
 from foreshard.move.caretaker import Caretaker
@@ -93,12 +93,12 @@ def resume_moves(ports: ResumeMovesPorts, notify: Notify | None = None) -> tuple
     All of them are tried. Then the first error is raised, if there was one.
     """
     rescue_moves(ports)
-    troubles: list[ForeshardError] = []
+    troubles: list[Exception] = []
     done = []
     for record in ports.move_journal.abandoned(RUNNING):
         try:
             done.append(run_move(ports, record.move_id, notify))
-        except ForeshardError as error:
+        except Exception as error:
             LOG.warning("move %s of %s: %s", record.move_id, record.move.label, error)
             troubles.append(error)
     repair_fences(ports)
@@ -112,14 +112,14 @@ def rescue_moves(ports: MovePorts) -> tuple[MoveSummary, ...]:
     One cheap query when there is none, so that a watchdog can ask every second. A move that can't be rescued is tried again.
     """
     rescued = []
-    for record in ports.move_journal.abandoned((MoveState.FENCED, MoveState.SWITCHED)):
+    for record in ports.move_journal.abandoned((MoveState.FENCED, MoveState.SWITCHED), stopped=True):
         if mover.is_serving(record):
             continue
         try:
             with moving(ports, record) as context:
                 rescued.append(mover.rescue_move(context, record.move_id))
             LOG.warning("move %s of %s had lost its mover behind the fence", record.move_id, record.move.label)
-        except ForeshardError as error:
+        except Exception as error:
             LOG.warning("move %s of %s still refuses writes: %s", record.move_id, record.move.label, error)
     return tuple(map(MoveSummary.of, rescued))
 
@@ -222,7 +222,7 @@ def finish_cleaning(ports: MovePorts, move_id: str, notify: Notify | None) -> No
         mover.finish_cleaning(context, move_id)
 
 
-def _raise_first(troubles: Sequence[ForeshardError]) -> None:
+def _raise_first(troubles: Sequence[Exception]) -> None:
     if troubles:
         raise troubles[0]
 

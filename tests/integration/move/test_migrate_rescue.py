@@ -73,6 +73,18 @@ def test_a_living_mover_is_not_rescued(world, cut_off):
     assert world.state(move_id) == "fenced"
 
 
+def test_a_move_that_was_asked_to_stop_is_rescued_and_stays_stopped(world, cut_off):
+    world.fill(20)
+    move_id = world.plan("alpha", "beta")
+    cut_off("fenced")
+    world.run_until_cut_off(move_id)
+    migrate.stop_move(world.wiring, move_id)
+    silence(world, move_id)
+    assert [s.state for s in migrate.rescue_moves(world.wiring)] == ["catching_up"]
+    assert migrate.resume_moves(world.wiring) == ()
+    assert not world.refused("alpha")
+
+
 def test_an_open_transaction_on_the_target_delays_the_move_and_not_the_apps(world):
     world.fill(20)
     world.trips("beta").insert_one({"_id": "elsewhere", "at": {"station": "other"}})

@@ -111,7 +111,8 @@ class MongoMoveJournal:
         wanted: Document = {"_id": move_id, "state": {"$in": list(states)}}
         if silent:
             wanted["$expr"] = SILENT
-        change = [{"$set": {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until(), "stop_requested": False}}]
+        fields: Document = {"lease": {"$add": ["$lease", 1]}, "lease_until": self._until()}
+        change = [{"$set": fields if silent else {**fields, "stop_requested": False}}]
         taken = past_dead_transactions(
             self._client,
             lambda limit: self._moves.find_one_and_update(
@@ -172,8 +173,10 @@ class MongoMoveJournal:
             raise UnknownMove(move_id)
         return _record(asked)
 
-    def abandoned(self, states: Collection[MoveState]) -> tuple[MoveRecord, ...]:
-        wanted = {"state": {"$in": list(states)}, "stop_requested": False, "$expr": SILENT}
+    def abandoned(self, states: Collection[MoveState], *, stopped: bool = False) -> tuple[MoveRecord, ...]:
+        wanted: Document = {"state": {"$in": list(states)}, "$expr": SILENT}
+        if not stopped:
+            wanted["stop_requested"] = False
         return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def status(self, kept: timedelta) -> MoveStatus:
