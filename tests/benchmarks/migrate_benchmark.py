@@ -1,8 +1,10 @@
 """The speed of moves, and what apps notice of them. Ratios are of one run, on partitions of one machine.
 
 ``copy``: a move's copy and its comparison of both sides, as ratios to a loop of ``find`` and ``insert_many`` over the same
-documents. ``keys``: 1,000 keys in one move against one key of the same bytes. ``pause``: the longest delay of a write at each
-cutover, at 500 writes/s by a process of apps. ``neighbours``: the delay of writes on other keys while a key is copied.
+documents. ``keys``: 1,000 keys in one move against one key of the same bytes. Both run without the throttle. ``pause``: the
+longest delay of a write at each cutover, at 500 writes/s by a process of apps. ``neighbours``: the delay of writes on other
+keys while a key is copied, with the default throttle and without. ``killed``: how long after its lease a killed mover's key
+takes writes again, if a watchdog runs.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from migrate_world import Apps, MoveWorld, seconds_in
 
 from foreshard.model.move_state import MoveState
+from foreshard.stages.moving.watchdog import MoveWatchdog
 
 DOCUMENTS, ROUNDS = 60_000, 3
 KEYS = 1_000
@@ -39,7 +42,8 @@ GOALS = {
     "1,000 keys ÷ one key": "<= 1.2",
     "pause, 1 key, p50 ms": "<= 15", "pause, 1 key, p99 ms": "<= 50", "pause, 1 key, errors": "0",
     "pause, 100 keys, p50 ms": "<= 25", "pause, 100 keys, p99 ms": "<= 50", "pause, 100 keys, errors": "0",
-    "other keys' write p50 while copying ÷ before": "<= 1.10",
+    "other keys' write p50, default throttle ÷ before": "<= 1.10",
+    "mover killed: s after the lease, longest": "<= 2",
 }  # fmt: skip
 
 Figures = dict[str, float]
@@ -51,7 +55,8 @@ def measure_copy(world: MoveWorld) -> Figures:
     for _ in range(ROUNDS):
         keys = world.new_keys(1, DOCUMENTS)
         loop.append(world.copy_plainly(keys[0]))
-        copied.append(seconds_in(world.move(keys), MoveState.COPYING))
+        with world.unpaced():
+            copied.append(seconds_in(world.move(keys), MoveState.COPYING))
         compared.append(world.compare(keys))
     return {
         "copy ÷ loop": median(a / b for a, b in zip(loop, copied, strict=True)),
@@ -69,7 +74,8 @@ def measure_keys(world: MoveWorld) -> Figures:
         for taken, number in ((one, 1), (many, KEYS)):
             keys = world.new_keys(number, DOCUMENTS // number)
             begun = time.perf_counter()
-            world.move(keys)
+            with world.unpaced():
+                world.move(keys)
             taken.append(time.perf_counter() - begun)
     ratio = median(a / b for a, b in zip(many, one, strict=True))
     return {"1,000 keys ÷ one key": ratio, "one key, s": median(one), "1,000 keys, s": median(many)}
@@ -102,30 +108,44 @@ def measure_pause(world: MoveWorld) -> Figures:
 
 def measure_neighbours(world: MoveWorld) -> Figures:
     """Write on other keys of the source, before a key is copied and meanwhile."""
-    apps, before, meanwhile = Apps(world), [], []
+    apps, figures = Apps(world), {}
     try:
         neighbours = world.new_keys(NEIGHBOURS, 20)
-        for _ in range(ROUNDS):
-            keys = world.new_keys(1, COPIED_BESIDE)
-            with apps.writing(neighbours, 20, NEIGHBOUR_WRITES) as seen:
-                time.sleep(3)
-            before.append(median(seen.delays) * 1000)
-            with apps.writing(neighbours, 20, NEIGHBOUR_WRITES) as seen:
-                world.move(keys)
-            meanwhile.append(median(seen.delays) * 1000)
-            world.things("alpha").delete_many({"key": keys[0]})
+        for name, limits in (("default throttle", nullcontext), ("no throttle", world.unpaced)):
+            before, meanwhile = [], []
+            for _ in range(ROUNDS):
+                keys = world.new_keys(1, COPIED_BESIDE)
+                with apps.writing(neighbours, 20, NEIGHBOUR_WRITES) as seen:
+                    time.sleep(3)
+                before.append(median(seen.delays) * 1000)
+                with limits(), apps.writing(neighbours, 20, NEIGHBOUR_WRITES) as seen:
+                    world.move(keys)
+                meanwhile.append(median(seen.delays) * 1000)
+                world.things("alpha").delete_many({"key": keys[0]})
+            figures[f"other keys' write p50, {name} ÷ before"] = median(a / b for a, b in zip(meanwhile, before, strict=True))
+            figures[f"other keys' write p50, {name}, ms"] = median(meanwhile)
     finally:
         apps.close()
-    ratio = median(a / b for a, b in zip(meanwhile, before, strict=True))
-    return {
-        "other keys' write p50 while copying ÷ before": ratio,
-        "other keys' write p50 before, ms": median(before),
-        "other keys' write p50 while copying, ms": median(meanwhile),
-    }
+    return figures
+
+
+def measure_killed(world: MoveWorld) -> Figures:
+    """Kill a mover behind the fence, and wait until the key takes writes again."""
+    waited = []
+    with MoveWatchdog(world.wiring, care=False):
+        for _ in range(ROUNDS):
+            [key] = world.new_keys(1, DOCUMENTS_AT_CUTOVER)
+            record = world.kill_a_mover(key)
+            while not world.takes_writes("alpha", key):
+                time.sleep(0.01)
+            assert record.lease_until is not None
+            waited.append((datetime.now(UTC) - record.lease_until).total_seconds())
+    return {"mover killed: s after the lease, longest": max(waited), "mover killed: s after the lease, median": median(waited)}
 
 
 PARTS: dict[str, Callable[[MoveWorld], Figures]] = {
     "copy": measure_copy, "keys": measure_keys, "pause": measure_pause, "neighbours": measure_neighbours,
+    "killed": measure_killed,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -27,12 +28,15 @@ from foreshard.model.key_space import KeySpace
 from foreshard.model.move_state import MoveState
 from foreshard.model.unit_set import unit_set
 from foreshard.move._unit_sync import UnitSync
+from foreshard.move.pacer import unpaced
 from foreshard.ports.move_journal import MoveRecord
 from foreshard.routing.slots import first_slots
 from foreshard.settings import CollectionSetting, Settings
 from foreshard.stack._process import free_port
 from foreshard.stack.mongod import Mongod
 from foreshard.stages import manual_moves
+from foreshard.stages.moving import context
+from foreshard.stores.partition.unit_copy import MongoUnitCopy
 from foreshard.wiring import Wiring
 
 KEY_FIELD, COLLECTION = "key", "things"
@@ -51,14 +55,21 @@ class MoveWorld:
             stack.callback(mongod.stop)
             mongod.start()
         self.database, self._names = "bench", (f"key {number}" for number in count())
-        collection = CollectionSetting(database=self.database, collection=COLLECTION, key_field=KEY_FIELD)
-        uri = SecretStr(self.mongods["control"].uri)
-        self.settings = Settings(control_uri=uri, control_database=self.database, collections=(collection,))
+        self.settings = settings_of({name: mongod.uri for name, mongod in self.mongods.items()}, self.database)
         self.wiring = stack.enter_context(Wiring(self.settings))
         partitions = [Partition(name, "here", 100.0, self.mongods[name].uri) for name in ("alpha", "beta")]
         self.wiring.registry.register(partitions, [Location("here", 37.8, -122.4)])
         self.wiring.routing.initialise(RoutingTable(1, {}, first_slots(KeySpace(), {"alpha": 1.0}), datetime.now(UTC)))
         self.clients: dict[str, Any] = {name: MongoClient(self.mongods[name].uri) for name in ("alpha", "beta")}
+
+    @contextmanager
+    def unpaced(self) -> Iterator[None]:
+        """Let moves run without limits and without regard to others."""
+        paced, context.Pacer = context.Pacer, lambda *_: unpaced()  # type: ignore[assignment, misc]
+        try:
+            yield
+        finally:
+            context.Pacer = paced  # type: ignore[misc]
 
     def things(self, partition: str, collection: str = COLLECTION) -> Any:
         return self.clients[partition][self.database][collection]
@@ -77,6 +88,23 @@ class MoveWorld:
         summary = manual_moves.move_units(self.wiring, keys, "beta")
         assert summary.state == "switched", summary
         return self.wiring.move_journal.get(summary.move_id)
+
+    def kill_a_mover(self, key: str) -> MoveRecord:
+        """Move a key by a process that is killed as soon as the source is fenced. Return what the journal says then."""
+        uris = {name: mongod.uri for name, mongod in self.mongods.items()}
+        mover = multiprocessing.get_context("spawn").Process(target=_move_and_die, args=(uris, self.database, key))
+        mover.start()
+        mover.join()
+        [record] = self.wiring.move_journal.find((MoveState.FENCED,))
+        return record
+
+    def takes_writes(self, partition: str, key: str) -> bool:
+        """Return whether a partition accepts a write of the key."""
+        try:
+            self.things(partition).update_one({"_id": f"{key}:{0:08d}"}, {"$inc": {"n": 1}})
+        except WriteError:
+            return False
+        return True
 
     def copy_plainly(self, key: str) -> float:
         """Copy a key by the loop that a move is compared with. Return the seconds."""
@@ -101,6 +129,26 @@ class MoveWorld:
         finally:
             source.close()
             target.close()
+
+
+def settings_of(uris: dict[str, str], database: str) -> Settings:
+    """The shipped settings."""
+    collection = CollectionSetting(database=database, collection=COLLECTION, key_field=KEY_FIELD)
+    return Settings(control_uri=SecretStr(uris["control"]), control_database=database, collections=(collection,))
+
+
+def _move_and_die(uris: dict[str, str], database: str, key: str) -> None:
+    fence = MongoUnitCopy.fence
+
+    def fence_and_die(copy: MongoUnitCopy) -> Any:
+        marks = fence(copy)
+        if copy.partition_id == "alpha":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return marks
+
+    MongoUnitCopy.fence = fence_and_die  # type: ignore[method-assign]
+    with Wiring(settings_of(uris, database)) as wiring:
+        manual_moves.move_units(wiring, [key], "beta")
 
 
 def document_of(key: str, number: int) -> dict[str, Any]:
@@ -129,8 +177,8 @@ class Apps:
     def __init__(self, world: MoveWorld) -> None:
         self._pipe, other = multiprocessing.Pipe()
         uris = {name: mongod.uri for name, mongod in world.mongods.items()}
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_run_apps, args=(other, uris, world.database), daemon=True)
+        spawning = multiprocessing.get_context("spawn")
+        self._process = spawning.Process(target=_run_apps, args=(other, uris, world.database), daemon=True)
         self._process.start()
         self._pipe.recv()
 
@@ -152,7 +200,7 @@ class Apps:
 
 
 def _run_apps(pipe: Any, uris: dict[str, str], database: str) -> None:
-    apps = _Writers(uris, Settings(control_uri=SecretStr(uris["control"]), control_database=database))
+    apps = _Writers(uris, settings_of(uris, database))
     pipe.send("ready")
     while True:
         keys, documents, rate = pipe.recv()
