@@ -44,14 +44,24 @@ def arm(session: MoveSession) -> None:
     source, target = session.context.source, session.context.target
     session.patiently(source.probe, f"waiting for open transactions on {source.partition_id}")
     session.patiently(target.probe, f"waiting for open transactions on {target.partition_id}")
+    session.patiently(lambda: _arm_both(session), "waiting for another move's fence")
     session.owners = session.read_owners()
-    steps = {source.partition_id: source.arm_fence, target.partition_id: target.arm_opening}
-    for _, step in sorted(steps.items()):
-        step()
     session.armed = True
     session.opened_from = target.now()
     session.follow()
     session.advance(MoveEvent.FENCE, position=session.feed.position)
+
+
+def _arm_both(session: MoveSession) -> None:
+    source, target = session.context.source, session.context.target
+    steps = {source.partition_id: source.arm_fence, target.partition_id: target.arm_opening}
+    try:
+        for _, step in sorted(steps.items()):
+            step()
+    except FenceTimedOut:
+        source.settle()
+        target.settle()
+        raise
 
 
 def cut_over(session: MoveSession) -> None:
