@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from foreshard.errors import FenceTimedOut, MoveHasEnded, Unreachable
-from foreshard.model import Location, Partition
+from foreshard.model import Location, Partition, PlacementChange
 from foreshard.stages import manual_moves, migrate
 from foreshard.stages.moving.watchdog import MoveWatchdog
 from foreshard.stores.partition.fences.fence import MongoFence
@@ -237,3 +237,23 @@ def test_sessions_that_expire_on_the_stale_copy_stay_at_the_owner_where_they_wer
     world.trips("alpha").delete_many({"at.station": world.key})
     migrate.tend_moves(world.wiring)
     assert len(world.copies()["beta"]) == 50
+
+
+def test_moves_in_opposite_directions_do_not_wait_for_each_other(world):
+    keys = {f"there {n}": ("alpha", "beta") for n in range(3)} | {f"back {n}": ("beta", "alpha") for n in range(3)}
+    world.wiring.routing.publish([PlacementChange(key, there, (), 0, 2) for key, (there, _) in keys.items()], "for a test")
+    for key, (source, _) in keys.items():
+        world.fill(20, source, key)
+    move_ids = [world.plan(source, target, key) for key, (source, target) in keys.items()]
+    outcome: dict[str, str] = {}
+
+    def run(move_id: str) -> None:
+        outcome[move_id] = migrate.run_move(world.wiring, move_id).state
+
+    movers = [threading.Thread(target=run, args=(move_id,)) for move_id in move_ids]
+    for mover in movers:
+        mover.start()
+    for mover in movers:
+        mover.join()
+    assert outcome == dict.fromkeys(move_ids, "switched")
+    assert all(world.refused(source, key) and not world.refused(target, key) for key, (source, target) in keys.items())
