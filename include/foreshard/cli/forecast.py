@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foreshard.cli.hours import HOUR
+from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:

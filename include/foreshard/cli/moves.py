@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foreshard.cli.hours import HOUR
-from foreshard.cli.key_argument import KEY
+from foreshard.cli.arguments.hours import HOUR
+from foreshard.cli.arguments.key_argument import KEY
+from foreshard.cli.arguments.slot_range import SLOTS, units_of_arguments
 from foreshard.cli.progress import bars
-from foreshard.cli.slot_range import SLOTS, units_of_arguments
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, OPEN, MoveState
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foreshard.cli.hours import HOUR
+from foreshard.cli.arguments.hours import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

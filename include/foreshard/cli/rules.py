@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foreshard.cli.key_argument import KEY
+from foreshard.cli.arguments.key_argument import KEY
 
 if TYPE_CHECKING:
     from foreshard.model import PlacementRule

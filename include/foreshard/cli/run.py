@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foreshard.cli.hours import HOUR
+from foreshard.cli.arguments.hours import HOUR
 from foreshard.model import ONE_HOUR
 
 if TYPE_CHECKING:

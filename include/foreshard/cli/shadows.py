@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from foreshard.cli.key_argument import KEY
+from foreshard.cli.arguments.key_argument import KEY
 from foreshard.ports.replication import Shadow
 from foreshard.wiring import Wiring
 

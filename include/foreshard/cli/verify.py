@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from foreshard.cli.hours import HOUR
-from foreshard.cli.key_argument import KEY
+from foreshard.cli.arguments.hours import HOUR
+from foreshard.cli.arguments.key_argument import KEY
+from foreshard.cli.arguments.slot_range import SLOTS, units_of_arguments
 from foreshard.cli.progress import bars
-from foreshard.cli.slot_range import SLOTS, units_of_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

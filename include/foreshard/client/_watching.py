@@ -1,9 +1,10 @@
 """Reads across a move: how a read notices that its partition has removed documents of its keys.
 
 A cursor reads on at the source after a switch, whose copy is kept for a while. When a further batch arrives, the cleaner's
-announcements are read on the same partition (:mod:`foreshard.stores.partition.removed_units`). If one is newer than the route
-of the read, documents may be missing in the batch, so it is dropped. A ``find`` by ``_id``, or in any order, then goes on at
-the new owner (:class:`foreshard.client._find.Given`). Other reads raise :class:`foreshard.errors.KeyMovedWhileReading`.
+announcements are read on the same partition (:mod:`foreshard.stores.partition.units.removed_units`). If one is newer than the
+route of the read, documents may be missing in the batch, so it is dropped. A ``find`` by ``_id``, or in any order, then goes on
+at the new owner (:class:`foreshard.client._find.Given`). Other reads raise
+:class:`foreshard.errors.KeyMovedWhileReading`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from foreshard.client._driving import resolved
 from foreshard.client._reads import PartitionRead, Reader
 from foreshard.client._routes import Operation
 from foreshard.errors import KeyMovedWhileReading
-from foreshard.stores.partition.removed_units import REMOVED_UNITS, entries_about, removed_since
+from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_since
 
 
 def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] | None:

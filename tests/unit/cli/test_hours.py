@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from foreshard.cli.hours import HOUR
+from foreshard.cli.arguments.hours import HOUR
 
 EIGHT = datetime(2014, 11, 20, 8, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from foreshard.model.key_space import KeySpace, KeyType, slot_unit
 from foreshard.model.unit_set import UnitSet
-from foreshard.stores.partition.removed_units import MOST_KEYS_NAMED, entries_about, entry, removed_since
+from foreshard.stores.partition.units.removed_units import MOST_KEYS_NAMED, entries_about, entry, removed_since
 
 SPACE = KeySpace(slots=16)
 IN_SLOT = "k"

@@ -23,13 +23,13 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import MoveHasEnded, MoveSuperseded, NoRoutingTable, UnknownMove
-from foreshard.model import Move, Reason
+from foreshard.model import Move
 from foreshard.model.key_space import KeySpace
 from foreshard.model.move_state import AFTER_SWITCH, ENDED, OF_EARLIER_VERSIONS, OPEN, MoveState
 from foreshard.model.unit_set import UnitSet
-from foreshard.ports.move_journal import HistoryEntry, MoveRecord
+from foreshard.ports.move_journal import MoveRecord
 from foreshard.stores.control._counts import count_by_state
-from foreshard.stores.control._move_documents import excluding, running_beside, units_of
+from foreshard.stores.control._move_documents import excluding, planned, record_of, running_beside, skipped
 from foreshard.stores.control._transactions import in_transaction
 from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
@@ -59,13 +59,13 @@ class MongoMoveJournal:
 
     def plan(self, move: Move, hour: datetime | None) -> MoveRecord:
         self._prepare()
-        document = {**_planned(move, hour), "slots": self._slots(move.units)}
+        document = {**planned(move, hour), "slots": self._slots(move.units)}
 
         def enter(session: ClientSession) -> None:
             self._turn.update_one({"_id": TURN}, {"$inc": {"plans": 1}}, session=session)
             if self._moves.find_one({"_id": move.move_id}, {"_id": 1}, session=session) is None:
                 other = self._moves.find_one(excluding(document), {"_id": 1}, session=session)
-                self._moves.insert_one(document if other is None else _skipped(document, other["_id"]), session=session)
+                self._moves.insert_one(document if other is None else skipped(document, other["_id"]), session=session)
 
         in_transaction(self._database, enter)
         return self.get(move.move_id)
@@ -99,13 +99,13 @@ class MongoMoveJournal:
         document = self._moves.find_one({"_id": move_id})
         if document is None:
             raise UnknownMove(move_id)
-        return _record(document)
+        return record_of(document)
 
     def find(self, states: Collection[MoveState] = (), hour: datetime | None = None) -> tuple[MoveRecord, ...]:
         wanted: Document = {"state": {"$in": list(states)}} if states else {}
         if hour is not None:
             wanted["hour"] = hour
-        return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
+        return tuple(record_of(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def take(self, move_id: str, states: Collection[MoveState] = OPEN, *, silent: bool = False) -> MoveRecord:
         wanted: Document = {"_id": move_id, "state": {"$in": list(states)}}
@@ -120,7 +120,7 @@ class MongoMoveJournal:
             ),
         )
         if taken is not None:
-            return _record(taken)
+            return record_of(taken)
         record = self.get(move_id)
         if silent and record.state in states:
             raise MoveSuperseded(move_id, record.lease)
@@ -136,9 +136,9 @@ class MongoMoveJournal:
     def undo(self, record: MoveRecord, reverse: Move, notes: Mapping[str, Any]) -> MoveRecord:
         now, lease = datetime.now(UTC), {"lease": 0, "lease_until": None}
         adopted = {"state": str(MoveState.CATCHING_UP), "event": "adopt", "at": now, "lease": 0}
-        planned = _planned(reverse, None)
-        document = {**planned, **lease, "slots": self._slots(reverse.units), "state": adopted["state"], "notes": dict(notes)}
-        document |= {"position": record.opened_from, "history": [*planned["history"], adopted]}
+        first = planned(reverse, None)
+        document = {**first, **lease, "slots": self._slots(reverse.units), "state": adopted["state"], "notes": dict(notes)}
+        document |= {"position": record.opened_from, "history": [*first["history"], adopted]}
 
         def enter(session: ClientSession) -> None:
             self.advance(record, MoveState.UNDONE, "undo", {"notes.undone_by": reverse.move_id}, session)
@@ -171,13 +171,13 @@ class MongoMoveJournal:
         )
         if asked is None:
             raise UnknownMove(move_id)
-        return _record(asked)
+        return record_of(asked)
 
     def abandoned(self, states: Collection[MoveState], *, stopped: bool = False) -> tuple[MoveRecord, ...]:
         wanted: Document = {"state": {"$in": list(states)}, "$expr": SILENT}
         if not stopped:
             wanted["stop_requested"] = False
-        return tuple(_record(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
+        return tuple(record_of(document) for document in self._moves.find(wanted).sort([("planned_at", 1), ("_id", 1)]))
 
     def status(self, kept: timedelta) -> MoveStatus:
         """Return the figures that the exporter shows; the cutover pauses are those of the latest ``RECENT_MOVES``.
@@ -217,7 +217,7 @@ class MongoMoveJournal:
         )
         if changed is None:
             raise MoveSuperseded(record.move_id, record.lease)
-        return _record(changed)
+        return record_of(changed)
 
     def _until(self) -> Document:
         return {"$add": ["$$NOW", self._lease_ms]}
@@ -242,60 +242,3 @@ class MongoMoveJournal:
             self._moves.drop_index(OLD_INDEX)
         for found in self._moves.find({"active": True, "slots": {"$exists": False}}, {"units": 1}):
             self._moves.update_one({"_id": found["_id"]}, {"$set": {"slots": self._slots(found["units"])}})
-
-
-def _skipped(document: Document, other: str) -> Document:
-    entry = {"state": str(MoveState.REVERTED), "event": "skip", "at": document["planned_at"], "lease": 0}
-    skipped = {name: value for name, value in document.items() if name != "active"}
-    skipped |= {"state": str(MoveState.REVERTED), "error": f"skipped: move {other} is under way"}
-    return {**skipped, "history": [*document["history"], entry]}
-
-
-def _planned(move: Move, hour: datetime | None) -> Document:
-    now = datetime.now(UTC)
-    return {
-        "_id": move.move_id,
-        "units": list(move.units),
-        "source": move.source,
-        "target": move.target,
-        "clump": move.clump,
-        "estimated_bytes": move.estimated_bytes,
-        "reason": {"code": move.reason.code, "sentence": move.reason.sentence, "facts": dict(move.reason.facts)},
-        "hour": hour,
-        "state": str(MoveState.PLANNED),
-        "active": True,
-        "lease": 0,
-        "lease_until": None,
-        "stop_requested": False,
-        "counters": {},
-        "notes": {},
-        "planned_at": now,
-        "history": [{"state": str(MoveState.PLANNED), "event": "plan", "at": now, "lease": 0}],
-    }
-
-
-def _record(document: Document) -> MoveRecord:
-    reason = document["reason"]
-    return MoveRecord(
-        move=Move(
-            document["_id"],
-            units_of(document),
-            document["source"],
-            document["target"],
-            document["estimated_bytes"],
-            document["clump"],
-            Reason(reason["code"], reason["sentence"], reason["facts"]),
-        ),
-        state=MoveState(document["state"]),
-        hour=document["hour"],
-        lease=document["lease"],
-        lease_until=document.get("lease_until"),
-        stop_requested=document["stop_requested"],
-        position=document.get("position"),
-        opened_from=document.get("opened_from"),
-        version=document.get("version"),
-        error=document.get("error"),
-        counters=document["counters"],
-        notes=document["notes"],
-        history=tuple(HistoryEntry(MoveState(h["state"]), h["event"], h["at"], h["lease"]) for h in document["history"]),
-    )

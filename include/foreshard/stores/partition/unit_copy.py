@@ -27,11 +27,11 @@ from foreshard.stores.partition._move_lease import MoveLease
 from foreshard.stores.partition._unit_documents import UnitDocuments, with_ids
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
 from foreshard.stores.partition.fences.unit_fence import UnitFence
-from foreshard.stores.partition.open_cursors import reads_opened_before
-from foreshard.stores.partition.removed_units import KEPT, REMOVED_UNITS, entry
 from foreshard.stores.partition.units.insertion import insert
+from foreshard.stores.partition.units.open_cursors import reads_opened_before
 from foreshard.stores.partition.units.raw_batches import portions
 from foreshard.stores.partition.units.reading import UnitReading
+from foreshard.stores.partition.units.removed_units import KEPT, REMOVED_UNITS, entry
 
 DUPLICATE_KEY = 11000
 STRAYS = "strays"

@@ -1,0 +1,1 @@
+"""Types of arguments and options that several commands take."""
