@@ -84,6 +84,7 @@ class Nursery:
 
 def serve() -> None:
     """Answer requests until the input ends."""
+    import tests.move_proofs.mutants
     import tests.move_proofs.operations  # noqa: F401  # imported before the first fork
 
     for line in sys.stdin:
