@@ -209,12 +209,8 @@ class MongoMoveJournal:
         values = {name: value if name == "history" else {"$literal": value} for name, value in fields.items()}
         values.setdefault("lease_until", self._until())
         stages: list[Document] = [{"$set": values}, *([{"$unset": list(unset)}] if unset else [])]
-        changed = self._moves.find_one_and_update(
-            {"_id": record.move_id, "state": str(record.state), "lease": record.lease},
-            stages,
-            return_document=ReturnDocument.AFTER,
-            session=session,
-        )
+        held = {"_id": record.move_id, "state": str(record.state), "lease": record.lease}
+        changed = self._moves.find_one_and_update(held, stages, return_document=ReturnDocument.AFTER, session=session)
         if changed is None:
             raise MoveSuperseded(record.move_id, record.lease)
         return record_of(changed)
