@@ -14,7 +14,8 @@ DOC = """
 
 For the hour of the asset `partition_scores`: **plan** moves of co-accessed keys and shadows of hot keys, and **gate** the plan.
 Unless this is a dry run or an old hour: **migrate** each move until it has switched, make each **shadow**, **publish** the
-ready shadows as one version, check the table, **clean** the sources once the sidecars follow it, and **verify** all documents.
+ready shadows as one version, check the table, **clean** the sources that are due, and **verify** documents. A source's copy
+is kept for `FORESHARD_MIGRATE__SOURCE_KEPT` (15 min); the applier, the load reporter and `shadow_upkeep` remove it afterwards.
 
 * A failed gate is not retried, and nothing acts. The published table keeps serving. An empty plan skips `migrate` and `shadow`.
 * **Dry run**: set `dry_run` here, or on `access_log_hourly` for the whole loop. The Foreshard page shows the plan.
@@ -76,7 +77,7 @@ def rebalance() -> None:
 
     @task
     def clean() -> loop.Summary:
-        return loop.for_hour("migrate.clean_moves")
+        return loop.run("migrate.tend_moves")
 
     @task(outlets=[loop.ROUTING_TABLE])
     def verify() -> loop.Summary:

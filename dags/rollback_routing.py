@@ -55,7 +55,7 @@ def rollback_routing() -> None:
 
     @task
     def clean() -> loop.Summary:
-        return loop.run("migrate.clean_moves")
+        return loop.run("migrate.tend_moves")
 
     @task
     def verify() -> loop.Summary:

@@ -11,8 +11,9 @@ import foreshard_airflow as loop
 DOC = """
 ### Upkeep of moves and shadows
 
+* **tend**: let partitions take writes again where a mover ended behind its fence, forward late changes of switched moves, and
+  remove sources' copies that are due. The applier and the load reporter do the same every second.
 * **resume**: resume or revert moves whose mover is silent, and repair fences that an app has lifted.
-* **clean**: delete the source's copy of switched moves that all sidecars have acknowledged.
 * **apply**: bring shadows up to date, for at most `apply_seconds`. If an applier process runs, it does the work.
 * **retire**: delete shadows that have left the routing table and that no sidecar reads.
 * **choose → compare**: compare some live shadows with their primaries, in rotation, and copy again what differs.
@@ -40,12 +41,12 @@ Pause this DAG to keep moves from being resumed. Nothing else depends on it.
 )
 def shadow_upkeep() -> None:
     @task
+    def tend() -> loop.Summary:
+        return loop.run("migrate.tend_moves")
+
+    @task(trigger_rule="all_done")
     def resume() -> loop.Summary:
         return loop.run("migrate.resume_moves")
-
-    @task
-    def clean() -> loop.Summary:
-        return loop.run("migrate.clean_moves", wait=False)
 
     @task
     def apply() -> loop.Summary:
@@ -69,7 +70,7 @@ def shadow_upkeep() -> None:
         return loop.run("upkeep.lag_report")
 
     reported = report()
-    chain(resume(), clean(), reported)
+    chain(tend(), resume(), reported)
     chain(apply(), retire(), reported)
     compare.expand(shadow_id=choose()) >> reported
 

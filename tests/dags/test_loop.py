@@ -73,7 +73,7 @@ def world(
         "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
         "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),
         "FORESHARD_PLAN__MAXIMUM_MOVES": "2",  # too few to relieve the partition, so hot keys are shadowed as well
-        "FORESHARD_MIGRATE__GRACE_PERIOD": "PT0S",
+        "FORESHARD_MIGRATE__SOURCE_KEPT": "PT0S",
         "FORESHARD_SHADOW__APPLY_TIMEOUT": "PT30S",
     }
     with pytest.MonkeyPatch.context() as patch:

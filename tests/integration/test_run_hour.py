@@ -62,7 +62,7 @@ def environment(mongods, unique_name, work_folder, key_type) -> dict[str, str]:
         "FORESHARD_DATA_DIR": str(work_folder),
         "FORESHARD_COLLECTIONS": json.dumps([shop]),
         "FORESHARD_USER_KEY": "k" * 32,
-        "FORESHARD_MIGRATE__GRACE_PERIOD": "PT0S",
+        "FORESHARD_MIGRATE__SOURCE_KEPT": "PT0S",
         "FORESHARD_FORECAST__HISTORY_DAYS": "3",
         "FORESHARD_FORECAST__HORIZON_HOURS": "6",
         "COLUMNS": "200",

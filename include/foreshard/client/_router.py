@@ -34,7 +34,7 @@ class Router:
     Answers of ``source`` are kept for ``keep`` seconds, or until an answer shows a newer table. An answer that is newer than
     the local table overrides it until the local table has caught up. A kept answer or a local table may be stale. That is safe
     for writes, because the fence refuses a write to a key's old partition. Deletes pass the fence, so they need ``fresh=True``.
-    ``keep`` must be far below the grace period after which the old partition is emptied.
+    ``keep`` must be far below the time for which a move's source copy is kept.
     """
 
     def __init__(

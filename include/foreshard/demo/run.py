@@ -67,7 +67,7 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
         "FORESHARD_SIDECAR__LOAD_TIME_SCALE": str(options.pace),
         "FORESHARD_DEMO_RIDERS": str(options.riders),
         "FORESHARD_DEMO_LOOKUPS": str(options.lookups),
-        "FORESHARD_MIGRATE__GRACE_PERIOD": "PT5S",
+        "FORESHARD_MIGRATE__SOURCE_KEPT": "PT5S",
         "FORESHARD_OBSERVE__REQUEST_TYPES": json.dumps({n: t.model_dump(mode="json") for n, t in REQUEST_TYPES.items()}),
         "FORESHARD_PLAN__FAR_KM": str(FAR_KM),
         "FORESHARD_PLAN__FAR_LOAD": str(FAR_LOAD),

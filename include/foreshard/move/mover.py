@@ -64,8 +64,8 @@ STEPS: dict[MoveState, Callable[[MoveSession], None]] = {
 }
 """The step of each state that is not final. It leads to another state, or notes progress within its own."""
 
-COPIES = (MoveState.PLANNED, MoveState.COPYING, MoveState.CATCHING_UP)
-"""A move in one of these states waits for a place. Behind the fence apps wait, and after the switch nothing is copied."""
+COPIES = (MoveState.PLANNED, MoveState.COPYING)
+"""A move in one of these states waits for a place. An undo takes over a copy, so it does not."""
 
 TURN_BACK = (MoveRefused, MoveTimedOut, FenceRefused, FenceTimedOut, VerificationFailed)
 """Errors that revert a move that has not switched."""

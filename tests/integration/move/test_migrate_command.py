@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from click.testing import CliRunner
 
@@ -127,3 +129,11 @@ def test_limits_are_printed_and_changed(world, command):
 def test_a_dry_run_of_a_refused_move_exits_with_1(world, exits):
     code, line = exits("move", world.key, "alpha", "--dry-run")
     assert (code, line) == (1, "it would be refused: it is on alpha already")
+
+
+def test_the_exporter_lets_a_switched_move_wait_while_its_sources_copy_is_kept(world, command):
+    world.fill(5)
+    command("move", world.key, "beta")
+    kept = timedelta(hours=1)
+    switched = world.wiring.move_journal.status(timedelta()).waiting_since
+    assert world.wiring.move_journal.status(kept).waiting_since == switched + kept

@@ -101,6 +101,7 @@ def test_a_pacer_follows_changed_limits_holds_and_gauges():
 
 def test_only_a_shadow_that_falls_behind_during_the_move_counts(monkeypatch):
     now = datetime(2026, 1, 5, tzinfo=UTC)
+    monkeypatch.setattr(shadow_strain, "READ_EVERY", 0.0)
     monkeypatch.setattr(shadow_strain, "datetime", SimpleNamespace(now=lambda _zone: now))
     fresh, stale = now, now - timedelta(minutes=1)
 
