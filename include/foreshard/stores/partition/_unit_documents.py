@@ -48,10 +48,21 @@ class UnitDocuments:
         self._indexed: bool | None = None
 
     def arrays(
-        self, collection: RawCollection, session: ClientSession, size: int, skip: int = 0, *, ids_only: bool = False
+        self,
+        collection: RawCollection,
+        session: ClientSession,
+        size: int,
+        skip: int = 0,
+        *,
+        ids_only: bool = False,
+        checked: bool = False,
     ) -> Generator[bytes, None, None]:
-        """Yield every document of the units but about the first ``skip``, as BSON arrays of at most ``size`` documents."""
-        self._refuse_arrays(collection, session)
+        """Yield every document of the units but about the first ``skip``, as BSON arrays of at most ``size`` documents.
+
+        Raise :class:`MoveRefused` if one holds a key inside an array, unless that is ``checked`` already.
+        """
+        if not checked:
+            self._refuse_arrays(collection, session)
         fields = {"_id": 1, **({} if self._is_exact else {self._sharded.key_field: 1})}
         for query in self._queries(collection):
             if skip and not query.has_more_than(skip, collection, session):

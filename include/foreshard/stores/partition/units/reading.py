@@ -67,10 +67,10 @@ class UnitReading:
         return self._read(namespace, most, parse, skip=skip)
 
     def digest(self, namespace: str, into: MutableSequence[int]) -> Iterator[int]:
-        return (add_digests(array, into) for array in self._read(namespace, DIGESTED_AT_ONCE, iter))
+        return (add_digests(array, into) for array in self._read(namespace, DIGESTED_AT_ONCE, iter, checked=True))
 
     def ids_in(self, namespace: str, buckets: Collection[int], of: int) -> Iterator[frozenset[DocumentId]]:
-        for array in self._read(namespace, IDS_AT_ONCE, iter, ids_only=True):
+        for array in self._read(namespace, IDS_AT_ONCE, iter, ids_only=True, checked=True):
             yield frozenset(document.id for document in documents_in(array) if bucket_of(document.id, of) in buckets)
 
     def _read(
