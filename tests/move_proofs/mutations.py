@@ -24,7 +24,7 @@ TESTS = {
     "no_verification": (SIMULATED,),
     "no_state_check": (ZOMBIES,),
     "no_lease": (ZOMBIES,),
-    "no_fence_check": (LATE, ZOMBIES),
+    "no_fence_check": ("tests/move_proofs/test_safeguards.py", LATE, ZOMBIES),
     "no_owner_check": (LATE, ZOMBIES),
     "no_late_deletes": (MODEL, ZOMBIES),
 }

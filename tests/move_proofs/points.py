@@ -13,7 +13,7 @@ from tests.move_proofs.deployment import Proof
 from tests.move_proofs.effects import Halt
 
 CLIENTS = 8
-STRIDE = int(os.environ.get("FORESHARD_CRASH_STRIDE", "17"))
+STRIDE = int(os.environ.get("FORESHARD_CRASH_STRIDE", "23"))
 """Every n-th point is tried. 1 (`make nightly`): all of them."""
 MOST_POINTS = 400
 

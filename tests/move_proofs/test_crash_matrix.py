@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from tests.move_proofs.deployment import Proof
 from tests.move_proofs.effects import Halt
-from tests.move_proofs.points import MOST_POINTS, clients_at_work, points, switched, verified
+from tests.move_proofs.points import MOST_POINTS, STRIDE, clients_at_work, points, switched, verified
 
 from foreshard.stages import migrate
 
@@ -29,7 +29,16 @@ TOO_LATE = ("switched", "cleaning", "done")
 """A move in these states can't be reverted any more, so it is finished."""
 
 
-@pytest.mark.parametrize("row", range(len(MATRIX)), ids=[name.replace(" ", "_") for name in MATRIX])
+CASES = [
+    pytest.param(row, kind, id=f"{name.replace(' ', '_')}-{kind}")
+    for row, name in enumerate(MATRIX)
+    for kind in ("key", "slot")
+    if STRIDE == 1 or kind == ("slot" if row % 3 == 2 else "key")
+]
+"""Every row for a listed key and for a slot; in a sample, for one of them."""
+
+
+@pytest.mark.parametrize(("row", "proof"), CASES, indirect=["proof"])
 def test_killed_before_any_effect(proof: Proof, row: int) -> None:
     """The row's number shifts the sample, so that different points are tried."""
     begin, victim, successor = list(MATRIX.values())[row]
