@@ -35,7 +35,7 @@ from foreshard.stages.moving.watchdog import MoveWatchdog
 DOCUMENTS, ROUNDS = 60_000, 3
 KEYS = 1_000
 WRITES, CUTOVERS, DOCUMENTS_AT_CUTOVER = 500.0, 20, 2_000
-NEIGHBOURS, NEIGHBOUR_WRITES, COPIED_BESIDE = 50, 200.0, 120_000
+NEIGHBOURS, NEIGHBOUR_WRITES, COPIED_BESIDE = 50, 200.0, 60_000
 GOALS = {
     "copy ÷ loop": ">= 0.8", "copied documents/s": ">= 25,000",
     "comparison ÷ loop": ">= 1.5", "compared documents/s": ">= 50,000",
@@ -87,12 +87,15 @@ def measure_pause(world: MoveWorld) -> Figures:
     apps = Apps(world)
     try:
         for name, number in (("1 key", 1), ("100 keys", 100)):
-            pauses, errors, documents = [], 0, DOCUMENTS_AT_CUTOVER // number
+            pauses, journalled, calm, errors, documents = [], [], [], 0, DOCUMENTS_AT_CUTOVER // number
             for _ in range(CUTOVERS):
                 keys = world.new_keys(number, documents)
                 with apps.writing(keys, documents, WRITES) as seen:
+                    time.sleep(1)
+                calm.append(max(seen.delays) * 1000)
+                with apps.writing(keys, documents, WRITES) as seen:
                     time.sleep(0.5)
-                    world.move(keys)
+                    journalled.append(world.move(keys).counters.get("pause_ms", 0.0))
                     time.sleep(0.5)
                 pauses.append(max(seen.delays) * 1000)
                 errors += len(seen.errors)
@@ -100,6 +103,8 @@ def measure_pause(world: MoveWorld) -> Figures:
                 f"pause, {name}, p50 ms": median(pauses),
                 f"pause, {name}, p99 ms": percentile(pauses, 0.99),
                 f"pause, {name}, errors": errors,
+                f"pause by the journal, {name}, p50 ms": median(journalled),
+                f"longest delay in a second without a move, {name}, p50 ms": median(calm),
             }
     finally:
         apps.close()
