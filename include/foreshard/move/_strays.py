@@ -10,8 +10,6 @@ the owner, where they give way to any write since the copy began.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from foreshard.errors import HistoryLost, MoveRefused
 from foreshard.move._cleaning import without_expiries
 from foreshard.move.session import POLL_LIMIT, MoveSession
@@ -19,15 +17,20 @@ from foreshard.ports.migration import ChangeKind, DocumentId, LateChange, Positi
 
 
 def set_strays_aside(session: MoveSession) -> None:
-    """Merge the documents on the target that differ from the owner's, and set them aside. Call it before the first copy."""
-    source, target, since = session.context.source, session.context.target, session.context.source.now()
+    """Merge the documents on the target that differ from the owner's, and set them aside. Call it before the first copy.
+
+    A stray gives way to any write at the owner since the first attempt, so a mover that resumes does not undo a delete.
+    """
+    source, target = session.context.source, session.context.target
+    if "strays_since" not in session.record.notes:
+        session.note(notes__strays_since=source.now(), notes__strays_at=source.clock())
+    since, at = session.record.notes["strays_since"], session.record.notes["strays_at"]
     for namespace in target.namespaces:
         for batch in target.scan(namespace):
             owned = source.fetch(namespace, [document.id for document in batch])
             strays = [document for document in batch if owned.get(document.id) != document.raw]
             if strays:
-                now = datetime.now(UTC)
-                absent = {stray.id: LateChange(now, stray.raw) for stray in strays if stray.id not in owned}
+                absent = {stray.id: LateChange(at, stray.raw) for stray in strays if stray.id not in owned}
                 merged = _forward(session, namespace, absent, since)
                 target.set_aside(namespace, strays)
                 _count(session, strays=len(strays), strays_merged=merged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from foreshard.errors import FenceTimedOut, HistoryLost, MoveSuperseded
@@ -42,6 +42,7 @@ def expected(world):
 
 
 @given(SEEDS)
+@example(4026)
 @settings(max_examples=100, deadline=None)
 def test_every_acknowledged_write_is_at_the_owner_whatever_is_cut_off(simulate, seed):
     world = simulate(seed)
