@@ -11,7 +11,7 @@ from foreshard.errors import MoveRefused, MoveTimedOut
 from foreshard.model.key_space import unit_label, units_label
 from foreshard.move._cutover import arm
 from foreshard.move._strays import forward_strays, set_strays_aside
-from foreshard.move._unit_sync import merge, size
+from foreshard.move._unit_sync import size
 from foreshard.move.session import MoveSession
 from foreshard.move.states import MoveEvent
 
@@ -131,8 +131,7 @@ def catch_up(session: MoveSession) -> None:
         if session.suspects is None:
             session.compare_all()
         elif size(session.suspects) > limits.batch_documents and rounds < MAXIMUM_ROUNDS:
-            session.suspects = session.sync.compare(session.suspects)
-            merge(session.suspects, session.sync.sync(session.suspects))
+            session.recheck()
         else:
             break
     session.note(counters__rounds=rounds)

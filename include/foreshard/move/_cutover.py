@@ -26,10 +26,8 @@ from foreshard.ports.publishing import TableEdit, publish_edit
 
 MAXIMUM_RETREATS = 3
 """A cutover may fail this often. After that the move is reverted."""
-COUNTED_BEHIND_FENCE = 20_000
-"""At most this many documents are counted again behind the fence (about a million documents a second)."""
-SLOTS_COUNTED_BEHIND_FENCE = 2_000
-"""The same for a move of slots, whose documents are counted one by one (about a hundred thousand a second)."""
+COUNTED_BEHIND_FENCE = 2_000
+"""At most this many documents are counted again behind the fence, which takes a few milliseconds."""
 
 
 class CutoverFailed(Exception):
@@ -48,6 +46,8 @@ def arm(session: MoveSession) -> None:
     session.owners = session.read_owners()
     session.armed = True
     session.opened_from = target.now()
+    session.follow()
+    session.recheck()
     session.follow()
     session.advance(MoveEvent.FENCE, position=session.feed.position)
 
@@ -120,17 +120,15 @@ def _verify(session: MoveSession) -> None:
     if session.suspects is None:
         session.compare_all()
     deadline = time.monotonic() + session.context.limits.fence_timeout.total_seconds()
-    limit = SLOTS_COUNTED_BEHIND_FENCE if session.context.units.slots else COUNTED_BEHIND_FENCE
     repaired = 0
     while True:
-        different = session.sync.compare(session.suspects or {})
+        counted = session.record.counters.get("total", 0) <= COUNTED_BEHIND_FENCE
+        different, wrong = session.sync.compare_and_count(session.suspects or {}, counted=counted)
         if size(different):
             repaired += size(different)
             session.sync.sync(different)
-            different = session.sync.compare(different)
-        wrong = [f"{namespace} _id {identity!r}" for namespace, ids in different.items() for identity in sorted(ids)]
-        if session.record.counters.get("total", 0) <= limit:
-            wrong += session.sync.count_differences()
+            different, wrong = session.sync.compare_and_count(different, counted=counted)
+        wrong = [f"{namespace} _id {identity!r}" for namespace, ids in different.items() for identity in sorted(ids)] + wrong
         if not wrong:
             break
         strays, changes = forward_strays(session), _follow(session)
@@ -140,10 +138,7 @@ def _verify(session: MoveSession) -> None:
 
 
 def _switch(session: MoveSession) -> None:
-    """Publish the units' new primary copy and enter ``switched``, in one transaction.
-
-    Deletes that the source acknowledges meanwhile are applied beside it.
-    """
+    """Publish the units' new primary copy and enter ``switched``, in one transaction."""
     position = session.feed.position
     switched: list[MoveRecord] = []
 
@@ -155,7 +150,7 @@ def _switch(session: MoveSession) -> None:
 
     session.switching = True
     try:
-        session.context.together(lambda: publish_edit(session.context.routing, edit), session.follow)
+        publish_edit(session.context.routing, edit)
     except StaleEpoch:
         raise MoveRefused(session.record.move_id, "the units' rows kept changing", "plan the move again") from None
     session.record, session.switching = switched[-1], False

@@ -107,6 +107,21 @@ class UnitSync:
                 different[namespace] -= self._expired_on_one_side(namespace, now, there)
         return different
 
+    def compare_and_count(self, suspects: Mapping[str, Collection[DocumentId]], *, counted: bool) -> tuple[Suspects, list[str]]:
+        """Return the suspects that are different now and, if ``counted``, the counts that differ. One look at each side."""
+
+        def look(side: UnitCopy) -> tuple[dict[str, dict[DocumentId, bytes]], Mapping[str, int]]:
+            found = {namespace: side.fetch(namespace, ids) for namespace, ids in suspects.items() if ids}
+            return found, side.count() if counted else {}
+
+        (now, here), (there, numbers) = self._together(partial(look, self._source), partial(look, self._target))
+        different: Suspects = {namespace: set() for namespace in self._source.namespaces}
+        for namespace, of_source in now.items():
+            of_target = there[namespace]
+            unequal = {identity for identity in suspects[namespace] if of_source.get(identity) != of_target.get(identity)}
+            different[namespace] = unequal - self._expired_on_one_side(namespace, of_source, of_target)
+        return different, self.count_differences() if here != numbers else []
+
     def _expired_on_one_side(
         self, namespace: str, now: Mapping[DocumentId, bytes], there: Mapping[DocumentId, bytes]
     ) -> frozenset[DocumentId]:

@@ -221,6 +221,11 @@ class MoveSession:
             merge(self.suspects, present)
         return changes
 
+    def recheck(self) -> None:
+        """Compare the suspects again. Those that are equal now are no suspects any more."""
+        self.suspects = self.sync.compare(self.suspects or {})
+        merge(self.suspects, self.sync.sync(self.suspects))
+
     def compare_all(self) -> None:
         """Compare every document. Later changes are still in the feed, after the position that was read last."""
         self.suspects = self.sync.compare_all(self.beat)
