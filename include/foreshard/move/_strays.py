@@ -1,6 +1,6 @@
 """Strays: what apps wrote on the target while the source owned the units, such as plain clients that do not route.
 
-A document of the units that stands on the target before the first copy is a stray. If the owner has none with its id, it is
+A document of the units that is on the target before the first copy is a stray. If the owner has none with its id, it is
 merged: the owner gets it. If the owner has another one, that one stays, because the target's oplog need not reach back to the
 stray's last write. Either way the stray is set aside in the partition's ``strays``, and counted.
 
