@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure
 
-from foreshard.stores.partition.open_cursors import NOT_AUTHORISED, reads_opened_before
+from foreshard.stores.partition.units.open_cursors import NOT_AUTHORISED, reads_opened_before
 
 
 def refusing(code: int) -> Any:
