@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -46,6 +47,14 @@ def log(since: datetime, hours: int) -> pd.DataFrame:
             "location": "here",
         }
     )
+
+
+@pytest.fixture(autouse=True)
+def _the_present_hour(monkeypatch) -> None:
+    """A long run of tests may have begun in another hour."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    monkeypatch.setattr(sys.modules[__name__], "NOW", now)
+    monkeypatch.setattr(sys.modules[__name__], "HOURS", tuple(now - timedelta(hours=back) for back in (3, 2, 1)))
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_a_delete_that_is_acknowledged_just_before_the_switch_is_done_when_the_t
     """The mover is paused before it commits the switch, so the source still owns the key."""
     proof.fill(20)
     proof.move()
-    mover = proof.start("run", proof.plan(), Halt(1, "SIGSTOP", among="_switch/<lambda>: commitTransaction"))
+    mover = proof.start("run", proof.plan(), Halt(1, "SIGSTOP", among="_switch: commitTransaction"))
     assert proof.nursery.wait(mover).how == "stopped"
     proof.routed(1).delete(proof.keys[0], f"{proof.keys[0]}:7")
     assert proof.wake(mover).code == 0

@@ -187,6 +187,15 @@ def _reverted_lately(ports: WithMoveJournal, hour: datetime) -> frozenset[str]:
     return frozenset(unit for record in found if len(record.move.units) > 1 for unit in record.move.units)
 
 
+def repair_settled_fences(ports: ResumeMovesPorts) -> tuple[str, ...]:
+    """Repair fences like ``repair_fences``, but not while a move is between its fence and its opening: its mover changes them.
+
+    A process that dies right after a late ``collMod`` leaves a fence that refuses writes of an owned key.
+    """
+    under_way = ports.move_journal.find((MoveState.FENCED, MoveState.SWITCHED))
+    return repair_fences(ports) if all(map(mover.is_serving, under_way)) else ()
+
+
 def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:
     for record in ports.move_journal.find((MoveState.PLANNED,)):
         if record.hour is None or record.hour >= hour:

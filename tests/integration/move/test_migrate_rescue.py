@@ -12,6 +12,7 @@ from foreshard.errors import FenceTimedOut, MoveHasEnded, Unreachable
 from foreshard.model import Location, Partition, PlacementChange
 from foreshard.stages import manual_moves, migrate
 from foreshard.stages.moving.watchdog import MoveWatchdog
+from foreshard.stores.partition.fences._lists import Taken
 from foreshard.stores.partition.fences.fence import MongoFence
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
@@ -257,3 +258,15 @@ def test_moves_in_opposite_directions_do_not_wait_for_each_other(world):
         mover.join()
     assert outcome == dict.fromkeys(move_ids, "switched")
     assert all(world.refused(source, key) and not world.refused(target, key) for key, (source, target) in keys.items())
+
+
+def test_a_watchdog_repairs_a_fence_that_refuses_a_key_of_the_owner(world):
+    world.fill(5)
+    world.move("alpha", "beta")
+    migrate.clean_moves(world.wiring)
+    fence = next(f for f in world.wiring.fences("beta") if f.in_force().clauses or f.listed())
+    lists = fence.listed()
+    fence.impose(Taken(lists, lists.fence([world.key]), fence.in_force().revision))
+    assert world.refused("beta")
+    with MoveWatchdog(world.wiring, care=True):
+        eventually(lambda: not world.refused("beta"))

@@ -8,21 +8,23 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from foreshard.stages.migrate import caretaker, rescue_moves, tend_moves
-from foreshard.stages.moving.context import MovePorts
+from foreshard.stages.migrate import ResumeMovesPorts, caretaker, repair_settled_fences, rescue_moves, tend_moves
 
 LOG = logging.getLogger("foreshard.move")
 ROUND_SECONDS = 0.5
 """Pause between two rounds: a key is refused at most this much longer than its mover's lease."""
+ROUNDS_A_REPAIR = 10
+"""Every fence of every partition is read, so it is done every five seconds."""
 
 
 class MoveWatchdog:
-    """Rescues moves whose mover died while apps wait. With ``care``, it also forwards late changes and cleans sources.
+    """Rescues moves whose mover died while apps wait. With ``care``, it also forwards late changes, cleans sources, and
+    repairs fences.
 
     Both have a thread of their own, because a cleaning may take long. Errors are logged, and it is tried again.
     """
 
-    def __init__(self, ports: MovePorts, *, care: bool) -> None:
+    def __init__(self, ports: ResumeMovesPorts, *, care: bool) -> None:
         self._ports, self._stop = ports, threading.Event()
         loops = [self._rescue, *([self._care] if care else [])]
         self._threads = [threading.Thread(target=loop, name="foreshard-moves", daemon=True) for loop in loops]
@@ -45,8 +47,12 @@ class MoveWatchdog:
     def _care(self) -> None:
         carer = caretaker(self._ports)
         try:
+            turn = 0
             while not self._stop.wait(ROUND_SECONDS):
+                turn += 1
                 self._try("caring for moves", lambda: tend_moves(self._ports, carer))
+                if turn % ROUNDS_A_REPAIR == 0:
+                    self._try("repairing fences", lambda: repair_settled_fences(self._ports))
         finally:
             self._try("giving moves up", carer.close)
 

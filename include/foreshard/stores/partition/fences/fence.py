@@ -107,8 +107,17 @@ class MongoFence:
             raise
 
     def repair(self) -> FenceMark:
-        """Impose the lists again, for example after an app has set its own validator (which is kept)."""
-        return self._change(lambda lists: lists)
+        """Impose the lists again, for example after an app has set its own validator (which is kept).
+
+        What the lock's holder was about to impose is not imposed twice.
+        """
+        holder, taken = self._take(lambda lists: lists)
+        try:
+            if self.in_force().lists == taken.lists:
+                return FenceMark(self._sharded.namespace, taken.revision)
+            return self.impose(taken)
+        finally:
+            self._lists.release(holder)
 
     def is_out_of_date(self) -> bool:
         """Return whether the server refuses other writes than the lists do."""
