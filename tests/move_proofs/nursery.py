@@ -69,7 +69,8 @@ class Nursery:
     def _ended(self, pid: int, answer: Mapping[str, Any]) -> Ended:
         log = self._logs[pid]
         effects = tuple(log.read_text().splitlines()) if log.exists() else ()
-        return Ended(answer["ended"], answer["code"], effects, log.with_suffix(".out").read_text())
+        output = log.with_suffix(".out")  # a child that was killed at once has none
+        return Ended(answer["ended"], answer["code"], effects, output.read_text() if output.exists() else "")
 
     def close(self) -> None:
         """End the process."""
