@@ -103,8 +103,7 @@ class UnitSync:
                 now, there = self._together(
                     partial(self._source.fetch, namespace, some), partial(self._target.fetch, namespace, some)
                 )
-                different[namespace] |= {identity for identity in some if now.get(identity) != there.get(identity)}
-                different[namespace] -= self._expired_on_one_side(namespace, now, there)
+                different[namespace] |= self._unequal(namespace, some, now, there)
         return different
 
     def compare_and_count(self, suspects: Mapping[str, Collection[DocumentId]], *, counted: bool) -> tuple[Suspects, list[str]]:
@@ -117,17 +116,16 @@ class UnitSync:
         (now, here), (there, numbers) = self._together(partial(look, self._source), partial(look, self._target))
         different: Suspects = {namespace: set() for namespace in self._source.namespaces}
         for namespace, of_source in now.items():
-            of_target = there[namespace]
-            unequal = {identity for identity in suspects[namespace] if of_source.get(identity) != of_target.get(identity)}
-            different[namespace] = unequal - self._expired_on_one_side(namespace, of_source, of_target)
+            different[namespace] = self._unequal(namespace, suspects[namespace], of_source, there[namespace])
         return different, self.count_differences() if here != numbers else []
 
-    def _expired_on_one_side(
-        self, namespace: str, now: Mapping[DocumentId, bytes], there: Mapping[DocumentId, bytes]
-    ) -> frozenset[DocumentId]:
-        """Return the documents that are on one side only because a TTL index may have deleted them on the other one."""
+    def _unequal(
+        self, namespace: str, ids: Collection[DocumentId], now: Mapping[DocumentId, bytes], there: Mapping[DocumentId, bytes]
+    ) -> set[DocumentId]:
+        """Return the ids that differ, except where a TTL index may have deleted the document on one side."""
+        unequal = {identity for identity in ids if now.get(identity) != there.get(identity)}
         single = {identity: raw for identity, raw in {**now, **there}.items() if identity not in now or identity not in there}
-        return self._source.expired(namespace, single, self._source.clock()) if single else frozenset()
+        return unequal - self._source.expired(namespace, single, self._source.clock()) if single else unequal
 
     def count_differences(self) -> list[str]:
         """Return one line for each collection whose document counts differ, expired documents left out."""

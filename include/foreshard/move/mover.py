@@ -114,8 +114,7 @@ def finish_cleaning(context: MoveContext, move_id: str) -> MoveRecord:
         if session.record.state is MoveState.SWITCHED:
             session.claim(context.source, context.target)
             session.advance(MoveEvent.CLEAN)
-        while session.record.state not in ENDED:
-            step(session)
+        drive(session, until=lambda _record: False)
     return session.record
 
 

@@ -44,7 +44,7 @@ def eventually(condition) -> None:
 def test_a_watchdog_lets_the_source_take_writes_again_after_its_mover_died_behind_the_fence(world):
     world.fill(20)
     move_id = world.plan("alpha", "beta")
-    assert world.process("run", move_id, "fence-set@fenced").returncode != 0
+    assert world.process(move_id, "fence-set@fenced").returncode != 0
     assert world.refused("alpha")
     silence(world, move_id)
     with MoveWatchdog(world.wiring, care=False):
@@ -56,7 +56,7 @@ def test_a_watchdog_lets_the_source_take_writes_again_after_its_mover_died_behin
 def test_a_watchdog_opens_the_target_of_a_switched_move_whose_mover_died(world):
     world.fill(20)
     move_id = world.plan("alpha", "beta")
-    assert world.process("run", move_id, "published").returncode != 0
+    assert world.process(move_id, "published").returncode != 0
     assert world.refused("beta")
     silence(world, move_id)
     with MoveWatchdog(world.wiring, care=True):
@@ -157,7 +157,7 @@ def test_a_move_to_a_dead_partition_ends_with_one_line_and_its_key_is_free(world
 def test_a_revert_needs_the_source_only(world, cut_off, monkeypatch):
     world.fill(20)
     move_id = world.plan("alpha", "beta")
-    assert world.process("run", move_id, "fence-set@fenced").returncode != 0
+    assert world.process(move_id, "fence-set@fenced").returncode != 0
     assert world.refused("alpha")
     claim = MongoUnitCopy.claim
 
