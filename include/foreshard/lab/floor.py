@@ -1,10 +1,10 @@
 """The overload that chance alone causes, which no policy that knows only rates can avoid by moving keys.
 
 If every hour's load were spread over the partitions in proportion to their capacity, partitions would still exceed it at times,
-because accesses arrive at random. Let M(t) be the cost of the hour and v its variance per unit of cost (for Poisson accesses
-the cost of one access: Σ cost² ÷ Σ cost). A partition with share s of the capacity has a load ~ Normal(s·M, s·M·v). The floor
-is Σ P(load > capacity). A policy can be below it by luck, by knowing the counts, or by overloading one partition instead of
-many.
+because accesses arrive at random. Let M(t) be the cost of the hour and v its variance per unit of cost, which is estimated from
+the log (:mod:`foreshard.lab._noise`): accesses may be far more regular than Poisson, or less. A partition with share s of the
+capacity has a load ~ Normal(s·M, s·M·v). The floor is Σ P(load > capacity). A policy can be below it by luck, by knowing the
+counts, or by overloading one partition instead of many.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from foreshard.lab._noise import variance_per_cost
 from foreshard.lab.log import ReplayLog, smallest_costs
 from foreshard.model import SECONDS_PER_HOUR, FloatArray
 
@@ -24,10 +25,8 @@ def noise_floor(
 ) -> float:
     """Return the expected overload hours from ``start`` on, by the true ``mean`` and ``sigma`` (K, T) if known."""
     total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
-    if sigma is None:
-        variance = total * cost_of_one_access(log.costs[:, start:])
-    else:
-        variance = (sigma[:, start:].astype(np.float64) ** 2).sum(axis=0)
+    known = None if sigma is None else (sigma[:, start:].astype(np.float64) ** 2).sum(axis=0)
+    variance = total * variance_per_cost(log.costs) if known is None else known
     hourly = capacity * SECONDS_PER_HOUR
     share = (hourly / hourly.sum())[:, None]
     deviation = np.sqrt(np.maximum(share * variance, 1e-12))
