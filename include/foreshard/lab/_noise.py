@@ -10,8 +10,10 @@ choice for nonparametric regression*, Annals of Statistics 1984; Hall, Kay and T
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, FloatArray
 
@@ -30,7 +32,7 @@ CELLS_AT_ONCE = 4_000_000
 """The number of cells (keys × hours) that are differenced at once."""
 
 
-def variance_per_cost(costs: FloatArray) -> float:
+def variance_per_cost(costs: npt.NDArray[np.number[Any]]) -> float:
     """Return the variance of the keys' hourly ``costs`` (K, T) around their expectation, per unit of cost.
 
     It is the median over days, so days on which everything differs (holidays, failures) do not count. With less than about two
@@ -40,7 +42,7 @@ def variance_per_cost(costs: FloatArray) -> float:
     return min(found, default=0.0)
 
 
-def _ratio(costs: FloatArray, distances: tuple[int, ...]) -> float | None:
+def _ratio(costs: npt.NDArray[np.number[Any]], distances: tuple[int, ...]) -> float | None:
     """Return the median over days of the squared differences ÷ their gain ÷ the cost; None if there are too few hours."""
     keys, hours = costs.shape
     probe, gain, first = _difference(np.zeros((1, hours)), distances)
