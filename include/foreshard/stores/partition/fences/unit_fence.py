@@ -33,6 +33,7 @@ class UnitFence:
         self._fenced_units, self._fences = units, fences
         self._fenced: Mapping[str, int] = {}
         self._armed: dict[str, ArmedChange] = {}
+        self._opens = False
 
     def explain(self, error: Exception) -> ForeshardError | None:
         """Return the error for people if this partition does not answer or forbids something."""
@@ -51,13 +52,15 @@ class UnitFence:
 
     def arm_fence(self) -> None:
         units = self._fenced_units
-        self._arm(lambda lists: lists.fence(units.units, units.exceptions))
+        self._arm(lambda lists: lists.fence(units.units, units.exceptions), opens=False)
 
     def arm_opening(self) -> None:
         units = self._fenced_units
-        self._arm(lambda lists: lists.unfence(units.units, units.exceptions))
+        self._arm(lambda lists: lists.unfence(units.units, units.exceptions), opens=True)
 
-    def _arm(self, edit: Callable[[FenceLists], FenceLists]) -> None:
+    def _arm(self, edit: Callable[[FenceLists], FenceLists], *, opens: bool) -> None:
+        self.settle()
+        self._opens = opens
         try:
             for name, fence in sorted(self._fences.items()):
                 self._armed[name] = fence.arm(edit)
@@ -71,7 +74,7 @@ class UnitFence:
 
     def fence(self) -> Mapping[str, int]:
         units = self._fenced_units
-        self._fenced = self._imposed() or {
+        self._fenced = self._imposed(opens=False) or {
             name: fence.fence(units.units, units.exceptions).revision for name, fence in self._fences.items()
         }
         return self._fenced
@@ -79,13 +82,16 @@ class UnitFence:
     def unfence(self) -> None:
         """Accept writes for the units again in every collection."""
         self._fenced = {}
-        if not self._imposed():
+        if not self._imposed(opens=True):
             for fence in self._fences.values():
                 fence.unfence(self._fenced_units.units, self._fenced_units.exceptions)
 
-    def _imposed(self) -> dict[str, int]:
-        """Impose the armed changes, all collections at once. Return their revisions; nothing if none is armed."""
-        if any(change.imposed for change in self._armed.values()):
+    def _imposed(self, *, opens: bool) -> dict[str, int]:
+        """Impose the armed changes, all collections at once. Return their revisions; nothing if none is armed.
+
+        An armed fence must not be imposed by an opening: the fence may have failed, or its answer was lost. So it is ended.
+        """
+        if self._opens is not opens or any(change.imposed for change in self._armed.values()):
             self.settle()
         changes = tuple(self._armed.items())
         if len(changes) == 1:
