@@ -15,6 +15,8 @@ from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, RoutedClient
 from foreshard.client._routes import PartitionAddress, Route
 from foreshard.errors import KeyMovedWhileReading
+from foreshard.model.key_space import KeySpace
+from foreshard.model.unit_set import UnitSet
 from foreshard.move import _cleaning
 from foreshard.stages import migrate
 
@@ -184,6 +186,21 @@ def test_the_cleaner_waits_for_reads_that_were_opened_before_the_switch(world):
     migrate.clean_moves(world.wiring)
     assert world.state(move_id) == "done"
     later.close()
+
+
+def test_the_cleaner_does_not_wait_for_what_a_dead_mover_was_reading(world):
+    """The server keeps the cursors of a process that was killed for ten minutes."""
+    world.fill(DOCUMENTS)
+    copy = world.wiring.unit_copy("alpha", "of-a-dead-mover", UnitSet(KeySpace(), (world.key,)))
+    batches = copy.scan(f"{world.database}.trips")
+    next(batches)
+    move_id = world.plan("alpha", "beta")
+    migrate.run_move(world.wiring, move_id)
+    _pass(world)
+    migrate.clean_moves(world.wiring, wait=False)
+    assert world.state(move_id) == "done"
+    batches.close()
+    copy.close()
 
 
 def _pass(world: World) -> None:

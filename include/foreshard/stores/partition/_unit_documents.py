@@ -28,7 +28,7 @@ from foreshard.ports.migration import DocumentId, RawDocument
 from foreshard.stores.bson_codec import RAW, id_bytes, id_value, key_filter, key_text_of, key_value
 from foreshard.stores.partition._collection_shape import has_hashed_index
 from foreshard.stores.partition._slot_filter import TYPES, inside_slots
-from foreshard.stores.partition.units.queries import UnitQuery
+from foreshard.stores.partition.units.queries import MOVERS_READ, UnitQuery
 from foreshard.stores.partition.units.raw_batches import array_of, bounds_in
 from foreshard.stores.partition.units.raw_cursor import raw_answers
 
@@ -97,10 +97,11 @@ class UnitDocuments:
         if not ids:
             return {}
         if self._units.slots:
-            some = collection.find(with_ids(ids), session=session)
+            some = collection.find(with_ids(ids), session=session, comment=MOVERS_READ)
             return {id_bytes(document["_id"]): bytes(document.raw) for document in some if self.holds(document)}
         of_keys = {"$and": [with_ids(ids), key_filter(self._sharded, sorted(self._units.keys))]}
-        documents = map(self.own, collection.find(of_keys, session=session).hint([("_id", ASCENDING)]))
+        found = collection.find(of_keys, session=session, comment=MOVERS_READ).hint([("_id", ASCENDING)])
+        documents = map(self.own, found)
         return {document.id: document.raw for document in documents}
 
     def ids_among(
@@ -108,7 +109,7 @@ class UnitDocuments:
     ) -> frozenset[DocumentId]:
         """Return the ids of documents that belong to the units; with ``others``, those of documents that do not."""
         fields = {"_id": 1, self._sharded.key_field: 1}
-        found = collection.find(with_ids(ids), fields, session=session)
+        found = collection.find(with_ids(ids), fields, session=session, comment=MOVERS_READ)
         return frozenset(id_bytes(document["_id"]) for document in found if self.holds(document) is not others)
 
     def holds(self, document: Any) -> bool:

@@ -1,7 +1,7 @@
 """Reads that are still open on a partition (``$currentOp``), for a cleaner that lets them end first.
 
 MongoDB's own range deleter waits for the cursors that were opened before it in the same way. Change streams don't
-count. Without the privilege ``inprog``, no read is seen.
+count, nor do the reads of movers. Without the privilege ``inprog``, no read is seen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from foreshard.stores.mongo_connections import Document
+from foreshard.stores.partition.units.queries import MOVERS_READ
 
 NOT_AUTHORISED = 13
 
@@ -39,6 +40,8 @@ def reads_opened_before(client: MongoClient[Document], namespaces: Collection[st
                 "cursor.tailable": {"$ne": True},
                 "cursor.originatingCommand.pipeline.0.$changeStream": {"$exists": False},
                 "command.pipeline.0.$changeStream": {"$exists": False},
+                "cursor.originatingCommand.comment": {"$ne": MOVERS_READ},
+                "command.comment": {"$ne": MOVERS_READ},
                 **opened,
             }
         },

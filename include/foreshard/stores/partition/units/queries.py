@@ -11,6 +11,9 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 
+MOVERS_READ = "read by a Foreshard mover"
+"""The comment of a mover's reads. Nobody waits for them: the server keeps those of a mover that was killed for ten minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitQuery:
@@ -27,7 +30,7 @@ class UnitQuery:
 
     def find(self, collection: Collection[Any], **options: Any) -> Cursor[Any]:
         """Open a cursor. ``options`` are those of pymongo's ``find``."""
-        found = collection.find(self.wanted, **options)
+        found = collection.find(self.wanted, comment=MOVERS_READ, **options)
         if self.field is None:
             return found
         found = found.hint([(self.field, HASHED)]).min([(self.field, Int64(self.first))])
@@ -35,10 +38,11 @@ class UnitQuery:
 
     def command(self) -> dict[str, Any]:
         """Return the fields of the ``find`` command."""
+        named = {"filter": self.wanted, "comment": MOVERS_READ}
         if self.field is None:
-            return {"filter": self.wanted}
+            return named
         end = {} if self.end is None else {"max": {self.field: Int64(self.end)}}
-        return {"filter": self.wanted, "hint": {self.field: HASHED}, "min": {self.field: Int64(self.first)}, **end}
+        return {**named, "hint": {self.field: HASHED}, "min": {self.field: Int64(self.first)}, **end}
 
     def has_more_than(self, number: int, collection: Collection[Any], session: ClientSession) -> bool:
         """Return whether there are more than ``number`` documents."""
