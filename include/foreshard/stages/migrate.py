@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -161,13 +161,15 @@ def clean_moves(
     return clean_some(ports, [record.move_id for record in due], wait, notify)
 
 
-def repair_fences(ports: FencePorts) -> tuple[str, ...]:
+def repair_fences(ports: FencePorts, spared: Collection[str] = ()) -> tuple[str, ...]:
     """Impose again every fence that an app's ``collMod`` has changed. Return the ids of the partitions concerned.
 
-    A partition that does not answer is left for the next time.
+    A partition that does not answer is left for the next time, and so are those that are ``spared``.
     """
     repaired = []
     for partition in ports.registry.partitions():
+        if partition.partition_id in spared:
+            continue
         for fence in ports.fences(partition.partition_id):
             try:
                 if fence.is_out_of_date():
@@ -188,12 +190,13 @@ def _reverted_lately(ports: WithMoveJournal, hour: datetime) -> frozenset[str]:
 
 
 def repair_settled_fences(ports: ResumeMovesPorts) -> tuple[str, ...]:
-    """Repair fences like ``repair_fences``, but not while a move is between its fence and its opening: its mover changes them.
+    """Repair fences like ``repair_fences``, but not where a move is between its fence and its opening: its mover changes them.
 
     A process that dies right after a late ``collMod`` leaves a fence that refuses writes of an owned key.
     """
-    under_way = ports.move_journal.find((MoveState.FENCED, MoveState.SWITCHED))
-    return repair_fences(ports) if all(map(mover.is_serving, under_way)) else ()
+    found = ports.move_journal.find((MoveState.FENCED, MoveState.SWITCHED))
+    under_way = [record.move for record in found if not mover.is_serving(record)]
+    return repair_fences(ports, {name for move in under_way for name in (move.source, move.target)})
 
 
 def _retire_planned(ports: WithMoveJournal, hour: datetime) -> None:

@@ -260,13 +260,29 @@ def test_moves_in_opposite_directions_do_not_wait_for_each_other(world):
     assert all(world.refused(source, key) and not world.refused(target, key) for key, (source, target) in keys.items())
 
 
+def refuse(world, partition: str) -> None:
+    """Leave a partition as a process does that dies right after a late ``collMod``: the validator refuses an owned key."""
+    fence = next(f for f in world.wiring.fences(partition) if f.in_force().clauses or f.listed())
+    lists = fence.listed()
+    fence.impose(Taken(lists, lists.fence([world.key]), fence.in_force().revision))
+    assert world.refused(partition)
+
+
 def test_a_watchdog_repairs_a_fence_that_refuses_a_key_of_the_owner(world):
     world.fill(5)
     world.move("alpha", "beta")
     migrate.clean_moves(world.wiring)
-    fence = next(f for f in world.wiring.fences("beta") if f.in_force().clauses or f.listed())
-    lists = fence.listed()
-    fence.impose(Taken(lists, lists.fence([world.key]), fence.in_force().revision))
-    assert world.refused("beta")
+    refuse(world, "beta")
     with MoveWatchdog(world.wiring, care=True):
         eventually(lambda: not world.refused("beta"))
+
+
+def test_a_fence_is_repaired_while_a_move_between_other_partitions_is_under_way(world, cut_off):
+    world.fill(5)
+    world.move("alpha", "beta")
+    migrate.clean_moves(world.wiring)
+    refuse(world, "beta")
+    cut_off("fenced")
+    world.run_until_cut_off(world.plan("alpha", "gamma", "someone"))
+    assert migrate.repair_settled_fences(world.wiring) == ("beta",)
+    assert not world.refused("beta")
