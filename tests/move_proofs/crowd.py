@@ -206,14 +206,18 @@ class Crowd:
             client.start()
 
     @contextmanager
-    def rest(self) -> Iterator[None]:
-        """Let every client finish what it does and wait meanwhile. Raise an error that one of them met."""
+    def rest(self, account: Callable[[], str] = str) -> Iterator[None]:
+        """Let every client finish what it does and wait meanwhile. Raise an error that one of them met.
+
+        ``account()`` describes the deployment for the message about a client that does not finish.
+        """
         for client in self.clients:
             client.rests.clear()
             client.resting.set()
         for client in self.clients:
             self.raise_failures()
-            assert client.rests.wait(PATIENCE), f"a client has waited for {PATIENCE} s at {client.place()}"
+            if not client.rests.wait(PATIENCE):
+                raise AssertionError(f"a client has waited for {PATIENCE} s at {client.place()}\n{account()}")
         try:
             self.raise_failures()
             yield

@@ -211,6 +211,19 @@ class Proof:
             found[f"accepted by {partition}"] = self.accepts(partition)
         return found
 
+    def account(self) -> str:
+        """What the journal, the table and the fences say, for people."""
+        control = self.wiring.mongo.control_database
+        lines = [f"{self.placed(key)} owns {key!r}" for key in self.keys]
+        for record in list(control["moves"].find().sort("_id", 1))[-6:]:
+            events = [(entry.get("state"), entry.get("event"), str(entry.get("at"))) for entry in record.get("history", ())]
+            lines.append(f"{record['_id']} {record.get('units')} {record.get('source')} → {record.get('target')}: {events}")
+        for name, client in self.clients.items():
+            lists = client["foreshard"]["fences"].find_one({"_id": f"{self.settings.control_database}.trips"})
+            options = next(iter(client[self.settings.control_database].list_collections(filter={"name": "trips"})))["options"]
+            lines += [f"{name} should refuse {lists}", f"{name} refuses {options}"]
+        return "\n".join(lines)
+
     def accepts(self, partition: str) -> list[str]:
         """Return the keys whose writes a partition accepts."""
         accepted = []

@@ -72,6 +72,12 @@ class Nursery:
         output = log.with_suffix(".out")  # a child that was killed at once has none
         return Ended(answer["ended"], answer["code"], effects, output.read_text() if output.exists() else "")
 
+    def told(self, pid: int) -> str:
+        """What a child has done last and printed, for people."""
+        log = self._logs[pid]
+        output = log.with_suffix(".out")
+        return "\n".join(["", *(log.read_text().splitlines()[-8:] if log.exists() else ()), output.read_text()])
+
     def close(self) -> None:
         """End the process."""
         self._process.communicate()

@@ -14,17 +14,22 @@ from tests.move_proofs.effects import EffectCounter, Halt
 from foreshard.model.move_state import CLEANABLE, ENDED, OPEN, MoveState
 from foreshard.move import mover
 from foreshard.stages import manual_moves, migrate
+from foreshard.stages.moving.watchdog import MoveWatchdog
 from foreshard.stores.control import move_journal, shadows  # noqa: F401  # stores are imported lazily; here before the fork
 from foreshard.stores.control.routing import store  # noqa: F401
-from foreshard.stores.partition import dead_transactions, shadow_absorber, unit_copy  # noqa: F401
+from foreshard.stores.partition import dead_transactions, shadow_absorber, strain, unit_copy  # noqa: F401
 from foreshard.wiring import Wiring
 
 dead_transactions.IDLE, dead_transactions.PATIENCE_MS = timedelta(seconds=0.5), 300
 """A matrix kills in transactions a hundred times, so what waits for the dead waits less."""
+strain.SLOWER_BY = 60.0
+"""Moves don't make way for others: what a machine does beside the proofs would slow the moves down."""
 LEFT = (*ENDED, MoveState.PLANNED, MoveState.COPYING, MoveState.CATCHING_UP)
 """The watchdog leaves moves in these states alone."""
 ROUNDS, ROUND = 40, 0.25
 """At most this many rounds of the watchdog end one move, and the seconds between two."""
+REPAIRED = 20.0
+"""Seconds within which the watchdog must have repaired all fences. The lock of a dead process is over after ten."""
 
 
 def run(wiring: Wiring, move_id: str) -> object:
@@ -71,8 +76,26 @@ def tend(wiring: Wiring, move_id: str) -> object:
     return wiring.move_journal.get(move_id).state
 
 
+def watch(wiring: Wiring, _move_id: str = "") -> object:
+    """Let the watchdog repair what dead processes have left in the fences. Return the seconds, 0 if there was nothing."""
+    begun = time.monotonic()
+    if not _disagreeing(wiring):
+        return 0.0
+    with MoveWatchdog(wiring, care=True):
+        while disagreeing := _disagreeing(wiring):
+            assert time.monotonic() - begun < REPAIRED, f"no watchdog repairs the fences of {disagreeing}"
+            time.sleep(ROUND)
+    return time.monotonic() - begun
+
+
+def _disagreeing(wiring: Wiring) -> list[str]:
+    """Return the partitions whose server refuses other writes than the fences' lists do."""
+    partitions = [partition.partition_id for partition in wiring.registry.partitions()]
+    return [name for name in partitions if any(fence.is_out_of_date() for fence in wiring.fences(name))]
+
+
 OPERATIONS: dict[str, Callable[[Wiring, str], object]] = {
-    made.__name__: made for made in (run, clean, finish, revert, undo, tend)
+    made.__name__: made for made in (run, clean, finish, revert, undo, tend, watch)
 }
 
 

@@ -41,7 +41,7 @@ class World:
     def check(self, seed: int) -> None:
         """Check everything while the clients rest."""
         crowd = Crowd([*self.routed, *self.special], begin=False)
-        with crowd.rest():
+        with crowd.rest(self.proof.account):
             try:
                 self.proof.check_settled()
                 found = {identity: held[0][2] for identity, held in self.proof.found().items()}
@@ -82,6 +82,7 @@ def world(tmp_path_factory) -> Iterator[World]:
 def test_whatever_fails_and_whatever_is_asked_for_nothing_is_lost_doubled_or_out_of_order(world: World) -> None:
     done: Counter[str] = Counter()
     endings: Counter[str] = Counter()
+    repairs: list[float] = []
     for seed in range(FIRST_SEED, FIRST_SEED + SCHEDULES):
         schedule = Schedule(seed, world.proof, world.servers, world.operators)
         begun = time.monotonic()
@@ -93,6 +94,7 @@ def test_whatever_fails_and_whatever_is_asked_for_nothing_is_lost_doubled_or_out
         print(
             f"seed {seed}: ran {ran - begun:.1f} s, settled {settled - ran:.1f} s, checked {time.monotonic() - settled:.1f} s"
         )
+        repairs += [schedule.repaired] if schedule.repaired else []
         done.update(schedule.done)
         endings.update(ended.how for ended in schedule.ended)
     moves = Counter(str(record.state) for record in world.proof.wiring.move_journal.find())
@@ -100,6 +102,6 @@ def test_whatever_fails_and_whatever_is_asked_for_nothing_is_lost_doubled_or_out
     print(f"{SCHEDULES} schedules; actions {dict(done)}; processes {dict(endings)}; moves {dict(moves)}")
     print(f"{world.proof.checked} answers of routed clients checked for linearizability; writes of others {acknowledged}")
     refused, silent = (sum(getattr(c.documents, name) for c in world.routed) for name in ("refusals", "silences"))
-    print(f"refused {refused} times, no server found {silent} times")
+    print(f"refused {refused} times, no server found {silent} times; the watchdog repaired fences within {repairs} s")
     assert all(acknowledged.values())
     assert moves["done"] > 0
