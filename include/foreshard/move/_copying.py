@@ -107,7 +107,8 @@ def _sweep(session: MoveSession) -> None:
     if not session.read_owners().shadowed_on(target.partition_id):
         set_strays_aside(session)
         session.sync.remove_all(target, lambda _documents: session.beat())
-    begun = {"notes__strays_from": target.now(), "notes__source_from": session.context.source.now()}
+    source_from = session.context.source.now()  # first, so that a stray is later than any write at the owner before it
+    begun = {"notes__strays_from": target.now(), "notes__source_from": source_from}
     session.note(notes__swept=True, counters__total=sum(session.context.source.count().values()), **begun)
 
 

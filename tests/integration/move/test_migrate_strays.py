@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from foreshard.errors import MoveRefused
 from foreshard.stages import migrate
 from foreshard.stores.partition.unit_copy import MongoUnitCopy
 
@@ -104,3 +105,57 @@ def listed(key: str, partition: str):
     from foreshard.model import PlacementChange
 
     return PlacementChange(key, partition, (), 0, 2)
+
+
+def copied_elsewhere(world, cut_off) -> tuple[str, str]:
+    """A move that is cut off when it has copied, and a document of its key. Another key of alpha is listed, "second"."""
+    world.wiring.routing.publish([listed("second", "alpha")], "test")
+    world.fill(5)
+    world.fill(5, key="second")
+    move_id = world.plan("alpha", "beta")
+    cut_off("catching_up")
+    world.run_until_cut_off(move_id)
+    return move_id, f"{world.key}:1"
+
+
+def give_the_second_key(world, name: str) -> None:
+    world.trips("alpha").update_one({"_id": name}, {"$set": {"at.station": "second"}})
+
+
+def test_what_another_mover_removes_is_no_delete_of_an_app(world, cut_off, monkeypatch):
+    """A document changes from the key of one move to that of another, and the first mover removes its copy later."""
+    first, name = copied_elsewhere(world, cut_off)
+    give_the_second_key(world, name)
+    write, resumed = MongoUnitCopy.write, []
+
+    def refused_and_resumed(self, *arguments, **named):
+        try:
+            write(self, *arguments, **named)
+        except MoveRefused:
+            if not resumed:
+                resumed.append(migrate.run_move(world.wiring, first).state)
+            raise
+
+    monkeypatch.setattr(MongoUnitCopy, "write", refused_and_resumed)
+    assert world.move("alpha", "beta", "second").state == "reverted"
+    assert resumed == ["switched"]
+    assert world.trips("alpha").find_one({"_id": name})["at"]["station"] == "second"
+
+
+def test_a_delete_gives_way_to_a_write_at_the_owner_that_comes_just_before_the_copy(world, cut_off, monkeypatch):
+    """A plain client deletes another move's copy, and a routed one changes the document, while the second move begins."""
+    _, name = copied_elsewhere(world, cut_off)
+    now, done = MongoUnitCopy.now, []
+
+    def now_and_act(self):
+        position = now(self)
+        if self.partition_id == "beta" and not done:
+            done.append(world.trips("beta").delete_one({"_id": name}).deleted_count)
+            give_the_second_key(world, name)
+            world.trips("alpha").insert_one({"_id": "later", "at": {"station": "other"}})
+        return position
+
+    monkeypatch.setattr(MongoUnitCopy, "now", now_and_act)
+    assert world.move("alpha", "beta", "second").state == "switched"
+    assert done == [1]
+    assert world.trips("beta").find_one({"_id": name})["at"]["station"] == "second"

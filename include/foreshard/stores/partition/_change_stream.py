@@ -1,7 +1,7 @@
 """A partition's change stream: the events of a move's collections, in one order with the events of the move's lease.
 
-A move recognises its own writes by their transaction, which has bumped the lease document. A mark is a write to a document of
-the lease; everything that was written before the mark comes before it in the stream.
+A move recognises its own writes by their transaction, which has bumped the lease document, and those of other movers likewise.
+A mark is a write to a document of the lease; everything that was written before the mark comes before it in the stream.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def history_lost_as(error: Callable[[OperationFailure], Exception]) -> Iterator[
 
 
 class LeaseStream:
-    """A change stream filtered by ``wanted`` that also reads the events of ``lease``, from ``position`` on."""
+    """A change stream filtered by ``wanted`` that also reads the events of ``lease``, from ``position`` on.
+
+    ``of_all``: it reads the events of every move's lease.
+    """
 
     def __init__(
         self,
@@ -49,13 +52,15 @@ class LeaseStream:
         position: Position,
         *,
         await_ms: int,
+        of_all: bool = False,
     ) -> None:
         self._lease = lease
         self._own: tuple[Any, int] | None = None
+        self._movers: tuple[Any, int] | None = None
         self.mark = -1
         """The highest mark that was read."""
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"$or": [*wanted, lease.events()]}},
+            {"$match": {"$or": [*wanted, lease.events(of_all=of_all)]}},
             {"$set": {"mark": _mark_of_event(lease)}},
             {"$set": {"validator": _validator_of_event()}},
             {"$unset": ["fullDocument", "updateDescription", "stateBeforeChange", "operationDescription"]},
@@ -73,19 +78,24 @@ class LeaseStream:
         """Return the next event; None if no event is waiting."""
         event = self._stream.try_next()
         if event is not None and self.is_of_lease(event):
+            self._movers = transaction_of(event)
             if event["documentKey"]["_id"] == self._lease.move_id:
-                self._own = transaction_of(event)
-            else:
+                self._own = self._movers
+            elif self._lease.is_mark(event["documentKey"]["_id"]):
                 self.mark = max(self.mark, event.get("mark") or -1)
         return event
 
     def is_of_lease(self, event: Document) -> bool:
-        """Return whether the event is about the lease document or a mark."""
+        """Return whether the event is about a lease document or a mark."""
         return namespace_of(event) == ".".join(self._lease.namespace)
 
     def is_own(self, event: Document) -> bool:
         """Return whether the move itself caused the event. The lease's event comes first in each of its transactions."""
         return self._own is not None and transaction_of(event) == self._own
+
+    def is_of_mover(self, event: Document) -> bool:
+        """Return whether a mover caused the event; another move's only with ``of_all``."""
+        return self._movers is not None and transaction_of(event) == self._movers
 
     def close(self) -> None:
         """Close the server's cursor."""

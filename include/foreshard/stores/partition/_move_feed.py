@@ -1,7 +1,8 @@
 """A move's view of a partition's changes: which documents were touched, and where the fences are.
 
 One stream covers the whole replica set, so the changes of all sharded collections come in one order. Events carry ids only; the
-follower reads the current documents itself. The move's own deletes are left out.
+follower reads the current documents itself. The move's own deletes are left out, and with ``strays`` all that movers do: a
+mover removes the copy of a document whose key has changed at the owner, which may be in another move's units now.
 
 A position is ``{"token": …}`` or ``{"at": Timestamp}``. The resume token of a ``modify`` event contains its whole validator,
 which is too large for a journal, so the cluster time is used after one (resuming there repeats the changes of that time). A
@@ -45,7 +46,7 @@ MAXIMUM_TOKEN = 4_000
 class MongoMoveFeed:
     """Implements :class:`foreshard.ports.migration.MoveFeed` for some units and the move that holds ``lease``.
 
-    ``strays``: only changes of standing documents, without the move's own. Inserts are the move's, so they are not read.
+    ``strays``: only changes of standing documents, without those by movers. Inserts are the move's, so they are not read.
     """
 
     def __init__(
@@ -60,14 +61,15 @@ class MongoMoveFeed:
         position: Position,
         strays: bool = False,
     ) -> None:
-        self._own_too = not strays
+        self._strays = strays
         self._partition_id = partition_id
         self._position: Position = position
         self._reached: Position = position
         self._transaction: tuple[Any, int] | None = None
         self._fences: dict[str, int] = {}
         with history_lost_as(self._lost):
-            self._stream = LeaseStream(client, session, _wanted(collections, units, strays), lease, position, await_ms=AWAIT_MS)
+            wanted = _wanted(collections, units, strays)
+            self._stream = LeaseStream(client, session, wanted, lease, position, await_ms=AWAIT_MS, of_all=strays)
 
     @property
     def position(self) -> Position:
@@ -112,13 +114,13 @@ class MongoMoveFeed:
         namespace, kind = namespace_of(event), event["operationType"]
         at = event["wallTime"].replace(tzinfo=UTC)
         batch.last_at = at
-        if self._stream.is_of_lease(event):
+        if self._stream.is_of_lease(event) or (self._strays and self._stream.is_of_mover(event)):
             return
         if kind in COLLECTION_EVENTS:
             batch.broken = f"{kind} of {namespace}"
         elif kind == "modify":
             self._take_modify(namespace, event.get("validator"), batch)
-        elif kind in PUTS and (self._own_too or not self._stream.is_own(event)):
+        elif kind in PUTS:
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.PUT, at))
         elif kind == "delete" and not self._stream.is_own(event):
             batch.touch(namespace, id_bytes(event["documentKey"]["_id"]), Touch(ChangeKind.REMOVE, at))

@@ -84,10 +84,15 @@ class MoveLease:
         )
         return int(entry["batches"])
 
-    def events(self) -> dict[str, Any]:
-        """Return a filter for the change events of the lease and its marks."""
+    def events(self, *, of_all: bool = False) -> dict[str, Any]:
+        """Return a filter for the change events of the lease and its marks; with ``of_all``, of all moves' leases and marks."""
         database, collection = self.namespace
-        return {"ns.db": database, "ns.coll": collection, "documentKey._id": {"$in": [self.move_id, self._mark_id]}}
+        ids = {} if of_all else {"documentKey._id": {"$in": [self.move_id, self._mark_id]}}
+        return {"ns.db": database, "ns.coll": collection, **ids}
+
+    def is_mark(self, identity: str) -> bool:
+        """Return whether a document of the leases is this move's mark."""
+        return identity == self._mark_id
 
     @property
     def _mark_id(self) -> str:
