@@ -212,16 +212,19 @@ class Proof:
         return found
 
     def account(self) -> str:
-        """What the journal, the table and the fences say, for people."""
-        control = self.wiring.mongo.control_database
+        """What the table, the journal and the fences say, and which reads are open, for people."""
         lines = [f"{self.placed(key)} owns {key!r}" for key in self.keys]
-        for record in list(control["moves"].find().sort("_id", 1))[-6:]:
-            events = [(entry.get("state"), entry.get("event"), str(entry.get("at"))) for entry in record.get("history", ())]
-            lines.append(f"{record['_id']} {record.get('units')} {record.get('source')} → {record.get('target')}: {events}")
+        for record in list(self.wiring.mongo.control_database["moves"].find().sort("planned_at", 1))[-8:]:
+            events = [f"{entry['event']} {entry['at']:%H:%M:%S.%f} {entry['lease']}" for entry in record["history"]]
+            place = f"{record['_id']} {record['units']} {record['source']} → {record['target']}"
+            lines.append(f"{place}: {events} until {record['lease_until']}, waiting: {record['notes'].get('waiting')}")
         for name, client in self.clients.items():
-            lists = client["foreshard"]["fences"].find_one({"_id": f"{self.settings.control_database}.trips"})
-            options = next(iter(client[self.settings.control_database].list_collections(filter={"name": "trips"})))["options"]
-            lines += [f"{name} should refuse {lists}", f"{name} refuses {options}"]
+            for fence in self.wiring.fences(name):
+                told = {"should refuse": fence.listed(), "refuses": fence.in_force().lists}
+                for what, lists in told.items():
+                    lines.append(f"{name} {what} {len(lists.slots)} slots, {lists.elsewhere} and not {lists.here}")
+            opened = client.admin.aggregate([{"$currentOp": {"idleCursors": True}}, {"$match": {"ns": {"$regex": "trips"}}}])
+            lines += [f"{name} has {found}" for found in opened]
         return "\n".join(lines)
 
     def accepts(self, partition: str) -> list[str]:
