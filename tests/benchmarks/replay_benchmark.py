@@ -31,7 +31,8 @@ from typing import Any
 import foreshard.demo
 from foreshard.demo.stages import REQUEST_TYPES
 from foreshard.settings import Settings
-from foreshard.stages.experiments.replay import POLICIES, ReplayRequest, replay_log
+from foreshard.stages.experiments.replay import replay_log
+from foreshard.stages.experiments.replay_input import POLICIES, ReplayRequest
 from foreshard.stages.experiments.replay_synthetic import write_synthetic_log
 from foreshard.wiring import Wiring
 

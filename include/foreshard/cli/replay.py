@@ -45,6 +45,10 @@ def replay() -> None:
 @click.option("--locations", default=None, type=FILE, help="CSV file name,latitude,longitude; default: <log>-locations.csv.")
 @click.option("--rates", default=None, type=FILE, help="Rates of a synthetic log, for the oracle.")
 @click.option("--processes", default=None, type=click.IntRange(min=1), help="Policies to run at once; default: one per core.")
+@click.option("--capacity/--no-capacity", default=True, help="Find each policy's least capacity; takes some more replays.")
+@click.option(
+    "--steps/--no-steps", default=None, help="Loads in steps of five minutes, or by the hour; default: as the log allows."
+)
 @click.option("--json", "figures", default=None, type=FILE, help="File for the figures.")
 @click.option("--html", "page", default=None, type=FILE, help="File for the page.")
 def run(
@@ -57,15 +61,18 @@ def run(
     locations: Path | None,
     rates: Path | None,
     processes: int | None,
+    capacity: bool,
+    steps: bool | None,
     figures: Path | None,
     page: Path | None,
 ) -> None:
     """Replay LOG (Parquet, CSV or JSON Lines with the standard columns). The hours before the replay train the forecasts."""
-    from foreshard.stages.experiments.replay import POLICIES, ReplayRequest, replay_log, save_replay
+    from foreshard.stages.experiments.replay import replay_log, save_replay
+    from foreshard.stages.experiments.replay_input import POLICIES, ReplayRequest
     from foreshard.wiring import Wiring
 
     chosen = POLICIES if policies is None else tuple(name.strip() for name in policies.split(",") if name.strip())
-    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates, processes)
+    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates, processes, capacity, steps)
     with Wiring() as wiring, _progress() as report:
         replayed = replay_log(wiring, log, request, report)
     save_replay(replayed, figures, page)
@@ -101,19 +108,19 @@ def _progress() -> Iterator[PolicyProgress]:
         def report(policy: str, done: int, of: int) -> None:
             if policy not in tasks:
                 tasks[policy] = shown.add_task(policy, total=of)
-            shown.update(tasks[policy], completed=done)
+            shown.update(tasks[policy], completed=done, total=of)
 
         yield report
 
 
 def _print(replayed: Replayed) -> None:
-    from foreshard.lab.page import HEADINGS, figure
+    from foreshard.lab.page import SHORT_HEADINGS, figure
 
     for note in replayed.notes:
         click.echo(f"note: {note}")
-    rows: list[list[str]] = [["policy", *HEADINGS.values()]]
+    rows: list[list[str]] = [["policy", *SHORT_HEADINGS.values()]]
     for policy, figures in replayed.document["policies"].items():
-        rows.append([policy, *(figure(name, figures[name]) for name in HEADINGS)])
+        rows.append([policy, *(figure(name, figures[name]) for name in SHORT_HEADINGS)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for first, *rest in rows:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from foreshard.lab._noise import variance_per_cost
 from foreshard.lab.log import ReplayLog, smallest_costs
 from foreshard.model import SECONDS_PER_HOUR, FloatArray
 
@@ -23,14 +22,23 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray
 def noise_floor(
     log: ReplayLog, start: int, capacity: FloatArray, mean: FloatArray | None = None, sigma: FloatArray | None = None
 ) -> float:
-    """Return the expected overload hours from ``start`` on, by the true ``mean`` and ``sigma`` (K, T) if known."""
-    total = (log.costs if mean is None else mean)[:, start:].sum(axis=0, dtype=np.float64)
+    """Return the expected overload hours from ``start`` on, by the true ``mean`` and ``sigma`` (K, T) if known.
+
+    In a log with times within the hour they are counted by step. Known rates are then taken as even within each hour.
+    """
+    per_hour = log.steps_per_hour
+    if mean is not None:
+        total = np.repeat(mean[:, start:].sum(axis=0, dtype=np.float64), per_hour) / per_hour
+    elif log.steps:
+        total = log.steps.totals()[start * per_hour :]
+    else:
+        total = log.costs[:, start:].sum(axis=0, dtype=np.float64)
     known = None if sigma is None else (sigma[:, start:].astype(np.float64) ** 2).sum(axis=0)
-    variance = total * variance_per_cost(log.costs) if known is None else known
-    hourly = capacity * SECONDS_PER_HOUR
-    share = (hourly / hourly.sum())[:, None]
+    variance = total * log.noise if known is None else np.repeat(known, per_hour) / per_hour
+    room = capacity * SECONDS_PER_HOUR / per_hour
+    share = (room / room.sum())[:, None]
     deviation = np.sqrt(np.maximum(share * variance, 1e-12))
-    return float(ndtr((share * total - hourly[:, None]) / deviation).sum())
+    return float(ndtr((share * total - room[:, None]) / deviation).sum()) / per_hour
 
 
 def cost_of_one_access(costs: npt.NDArray[np.floating[Any]]) -> float:

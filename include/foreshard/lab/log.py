@@ -16,6 +16,8 @@ import pandas as pd
 from foreshard.errors import CorruptLog
 from foreshard.lab._forked import each_forked
 from foreshard.lab._gather import CodedColumn, LogPart, gather
+from foreshard.lab._noise import variance_per_cost
+from foreshard.lab.within_hour import StepRows, rows_by_step
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, BoolArray, FloatArray, IntArray, RequestKind
 from foreshard.observe.co_access import CoAccessRules, co_access
 
@@ -45,6 +47,7 @@ class ReplayLog:
 
     ``visit_*``: one row per hour, key and location (−1: unknown), with its cost, the cost of reads, and the number of writes.
     ``pair_*``: one row per hour and pair of co-accessed keys. ``left_out``: reason → number of invalid records.
+    ``steps``: costs within the hour; None if the log has only hours.
     """
 
     first: datetime
@@ -64,11 +67,29 @@ class ReplayLog:
     records: int
     left_out: Mapping[str, int]
     unknown_types: tuple[str, ...] = ()
+    steps: StepRows | None = None
 
     @property
     def hours(self) -> int:
         """The number of hours, T."""
         return int(self.costs.shape[1])
+
+    @property
+    def steps_per_hour(self) -> int:
+        """The number of steps in an hour; 1 if the log has only hours."""
+        return self.steps.per_hour if self.steps else 1
+
+    @cached_property
+    def noise(self) -> float:
+        """The variance of hourly costs that chance causes, per unit of cost."""
+        return variance_per_cost(self.costs)
+
+    def step_rows(self, first: int, last: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """Return rows (key, steps after ``first``, cost) of the steps [first, last), at most an hour."""
+        if self.steps:
+            return self.steps.rows(first, last)
+        keys = np.arange(len(self.keys))
+        return keys, np.zeros(len(keys), np.int64), self.costs[:, first].astype(np.float64)
 
     def hour(self, index: int) -> datetime:
         """Return the start of the hour ``index``."""
@@ -186,6 +207,7 @@ def _counted(
         records=int(kept.sum()),
         left_out=dict(left_out),
         unknown_types=unknown,
+        steps=rows_by_step(time[kept], key, cost, since, span, len(names)),
     )
 
 

@@ -17,14 +17,15 @@ from foreshard.model import SECONDS_PER_HOUR, FloatArray
 class Measures:
     """One policy's figures.
 
-    ``overload_hours``: partition-hours above capacity. ``overflow_share``: cost above capacity ÷ the log's cost.
-    ``…_utilisation``: over all partition-hours. ``keys_moved_twice_a_day``: the share of (key, day) pairs with a move that have
+    ``overload_hours``: partition-hours above capacity; a step above it counts as its part of an hour.
+    ``overflow_share``: cost above capacity ÷ the log's cost.
+    ``…_utilisation``: over all partition-steps. ``keys_moved_twice_a_day``: the share of (key, day) pairs with a move that have
     more than one. ``cross_partition_share``: the share of co-accesses whose keys have no partition in common.
     ``mean_distance_km``: from the user to the serving copy, weighted by cost, over accesses with a known location. ``shadows``:
     the mean number of shadows.
     """
 
-    overload_hours: int
+    overload_hours: float
     overflow_share: float
     worst_utilisation: float
     p99_utilisation: float
@@ -46,8 +47,8 @@ def measure(run: Run, log: ReplayLog, capacity: FloatArray) -> Measures:
     utilisation = run.load / hourly
     days = Counter((key, log.hour(hour).date()) for hour, key, _, _ in run.moves)
     return Measures(
-        overload_hours=int((utilisation > 1.0 + 1e-9).sum()),
-        overflow_share=_share(float(np.maximum(run.load - hourly, 0.0).sum()), run.own_cost),
+        overload_hours=round(float((utilisation > 1.0 + 1e-9).sum()) / run.per_hour, 3),
+        overflow_share=overflow_share(run, capacity),
         worst_utilisation=round(float(utilisation.max(initial=0.0)), 6),
         p99_utilisation=round(float(np.quantile(utilisation, 0.99)) if utilisation.size else 0.0, 6),
         moves=len(run.moves),
@@ -57,6 +58,12 @@ def measure(run: Run, log: ReplayLog, capacity: FloatArray) -> Measures:
         mean_distance_km=round(_share(run.cost_km, run.located_cost), 3),
         shadows=round(float(np.mean(run.shadows)) if run.shadows else 0.0, 3),
     )
+
+
+def overflow_share(run: Run, capacity: FloatArray) -> float:
+    """Return the cost above ``capacity`` (P, in cost/s) ÷ the log's cost."""
+    above = np.maximum(run.load - capacity[:, None] * SECONDS_PER_HOUR, 0.0).sum()
+    return _share(float(above) / run.per_hour, run.own_cost)
 
 
 def _share(part: float, whole: float) -> float:

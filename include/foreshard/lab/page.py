@@ -28,16 +28,31 @@ HEADINGS = {
     "cross_partition_share": "co-access across partitions",
     "mean_distance_km": "mean distance, km",
     "shadows": "shadows",
+    "least_capacity": "least capacity",
 }
-"""The figures' names for people."""
+"""The figures' names for people. The least capacity is relative to the replayed one."""
+SHORT_HEADINGS = {
+    "overload_hours": "overload hours",
+    "overflow_share": "overflow",
+    "moves": "moves",
+    "keys_moved_twice_a_day": "twice a day",
+    "cross_partition_share": "apart",
+    "mean_distance_km": "km",
+    "least_capacity": "least capacity",
+}
+"""The figures that the command prints. The page has all of them."""
 
 
-def figure(name: str, value: float) -> str:
+def figure(name: str, value: float | None) -> str:
     """Format a figure for people."""
+    if value is None:
+        return "–"
     if name == "bytes":
         return f"{value / 2**20:,.1f}"
     if name in ("overload_hours", "moves"):
-        return f"{value:,.0f}"
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    if name == "least_capacity":
+        return f"{value:.1%}"
     if name.endswith("_share") or name == "keys_moved_twice_a_day":
         return f"{value:.2%}"
     return f"{value:,.2f}"
@@ -51,7 +66,7 @@ def page(document: Mapping[str, Any], log: ReplayLog, layout: PartitionLayout, r
         "hours": int(document["log"]["replayed_hours"]),
         "partitions": [p.partition_id for p in layout.partitions],
         "places": [p.geographic_location for p in layout.partitions],
-        "policies": {name: _packed(run, run.load / hourly, log) for name, run in runs.items()},
+        "policies": {name: _packed(run, run.worst_of_hours() / hourly, log) for name, run in runs.items()},
     }
     figures = _table(document["policies"])
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in document["log"]["notes"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class PartitionLayout:
     def capacity(self) -> FloatArray:
         """Capacities (P) in cost/s."""
         return np.array([partition.capacity for partition in self.partitions], np.float64)
+
+    def scaled(self, factor: float) -> PartitionLayout:
+        """Return the layout with ``factor`` × the capacities."""
+        return replace(self, partitions=tuple(replace(one, capacity=one.capacity * factor) for one in self.partitions))
 
     def distance_from(self, origins: Sequence[str]) -> FloatArray:
         """Return km (origins, P); ``UNKNOWN_KM`` between different locations without coordinates."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
 
 NOT_YET = -(10**6)
+MINUTES_PER_HOUR = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,11 @@ class Cluster:
 
 
 class Past:
-    """The log before hour ``now``. Policies see nothing else of the log."""
+    """The log before hour ``now``, or before a step within it. Policies see nothing else of the log."""
 
-    def __init__(self, log: ReplayLog, now: int, rules: ReplayRules) -> None:
-        self._log, self.now, self._rules = log, now, rules
+    def __init__(self, log: ReplayLog, now: int, rules: ReplayRules, step: int = 0) -> None:
+        """``step``: the number of steps of the hour ``now`` that are over, for :meth:`rate`."""
+        self._log, self.now, self._rules, self._step = log, now, rules, step
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -87,11 +89,25 @@ class Past:
 
     def before(self, hour: int, hours: int) -> FloatArray:
         """Return the cost per key of at most ``hours`` hours before ``hour`` or ``now``, whichever is earlier (K, ≤ hours)."""
-        return Past(self._log, min(hour, self.now), self._rules).costs(hours)
+        return self.at(hour).costs(hours)
+
+    def at(self, hour: int) -> Past:
+        """Return what was known at the start of ``hour``, or of ``now`` if that is earlier."""
+        return Past(self._log, min(hour, self.now), self._rules)
 
     def latest(self) -> FloatArray:
         """Return the cost per key (K) of the last hour; zero before the first."""
         return self._log.costs[:, self.now - 1].astype(np.float64) if self.now else np.zeros(len(self._log.keys))
+
+    def rate(self, minutes: int) -> FloatArray:
+        """Return the cost per key and hour (K) of the last ``minutes`` (at most 60), or of the last hour in an hourly log."""
+        per_hour = self._log.steps_per_hour
+        until = self.now * per_hour + self._step
+        first = max(0, until - max(1, minutes * per_hour // MINUTES_PER_HOUR))
+        if first == until:
+            return np.zeros(len(self._log.keys))
+        key, _, cost = self._log.step_rows(first, until)
+        return np.bincount(key, cost, len(self._log.keys)).astype(np.float64) * (per_hour / (until - first))
 
     def visits(self, hours: int) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
         """Return rows (key, place, cost, reads' cost) of the last ``hours`` hours; place −1 is unknown."""
@@ -109,13 +125,15 @@ class Past:
 
 
 class Policy(Protocol):
-    """Decides placement: ``start`` once, ``decide`` at the start of each hour."""
+    """Decides placement: ``start`` once, ``decide`` at the start of each hour, or of each step if ``within_hour``."""
+
+    within_hour: bool
 
     def start(self, past: Past) -> IntArray:
         """Return each key's first partition (K)."""
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """Return the actions to begin in the hour ``past.now``, the most urgent first."""
+        """Return the actions to begin now, the most urgent first."""
 
 
 def key_sizes(log: ReplayLog, now: int, rules: ReplayRules) -> FloatArray:

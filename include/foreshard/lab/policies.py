@@ -19,6 +19,8 @@ MOST_MOVES = 20
 class StaticHash:
     """Every key stays where weighted rendezvous hashing places it."""
 
+    within_hour = False
+
     def __init__(self, layout: PartitionLayout) -> None:
         self._layout = layout
 
@@ -58,21 +60,24 @@ class StaticGeo(StaticHash):
 
 
 class Reactive(StaticHash):
-    """Like E-Store (Taft et al., VLDB 2014): a partition that was overloaded in the last hour loses its hottest keys.
+    """Like E-Store (Taft et al., VLDB 2014): a partition that was overloaded in the last ``minutes`` loses its hottest keys.
 
     From a partition above ``high`` × capacity, the keys with the most load move one by one to the least loaded partition, as
     long as that stays below ``goal`` × capacity, until the source is below ``goal``. A key rests for an hour after its move.
+    It acts in every step of a log that has times within the hour.
     """
 
-    def __init__(self, layout: PartitionLayout, high: float = 0.9, goal: float = 0.8) -> None:
+    within_hour = True
+
+    def __init__(self, layout: PartitionLayout, high: float = 0.9, goal: float = 0.8, minutes: int = 15) -> None:
         super().__init__(layout)
-        self._high, self._goal = high, goal
+        self._high, self._goal, self._minutes = high, goal, minutes
         self._open = np.array([p.state is PartitionState.ACTIVE for p in layout.partitions], bool)
 
     def decide(self, past: Past, cluster: Cluster) -> list[LabAction]:
-        """Decide from the last hour's load."""
+        """Decide from the load of the last minutes, or of the last hour in an hourly log."""
         capacity = self._layout.capacity * SECONDS_PER_HOUR
-        cost, where = past.latest(), cluster.primary.copy()
+        cost, where = past.rate(self._minutes), cluster.primary.copy()
         for key, target in cluster.pending.items():
             where[key] = target
         load = np.bincount(where, weights=cost, minlength=len(capacity))

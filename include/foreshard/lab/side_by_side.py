@@ -8,20 +8,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 from queue import Empty
-from typing import Any
+from typing import Any, TypeVar
 
 from foreshard.lab._forked import fork_pool
-from foreshard.lab.simulate import Run
 
 PolicyProgress = Callable[[str, int, int], None]
-"""progress(policy, done, of)."""
-Start = Callable[[Callable[[int, int], None] | None], Run]
+"""progress(policy, done, of). ``of`` may grow."""
+_Result = TypeVar("_Result")
+Start = Callable[[Callable[[int, int], None] | None], _Result]
 """Runs one policy and reports (done, of) to the given function."""
 
 _POLL_SECONDS = 0.2
 
 
-def side_by_side(starts: Mapping[str, Start], processes: int, progress: PolicyProgress | None = None) -> dict[str, Run]:
+def side_by_side(
+    starts: Mapping[str, Start[_Result]], processes: int, progress: PolicyProgress | None = None
+) -> dict[str, _Result]:
     """Run all of ``starts``, the last one first, ``processes`` at a time. The result is in the order of ``starts``.
 
     With one process, everything runs in this process.
@@ -46,7 +48,7 @@ def _report(messages: Any, name: str, done: int, of: int) -> None:
     messages.put((name, done, of))
 
 
-def _follow(open_: set[Future[Run]], messages: Any, progress: PolicyProgress | None) -> None:
+def _follow(open_: set[Future[_Result]], messages: Any, progress: PolicyProgress | None) -> None:
     """Pass on progress until all processes end. Raise the first failure."""
     while open_:
         done, open_ = wait(open_, _POLL_SECONDS, FIRST_COMPLETED)

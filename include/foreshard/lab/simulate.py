@@ -1,9 +1,13 @@
-"""The simulator: each hour a policy decides from the past, its moves take time and cost load, and the hour's loads follow.
+"""The simulator: policies decide from the past, their moves take time and cost load, and the loads follow.
 
 All policies have the same assumptions (:class:`ReplayRules`). Moves run one after another in a few lanes. A move takes a fixed
 time plus its bytes at the migration rate. While it runs, both sides have a share of the key's recent load in addition, and the
-key stays at its source. A shadow is copied in the same way and serves from the hour after it is finished. New keys are where
-hashing places them until a policy moves them.
+key stays at its source. A shadow is copied in the same way and serves from the hour (or step, if the policy acts within the
+hour) after it is finished. New keys are where hashing places them until a policy moves them.
+
+Loads are served in steps of five minutes if the log has times within the hour, else by the hour. The hours of a policy that
+acts once an hour are computed at once, so a year costs it about as much as by the hour; one that acts in every step costs some
+50 µs for each.
 """
 
 from __future__ import annotations
@@ -14,23 +18,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from foreshard.lab._serving import CopyMap, co_accesses, distance_served, served_load
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import NOT_YET, Cluster, LabAction, Past, Policy, ReplayRules, key_sizes
-from foreshard.measure.demand import KeyDemand, LoadProfile, OriginShares, row_entries, unshadowed_weights
-from foreshard.measure.serving import share_reads
-from foreshard.model import SECONDS_PER_HOUR, BoolArray, FloatArray, IntArray
+from foreshard.model import SECONDS_PER_HOUR, FloatArray, IntArray
+
+StepRow = tuple[IntArray, IntArray, FloatArray]
+"""Rows (key, steps after the first, cost)."""
 
 
 @dataclass
 class Run:
-    """The result of one policy. ``load`` (P, hours) is in cost per hour and includes copying.
+    """The result of one policy. ``load`` (P, steps) is in cost per hour and includes copying; an hour has ``per_hour`` steps.
 
     ``moves``: (hour, key, source, target). ``shadows``: the number of shadows in each hour. ``own_cost``: the log's cost.
     """
 
     first: int
     load: FloatArray
+    per_hour: int = 1
     moves: list[tuple[int, int, int, int]] = field(default_factory=list)
     size_bytes: float = 0.0
     co_accesses: float = 0.0
@@ -39,6 +46,10 @@ class Run:
     located_cost: float = 0.0
     shadows: list[int] = field(default_factory=list)
     own_cost: float = 0.0
+
+    def worst_of_hours(self) -> FloatArray:
+        """Return the highest load of each hour (P, hours)."""
+        return np.asarray(self.load.reshape(len(self.load), -1, self.per_hour).max(axis=2, initial=0.0))
 
 
 @dataclass
@@ -60,40 +71,55 @@ def replay(
     start: int,
     rules: ReplayRules,
     progress: Callable[[int, int], None] | None = None,
+    nearness: bool = True,
 ) -> Run:
-    """Run the hours from ``start`` on under ``policy``."""
-    return _Simulation(log, layout, policy, start, rules).run(progress)
+    """Run the hours from ``start`` on under ``policy``. Without ``nearness``, co-access and distances are not measured."""
+    return _Simulation(log, layout, policy, start, rules, nearness).run(progress)
 
 
 class _Simulation:
-    def __init__(self, log: ReplayLog, layout: PartitionLayout, policy: Policy, start: int, rules: ReplayRules) -> None:
-        self.log, self.policy, self.rules, self.first = log, policy, rules, start
-        self.capacity = layout.capacity
+    def __init__(
+        self, log: ReplayLog, layout: PartitionLayout, policy: Policy, start: int, rules: ReplayRules, nearness: bool
+    ) -> None:
+        self.log, self.policy, self.rules, self.first, self.nearness = log, policy, rules, start, nearness
+        self.capacity, self.per_hour = layout.capacity, log.steps_per_hour
         self.km = layout.distance_from(log.locations)
         keys = len(log.keys)
         first = policy.start(Past(log, start, rules)).astype(np.int64)
         self.cluster = Cluster(first.copy(), set(), {}, np.full(keys, NOT_YET), np.full(keys, -1, np.int64))
         self.jobs: list[_Job] = []
         self.lanes: dict[tuple[str, int], list[float]] = defaultdict(lambda: [float(start)] * rules.lanes)
-        self.result = Run(start, np.zeros((len(layout.partitions), log.hours - start)))
+        steps = (log.hours - start) * self.per_hour
+        self.result = Run(start, np.zeros((len(layout.partitions), steps)), self.per_hour)
         self.reads = _read_shares(log, 0, start)
 
     def run(self, progress: Callable[[int, int], None] | None) -> Run:
         hours = self.log.hours
+        at_once = 1 if self.policy.within_hour else self.per_hour
         for now in range(self.first, hours):
             if (now - self.first) % 24 == 0:
                 self.sizes = key_sizes(self.log, now, self.rules)
                 if progress:
                     progress(now - self.first, hours - self.first)
-            self._begin(now)
-            self._serve(now)
+            for step in range(now * self.per_hour, (now + 1) * self.per_hour, at_once):
+                self._begin(step)
+                placement = self._placement()
+                if step == now * self.per_hour:
+                    self._measure(now, placement)
+                self._serve(step, step + at_once, placement)
+            self.result.shadows.append(len(self.cluster.shadows))
         if progress:
             progress(hours - self.first, hours - self.first)
         return self.result
 
-    def _begin(self, now: int) -> None:
+    def _placement(self) -> CopyMap:
+        return CopyMap.of(self.cluster.primary, self.cluster.shadows, len(self.capacity))
+
+    def _begin(self, step: int) -> None:
+        """Begin what the policy decides at the start of a step."""
+        now, within = divmod(step, self.per_hour)
         cluster, places = self.cluster, self._places(0, 0)
-        for change in self.policy.decide(Past(self.log, now, self.rules), cluster):
+        for change in self.policy.decide(Past(self.log, now, self.rules, within), cluster):
             if change.kind == "remove":
                 cluster.shadows.discard((change.key, change.partition))
                 continue
@@ -102,7 +128,7 @@ class _Simulation:
                 continue
             if not change.joins:
                 places = self._places(here, change.partition)
-            begins = max(float(now), *(lanes[number] for lanes, number in places))
+            begins = max(step / self.per_hour, *(lanes[number] for lanes, number in places))
             size = float(self.sizes[change.key])
             fixed = 0.0 if change.joins else self.rules.move_seconds
             takes = (fixed + size / self.rules.bytes_per_second) / SECONDS_PER_HOUR
@@ -118,38 +144,37 @@ class _Simulation:
         sides = (self.lanes["from", source], self.lanes["to", target])
         return [(lanes, min(range(len(lanes)), key=lanes.__getitem__)) for lanes in sides]
 
-    def _serve(self, now: int) -> None:
-        """Add the hour's load, and complete the jobs that end in it."""
-        costs = self.log.costs[:, now].astype(np.float64)
-        primary_before = self.cluster.primary.copy()
-        shadows_before = set(self.cluster.shadows)
-        extra = np.zeros(len(self.capacity))
+    def _serve(self, first: int, last: int, placement: CopyMap) -> None:
+        """Add the load of the steps [first, last), and complete the jobs that end in them."""
+        rows, now = self.log.step_rows(first, last), first // self.per_hour
+        load = served_load(self.log, now, rows, last - first, placement, self.reads, self.capacity, self.km, self.rules.serving)
         still = []
         for job in self.jobs:
-            extra += self._job_load(job, now, costs)
-            if job.ends <= now + 1:
+            self._add_job(load, job, first, rows)
+            if job.ends * self.per_hour <= last:
                 self._finish(job, now)
             else:
                 still.append(job)
         self.jobs = still
-        load = self._load(costs, primary_before, shadows_before, now)
-        self.result.load[:, now - self.first] = np.maximum(load + extra, 0.0)
-        self.result.own_cost += float(costs.sum())
-        self.result.shadows.append(len(self.cluster.shadows))
-        self._measure(now, primary_before, shadows_before)
+        at = first - self.first * self.per_hour
+        self.result.load[:, at : at + last - first] = np.maximum(load, 0.0) * self.per_hour
 
-    def _job_load(self, job: _Job, now: int, costs: FloatArray) -> FloatArray:
-        """Return the load that a job adds in this hour: copying on both sides, and the key's load once moved."""
-        extra = np.zeros(len(self.capacity))
-        running = max(0.0, min(job.ends, now + 1.0) - max(job.begins, float(now)))
-        duration = max(job.ends - job.begins, 1e-9)
-        copying = self.rules.copy_load * job.recent * running / duration
-        extra[[job.source, job.change.partition]] += copying
-        if job.change.kind == "move" and job.ends <= now + 1:
-            served = float(costs[job.change.key]) * (now + 1.0 - max(job.ends, float(now)))
-            extra[job.source] -= served
-            extra[job.change.partition] += served
-        return extra
+    def _add_job(self, load: FloatArray, job: _Job, first: int, rows: StepRow) -> None:
+        """Add to ``load`` what a job adds in each step: copying on both sides, and the key's load once moved."""
+        steps = load.shape[1]
+        opens = np.arange(first, first + steps) / self.per_hour
+        closes = np.arange(first + 1, first + steps + 1) / self.per_hour
+        running = np.maximum(np.minimum(job.ends, closes) - np.maximum(job.begins, opens), 0.0)
+        copying = self.rules.copy_load * job.recent * running / max(job.ends - job.begins, 1e-9)
+        load[job.source] += copying
+        load[job.change.partition] += copying
+        if job.change.kind == "move" and job.ends <= closes[-1]:
+            key, after, cost = rows
+            mine = key == job.change.key
+            own = np.bincount(after[mine], weights=cost[mine], minlength=steps)
+            served = own * (closes - np.clip(job.ends, opens, closes)) * self.per_hour
+            load[job.source] -= served
+            load[job.change.partition] += served
 
     def _finish(self, job: _Job, now: int) -> None:
         key, target, cluster = job.change.key, job.change.partition, self.cluster
@@ -163,71 +188,17 @@ class _Simulation:
         cluster.shadows.discard((key, target))
         self.result.moves.append((now, key, job.source, target))
 
-    def _load(self, costs: FloatArray, primary: IntArray, shadows: set[tuple[int, int]], now: int) -> FloatArray:
-        if not shadows:
-            return np.bincount(primary, weights=costs, minlength=len(self.capacity)).astype(np.float64)
-        demand = KeyDemand(costs[:, None], np.zeros((len(costs), 1)), self.reads, self._origins(now, shadows))
-        listed = sorted(shadows)
-        alone = costs * unshadowed_weights(len(costs), [key for key, _ in listed]) / SECONDS_PER_HOUR
-        base = LoadProfile.zeros(len(self.capacity), 1)
-        base.mean[:, 0] = np.bincount(primary, weights=alone, minlength=len(self.capacity))
-        load, _ = share_reads(base, demand, primary, listed, self.capacity, self.km, self.rules.serving)
-        return np.asarray(load.mean[:, 0] * SECONDS_PER_HOUR)
-
-    def _origins(self, now: int, shadows: set[tuple[int, int]]) -> OriginShares:
-        rows = self.log.visits.of(now, now + 1)
-        key, place, weight = self.log.visit_key[rows], self.log.visit_place[rows], self.log.visit_reads[rows]
-        kept = (place >= 0) & np.isin(key, [k for k, _ in shadows])
-        return OriginShares.build(key[kept], place[kept], weight[kept], len(self.log.keys))
-
-    def _measure(self, now: int, primary: IntArray, shadows: set[tuple[int, int]]) -> None:
-        log, run = self.log, self.result
-        rows = log.pairs.of(now, now + 1)
-        a, b, weight = log.pair_a[rows], log.pair_b[rows], log.pair_weight[rows]
-        apart = primary[a] != primary[b]
-        if shadows and apart.any():
-            apart &= ~self._share_a_copy(a, b, primary, shadows)
-        run.co_accesses += float(weight.sum())
-        run.split_co_accesses += float(weight[apart].sum())
-        rows = log.visits.of(now, now + 1)
-        key, place, cost, reads = (
-            log.visit_key[rows],
-            log.visit_place[rows],
-            log.visit_cost[rows],
-            log.visit_reads[rows],
-        )
-        known = place >= 0
-        key, place, cost, reads = key[known], place[known], cost[known], reads[known]
-        km = self.km[place, primary[key]]
-        run.cost_km += float((cost * km).sum())
-        run.located_cost += float(cost.sum())
-        run.cost_km -= float((reads * (km - self._nearest(key, place, km, shadows))).sum())
-
-    def _nearest(self, key: IntArray, place: IntArray, km: FloatArray, shadows: set[tuple[int, int]]) -> FloatArray:
-        """Return the distance from each row's place to the nearest copy of its key.
-
-        ``km``: the distance to the primary copy.
-        """
-        nearest = km.copy()
-        if shadows:
-            held, partition = np.array(sorted(shadows), np.int64).T
-            copied = np.flatnonzero(np.isin(key, held))
-            row, at = row_entries(np.searchsorted(held, np.arange(len(self.reads) + 1)), key[copied])
-            np.minimum.at(nearest, copied[row], self.km[place[copied[row]], partition[at]])
-        return nearest
-
-    def _share_a_copy(self, a: IntArray, b: IntArray, primary: IntArray, shadows: set[tuple[int, int]]) -> BoolArray:
-        """Return whether a partition has copies of both keys of a pair."""
-        copies: dict[int, set[int]] = {}
-        for key, partition in shadows:
-            copies.setdefault(key, {int(primary[key])}).add(partition)
-        together = np.zeros(len(a), bool)
-        rows = np.flatnonzero(np.isin(a, list(copies)) | np.isin(b, list(copies)))
-        for row in rows:
-            one, other = int(a[row]), int(b[row])
-            first, second = copies.get(one, {int(primary[one])}), copies.get(other, {int(primary[other])})
-            together[row] = bool(first & second)
-        return together
+    def _measure(self, now: int, placement: CopyMap) -> None:
+        """Add the figures of an hour that began with ``placement``."""
+        run = self.result
+        run.own_cost += float(self.log.costs[:, now].sum(dtype=np.float64))
+        if self.nearness:
+            uses, apart = co_accesses(self.log, now, placement)
+            cost, cost_km = distance_served(self.log, now, placement, self.km)
+            run.co_accesses += uses
+            run.split_co_accesses += apart
+            run.located_cost += cost
+            run.cost_km += cost_km
 
 
 def _read_shares(log: ReplayLog, first: int, last: int) -> FloatArray:

@@ -22,6 +22,7 @@ FIGURES = {
     "cross_partition_share",
     "mean_distance_km",
     "shadows",
+    "least_capacity",
 }
 POLICIES = {"static_hash", "static_geo", "reactive", "predictive", "oracle", "mongodb_balance"}
 
@@ -64,7 +65,7 @@ def replayed(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_the_json_has_the_log_the_layout_and_every_figure_of_each_policy(replayed, suffix):
     document, output = replayed(records(), "--partitions", "2", "--days", "1", suffix=suffix)
-    assert set(document) == {"log", "layout", "policies"}
+    assert set(document) == {"log", "layout", "capacity", "policies"}
     assert set(document["policies"]) == POLICIES
     assert all(set(figures) == FIGURES for figures in document["policies"].values())
     assert all(policy in output for policy in POLICIES)
@@ -169,3 +170,53 @@ def test_a_layout_without_usable_capacities_is_refused_in_one_line(replayed, tmp
 def test_an_unknown_policy_is_refused_with_the_known_ones(replayed):
     with pytest.raises(ConfigurationError, match="unknown policy psychic; use static_hash"):
         replayed(records(), "--policies", "psychic")
+
+
+def test_the_least_capacity_and_what_it_saves_are_reported(replayed):
+    policies = ("--policies", "static_hash,reactive,predictive")
+    document, output = replayed(records(days=4, keys=9), "--partitions", "3", "--days", "2", "--processes", "2", *policies)
+    capacity = document["capacity"]
+    assert set(capacity["least"]) == {"static_hash", "reactive", "predictive"}
+    for name, least in capacity["least"].items():
+        assert document["policies"][name]["least_capacity"] == least["factor"]
+        assert least["utilisation"] == pytest.approx(0.7 / least["factor"], rel=0.01)
+        factor, shares = least["factor"], []
+        for times in (0.985, 1.015):
+            share = str(0.7 / factor / times)
+            again, _ = replayed(
+                records(days=4, keys=9), "--partitions", "3", "--days", "2", "--utilisation", share, "--no-capacity", *policies
+            )
+            shares.append(again["policies"][name]["overflow_share"])
+        assert shares[0] > 0.001 >= shares[1]
+    saved = 1 - capacity["least"]["predictive"]["factor"] / capacity["least"]["static_hash"]["factor"]
+    assert capacity["saved_against"]["static_hash"] == pytest.approx(saved, abs=1e-3)
+    assert "capacity against hashing" in output
+    assert "against reacting, at an overflow share of 0.1% (each ±1%)" in output
+
+
+def test_the_least_capacity_can_be_left_out(replayed):
+    document, output = replayed(records(), "--days", "1", "--no-capacity", "--policies", "static_hash,predictive")
+    assert document["capacity"]["least"] == {}
+    assert document["policies"]["predictive"]["least_capacity"] is None
+    assert "capacity against" not in output
+
+
+def test_the_table_fits_a_terminal(replayed):
+    _, output = replayed(records(), "--days", "1", "--no-capacity")
+    table = output[output.index("policy ") :].split("wrote")[0]
+    assert "overload hours  overflow  moves  twice a day" in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_an_hourly_table_is_replayed_by_the_hour_and_says_so(replayed):
+    frame = records()
+    frame["timestamp"] = frame["timestamp"].dt.floor("h")
+    document, output = replayed(frame, "--days", "1", "--no-capacity", "--policies", "static_hash,reactive")
+    assert document["log"]["step_minutes"] == 60
+    assert "the log has no times within the hour: loads are served by the hour" in output
+
+
+def test_steps_can_be_asked_for(replayed):
+    document, output = replayed(records(), "--days", "1", "--no-capacity", "--steps", "--policies", "static_hash,reactive")
+    assert document["log"]["step_minutes"] == 5
+    assert "loads are served in steps of 5 minutes" in output

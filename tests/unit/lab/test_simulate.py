@@ -22,6 +22,8 @@ def layout_of(*capacities, places=None):
 class Script:
     """A policy with scripted actions: {hour: actions}."""
 
+    within_hour = False
+
     def __init__(self, first, orders=None):
         self.first, self.orders = np.array(first), orders or {}
 

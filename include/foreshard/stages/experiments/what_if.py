@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from foreshard.errors import ConfigurationError
 from foreshard.stages._ports import WithDataFolder, WithRegistry
-from foreshard.stages.experiments.replay import POLICIES, ReplayPorts, ReplayRequest, replay_log, save_replay
+from foreshard.stages.experiments.replay import replay_log, save_replay
+from foreshard.stages.experiments.replay_input import POLICIES, ReplayPorts, ReplayRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ class WhatIfSummary:
     name: str
     page: Path
     figures: Path
-    overload_hours: Mapping[str, int]
+    overload_hours: Mapping[str, float]
     moves: Mapping[str, int]
     notes: tuple[str, ...]
 
