@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -18,16 +17,15 @@ MOST_BYTES = 8 * 2**30
 
 
 class SharedForecasts:
-    """Passes on a forecaster's forecasts, and keeps them in a scratch file, not in memory. :meth:`close` it.
+    """Passes on a forecaster's forecasts, and keeps them in a scratch file, not in memory.
 
     Mean and sigma are rounded to single precision, the first time too, so that every replay sees the same numbers.
     """
 
-    def __init__(self, make: Callable[[], LabForecaster]) -> None:
-        """``make`` returns a forecaster that has learnt nothing yet."""
-        self._make, self._forecaster = make, make()
+    def __init__(self, make: Callable[[], LabForecaster], scratch: BinaryIO) -> None:
+        """``make`` returns a forecaster that has learnt nothing yet. ``scratch`` is an empty file to read and write."""
+        self._make, self._forecaster, self._file = make, make(), scratch
         self._hours: list[int] = []
-        self._file: BinaryIO | None = None
         self._places: dict[int, tuple[int, int]] = {}
         self._end = 0
 
@@ -37,15 +35,8 @@ class SharedForecasts:
         found = cast("LabForecast", pickle.loads(packed))  # noqa: S301 written by this object
         return replace(found, mean=found.mean.astype(np.float64), sigma=found.sigma.astype(np.float64))
 
-    def close(self) -> None:
-        """Forget all forecasts."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._end = None, 0
-        self._places.clear()
-
     def _kept(self, now: int) -> bytes | None:
-        if now not in self._places or self._file is None:
+        if now not in self._places:
             return None
         place, length = self._places[now]
         self._file.seek(place)
@@ -67,8 +58,6 @@ class SharedForecasts:
         return packed
 
     def _keep(self, now: int, packed: bytes) -> None:
-        if self._file is None:
-            self._file = cast("BinaryIO", TemporaryFile())  # noqa: SIM115 open until close()
         self._file.seek(self._end)
         self._file.write(packed)
         self._places[now] = (self._end, len(packed))

@@ -1,3 +1,5 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 from tests.unit.lab.test_policies import RULES
@@ -31,9 +33,7 @@ def log(rates_log):
 
 @pytest.fixture
 def shared():
-    forecasts = SharedForecasts(Counted)
-    yield forecasts
-    forecasts.close()
+    return SharedForecasts(Counted, BytesIO())
 
 
 def forecasts_of(forecaster, log):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 from foreshard.lab.lab_forecaster import LabForecaster, SeasonalShape, TrueFuture
 from foreshard.lab.least_capacity import LeastCapacity, least_capacity
@@ -24,7 +25,7 @@ SEARCHED = ("static_hash", "static_geo", "reactive", "mongodb_balance", "predict
 """The policies whose least capacity is found."""
 SAME_AT_ANY_CAPACITY = ("static_hash", "static_geo", "mongodb_balance")
 """Policies that decide the same at any capacity, so that one replay gives their overflow at all of them."""
-Progress = Callable[[int, int], None] | None
+HoursDone = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,13 @@ class PolicyResult:
     least: LeastCapacity | None
 
 
-def run_policy(given: ReplayInput, name: str, search: bool, progress: Progress = None) -> PolicyResult:
+def run_policy(given: ReplayInput, name: str, search: bool, progress: HoursDone = None) -> PolicyResult:
     """Run the policy ``name``. With ``search``, find its least capacity too.
 
     Forecasts are shared by all its replays. ``progress`` (done, of) counts the hours of the replays so far.
     """
-    with closing(SharedForecasts(lambda: _forecaster(given, name))) as forecasts:
+    with TemporaryFile() as scratch:
+        forecasts = SharedForecasts(lambda: _forecaster(given, name), cast("BinaryIO", scratch))
         runs = _Runs(given, name, forecasts, progress)
         run = runs.at(1.0)
         if not (search and name in SEARCHED):
@@ -57,7 +59,7 @@ def run_policy(given: ReplayInput, name: str, search: bool, progress: Progress =
 class _Runs:
     """The replays of one policy, at several capacities."""
 
-    def __init__(self, given: ReplayInput, name: str, forecaster: LabForecaster, progress: Progress) -> None:
+    def __init__(self, given: ReplayInput, name: str, forecaster: LabForecaster, progress: HoursDone) -> None:
         self._given, self._name, self._forecaster, self._progress = given, name, forecaster, progress
         self._finished = 0
 
