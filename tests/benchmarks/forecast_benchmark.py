@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foreshard.forecast._blended_engine import fit_blended
 from foreshard.forecast._configuration import plain
+from foreshard.forecast._hourly_engine import fit_blended
 from foreshard.forecast._map_batch import BatchFit, fit_batch
 from foreshard.forecast._map_problem import MapFit, evaluate, objective
 from foreshard.forecast.series import stamps

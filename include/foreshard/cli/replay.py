@@ -49,6 +49,7 @@ def replay() -> None:
 @click.option(
     "--steps/--no-steps", default=None, help="Loads in steps of five minutes, or by the hour; default: as the log allows."
 )
+@click.option("--forecaster", default=None, help="Forecast engine of `predictive`; default: the setting.")
 @click.option("--json", "figures", default=None, type=FILE, help="File for the figures.")
 @click.option("--html", "page", default=None, type=FILE, help="File for the page.")
 def run(
@@ -63,6 +64,7 @@ def run(
     processes: int | None,
     capacity: bool,
     steps: bool | None,
+    forecaster: str | None,
     figures: Path | None,
     page: Path | None,
 ) -> None:
@@ -72,7 +74,9 @@ def run(
     from foreshard.wiring import Wiring
 
     chosen = POLICIES if policies is None else tuple(name.strip() for name in policies.split(",") if name.strip())
-    request = ReplayRequest(partitions, utilisation, layout, chosen, days, locations, rates, processes, capacity, steps)
+    request = ReplayRequest(
+        partitions, utilisation, layout, chosen, days, locations, rates, processes, capacity, steps, forecaster
+    )
     with Wiring() as wiring, _progress() as report:
         replayed = replay_log(wiring, log, request, report)
     save_replay(replayed, figures, page)

@@ -9,7 +9,8 @@ from foreshard.model import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class EngineForecast:
-    """Mean and sigma (keys, H), and which keys are ``done`` (keys,). ``upper`` and ``labels`` are None if not provided.
+    """Mean and sigma (keys, H), and which keys are ``done`` (keys,). ``upper``, ``labels`` and
+    ``correlation`` (of two keys' errors, 0 to 1) are None if not provided.
 
     A key that is not done gets a fallback; its row is ignored.
     """
@@ -19,3 +20,4 @@ class EngineForecast:
     done: BoolArray
     upper: FloatArray | None = None
     labels: tuple[str, ...] | None = None
+    correlation: float | None = None

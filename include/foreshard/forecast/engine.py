@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from foreshard.errors import UnknownEngine
 from foreshard.forecast._batched_engine import BATCHED, fit_batched
-from foreshard.forecast._blended_engine import BLENDED, fit_blended
 from foreshard.forecast._engine_result import EngineForecast
+from foreshard.forecast._hourly_engine import BLENDED, SEASONAL, SHAPES, fit_blended, fit_seasonal
 from foreshard.forecast._prophet_engine import PROPHET, fit_prophet
 from foreshard.forecast.fallback import fallback_forecast
+from foreshard.forecast.hourly.forecaster import HORIZON, HourlyForecaster
+from foreshard.forecast.hourly.shapes import FittedDay
 from foreshard.forecast.series import history_numbers, horizon_numbers
 from foreshard.forecast.spread import normal_upper
 from foreshard.model import BoolArray, FloatArray, ForecastBatch, IntArray
@@ -45,7 +47,7 @@ class EngineSettings(Protocol):
 BATCH_KEYS = 8192
 """Keys per task for engines that fit all keys at once: a few seconds of work and about 400 MB."""
 
-ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched, BLENDED: fit_blended}
+ENGINES: dict[str, Fit] = {PROPHET: fit_prophet, BATCHED: fit_batched, BLENDED: fit_blended, SEASONAL: fit_seasonal}
 """Engine name → fit(costs, observed, numbers, ahead, quantile)."""
 
 
@@ -66,10 +68,11 @@ def forecast_keys(
     shape = (len(keys), len(ahead))
     mean, sigma, upper = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     models = np.full(len(keys), settings.engine, dtype=object)
+    correlation: float | None = None
     rows = np.flatnonzero(_fittable(known, observed, settings.minimum_history_hours))
     if len(rows):
         made = ENGINES[settings.engine](known[rows], observed[rows], numbers, ahead, settings.quantile)
-        mean[rows], sigma[rows] = made.mean, made.sigma
+        mean[rows], sigma[rows], correlation = made.mean, made.sigma, made.correlation
         upper[rows] = normal_upper(made.mean, made.sigma, settings.quantile) if made.upper is None else made.upper
         if made.labels is not None:
             models[rows] = made.labels
@@ -80,7 +83,20 @@ def forecast_keys(
         mean[rest], sigma[rest] = fallback.mean, fallback.sigma
         upper[rest] = normal_upper(fallback.mean, fallback.sigma, settings.quantile)
         models[rest] = np.array(fallback.names, dtype=object)
-    return ForecastBatch(hour, settings.quantile, tuple(keys), mean, sigma, upper, tuple(models))
+    return ForecastBatch(hour, settings.quantile, tuple(keys), mean, sigma, upper, tuple(models), correlation)
+
+
+def hourly_forecaster(engine: str, window_hours: int, epoch_hour: int, horizon: int = HORIZON) -> HourlyForecaster:
+    """Return the forecaster of an engine for use hour after hour, as the lab does: fitted daily, and carried by the hour.
+
+    It is fitted to ``window_hours`` hours. ``epoch_hour``: the past's hour 0, in hours since 1970. In the forecast stage,
+    ``blended`` and ``seasonal`` are this forecaster too; the daily fits of the others are carried here only. Raise
+    :class:`foreshard.errors.UnknownEngine` if the engine does not exist.
+    """
+    if engine not in ENGINES:
+        raise UnknownEngine(engine, tuple(ENGINES))
+    shape = SHAPES[engine]() if engine in SHAPES else FittedDay(engine, ENGINES[engine])
+    return HourlyForecaster(shape, window_hours, epoch_hour, horizon)
 
 
 def chunk_size(settings: EngineSettings) -> int:

@@ -39,11 +39,11 @@ class WeeklyProfile:
 
 
 def weekly_profiles(
-    costs: FloatArray, observed: BoolArray, numbers: IntArray, decays: Sequence[float]
+    costs: FloatArray, observed: BoolArray | FloatArray, numbers: IntArray, decays: Sequence[float]
 ) -> tuple[WeeklyProfile, ...]:
     """Return one profile per decay, from ``costs`` (K, T) at contiguous hours.
 
-    A week has ``decay`` × the weight of the next.
+    A week has ``decay`` × the weight of the next. ``observed`` (K, T) may be weights between 0 and 1: hours that count less.
     """
     lead = int(numbers[0] % HOURS_PER_WEEK)
     tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
@@ -51,6 +51,7 @@ def weekly_profiles(
     seen = np.pad(rows, ((0, 0), (lead, tail))).reshape(len(rows), -1, HOURS_PER_WEEK).astype(np.float64)
     values = np.pad(np.where(observed, costs, 0.0), ((0, 0), (lead, tail))).reshape(len(costs), -1, HOURS_PER_WEEK)
     noise = _noise(values, seen)
+    values = values * seen
     profiles = []
     for decay in decays:
         weights = decay ** np.arange(values.shape[1], dtype=np.float64)[::-1]
@@ -101,13 +102,15 @@ def _noise(values: FloatArray, seen: FloatArray) -> FloatArray:
     It is estimated from the differences between weeks, or between days if no hour of the week was observed twice.
     """
     weekly, weekly_freedom = _scatter(
-        _by_day(values.sum(axis=1)), _by_day(np.einsum("kws,kws->ks", values, values)), _by_day(seen.sum(axis=1))
+        _by_day(np.einsum("kws,kws->ks", values, seen)),
+        _by_day(np.einsum("kws,kws,kws->ks", values, values, seen)),
+        _by_day(seen.sum(axis=1)),
     )
     spread, freedom = _around(weekly.sum(axis=1)), _around(weekly_freedom.sum(axis=1))
     if not (freedom > 0).all():
-        days = values.reshape(len(values), -1, HOURS_PER_DAY)
+        days, counted = values.reshape(len(values), -1, HOURS_PER_DAY), seen.reshape(len(seen), -1, HOURS_PER_DAY)
         daily, daily_freedom = _scatter(
-            days.sum(axis=1), np.einsum("kdh,kdh->kh", days, days), seen.reshape(len(seen), -1, HOURS_PER_DAY).sum(axis=1)
+            np.einsum("kdh,kdh->kh", days, counted), np.einsum("kdh,kdh,kdh->kh", days, days, counted), counted.sum(axis=1)
         )
         spread = np.where(freedom > 0, spread, _around(daily))
         freedom = np.where(freedom > 0, freedom, _around(daily_freedom))

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import numpy as np
 
+from foreshard.forecast.hourly.forecaster import Forecaster
 from foreshard.lab.floor import cost_of_one_access
-from foreshard.lab.lab_forecaster import LabForecaster
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import Cluster, LabAction, Past
@@ -42,7 +42,7 @@ class Planned(StaticHash):
     """Runs ``make_plan`` each hour, starting from the same hashed placement as the other policies."""
 
     def __init__(
-        self, log: ReplayLog, layout: PartitionLayout, forecaster: LabForecaster, policy: PlanPolicy, timing: Timing
+        self, log: ReplayLog, layout: PartitionLayout, forecaster: Forecaster[Past], policy: PlanPolicy, timing: Timing
     ) -> None:
         """Of ``log``, only names and the first hour are used. The rest comes from the past given to ``decide``."""
         super().__init__(layout)

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from foreshard.lab.lab_forecaster import LabForecast, LabForecaster
+from foreshard.forecast.hourly.forecaster import Forecaster, LoadForecast
 from foreshard.lab.past import Past
 
 MOST_BYTES = 8 * 2**30
@@ -22,17 +22,17 @@ class SharedForecasts:
     Mean and sigma are rounded to single precision, the first time too, so that every replay sees the same numbers.
     """
 
-    def __init__(self, make: Callable[[], LabForecaster], scratch: BinaryIO) -> None:
+    def __init__(self, make: Callable[[], Forecaster[Past]], scratch: BinaryIO) -> None:
         """``make`` returns a forecaster that has learnt nothing yet. ``scratch`` is an empty file to read and write."""
         self._make, self._forecaster, self._file = make, make(), scratch
         self._hours: list[int] = []
         self._places: dict[int, tuple[int, int]] = {}
         self._end = 0
 
-    def ahead(self, past: Past) -> LabForecast:
+    def ahead(self, past: Past) -> LoadForecast:
         """Return the forecast from ``past.now`` on: the kept one if there is one."""
         packed = self._kept(past.now) or self._made(past)
-        found = cast("LabForecast", pickle.loads(packed))  # noqa: S301 written by this object
+        found = cast("LoadForecast", pickle.loads(packed))  # noqa: S301 written by this object
         return replace(found, mean=found.mean.astype(np.float64), sigma=found.sigma.astype(np.float64))
 
     def _kept(self, now: int) -> bytes | None:

@@ -17,7 +17,8 @@ class ForecastBatch:
     """Forecasts of many keys for the ``H`` hours after ``hour``, in cost units per hour.
 
     ``mean``, ``sigma`` (standard deviation) and ``upper`` (at ``quantile``) have shape (keys, H). ``models`` names the model or
-    fallback of each key, such as ``prophet`` or ``recent_mean``.
+    fallback of each key, such as ``prophet`` or ``recent_mean``. ``correlation`` (0 to 1) is that of two keys' forecast
+    errors, as the engine has measured it; None if it has not.
     """
 
     hour: datetime
@@ -27,6 +28,7 @@ class ForecastBatch:
     sigma: FloatArray
     upper: FloatArray
     models: tuple[str, ...]
+    correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ class ForecastSettings(SettingsSection):
 
     engine: str = Field(
         default="blended",
-        description="The forecasting method: `blended` (several models, weighted by their past errors), `batched` (Prophet's"
-        " model, fitted to all keys at once) or `prophet` (`Prophet.fit`, key by key; slow).",
+        description="The forecasting method: `blended` (several models, weighted by their past errors, carried by the hour),"
+        " `seasonal` (the mean of similar days, carried by the hour), `batched` (Prophet's model, fitted to all keys at once)"
+        " or `prophet` (`Prophet.fit`, key by key; slow).",
     )
     history_days: int = Field(default=28, ge=1, description="Days of history that a forecast is fitted to.")
     horizon_hours: int = Field(default=24, ge=1, le=168, description="Hours that a forecast covers.")

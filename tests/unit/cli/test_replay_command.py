@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from foreshard.cli.group import cli
-from foreshard.errors import ConfigurationError, CorruptLog, ForeshardError, UnusableCapacity
+from foreshard.errors import ConfigurationError, CorruptLog, ForeshardError, UnknownEngine, UnusableCapacity
 
 COLUMNS = ["timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"]
 FIGURES = {
@@ -65,7 +65,7 @@ def replayed(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_the_json_has_the_log_the_layout_and_every_figure_of_each_policy(replayed, suffix):
     document, output = replayed(records(), "--partitions", "2", "--days", "1", suffix=suffix)
-    assert set(document) == {"log", "layout", "capacity", "policies"}
+    assert set(document) == {"log", "layout", "forecaster", "capacity", "policies"}
     assert set(document["policies"]) == POLICIES
     assert all(set(figures) == FIGURES for figures in document["policies"].values())
     assert all(policy in output for policy in POLICIES)
@@ -220,3 +220,14 @@ def test_steps_can_be_asked_for(replayed):
     document, output = replayed(records(), "--days", "1", "--no-capacity", "--steps", "--policies", "static_hash,reactive")
     assert document["log"]["step_minutes"] == 5
     assert "loads are served in steps of 5 minutes" in output
+
+
+def test_the_replay_says_which_engine_it_forecasts_with(replayed):
+    options = ("--policies", "predictive", "--no-capacity")
+    figures, output = replayed(records(), *options)
+    assert figures["forecaster"] == "blended"
+    assert "forecasts with the engine blended" in output
+    figures, output = replayed(records(), *options, "--forecaster", "seasonal")
+    assert figures["forecaster"] == "seasonal"
+    with pytest.raises(UnknownEngine):
+        replayed(records(), *options, "--forecaster", "crystal-ball")

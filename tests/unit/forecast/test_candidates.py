@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.forecast._candidates import Origin, prophet_forecast
+from foreshard.forecast._candidates import prophet_forecast
 
 FIRST, HOURS = 480_000, 28 * 24
 NUMBERS = FIRST + np.arange(HOURS)
@@ -21,7 +21,7 @@ def test_prophet_forecasts_a_week_with_weekends_better_than_its_mean() -> None:
     costs = np.random.default_rng(2).poisson(rates(NUMBERS), (3, HOURS)).astype(float)
     seen = np.ones(costs.shape, bool)
     seen[1, :300] = False
-    mean = prophet_forecast(costs, seen, NUMBERS, Origin(HOURS, AHEAD), np.zeros((3, 24)))
+    mean = prophet_forecast(costs, seen, NUMBERS, AHEAD, np.zeros((3, 24)))
     error = np.abs(mean - rates(AHEAD)).mean(axis=1)
     assert (error < 0.6 * np.abs(rates(AHEAD) - costs.mean()).mean()).all()
     assert (mean >= 0).all()
@@ -30,6 +30,6 @@ def test_prophet_forecasts_a_week_with_weekends_better_than_its_mean() -> None:
 def test_a_constant_key_gets_the_other_forecast() -> None:
     otherwise = np.full((2, 24), 7.0)
     costs = np.vstack([np.full(HOURS, 3.0), rates(NUMBERS)])
-    mean = prophet_forecast(costs, np.ones(costs.shape, bool), NUMBERS, Origin(HOURS, AHEAD), otherwise)
+    mean = prophet_forecast(costs, np.ones(costs.shape, bool), NUMBERS, AHEAD, otherwise)
     assert (mean[0] == 7.0).all()
     assert (mean[1] != 7.0).any()

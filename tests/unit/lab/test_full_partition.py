@@ -6,7 +6,7 @@ import numpy as np
 from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
-from foreshard.lab.lab_forecaster import SeasonalShape
+from foreshard.forecast.engine import hourly_forecaster
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
@@ -35,7 +35,7 @@ def test_the_load_is_split_within_three_hours_plans(make_log):
     log = make_log(random.poisson(rates))
     capacity = float(rates[:, 0].sum()) / 1.2
     layout = PartitionLayout(tuple(Partition(f"p{n}", "here", capacity / 3600) for n in range(PARTITIONS)), {})
-    policy = AllOnTheFirst(log, layout, SeasonalShape(LEARNT, 0), POLICY, TIMING)
+    policy = AllOnTheFirst(log, layout, hourly_forecaster("seasonal", LEARNT, 0), POLICY, TIMING)
     run = replay(log, layout, policy, LEARNT, RULES)
     worst = run.load.max(axis=0) / run.load.mean(axis=0)
     assert worst[0] > 1.3

@@ -8,7 +8,8 @@ import pytest
 from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
-from foreshard.lab.lab_forecaster import SeasonalShape, TrueFuture
+from foreshard.forecast.engine import hourly_forecaster
+from foreshard.lab.lab_forecaster import TrueFuture
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
@@ -28,7 +29,7 @@ def policies(log):
     return {
         "reactive": Reactive(LAYOUT),
         "mongodb_balance": MongoBalance(LAYOUT),
-        "predictive": Planned(log, LAYOUT, SeasonalShape(14 * 24, 0), POLICY, TIMING),
+        "predictive": Planned(log, LAYOUT, hourly_forecaster("seasonal", 14 * 24, 0), POLICY, TIMING),
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from tests.unit.plan.conftest import build_policy
 from tests.unit.serving import serving_rule
 
-from foreshard.lab.lab_forecaster import SeasonalShape
+from foreshard.forecast.engine import hourly_forecaster
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import ReplayRules
 from foreshard.lab.planned import Planned, Timing
@@ -31,7 +31,7 @@ def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):
     log = make_log(random.poisson(rates))
     policies = {
         "reactive": Reactive(LAYOUT),
-        "predictive": Planned(log, LAYOUT, SeasonalShape(LEARNT * 24, 0), POLICY, TIMING),
+        "predictive": Planned(log, LAYOUT, hourly_forecaster("seasonal", LEARNT * 24, 0), POLICY, TIMING),
     }
     runs = {
         name: replay(

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from foreshard.lab.lab_forecaster import HORIZON, SeasonalShape, TrueFuture
+from foreshard.forecast.engine import hourly_forecaster
+from foreshard.forecast.hourly.forecaster import HORIZON
+from foreshard.lab.lab_forecaster import TrueFuture
 from foreshard.lab.measures import measure
 from foreshard.lab.partition_layout import PartitionLayout
 from foreshard.lab.past import Past, ReplayRules
@@ -67,7 +69,7 @@ def test_the_size_balancer_balances_data_not_load(gather, rows_of):
 def test_the_seasonal_forecast_has_the_daily_shape_and_follows_a_new_level(rates_log):
     random = np.random.default_rng(1)
     log = rates_log(random, days=21, jump_at=24 * 18)
-    forecaster = SeasonalShape(28 * 24, 0)
+    forecaster = hourly_forecaster("seasonal", 28 * 24, 0)
     before = forecaster.ahead(Past(log, 24 * 17, RULES))
     after = forecaster.ahead(Past(log, 24 * 20, RULES))
     day = log.costs[:, 24 * 17 : 24 * 18].sum()
@@ -79,7 +81,7 @@ def test_the_seasonal_forecast_has_the_daily_shape_and_follows_a_new_level(rates
 def test_sigma_matches_the_forecast_errors(rates_log):
     random = np.random.default_rng(2)
     log = rates_log(random, days=28, jump_at=None)
-    forecaster, scores = SeasonalShape(28 * 24, 0), []
+    forecaster, scores = hourly_forecaster("seasonal", 28 * 24, 0), []
     for hour in range(24 * 21, 24 * 27, 3):
         made = forecaster.ahead(Past(log, hour, RULES))
         scores.append((log.costs[:, hour : hour + HORIZON] - made.mean) / made.sigma)

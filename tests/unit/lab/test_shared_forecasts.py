@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tests.unit.lab.test_policies import RULES
 
+from foreshard.forecast.engine import hourly_forecaster
 from foreshard.lab import shared_forecasts
-from foreshard.lab.lab_forecaster import SeasonalShape
 from foreshard.lab.past import Past
 from foreshard.lab.shared_forecasts import SharedForecasts
 
@@ -18,7 +18,7 @@ class Counted:
     calls = 0
 
     def __init__(self):
-        self._forecaster = SeasonalShape(28 * 24, 0)
+        self._forecaster = hourly_forecaster("seasonal", 28 * 24, 0)
 
     def ahead(self, past):
         Counted.calls += 1
@@ -51,6 +51,6 @@ def test_a_second_replay_sees_the_same_forecasts_whether_they_were_kept_or_made_
 
 
 def test_kept_forecasts_are_those_of_the_forecaster(log, shared):
-    plain = SeasonalShape(28 * 24, 0)
+    plain = hourly_forecaster("seasonal", 28 * 24, 0)
     for hour, kept in zip(HOURS, forecasts_of(shared, log), strict=True):
         assert np.allclose(kept.mean, plain.ahead(Past(log, hour, RULES)).mean, rtol=1e-6)

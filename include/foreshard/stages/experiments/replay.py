@@ -111,6 +111,7 @@ def _document(
                 for p in given.layout.partitions
             ],
         },
+        "forecaster": given.settings.forecast.engine,
         "capacity": {
             "overflow_share": OVERFLOW_LIMIT,
             "tolerance": TOLERANCE,

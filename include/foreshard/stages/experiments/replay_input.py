@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from foreshard.errors import ConfigurationError
+from foreshard.errors import ConfigurationError, UnknownEngine
+from foreshard.forecast.engine import ENGINES
 from foreshard.lab.log import ReplayLog, gather_log
 from foreshard.lab.partition_layout import PartitionLayout, equal_layout, parse_layout
 from foreshard.lab.step_choice import choose_steps
@@ -43,7 +44,7 @@ class ReplayRequest:
     ``rates`` is a file with the true rates of a synthetic log, for the oracle (``partitionable_key, hour, mean, sigma``).
     ``processes`` read a large log, and run policies, in parallel; None: one per core. ``capacity``: also find the least
     capacity of each policy. ``steps``: serve loads in steps of five minutes (true), by the hour (false), or as the log
-    allows (None).
+    allows (None). ``forecaster``: the engine that ``predictive`` forecasts with; None: that of the settings.
     """
 
     partitions: int = 4
@@ -56,6 +57,7 @@ class ReplayRequest:
     processes: int | None = None
     capacity: bool = True
     steps: bool | None = None
+    forecaster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,31 @@ class ReplayInput:
     notes: tuple[str, ...]
 
 
+def _with_engine(settings: Settings, engine: str | None) -> Settings:
+    """Return the settings with this engine. Raise :class:`foreshard.errors.UnknownEngine` if it does not exist."""
+    chosen = engine or settings.forecast.engine
+    if chosen not in ENGINES:
+        raise UnknownEngine(chosen, tuple(ENGINES))
+    return settings.model_copy(update={"forecast": settings.forecast.model_copy(update={"engine": chosen})})
+
+
 def read_input(ports: ReplayPorts, path: Path, request: ReplayRequest) -> ReplayInput:
     """Read everything. Raise :class:`foreshard.errors.CorruptLog` or :class:`ConfigurationError` for bad input."""
-    settings = ports.settings
+    settings = _with_engine(ports.settings, request.forecaster)
     log = _read(ports, path, request)
     start, notes = _start(log, request, settings)
     layout = _layout(log, start, request, _locations(path, request))
     steps, why = choose_steps(log, start, len(layout.partitions), request.steps)
     log = log if steps else replace(log, steps=None)
     known = _rates(request.rates, log) if request.rates else (None, None)
-    return ReplayInput(log, start, layout, known, settings, (*notes, *_remarks(log, layout), why))
+    return ReplayInput(
+        log,
+        start,
+        layout,
+        known,
+        settings,
+        (*notes, *_remarks(log, layout), why, f"predictive forecasts with the engine {settings.forecast.engine}"),
+    )
 
 
 def _read(ports: ReplayPorts, path: Path, request: ReplayRequest) -> ReplayLog:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-from foreshard.lab.lab_forecaster import LabForecaster, SeasonalShape, TrueFuture
+from foreshard.forecast.engine import hourly_forecaster
+from foreshard.forecast.hourly.forecaster import Forecaster
+from foreshard.lab.lab_forecaster import TrueFuture
 from foreshard.lab.least_capacity import LeastCapacity, least_capacity
 from foreshard.lab.measures import overflow_share
 from foreshard.lab.partition_layout import PartitionLayout
-from foreshard.lab.past import Policy, ReplayRules
+from foreshard.lab.past import Past, Policy, ReplayRules
 from foreshard.lab.planned import Planned, Timing
 from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
 from foreshard.lab.shared_forecasts import SharedForecasts
@@ -59,7 +61,7 @@ def run_policy(given: ReplayInput, name: str, search: bool, progress: HoursDone 
 class _Runs:
     """The replays of one policy, at several capacities."""
 
-    def __init__(self, given: ReplayInput, name: str, forecaster: LabForecaster, progress: HoursDone) -> None:
+    def __init__(self, given: ReplayInput, name: str, forecaster: Forecaster[Past], progress: HoursDone) -> None:
         self._given, self._name, self._forecaster, self._progress = given, name, forecaster, progress
         self._finished = 0
 
@@ -81,7 +83,7 @@ def _rules(given: ReplayInput) -> ReplayRules:
     return ReplayRules.of(settings.plan, settings.migrate, settings.forecast, settings.sidecar)
 
 
-def _policy(name: str, given: ReplayInput, layout: PartitionLayout, forecaster: LabForecaster) -> Policy:
+def _policy(name: str, given: ReplayInput, layout: PartitionLayout, forecaster: Forecaster[Past]) -> Policy:
     if name == "static_hash":
         return StaticHash(layout)
     if name == "static_geo":
@@ -93,10 +95,11 @@ def _policy(name: str, given: ReplayInput, layout: PartitionLayout, forecaster: 
     return Planned(given.log, layout, forecaster, *_planning(given))
 
 
-def _forecaster(given: ReplayInput, name: str) -> LabForecaster:
+def _forecaster(given: ReplayInput, name: str) -> Forecaster[Past]:
     if name == "oracle":
         return TrueFuture(given.log, *given.known)
-    return SeasonalShape(given.settings.forecast.history_days * 24, round(given.log.first.timestamp() / 3600))
+    forecast, epoch = given.settings.forecast, round(given.log.first.timestamp() / 3600)
+    return hourly_forecaster(forecast.engine, forecast.history_days * 24, epoch)
 
 
 def _planning(given: ReplayInput) -> tuple[PlanPolicy, Timing]:

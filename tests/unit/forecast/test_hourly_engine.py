@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from foreshard.forecast._candidates import CANDIDATES, Origin, total_forecasts
+from foreshard.forecast._candidates import CANDIDATES
 from foreshard.forecast.accuracy import Accuracy, naive_scale
 from foreshard.forecast.baselines import BASELINES, with_spread
 from foreshard.forecast.engine import forecast_keys
@@ -175,18 +175,3 @@ def test_accuracy_figures_follow_their_definitions() -> None:
     assert figures["bias"] == 0.0
     assert figures["pinball"] == pytest.approx((0.9 * 1.0 + 0.1 * 2.0) / 4.0)
     assert Accuracy(0.9).figures()["wape"] is None
-
-
-def test_the_total_follows_the_level_of_its_last_hours_and_returns_to_the_mean() -> None:
-    numbers = 480_000 + np.arange(28 * 24)
-    total = 100.0 + 50.0 * np.sin(numbers / 24 * 2 * np.pi)
-    raised = total.copy()
-    raised[-12:] *= 1.5
-    origin = Origin(len(numbers), numbers[-1] + 1 + np.arange(24))
-    seasonal, followed = total_forecasts(raised, np.ones(len(numbers), bool), numbers, [origin]).T
-    assert 1.2 < followed[0] / seasonal[0] < 1.5
-    assert 1.0 < followed[-1] / seasonal[-1] < 1.0 + 0.55 * (followed[0] / seasonal[0] - 1.0)
-    flat, same = total_forecasts(total, np.ones(len(numbers), bool), numbers, [origin]).T
-    np.testing.assert_allclose(same, flat, rtol=1e-6)
-    unknown = np.arange(len(numbers)) < len(numbers) - 12
-    np.testing.assert_allclose(*total_forecasts(raised, unknown, numbers, [origin]).T, rtol=1e-6)

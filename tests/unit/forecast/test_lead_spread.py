@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from foreshard.lab._lead_spread import MOST, LeadSpread
-from foreshard.lab.lab_forecaster import SeasonalShape
+from foreshard.forecast.engine import hourly_forecaster
+from foreshard.forecast.hourly._lead_spread import MOST, LeadSpread
 
 KEYS, HORIZON, HOURS = 40, 6, 3000
 
@@ -61,7 +61,7 @@ class Known:
 def widening(level):
     """The ratio of the sigma 12 hours ahead to the one that its mean implies, after 1,000 hours at these levels."""
     costs = np.random.default_rng(9).poisson(20.0 * level, (30, len(level))).astype(np.float32)
-    made = SeasonalShape(28 * 24, 0).ahead(Known(costs))
+    made = hourly_forecaster("seasonal", 28 * 24, 0).ahead(Known(costs))
     relative = made.sigma**2 / made.mean
     return float(np.median(relative[:, 12] / relative[:, 0]))
 

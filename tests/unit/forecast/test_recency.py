@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from foreshard.lab._recency import HOT, SEASONAL, Recency
+from foreshard.forecast.hourly._recency import HOT, SEASONAL, Recency
 
 UNIT = np.ones(1)
 DISPERSION = np.full(1, 1.5)

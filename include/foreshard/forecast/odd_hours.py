@@ -1,0 +1,48 @@
+"""Weights of past hours: hours of an odd day, such as a holiday, say little about the days to come.
+
+The load of each hour, in ``GROUPS`` groups of keys, is compared with the median of the same hour of the week. Its distance,
+over the neighbouring half day, is set against the usual distance in the week around it. Hours that are ``TOLERATED`` times as
+far count less, by the square of the excess, as in robust regression. A change that lasts is not odd: it raises the usual
+distance.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from foreshard.model import HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
+
+GROUPS = 8
+TOLERATED = 2.5
+"""The multiple of the usual distance that still counts fully. A normal distance exceeds it about once in 100 hours."""
+AROUND = 13
+"""Hours over which distances are averaged: half a day, so that a single busy hour is not odd."""
+LEAST = 0.02
+"""The least weight, so that a history of odd hours alone still gives a mean."""
+_LEAST_LOAD = 0.05
+"""The load of an hour, as a share of the average hour's, that distances are relative to at least."""
+
+
+def hour_weights(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> FloatArray:
+    """Return the weight (T,) of each hour of ``costs`` (K, T), between ``LEAST`` and 1. Less than two weeks weigh 1."""
+    hours = costs.shape[1]
+    if hours < 2 * HOURS_PER_WEEK or not costs.any():
+        return np.ones(hours)
+    sums = np.array([costs[group::GROUPS].sum(axis=0) for group in range(min(GROUPS, len(costs)))])
+    sums[:, ~observed.any(axis=0)] = np.nan
+    lead = int(numbers[0] % HOURS_PER_WEEK)
+    tail = -(lead + hours) % HOURS_PER_WEEK
+    weeks = np.pad(sums, ((0, 0), (lead, tail)), constant_values=np.nan).reshape(len(sums), -1, HOURS_PER_WEEK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        usual = np.nanmedian(weeks, axis=1)[:, numbers % HOURS_PER_WEEK]
+    apart, load = np.nan_to_num(np.abs(sums - usual)).sum(axis=0), np.nan_to_num(usual).sum(axis=0)
+    kernel = np.ones(AROUND)
+    least = _LEAST_LOAD * max(float(load.mean()), 1e-12) * AROUND
+    distance = np.convolve(apart, kernel, "same") / np.maximum(np.convolve(load, kernel, "same"), least)
+    around = np.median(np.lib.stride_tricks.sliding_window_view(distance, HOURS_PER_WEEK), axis=1)
+    place = np.clip(np.arange(hours) - HOURS_PER_WEEK // 2, 0, len(around) - 1)
+    weights: FloatArray = np.clip((TOLERATED * around[place] / np.maximum(distance, 1e-12)) ** 2, LEAST, 1.0)
+    return weights
