@@ -1,9 +1,12 @@
-"""Whether a log's loads are served in steps within the hour: if it has such times, and more than chance in each step.
+"""Whether a log's loads are served in steps within the hour: if it has such times, and its steps are more than noise.
 
-In a step of five minutes, a partition with few accesses is above its capacity now and then by chance alone, under any policy.
-Such overload would hide what the policies differ in. So a step must have an expected load of at least ``LEAST_SIGNAL`` units of
-noise per partition in the peak hour of the median day: chance then changes it by at most 20% (one standard deviation), where
-the default utilisation leaves 43% of room.
+In a step of five minutes, a partition with few accesses is above its capacity now and then under any policy, by chance or
+because accesses come together (a timetable's at the full hour). Such overload would hide what policies differ in. So the load
+of a partition's step must vary by at most ``MOST_VARIATION`` around its hour's mean, in the peak hour of the median day: the
+default utilisation leaves 43% of room there.
+
+A step's cost varies for each key by itself (variance per unit of cost v, from the squares of the keys' steps and hours; for
+Poisson accesses the cost of one) and for all keys together (what the squares of the total have beyond that, relative to it).
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.lab.log import ReplayLog
-from foreshard.model import HOURS_PER_DAY
+from foreshard.model import HOURS_PER_DAY, FloatArray
 
-LEAST_SIGNAL = 25.0
-"""The least load of a step ÷ its variance per unit of load, (1 ÷ 20%)²; for Poisson accesses of cost 1 it is their number."""
+MOST_VARIATION = 0.1
+"""The largest standard deviation of a step's load ÷ its mean: a quarter of the room at the default utilisation."""
 
 
 def choose_steps(log: ReplayLog, start: int, partitions: int, wish: bool | None = None) -> tuple[bool, str]:
@@ -28,15 +31,29 @@ def choose_steps(log: ReplayLog, start: int, partitions: int, wish: bool | None 
     served = f"loads are served in steps of {minutes} minutes, and an overload step is {minutes}/60 of an overload hour"
     if wish is not None:
         return wish, served if wish else "loads are served by the hour, as asked"
-    signal = _peak_step(log, start) / partitions / max(log.noise, 1e-9)
-    if signal >= LEAST_SIGNAL:
+    varies = variation(log, start, partitions)
+    if varies <= MOST_VARIATION:
         return True, served
-    few = f"a partition's {minutes} minutes of the peak hour have a load of only {signal:.1f} × its noise"
-    return False, f"{few}: loads are served by the hour (--steps: in steps)"
+    noisy = f"loads are served by the hour: {minutes} minutes of a partition vary by {varies:.0%} around the peak hour's mean"
+    return False, f"{noisy}, so most overload in such steps would be chance (--steps counts it)"
 
 
-def _peak_step(log: ReplayLog, start: int) -> float:
-    """Return the mean cost of a step in the peak hour of the median day."""
-    total = log.costs[:, start:].sum(axis=0, dtype=np.float64)
-    days = [total[day : day + HOURS_PER_DAY].max() for day in range(0, len(total), HOURS_PER_DAY)]
-    return float(np.median(days)) / log.steps_per_hour if days else 0.0
+def variation(log: ReplayLog, start: int, partitions: int) -> float:
+    """Return the standard deviation ÷ mean of a partition's steps around their hour, in the peak hour of the median day."""
+    if log.steps is None:
+        return 0.0
+    per_hour = log.steps_per_hour
+    hours = log.costs[:, start:].sum(axis=0, dtype=np.float64)
+    cost = float(hours.sum()) * (1.0 - 1.0 / per_hour)
+    step = _peak(hours) / per_hour
+    if cost <= 0.0 or step <= 0.0:
+        return 0.0
+    own = log.steps.squares(start * per_hour) - float(np.square(log.costs[:, start:]).sum(dtype=np.float64)) / per_hour
+    together = float((log.steps.totals()[start * per_hour :] ** 2).sum() - (hours**2).sum() / per_hour)
+    alone = own / cost * partitions / step
+    return float(np.sqrt(alone + max(together - own, 0.0) / cost / step))
+
+
+def _peak(total: FloatArray) -> float:
+    """Return the cost of the peak hour of the median day."""
+    return float(np.median([total[day : day + HOURS_PER_DAY].max() for day in range(0, len(total), HOURS_PER_DAY)]))

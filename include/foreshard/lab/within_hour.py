@@ -42,6 +42,10 @@ class StepRows:
         steps = np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
         return np.bincount(steps, weights=self.cost, minlength=len(self.start) - 1).astype(np.float64)
 
+    def squares(self, first: int) -> float:
+        """Return the sum of the squares of all rows from the step ``first`` on."""
+        return float(np.square(self.cost[self.start[first] :]).sum(dtype=np.float64))
+
 
 def steps_per_hour(time: IntArray) -> int:
     """Return the number of steps in an hour that records with these times (ns) have; 1: all are at the same one.

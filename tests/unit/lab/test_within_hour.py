@@ -10,7 +10,7 @@ from foreshard.lab.measures import measure
 from foreshard.lab.past import LabAction, Past
 from foreshard.lab.policies import Reactive, StaticHash
 from foreshard.lab.simulate import replay
-from foreshard.lab.step_choice import choose_steps
+from foreshard.lab.step_choice import choose_steps, variation
 
 MINUTE = 1 / 60
 
@@ -132,13 +132,26 @@ def test_a_log_of_hours_is_reacted_to_by_the_hour(make_log):
 
 def test_steps_need_more_than_chance_unless_they_are_asked_for(gather, rows_of):
     random = np.random.default_rng(3)
-    log = gather(rows_of([(random.uniform(0, 72), f"k{random.integers(5)}", 1) for _ in range(30_000)]))
+    log = gather(rows_of([(random.uniform(0, 48), f"k{random.integers(5)}", 1) for _ in range(70_000)]))
     assert choose_steps(log, 24, 1)[0]
     few, why = choose_steps(log, 24, 4)
     assert not few
     assert "loads are served by the hour" in why
     assert choose_steps(log, 24, 4, True)[0]
     assert not choose_steps(log, 24, 1, False)[0]
+
+
+def test_poisson_steps_vary_by_the_root_of_their_number(gather, rows_of):
+    random = np.random.default_rng(6)
+    log = gather(rows_of([(random.uniform(0, 48), f"k{random.integers(50)}", 1) for _ in range(48 * 12 * 80)]))
+    assert variation(log, 0, 2) == pytest.approx(1 / np.sqrt(40), rel=0.15)
+
+
+def test_accesses_of_all_keys_at_the_full_hour_vary_together(gather, rows_of):
+    random = np.random.default_rng(7)
+    minutes = np.where(random.random(48 * 12 * 80) < 0.3, random.uniform(0, 5), random.uniform(0, 60, 48 * 12 * 80))
+    rows = [(random.integers(0, 48) + m / 60, f"k{random.integers(50)}", 1) for m in minutes]
+    assert variation(gather(rows_of(rows)), 0, 2) > 0.5
 
 
 def test_static_policies_have_the_same_hours_in_steps(gather, rows_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
@@ -43,13 +44,12 @@ def run_policy(given: ReplayInput, name: str, search: bool, progress: HoursDone 
 
     Forecasts are shared by all its replays. ``progress`` (done, of) counts the hours of the replays so far.
     """
+    if not (search and name in SEARCHED):
+        return PolicyResult(_Runs(given, name, _forecaster(given, name), progress).at(1.0), None)
     with TemporaryFile() as scratch:
-        forecasts = SharedForecasts(lambda: _forecaster(given, name), cast("BinaryIO", scratch))
+        forecasts = SharedForecasts(partial(_forecaster, given, name), cast("BinaryIO", scratch))
         runs = _Runs(given, name, forecasts, progress)
-        run = runs.at(1.0)
-        if not (search and name in SEARCHED):
-            return PolicyResult(run, None)
-        capacity = given.layout.capacity
+        run, capacity = runs.at(1.0), given.layout.capacity
 
         def share_at(factor: float) -> float:
             again = run if name in SAME_AT_ANY_CAPACITY else runs.at(factor, nearness=False)
