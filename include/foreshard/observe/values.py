@@ -18,6 +18,9 @@ from foreshard.model.key_space import SLOT_MARK, KeyType, UnusableKey, canonical
 _EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
 """(limit, nanoseconds per unit): epoch numbers below the limits are seconds, milliseconds, microseconds and nanoseconds."""
 
+LONGEST_INTEGER = 20
+"""Characters of the longest 64-bit integer as text."""
+
 _EPOCH_TEXT = r"[+-]?\d{9,19}(?:\.\d+)?"
 _NANOSECONDS_LIMIT = 9.2e18
 
@@ -40,6 +43,9 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
         codes, uniques = pd.factorize(plain, use_na_sentinel=True)
     except TypeError:
         codes, uniques = pd.factorize(plain.map(_scalar), use_na_sentinel=True)
+    if uniques.dtype.kind in "iu" and (maximum_bytes is None or maximum_bytes >= LONGEST_INTEGER):
+        numbers = np.fromiter([*map(str, uniques.tolist()), None], dtype=object, count=len(uniques) + 1)
+        return Text(pd.Series(numbers[codes], name=column.name, dtype=object), codes >= 0)
     made = np.fromiter([*uniques.tolist(), None], dtype=object, count=len(uniques) + 1)
     given = np.append(_is_name(made[:-1], maximum_bytes), False)
     for at in np.flatnonzero(~given[:-1]):
