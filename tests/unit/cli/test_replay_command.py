@@ -190,7 +190,7 @@ def test_the_least_capacity_and_what_it_saves_are_reported(replayed):
         assert shares[0] > 0.001 >= shares[1]
     saved = 1 - capacity["least"]["predictive"]["factor"] / capacity["least"]["static_hash"]["factor"]
     assert capacity["saved_against"]["static_hash"] == pytest.approx(saved, abs=1e-3)
-    assert "capacity against hashing" in output
+    assert "of capacity against hashing, " in output
     assert "against reacting, at an overflow share of 0.1% (each ±1%)" in output
 
 

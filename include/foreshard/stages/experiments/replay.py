@@ -69,14 +69,12 @@ def save_replay(replayed: Replayed, figures: Path | None, html: Path | None) -> 
 def _capacity_notes(least: Mapping[str, LeastCapacity | None]) -> list[str]:
     """Return the sentence on the capacity that the planner saves."""
     shares = {said: saved(least, "predictive", other) for other, said in COMPARED_WITH.items()}
-    parts = [
-        f"{'saves' if share >= 0 else 'needs'} {abs(share):.1%} {'of' if share >= 0 else 'more'} capacity against {said}"
-        for said, share in shares.items()
-        if share is not None
-    ]
+    parts = [f"{share:.1%} against {said}" for said, share in shares.items() if share is not None]
     if not parts:
         return []
-    return [f"predictive {', '.join(parts)}, at an overflow share of {OVERFLOW_LIMIT:.1%} (each ±{TOLERANCE:.0%})"]
+    first, *rest = parts
+    sentence = ", ".join([first.replace(" against", " of capacity against"), *rest])
+    return [f"predictive saves {sentence}, at an overflow share of {OVERFLOW_LIMIT:.1%} (each ±{TOLERANCE:.0%})"]
 
 
 def _document(
