@@ -1,12 +1,12 @@
 """The lab's benchmark: policies on the sample log and four synthetic logs, the planner's goals, and the lab's speed.
 
 ``python tests/benchmarks/replay_benchmark.py [--json FILE] [--full] [--keys N] [--days D] [--sample-days D] [--seed N]
-[--no-capacity] [--year KEYS [--only-year]]``. By default a reduced form runs (600 keys, 14 replayed days, the sample's
-last 60 days); ``--full`` takes 2,000 keys, 42 days and the sample's whole year. Every log is replayed on 4 and 8 partitions at
-utilisations of 0.6, 0.7 and 0.8; the medians are compared with the goals. The oracle knows the rates of the synthetic
-logs and the counts of the sample; ``floor`` is the overload that chance alone causes. The default seeds were never used for tuning. The least
-capacities take most of the time; ``--no-capacity`` leaves them out. ``--year KEYS`` times a year of hours with that many keys
-under all policies, without least capacities.
+[--no-capacity] [--year KEYS [--only-year]]``. By default a reduced form runs (600 keys, 14 replayed days, the sample's last 60
+days); ``--full`` takes 2,000 keys, 42 days and the sample's whole year. Every log is replayed on 4 and 8 partitions at
+utilisations of 0.6, 0.7 and 0.8; the medians are compared with the goals. The oracle knows the rates of the synthetic logs and
+the counts of the sample; ``floor`` is the overload that chance alone causes. The default seeds were never used for tuning. The
+least capacities take most of the time; ``--no-capacity`` leaves them out. ``--year KEYS`` times a year of hours with that many
+keys under all policies, without least capacities.
 """
 # ruff: noqa: E402
 
