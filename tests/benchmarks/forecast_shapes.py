@@ -10,7 +10,7 @@ import numpy as np
 MINUTES = 60
 SEASON_DAYS = 38
 """The day on which a third of a timetable's services change their minute."""
-HOLIDAYS = (9, 17, 31, 33, 45, 52)
+HOLIDAYS = (9, 18, 29, 34, 46, 52)
 """Closed days of ``closures``, and days on which a timetable runs its Sunday's services."""
 WEEKS = ("1111111", "1111100", "0000011", "1111110", "1010100")
 """On which weekdays a service of each kind runs, from Monday on."""

@@ -58,7 +58,7 @@ def candidates(
         unit = steady.noise.sum(axis=1) / np.maximum(steady.mean.mean(axis=1).sum(axis=1), 1e-12)
         made[rows, :, 2] = made[rows, :, 1]
         if before is not None:
-            made[rows, :, 2] *= _yesterdays_level(costs[rows], observed[rows], before[rows, :, 1], unit)
+            made[rows, :, 2] *= _yesterdays_level(costs[rows], counted, before[rows, :, 1], unit)
         made[rows, :, 3] = seasonal_naive(costs[rows], observed[rows], numbers, ahead)
         made[rows, :, 4] = smoothed_season(costs[rows], counted, numbers, ahead)
     usual: BoolArray = observed & (importance >= COUNTED_FROM)
@@ -66,12 +66,12 @@ def candidates(
     return np.maximum(made, 0.0, out=made)
 
 
-def _yesterdays_level(costs: FloatArray, observed: BoolArray, said: FloatArray, unit: FloatArray) -> FloatArray:
+def _yesterdays_level(costs: FloatArray, weights: FloatArray, said: FloatArray, unit: FloatArray) -> FloatArray:
     """Return the last day's ratio of actual to ``said`` (K, 24), as factors (K, 1). ``unit`` (K) is a typical access's cost."""
-    seen = observed[:, -HOURS_PER_DAY:]
+    seen = weights[:, -HOURS_PER_DAY:]
     prior = LEVEL_PRIOR * unit + 1e-12
-    actual = np.where(seen, costs[:, -HOURS_PER_DAY:], 0.0).sum(axis=1)
-    expected = np.where(seen, said, 0.0).sum(axis=1)
+    actual = (seen * costs[:, -HOURS_PER_DAY:]).sum(axis=1)
+    expected = (seen * said).sum(axis=1)
     ratio: FloatArray = np.clip((actual + prior) / (expected + prior), 1.0 / MOST_LEVELLED, MOST_LEVELLED)[:, None]
     return ratio
 

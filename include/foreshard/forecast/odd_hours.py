@@ -19,8 +19,12 @@ TOLERATED = 2.5
 """The multiple of the usual distance that still counts fully. A normal distance exceeds it about once in 100 hours."""
 AROUND = 13
 """Hours over which distances are averaged: half a day, so that a single busy hour is not odd."""
+CHANGED_HOURS = 36
+"""If most hours of the last day and a half are odd, that is a change and no exception: the last week counts fully."""
 LEAST = 0.02
 """The least weight, so that a history of odd hours alone still gives a mean."""
+_ODD, _MOSTLY = 0.5, 0.7
+"""The weight below which an hour is odd, and the share of odd hours that is most of them."""
 _LEAST_LOAD = 0.05
 """The load of an hour, as a share of the average hour's, that distances are relative to at least."""
 
@@ -45,4 +49,6 @@ def hour_weights(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> F
     around = np.median(np.lib.stride_tricks.sliding_window_view(distance, HOURS_PER_WEEK), axis=1)
     place = np.clip(np.arange(hours) - HOURS_PER_WEEK // 2, 0, len(around) - 1)
     weights: FloatArray = np.clip((TOLERATED * around[place] / np.maximum(distance, 1e-12)) ** 2, LEAST, 1.0)
+    if (weights[-CHANGED_HOURS:] < _ODD).mean() > _MOSTLY:
+        weights[-HOURS_PER_WEEK:] = 1.0
     return weights

@@ -1,8 +1,8 @@
-"""A season smoothed as in STL: a daily pattern plus what each hour of the week differs from it, both from recent days first.
+"""A season as in STL: a daily pattern plus what each hour of the week differs from it, both from recent days first.
 
-The mean of the same hour of the week has four observations in four weeks, the daily pattern has 28. Fitting one to what the
-other leaves, in turn, lets both use all of them (backfitting, as in MSTL: Bandara, Hyndman and Bergmeir, 2021). The smoother
-is an exponentially weighted mean instead of LOESS, so that all keys are solved at once.
+The two are fitted in turn, each to what the other leaves (backfitting, as in MSTL: Bandara, Hyndman and Bergmeir, 2021). The
+smoother is an exponentially weighted mean instead of LOESS, so that all keys are solved at once. So a new timetable shows after
+a few days in the daily part, and the weekly part keeps the weekdays apart.
 """
 
 from __future__ import annotations

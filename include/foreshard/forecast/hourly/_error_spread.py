@@ -12,8 +12,10 @@ SURPRISE = 3.0
 """Errors are clipped at this many standard deviations, so that one burst does not widen the spread for long."""
 ERROR_DECAY = 0.5 ** (1 / (14 * 24))
 """The decay of past errors (half-life 14 days)."""
-DISPERSIONS = (0.8, 50.0)
-"""The least and most variance ÷ mean, in costs of one access. Counts that come independently have 1."""
+DISPERSIONS = (0.1, 50.0)
+"""The least and most variance ÷ mean, in costs of one access. Independent counts have 1, work by a timetable less."""
+PRIOR_ACCESSES = 24.0
+"""The weight of the prior that counts come independently, in accesses of all keys together."""
 
 
 class ErrorSpread:
@@ -24,11 +26,12 @@ class ErrorSpread:
         self._total = np.zeros(3)
 
     def dispersion(self, unit: FloatArray) -> FloatArray:
-        """Return variance ÷ mean of each key's errors (K), shrunk towards that of all keys, and at least about Poisson's."""
-        pooled = float((self._squares / unit).sum() / max(self._means.sum(), 1e-9))
+        """Return variance ÷ mean of each key's errors (K), shrunk towards that of all keys."""
+        accesses = float((self._means / unit).sum())
+        pooled = (float((self._squares / unit**2).sum()) + PRIOR_ACCESSES) / (accesses + PRIOR_ACCESSES)
         weight = self._hours / (self._hours + PRIOR_HOURS)
         own = self._squares / np.maximum(self._means, 1e-9)
-        mixed = weight * own + (1.0 - weight) * max(pooled, 1.0) * unit
+        mixed = weight * own + (1.0 - weight) * pooled * unit
         return np.asarray(np.clip(mixed, DISPERSIONS[0] * unit, DISPERSIONS[1] * unit))
 
     def correlation(self) -> float:

@@ -36,7 +36,7 @@ class LeadSpread:
     def factors(self) -> FloatArray:
         """Return the factor for the spread of each hour ahead, at least 1 and non-decreasing."""
         ratio = np.sqrt(self._observed / self._predicted)
-        return np.asarray(np.clip(np.maximum.accumulate(ratio / ratio[0]), 1.0, MOST))
+        return np.asarray(np.clip(np.maximum.accumulate(ratio), 1.0, MOST))
 
     def has_expected(self, now: int) -> bool:
         """Return whether :meth:`expect` was last called for ``now``."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
-from foreshard.model import FloatArray
+from foreshard.model import HOURS_PER_WEEK, FloatArray
 
 LEVEL_DECAY, RECENT_DECAY, TOTAL_DECAY = 0.5 ** (1 / 36), 0.5 ** (1 / 4), 0.5 ** (1 / 2)
 """Half-lives of a key's level (36 h), of the level of its last hours (4 h), and of the level of all keys (2 h)."""
@@ -26,6 +28,7 @@ class Levels:
     def reset(self) -> None:
         """Forget all levels."""
         self._days, self._hours, self._total = np.zeros((2, self._keys)), np.zeros((2, self._keys)), np.ones(2)
+        self._past: deque[FloatArray] = deque(maxlen=HOURS_PER_WEEK)
 
     def of_days(self, unit: FloatArray) -> FloatArray:
         """Return each key's level of the last days (K): actual ÷ shape."""
@@ -47,10 +50,21 @@ class Levels:
         factor: FloatArray = 1.0 + (level - 1.0) * np.power(TOTAL_DECAY, np.arange(hours))
         return factor
 
+    def skip(self) -> None:
+        """Pass an hour that is unknown."""
+        self._past.append(np.zeros((2, self._keys)))
+
+    def weigh(self, importance: FloatArray) -> None:
+        """Take the level of the last days from past hours of the given importance (T,), the last of which was learnt last."""
+        self._days = np.zeros((2, self._keys))
+        for hour, weight in zip(self._past, importance[len(importance) - len(self._past) :], strict=True):
+            self._days = LEVEL_DECAY * self._days + weight * hour
+
     def learn(self, actual: FloatArray, base: FloatArray, expected: FloatArray, unit: FloatArray) -> None:
         """Learn from an hour (K): its ``actual`` cost, the shape's ``base``, and what was ``expected``."""
         typical = base * self.of_days(unit)
-        self._days = LEVEL_DECAY * self._days + np.stack([actual, base])
+        self._past.append(np.stack([actual, base]))
+        self._days = LEVEL_DECAY * self._days + self._past[-1]
         self._hours = RECENT_DECAY * self._hours + np.stack([actual, typical])
         self._total = TOTAL_DECAY * self._total + np.array([actual.sum(), expected.sum()]) + 1e-9
 

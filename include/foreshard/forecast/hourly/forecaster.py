@@ -32,6 +32,8 @@ from foreshard.model import HOURS_PER_DAY, FloatArray
 
 HORIZON = 24
 WARM_UP_DAYS = 7
+SETTLING_HOURS = 48
+"""Hours at the start whose errors are not counted: levels and weights are still unlearnt, and the errors larger than later."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class HourlyForecaster:
         self._began = True
         keys, back = len(past.keys), min(WARM_UP_DAYS * HOURS_PER_DAY, max(0, past.now - HOURS_PER_DAY))
         self._next = past.now - back
+        self._settled_at = self._next + min(SETTLING_HOURS, back // 2)
         self._levels, self._recency, self._spread = Levels(keys), Recency(keys), ErrorSpread(keys)
         self._lead_spread, self._carrying = LeadSpread(keys, self._horizon, ERROR_DECAY), Carrying(keys)
         self._fit(past, self._next)
@@ -124,7 +127,9 @@ class HourlyForecaster:
         self._shape = together / max(float(together.mean()), 1e-9)
         self._fitted_at, self._history = now, (costs, observed, now - costs.shape[1])
         if costs.shape[1]:
-            self._carrying.weigh(costs, observed, hour_weights(costs, observed, numbers), now - costs.shape[1])
+            importance = hour_weights(costs, observed, numbers)
+            self._levels.weigh(importance)
+            self._carrying.weigh(costs, observed, importance, now - costs.shape[1])
         self._carrying.say(now, self._base[:, 1 : self._horizon + 1], self._carried(now))
 
     def _learn(self, past: KnownPast, actual: FloatArray, hour: int) -> None:
@@ -133,6 +138,7 @@ class HourlyForecaster:
             self._fit(past, hour)
         known = np.isfinite(actual)
         if not known.any():
+            self._levels.skip()
             return
         at = hour - self._fitted_at + 1
         base = self._base[:, at]
@@ -144,8 +150,9 @@ class HourlyForecaster:
         experts = self._recency.expected(seasonal, self._shape[at], self._unit)
         carried = self._recency.learn(actual, experts, self._shape[at], self._unit, self._spread.dispersion(self._unit))
         expected = self._carrying.mixed(base[:, None], carried[:, None])[:, 0]
-        self._spread.learn(actual - expected, expected, self._unit)
-        self._lead_spread.learn(hour, actual)
+        if hour >= self._settled_at:
+            self._spread.learn(actual - expected, expected, self._unit)
+            self._lead_spread.learn(hour, actual)
         self._levels.learn(actual, base, carried, self._unit)
 
     def _clock_changed(self, past: KnownPast, actual: FloatArray, hour: int) -> bool:

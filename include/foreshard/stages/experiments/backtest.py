@@ -169,8 +169,9 @@ def _score(tables: dict[str, dict[str, Accuracy]], made: Forecast, window: Backt
         total, top = of_series(name, costs, observed, numbers, ahead, quantile)
     else:
         forecast = membership[:, rows]
+        correlation = _correlation(window) if made.correlation is None else made.correlation
         profile = LoadProfile(forecast @ mean, forecast @ sigma**2, forecast @ sigma)
-        total, top = profile.mean, profile.mean + normal_quantile(quantile) * profile.deviation(_correlation(window))
+        total, top = profile.mean, profile.mean + normal_quantile(quantile) * profile.deviation(correlation)
     tables["partition"][name].add(total, top, membership @ window.actual, naive_scale(costs))
 
 

@@ -43,7 +43,8 @@ class BacktestWindow:
 class Forecast:
     """One method's forecast of the window's ``rows``.
 
-    ``sigma`` is None if the method has none; ``seconds`` is the time it took.
+    ``sigma`` is None if the method has none, and ``correlation`` if it does not measure that of its errors; ``seconds`` is
+    the time it took.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Forecast:
     upper: FloatArray
     seconds: float
     rows: IntArray
+    correlation: float | None = None
 
 
 def forecasts(window: BacktestWindow, settings: ForecastSettings, samples: Mapping[str, int]) -> Iterator[Forecast]:
@@ -88,7 +90,7 @@ def _slow(kind: str, window: BacktestWindow, settings: ForecastSettings, sample:
 
 def _on_sample(method: str, ours: Forecast, place: IntArray, sample: IntArray) -> Forecast:
     sigma = None if ours.sigma is None else ours.sigma[place]
-    return Forecast(method, ours.mean[place], sigma, ours.upper[place], 0.0, sample)
+    return Forecast(method, ours.mean[place], sigma, ours.upper[place], 0.0, sample, ours.correlation)
 
 
 def of_series(
@@ -105,4 +107,4 @@ def _by_engine(name: str, engine: str, window: BacktestWindow, settings: Forecas
     keys = [window.keys[row] for row in rows]
     chosen = settings.model_copy(update={"engine": engine})
     batch = forecast_keys(keys, window.costs[rows], ~window.observed[rows], window.hour, chosen)
-    return Forecast(name, batch.mean, batch.sigma, batch.upper, time.perf_counter() - started, rows)
+    return Forecast(name, batch.mean, batch.sigma, batch.upper, time.perf_counter() - started, rows, batch.correlation)
