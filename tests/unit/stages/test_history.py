@@ -52,6 +52,16 @@ def rows_of(hour: datetime, costs: dict[str, float]) -> list[tuple[Any, ...]]:
     ]
 
 
+def sums_of(at: Ports, moment: datetime, named: frozenset[str]) -> dict[str, float]:
+    """The costs of an hour's units above zero. They are kept, because every later hour asks for them again."""
+    kept = at.__dict__.setdefault("sums", {})
+    if (moment, named) not in kept:
+        rows = at.tallies.load[at.tallies.load["hour"] == moment]
+        sums = by_unit(rows, set(named), SPACE).frame().groupby("partitionable_key")["cost"].sum()
+        kept[moment, named] = sums[sums > 0].to_dict()
+    return kept[moment, named]
+
+
 def agrees_with_the_tallies(at: Ports, hour: datetime) -> set[str]:
     """The saved history is what all tallies of its hours sum to by its units. Returns the keys that are units."""
     (series,) = at.series.saved[hour][0] or [None]
@@ -60,12 +70,9 @@ def agrees_with_the_tallies(at: Ports, hour: datetime) -> set[str]:
     load = at.tallies.load
     window = [hour - n * ONE_HOUR for n in reversed(range(LENGTH))]
     rows = load[load["hour"].isin(window)]
-    expected = pd.Series(dtype=float)
     for place, moment in enumerate(window):
-        part = by_unit(rows[rows["hour"] == moment], named, SPACE).frame()
-        expected = part.groupby("partitionable_key")["cost"].sum()
         found = {} if series is None else dict(zip(series.keys, series.costs[:, place].tolist(), strict=True))
-        assert {unit: cost for unit, cost in found.items() if cost} == pytest.approx(expected[expected > 0].to_dict())
+        assert {unit: cost for unit, cost in found.items() if cost} == pytest.approx(sums_of(at, moment, frozenset(named)))
     totals = at.series.totals[hour].set_index(["partitionable_key", "location", "request_type"])
     expected_totals = by_unit(rows, named, SPACE).frame().set_index(["partitionable_key", "location", "request_type"])
     assert totals["count"].to_dict() == expected_totals["count"].to_dict()
