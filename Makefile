@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 APT_TOOLS := promtool docker-compose
 BENCH_TOOLS := nginx haproxy wrk cc
 FUZZ_SECONDS ?= 120
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help setup system demo up down status test lint typecheck unit integration dag-test e2e nightly bench bench-system docs fuzz lock clean
 
@@ -51,8 +52,9 @@ down: setup ## stop everything that `make up` started, and only that
 status: setup ## show what runs, and where
 	@$(BIN)/foreshard stack status
 
-test: setup system lint typecheck ## run every check and every test
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: setup system lint typecheck ## run every check and every test; the unit tests in two workers
+	@$(BIN)/pytest $(WORKERS) tests/unit tests/fuzz $(PYTEST_ARGS); parallel=$$?; \
+	$(BIN)/pytest tests/dags tests/e2e tests/integration tests/move_proofs $(PYTEST_ARGS) && exit $$parallel
 
 lint: setup ## ruff, with Airflow's rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -61,7 +63,7 @@ typecheck: setup ## mypy --strict on the library
 	@$(BIN)/mypy
 
 unit: setup ## the unit tests alone
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest $(WORKERS) tests/unit
 
 integration: setup ## the tests against real mongod and Kafka
 	@$(BIN)/pytest tests/integration

@@ -21,7 +21,7 @@ from tests.move_proofs.replica_set import ReplicaSet
 from tests.move_proofs.schedule import Schedule
 from tests.move_proofs.special_clients import SPECIAL, SpecialClient
 
-SCHEDULES = int(os.environ.get("FORESHARD_SCHEDULES", "20"))
+SCHEDULES = int(os.environ.get("FORESHARD_SCHEDULES", "12"))
 FIRST_SEED = int(os.environ.get("FORESHARD_FIRST_SEED", "1"))
 ROUTED = 7
 KEYS = ("k one", "key/2 ü")
