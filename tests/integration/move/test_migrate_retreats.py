@@ -35,14 +35,19 @@ def agree(world) -> bool:
     return not any(fence.is_out_of_date() for name in world.clients for fence in world.wiring.fences(name))
 
 
+def planned_back(world) -> str:
+    """Journal the move back of documents that have just moved to beta, and return its id."""
+    world.fill(5)
+    world.move("alpha", "beta")
+    migrate.clean_moves(world.wiring)
+    return world.plan("beta", "alpha")
+
+
 @pytest.mark.parametrize("attempts", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("done", [False, True])
 def test_a_fence_that_times_out_leaves_an_owner_that_takes_writes(world, fail, attempts, done):
     """Each cutover changes the validators of two collections."""
-    world.fill(5)
-    world.move("alpha", "beta")
-    migrate.clean_moves(world.wiring)
-    move_id = world.plan("beta", "alpha")
+    move_id = planned_back(world)
     fail(attempts, FenceTimedOut(f"{world.database}.trips", "open transactions kept its lock", timedelta(seconds=5)), done)
     migrate.run_move(world.wiring, move_id)
     assert world.state(move_id) in ("switched", "reverted")
@@ -53,10 +58,7 @@ def test_a_fence_that_times_out_leaves_an_owner_that_takes_writes(world, fail, a
 @pytest.mark.parametrize("attempts", [1, 2])
 @pytest.mark.parametrize("done", [False, True])
 def test_a_fence_whose_answer_is_lost_is_lifted(world, fail, attempts, done):
-    world.fill(5)
-    world.move("alpha", "beta")
-    migrate.clean_moves(world.wiring)
-    move_id = world.plan("beta", "alpha")
+    move_id = planned_back(world)
     fail(attempts, AutoReconnect("the primary steps down"), done)
     with pytest.raises(AutoReconnect):
         migrate.run_move(world.wiring, move_id)

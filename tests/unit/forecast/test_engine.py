@@ -41,17 +41,11 @@ def test_an_unknown_engine_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("engine", ["prophet", "batched"])
 def test_series_that_no_model_can_serve_get_named_fallbacks_and_do_not_change_other_keys(
-    daily_costs: np.ndarray, engine: str
+    daily_costs: np.ndarray, degenerate_series: dict[str, np.ndarray], engine: str
 ) -> None:
     settings = ForecastSettings(engine=engine)
     series = {
-        "good": daily_costs[2],
-        "zero": np.zeros(672),
-        "constant": np.full(672, 7.0),
-        "point": np.r_[np.zeros(671), 3.0],
-        "nan": np.full(672, np.nan),
-        "infinite": np.where(np.arange(672) == 600, np.inf, daily_costs[1]),
-        "huge": daily_costs[1] * 1e15,
+        **degenerate_series,
         "short": np.where(np.arange(672) < 640, np.nan, daily_costs[1]),
     }
     batch = run(np.array(list(series.values())), settings=settings)

@@ -100,15 +100,11 @@ def test_keys_agree_with_their_total(daily_costs: np.ndarray) -> None:
     assert np.abs(keys.mean.sum(axis=0) - total.mean[0]).sum() < 0.1 * total.mean.sum()
 
 
-def test_degenerate_series_neither_crash_nor_change_other_keys(daily_costs: np.ndarray) -> None:
+def test_degenerate_series_neither_crash_nor_change_other_keys(
+    daily_costs: np.ndarray, degenerate_series: dict[str, np.ndarray]
+) -> None:
     series = {
-        "good": daily_costs[2],
-        "zero": np.zeros(672),
-        "constant": np.full(672, 7.0),
-        "point": np.r_[np.zeros(671), 3.0],
-        "nan": np.full(672, np.nan),
-        "infinite": np.where(np.arange(672) == 600, np.inf, daily_costs[1]),
-        "huge": daily_costs[1] * 1e15,
+        **degenerate_series,
         "tiny": daily_costs[1] * 1e-12,
         "late": np.r_[np.zeros(640), daily_costs[2][:32]],
         "negative": -daily_costs[1],
