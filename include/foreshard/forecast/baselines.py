@@ -8,6 +8,7 @@ import numpy as np
 
 from foreshard.forecast._quantiles import measured_spread
 from foreshard.forecast.similar_days import same_hour_of_week, weekly_profiles
+from foreshard.measure.access_cost import smallest_costs
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 Baseline = Callable[[FloatArray, BoolArray, IntArray, IntArray], FloatArray]
@@ -70,6 +71,6 @@ def with_spread(
         return mean, mean
     actual = np.concatenate([costs[:, span] for span in spans], axis=1)
     known = np.concatenate([observed[:, span] for span in spans], axis=1)
-    smallest = np.where(observed & (costs > 0), costs, np.inf).min(axis=1, initial=np.inf)
+    smallest = smallest_costs(np.where(observed, costs, 0.0))
     unit = np.where(np.isfinite(smallest), smallest, 1.0)
     return mean, measured_spread(mean, np.concatenate(before, axis=1), actual, known, unit, quantile).upper

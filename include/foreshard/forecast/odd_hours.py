@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 
+from foreshard.forecast.similar_days import weeks_of
 from foreshard.model import HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
 GROUPS = 8
@@ -36,9 +37,7 @@ def hour_weights(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> F
         return np.ones(hours)
     sums = np.array([costs[group::GROUPS].sum(axis=0) for group in range(min(GROUPS, len(costs)))])
     sums[:, ~observed.any(axis=0)] = np.nan
-    lead = int(numbers[0] % HOURS_PER_WEEK)
-    tail = -(lead + hours) % HOURS_PER_WEEK
-    weeks = np.pad(sums, ((0, 0), (lead, tail)), constant_values=np.nan).reshape(len(sums), -1, HOURS_PER_WEEK)
+    weeks = weeks_of(sums, numbers, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         usual = np.nanmedian(weeks, axis=1)[:, numbers % HOURS_PER_WEEK]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
 
@@ -38,6 +40,18 @@ class WeeklyProfile:
     noise: FloatArray
 
 
+def weeks_of(values: npt.NDArray[Any], numbers: IntArray, missing: float = 0.0) -> npt.NDArray[Any]:
+    """Return ``values`` (n, T) at contiguous hours by week and hour of the week (n, weeks, 168), padded with ``missing``."""
+    lead = int(numbers[0] % HOURS_PER_WEEK)
+    tail = -(lead + values.shape[1]) % HOURS_PER_WEEK
+    return np.pad(values, ((0, 0), (lead, tail)), constant_values=missing).reshape(len(values), -1, HOURS_PER_WEEK)
+
+
+def distinct_rows(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the first row if all are equal, else all of them. What is derived from it broadcasts, and costs less."""
+    return rows[:1] if len(rows) and (rows == rows[:1]).all() else rows
+
+
 def weekly_profiles(
     costs: FloatArray, observed: BoolArray | FloatArray, numbers: IntArray, decays: Sequence[float]
 ) -> tuple[WeeklyProfile, ...]:
@@ -45,11 +59,8 @@ def weekly_profiles(
 
     A week has ``decay`` × the weight of the next. ``observed`` (K, T) may be weights between 0 and 1: hours that count less.
     """
-    lead = int(numbers[0] % HOURS_PER_WEEK)
-    tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
-    rows = observed[:1] if len(observed) and (observed == observed[:1]).all() else observed
-    seen = np.pad(rows, ((0, 0), (lead, tail))).reshape(len(rows), -1, HOURS_PER_WEEK).astype(np.float64)
-    values = np.pad(np.where(observed, costs, 0.0), ((0, 0), (lead, tail))).reshape(len(costs), -1, HOURS_PER_WEEK)
+    seen = weeks_of(distinct_rows(observed), numbers).astype(np.float64)
+    values = weeks_of(np.where(observed, costs, 0.0), numbers)
     noise = _noise(values, seen)
     values = values * seen
     profiles = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from foreshard.forecast.similar_days import distinct_rows, weeks_of
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, FloatArray, IntArray
 
 DAY_DECAY, WEEK_DECAY = 0.85, 0.6
@@ -21,11 +22,7 @@ _LEAST = 1e-9
 
 def smoothed_season(costs: FloatArray, weights: FloatArray, numbers: IntArray, ahead: IntArray) -> FloatArray:
     """Return the season (K, H) at the hours ``ahead``, from ``costs`` (K, T) at contiguous hours, each with a weight (K, T)."""
-    lead = int(numbers[0] % HOURS_PER_WEEK)
-    tail = -(lead + costs.shape[1]) % HOURS_PER_WEEK
-    rows = weights[:1] if len(weights) and (weights == weights[:1]).all() else weights
-    seen = np.pad(rows, ((0, 0), (lead, tail))).reshape(len(rows), -1, HOURS_PER_WEEK)
-    values = np.pad(costs, ((0, 0), (lead, tail))).reshape(len(costs), -1, HOURS_PER_WEEK)
+    seen, values = weeks_of(distinct_rows(weights), numbers), weeks_of(costs, numbers)
     weeks = values.shape[1]
     by_week = seen * (WEEK_DECAY ** np.arange(weeks)[::-1])[:, None]
     by_day = seen * np.repeat(DAY_DECAY ** np.arange(7 * weeks)[::-1], HOURS_PER_DAY).reshape(weeks, HOURS_PER_WEEK)

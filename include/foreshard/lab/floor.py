@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from foreshard.lab.log import ReplayLog, smallest_costs
+from foreshard.lab.log import ReplayLog
+from foreshard.measure.access_cost import smallest_costs
 from foreshard.model import SECONDS_PER_HOUR, FloatArray
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -271,8 +270,3 @@ def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: 
 def _co_access(frame: pd.DataFrame, start: int, end: int, rules: CoAccessRules, hour: int) -> pd.DataFrame:
     found = co_access(frame.iloc[start:end], rules, datetime.fromtimestamp(hour * 3600, UTC))
     return found[["hour", "key_a", "key_b", "weight"]]
-
-
-def smallest_costs(costs: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    """Return each key's smallest hourly cost above 0 (about that of one access); infinity if there is none."""
-    return np.asarray(np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf))

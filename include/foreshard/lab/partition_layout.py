@@ -12,7 +12,7 @@ import numpy as np
 from foreshard.errors import ConfigurationError, UnusableCapacity
 from foreshard.lab.log import ReplayLog
 from foreshard.measure.geography import distance_matrix
-from foreshard.model import SECONDS_PER_HOUR, FloatArray, Location, Partition, PartitionState
+from foreshard.model import HOURS_PER_DAY, SECONDS_PER_HOUR, FloatArray, Location, Partition, PartitionState
 
 UNKNOWN_KM = 1000.0
 """The distance between two locations if the coordinates of either are unknown."""
@@ -55,12 +55,17 @@ def equal_layout(
     if not (math.isfinite(utilisation) and utilisation > 0):
         raise ConfigurationError("--utilisation", f"{utilisation} is not above 0", "give a share such as 0.7")
     total = log.costs[:, start:].sum(axis=0, dtype=np.float64)
-    days = [total[day : day + 24].max() for day in range(0, len(total), 24)]
-    peak = float(np.median(days)) if days else 0.0
+    peak = median_daily_peak(total)
     peak = peak or float(total.mean()) or 1.0
     capacity = peak / utilisation / partitions / SECONDS_PER_HOUR
     homes = _homes(log, partitions)
     return PartitionLayout(tuple(Partition(f"p{n}", home, capacity) for n, home in enumerate(homes)), dict(locations))
+
+
+def median_daily_peak(total: FloatArray) -> float:
+    """Return the cost of the peak hour of the median day, from that of each hour (T,); 0 without hours."""
+    days = [total[day : day + HOURS_PER_DAY].max() for day in range(0, len(total), HOURS_PER_DAY)]
+    return float(np.median(days)) if days else 0.0
 
 
 def _homes(log: ReplayLog, partitions: int) -> list[str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.lab.log import ReplayLog
-from foreshard.model import HOURS_PER_DAY, FloatArray
+from foreshard.lab.partition_layout import median_daily_peak
+from foreshard.lab.past import MINUTES_PER_HOUR
 
 MOST_VARIATION = 0.1
 """The largest standard deviation of a step's load ÷ its mean: a quarter of the room at the default utilisation."""
@@ -27,7 +28,7 @@ def choose_steps(log: ReplayLog, start: int, partitions: int, wish: bool | None 
     """
     if log.steps is None:
         return False, "the log has no times within the hour: loads are served by the hour"
-    minutes = 60 // log.steps_per_hour
+    minutes = MINUTES_PER_HOUR // log.steps_per_hour
     served = f"loads are served in steps of {minutes} minutes, and an overload step is {minutes}/60 of an overload hour"
     if wish is not None:
         return wish, served if wish else "loads are served by the hour, as asked"
@@ -45,15 +46,10 @@ def variation(log: ReplayLog, start: int, partitions: int) -> float:
     per_hour = log.steps_per_hour
     hours = log.costs[:, start:].sum(axis=0, dtype=np.float64)
     cost = float(hours.sum()) * (1.0 - 1.0 / per_hour)
-    step = _peak(hours) / per_hour
+    step = median_daily_peak(hours) / per_hour
     if cost <= 0.0 or step <= 0.0:
         return 0.0
     own = log.steps.squares(start * per_hour) - float(np.square(log.costs[:, start:]).sum(dtype=np.float64)) / per_hour
     together = float((log.steps.totals()[start * per_hour :] ** 2).sum() - (hours**2).sum() / per_hour)
     alone = own / cost * partitions / step
     return float(np.sqrt(alone + max(together - own, 0.0) / cost / step))
-
-
-def _peak(total: FloatArray) -> float:
-    """Return the cost of the peak hour of the median day."""
-    return float(np.median([total[day : day + HOURS_PER_DAY].max() for day in range(0, len(total), HOURS_PER_DAY)]))

@@ -34,8 +34,7 @@ class Carrying:
 
     def weigh(self, costs: FloatArray, observed: BoolArray, importance: FloatArray, first: int) -> None:
         """Choose the weights, from the history ``costs`` (K, T) that begins with the hour ``first``."""
-        end = first + costs.shape[1]
-        said = [(now - first, both) for now, both in self._said if first <= now <= end - HOURS_PER_DAY]
+        said = self._passed(first, first + costs.shape[1])
         if not said:
             return
         for part, leads in enumerate((slice(0, NEAR_HOURS), slice(NEAR_HOURS, HOURS_PER_DAY))):
@@ -46,8 +45,7 @@ class Carrying:
 
     def past(self, costs: FloatArray, observed: BoolArray, first: int) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Return what the mixture would have said about the days that have passed, what came, and where it is known; (K, N)."""
-        end = first + costs.shape[1]
-        said = [(now - first, both) for now, both in self._said if first <= now <= end - HOURS_PER_DAY]
+        said = self._passed(first, first + costs.shape[1])
         days = [slice(at, at + HOURS_PER_DAY) for at, _ in said]
         none = np.zeros((len(costs), 0))
         before = [self.mixed(both[:, :, 0], both[:, :, 1]) for _, both in said]
@@ -57,6 +55,10 @@ class Carrying:
             np.concatenate([none, *(costs[:, day] for day in days)], axis=1),
             np.concatenate([none.astype(np.bool_), *known], axis=1),
         )
+
+    def _passed(self, first: int, end: int) -> list[tuple[int, FloatArray]]:
+        """Return (hours after ``first``, what both said) of the days that lie between the hours ``first`` and ``end``."""
+        return [(now - first, both) for now, both in self._said if first <= now <= end - HOURS_PER_DAY]
 
     def mixed(self, shape: FloatArray, carried: FloatArray) -> FloatArray:
         """Return the mixture (K, H)."""

@@ -28,6 +28,7 @@ from foreshard.forecast.hourly._recency import Recency
 from foreshard.forecast.hourly.shapes import DailyShape
 from foreshard.forecast.odd_hours import hour_weights
 from foreshard.forecast.spread import normal_upper
+from foreshard.measure.access_cost import smallest_costs
 from foreshard.model import HOURS_PER_DAY, FloatArray
 
 HORIZON = 24
@@ -191,6 +192,6 @@ class HourlyForecaster:
 
 def _cost_of_access(costs: FloatArray) -> FloatArray:
     """Return the approximate cost of one access of each key: its smallest hourly cost, or the median of all keys."""
-    smallest = np.where(costs > 0, costs, np.inf).min(axis=1, initial=np.inf)
+    smallest = smallest_costs(costs)
     known = smallest[np.isfinite(smallest)]
     return np.where(np.isfinite(smallest), smallest, float(np.median(known)) if len(known) else 1.0)
