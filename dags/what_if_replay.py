@@ -42,8 +42,9 @@ def number(default: float | None, low: float, high: float, title: str, text: str
     params={
         "log": Param(type="string", minLength=1, maxLength=1000, title="Log", description="Path of the log file."),
         "high_water": number(None, 0.01, 5, "High-water mark", "A partition whose LPS is above it is relieved."),
-        "low_water": number(None, 0.01, 5, "Low-water mark", "Relief goes on until the LPS is below it."),
-        "reserve": number(None, 0, 0.99, "Reserve", "Share of each partition's capacity that is kept free for bursts."),
+        "reserve": number(None, 0, 0.99, "Reserve", "Share of each partition's capacity that a burst may need."),
+        "nearness": number(None, 0, 100, "Nearness", "Weight of serving keys near their users and companions."),
+        "churn": number(None, 0, 100, "Churn", "Weight of moving: above 1 plans move less, below 1 more."),
         "horizon_hours": number(None, 1, 168, "Horizon", "Hours that are forecast.", "integer"),
         "partitions": number(4, 1, 1000, "Partitions", "Number of equal partitions, without a layout.", "integer"),
         "utilisation": number(0.7, 0.01, 5, "Utilisation", "Share of all capacity that the median day's peak hour uses."),

@@ -12,7 +12,18 @@ from foreshard_airflow import page_address, run
 if TYPE_CHECKING:
     from airflow.models.taskinstancekey import TaskInstanceKey
 
-CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
+CHANGES = (
+    "high_water",
+    "reserve",
+    "nearness",
+    "churn",
+    "horizon_hours",
+    "partitions",
+    "utilisation",
+    "layout",
+    "days",
+    "policies",
+)
 """The run's params that change the replay."""
 
 

@@ -32,43 +32,21 @@ from plan_world import draw_pairs, draw_snapshot
 from foreshard.measure.demand import ServingRule
 from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
-from foreshard.model import Plan
-from foreshard.plan.input.past_hours import PastHours, past_stride
+from foreshard.model import HOURS_PER_WEEK, Plan
+from foreshard.plan.input.mean_week import MeanWeek
 from foreshard.plan.input.snapshot import CoAccessGraph, PlanPolicy, Snapshot
 from foreshard.plan.planner import make_plan
+from foreshard.settings import MigrateSettings, PlanSettings
 
 SIZES = {1_000: 4, 10_000: 20, 100_000: 100, 1_000_000: 1_000}
 """Keys → partitions."""
 LARGE = 200_000
 """Up to this many keys the best of three runs counts; above, a single run."""
-HISTORY_DAYS = 28
 EDGES_PER_KEY = 13
 """Pairs drawn per key; about ten remain when repetitions are summed."""
-MARKS = PlanPolicy(
+MARKS = replace(
+    PlanPolicy.of(PlanSettings(), MigrateSettings(), ServingRule(room_mark=0.8, apply_cost=1.0)),
     high_water=0.8,
-    low_water=0.65,
-    maximum_moves=20,
-    maximum_shadows=5,
-    maximum_bytes=10 * 2**30,
-    maximum_write_share=0.5,
-    minimum_gain=0.05,
-    relief_closeness=0.1,
-    settle_gain=0.1,
-    maximum_settled=20,
-    shadow_gain=0.2,
-    overload_mark=0.8,
-    gigabyte_price=0.01,
-    crossing_cost=1.0,
-    distance_weight=1.0,
-    payback_days=30.0,
-    hot_share=0.15,
-    far_km=1000.0,
-    far_share=0.3,
-    far_load=0.005,
-    reserve=0.25,
-    maximum_clump=16,
-    parallel_moves=2,
-    serving=ServingRule(room_mark=0.8, apply_cost=1.0),
 )
 """The partitions are sized so that about one in ten exceeds this high-water mark."""
 LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
@@ -76,11 +54,12 @@ LIMITS = {10_000: (0.5, None), 1_000_000: (30.0, 6.0)}
 Figures = dict[str, Any]
 
 
-def draw_past(snapshot: Snapshot) -> PastHours:
-    """Four weeks of days like the coming one, as a snapshot keeps them, with random variation per key."""
-    hours = -np.arange(0, HISTORY_DAYS * 24, past_stride(len(snapshot.keys)))[::-1] - 1
-    typical = snapshot.demand.mean[:, hours % snapshot.demand.hours]
-    return PastHours((typical * np.random.default_rng(1).uniform(0.7, 1.3, typical.shape)).astype(np.float32))
+def draw_week(snapshot: Snapshot) -> MeanWeek:
+    """A week of days like the coming one, as a snapshot keeps it, with random variation per key."""
+    hours = np.arange(HOURS_PER_WEEK) % snapshot.demand.hours
+    typical = snapshot.demand.mean.astype(np.float32)[:, hours]
+    varied = np.random.default_rng(1).uniform(0.7, 1.3, typical.shape).astype(np.float32)
+    return MeanWeek(typical * varied, np.full(len(typical), 1.6, np.float32), 4.0)
 
 
 def measure(keys: int, partitions: int) -> Figures:
@@ -88,7 +67,7 @@ def measure(keys: int, partitions: int) -> Figures:
     snapshot = draw_snapshot(keys, partitions)
     pairs = draw_pairs(keys, EDGES_PER_KEY * keys)
     started = time.perf_counter()
-    snapshot = replace(snapshot, co_access=CoAccessGraph.build(*pairs, keys), access_cost=1.0, past=draw_past(snapshot))
+    snapshot = replace(snapshot, co_access=CoAccessGraph.build(*pairs, keys), access_cost=1.0, week=draw_week(snapshot))
     graph = time.perf_counter() - started
     edges = len(snapshot.co_access.neighbour) // 2
     del pairs

@@ -60,7 +60,7 @@ def runs(
         wiring.registry.register(live, [Location("San Jose", 37.3, -121.9)])
     common: dict[str, Any] = {"log": str(log), "days": 1, "policies": ["static_hash", "predictive"]}
     asked = {
-        "equal": {**common, "partitions": 3, "utilisation": 0.6, "high_water": 0.7, "low_water": 0.5},
+        "equal": {**common, "partitions": 3, "utilisation": 0.6, "high_water": 0.7, "churn": 0.5},
         "current": {**common, "layout": "current"},
         "no log": {**common, "log": str(folder / "none.parquet")},
     }

@@ -44,10 +44,6 @@ from foreshard.wiring import Wiring
 
 BACKGROUND_RIDES_PER_SECOND = 5.0
 WEEKS_AHEAD = timedelta(weeks=6)
-FAR_KM = 30.0
-"""The distance from which a read counts as far. The Bay is small, so the default of 1,000 km would never apply."""
-FAR_LOAD = 0.005
-"""The minimum load of a key's far reads, as a share of a partition's capacity. Few travellers come down the line."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,6 @@ def make_stack(folder: Path, ports: PortPlan, options: DemoOptions) -> EmbeddedS
         "FORESHARD_DEMO_LOOKUPS": str(options.lookups),
         "FORESHARD_MIGRATE__SOURCE_KEPT": "PT5S",
         "FORESHARD_OBSERVE__REQUEST_TYPES": json.dumps({n: t.model_dump(mode="json") for n, t in REQUEST_TYPES.items()}),
-        "FORESHARD_PLAN__FAR_KM": str(FAR_KM),
-        "FORESHARD_PLAN__FAR_LOAD": str(FAR_LOAD),
     }
     return EmbeddedStack(folder.resolve(), project_root(), ports, tuple(PARTITION_LOCATIONS), COLLECTIONS, extra)
 

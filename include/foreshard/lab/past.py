@@ -10,6 +10,7 @@ import numpy as np
 from foreshard.lab.log import ReplayLog
 from foreshard.measure.demand import ServingRule
 from foreshard.model import HOURS_PER_DAY, FloatArray, IntArray
+from foreshard.plan.input.migration_rate import MOVE_TIME
 
 if TYPE_CHECKING:
     from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, SidecarSettings
@@ -44,7 +45,7 @@ class ReplayRules:
         """Return the rules of the settings: the planner's rates, the forecasts' history, and the sidecar's room mark."""
         hours = forecast.history_days * HOURS_PER_DAY
         serving = ServingRule(sidecar.room_mark, plan.shadow_apply_cost, z=0.0)
-        return cls(migrate.parallel_moves, plan.move_time.total_seconds(), migrate.planned_rate, hours, serving)
+        return cls(migrate.parallel_moves, MOVE_TIME.total_seconds(), migrate.planned_rate, hours, serving)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import numpy as np
 
@@ -11,28 +10,25 @@ from foreshard.forecast.hourly.forecaster import Forecaster
 from foreshard.lab.floor import cost_of_one_access
 from foreshard.lab.log import ReplayLog
 from foreshard.lab.partition_layout import PartitionLayout
-from foreshard.lab.past import Cluster, LabAction, Past
+from foreshard.lab.past import NOT_YET, Cluster, LabAction, Past
 from foreshard.lab.policies import StaticHash
 from foreshard.measure.demand import KeyDemand, OriginShares
 from foreshard.model import ONE_HOUR
 from foreshard.model.decided import shadow_id
+from foreshard.plan.input.key_states import OLD_COPY
+from foreshard.plan.input.mean_week import at_current_level, mean_week
 from foreshard.plan.input.migration_rate import MigrationRate
-from foreshard.plan.input.past_hours import past_hours
-from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot, certain_uses
 from foreshard.plan.planner import make_plan
 
-DAYS_PER_WEEK = 7
 REFRESH_HOURS = 24
 """The interval at which read shares, origins, co-access and sizes are counted again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a moved key rests and does not return; the least co-accesses of a pair that counts; and the rate of moves."""
+    """The least co-accesses of a pair that counts, the hours of history, and the rate of moves."""
 
-    cooldown: timedelta
-    no_return: timedelta
-    settle_rest: timedelta
     minimum_pair_uses: int
     window_hours: int
     migration: MigrationRate
@@ -77,7 +73,7 @@ class Planned(StaticHash):
 
     def _snapshot(self, past: Past, cluster: Cluster, demand: KeyDemand) -> Snapshot:
         now, timing = past.now, self._timing
-        primary, movable = cluster.primary.copy(), cluster.moved_at < now - timing.cooldown / ONE_HOUR
+        primary, movable = cluster.primary.copy(), np.ones(len(past.keys), bool)
         copying, under_way = set(), np.zeros(len(past.keys), bool)
         for key, target in cluster.pending.items():
             movable[key], under_way[key] = False, True
@@ -85,14 +81,17 @@ class Planned(StaticHash):
                 copying.add((key, target))
             else:
                 primary[key] = target
-        rests = now - timing.cooldown / ONE_HOUR
         existing = tuple(
             IndexedShadow(
-                shadow_id(past.keys[k], self._layout.partitions[p].partition_id), k, p, "", self._since.get((k, p), 0) <= rests
+                shadow_id(past.keys[k], self._layout.partitions[p].partition_id),
+                k,
+                p,
+                "",
+                now - self._since.get((k, p), NOT_YET),
             )
             for k, p in sorted(cluster.shadows | copying)
         )
-        since = now - cluster.moved_at
+        idle = (now - cluster.moved_at).astype(np.float64)
         return Snapshot(
             hour=self._first + (now - 1) * ONE_HOUR,
             table_version=now,
@@ -108,11 +107,10 @@ class Planned(StaticHash):
             shadows=existing,
             movable=movable,
             under_way=under_way,
-            rested=since > timing.settle_rest / ONE_HOUR,
-            last_source=np.where(since <= timing.no_return / ONE_HOUR, cluster.last_source, -1),
-            week_peak=self._week_peak,
+            idle_hours=idle,
+            last_source=np.where(idle <= OLD_COPY / ONE_HOUR, cluster.last_source, -1),
             access_cost=self._access_cost,
-            past=self._past_hours,
+            week=self._week,
         )
 
     def _refresh(self, past: Past) -> None:
@@ -129,11 +127,12 @@ class Planned(StaticHash):
         code, at = np.unique(a * keys + b, return_inverse=True)
         total = np.bincount(at, weights=co_accesses, minlength=len(code))
         code, total = (values[total >= self._timing.minimum_pair_uses] for values in (code, total))
+        certain = certain_uses(total.astype(np.float64))
         hours = max(1, min(window, past.now))
-        self._graph = CoAccessGraph.build(code // max(keys, 1), code % max(keys, 1), total / hours, keys)
+        self._graph = CoAccessGraph.build(code // max(keys, 1), code % max(keys, 1), certain / hours, keys)
         self._sizes = past.sizes()
         costs = past.costs(window)
         self._access_cost = cost_of_one_access(costs)
-        self._past_hours = past_hours(costs)
-        self._week_peak = float(past.costs(DAYS_PER_WEEK * 24).sum(axis=0).max(initial=0.0))
+        week = mean_week(costs)
+        self._week = week and at_current_level(week, costs.sum(axis=0))
         self._refreshed = past.now

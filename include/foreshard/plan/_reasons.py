@@ -1,23 +1,22 @@
-"""The reasons of a plan's steps: a code and facts for machines, one sentence for people. All hours are UTC."""
+"""The reasons of a plan's steps: a code and facts for machines, one sentence for people. All hours are UTC.
+
+A reason is made from the step and the terms of the objective that it changed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from foreshard.model import ONE_HOUR, FloatArray, Reason
+from foreshard.model import ONE_HOUR, Move, PlannedShadow, Reason
+from foreshard.model.decided import shadow_id
 from foreshard.model.key_space import units_label
-from foreshard.plan._clump import MoveOption
-from foreshard.plan._placement_model import PlacementModel
-from foreshard.plan._shadowing import ShadowCandidate, peak_share
-
-RELIEF, DRAINING, RULE, SETTLING, ROOM = "relief", "draining", "rule", "settling", "room"
-"""The purposes of moves."""
+from foreshard.plan._steps import MoveStep, ShadowStep, TakenStep, Terms, UnitPrices
+from foreshard.plan.input.snapshot import IndexedShadow, Snapshot
 
 REMOVALS = {
     "against_rule": "{key} {claim}, so its shadow on {target} is removed",
@@ -29,21 +28,6 @@ REMOVALS = {
     "writes_cost_more": "hardly any partition has room, and writes to the shadow of {key} on {target} cost more than it saves",
     "no_longer_needed": "without the shadow of {key} on {target}, {source} is at {lps_without:.2f} of its capacity",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LoadBefore:
-    """A partition before a decision: its LPS, its peak hour, and its first hour above the mark (else the last), as indices."""
-
-    lps: float
-    peak: int
-    needed_by: int
-
-    @classmethod
-    def of(cls, utilisation: FloatArray, high_water: float) -> LoadBefore:
-        """From the partition's utilisation per hour."""
-        over = utilisation > high_water
-        return cls(float(utilisation.max()), int(utilisation.argmax()), int(over.argmax()) if over.any() else len(over) - 1)
 
 
 def reason(code: str, sentence: str, **facts: Any) -> Reason:
@@ -61,155 +45,132 @@ def horizon_time(hour: datetime, index: int) -> str:
     return (hour + (index + 1) * ONE_HOUR).isoformat()
 
 
-def move_reason(
-    model: PlacementModel,
-    source: int,
-    option: MoveOption,
-    key: int,
-    before: LoadBefore,
-    cause: str,
-    room_for: int | None = None,
-) -> Reason:
-    """Return the reason for moving ``key``. ``model`` already includes the move; ``before`` is the source before it.
+def moves_of(snapshot: Snapshot, prices: UnitPrices, taken: TakenStep, step: MoveStep, move_id: Any) -> list[Move]:
+    """Return the moves of a set: one for all units that are moved as a group, and one for each other unit."""
+    lead = int(step.units[0])
+    grouped = step.units[prices.grouped[step.units]]
+    sets = [[unit] for unit in step.units.tolist() if not prices.grouped[unit]]
+    sets += [grouped.tolist()] if len(grouped) else []
+    return [
+        Move(
+            move_id=move_id(snapshot.hour, snapshot.keys[units[0]]),
+            units=tuple(snapshot.keys[unit] for unit in units),
+            source=snapshot.partitions[step.source].partition_id,
+            target=snapshot.partitions[step.target].partition_id,
+            estimated_bytes=int(snapshot.key_bytes[units].sum()),
+            clump=snapshot.keys[lead],
+            reason=_move_reason(snapshot, taken, step, units),
+        )
+        for units in sets
+    ]
 
-    ``room_for``: the large key whose shadow needs the room.
-    """
-    snapshot, names = model.snapshot, _names(model)
-    lps = model.lps()
-    here, there, hot = names[source], names[option.target], snapshot.shown(option.keys[0])
-    full = f"{lps[option.target]:.2f}"
-    after = f"leaving {here} at {lps[source]:.2f} and {there} at {full}"
-    others, peak = len(option.keys) - 1, clock(snapshot.hour, before.peak)
-    needed_by = before.needed_by
-    facts: dict[str, Any] = {"returns": bool(snapshot.last_source[key] == option.target)}
-    if cause == RULE:
-        rules, row = snapshot.rules, int(snapshot.rules.row[key])
-        code, needed_by = rules.rules[row][0].kind.value, 0
+
+def _move_reason(snapshot: Snapshot, taken: TakenStep, step: MoveStep, units: Sequence[int]) -> Reason:
+    code, sentence = _move_code(snapshot, taken, step, units)
+    needed_by = taken.before.needed_by
+    if code in ("settling", "draining"):
+        needed_by = snapshot.demand.hours - 1
+    facts = _facts(snapshot, taken, step.terms)
+    if code == "draining" or (taken.code and taken.code != "makes_room"):
+        rules, row = snapshot.rules, int(snapshot.rules.row[units[0]])
         facts["rules"] = [rule.rule_id for rule in rules.rules[row]]
-        sentence = f"{snapshot.shown(key)} {rules.claim(row)}; it moves from {here} to {there}, which is then at {full}"
-    elif cause == DRAINING:
-        code, sentence = (
-            "draining",
-            f"{here} is being drained; {snapshot.shown(key)} moves to {there}, which is then at {full}",
-        )
-    elif cause == SETTLING:
-        code, needed_by = "settling", snapshot.demand.hours - 1
-        sentence = (
-            f"{snapshot.shown(key)} moves{_with_others(others)} from {here} to {there}:"
-            f" {round(-option.distance_km):+d} km nearer to its users, {-option.crossing:+.1f} co-accesses an hour on one"
-            f" partition; {there} is then at {full}"
-        )
-    elif cause == ROOM and room_for is not None:
-        code, sentence = (
-            "makes_room",
-            f"{here} would reach {before.lps:.2f} of its capacity at {peak} with {snapshot.shown(room_for)}, which gets a"
-            f" shadow; {snapshot.shown(key)} makes room for it{_with_others(others)}, {after}",
-        )
-    elif key == option.keys[0]:
-        code = "overload"
-        sentence = (
-            f"{here} would reach {before.lps:.2f} of its capacity at {peak}; its hot key moves{_with_others(others)}, {after}"
-        )
-    else:
-        code, sentence = (
-            "co_accessed",
-            f"co-accessed with {hot}, which moves from {here} ({before.lps:.2f} at {peak}) to {there}",
-        )
+        needed_by = needed_by if code == "draining" else 0
     return reason(
         code,
         sentence,
-        source_lps_before=round(before.lps, 4),
-        source_lps_after=round(float(lps[source]), 4),
-        target_lps_after=round(float(lps[option.target]), 4),
-        peak_hour=horizon_time(snapshot.hour, before.peak),
-        needed_by=horizon_time(snapshot.hour, needed_by),
-        gain_overload_hours=round(option.worth, 4) if cause in (RELIEF, ROOM) else None,
-        value_overload_hours=round(option.value, 4) if cause in (RELIEF, ROOM, SETTLING) else None,
-        clump_keys=len(option.keys),
-        crossing_uses_per_hour=round(option.crossing, 4),
-        distance_change_km=round(option.distance_km, 1),
         **facts,
+        needed_by=horizon_time(snapshot.hour, needed_by),
+        units=len(units),
+        clump_keys=len(step.units),
+        returns=bool((snapshot.last_source[list(units)] == step.target).any()),
     )
 
 
-def set_reason(
-    model: PlacementModel, source: int, target: int, units: Sequence[str], before: LoadBefore, is_drain: bool
-) -> Reason:
-    """Return the reason for moving a set of units. ``model`` already includes the move; ``before`` is the source before it."""
-    snapshot, names, lps = model.snapshot, _names(model), model.lps()
-    here, there, moved = names[source], names[target], units_label(units)
-    moves = "moves" if len(units) == 1 else "move"
-    if is_drain:
-        code, sentence = "draining", f"{here} is being drained; {moved} {moves} to {there}, which is then at {lps[target]:.2f}"
+def _move_code(snapshot: Snapshot, taken: TakenStep, step: MoveStep, units: Sequence[int]) -> tuple[str, str]:
+    names = [partition.partition_id for partition in snapshot.partitions]
+    here, there, unit = names[step.source], names[step.target], snapshot.shown(units[0])
+    what = unit if len(units) == 1 else units_label([snapshot.keys[n] for n in units])
+    moves, others = "moves" if len(units) == 1 else "move", len(step.units) - len(units)
+    left, full = taken.lps
+    after = f"leaving {here} at {left:.2f} and {there} at {full:.2f}"
+    would = f"{here} would reach {taken.before.lps:.2f} of its capacity at {clock(snapshot.hour, taken.before.peak)}"
+    if taken.code == "draining":
+        return "draining", f"{here} is being drained; {what} {moves} to {there}, which is then at {full:.2f}"
+    if taken.code == "makes_room" and taken.room_for is not None:
+        room = f"{snapshot.shown(taken.room_for)} comes to {here}; {what} {moves} away to make room for it"
+        return "makes_room", f"{room}, {after}"
+    if taken.code:
+        claim = snapshot.rules.claim(int(snapshot.rules.row[units[0]]))
+        return taken.code, f"{what} {claim}; it moves from {here} to {there}, which is then at {full:.2f}"
+    if units[0] != step.units[0] and step.clump:
+        lead = snapshot.shown(int(step.units[0]))
+        return "co_accessed", f"co-accessed with {lead}, which moves from {here} to {there}"
+    if step.terms.work < step.terms.overload:
+        also = f" with {others} co-accessed {'key' if others == 1 else 'keys'}" if others else ""
+        nearer = f"nearer to its users and to the keys that are used with it (worth {-step.terms.work:.2g} overload hours)"
+        return "settling", f"{what} {moves}{also} from {here} to {there}: {nearer}; {there} is then at {full:.2f}"
+    if len(units) > 1:
+        return "overload", f"{would}; {what} move together, {after}"
+    also = f" with {others} other {'unit' if others == 1 else 'units'}" if others else ""
+    return "overload", f"{would}; {what} moves{also}, {after}"
+
+
+def shadow_of(snapshot: Snapshot, taken: TakenStep, step: ShadowStep) -> PlannedShadow:
+    """Return a planned shadow with its reason."""
+    names = [partition.partition_id for partition in snapshot.partitions]
+    key, here, there = snapshot.keys[step.key], names[taken.source], names[step.target]
+    kilometres = float(snapshot.partition_km[taken.source, step.target])
+    left, full = taken.lps
+    if step.terms.work < step.terms.overload:
+        code = "far_reads"
+        sentence = f"{key} is read from far away: a shadow on {there} saves {step.saved_km:.0f} km per read on average"
+    elif not taken.before.full:
+        code = "reserve"
+        sentence = f"a burst could overload {here}: a shadow of {key} on {there}, {kilometres:.0f} km away, can take its reads"
     else:
-        code, sentence = (
-            "overload",
-            f"{here} would reach {before.lps:.2f} of its capacity at {clock(snapshot.hour, before.peak)}; {moved} {moves}"
-            f" together, leaving {here} at {lps[source]:.2f} and {there} at {lps[target]:.2f}",
+        code = "hot_key"
+        sentence = (
+            f"{here} would reach {taken.before.lps:.2f} of its capacity at {clock(snapshot.hour, taken.before.peak)}; a"
+            f" shadow of its hot key {key} on {there}, {kilometres:.0f} km away, takes over reads"
+            f" ({here} {left:.2f}, {there} {full:.2f})"
         )
-    return reason(
+    facts = _facts(snapshot, taken, step.terms)
+    why = reason(
         code,
         sentence,
-        source_lps_before=round(before.lps, 4),
-        source_lps_after=round(float(lps[source]), 4),
-        target_lps_after=round(float(lps[target]), 4),
-        peak_hour=horizon_time(snapshot.hour, before.peak),
-        needed_by=horizon_time(snapshot.hour, before.needed_by),
-        units=len(units),
-        returns=False,
-    )
-
-
-def _with_others(others: int) -> str:
-    return f" with {others} co-accessed {'key' if others == 1 else 'keys'}" if others else ""
-
-
-def shadow_reason(model: PlacementModel, option: ShadowCandidate, before: LoadBefore) -> Reason:
-    """Return the reason for a shadow. ``model`` already includes it."""
-    snapshot, names, lps = model.snapshot, _names(model), model.lps()
-    source = int(model.primary[option.key])
-    key, here, there = snapshot.keys[option.key], names[source], names[option.target]
-    kilometres, peak = float(snapshot.partition_km[source, option.target]), clock(snapshot.hour, before.peak)
-    if option.code == "far_reads":
-        sentence = f"{key} is read from far away: a shadow on {there} saves {option.saved_km:.0f} km per read on average"
-    elif option.code == "reserve":
-        reads = float(peak_share(model, np.array([option.key]))[0] * snapshot.demand.read_share[option.key])
-        sentence = (
-            f"a burst could overload {here}: a shadow of {key} on {there}, {kilometres:.0f} km away, can take its reads,"
-            f" up to {reads:.0%} of the capacity of {here}"
-        )
-    else:
-        sentence = (
-            f"{here} would reach {before.lps:.2f} of its capacity at {peak}; a shadow of its hot key {key} on {there},"
-            f" {kilometres:.0f} km away, takes over reads ({here} {lps[source]:.2f}, {there} {lps[option.target]:.2f})"
-        )
-    return reason(
-        option.code,
-        sentence,
-        source_lps_before=round(before.lps, 4),
-        source_lps_after=round(float(lps[source]), 4),
-        target_lps_after=round(float(lps[option.target]), 4),
-        peak_hour=horizon_time(snapshot.hour, before.peak),
-        read_share=round(float(snapshot.demand.read_share[option.key]), 4),
-        value=round(option.value, 4),
-        saved_km_per_read=round(option.saved_km, 1),
+        **facts,
+        read_share=round(float(snapshot.demand.read_share[step.key]), 4),
+        saved_km_per_read=round(step.saved_km, 1),
         distance_km=round(kilometres, 1),
     )
+    return PlannedShadow(shadow_id(key, there), key, here, there, why)
 
 
-def removal_reason(model: PlacementModel, code: str, key: int, target: int) -> Reason:
-    """Return the reason for removing a shadow. ``model`` no longer includes it."""
-    snapshot, names = model.snapshot, _names(model)
-    source = int(model.primary[key])
+def removal_of(snapshot: Snapshot, taken: TakenStep, step: ShadowStep, removed: IndexedShadow) -> PlannedShadow:
+    """Return the removal of a shadow with its reason."""
+    names = [partition.partition_id for partition in snapshot.partitions]
+    key, here, there = snapshot.keys[step.key], names[taken.source], names[step.target]
     facts: dict[str, Any] = {
-        "write_share": round(1.0 - float(snapshot.demand.read_share[key]), 4),
-        "lps_without": round(float(model.lps()[source]), 4),
+        "write_share": round(1.0 - float(snapshot.demand.read_share[step.key]), 4),
+        "lps_without": round(taken.lps[0], 4),
     }
-    if code in ("against_rule", "primary_against_rule"):
-        facts["claim"] = snapshot.rules.claim(int(snapshot.rules.row[key]))
-    sentence = REMOVALS[code].format(key=snapshot.keys[key], source=names[source], target=names[target], **facts)
-    return reason(code, sentence, **facts)
+    if taken.code in ("against_rule", "primary_against_rule"):
+        facts["claim"] = snapshot.rules.claim(int(snapshot.rules.row[step.key]))
+    sentence = REMOVALS[taken.code].format(key=key, source=here, target=there, **facts)
+    return PlannedShadow(removed.shadow_id, key, here, there, reason(taken.code, sentence, **facts))
 
 
-def _names(model: PlacementModel) -> list[str]:
-    return [partition.partition_id for partition in model.snapshot.partitions]
+def _facts(snapshot: Snapshot, taken: TakenStep, terms: Terms) -> dict[str, Any]:
+    """Return the facts of a step: LPS before and after, the peak, and what it changed in the objective, in overload hours."""
+    left, full = taken.lps
+    return {
+        "source_lps_before": round(taken.before.lps, 4),
+        "source_lps_after": round(left, 4),
+        "target_lps_after": round(full, 4),
+        "peak_hour": horizon_time(snapshot.hour, taken.before.peak),
+        "gain_overload_hours": round(-terms.total, 6),
+        "terms": {
+            name: round(float(np.float64(getattr(terms, name))), 6)
+            for name in ("overload", "work", "copies", "misplaced", "churn")
+        },
+    }

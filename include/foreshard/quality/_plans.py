@@ -176,7 +176,7 @@ def _totals(plan: Plan, limits: PlanSettings) -> Suite:
         (
             "worst_lps",
             after,
-            max(before, limits.low_water) + _ROUNDING,
+            max(before, limits.high_water) + _ROUNDING,
             f"worst LPS after {figure(after)} > {figure(before)} before",
         ),
     )
@@ -184,7 +184,7 @@ def _totals(plan: Plan, limits: PlanSettings) -> Suite:
         "moves": "no more moves than the limit",
         "shadows": "no more shadows than the limit",
         "bytes": "no more bytes than the limit",
-        "worst_lps": "the worst LPS is no higher after than before, or below the low-water mark",
+        "worst_lps": "the worst LPS is no higher after than before, or below the high-water mark",
     }
     frame = pd.DataFrame({name: [float(value)] for name, value, _, _ in rows})
     return Suite(

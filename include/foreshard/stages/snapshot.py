@@ -18,15 +18,15 @@ from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import ONE_HOUR, ForecastBatch, IntArray, Partition, PartitionState, RequestKind, RoutingTable
 from foreshard.plan.input.key_history import KeyHistory
 from foreshard.plan.input.key_states import (
+    MOVES_COUNT,
     co_access_graph,
     current_shadows,
     key_states,
     leaving_shadows,
-    longest_rest,
     slot_rows,
     with_slots,
 )
-from foreshard.plan.input.migration_rate import MigrationRate, measure_rate
+from foreshard.plan.input.migration_rate import MOVE_TIME, RATE_WINDOW, MigrationRate, measure_rate
 from foreshard.plan.input.profile import profile_keys
 from foreshard.plan.input.scoring_input import ScoringInput, align_forecasts
 from foreshard.plan.input.snapshot import CoAccessGraph, PlanPolicy, Snapshot
@@ -60,7 +60,7 @@ class ScoringPorts(ServingRulePorts, HistoryPorts, WithObserveSettings, WithFore
     """Reads forecasts, series, tallies, partitions and the routing table."""
 
 
-class MigrationRatePorts(WithPlanSettings, WithMigrateSettings, WithMigrationLimits, WithPlanning, Protocol):
+class MigrationRatePorts(WithMigrateSettings, WithMigrationLimits, WithPlanning, Protocol):
     """Reads the durations of recent moves."""
 
 
@@ -99,21 +99,20 @@ def load_scoring_input(ports: ScoringPorts, hour: datetime) -> ScoringInput:
         primary=_primaries(table, keys, partitions),
         distance_km=fill_unknown(distance_matrix(profiles.locations, homes, locations)),
         rule=_serving_rule(ports, forecasts, history),
-        week_peak=history.week_peak,
-        past=history.past,
+        week=history.week,
     )
 
 
 def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanPolicy]:
     """Load the planner's input, and its policy from the settings."""
-    inputs, plan, now = load_scoring_input(ports, hour), ports.plan_settings, hour + ONE_HOUR
+    inputs, now = load_scoring_input(ports, hour), hour + ONE_HOUR
     keys, partitions = inputs.keys, inputs.partition_index
     locations = {location.name: location for location in ports.registry.locations()}
     homes = [partition.geographic_location for partition in inputs.partitions]
     rows = {key: row for row, key in enumerate(keys)}
     slot_row = slot_rows(keys, inputs.table.slots.space)
-    recent = ports.planning.recent_moves(now - longest_rest(plan))
-    states = with_slots(key_states(recent, rows, inputs.primary, partitions, plan, now), slot_row)
+    recent = ports.planning.recent_moves(now - MOVES_COUNT)
+    states = with_slots(key_states(recent, rows, inputs.primary, partitions, now), slot_row)
     shadows = ports.planning.current_shadows()
     sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections).by_unit(rows, inputs.table.slots.space)
     snapshot = Snapshot(
@@ -127,38 +126,35 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         partition_km=fill_unknown(distance_matrix(homes, homes, locations)),
         key_bytes=np.array([sizes.of(key) for key in keys], np.float64),
         co_access=_co_access(ports, hour, keys),
-        shadows=current_shadows(shadows, inputs.published_shadows(), keys, tuple(partitions), now - plan.cooldown),
+        shadows=current_shadows(shadows, inputs.published_shadows(), keys, tuple(partitions), now),
         leaving=leaving_shadows(shadows, keys, tuple(partitions)),
         movable=states.movable,
-        rested=states.rested,
+        idle_hours=states.idle_hours,
         last_source=states.last_source,
-        week_peak=inputs.week_peak,
         access_cost=inputs.access_cost,
-        past=inputs.past,
+        week=inputs.week,
         under_way=states.under_way,
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
         slot_row=slot_row,
     )
-    return snapshot, PlanPolicy.of(plan, ports.migrate_settings, inputs.rule)
+    return snapshot, PlanPolicy.of(ports.plan_settings, ports.migrate_settings, inputs.rule)
 
 
 def _serving_rule(ports: ServingRulePorts, forecasts: ForecastBatch, history: KeyHistory) -> ServingRule:
-    plan = ports.plan_settings
     return ServingRule(
         room_mark=ports.sidecar_settings.room_mark,
         z=float(ndtri(forecasts.quantile)),
-        apply_cost=plan.shadow_apply_cost,
-        correlation=history.error_correlation if plan.error_correlation is None else plan.error_correlation,
+        apply_cost=ports.plan_settings.shadow_apply_cost,
+        correlation=history.error_correlation if forecasts.correlation is None else forecasts.correlation,
     )
 
 
 def migration_rate(ports: MigrationRatePorts, now: datetime) -> MigrationRate:
     """Return the measured duration of recent moves, but no rate above the limit; the limits' if there were too few moves."""
-    plan = ports.plan_settings
     limit = ports.migration_limits.read().bytes_per_second
-    default = MigrationRate(plan.move_time.total_seconds(), limit or ports.migrate_settings.planned_rate)
-    measured = measure_rate(ports.planning.move_times(now - plan.rate_window), default)
+    default = MigrationRate(MOVE_TIME.total_seconds(), limit or ports.migrate_settings.planned_rate)
+    measured = measure_rate(ports.planning.move_times(now - RATE_WINDOW), default)
     return replace(measured, bytes_per_second=min(measured.bytes_per_second, limit)) if limit else measured
 
 

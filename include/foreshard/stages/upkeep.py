@@ -11,7 +11,8 @@ from foreshard.errors import ConfigurationError
 from foreshard.model import PartitionState, hour_floor
 from foreshard.model.move_state import OPEN
 from foreshard.model.shadow_state import ShadowState
-from foreshard.plan.input.key_states import longest_rest
+from foreshard.plan.input.key_states import MOVES_COUNT
+from foreshard.plan.input.migration_rate import RATE_WINDOW
 from foreshard.ports.replication import Shadow
 from foreshard.stages._ports import (
     WithConflicts,
@@ -143,7 +144,7 @@ def forget_old(
         raise ConfigurationError(
             "tally_days", f"{tally_days} is less than the {needed} days that forecasts and gates read", "keep more"
         )
-    rest = max(longest_rest(ports.plan_settings), ports.plan_settings.rate_window)
+    rest = max(MOVES_COUNT, RATE_WINDOW)
     if timedelta(days=record_days) <= rest:
         raise ConfigurationError("record_days", f"{record_days} is not more than the {rest} that plans look back", "keep more")
     if min(file_days, forecast_days) < 1:

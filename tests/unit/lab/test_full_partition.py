@@ -1,10 +1,7 @@
 """A partition that is full of small keys, beside empty ones, in the lab: hour by hour, with moves that take their time."""
 
-from datetime import timedelta
-
 import numpy as np
 from tests.unit.plan.conftest import build_policy
-from tests.unit.serving import serving_rule
 
 from foreshard.forecast.engine import hourly_forecaster
 from foreshard.lab.partition_layout import PartitionLayout
@@ -18,8 +15,8 @@ from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, 
 RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 KEYS, PARTITIONS, LEARNT, PLANS = 1_000, 4, 4 * 24, 3
-POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=serving_rule())
-TIMING = Timing(timedelta(hours=20), timedelta(hours=24), timedelta(days=14), 1, LEARNT, MigrationRate(60.0, 5.0 * 2**20))
+POLICY = build_policy()
+TIMING = Timing(1, LEARNT, MigrationRate(60.0, 5.0 * 2**20))
 
 
 class AllOnTheFirst(Planned):

@@ -1,7 +1,6 @@
 """A policy sees only the past of each hour."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from foreshard.settings import ForecastSettings, MigrateSettings, PlanSettings, 
 
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", 160 / 3600) for n in range(6)), {})
 POLICY = build_policy(serving=serving_rule())
-TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, 14 * 24, MigrationRate(60.0, 5.0 * 2**20))
+TIMING = Timing(1, 14 * 24, MigrationRate(60.0, 5.0 * 2**20))
 RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), SidecarSettings())
 
 

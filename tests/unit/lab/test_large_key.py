@@ -1,10 +1,7 @@
 """A key that fills a partition by itself: moving other keys does not end its overload; sharing its reads does."""
 
-from datetime import timedelta
-
 import numpy as np
 from tests.unit.plan.conftest import build_policy
-from tests.unit.serving import serving_rule
 
 from foreshard.forecast.engine import hourly_forecaster
 from foreshard.lab.partition_layout import PartitionLayout
@@ -20,8 +17,8 @@ RULES = ReplayRules.of(PlanSettings(), MigrateSettings(), ForecastSettings(), Si
 
 CAPACITY, DAYS, LEARNT = 200.0, 12, 7
 LAYOUT = PartitionLayout(tuple(Partition(f"p{n}", "here", CAPACITY / 3600) for n in range(5)), {})
-POLICY = build_policy(high_water=0.95, low_water=0.85, overload_mark=1.0, serving=serving_rule(), maximum_settled=0)
-TIMING = Timing(timedelta(hours=6), timedelta(hours=24), timedelta(days=14), 1, LEARNT * 24, MigrationRate(60.0, 5.0 * 2**20))
+POLICY = build_policy(nearness=0.0)
+TIMING = Timing(1, LEARNT * 24, MigrationRate(60.0, 5.0 * 2**20))
 
 
 def test_a_shadow_with_room_made_for_it_ends_most_of_the_overload(make_log):

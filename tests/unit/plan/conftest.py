@@ -5,50 +5,25 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from tests.unit.serving import serving_rule
 
-from foreshard.measure.demand import KeyDemand, OriginShares
+from foreshard.measure.demand import KeyDemand, OriginShares, ServingRule
 from foreshard.measure.placement_rules import PlacementRules
-from foreshard.model import SECONDS_PER_HOUR, Partition, PartitionState, PlacementRule, RuleKind
+from foreshard.model import HOURS_PER_WEEK, SECONDS_PER_HOUR, Partition, PartitionState, PlacementRule, RuleKind
+from foreshard.plan.input.mean_week import MeanWeek
 from foreshard.plan.input.migration_rate import MigrationRate
-from foreshard.plan.input.past_hours import PastHours
 from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, PlanPolicy, Snapshot
+from foreshard.settings import MigrateSettings, PlanSettings, SidecarSettings
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
 RATE = MigrationRate(60.0, 5.0 * 2**20)
 
 
-def build_policy(**changes):
-    """The policy that these tests plan with, except for ``changes``. ``overload_mark`` is the high-water mark by default.
+SHIPPED = PlanPolicy.of(PlanSettings(), MigrateSettings(), ServingRule(SidecarSettings().room_mark, apply_cost=1.0))
 
-    The values are fixed here, so the tests keep their meaning when the default settings change.
-    """
-    values = {
-        "high_water": 0.8,
-        "low_water": 0.65,
-        "maximum_moves": 20,
-        "maximum_shadows": 5,
-        "maximum_bytes": 10 * 2**30,
-        "maximum_write_share": 0.5,
-        "minimum_gain": 0.05,
-        "relief_closeness": 0.1,
-        "settle_gain": 0.1,
-        "maximum_settled": 20,
-        "shadow_gain": 0.2,
-        "gigabyte_price": 0.01,
-        "crossing_cost": 1.0,
-        "distance_weight": 1.0,
-        "payback_days": 30.0,
-        "hot_share": 0.15,
-        "far_km": 1000.0,
-        "far_share": 0.3,
-        "far_load": 0.005,
-        "reserve": 0.0,
-        "maximum_clump": 16,
-        "parallel_moves": 2,
-        "serving": serving_rule(),
-    } | changes
-    return PlanPolicy(**{"overload_mark": values["high_water"], **values})
+
+def build_policy(**changes):
+    """The policy that ships, except for ``changes``."""
+    return replace(SHIPPED, **changes)
 
 
 def build_world(
@@ -126,11 +101,12 @@ def draw(seed):
         states=states,
         key_bytes=rng.integers(0, 10_000, keys).astype(float),
         access_cost=float(rng.choice([0.0, 0.1, 2.0])),
-        past=PastHours((rng.pareto(1.5, (keys, int(rng.integers(0, 8)))) * 3600).astype(np.float32)),
+        week=draw_week(rng, keys),
+        idle_hours=np.where(rng.random(keys) < 0.3, rng.integers(0, 400, keys).astype(float), np.inf),
         movable=rng.random(keys) < 0.9,
         last_source=np.where(rng.random(keys) < 0.1, rng.integers(0, partitions, keys), -1),
         shadows=tuple(
-            IndexedShadow(f"s-{n}", k, p, "hot_key", bool(rng.random() < 0.5))
+            IndexedShadow(f"s-{n}", k, p, "hot_key", float(rng.integers(0, 100)))
             for n, (k, p) in enumerate(sorted(shadows))
             if p != primary[k]
         ),
@@ -139,13 +115,20 @@ def draw(seed):
         maximum_moves=int(rng.integers(0, 15)),
         maximum_shadows=int(rng.integers(0, 4)),
         maximum_bytes=float(rng.integers(0, 60_000)),
-        minimum_gain=float(rng.choice([0.0, 0.01, 0.2])),
-        serving=serving_rule(correlation=float(rng.choice([0.0, 0.2]))),
+        reserve=float(rng.choice([0.0, 0.25])),
+        serving=replace(SHIPPED.serving, correlation=float(rng.choice([0.0, 0.2]))),
     )
     rules = PlacementRules(draw_rules(rng, snapshot) if rng.random() < 0.5 else ())
     under_way = ~snapshot.movable & (rng.random(keys) < 0.5)
-    policy = replace(policy, reserve=float(rng.choice([0.0, 0.25])))
     return replace(snapshot, bounds=rules.bounds(snapshot.keys, snapshot.partitions), under_way=under_way), policy
+
+
+def draw_week(rng, keys):
+    """None, or a mean week of one to four weeks."""
+    if rng.random() < 0.3:
+        return None
+    mean = (rng.pareto(1.5, (keys, 1)) * rng.random((keys, HOURS_PER_WEEK)) * SECONDS_PER_HOUR).astype(np.float32)
+    return MeanWeek(mean, np.ones(keys, np.float32), float(rng.integers(1, 5)))
 
 
 def draw_rules(rng, snapshot):

@@ -2,10 +2,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from foreshard.model import SeriesMatrix
 from foreshard.plan.input.key_history import CORRELATED_KEYS, gather_history
-from foreshard.plan.input.past_hours import past_hours, past_stride
+from foreshard.plan.input.mean_week import mean_week
 
 HOUR = datetime(2024, 3, 10, 7, tzinfo=UTC)
 HOURS = 28 * 24
@@ -23,42 +24,44 @@ def gather(rows, keys=("a", "b"), chunks=1):
     return gather_history(keys, NO_TOTALS, [series.rows(start, start + size) for start in range(0, len(names), size)])
 
 
-def test_the_past_is_every_fifth_hour_of_each_key_up_to_the_last():
-    rows = [(age, key, 100 * age + number) for age in range(1, 49) for number, key in enumerate("ab")]
-    past = gather(rows).past
-    history = [[100 * age + number for age in range(48, 0, -1)] for number in range(2)]
-    assert past.cost.tolist() == past_hours(pd.DataFrame(history).to_numpy(float)).cost.tolist()
-    assert past.cost[0, -1] == 100
-    assert past.cost[0, -2] == 100 * (1 + past_stride(2))
+def test_the_week_is_the_mean_of_the_last_four_by_the_hour_of_the_week():
+    rows = [(age, key, 100 * age + number) for age in range(1, HOURS + 1) for number, key in enumerate("ab")]
+    week = gather(rows).week
+    ages = HOURS - np.arange(HOURS).reshape(4, 168)
+    assert week.mean[0].tolist() == pytest.approx((100 * ages).mean(axis=0).tolist())
+    assert week.weeks == 4.0
 
 
 def test_the_chunks_of_the_series_make_no_difference():
     rows = [(age, key, 100 * age + number) for age in range(1, 49) for number, key in enumerate("ab")]
     one, two = gather(rows), gather(rows, chunks=2)
-    assert one.past.cost.tolist() == two.past.cost.tolist()
-    assert (one.week_peak, one.error_correlation) == (two.week_peak, two.error_correlation)
+    assert one.week.mean.tolist() == two.week.mean.tolist()
+    assert one.error_correlation == two.error_correlation
 
 
-def test_a_past_that_has_grown_is_scaled_to_the_last_week():
-    rows = [(age, "a", 9.0 if age <= 168 else 1.0) for age in range(1, 28 * 24 + 1)]
-    past = gather(rows, keys=("a",)).past.cost
-    assert past.tolist() == past_hours(pd.DataFrame([[cost for _, _, cost in rows[::-1]]]).to_numpy(float)).cost.tolist()
-    assert past[0, 0] > 2.0
+def test_a_week_that_has_grown_is_scaled_to_the_last():
+    rows = [(age, "a", 9.0 if age <= 168 else 1.0) for age in range(1, HOURS + 1)]
+    assert gather(rows, keys=("a",)).week.mean[0].tolist() == pytest.approx([9.0] * 168)
+    assert gather([(age, "a", 10.0 - cost) for age, _, cost in rows]).week.mean[0, 0] == pytest.approx((3 * 9 + 1) / 4)
+
+
+def test_hours_that_were_not_counted_do_not_lower_the_mean():
+    costs, counted = np.ones((1, HOURS), np.float32), np.arange(HOURS) >= 84
+    costs[:, ~counted] = 0.0
+    week = mean_week(costs, counted)
+    assert week.mean.tolist() == [[1.0] * 168]
+    assert week.weeks == 3.5
 
 
 def test_costs_are_added_and_other_keys_left_out():
-    past = gather([(1, "a", 2.0), (1, "a", 3.0), (1, "gone", 9.0)]).past
-    assert past.cost.tolist() == [[5.0], [0.0]]
+    week = gather([(1, "a", 2.0), (1, "a", 2.0), (1, "gone", 9.0)]).week
+    assert week.mean[:, -1].tolist() == [3.0, 0.0]
 
 
-def test_without_a_history_there_is_no_past_and_no_correlation():
-    history = gather([])
-    assert history.past is None
-    assert (history.week_peak, history.error_correlation) == (0.0, 0.0)
-
-
-def test_the_peak_is_the_last_week_s():
-    assert gather([(2, "a", 2.0), (2, "b", 3.0), (169, "a", 50.0)]).week_peak == 5.0
+def test_without_a_week_there_is_no_mean_week_and_no_correlation():
+    assert mean_week(np.ones((3, 167))) is None
+    assert gather([]).week is None
+    assert gather([]).error_correlation == 0.0
 
 
 def test_the_busiest_keys_are_kept_with_the_uncounted_hours_unknown():

@@ -4,17 +4,15 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model.recent import CurrentShadow, RecentMove
-from foreshard.plan.input.key_states import co_access_graph, current_shadows, key_states, leaving_shadows, longest_rest
-from foreshard.settings import PlanSettings
+from foreshard.plan.input.key_states import co_access_graph, current_shadows, key_states, leaving_shadows
 
 NOW = datetime(2024, 3, 10, 8, tzinfo=UTC)
-PLAN = PlanSettings(cooldown=timedelta(hours=20), no_return=timedelta(hours=24), settle_rest=timedelta(days=14))
 PARTITIONS = {"alpha": 0, "beta": 1}
 KEYS = ("a", "b")
 
 
 def states_after(*moves):
-    return key_states(moves, {"a": 0, "b": 1}, np.array([0, 0]), PARTITIONS, PLAN, NOW)
+    return key_states(moves, {"a": 0, "b": 1}, np.array([0, 0]), PARTITIONS, NOW)
 
 
 def moved(hours_ago, pending=False, key="a", source="beta", target="alpha"):
@@ -24,7 +22,8 @@ def moved(hours_ago, pending=False, key="a", source="beta", target="alpha"):
 class TestKeyStates:
     def test_without_moves_every_key_may_move(self):
         states = states_after()
-        assert states.movable.tolist() == states.rested.tolist() == [True, True]
+        assert states.movable.tolist() == [True, True]
+        assert states.idle_hours.tolist() == [np.inf, np.inf]
         assert states.under_way.tolist() == [False, False]
         assert (states.primary.tolist(), states.last_source.tolist()) == ([0, 0], [-1, -1])
 
@@ -39,38 +38,32 @@ class TestKeyStates:
         assert states.primary.tolist() == [0, 0]
         assert states.under_way.tolist() == [True, False]
 
-    def test_a_moved_key_cools_down_rests_and_does_not_return(self):
-        assert [states_after(moved(hours)).movable[0] for hours in (19, 20, 21)] == [False, False, True]
+    def test_the_hours_since_the_last_move_count_and_its_source_is_known_for_a_day(self):
+        assert [states_after(moved(hours)).idle_hours[0] for hours in (1, 100)] == [1.0, 100.0]
+        assert states_after(moved(40), moved(30), moved(1)).idle_hours.tolist() == [1.0, np.inf]
         assert [states_after(moved(hours)).last_source[0] for hours in (23, 24, 25)] == [1, 1, -1]
-        assert [states_after(moved(24 * days)).rested[0] for days in (13, 14, 15)] == [False, False, True]
-
-    def test_one_recent_move_among_older_ones_is_enough(self):
-        states = states_after(moved(40), moved(1), moved(30))
-        assert (states.movable[0], states.movable[1]) == (False, True)
+        assert states_after(moved(1)).movable.tolist() == [True, True]
 
     def test_moves_of_other_keys_are_ignored(self):
-        assert states_after(moved(1, key="other")).movable.all()
-
-    def test_moves_are_looked_up_as_far_back_as_the_longest_rest(self):
-        assert longest_rest(PLAN) == timedelta(days=14)
+        assert np.isinf(states_after(moved(1, key="other")).idle_hours).all()
 
 
 class TestShadows:
     published = ((1, 1),)
 
     def indexed(self, *shadows, published=()):
-        return current_shadows(shadows, published, KEYS, tuple(PARTITIONS), NOW - timedelta(hours=20))
+        return current_shadows(shadows, published, KEYS, tuple(PARTITIONS), NOW)
 
     def shadow(self, key="a", target="beta", hours_ago=None, leaving=False):
         hour = None if hours_ago is None else NOW - timedelta(hours=hours_ago)
         return CurrentShadow(f"{key}|{target}", key, target, "hot", hour, leaving)
 
-    def test_a_new_shadow_is_not_removable_yet(self):
-        assert [self.indexed(self.shadow(hours_ago=hours))[0].removable for hours in (19, 20, 21)] == [False, True, True]
+    def test_the_age_of_a_shadow_counts_from_the_hour_of_its_plan(self):
+        assert [self.indexed(self.shadow(hours_ago=hours))[0].idle_hours for hours in (1, 20)] == [1.0, 20.0]
 
-    def test_a_shadow_that_a_person_requested_is_removable(self):
+    def test_a_shadow_that_a_person_requested_is_as_if_it_had_always_been(self):
         (found,) = self.indexed(self.shadow())
-        assert (found.shadow_id, found.key, found.partition, found.why, found.removable) == ("a|beta", 0, 1, "hot", True)
+        assert (found.shadow_id, found.key, found.partition, found.why, found.idle_hours) == ("a|beta", 0, 1, "hot", np.inf)
 
     def test_a_published_shadow_without_a_record_counts_and_a_leaving_one_does_not(self):
         (found,) = self.indexed(published=self.published)
@@ -86,11 +79,15 @@ class TestShadows:
 
 
 class TestCoAccess:
-    pairs = pd.DataFrame({"key_a": ["a", "a"], "key_b": ["b", "other"], "weight": [6, 9]})
+    pairs = pd.DataFrame({"key_a": ["a", "a"], "key_b": ["b", "other"], "weight": [36, 9]})
 
-    def test_weights_are_per_hour_and_unknown_keys_are_left_out(self):
+    def test_weights_are_per_hour_without_what_chance_explains_and_unknown_keys_are_left_out(self):
         neighbours, weights = co_access_graph(self.pairs, 3, KEYS).of(0)
-        assert (neighbours.tolist(), weights.tolist()) == ([1], [2.0])
+        assert (neighbours.tolist(), weights.tolist()) == ([1], [(36 - 2 * 6) / 3])
+
+    def test_a_pair_that_was_seen_a_few_times_has_no_weight(self):
+        few = self.pairs.assign(weight=4)
+        assert not co_access_graph(few, 3, KEYS).of(0)[0].tolist()
 
     def test_without_counted_hours_nothing_is_divided_by_zero(self):
         assert co_access_graph(self.pairs[:0], 0, KEYS).of(0)[0].tolist() == []

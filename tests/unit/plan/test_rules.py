@@ -13,8 +13,8 @@ from foreshard.model import PartitionState, PlacementRule, RuleKind
 from foreshard.plan.input.snapshot import IndexedShadow
 from foreshard.plan.planner import make_plan
 
-COOLING_DOWN = np.array([False, True])
-POLICY = build_policy(high_water=0.8, low_water=0.65, overload_mark=0.8, minimum_gain=0.02, serving=serving_rule(z=0.0))
+HELD = np.array([False, True])
+POLICY = build_policy(high_water=0.8, reserve=0.0, serving=serving_rule(z=0.0))
 
 
 @pytest.fixture
@@ -49,13 +49,15 @@ def test_a_key_that_violates_its_residency_is_moved_although_nothing_is_overload
     assert not plan.warnings
 
 
-def test_a_rule_takes_precedence_over_cool_down_and_last_source(ruled):
-    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=COOLING_DOWN, last_source=np.array([1, -1]))
+def test_a_rule_takes_precedence_over_churn(ruled):
+    snapshot = ruled(
+        [2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), idle_hours=np.array([0.0, 0.0]), last_source=np.array([1, -1])
+    )
     assert moved(make_plan(snapshot, POLICY)) == {"key-0000": "p1"}
 
 
 def test_a_key_that_is_being_moved_is_left_alone(ruled):
-    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=COOLING_DOWN, under_way=~COOLING_DOWN)
+    snapshot = ruled([2, 1], [0, 1], [10, 10], ("pin", "key-0000", "p1"), movable=HELD, under_way=~HELD)
     plan = make_plan(snapshot, POLICY)
     assert not plan.moves
     assert not plan.refusals
@@ -127,7 +129,7 @@ def test_violations_beyond_the_limit_are_moved_in_later_hours(ruled):
 
 
 def test_shadows_that_violate_a_rule_are_removed_and_not_made_again(ruled):
-    current = (IndexedShadow("s-1", 0, 1, "hot_key", removable=False),)
+    current = (IndexedShadow("s-1", 0, 1, "hot_key"),)
     snapshot = ruled(
         [2, 1, 1], [0, 1, 2], [10] * 3, ("reside", "key-0000", ("town-0", "town-2")), read_share=0.9, shadows=current
     )
@@ -139,7 +141,7 @@ def test_shadows_that_violate_a_rule_are_removed_and_not_made_again(ruled):
 
 
 def test_a_key_that_violates_its_rule_loses_its_shadows_before_it_moves(ruled):
-    current = (IndexedShadow("s-1", 0, 2, "hot_key", removable=False),)
+    current = (IndexedShadow("s-1", 0, 2, "hot_key"),)
     snapshot = ruled([2, 1, 1], [0, 1, 2], [10] * 3, ("pin", "key-0000", "p1"), read_share=0.9, shadows=current)
     plan = make_plan(snapshot, POLICY)
     assert not plan.moves

@@ -31,7 +31,7 @@ KEYS = {f"k{n}": Placement(f"k{n}", "alpha") for n in range(12)}
 
 
 def ports(planning=None, rules=(), load=None, **plan):
-    settings = Settings(plan=PlanSettings(error_correlation=0.0, reserve=0.0, **plan))
+    settings = Settings(plan=PlanSettings(reserve=0.0, **plan))
     return Ports(
         settings,
         forecasts=Forecasts({HOUR: forecast(**dict.fromkeys(KEYS, 360.0))}),
@@ -77,9 +77,11 @@ def test_a_plan_that_has_begun_is_returned_unchanged():
     assert at.plans[HOUR].table_version == 7
 
 
-def test_a_key_that_cools_down_is_not_moved():
-    moves = [RecentMove(key, "beta", "alpha", False, HOUR) for key in KEYS]
-    assert plan_hour(ports(Planning(moves)), HOUR).moves == 0
+def test_keys_that_have_just_been_moved_are_moved_again_only_if_others_do_not_suffice():
+    moves = [RecentMove(key, "beta", "alpha", False, HOUR) for key in list(KEYS)[:6]]
+    at = ports(Planning(moves))
+    plan_hour(at, HOUR)
+    assert {unit for move in at.plans[HOUR].moves for unit in move.units} <= set(list(KEYS)[6:])
 
 
 def test_a_pinned_key_stays():

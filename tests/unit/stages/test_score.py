@@ -7,7 +7,7 @@ from tests.unit.stages.fakes import HOUR, Forecasts, Ports, Registry, Routing, S
 
 from foreshard.errors import MissingStageResult, UnknownPartition
 from foreshard.model import Partition, PartitionState, Placement
-from foreshard.settings import PlanSettings, Settings
+from foreshard.settings import Settings
 from foreshard.stages.forecast import prepare_chunks
 from foreshard.stages.score import refresh_predicted_load, score_partitions
 from foreshard.stages.snapshot import load_scoring_input
@@ -19,7 +19,7 @@ ON_ALPHA = {"a": Placement("a", "alpha"), "b": Placement("b", "beta")}
 def ports(forecasts=None, placements=ON_ALPHA, load=(), **more):
     saved = Forecasts({HOUR: forecasts or forecast(a=3600.0, b=360.0)})
     return Ports(
-        Settings(plan=PlanSettings(error_correlation=0.0)),
+        Settings(),
         forecasts=saved,
         scores=Scores(),
         registry=Registry(*TWO),

@@ -66,8 +66,8 @@ def test_the_current_layout_has_all_registered_partitions_with_their_states(wiri
 
 
 def test_settings_are_changed_only_for_the_replay(wiring):
-    other = changed(wiring.settings, {"high_water": 0.6, "low_water": 0.4, "reserve": 0.0, "horizon_hours": 12})
-    assert (other.plan.high_water, other.plan.low_water, other.plan.reserve) == (0.6, 0.4, 0.0)
+    other = changed(wiring.settings, {"high_water": 0.6, "churn": 2.0, "reserve": 0.0, "horizon_hours": 12})
+    assert (other.plan.high_water, other.plan.churn, other.plan.reserve) == (0.6, 2.0, 0.0)
     assert other.forecast.horizon_hours == 12
     assert wiring.settings.plan.high_water == Settings.load().plan.high_water
 
@@ -75,7 +75,7 @@ def test_settings_are_changed_only_for_the_replay(wiring):
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"high_water": 0.5, "low_water": 0.6}, ConfigurationError, "low_water 0.6 is above high_water 0.5"),
+        ({"nearness": -1}, ConfigurationError, "nearness"),
         ({"high_water": -1}, ConfigurationError, "high_water"),
         ({"reserve": 1.0}, ConfigurationError, "reserve"),
         ({"horizon_hours": 0}, ConfigurationError, "horizon_hours"),

@@ -9,42 +9,36 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from foreshard.model import BoolArray, IntArray
+from foreshard.model import ONE_HOUR, BoolArray, FloatArray, IntArray
 from foreshard.model.decided import shadow_id
 from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.recent import CurrentShadow, RecentMove
-from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow
-from foreshard.settings import PlanSettings
+from foreshard.plan.input.snapshot import CoAccessGraph, IndexedShadow, certain_uses
+
+MOVES_COUNT = timedelta(days=14)
+"""After this time a move no longer makes another one dearer: its price has halved seven times."""
+OLD_COPY = timedelta(hours=24)
+"""For this long the partition that a key left may still hold its old copy."""
 
 
 @dataclass(frozen=True)
 class KeyStates:
     """The effect of recent moves, per key (K).
 
-    ``primary``: partition index, with pending moves counted as done. ``movable``: neither cooling down nor being moved.
-    ``under_way``: being moved. ``rested``: not moved within ``settle_rest``. ``last_source``: the partition that the key left
-    within ``no_return``, −1 for none.
+    ``primary``: partition index, with pending moves counted as done. ``movable``: not being moved. ``under_way``: being moved.
+    ``idle_hours``: since the last move, infinity without one. ``last_source``: the partition that the key left within
+    ``OLD_COPY``, −1 for none.
     """
 
     primary: IntArray
     movable: BoolArray
     under_way: BoolArray
-    rested: BoolArray
+    idle_hours: FloatArray
     last_source: IntArray
 
 
-def longest_rest(plan: PlanSettings) -> timedelta:
-    """Return the longest time for which a move restricts what a plan may do with its key."""
-    return max(plan.cooldown, plan.no_return, plan.settle_rest)
-
-
 def key_states(
-    moves: Iterable[RecentMove],
-    rows: Mapping[str, int],
-    primary: IntArray,
-    partitions: Mapping[str, int],
-    plan: PlanSettings,
-    now: datetime,
+    moves: Iterable[RecentMove], rows: Mapping[str, int], primary: IntArray, partitions: Mapping[str, int], now: datetime
 ) -> KeyStates:
     """Apply ``moves``, oldest first, to the published placement.
 
@@ -52,7 +46,7 @@ def key_states(
     """
     count = len(rows)
     states = KeyStates(
-        primary.copy(), np.ones(count, bool), np.zeros(count, bool), np.ones(count, bool), np.full(count, -1, np.int64)
+        primary.copy(), np.ones(count, bool), np.zeros(count, bool), np.full(count, np.inf), np.full(count, -1, np.int64)
     )
     for move in moves:
         row = rows.get(move.key)
@@ -62,9 +56,8 @@ def key_states(
             states.primary[row] = partitions.get(move.target, states.primary[row])
             states.movable[row], states.under_way[row] = False, True
             continue
-        states.movable[row] &= move.at < now - plan.cooldown
-        states.rested[row] &= move.at < now - plan.settle_rest
-        if move.at >= now - plan.no_return:
+        states.idle_hours[row] = max((now - move.at) / ONE_HOUR, 0.0)
+        if move.at >= now - OLD_COPY:
             states.last_source[row] = partitions.get(move.source, -1)
     return states
 
@@ -96,20 +89,20 @@ def current_shadows(
     published: Iterable[tuple[int, int]],
     keys: Sequence[str],
     partition_ids: Sequence[str],
-    keep_since: datetime,
+    now: datetime,
 ) -> tuple[IndexedShadow, ...]:
     """Return the shadows that are not being removed, with the ``published`` (key, partition) pairs that have no record.
 
-    A shadow that a plan has requested after ``keep_since`` is not removable yet.
+    ``now``: the end of the snapshot's hour, from which the age of a planned shadow counts.
     """
     rows, partitions = _indices(keys), _indices(partition_ids)
     leaving = {(shadow.key, shadow.target) for shadow in shadows if shadow.leaving}
     found: dict[tuple[int, int], IndexedShadow] = {}
     for shadow in shadows:
         if not shadow.leaving and shadow.key in rows and shadow.target in partitions:
-            removable = shadow.hour is None or shadow.hour <= keep_since
+            age = np.inf if shadow.hour is None else max((now - shadow.hour) / ONE_HOUR, 0.0)
             pair = (rows[shadow.key], partitions[shadow.target])
-            found[pair] = IndexedShadow(shadow.shadow_id, *pair, shadow.why, removable)
+            found[pair] = IndexedShadow(shadow.shadow_id, *pair, shadow.why, age)
     for key, partition in published:
         name = (keys[key], partition_ids[partition])
         if name not in leaving:
@@ -130,11 +123,14 @@ def leaving_shadows(
 
 
 def co_access_graph(pairs: pd.DataFrame, hours: int, keys: Sequence[str]) -> CoAccessGraph:
-    """Build the graph over ``keys`` from ``pairs`` (key_a, key_b, weight) summed over ``hours``; weights are per hour."""
+    """Build the graph over ``keys`` from ``pairs`` (key_a, key_b, weight) summed over ``hours``.
+
+    Weights are per hour, as far as chance does not explain them (:func:`certain_uses`).
+    """
     order = pd.Index(list(keys))
     a, b = (order.get_indexer(pd.Index(pairs[name].tolist())) for name in ("key_a", "key_b"))
     known = (a >= 0) & (b >= 0)
-    weight = pairs["weight"].to_numpy(np.float64)[known] / max(1, hours)
+    weight = certain_uses(pairs["weight"].to_numpy(np.float64)[known]) / max(1, hours)
     return CoAccessGraph.build(a[known], b[known], weight, len(keys))
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 from scipy.optimize import nnls
 
 from foreshard.model import FloatArray
 
+MOVE_TIME = timedelta(seconds=60)
+"""The fixed duration of a move that is assumed until enough moves have been measured."""
+RATE_WINDOW = timedelta(days=7)
+"""Moves of this long a period are measured."""
 FEWEST_SAMPLES = 5
 """With fewer moves than this the default rate applies."""
 OUTLIER = 5.0

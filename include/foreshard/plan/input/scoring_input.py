@@ -10,7 +10,7 @@ import numpy as np
 
 from foreshard.measure.demand import KeyDemand, ServingRule
 from foreshard.model import FloatArray, ForecastBatch, IntArray, Partition, RoutingTable
-from foreshard.plan.input.past_hours import PastHours
+from foreshard.plan.input.mean_week import MeanWeek
 from foreshard.plan.input.profile import KeyProfiles
 
 
@@ -18,8 +18,8 @@ from foreshard.plan.input.profile import KeyProfiles
 class ScoringInput:
     """K keys (sorted) with their demand, on P partitions.
 
-    ``primary`` (K) holds partition indices. ``distance_km`` (L, P) has a row per location of the profiles. ``week_peak`` is the
-    highest hourly total of the last week, in cost per hour.
+    ``primary`` (K) holds partition indices. ``distance_km`` (L, P) has a row per location of the profiles. ``week``: the mean
+    week of each key.
     """
 
     hour: datetime
@@ -31,8 +31,7 @@ class ScoringInput:
     primary: IntArray
     distance_km: FloatArray
     rule: ServingRule
-    week_peak: float
-    past: PastHours | None
+    week: MeanWeek | None
 
     @property
     def partition_index(self) -> dict[str, int]:

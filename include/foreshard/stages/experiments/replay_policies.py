@@ -20,7 +20,7 @@ from foreshard.lab.policies import MongoBalance, Reactive, StaticGeo, StaticHash
 from foreshard.lab.shared_forecasts import SharedForecasts
 from foreshard.lab.simulate import Run, replay
 from foreshard.measure.demand import ServingRule
-from foreshard.plan.input.migration_rate import MigrationRate
+from foreshard.plan.input.migration_rate import MOVE_TIME, MigrationRate
 from foreshard.plan.input.snapshot import PlanPolicy
 from foreshard.stages.experiments.replay_input import ReplayInput
 
@@ -106,6 +106,6 @@ def _planning(given: ReplayInput) -> tuple[PlanPolicy, Timing]:
     settings = given.settings
     plan, window = settings.plan, settings.forecast.history_days * 24
     rule = ServingRule(room_mark=settings.sidecar.room_mark, apply_cost=plan.shadow_apply_cost)
-    rate = MigrationRate(plan.move_time.total_seconds(), settings.migrate.planned_rate)
-    timing = Timing(plan.cooldown, plan.no_return, plan.settle_rest, settings.observe.minimum_distinct_users, window, rate)
+    rate = MigrationRate(MOVE_TIME.total_seconds(), settings.migrate.planned_rate)
+    timing = Timing(settings.observe.minimum_distinct_users, window, rate)
     return PlanPolicy.of(plan, settings.migrate, rule), timing

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from foreshard.settings import Settings
 
-CHANGES = ("high_water", "low_water", "reserve", "horizon_hours", "partitions", "utilisation", "layout", "days", "policies")
+CHANGES = (
+    "high_water",
+    "reserve",
+    "nearness",
+    "churn",
+    "horizon_hours",
+    "partitions",
+    "utilisation",
+    "layout",
+    "days",
+    "policies",
+)
 """Settings and options of the replay that can be changed."""
 CURRENT = "current"
 """The name of the layout of the registered partitions with their capacities."""
@@ -90,7 +101,9 @@ def replay_name(text: str) -> str:
 
 def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
     """Return the settings with other marks, reserve or horizon. Raise :class:`ConfigurationError` if they contradict."""
-    plan = settings.plan.model_dump() | {key: given[key] for key in ("high_water", "low_water", "reserve") if key in given}
+    plan = settings.plan.model_dump() | {
+        key: given[key] for key in ("high_water", "reserve", "nearness", "churn") if key in given
+    }
     forecast = settings.forecast.model_dump() | {key: given[key] for key in ("horizon_hours",) if key in given}
     try:
         return settings.model_copy(
@@ -101,7 +114,7 @@ def changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
         )
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "low_water"
+        name = str(first["loc"][0]) if first["loc"] else "high_water"
         raise ConfigurationError(name, first["msg"], "give another value") from None
 
 
