@@ -223,8 +223,17 @@ class MoveSearch:
         return max(level, float(lps[0]) - TOLERANCE) if relieves else level
 
 
-def coolest(placement: PlannedPlacement, source: int, most: int = TARGETS) -> IntArray:
-    """Return the active partitions with the least overload, then the least load, ``most`` of them, without ``source``."""
+def coolest(placement: PlannedPlacement, source: int, units: IntArray, most: int = TARGETS) -> IntArray:
+    """Return the active partitions with the least overload, then the least load, without ``source``: the first ``most``.
+
+    Where rules bind ``units`` differently, the first ``most`` that each of their rows allows.
+    """
     load = placement.load.mean[:, : placement.hours.coming].max(axis=1, initial=0.0) / placement.capacity
     order = np.lexsort((load, np.round(placement.overload, 6)))
-    return np.asarray(order[placement.snapshot.active[order] & (order != source)][:most])
+    order = order[placement.snapshot.active[order] & (order != source)]
+    rules = placement.snapshot.rules
+    if not rules.any_rules:
+        return np.asarray(order[:most])
+    rows = np.unique(rules.row[units])
+    found = [order[rules.home[row, order]][:most] for row in rows.tolist()]
+    return np.asarray(order[np.isin(order, np.concatenate(found))] if found else order[:0])

@@ -74,7 +74,7 @@ class Search:
         kind = "draining" if row is None else placement.snapshot.rules.rules[row][0].kind.value
         while len(leaving):
             leaving = leaving[placement.may_move(leaving)]
-            step = self._search(source).best(leaving, coolest(placement, source, len(placement.capacity)))
+            step = self._search(source).best(leaving, coolest(placement, source, leaving))
             if step is None:
                 break
             self._take(step, kind)
@@ -102,7 +102,7 @@ class Search:
     def _relieve_once(self, hot: int, full: bool) -> bool:
         """Take the best step that relieves ``hot``. Return whether there was one; note the obstacle if not."""
         placement, units = self.placement, self.placement.movable_on(hot)
-        move = self._search(hot).best(units, coolest(placement, hot))
+        move = self._search(hot).best(units, coolest(placement, hot, units))
         shadow = None
         if (full or move is None) and self._shadows < placement.policy.maximum_shadows:
             shadow = relieving_shadow(placement, self.prices, hot, self.allowance.size_bytes)
@@ -133,7 +133,7 @@ class Search:
                 if placement.snapshot.key_bytes[unit] > self.allowance.size_bytes or self.allowance.moves < 2:
                     continue
                 allowed = open_to(placement, unit) if copied else self._homes(unit)
-                targets = [p for p in coolest(placement, hot, len(allowed)).tolist() if allowed[p]][:CHAINED_TARGETS]
+                targets = [p for p in coolest(placement, hot, np.array([unit])).tolist() if allowed[p]][:CHAINED_TARGETS]
                 if any(self._chain_once(hot, unit, target, copied) for target in targets):
                     return True
         return False
@@ -156,7 +156,8 @@ class Search:
         self._bytes += float(placement.snapshot.key_bytes[unit])
         price = float(self.prices.churn[unit] + self.prices.unresolved[unit])
         for _ in range(CHAINED_MOVES):
-            step = self._search(target).best(placement.movable_on(target), coolest(placement, target))
+            others = placement.movable_on(target)
+            step = self._search(target).best(others, coolest(placement, target, others))
             if step is None:
                 break
             self._take(step, "makes_room", unit)
