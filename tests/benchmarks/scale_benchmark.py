@@ -55,7 +55,7 @@ class Setup:
                 control_uri=self.uri,
                 control_database="scale",
                 data_dir=self.folder / "data",
-                user_key="benchmark",
+                user_key="benchmark " * 4,
                 observe=ObserveSettings(access_log_paths=(self.folder / "log.parquet",)),
                 forecast=ForecastSettings(history_days=self.world.days),
             )

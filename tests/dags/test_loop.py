@@ -69,7 +69,7 @@ def world(
         "FORESHARD_ACCESS_TOPIC": f"{name}.access",
         "FORESHARD_REPLICATION_TOPIC": f"{name}.replication",
         "FORESHARD_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-        "FORESHARD_USER_KEY": "a key for tests",
+        "FORESHARD_USER_KEY": "a key for tests of thirty-two bytes",
         "FORESHARD_COLLECTIONS": json.dumps([{"database": name, "collection": "trips", "key_field": "station"}]),
         "FORESHARD_OBSERVE__MINIMUM_DISTINCT_USERS": "1",
         "FORESHARD_FORECAST__HISTORY_DAYS": str(HISTORY_DAYS),

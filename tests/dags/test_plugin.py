@@ -35,13 +35,13 @@ def test_airflow_connections_override_the_environment(monkeypatch: pytest.Monkey
     assert airflow_settings().kafka_bootstrap == "from-the-environment:9092"
     monkeypatch.setenv("AIRFLOW_CONN_FORESHARD_KAFKA", "kafka://broker:9093")
     monkeypatch.setenv("AIRFLOW_CONN_FORESHARD_MONGO", "mongo://someone:a%40b@ignored")
-    monkeypatch.setenv("AIRFLOW_CONN_FORESHARD_USERS", "generic://:pseudonyms@")
+    monkeypatch.setenv("AIRFLOW_CONN_FORESHARD_USERS", "generic://:pseudonyms-of-32-bytes-at-the-least@")
     settings = airflow_settings()
     assert settings.kafka_bootstrap == "broker:9093"
     assert settings.mongo_username == "someone"
     assert settings.mongo_password is not None
     assert settings.mongo_password.get_secret_value() == "a@b"
-    assert settings.require_user_key() == b"pseudonyms"
+    assert settings.require_user_key() == b"pseudonyms-of-32-bytes-at-the-least"
     assert "a@b" not in repr(settings)
 
 

@@ -28,7 +28,7 @@ AWKWARD = {
 @pytest.fixture(params=AWKWARD.values(), ids=AWKWARD.keys())
 def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
     """The wiring with the imported history of a demo at this hour, and the closed hour."""
-    monkeypatch.setenv("FORESHARD_USER_KEY", "of this test")
+    monkeypatch.setenv("FORESHARD_USER_KEY", "of this test, and of 32 bytes at least")
     settings = Settings.load(
         control_uri=mongods[0].uri,
         control_database=unique_name,

@@ -49,7 +49,12 @@ def test_records_that_cannot_be_counted_are_left_out_by_reason(work_folder: Path
     log.loc[4, "cost"] = -1.0
     log.to_csv(work_folder / "log.csv", index=False)
     counted = count_log(work_folder / "log.csv", WEIGHTS)
-    assert counted.left_out == {"no key": 1, "no readable time": 1, "in the future": 1, "no cost": 1}
+    assert counted.left_out == {
+        "missing key": 1,
+        "unparsable time": 1,
+        "before 1980 or in the future": 1,
+        "negative cost": 1,
+    }
     assert counted.assumed == {"dance": 1}
     assert counted.load["cost"].sum() == len(log) - 4
 
@@ -75,9 +80,9 @@ def test_a_measured_cost_counts_instead_of_the_weight(work_folder: Path) -> None
     ("name", "content", "problem"),
     [
         ("absent.parquet", None, "no such file"),
-        ("torn.parquet", b"PAR1 torn", "not readable as .parquet"),
-        ("other.csv", b"time,key\n1,2\n", "lacks the columns timestamp, partitionable_key, request_type"),
-        ("empty.csv", b"", "not readable as .csv"),
+        ("torn.parquet", b"PAR1 torn", "it can.t be read"),
+        ("other.csv", b"time,key\n1,2\n", "it has no column timestamp, partitionable_key, request_type"),
+        ("empty.csv", b"", "it can.t be read .it is empty."),
         ("bad.csv", b"timestamp,partitionable_key,request_type\nnever,a,read\n", "none of its 1 records can be counted"),
     ],
 )

@@ -23,7 +23,7 @@ from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
 from foreshard.wiring import Wiring
 
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=6)
-SECRET = "a secret of the tests"
+SECRET = "a secret of the tests of 32 bytes"
 RAW_USERS = tuple(f"rider-{n}@example.org" for n in range(12))
 REQUEST_TYPES = {name: {"kind": "write", "weight": 2.0} for name in ("checkout", "return")}
 

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.model.key_space import SLOT_MARK, KeyType
-from foreshard.observe.clean import MAXIMUM_KEY_BYTES, clean, column
-from foreshard.observe.pseudonym import pseudonymise, pseudonyms
-from foreshard.observe.values import as_text, as_times
+from foreshard.observe.clean import AMBIGUOUS_TIME, MAXIMUM_KEY_BYTES, clean, column
+from foreshard.observe.pseudonym import SESSION, USER, pseudonymise, pseudonyms
+from foreshard.observe.values import NUL, as_costs, as_text, as_times
 
 RawBatch: TypeAlias = pd.DataFrame | pa.Table
 """A batch of raw records: columns of any values, or columns with types."""
@@ -70,40 +70,61 @@ def clean_batch(
     columns = {name: _whole(batch.column(name)) for name in ACCESS_LOG_COLUMNS if name in batch.column_names}
     recognised = _Recognised.of(columns, len(batch), since, until, request_types, key_type)
     if recognised is None:
-        return _slowly(batch.to_pandas(), since, until, request_types, key_type)
-    rest = np.flatnonzero(~recognised.rows)
+        return _slowly(plain_frame(batch), since, until, request_types, key_type)
+    good = recognised.rows if AMBIGUOUS_TIME not in batch.column_names else recognised.rows & ~_marked(batch)
+    rest = np.flatnonzero(~good)
     if not len(rest):
         return CleanBatch(recognised.table, clean(pd.DataFrame(), since, until, ()).quarantined)
-    slow = _slowly(batch.take(pa.array(rest)).to_pandas(), since, until, request_types, key_type)
-    accepted = pa.concat_tables([recognised.table.filter(pa.array(recognised.rows)), slow.accepted])
+    slow = _slowly(plain_frame(batch.take(pa.array(rest))), since, until, request_types, key_type)
+    accepted = pa.concat_tables([recognised.table.filter(pa.array(good)), slow.accepted])
     return CleanBatch(accepted, slow.quarantined)
 
 
 class Pseudonyms:
-    """Replaces users by their pseudonyms. Each user of the last million or so is hashed once."""
+    """Replaces users and sessions by their pseudonyms. Each of the last million or so is hashed once.
 
-    def __init__(self, key: Callable[[], bytes]) -> None:
-        self._key = key
-        self._known: dict[str, str] = {}
+    ``shown_types``: the request types that the quarantine may show.
+    """
+
+    def __init__(self, key: Callable[[], bytes], shown_types: Collection[str] = ()) -> None:
+        self._key, self._shown = key, frozenset(shown_types)
+        self._known: dict[bytes, dict[str, str]] = {USER: {}, SESSION: {}}
 
     def of(self, batch: CleanBatch) -> CleanBatch:
         """Return the batch with pseudonyms."""
-        users = batch.accepted.column("user_id").combine_chunks().dictionary_encode()
-        names = pa.array(self._names(users.dictionary.to_pylist()), pa.string())
-        hidden = pa.DictionaryArray.from_arrays(users.indices, names).cast(pa.string())
-        place = batch.accepted.schema.get_field_index("user_id")
-        accepted = batch.accepted.set_column(place, ACCEPTED.field("user_id"), hidden)
+        accepted = batch.accepted
+        for name, of in (("user_id", USER), ("session_id", SESSION)):
+            coded = accepted.column(name).combine_chunks().dictionary_encode()
+            names = pa.array(self._names(coded.dictionary.to_pylist(), of), pa.string())
+            hidden = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
+            accepted = accepted.set_column(accepted.schema.get_field_index(name), ACCEPTED.field(name), hidden)
         bad = batch.quarantined
-        return CleanBatch(accepted, bad.assign(user_id=pseudonymise(bad["user_id"], self._key)) if len(bad) else bad)
+        return CleanBatch(accepted, self._without_identities(bad) if len(bad) else bad)
 
-    def _names(self, users: list[str]) -> list[str]:
-        if len(self._known) > _MOST_PSEUDONYMS:
-            self._known.clear()
-        known = self._known
-        new = [user for user in users if user not in known]
+    def _names(self, names: list[str], of: bytes) -> list[str]:
+        known = self._known[of]
+        if len(known) > _MOST_PSEUDONYMS:
+            known.clear()
+        new = [name for name in names if name not in known]
         if new:
-            known.update(zip(new, pseudonyms(self._key, new), strict=True))
-        return [known[user] for user in users]
+            known.update(zip(new, pseudonyms(self._key, new, of), strict=True))
+        return [known[name] for name in names]
+
+    def _without_identities(self, bad: pd.DataFrame) -> pd.DataFrame:
+        """Hide every value that may be an identity: the columns of a broken record may be shifted.
+
+        Readable times, numbers as costs and known request types are shown. The record's source says where its values stand.
+        """
+        shown = {
+            "timestamp": as_times(bad["timestamp"]).notna().to_numpy(),
+            "request_type": bad["request_type"].isin(self._shown).to_numpy(),
+            "cost": ~as_costs(bad["cost"])[1],
+        }
+        columns = {}
+        for name in ACCESS_LOG_COLUMNS:
+            hidden = pseudonymise(bad[name], self._key, SESSION if name == "session_id" else USER)
+            columns[name] = bad[name].where(shown[name], hidden) if name in shown else hidden
+        return bad.assign(**columns)
 
 
 def accepted_table(frame: pd.DataFrame) -> pa.Table:
@@ -111,11 +132,20 @@ def accepted_table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame[ACCEPTED.names], schema=ACCEPTED, preserve_index=False, safe=False)
 
 
+def plain_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a frame. Integers in columns with gaps stay integers; as floats, large ones would lose digits."""
+    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
+    return frame
+
+
 def batch_times(batch: RawBatch) -> pd.Series[pd.Timestamp]:
-    """Return the records' times; NaT where they are not readable."""
+    """Return the records' times; NaT where they are not readable, or ambiguous."""
     if isinstance(batch, pd.DataFrame):
-        return as_times(column(batch, "timestamp"))
-    return as_times(batch.column("timestamp").to_pandas())
+        times = as_times(column(batch, "timestamp"))
+    else:
+        times = as_times(batch.column("timestamp").to_pandas(integer_object_nulls=True))
+    names = batch.columns if isinstance(batch, pd.DataFrame) else batch.column_names
+    return times.mask(_marked(batch)) if AMBIGUOUS_TIME in names else times
 
 
 def rows_of(batch: RawBatch, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> RawBatch:
@@ -174,9 +204,18 @@ class _Recognised:
         inside = pc.and_(pc.greater_equal(times, pa.scalar(since, TIME)), pc.less(times, pa.scalar(until, TIME)))
         valid = (inside, _of_rows(named, key), _of_rows(known, kind), pc.is_finite(cost), pc.greater_equal(cost, 0.0))
         flags = [_flags(part, missing=place > 2) for place, part in enumerate(valid)]
+        flags += [
+            ~_flags(_of_rows(nul, made), missing=False) for made in (key, kind, *optional) if (nul := _nuls(made)) is not None
+        ]
         users, locations, sessions = (made.cast(pa.string()) for made in optional)
         texts = (key.cast(pa.string()), users, kind.cast(pa.string()), locations, sessions)
         return cls(pa.table([times, *texts, cost], schema=ACCEPTED), np.logical_and.reduce(flags))
+
+
+def _marked(batch: RawBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return the records whose times are ambiguous."""
+    marks = batch[AMBIGUOUS_TIME] if isinstance(batch, pd.DataFrame) else batch.column(AMBIGUOUS_TIME).to_pandas()
+    return np.asarray(marks.isin([True]), np.bool_)
 
 
 def _whole(column: Any) -> Any:
@@ -232,6 +271,12 @@ def _is_text(kind: Any) -> bool:
 def _visible(names: Any) -> Any:
     """Return which names have a visible ASCII character, and are therefore not blank."""
     return pc.match_substring_regex(names, _VISIBLE)
+
+
+def _nuls(coded: Any) -> Any | None:
+    """Return which names have a NUL; None if no name has one."""
+    flags = pc.match_substring(coded.dictionary, NUL)
+    return flags if pc.any(flags).as_py() else None
 
 
 def _of_rows(flags: Any, coded: Any) -> Any:

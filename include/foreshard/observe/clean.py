@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -17,8 +17,14 @@ from foreshard.observe.values import as_costs, as_keys, as_text, as_times, is_gi
 
 MAXIMUM_KEY_BYTES = 1024
 
+EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
+"""The earliest plausible time of a record, where no range of hours is asked for."""
+
 MALFORMED = "malformed"
 """The column in which a source marks records that it could not decode (true). ``source`` has their position."""
+
+AMBIGUOUS_TIME = "ambiguous_time"
+"""The column in which :mod:`foreshard.observe.zones` marks times that no zone, or two of them, explain."""
 
 SOURCE = "source"
 
@@ -27,9 +33,11 @@ class QuarantineReason(StrEnum):
     """Why a record was quarantined; the first reason that applies."""
 
     MALFORMED = "malformed"
+    NUL_IN_TEXT = "nul_in_text"
     MISSING_KEY = "missing_key"
     UNREADABLE_KEY = "unreadable_key"
     KEY_OF_ANOTHER_TYPE = "key_of_another_type"
+    AMBIGUOUS_TIME = "ambiguous_time"
     MISSING_TIME = "missing_time"
     UNPARSABLE_TIME = "unparsable_time"
     OUT_OF_HOUR = "out_of_hour"
@@ -68,13 +76,16 @@ def clean(
     times = as_times(raw["timestamp"])
     costs, unreadable_cost = as_costs(raw["cost"])
     key, kind = as_text(raw["partitionable_key"], MAXIMUM_KEY_BYTES), as_text(raw["request_type"])
+    user, location, session = (as_text(raw[name]) for name in ("user_id", "location", "session_id"))
     timeless = times.isna().to_numpy(dtype=np.bool_)
     keys = as_keys(key.values, key_type)
     faults: dict[QuarantineReason, BoolArray] = {
-        QuarantineReason.MALFORMED: _flags(frame),
+        QuarantineReason.MALFORMED: _flags(frame, MALFORMED),
+        QuarantineReason.NUL_IN_TEXT: np.logical_or.reduce([text.nul for text in (key, kind, user, location, session)]),
         QuarantineReason.MISSING_KEY: ~key.given,
         QuarantineReason.UNREADABLE_KEY: key.values.isna().to_numpy(dtype=np.bool_),
         QuarantineReason.KEY_OF_ANOTHER_TYPE: keys.isna().to_numpy(dtype=np.bool_),
+        QuarantineReason.AMBIGUOUS_TIME: _flags(frame, AMBIGUOUS_TIME),
         QuarantineReason.MISSING_TIME: _missing_among(raw["timestamp"], timeless),
         QuarantineReason.UNPARSABLE_TIME: timeless,
         QuarantineReason.OUT_OF_HOUR: ((times < since) | (times >= until)).to_numpy(dtype=np.bool_),
@@ -89,10 +100,10 @@ def clean(
         {
             "timestamp": times,
             "partitionable_key": keys,
-            "user_id": as_text(raw["user_id"]).values,
+            "user_id": user.values,
             "request_type": kind.values,
-            "location": as_text(raw["location"]).values,
-            "session_id": as_text(raw["session_id"]).values,
+            "location": location.values,
+            "session_id": session.values,
             "cost": costs,
         }
     )
@@ -115,11 +126,11 @@ def _quarantined(
     return pd.DataFrame({**texts, SOURCE: source, "reason": pd.Series(reason[bad], dtype=object)})
 
 
-def _flags(frame: pd.DataFrame) -> BoolArray:
-    """Return the records that the source marked as malformed."""
-    if MALFORMED not in frame.columns:
+def _flags(frame: pd.DataFrame, mark: str) -> BoolArray:
+    """Return the records that the source marked."""
+    if mark not in frame.columns:
         return np.zeros(len(frame), dtype=np.bool_)
-    flags: BoolArray = frame[MALFORMED].isin([True]).to_numpy(dtype=np.bool_)
+    flags: BoolArray = frame[mark].isin([True]).to_numpy(dtype=np.bool_)
     return flags
 
 

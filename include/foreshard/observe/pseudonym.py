@@ -1,7 +1,9 @@
-"""Pseudonyms of users: HMAC-SHA256 with a secret key, applied at the first hop, so that raw ids are never stored.
+"""Pseudonyms of users and sessions: HMAC-SHA256 with a secret key, at the first hop, so that raw ids are never stored.
 
-A pseudonym is ``h1:`` and 128 bits in hex; ``h1`` names the scheme. The pseudonym of a pseudonym is itself, so records may be
-pseudonymised twice. Apps import this module, so it imports numpy and pandas only for columns.
+A pseudonym is ``h2:KEY:DIGEST``. ``h2`` names the scheme. ``KEY`` (8 hex digits) names the secret key, so that a changed key
+can be seen. ``DIGEST`` is 128 bits of the HMAC and a check of 32 bits, in hex. Only the owner of the key can make the check.
+A pseudonym of the same key is therefore known and stays itself, and a text that only has its form is hashed like any other id.
+Apps import this module, so it imports pandas only for columns.
 """
 
 from __future__ import annotations
@@ -14,47 +16,70 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-PREFIX = "h1:"
-_DIGITS = 32
-PATTERN = rf"{PREFIX}[0-9a-f]{{{_DIGITS}}}"
+PREFIX = "h2:"
+_DIGEST_BYTES, _CHECK_BYTES, _KEY_BYTES = 16, 4, 4
+PATTERN = rf"{PREFIX}[0-9a-f]{{{2 * _KEY_BYTES}}}:[0-9a-f]{{{2 * (_DIGEST_BYTES + _CHECK_BYTES)}}}"
 """A regular expression of the form of a pseudonym."""
 _PSEUDONYM = re.compile(PATTERN)
+USER, SESSION = b"", b"session\0"
+"""What an id names. A user and a session with the same id have different pseudonyms."""
 
 
-def is_pseudonym(user: str) -> bool:
-    """Return whether ``user`` has the form of a pseudonym."""
-    return _PSEUDONYM.fullmatch(user) is not None
+def is_pseudonym(name: str) -> bool:
+    """Return whether ``name`` has the form of a pseudonym, of any key."""
+    return _PSEUDONYM.fullmatch(name) is not None
 
 
-def pseudonym(key: bytes, user: str) -> str:
-    """Return the pseudonym of ``user``. It is the same each time, and cannot be computed or reversed without ``key``."""
-    if is_pseudonym(user):
-        return user
-    return PREFIX + hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:_DIGITS]
+def pseudonym(key: bytes, name: str, of: bytes = USER) -> str:
+    """Return the pseudonym of a user or a session. It cannot be computed or reversed without ``key``."""
+    return pseudonyms(lambda: key, [name], of)[0]
 
 
-def pseudonyms(key: Callable[[], bytes], users: Sequence[str]) -> list[str]:
-    """Return the pseudonym of each of ``users``. ``key`` is called only if there is a raw id."""
-    raw = [not (user.startswith(PREFIX) and is_pseudonym(user)) for user in users]
-    if not any(raw):
-        return list(users)
-    keyed = hmac.new(key(), digestmod="sha256")  # copying it takes half the time of starting again with the key
-    made = []
-    for user, hide in zip(users, raw, strict=True):
-        if hide:
-            digest = keyed.copy()
-            digest.update(user.encode("utf-8", "surrogatepass"))
-        made.append(PREFIX + digest.hexdigest()[:_DIGITS] if hide else user)
-    return made
+def key_name(key: bytes) -> str:
+    """Return the name of a secret key in its pseudonyms. It says nothing about the key."""
+    return hmac.digest(key, b"\0key", "sha256")[:_KEY_BYTES].hex()
 
 
-def pseudonymise(users: pd.Series[str], key: Callable[[], bytes]) -> pd.Series[str]:
-    """Pseudonymise a column of user ids (text or None). Each distinct user is hashed once.
+def pseudonyms(key: Callable[[], bytes], names: Sequence[str], of: bytes = USER) -> list[str]:
+    """Return the pseudonym of each name. ``key`` is called only if there is a name."""
+    if not names:
+        return []
+    secret = key()
+    start = f"{PREFIX}{key_name(secret)}:"
+    keyed = hmac.new(secret, digestmod="sha256")  # copying it takes half the time of starting again with the key
+    return [
+        name if name.startswith(start) and _made_by(keyed, name, len(start)) else start + _digest(keyed, name, of)
+        for name in names
+    ]
 
-    ``key`` is called only if there is a raw id, so a pseudonymised log needs no secret.
-    """
+
+def pseudonymise(names: pd.Series[str], key: Callable[[], bytes], of: bytes = USER) -> pd.Series[str]:
+    """Pseudonymise a column of ids (text or None). Each distinct id is hashed once; ``key`` is called only if there is one."""
     import pandas as pd
 
-    codes, names = pd.factorize(users.astype(object), use_na_sentinel=True)
-    made = pd.Series([*pseudonyms(key, list(names)), None], dtype=object)
-    return pd.Series(made.to_numpy()[codes], index=users.index, name=users.name, dtype=object)
+    from foreshard.observe.factorising import factorised
+
+    codes, distinct = factorised(names.astype(object))
+    made = pd.Series([*pseudonyms(key, list(distinct), of), None], dtype=object)
+    return pd.Series(made.to_numpy()[codes], index=names.index, name=names.name, dtype=object)
+
+
+def _digest(keyed: hmac.HMAC, name: str, of: bytes) -> str:
+    hashed = keyed.copy()
+    hashed.update(of + name.encode("utf-8", "surrogatepass"))
+    digest = hashed.digest()[:_DIGEST_BYTES]
+    return digest.hex() + _check(keyed, digest)
+
+
+def _check(keyed: hmac.HMAC, digest: bytes) -> str:
+    checked = keyed.copy()
+    checked.update(b"\0check" + digest)
+    return checked.hexdigest()[: 2 * _CHECK_BYTES]
+
+
+def _made_by(keyed: hmac.HMAC, name: str, start: int) -> bool:
+    """Return whether a name with the start of a pseudonym was made with this key."""
+    if not is_pseudonym(name):
+        return False
+    end = start + 2 * _DIGEST_BYTES
+    return hmac.compare_digest(name[end:], _check(keyed, bytes.fromhex(name[start:end])))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from foreshard.model import BoolArray
 from foreshard.model.key_space import SLOT_MARK, KeyType, UnusableKey, canonical_key
+from foreshard.observe.factorising import factorised
 
 _EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3), (math.inf, 1))
 """(limit, nanoseconds per unit): epoch numbers below the limits are seconds, milliseconds, microseconds and nanoseconds."""
@@ -23,14 +24,24 @@ LONGEST_INTEGER = 20
 
 _EPOCH_TEXT = r"[+-]?\d{9,19}(?:\.\d+)?"
 _NANOSECONDS_LIMIT = 9.2e18
+_LARGEST_FLOAT = 10**308
+
+
+NUL = "\0"
+_FIRST_TIME, _LAST_TIME = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
+"""Times in nanoseconds are between these."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A column as text. ``given``: neither missing nor blank. A value that is given but None is unreadable."""
+    """A column as text. ``given``: neither missing nor blank. A value that is given but None is unreadable.
+
+    ``nul``: texts with a NUL character. They are unreadable, because much software takes the NUL for the end of the text.
+    """
 
     values: pd.Series[str]
     given: BoolArray
+    nul: BoolArray
 
 
 def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
@@ -39,25 +50,24 @@ def as_text(column: pd.Series[Any], maximum_bytes: int | None = None) -> Text:
     Integers lose the ``.0`` that they have in a column with gaps, so that 5 and 5.0 are one name.
     """
     plain = column.reset_index(drop=True)
-    try:
-        codes, uniques = pd.factorize(plain, use_na_sentinel=True)
-    except TypeError:
-        codes, uniques = pd.factorize(plain.map(_scalar), use_na_sentinel=True)
+    codes, uniques = factorised(plain)
     if uniques.dtype.kind in "iu" and (maximum_bytes is None or maximum_bytes >= LONGEST_INTEGER):
         numbers = np.fromiter([*map(str, uniques.tolist()), None], dtype=object, count=len(uniques) + 1)
-        return Text(pd.Series(numbers[codes], name=column.name, dtype=object), codes >= 0)
+        return Text(pd.Series(numbers[codes], name=column.name, dtype=object), codes >= 0, np.zeros(len(plain), np.bool_))
     made = np.fromiter([*uniques.tolist(), None], dtype=object, count=len(uniques) + 1)
     given = np.append(_is_name(made[:-1], maximum_bytes), False)
+    nul = np.zeros(len(made), np.bool_)
     for at in np.flatnonzero(~given[:-1]):
         name = _text(made[at])
         made[at] = name if name is not None and _writable(name, maximum_bytes) else None
         given[at] = name is None or bool(name.strip())
-    return Text(pd.Series(made[codes], name=column.name, dtype=object), given[codes])
+        nul[at] = name is not None and NUL in name
+    return Text(pd.Series(made[codes], name=column.name, dtype=object), given[codes], nul[codes])
 
 
 def as_keys(text: pd.Series[Any], key_type: KeyType) -> pd.Series[Any]:
     """Return text as canonical keys; None if it is not a key of this type, or begins with the mark of slots."""
-    codes, uniques = pd.factorize(text, use_na_sentinel=True)
+    codes, uniques = factorised(text)
     made = np.fromiter((_key(name, key_type) for name in (*uniques.tolist(), None)), dtype=object, count=len(uniques) + 1)
     return pd.Series(made[codes], name=text.name, dtype=object)
 
@@ -89,13 +99,28 @@ def as_times(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 def as_costs(column: pd.Series[Any]) -> tuple[pd.Series[float], BoolArray]:
     """Return the column as numbers (NaN: not measured), and which values are given but not finite numbers."""
     plain = column.reset_index(drop=True)
-    if plain.dtype == object:
-        plain = plain.map(_scalar) if not _is_plain(plain) else plain
-    numbers = pd.to_numeric(plain, errors="coerce").astype("float64")
+    if plain.dtype == object and not _is_plain(plain):
+        plain = plain.map(_scalar)
+    if pd.api.types.is_bool_dtype(plain.dtype):
+        plain = plain.astype(object).map(_scalar)
+    numbers = _numbers(plain)
     finite = np.isfinite(numbers.to_numpy())
     unreadable = ~finite
     unreadable[unreadable] = is_given(plain[unreadable])
     return numbers.where(finite), unreadable
+
+
+def _numbers(column: pd.Series[Any]) -> pd.Series[float]:
+    """Return numbers and texts of numbers as floats; NaN for all else, and for integers beyond the range of floats."""
+    try:
+        return pd.to_numeric(column, errors="coerce").astype("float64")
+    except OverflowError:
+        return pd.to_numeric(column.map(_in_range), errors="coerce").astype("float64")
+
+
+def _in_range(value: Any) -> Any:
+    """``value``, or infinity if it is an integer beyond the range of floats."""
+    return math.inf if isinstance(value, int) and abs(value) >= _LARGEST_FLOAT else value
 
 
 def is_given(column: pd.Series[Any]) -> BoolArray:
@@ -108,8 +133,8 @@ def _is_plain(column: pd.Series[Any]) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """``value``, or an empty tuple (which counts as unreadable) if it is a container."""
-    return () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
+    """``value``, or an empty tuple (which counts as unreadable) if it is a container or a truth value."""
+    return () if isinstance(value, list | dict | set | tuple | np.ndarray | bool | np.bool_) else value
 
 
 def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
@@ -121,6 +146,7 @@ def _is_name(values: npt.NDArray[Any], maximum_bytes: int | None) -> BoolArray:
     except UnicodeEncodeError:
         return np.zeros(len(values), np.bool_)
     visible: BoolArray = pc.match_substring_regex(names, "[!-~]").to_numpy(zero_copy_only=False)
+    visible &= ~np.asarray(pc.match_substring(names, NUL).to_numpy(zero_copy_only=False), np.bool_)
     return visible if maximum_bytes is None else visible & (pc.binary_length(names).to_numpy() <= maximum_bytes)
 
 
@@ -134,16 +160,19 @@ def _text(value: Any) -> str | None:
         return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, tuple):
         return None
-    return value if isinstance(value, str) else str(value)
+    try:
+        return value if isinstance(value, str) else str(value)
+    except ValueError:  # an integer of thousands of digits
+        return None
 
 
 def _writable(text: str, maximum_bytes: int | None) -> bool:
-    """Return whether ``text`` is not blank, encodable in UTF-8, and not too long."""
+    """Return whether ``text`` is not blank, without a NUL, encodable in UTF-8, and not too long."""
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         return False
-    return bool(text.strip()) and (maximum_bytes is None or size <= maximum_bytes)
+    return bool(text.strip()) and NUL not in text and (maximum_bytes is None or size <= maximum_bytes)
 
 
 def _from_objects(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
@@ -157,7 +186,7 @@ def _from_objects(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
     others = column.where(~is_text & ~is_number & column.map(lambda value: hasattr(value, "year")).to_numpy(dtype=np.bool_))
     times = _coerce(others)
     times[is_text] = _from_text(column[is_text])
-    times[is_number] = _from_epoch(column[is_number].astype("float64"))
+    times[is_number] = _from_epoch(_numbers(column[is_number]))
     return times
 
 
@@ -176,7 +205,10 @@ def _from_text(column: pd.Series[str]) -> pd.Series[pd.Timestamp]:
 
 
 def _coerce(column: pd.Series[Any], **options: Any) -> pd.Series[pd.Timestamp]:
-    return pd.to_datetime(column, utc=True, errors="coerce", **options).astype("datetime64[ns, UTC]")
+    times = pd.to_datetime(column, utc=True, errors="coerce", **options)
+    if times.dtype != "datetime64[ns, UTC]":
+        times = times.where((times > _FIRST_TIME) & (times < _LAST_TIME))
+    return times.astype("datetime64[ns, UTC]")
 
 
 def _from_epoch(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:

@@ -82,7 +82,11 @@ class ObserveSettings(SettingsSection):
     )
     access_log_paths: tuple[Path, ...] = Field(
         default=(),
-        description="Files or folders to read the access log from (Parquet or CSV). Empty: read it from Kafka.",
+        description="Files, folders and patterns (`logs/*.jsonl.gz`) to read the access log from. Empty: read it from Kafka.",
+    )
+    access_log_zone: str | None = Field(
+        default=None,
+        description="Time zone of times in the access log that name none, such as `Europe/Berlin`. None: UTC, with a note.",
     )
     allowed_lateness: timedelta = Field(
         default=timedelta(minutes=5),

@@ -19,6 +19,9 @@ from foreshard.settings._section import SettingsSection
 from foreshard.settings._shadow import ShadowSettings
 from foreshard.settings._sidecar import SidecarSettings
 
+SHORTEST_USER_KEY = 32
+"""Bytes of the shortest key that pseudonymises users."""
+
 
 class CollectionSetting(SettingsSection):
     """A sharded collection."""
@@ -73,7 +76,8 @@ class Settings(BaseSettings):
     )
     user_key: SecretStr | None = Field(
         default=None,
-        description="Secret key of the HMAC that pseudonymises user ids. Set it through the environment, not in the file.",
+        description="Secret key of the HMAC that pseudonymises users and sessions, of at least 32 bytes. Set it through the"
+        " environment, not in the file.",
     )
     mongo_username: str | None = Field(
         default=None, description="MongoDB user for the control database and every partition. None: no authentication."
@@ -138,7 +142,11 @@ class Settings(BaseSettings):
         return next((c.key_type for c in self.collections), KeyType.STRING)
 
     def require_user_key(self) -> bytes:
-        """Return the HMAC key that pseudonymises users. Raise :class:`MissingSecret` if it is not set."""
+        """Return the HMAC key that pseudonymises users. Raise :class:`ConfigurationError` if it is not set, or too short."""
         if self.user_key is None or not self.user_key.get_secret_value():
             raise MissingSecret("FORESHARD_USER_KEY", "the key that pseudonymises users")
-        return self.user_key.get_secret_value().encode()
+        key = self.user_key.get_secret_value().encode()
+        if len(key.strip()) < SHORTEST_USER_KEY:
+            problem = f"its {len(key.strip())} bytes can be guessed; a key has at least {SHORTEST_USER_KEY}"
+            raise ConfigurationError("FORESHARD_USER_KEY", problem, "make one with `openssl rand -hex 32`")
+        return key

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from zoneinfo import ZoneInfo
 
     import pandas as pd
     import pyarrow as pa
@@ -45,20 +46,23 @@ class LogWiring(ControlWiring):
         if self.settings.observe.access_log_paths:
             from foreshard.stores.files.access_log import FileAccessLog
 
-            return FileAccessLog(self.settings.observe.access_log_paths)
+            return FileAccessLog(self.settings.observe.access_log_paths, self._zone)
         from foreshard.stores.kafka.access_log import KafkaAccessLog
 
-        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, self.settings.observe.allowed_lateness)
+        observe = self.settings.observe
+        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, observe.allowed_lateness, self._zone)
 
-    def access_log_tables(self, path: Path) -> Iterator[pd.DataFrame | pa.Table]:
-        from foreshard.stores.files.access_log import read_tables
+    def access_log_tables(
+        self, path: Path, note: Callable[[str], None] = lambda _line: None
+    ) -> Iterator[pd.DataFrame | pa.Table]:
+        from foreshard.stores.files.access_log import read_log
 
-        return read_tables(path)
+        return read_log(path, self._zone, note)
 
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
         from foreshard.stores.files.access_log import read_batches
 
-        return read_batches(path)
+        return read_batches(path, self._zone)
 
     @cached_property
     def raw_hours(self) -> RawHourStore:
@@ -76,7 +80,16 @@ class LogWiring(ControlWiring):
     def log_files(self) -> LogCounter:
         from foreshard.stores.files.log_counter import LogFileCounter
 
-        return LogFileCounter({name: kind.weight for name, kind in self.settings.observe.request_types.items()})
+        weights = {name: kind.weight for name, kind in self.settings.observe.request_types.items()}
+        return LogFileCounter(weights, self.settings.key_type, self._zone)
+
+    @property
+    def _zone(self) -> ZoneInfo | None:
+        """The zone of times in the access log that name none; None: UTC, with a note."""
+        from foreshard.observe.zones import zone_named
+
+        name = self.settings.observe.access_log_zone
+        return zone_named(name, "FORESHARD_OBSERVE__ACCESS_LOG_ZONE") if name else None
 
     @cached_property
     def series(self) -> SeriesStore:

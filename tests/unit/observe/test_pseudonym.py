@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshard.observe.pseudonym import is_pseudonym, pseudonym, pseudonymise
+from foreshard.observe.pseudonym import SESSION, is_pseudonym, key_name, pseudonym, pseudonymise
 
 KEY = b"a secret of the tests"
 
@@ -14,20 +14,33 @@ def never() -> bytes:
     raise AssertionError("the secret was asked for")
 
 
-def test_a_pseudonym_is_the_start_of_the_hmac_of_rfc_4231() -> None:
-    assert pseudonym(b"Jefe", "what do ya want for nothing?") == "h1:5bdcc146bf60754e6a042426089575c7"
+def test_a_pseudonym_is_the_start_of_the_hmac_of_rfc_4231_behind_the_name_of_its_key() -> None:
+    made = pseudonym(b"Jefe", "what do ya want for nothing?")
+    assert made.startswith(f"h2:{key_name(b'Jefe')}:5bdcc146bf60754e6a042426089575c7")
+    assert is_pseudonym(made)
 
 
 @given(st.text())
 def test_a_pseudonym_of_a_pseudonym_is_itself_and_never_shows_the_user(user: str) -> None:
     hidden = pseudonym(KEY, user)
     assert is_pseudonym(hidden)
-    assert pseudonym(KEY, hidden) == hidden
-    assert pseudonym(b"another secret", hidden) == hidden
+    assert pseudonym(KEY, hidden) == pseudonym(KEY, hidden, SESSION) == hidden
+
+
+def test_only_what_this_key_made_passes() -> None:
+    hidden = pseudonym(KEY, "ann")
+    forged = f"h2:{key_name(KEY)}:{'0' * 40}"
+    for user in (forged, hidden[:-1] + "fe"[hidden[-1] == "f"], "h1:" + "a" * 32, pseudonym(b"another secret", "ann")):
+        assert pseudonym(KEY, user) not in (user, hidden)
+
+
+def test_a_session_and_a_user_of_one_id_have_different_pseudonyms() -> None:
+    assert pseudonym(KEY, "17") != pseudonym(KEY, "17", SESSION)
 
 
 def test_text_that_only_resembles_a_pseudonym_is_hashed() -> None:
-    for user in ("h1:", "h1:xyz", "h1:" + "A" * 32, "h1:" + "a" * 31, "h1:" + "a" * 33, "h1:" + "a" * 32 + "\n"):
+    start = f"h2:{key_name(KEY)}:"
+    for user in ("h2:", "h2:xyz", start + "A" * 40, start + "a" * 39, start + "a" * 41, start + "a" * 40 + "\n"):
         assert pseudonym(KEY, user) != user
 
 
@@ -44,9 +57,8 @@ def test_a_column_keeps_its_missing_users_and_its_index() -> None:
     assert made[9] == pseudonym(KEY, "carl")
 
 
-def test_the_secret_is_not_read_if_every_user_is_a_pseudonym() -> None:
-    users = pd.Series([pseudonym(KEY, "ann"), None], dtype=object)
-    assert pseudonymise(users, never).tolist() == users.tolist()
+def test_the_secret_is_not_read_without_a_user() -> None:
+    assert pseudonymise(pd.Series([None, None], dtype=object), never).tolist() == [None, None]
     assert pseudonymise(pd.Series([], dtype=object), never).tolist() == []
 
 

@@ -1,91 +1,92 @@
-"""Counts an access log in one file (Parquet, CSV or JSON lines) by hour, key and location, without a database."""
+"""Counts an access log in files by hour, key and location, without a database.
+
+Files are read and cleaned like those of an import, so a backtest counts the records that an import would count. Request types
+without a weight are counted too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-import numpy as np
 import pandas as pd
 
 from foreshard.errors import CorruptLog
 from foreshard.model import hour_floor
+from foreshard.model.key_space import KeyType
+from foreshard.observe.clean import EARLIEST, QuarantineReason, clean, column
+from foreshard.observe.values import as_text
 from foreshard.ports.stages import CountedLog
+from foreshard.stores.files.access_log import read_batches
 
-_NEEDED = ("timestamp", "partitionable_key", "request_type")
-_WANTED = (*_NEEDED, "location", "cost")
-_TEXT: dict[Hashable, type[str]] = {"partitionable_key": str, "location": str}
 _ASSUMED_COST = 1.0
 """The cost of an access whose request type has no weight and whose record has no cost. The lab uses it too."""
+_BY = ["hour", "partitionable_key", "location"]
 
 
 class LogFileCounter:
     """Implements :class:`foreshard.ports.stages.LogCounter`. ``weights`` are the costs of the request types."""
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self._weights = dict(weights)
+    def __init__(self, weights: Mapping[str, float], key_type: KeyType = KeyType.STRING, zone: ZoneInfo | None = None) -> None:
+        self._weights, self._key_type, self._zone = dict(weights), key_type, zone
 
     def count(self, path: Path) -> CountedLog:
-        return count_log(path, self._weights)
+        return count_log(path, self._weights, key_type=self._key_type, zone=self._zone)
 
 
-def count_log(path: Path, weights: Mapping[str, float], now: datetime | None = None) -> CountedLog:
+def count_log(
+    path: Path,
+    weights: Mapping[str, float],
+    now: datetime | None = None,
+    key_type: KeyType = KeyType.STRING,
+    zone: ZoneInfo | None = None,
+) -> CountedLog:
     """Count a log. A record costs its own ``cost`` if it has one, else the weight of its request type, else 1.
 
-    Records without a key or a readable time, from the future, or with a negative cost are left out and counted. Raise
-    :class:`foreshard.errors.CorruptLog` if the file cannot be read or contains nothing to count.
+    Records that an import would quarantine are left out and counted by reason, unless only their request type is unknown.
+    Raise :class:`foreshard.errors.CorruptLog` if the log cannot be read or contains nothing to count.
     """
-    frame = _read(path)
-    moments = pd.to_datetime(frame["timestamp"], utc=True, errors="coerce", format=_time_format(frame["timestamp"]))
-    weight = frame["request_type"].map(dict(weights)).astype("float64")
-    unweighed = weight.isna()
-    given = pd.to_numeric(frame["cost"], errors="coerce") if "cost" in frame else pd.Series(np.nan, index=frame.index)
-    cost = given.fillna(weight).fillna(_ASSUMED_COST)
-    keyless = frame["partitionable_key"].isna() | (frame["partitionable_key"] == "")
-    future = moments > pd.Timestamp((now or datetime.now(UTC)) + timedelta(hours=1))
-    costless = ~np.isfinite(cost) | (cost < 0)
-    good = ~(keyless | moments.isna() | future | costless)
-    if not good.any():
-        raise CorruptLog(str(path), f"none of its {len(frame)} records can be counted")
-    location = frame["location"] if "location" in frame else pd.Series(None, index=frame.index, dtype=object)
+    loads: list[pd.DataFrame] = []
+    left_out: Counter[str] = Counter()
+    assumed: Counter[str] = Counter()
+    until = (now or datetime.now(UTC)) + timedelta(hours=1)
+    for frame in read_batches(path, zone):
+        types = set(as_text(column(frame, "request_type")).values.dropna())
+        cleaned = clean(frame, EARLIEST, until, types, key_type)
+        left_out.update(cleaned.quarantined["reason"])
+        loads.append(_load(cleaned.accepted, weights, assumed))
+    if not any(len(load) for load in loads):
+        found = ", ".join(f"{reason} {number:,}" for reason, number in sorted(left_out.items())) or "it has none"
+        raise CorruptLog(str(path), f"none of its {sum(left_out.values())} records can be counted ({found})")
+    load = _summed(loads)
+    first, last = hour_floor(load["hour"].iloc[0]), hour_floor(load["hour"].iloc[-1])
+    return CountedLog(load, first, last, _in_words(left_out), dict(assumed))
+
+
+def _load(accepted: pd.DataFrame, weights: Mapping[str, float], assumed: Counter[str]) -> pd.DataFrame:
+    weight = accepted["request_type"].map(dict(weights)).astype("float64")
+    unknown = accepted.loc[weight.isna() & accepted["cost"].isna(), "request_type"].value_counts()
+    assumed.update({str(name): int(count) for name, count in unknown.items()})
     rows = pd.DataFrame(
         {
-            "hour": moments[good].dt.floor("h"),
-            "partitionable_key": frame.loc[good, "partitionable_key"].astype(str),
-            "location": location[good].fillna("").astype(str),
-            "cost": cost[good],
+            "hour": accepted["timestamp"].dt.floor("h"),
+            "partitionable_key": accepted["partitionable_key"],
+            "location": accepted["location"].fillna(""),
+            "cost": accepted["cost"].fillna(weight).fillna(_ASSUMED_COST),
         }
     )
-    load = rows.groupby(["hour", "partitionable_key", "location"], sort=True, observed=True)["cost"].sum().reset_index()
-    reasons = {"no key": keyless, "no readable time": moments.isna(), "in the future": future, "no cost": costless}
-    left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
-    assumed = frame.loc[good & unweighed & given.isna(), "request_type"].astype(str).value_counts()
-    first, last = hour_floor(load["hour"].iloc[0]), hour_floor(load["hour"].iloc[-1])
-    return CountedLog(load, first, last, left_out, {str(name): int(count) for name, count in assumed.items()})
+    return _summed([rows])
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise CorruptLog(str(path), "no such file")
-    try:
-        if path.name.endswith((".jsonl", ".ndjson", ".jsonl.gz")):
-            frame = pd.read_json(path, lines=True, dtype=_TEXT, convert_dates=False)
-        elif path.name.endswith((".csv", ".csv.gz")):
-            frame = pd.read_csv(path, usecols=lambda name: name in _WANTED, dtype=_TEXT)
-        else:
-            import pyarrow.parquet as pq
-
-            names = set(pq.read_schema(path).names)
-            frame = pd.read_parquet(path, columns=[name for name in _WANTED if name in names])
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise CorruptLog(str(path), f"not readable as {path.suffix or 'Parquet'} ({type(error).__name__})") from error
-    absent = [name for name in _NEEDED if name not in frame]
-    if absent:
-        raise CorruptLog(str(path), f"lacks the column{'s' * (len(absent) > 1)} {', '.join(absent)}")
-    return frame
+def _summed(loads: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    load = pd.concat([load for load in loads if len(load)] or list(loads)[:1], ignore_index=True)
+    return load.groupby(_BY, sort=True, observed=True)["cost"].sum().reset_index()
 
 
-def _time_format(column: pd.Series[str]) -> str | None:
-    """Text may mix ISO formats. Numbers and timestamps need no format."""
-    return "ISO8601" if column.dtype == object else None
+def _in_words(left_out: Counter[str]) -> dict[str, int]:
+    """Return the reasons as words."""
+    words = {str(QuarantineReason.OUT_OF_HOUR): f"before {EARLIEST.year} or in the future"}
+    return {words.get(reason, reason.replace("_", " ")): number for reason, number in left_out.items()}

@@ -1,0 +1,54 @@
+"""Codes the values of a raw column without merging different ones.
+
+``pandas.factorize`` merges texts that differ only behind a NUL, and values that are equal in Python, such as 1 and true.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foreshard.model import IntArray
+
+_NOT_TEXT = (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError)
+
+
+def factorised(column: pd.Series[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
+    """Return each value's code (−1: missing) and the distinct values in the order of their first occurrence.
+
+    Containers count as one value, the empty tuple. Integers and their equal floats count as one value.
+    """
+    if column.dtype != object:
+        codes, uniques = pd.factorize(column, use_na_sentinel=True)
+        return codes.astype(np.int64), np.asarray(uniques, dtype=object if uniques.dtype.kind not in "iu" else None)
+    if not column.map(type).eq(bytes).any():
+        try:
+            coded = pa.array(column.to_numpy(), pa.string(), from_pandas=True).dictionary_encode()
+            return pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64), coded.dictionary.to_numpy(zero_copy_only=False)
+        except _NOT_TEXT:
+            pass
+    return _one_by_one(column.tolist())
+
+
+def _one_by_one(values: list[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
+    places: dict[Any, int] = {}
+    uniques: list[Any] = []
+    codes = np.empty(len(values), np.int64)
+    for at, value in enumerate(values):
+        value = () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
+        if value != () and pd.isna(value):
+            codes[at] = -1
+            continue
+        named = (isinstance(value, bool | np.bool_), isinstance(value, str | bytes), value)
+        place = places.setdefault(named, len(uniques))
+        if place == len(uniques):
+            uniques.append(value)
+        codes[at] = place
+    made = np.empty(len(uniques), dtype=object)
+    made[:] = uniques
+    return codes, made
