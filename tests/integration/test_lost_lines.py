@@ -23,7 +23,7 @@ from foreshard.model.key_space import KeyType
 from foreshard.observe.batches import clean_batch
 from foreshard.observe.clean import clean
 from foreshard.observe.co_access import CoAccessRules
-from foreshard.observe.zones import zone_named
+from foreshard.settings import Settings
 from foreshard.stores.files import access_log
 from foreshard.stores.files.access_log import FileAccessLog, read_access_log, read_batches
 from foreshard.stores.files.delimited import Block, Header, parsed_block
@@ -239,4 +239,4 @@ class TestZones:
 
     def test_a_zone_that_does_not_exist_is_one_line(self) -> None:
         with pytest.raises(ConfigurationError, match="there is no time zone 'Berlin/Europe'"):
-            zone_named("Berlin/Europe", "FORESHARD_OBSERVE__ACCESS_LOG_ZONE")
+            Settings.load(observe={"access_log_zone": "Berlin/Europe"})

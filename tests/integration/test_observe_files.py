@@ -13,7 +13,7 @@ from tests.access_log_batches import frame_of
 
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.observe.clean import clean
-from foreshard.observe.pseudonym import pseudonym
+from foreshard.observe.pseudonym import SESSION, pseudonym
 from foreshard.stores.files import access_log as parquet_access_log
 from foreshard.stores.files.access_log import FileAccessLog, read_access_log
 from foreshard.stores.files.raw_hours import ParquetHourStore
@@ -151,7 +151,9 @@ def hidden(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 class TestRawHours:
     def test_an_hour_comes_back_as_it_was_saved(self, tmp_path: Path) -> None:
-        accepted, quarantined = hidden(log(2).assign(cost=[1.5, None] * 4, session_id=[None, 3.0] * 4))
+        accepted, quarantined = hidden(
+            log(2).assign(cost=[1.5, None] * 4, session_id=[None, pseudonym(b"k", "3", SESSION)] * 4)
+        )
         store = ParquetHourStore(tmp_path)
         saved = store.save(HOUR, accepted, quarantined)
         assert saved == store.describe(HOUR)
@@ -161,12 +163,27 @@ class TestRawHours:
         pd.testing.assert_frame_equal(store.load(HOUR), accepted)
         assert pd.read_parquet(saved.quarantine_path)["reason"].tolist() == ["out_of_hour"] * 4
 
-    def test_saving_again_replaces_the_hour_and_its_quarantine(self, tmp_path: Path) -> None:
+    def test_saving_again_replaces_the_hour_and_its_quarantine_and_keeps_the_old_files(self, tmp_path: Path) -> None:
         store = ParquetHourStore(tmp_path)
-        store.save(HOUR, *hidden(log(2)))
+        first = store.save(HOUR, *hidden(log(2)))
+        old = first.accepted_path.read_bytes()
         again = store.save(HOUR, *hidden(log(1, 2)))
         assert (again.accepted, again.quarantined, again.quarantine_path) == (2, 0, None)
-        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["hour=08.parquet"]
+        assert [path.name for path in (tmp_path / "raw").rglob("*.parquet")] == ["hour=08.parquet"]
+        assert not list((tmp_path / "quarantine").rglob("*.parquet"))
+        kept = sorted((tmp_path / "replaced" / "date=2014-11-20").iterdir())
+        assert [path.name.split(".")[:2] for path in kept] == [
+            ["hour=08", kept[0].name.split(".")[1]],
+            ["hour=08", "quarantine"],
+        ]
+        assert kept[0].read_bytes() == old
+
+    def test_saving_the_same_again_keeps_nothing(self, tmp_path: Path) -> None:
+        store = ParquetHourStore(tmp_path)
+        for _ in range(2):
+            store.save(HOUR, *hidden(log(2)), source="a")
+        assert not (tmp_path / "replaced").exists()
+        assert store.describe(HOUR).source == "a"
 
     def test_an_empty_hour_is_an_hour(self, tmp_path: Path) -> None:
         store = ParquetHourStore(tmp_path)
@@ -177,7 +194,7 @@ class TestRawHours:
     def test_a_raw_user_id_is_refused_and_nothing_is_written(self, tmp_path: Path) -> None:
         accepted, quarantined = hidden(log(1))
         accepted.loc[2, "user_id"] = "ann"
-        with pytest.raises(RawUserId, match="1 user ids are not pseudonymised"):
+        with pytest.raises(RawUserId, match="1 user or session ids are not pseudonymised"):
             ParquetHourStore(tmp_path).save(HOUR, accepted, quarantined)
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

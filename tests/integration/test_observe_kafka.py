@@ -1,17 +1,20 @@
 """The access log in a real Kafka topic."""
 
 import json
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from tests.access_log_batches import frame_of
 
-from foreshard.errors import Unreachable
+from foreshard.errors import HourIncomplete, Unreachable
 from foreshard.model import hour_floor
+from foreshard.observe.clean import clean
 from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stores.kafka import access_log as kafka_access_log
@@ -80,11 +83,97 @@ def test_late_records_are_found_and_a_clock_that_runs_ahead_cuts_nothing_off(kaf
     assert read(kafka, topic)["partitionable_key"].tolist() == ["at 5", "at 10", "at 58", "at 20", "at 59"]
 
 
-def test_reading_stops_once_the_hour_has_settled(kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_access_log, "LATER_MESSAGES", 3)
-    at = [5, 70, 71, 6, 72, 73, 74, 75, 7]
+def test_a_producer_that_runs_two_hours_ahead_cuts_nothing_off(kafka: Kafka, topic: str) -> None:
+    ahead = [(0, minutes(150), record("ahead", minutes(150)))] * 1_500
+    send(kafka, topic, [(0, minutes(5), record("early", minutes(5))), *ahead, (0, minutes(6), record("late", minutes(6)))])
+    send(kafka, topic, [(0, minutes(60 * 5.9), record("much later", minutes(60 * 5.9)))])
+    assert read(kafka, topic)["partitionable_key"].tolist() == ["early", "late"]
+    assert len(read(kafka, topic, HOUR + timedelta(hours=2))) == 1_500
+
+
+def test_reading_stops_behind_the_tolerance_of_clocks(kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_access_log, "CLOCK_TOLERANCE", timedelta(minutes=10))
+    at = [5, 70, 6, 74, 75, 7]
     send(kafka, topic, ((0, minutes(m), record(f"at {m}", minutes(m))) for m in at))
     assert read(kafka, topic)["partitionable_key"].tolist() == ["at 5", "at 6"]
+
+
+def test_records_that_come_after_the_first_read_are_found_by_the_next(kafka: Kafka, topic: str) -> None:
+    send(kafka, topic, [(0, minutes(5), record("in time", minutes(5))), (0, minutes(61), record("next", minutes(61)))])
+    assert read(kafka, topic)["partitionable_key"].tolist() == ["in time"]
+    send(kafka, topic, [(0, minutes(59), record("late", minutes(59)))])
+    assert read(kafka, topic)["partitionable_key"].tolist() == ["in time", "late"]
+
+
+def test_a_record_stamped_when_it_was_sent_counts_in_the_hour_of_its_access(kafka: Kafka, topic: str) -> None:
+    send(
+        kafka,
+        topic,
+        [(0, minutes(61), record("at the end", minutes(59))), (0, minutes(1), record("of the hour before", minutes(-1)))],
+    )
+    assert read(kafka, topic)["partitionable_key"].tolist() == ["at the end"]
+    assert read(kafka, topic, HOUR - timedelta(hours=1))["partitionable_key"].tolist() == ["of the hour before"]
+    assert read(kafka, topic, HOUR + timedelta(hours=1)).empty
+
+
+def test_a_record_whose_time_is_far_from_its_messages_is_named_in_the_hour_of_its_message(kafka: Kafka, topic: str) -> None:
+    send(kafka, topic, [(0, minutes(5), record("replayed", minutes(-600))), (0, minutes(6), record("fine", minutes(6)))])
+    cleaned = clean(read(kafka, topic), HOUR, HOUR + timedelta(hours=1), ["read"])
+    assert cleaned.accepted["partitionable_key"].tolist() == ["fine"]
+    assert cleaned.quarantined[["partitionable_key", "reason"]].values.tolist() == [["replayed", "out_of_hour"]]
+
+
+def test_a_topic_that_stamps_messages_when_they_arrive_counts_by_the_time_of_the_record(kafka: Kafka, unique_name: str) -> None:
+    new = NewTopic(unique_name, 1, config={"message.timestamp.type": "LogAppendTime"})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.create_topics([new])[unique_name].result(30)
+    now = datetime.now(UTC)
+    hour = hour_floor(now)
+    moments = [now - timedelta(minutes=3), now, hour - timedelta(seconds=1)]
+    send(kafka, unique_name, ((0, at, record(at.isoformat(), at)) for at in moments))
+    lateness = timedelta(minutes=70)
+    found = {
+        start: [
+            key
+            for b in KafkaAccessLog(kafka.bootstrap, unique_name, lateness).read_hour(start)
+            for key in frame_of(b)["partitionable_key"]
+        ]
+        for start in (hour - timedelta(hours=1), hour)
+    }
+    for start, keys in found.items():
+        assert keys == [at.isoformat() for at in moments if hour_floor(at) == start]
+
+
+def test_an_open_transaction_is_waited_for_and_named_if_it_stays_open(
+    kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(kafka, topic, ((0, minutes(n / 100), record(f"k{n}", minutes(n / 100))) for n in range(300)))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for n in range(300, 500):
+        payload = json.dumps(record(f"k{n}", minutes(n / 100))).encode()
+        producer.produce(topic, payload, partition=0, timestamp=int(minutes(n / 100).timestamp() * 1000))
+    producer.flush(30)
+    monkeypatch.setattr(kafka_access_log, "TRANSACTION_SECONDS", 0.5)
+    with pytest.raises(HourIncomplete, match=rf"a transaction at {topic}\[0\]@300 is still open"):
+        read(kafka, topic)
+    monkeypatch.setattr(kafka_access_log, "TRANSACTION_SECONDS", 30.0)
+    committing = threading.Timer(1.0, producer.commit_transaction, [30])
+    committing.start()
+    assert len(read(kafka, topic)) == 500
+    committing.join()
+
+
+def test_a_topic_that_has_deleted_its_beginning_does_not_hold_the_hour(kafka: Kafka, topic: str) -> None:
+    send(kafka, topic, ((0, minutes(n), record(f"k{n}", minutes(n))) for n in range(-60, 60)))
+    log = KafkaAccessLog(kafka.bootstrap, topic, LATENESS)
+    assert log.holds_whole(HOUR)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for offset, whole in ((30, True), (80, False)):
+        [done] = admin.delete_records([TopicPartition(topic, 0, offset)]).values()
+        done.result(30)
+        assert log.holds_whole(HOUR) is whole
 
 
 def test_a_value_that_is_not_a_json_object_becomes_a_malformed_row_with_its_position(kafka: Kafka, topic: str) -> None:

@@ -24,9 +24,14 @@ def observe() -> None:
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--since", type=HOUR, default=None, help="First hour (UTC); default: the log's first.")
 @click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); default: after the log's last.")
-def import_log(log: Path, since: datetime | None, until: datetime | None) -> None:
-    """Import LOG (Parquet, CSV or JSON Lines with the standard columns) as history. User ids are pseudonymised."""
-    from foreshard.stages.log_import import import_history
+@click.option("--source", default=None, help="Name of the source; default: LOG's path. An import replaces only its own hours.")
+@click.option("--replace", is_flag=True, help="Also replace hours that another source gave.")
+def import_log(log: Path, since: datetime | None, until: datetime | None, source: str | None, replace: bool) -> None:
+    """Import LOG as history: a file (Parquet, CSV, TSV or JSON lines with the standard columns), or a folder of files.
+
+    User and session ids are pseudonymised.
+    """
+    from foreshard.stages.log_import import ImportSource, import_history
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring, bars(transient=True) as bar:
@@ -36,7 +41,7 @@ def import_log(log: Path, since: datetime | None, until: datetime | None) -> Non
         def report(done: int, total: int) -> None:
             bar.update(task, description="importing hours", completed=done, total=total)
 
-        found = import_history(wiring, log, since, until, report)
+        found = import_history(wiring, log, since, until, report, ImportSource(source, replace))
     click.echo(
         f"imported {found.accepted:,} accesses of {found.keys:,} keys in {found.hours:,} hours, "
         f"{found.since:%Y-%m-%dT%HZ} to {found.until:%Y-%m-%dT%HZ}; {found.pairs:,} hourly co-access pairs"
@@ -48,20 +53,32 @@ def import_log(log: Path, since: datetime | None, until: datetime | None) -> Non
     if found.quarantined:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(found.reasons.items()))
         click.echo(f"{found.quarantined:,} records were quarantined: {reasons}")
+    if found.duplicates:
+        click.echo(f"{found.duplicates:,} records were delivered twice and count once")
+    if found.changed != found.accepted:
+        click.echo(f"accepted records of these hours before: {found.accepted - found.changed:,} (change: {found.changed:+,})")
+    for note in found.notes:
+        click.echo(note)
 
 
 @observe.command("hour")
 @click.argument("hour", type=HOUR)
 @click.option("--gate/--no-gate", default=True, help="Check the hour with its gate before counting it.")
-def observe_hour(hour: datetime, gate: bool) -> None:
+@click.option("--replace", is_flag=True, help="Replace the hour even if another source gave it.")
+def observe_hour(hour: datetime, gate: bool, replace: bool) -> None:
     """Read, check and count the closed HOUR (UTC, such as 2014-11-20T08)."""
     from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
         _require_control(wiring)
-        raw = extract_hour(wiring, hour)
-        click.echo(f"{hour:%Y-%m-%dT%HZ}: {raw.accepted:,} records accepted, {raw.quarantined:,} quarantined")
+        raw = extract_hour(wiring, hour, replace)
+        click.echo(
+            f"{hour:%Y-%m-%dT%HZ}: {raw.records:,} records read: {raw.accepted:,} records accepted, "
+            f"{raw.quarantined:,} quarantined, {raw.duplicates:,} duplicates"
+        )
+        for note in raw.notes:
+            click.echo(note)
         if gate:
             gate_access_log(wiring, hour)
         counted = tally_hour(wiring, hour)

@@ -87,7 +87,7 @@ class _HourStages:
 
         with self._timed("extract") as say:
             raw = observe.extract_hour(self.wiring, self.hour)
-            say(f"{raw.accepted:,} records accepted, {raw.quarantined:,} quarantined")
+            say("; ".join((f"{raw.accepted:,} records accepted, {raw.quarantined:,} quarantined", *raw.notes)))
         with self._timed("gate"):
             observe.gate_access_log(self.wiring, self.hour)
         with self._timed("tally") as say:

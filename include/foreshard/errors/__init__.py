@@ -63,6 +63,7 @@ from foreshard.errors.routing import (
 )
 from foreshard.errors.stages import (
     GateFailed,
+    HourIncomplete,
     HourRefused,
     IllegalTransition,
     MissingStageResult,
@@ -83,6 +84,7 @@ __all__ = [
     "ForeshardError",
     "GateFailed",
     "HistoryLost",
+    "HourIncomplete",
     "HourRefused",
     "IllegalTransition",
     "InvalidChange",

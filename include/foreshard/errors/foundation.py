@@ -112,11 +112,12 @@ class UnsupportedModel(ForeshardError):
 
 
 class RawUserId(ForeshardError):
-    """Records with raw user ids must not be stored."""
+    """Records with raw ids of users or sessions must not be stored."""
 
     def __init__(self, users: int) -> None:
         super().__init__(
-            f"{users} user ids are not pseudonymised; nothing was written; use `foreshard observe`, which pseudonymises them"
+            f"{users} user or session ids are not pseudonymised; nothing was written; use `foreshard observe`, which"
+            " pseudonymises them"
         )
         self.users = users
 

@@ -47,3 +47,11 @@ class HourRefused(ForeshardError):
     def __init__(self, hour: datetime, problem: str, remedy: str) -> None:
         super().__init__(f"hour {hour:%Y-%m-%dT%HZ} {problem}; {remedy}")
         self.hour, self.problem, self.remedy = hour, problem, remedy
+
+
+class HourIncomplete(ForeshardError):
+    """The access log does not have the whole hour yet."""
+
+    def __init__(self, hour: datetime, problem: str, remedy: str) -> None:
+        super().__init__(f"the access log of {hour:%Y-%m-%dT%HZ} is incomplete: {problem}; {remedy}")
+        self.hour, self.problem, self.remedy = hour, problem, remedy

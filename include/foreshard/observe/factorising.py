@@ -26,7 +26,7 @@ def factorised(column: pd.Series[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
     if column.dtype != object:
         codes, uniques = pd.factorize(column, use_na_sentinel=True)
         return codes.astype(np.int64), np.asarray(uniques, dtype=object if uniques.dtype.kind not in "iu" else None)
-    if not column.map(type).eq(bytes).any():
+    if not any(isinstance(value, bytes) for value in column.array):
         try:
             coded = pa.array(column.to_numpy(), pa.string(), from_pandas=True).dictionary_encode()
             return pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64), coded.dictionary.to_numpy(zero_copy_only=False)
@@ -41,7 +41,7 @@ def _one_by_one(values: list[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
     codes = np.empty(len(values), np.int64)
     for at, value in enumerate(values):
         value = () if isinstance(value, list | dict | set | tuple | np.ndarray) else value
-        if value != () and pd.isna(value):
+        if not isinstance(value, tuple) and pd.isna(value):
             codes[at] = -1
             continue
         named = (isinstance(value, bool | np.bool_), isinstance(value, str | bytes), value)

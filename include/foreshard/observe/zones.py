@@ -14,20 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foreshard.errors import ConfigurationError
 from foreshard.model import BoolArray
 from foreshard.observe.clean import AMBIGUOUS_TIME
 
 _ZONELESS = r"^\s*\d{4}-?\d\d-?\d\d(?:[T ]\d\d(?::?\d\d)?(?::?\d\d)?(?:[.,]\d+)?)?\s*$"
 """ISO 8601 without a zone. Numbers since 1970 have none of these forms."""
-
-
-def zone_named(name: str, setting: str) -> ZoneInfo:
-    """Return a zone of the IANA database. Raise :class:`ConfigurationError` if there is none of this name."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ConfigurationError(setting, f"there is no time zone {name!r}", "give one such as Europe/Berlin or UTC") from None
 
 
 def has_zoneless(times: Any) -> bool:
@@ -53,7 +44,9 @@ def in_zone(batch: pd.DataFrame | pa.Table, zone: ZoneInfo) -> pd.DataFrame | pa
     if "timestamp" not in batch or not has_zoneless(batch["timestamp"]):
         return batch
     made, ambiguous = _localised(batch["timestamp"], zone)
-    return batch.assign(**{"timestamp": made, AMBIGUOUS_TIME: ambiguous})
+    batch = batch.assign(timestamp=made)
+    batch[AMBIGUOUS_TIME] = ambiguous
+    return batch
 
 
 def _localised(times: pd.Series[Any], zone: ZoneInfo) -> tuple[pd.Series[Any], BoolArray]:

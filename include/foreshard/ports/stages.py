@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,22 +28,48 @@ from foreshard.model import (
 )
 
 
+def _ignored(_line: str) -> None:
+    """Takes a note that nobody reads."""
+
+
 class AccessLogSource(Protocol):
     """The source of the access log: a Kafka topic or files."""
 
-    def read_hour(self, hour: datetime) -> Iterator[pd.DataFrame | pa.Table]:
-        """Yield the records of ``hour`` in batches, with the standard columns and unchanged values."""
+    @property
+    def name(self) -> str:
+        """The name of the source in the hours that it gave."""
+
+    def read_hour(self, hour: datetime, note: Callable[[str], None] = _ignored) -> Iterator[pd.DataFrame | pa.Table]:
+        """Yield the records of ``hour`` in batches, with the standard columns and unchanged values.
+
+        ``note`` is called with lines for people, such as a file that was left out.
+        """
+
+    def holds_whole(self, hour: datetime) -> bool:
+        """Return whether the source still has the whole hour: a topic's retention deletes the oldest records."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawHour:
-    """The files of an hour's accepted and quarantined records, and their numbers of records."""
+    """The files of an hour's accepted and quarantined records, their numbers of records, and the source that gave them.
+
+    ``duplicates`` of records are dropped. ``before``: the records of the hour that this one replaced. ``notes`` are for people.
+    """
 
     hour: datetime
     accepted_path: Path
     quarantine_path: Path | None
     accepted: int
     quarantined: int
+    source: str = ""
+    duplicates: int = 0
+    before: int | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def records(self) -> int:
+        """All records that were read."""
+        return self.accepted + self.quarantined + self.duplicates
 
 
 class RawHourWriter(Protocol):
@@ -56,8 +82,8 @@ class RawHourWriter(Protocol):
     def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
         """Write a batch: clean records with pseudonyms (:data:`foreshard.observe.batches.ACCEPTED`), and quarantined ones."""
 
-    def keep(self) -> RawHour:
-        """Replace the hour by what was written."""
+    def keep(self, source: str = "", duplicates: int = 0) -> RawHour:
+        """Replace the hour by what was written. A different hour that is replaced is kept for the retention."""
 
 
 class RecordSpool(Protocol):

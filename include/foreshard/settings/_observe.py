@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from foreshard.model import RequestKind
 from foreshard.settings._section import SettingsSection
@@ -92,3 +93,11 @@ class ObserveSettings(SettingsSection):
         default=timedelta(minutes=5),
         description="How long after the end of an hour its records may still arrive in Kafka.",
     )
+
+    @field_validator("access_log_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        try:
+            return name and ZoneInfo(name).key
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"there is no time zone {name!r}; give one such as Europe/Berlin or UTC") from None

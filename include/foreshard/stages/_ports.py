@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -242,7 +242,7 @@ class WithUserKey(Protocol):
 
 
 class WithReadAccessLog(Protocol):
-    def access_log_tables(self, path: Path) -> Iterator[pd.DataFrame | pa.Table]: ...
+    def access_log_tables(self, path: Path, note: Callable[[str], None]) -> Iterator[pd.DataFrame | pa.Table]: ...
 
 
 class WithAccessLogBatches(Protocol):

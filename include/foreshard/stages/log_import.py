@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import pyarrow as pa
 
-from foreshard.errors import CorruptLog, GateFailed
+from foreshard.errors import CorruptLog, GateFailed, HourRefused
 from foreshard.model import ONE_HOUR, HourTally, hour_floor
 from foreshard.observe.batches import ACCEPTED, Pseudonyms, RawBatch, batch_times, clean_batch, rows_of
+from foreshard.observe.clean import EARLIEST
+from foreshard.observe.duplicates import SeenRecords
+from foreshard.observe.far_hours import far_hours, out_of_range
 from foreshard.observe.hours import by_hour, hours_between
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
-from foreshard.stages.observe import TallyPorts, TallyRules, count_hour, saved_hour
+from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hour, saved_hour
 
 if TYPE_CHECKING:
     from foreshard.ports.stages import RecordSpool
@@ -40,7 +43,8 @@ class ImportSummary:
     """The result of importing the hours of [since, until) from a log.
 
     ``kept`` hours had been counted before and have no record in this log. ``outside`` is the number of records outside
-    [since, until). ``reasons`` counts the quarantined records by reason.
+    [since, until). ``reasons`` counts the quarantined records by reason. ``duplicates`` of records are dropped. ``changed``
+    is by how many accepted records the hours have grown. ``notes`` are for people.
     """
 
     since: datetime
@@ -53,6 +57,17 @@ class ImportSummary:
     keys: int
     pairs: int
     reasons: dict[str, int]
+    duplicates: int = 0
+    changed: int = field(default=0, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """Which source a log is. ``name``: by default its path. ``replace``: also replace hours that other sources gave."""
+
+    name: str | None = None
+    replace: bool = False
 
 
 def import_history(
@@ -61,27 +76,35 @@ def import_history(
     since: datetime | None = None,
     until: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
+    source: ImportSource = ImportSource(),
 ) -> ImportSummary:
     """Import the closed hours of [since, until), by default all hours of the log, as if each had been observed.
 
     ``progress(done, total)`` is called with numbers of hours. Raise :class:`CorruptLog` if no record can be counted, and
-    :class:`GateFailed` if more than the allowed share is bad: then the quarantine is saved and nothing is imported.
+    :class:`GateFailed` if more than the allowed share is bad: then the quarantine is saved and nothing is imported. Raise
+    :class:`HourRefused` if another source gave one of the hours.
     """
-    label = "given as a frame" if isinstance(log, pd.DataFrame) else str(log)
-    batches = _slices(log) if isinstance(log, pd.DataFrame) else ports.access_log_tables(log)
+    given = isinstance(log, pd.DataFrame)
+    label = "given as a frame" if given else str(log)
+    name = source.name or (label if given else str(Path(label).resolve()))
+    read = _Read()
+    batches = _slices(log) if isinstance(log, pd.DataFrame) else ports.access_log_tables(log, read.notes.append)
     with ports.raw_hours.spool() as spool:
-        read = _Read()
         _read_all(ports, batches, spool, read, (since and hour_floor(since), until and hour_floor(until)))
+        read.leave_out_far_hours(spool, since, until)
         since, until = _span(read, since, until, label)
         bad = pd.concat(read.bad, ignore_index=True) if read.bad else None
         reasons = _require_good(ports, read, bad, (since, until), label)
         saved = set(ports.tallies.hours(since, until)) - set(read.counts)
         hours = [hour for hour in hours_between(since, until) if hour not in saved]
-        pairs = _save_hours(ports, spool, hours, read.counts, _quarantined(ports, bad, hours, since, until), progress)
+        before = _accepted_before(ports, hours, name, source.replace)
+        target = _Target(spool, hours, read.counts, name)
+        pairs = _save_hours(ports, target, _quarantined(ports, bad, hours, since, until), progress)
+        count_again(ports, [hour for hour in (*sorted(saved), until) if hour - ONE_HOUR not in saved])
     accepted, quarantined = sum(read.counts.values()), 0 if bad is None else len(bad)
-    return ImportSummary(
-        since, until, len(hours), len(saved), accepted, quarantined, read.outside, len(read.keys), pairs, reasons
-    )
+    figures = (accepted, quarantined, read.outside, len(read.keys), pairs)
+    seen, notes = read.seen.dropped, tuple(read.notes)
+    return ImportSummary(since, until, len(hours), len(saved), *figures, reasons, seen, accepted - before, notes)
 
 
 _Hours = tuple[datetime | None, datetime | None]
@@ -99,6 +122,20 @@ class _Read:
     outside: int = 0
     first: pd.Timestamp | None = None
     last: pd.Timestamp | None = None
+    seen: SeenRecords = field(default_factory=SeenRecords)
+    notes: list[str] = field(default_factory=list)
+
+    def leave_out_far_hours(self, spool: RecordSpool, since: datetime | None, until: datetime | None) -> None:
+        """Quarantine the few records that lie far from all others, where no range of hours is asked for."""
+        early, late = far_hours(self.counts)
+        early, late = early if since is None else [], late if until is None else []
+        for far in (early, late):
+            if far:
+                self.bad.append(out_of_range(pa.concat_tables(spool.hours(far))))
+        for hour in (*early, *late):
+            del self.counts[hour]
+        self.first = pd.Timestamp(min(self.counts)) if early else self.first
+        self.last = pd.Timestamp(max(self.counts)) if late else self.last
 
 
 def _slices(log: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -108,16 +145,18 @@ def _slices(log: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def _read_all(ports: ImportPorts, batches: Iterator[RawBatch], spool: RecordSpool, read: _Read, span: _Hours) -> None:
     """Clean every batch into the spool. Records with a readable time outside ``span`` are only counted."""
-    low = span[0] or pd.Timestamp.min.ceil("h").tz_localize("UTC").to_pydatetime()
-    high = span[1] or hour_floor(datetime.now(UTC))
-    types, pseudonyms = ports.observe_settings.request_types.keys(), Pseudonyms(ports.require_user_key)
-    for batch in batches:
+    low, high = span[0] or EARLIEST, span[1] or hour_floor(datetime.now(UTC))
+    types = ports.observe_settings.request_types.keys()
+    pseudonyms = Pseudonyms(ports.require_user_key, types)
+    for raw in batches:
+        batch = read.seen.without_duplicates(raw)
         times = batch_times(batch)
         read.records += len(times)
-        if times.notna().any():
-            read.first = min(times.min(), read.first or times.min())
-            read.last = max(times.max(), read.last or times.max())
-        chosen = (times.isna() | ((times >= low) & (times < high))).to_numpy()
+        plausible = times[(times >= EARLIEST).to_numpy()]
+        if len(plausible):
+            read.first = min(plausible.min(), read.first or plausible.min())
+            read.last = max(plausible.max(), read.last or plausible.max())
+        chosen = (times.isna() | (times < EARLIEST) | ((times >= low) & (times < high))).to_numpy()
         read.outside += len(times) - int(chosen.sum())
         cleaned = pseudonyms.of(clean_batch(rows_of(batch, chosen), low, high, types, ports.key_type))
         spool.add(cleaned.accepted)
@@ -164,26 +203,55 @@ def _require_good(
     raise GateFailed("access_log", f"{label}, {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}", (line,))
 
 
+def _accepted_before(ports: ImportPorts, hours: Sequence[datetime], name: str, replace: bool) -> int:
+    """Return the number of accepted records in ``hours`` before the import.
+
+    Raise :class:`HourRefused` if another source gave one of the hours, unless it is to be replaced.
+    """
+    asked = set(hours)
+    counted = [hour for hour in ports.tallies.hours(hours[0], hours[-1] + ONE_HOUR) if hour in asked] if hours else []
+    saved = [(hour, saved_hour(ports, hour)) for hour in counted]
+    others = [(hour, raw) for hour, raw in saved if raw is None or raw.source != name]
+    if others and not replace:
+        hour, raw = others[0]
+        by = raw.source if raw and raw.source else "a source without a name"
+        what = f"was given by {by} ({raw.records:,} records)" if raw else "is counted, and its records are gone"
+        more = f", like {len(others) - 1:,} more hours of the import" if len(others) > 1 else ""
+        raise HourRefused(
+            hour, what + more, f"import all logs of these hours as one folder, or replace them by {name} with --replace"
+        )
+    return sum(raw.accepted for _, raw in saved if raw)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The hours that are imported, the numbers of their records, where these wait, and the name of their source."""
+
+    spool: RecordSpool
+    hours: Sequence[datetime]
+    counts: Counter[datetime]
+    source: str
+
+
 def _save_hours(
     ports: ImportPorts,
-    spool: RecordSpool,
-    hours: Sequence[datetime],
-    counts: Counter[datetime],
+    target: _Target,
     quarantined: Iterator[pd.DataFrame],
     progress: Callable[[int, int], None] | None,
 ) -> int:
     """Save raw hours and tallies, some hours at a time. Return the number of pairs."""
+    hours = target.hours
     if not hours:
         return 0
     rules = TallyRules.of(ports, hours[0])
     before: tuple[datetime, pa.Table] | None = None
     done = pairs = 0
-    for step in _steps(hours, counts):
+    for step in _steps(hours, target.counts):
         tallies: list[HourTally] = []
-        for hour, table in zip(step, spool.hours(step), strict=True):
+        for hour, table in zip(step, target.spool.hours(step), strict=True):
             with ports.raw_hours.writer(hour) as writer:
                 writer.add(table, next(quarantined))
-                writer.keep()
+                writer.keep(target.source)
             seen = before[1] if before and before[0] == hour - ONE_HOUR else _saved(ports, hour - ONE_HOUR)
             tallies.append(count_hour(rules, hour, table, seen))
             before = hour, table
@@ -215,14 +283,14 @@ def _saved(ports: ImportPorts, hour: datetime) -> pa.Table | None:
 def _quarantined(
     ports: ImportPorts, bad: pd.DataFrame | None, hours: Sequence[datetime], since: datetime, until: datetime
 ) -> Iterator[pd.DataFrame]:
-    """Yield each hour's quarantined records. Those without a time are saved under the name of the import."""
+    """Yield each hour's quarantined records. Those of no hour are saved under the name of the import."""
     if bad is None:
         for _ in hours:
             yield pd.DataFrame()
         return
     times = as_times(bad["timestamp"])
-    timeless = times.isna().to_numpy()
-    if timeless.any():
-        ports.raw_hours.set_aside(f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", bad[timeless])
-    timed: Any = bad.assign(at=times)[~timeless].sort_values("at", kind="stable", ignore_index=True)
+    lost = ~times.dt.floor("h").isin(list(hours)).to_numpy()
+    if lost.any():
+        ports.raw_hours.set_aside(f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", bad[lost])
+    timed: Any = bad.assign(at=times)[~lost].sort_values("at", kind="stable", ignore_index=True)
     yield from by_hour(timed.drop(columns="at"), timed["at"], hours)

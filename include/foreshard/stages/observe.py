@@ -5,7 +5,8 @@ Records are worked on in batches and as columns. Memory holds a few bytes for ea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,10 +20,11 @@ from foreshard.errors import MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
 from foreshard.observe.batches import Pseudonyms, clean_batch, coded_texts
 from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
+from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
 from foreshard.observe.units import key_costs
 from foreshard.ports.gating import record_gate
-from foreshard.ports.stages import RawHour
+from foreshard.ports.stages import AccessLogSource, RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
     WithForecastSettings,
@@ -68,21 +70,42 @@ class TallySummary:
     pairs: int
 
 
-def extract_hour(ports: ExtractPorts, hour: datetime) -> RawHour:
+def extract_hour(ports: ExtractPorts, hour: datetime, replace: bool = False) -> RawHour:
     """Read an hour of the access log, quarantine bad records, pseudonymise both, and save them.
 
-    If the source has fewer records than were saved before, the saved hour is kept: the topic's retention may have deleted
-    records, or the hour may have been imported.
+    The hour is replaced by what its source gives now. It is kept if another source gave it (``replace``: replace it then too),
+    or if the source has deleted a part of it. The result's notes say so.
     """
-    types = ports.observe_settings.request_types.keys()
-    pseudonyms, saved = Pseudonyms(ports.require_user_key), saved_hour(ports, hour)
+    types, source = ports.observe_settings.request_types.keys(), ports.access_log
+    pseudonyms, saved, seen = Pseudonyms(ports.require_user_key, types), saved_hour(ports, hour), SeenRecords()
+    notes: list[str] = []
     with ports.raw_hours.writer(hour) as writer:
-        for batch in ports.access_log.read_hour(hour):
-            hidden = pseudonyms.of(clean_batch(batch, hour, hour + ONE_HOUR, types, ports.key_type))
+        for batch in source.read_hour(hour, notes.append):
+            once = seen.without_duplicates(batch)
+            hidden = pseudonyms.of(clean_batch(once, hour, hour + ONE_HOUR, types, ports.key_type))
             writer.add(hidden.accepted, hidden.quarantined)
-        if saved and saved.accepted + saved.quarantined > writer.records:
-            return saved
-        return writer.keep()
+        found = writer.records + seen.dropped
+        kept = None if saved is None or replace else _why_kept(saved, source, found)
+        if saved and kept:
+            return dataclasses.replace(saved, notes=(*notes, kept))
+        made = writer.keep(source.name, seen.dropped)
+    if saved and saved.records != made.records:
+        notes.append(
+            f"replaces {saved.records:,} records ({made.records - saved.records:+,}); the old file is kept in replaced/"
+        )
+    return dataclasses.replace(made, before=saved.records if saved else None, notes=tuple(notes))
+
+
+def _why_kept(saved: RawHour, source: AccessLogSource, found: int) -> str | None:
+    """Return why a saved hour is kept; None if it is to be replaced."""
+    if saved.source and saved.source != source.name:
+        again = f"foreshard observe hour {saved.hour:%Y-%m-%dT%H} --replace"
+        return (
+            f"kept, because {saved.source} gave its {saved.records:,} records; {source.name} has {found:,}: {again} reads these"
+        )
+    if found < saved.records and not source.holds_whole(saved.hour):
+        return f"kept with its {saved.records:,} records, because {source.name} has only {found:,} left"
+    return None
 
 
 def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
@@ -112,15 +135,29 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
 def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     """Count the raw hour and save its tally.
 
-    Sessions that began in the hour before count for co-access with the keys of both.
+    Sessions that began in the hour before count for co-access with the keys of both. So the hour after, if it is counted
+    already, is counted again: the order in which hours are counted makes no difference.
     """
-    before = hour - ONE_HOUR
-    seen = ports.raw_hours.columns(before, _TOUCHED) if saved_hour(ports, before) else None
-    tally = count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen)
+    tally = _counted(ports, hour)
     ports.tallies.save([tally])
+    count_again(ports, [hour + ONE_HOUR])
     load = tally.key_load
     keys = int(load["partitionable_key"].nunique())
     return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(tally.co_access))
+
+
+def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
+    """Count those of ``hours`` again that are counted and still have their records, because the hour before has changed."""
+    for hour in hours:
+        if ports.tallies.hours(hour, hour + ONE_HOUR) and saved_hour(ports, hour):
+            ports.tallies.save([_counted(ports, hour)])
+
+
+def _counted(ports: TallyPorts, hour: datetime) -> HourTally:
+    """Return the tally of a raw hour."""
+    before = hour - ONE_HOUR
+    seen = ports.raw_hours.columns(before, _TOUCHED) if saved_hour(ports, before) else None
+    return count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class StoredRetention:
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
+            "replaced": _unlink(_daily(self._data_dir / "replaced", files), dry_run),
             "tally": _unlink(_daily(self._data_dir / "tally", tallies), dry_run),
             "co-access": _unlink(_daily(self._data_dir / "co-access", tallies), dry_run),
             "co-access-days": _unlink(_daily(self._data_dir / "co-access-days", tallies), dry_run),

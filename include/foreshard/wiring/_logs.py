@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from zoneinfo import ZoneInfo
 
     import pandas as pd
     import pyarrow as pa
@@ -86,10 +86,8 @@ class LogWiring(ControlWiring):
     @property
     def _zone(self) -> ZoneInfo | None:
         """The zone of times in the access log that name none; None: UTC, with a note."""
-        from foreshard.observe.zones import zone_named
-
         name = self.settings.observe.access_log_zone
-        return zone_named(name, "FORESHARD_OBSERVE__ACCESS_LOG_ZONE") if name else None
+        return ZoneInfo(name) if name else None
 
     @cached_property
     def series(self) -> SeriesStore:

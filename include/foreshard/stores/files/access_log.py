@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from foreshard.errors import CorruptLog
 from foreshard.model import ACCESS_LOG_COLUMNS, ONE_HOUR
 from foreshard.observe.batches import RawBatch, batch_times, plain_frame, rows_of
-from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.clean import MALFORMED, READ_COLUMNS, SOURCE
+from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.values import as_times
 from foreshard.observe.zones import has_zoneless, in_zone
 from foreshard.stores.files.delimited import Block, Header, parsed_block
@@ -79,8 +80,8 @@ class FileAccessLog:
             raise refused[0]
         if not filled:
             raise CorruptLog(", ".join(map(str, self._paths)), "none of its files has a record")
-        for error in refused:
-            note(str(error))
+        for unread in refused:
+            note(str(unread))
 
 
 class _HourOfFile:
@@ -117,9 +118,12 @@ def read_access_log(path: Path) -> pd.DataFrame:
 
 
 def read_batches(path: Path, zone: ZoneInfo | None = None) -> Iterator[pd.DataFrame]:
-    """Yield a log in non-empty frames. Raise :class:`CorruptLog`."""
+    """Yield a log in non-empty frames, without records that come twice. Raise :class:`CorruptLog`."""
+    seen = SeenRecords()
     for batch in read_log(path, zone):
-        yield batch if isinstance(batch, pd.DataFrame) else plain_frame(batch)
+        once = seen.without_duplicates(batch)
+        if len(once):
+            yield once if isinstance(once, pd.DataFrame) else plain_frame(once)
 
 
 def read_log(path: Path, zone: ZoneInfo | None = None, note: Note = lambda _line: None) -> Iterator[RawBatch]:
@@ -166,7 +170,7 @@ def _parquet(path: Path, since: datetime | None, until: datetime | None) -> Iter
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         require_columns(path, names)
-        wanted = [name for name in ACCESS_LOG_COLUMNS if name in names]
+        wanted = [name for name in READ_COLUMNS if name in names]
         place = next(i for i in range(file.metadata.num_columns) if file.schema.column(i).name == "timestamp")
         row = 0
         for number in range(file.num_row_groups):
@@ -229,7 +233,7 @@ def _csv(path: Path, file: IO[bytes]) -> Iterator[RawBatch]:
     rest, checked = Block((), ()), False
     for block in chain(_blocks(file, 2), (None,)):
         whole = Block([*rest.lines, *block.lines], [*rest.places, *block.places]) if block else rest
-        batch, rest = parsed_block(whole, header, ACCESS_LOG_COLUMNS, path.name, block is None)
+        batch, rest = parsed_block(whole, header, READ_COLUMNS, path.name, block is None)
         if len(batch):
             checked = checked or _require_rows(batch, header)
             yield batch

@@ -16,11 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.json as pj
 
-from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.clean import MALFORMED, READ_COLUMNS, SOURCE
 
 _SCHEMAS = tuple(
-    pa.schema([(name, types.get(name, pa.string())) for name in ACCESS_LOG_COLUMNS])
+    pa.schema([(name, types.get(name, pa.string())) for name in READ_COLUMNS])
     for types in ({"cost": pa.float64()}, {"cost": pa.float64(), "timestamp": pa.int64()})
 )
 """Times are text or whole numbers."""
@@ -47,12 +46,12 @@ def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
         record = None
     if not isinstance(record, dict):
         return {MALFORMED: True, SOURCE: source}
-    return {**{name: record.get(name) for name in ACCESS_LOG_COLUMNS if name in record}, SOURCE: source}
+    return {**{name: record.get(name) for name in READ_COLUMNS if name in record}, SOURCE: source}
 
 
 def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return decoded records as a frame with every standard column, raw values, and their positions."""
-    names = (*ACCESS_LOG_COLUMNS, MALFORMED, SOURCE)
+    names = (*READ_COLUMNS, MALFORMED, SOURCE)
     return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})
 
 

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -51,15 +51,14 @@ def file_format(path: Path) -> str:
     return _FORMATS[Path(plain_name(path)).suffix]
 
 
-def opened(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed."""
+def opened(path: Path) -> Any:
+    """Open a file for reading lines of bytes, decompressed."""
     if path.name.endswith(".gz"):
         return gzip.open(path)
     if path.name.endswith(".bz2"):
         return bz2.open(path)
     if path.name.endswith(".zst"):
-        stream: Any = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-        return io.BufferedReader(stream)
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
     return path.open("rb")
 
 

@@ -1,6 +1,7 @@
 """Raw hours as Parquet: ``raw/date=YYYY-MM-DD/hour=HH.parquet``, and quarantined records in ``quarantine/…`` beside it.
 
-A file appears whole or not at all. Users are stored as pseudonyms; a raw id is refused.
+A file appears whole or not at all, and says which source gave its records. Users and sessions are stored as pseudonyms; a raw
+id is refused. An hour that is replaced by a different one is kept in ``replaced/…`` until the retention of raw hours.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from filecmp import cmp
 from pathlib import Path
+from shutil import copy2
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -24,6 +28,7 @@ from foreshard.observe.pseudonym import PATTERN as PSEUDONYM_PATTERN
 from foreshard.ports.stages import RawHour
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
 
+_SOURCE, _DUPLICATES = b"foreshard.source", b"foreshard.duplicates"
 _QUARANTINED = pa.schema([(name, pa.string()) for name in (*ACCESS_LOG_COLUMNS, "source", "reason")])
 
 
@@ -31,12 +36,13 @@ class ParquetHourStore:
     """Stores raw hours under ``data_dir``. Saving an hour again replaces it."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._raw, self._quarantine = data_dir / "raw", data_dir / "quarantine"
+        self._raw, self._quarantine, self._replaced = (data_dir / name for name in ("raw", "quarantine", "replaced"))
 
     @contextmanager
     def writer(self, hour: datetime) -> Iterator[ParquetHourWriter]:
         """Yield a writer of the hour's files. They replace the hour's if :meth:`ParquetHourWriter.keep` is called."""
-        writer = ParquetHourWriter(self, hour, _path(self._raw, hour), _path(self._quarantine, hour))
+        places = (_path(root, hour) for root in (self._raw, self._quarantine, self._replaced))
+        writer = ParquetHourWriter(self, hour, *places)
         try:
             yield writer
         finally:
@@ -48,11 +54,11 @@ class ParquetHourStore:
         with record_spool(self._raw) as made:
             yield made
 
-    def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour:
+    def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame, source: str = "") -> RawHour:
         """Write the hour's files at once."""
         with self.writer(hour) as writer:
             writer.add(accepted_table(accepted), quarantined)
-            return writer.keep()
+            return writer.keep(source)
 
     def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
         """Write quarantined records without an hour to ``quarantine/LABEL.parquet``."""
@@ -89,7 +95,11 @@ class ParquetHourStore:
         if not accepted.exists():
             raise _missing(hour)
         beside = quarantined if quarantined.exists() else None
-        return RawHour(hour, accepted, beside, _rows(accepted), _rows(beside) if beside else 0)
+        found = _metadata(accepted)
+        about = found.metadata or {}
+        source, duplicates = about.get(_SOURCE, b"").decode(), int(about.get(_DUPLICATES, b"0"))
+        bad = _metadata(beside).num_rows if beside else 0
+        return RawHour(hour, accepted, beside, int(found.num_rows), int(bad), source, duplicates)
 
 
 def _column(file: pq.ParquetFile, name: str, every: int) -> pa.ChunkedArray:
@@ -106,9 +116,9 @@ def _missing(hour: datetime) -> MissingStageResult:
     return MissingStageResult("raw hour", hour.isoformat(), "the extraction (foreshard observe hour)")
 
 
-def _rows(path: Path) -> int:
+def _metadata(path: Path) -> Any:
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
         raise CorruptLog(str(path), "it can't be read; extract the hour again") from error
 
@@ -116,8 +126,8 @@ def _rows(path: Path) -> int:
 class ParquetHourWriter:
     """Writes an hour's records batch by batch to files beside the hour's. Nothing changes before :meth:`keep`."""
 
-    def __init__(self, store: ParquetHourStore, hour: datetime, accepted: Path, quarantined: Path) -> None:
-        self._store, self._hour = store, hour
+    def __init__(self, store: ParquetHourStore, hour: datetime, accepted: Path, quarantined: Path, replaced: Path) -> None:
+        self._store, self._hour, self._replaced = store, hour, replaced
         self._accepted = _PartialFile(accepted, ACCEPTED)
         self._quarantined = _PartialFile(quarantined, _QUARANTINED)
 
@@ -132,14 +142,16 @@ class ParquetHourWriter:
         if len(quarantined):
             self._quarantined.write(_quarantine_table(quarantined))
 
-    def keep(self) -> RawHour:
+    def keep(self, source: str = "", duplicates: int = 0) -> RawHour:
         """Replace the hour's files. The quarantine comes first, so a saved hour always has its quarantine."""
+        about = {_SOURCE: source.encode(), _DUPLICATES: str(duplicates).encode()}
         if self._quarantined.rows:
-            self._quarantined.keep()
+            self._quarantined.keep(about, self._replaced.with_suffix(".quarantine.parquet"))
         else:
+            _keep_copy(self._quarantined.path, self._replaced.with_suffix(".quarantine.parquet"))
             self._quarantined.path.unlink(missing_ok=True)
         self._accepted.write(ACCEPTED.empty_table())
-        self._accepted.keep()
+        self._accepted.keep(about, self._replaced)
         return self._store.describe(self._hour)
 
     def close(self) -> None:
@@ -157,7 +169,8 @@ class _PartialFile:
         self._partial: Path | None = None
 
     def write(self, table: pa.Table) -> None:
-        _refuse_raw_users(table.column("user_id"))
+        for name in ("user_id", "session_id"):
+            _refuse_raw_ids(table.column(name))
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
@@ -168,13 +181,17 @@ class _PartialFile:
             self._writer.write_table(table)
             self.rows += len(table)
 
-    def keep(self) -> None:
+    def keep(self, about: dict[bytes, bytes] | None = None, replaced: Path | None = None) -> None:
+        """Replace the file. A different file that it replaces is kept beside ``replaced``, with its time in its name."""
         if self._writer is None or self._partial is None:
             return
+        self._writer.add_key_value_metadata(about or {})
         self._writer.close()
         with self._partial.open("rb") as file:
             os.fsync(file.fileno())
         self._partial.chmod(0o640)
+        if replaced is not None and not (self.path.exists() and cmp(self.path, self._partial, shallow=False)):
+            _keep_copy(self.path, replaced)
         self._partial.replace(self.path)
         self._writer = self._partial = None
 
@@ -189,8 +206,21 @@ def _quarantine_table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame[_QUARANTINED.names], schema=_QUARANTINED, preserve_index=False, safe=False)
 
 
-def _refuse_raw_users(users: pa.ChunkedArray) -> None:
-    hidden = pc.match_substring_regex(users, f"^(?:{PSEUDONYM_PATTERN})$")
-    raw = users.filter(pc.invert(pc.fill_null(hidden, True)))
+def _keep_copy(path: Path, replaced: Path) -> None:
+    """Keep a file that is replaced, as a link, with the time of its last change in its name."""
+    if not path.exists():
+        return
+    kept = replaced.with_name(f"{replaced.name.removesuffix('.parquet')}.{path.stat().st_mtime_ns}.parquet")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        try:
+            kept.hardlink_to(path)
+        except OSError:
+            copy2(path, kept)
+
+
+def _refuse_raw_ids(names: pa.ChunkedArray) -> None:
+    hidden = pc.match_substring_regex(names, f"^(?:{PSEUDONYM_PATTERN})$")
+    raw = names.filter(pc.invert(pc.fill_null(hidden, True)))
     if len(raw):
         raise RawUserId(len(pc.unique(raw)))

@@ -1,68 +1,113 @@
-"""The access log in a Kafka topic: JSON records whose message timestamp is the time of the access.
+"""The access log in a Kafka topic, as JSON records.
 
-A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``. An
-hour is read from the first offset whose time is in it until the hour is *complete*: past the first offset that is
-``allowed_lateness`` after it, and past ``LATER_MESSAGES`` further messages in a row of later hours, so that one producer with a
-fast clock does not cut an hour short. Nothing is committed. Reading again gives the same records, in the same order within a
-topic partition; the order of the topic partitions may differ.
+A value is ``{"timestamp": ISO 8601, "partitionable_key", "user_id", "request_type", "location", "session_id", "cost"}``, and
+``record_id`` where duplicates are to be dropped. **The record's time counts**: it may differ from the message's by
+``allowed_lateness``. A record whose time differs by more, or cannot be read, belongs to the hour of its message, whose
+quarantine then names it.
+
+Each topic partition is read from its first message of ``allowed_lateness`` before the hour. It is read to the message that is
+``CLOCK_TOLERANCE`` and ``allowed_lateness`` behind the hour, or to its end if there is none yet. So a producer whose clock runs
+ahead cuts nothing off. Transactions that are open in this range are waited for. Nothing is committed. Reading again gives the
+same records and those that have come since, in the same order within a topic partition.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import pandas as pd
 from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from foreshard.errors import Unreachable
+from foreshard.errors import HourIncomplete, Unreachable
 from foreshard.model import ONE_HOUR
-from foreshard.observe.batches import RawBatch
+from foreshard.observe.batches import RawBatch, batch_times, rows_of
+from foreshard.observe.zones import in_zone
 from foreshard.stores.files.json_lines import parsed
 
-LATER_MESSAGES = 1_000
+CLOCK_TOLERANCE = timedelta(hours=6)
+"""By how much a producer's clock may run ahead."""
 BATCH_RECORDS = 50_000
 FETCHED_AT_ONCE = 5_000
 PATIENCE_SECONDS = 15.0
+TRANSACTION_SECONDS = 60.0
+"""How long an open transaction is waited for. Kafka ends one of a dead producer after a minute, by default."""
 _LEADERLESS = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 _Answer = TypeVar("_Answer")
 
 
 class KafkaAccessLog:
-    """Reads one hour of all partitions of ``topic``, between offsets that are looked up by time."""
+    """Reads one hour of all partitions of ``topic``, between offsets that are looked up by time.
 
-    def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta) -> None:
-        self._bootstrap, self._topic, self._lateness = bootstrap, topic, allowed_lateness
+    ``zone``: of times that name none.
+    """
 
-    def read_hour(self, hour: datetime) -> Iterator[RawBatch]:
-        """Yield the records whose message time is in the hour. Raise :class:`Unreachable` without a broker or topic."""
+    def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta, zone: ZoneInfo | None = None) -> None:
+        self._bootstrap, self._topic, self._lateness, self._zone = bootstrap, topic, allowed_lateness, zone
+
+    @property
+    def name(self) -> str:
+        return f"topic {self._topic}"
+
+    def holds_whole(self, hour: datetime) -> bool:
+        """Return whether no topic partition may have deleted a message of the hour."""
         consumer = self._consumer()
         try:
-            values: list[bytes] = []
-            places: list[str] = []
-            for message in self._messages(consumer, hour):
-                values.append(message.value() or b"")
-                places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
-                if len(values) >= BATCH_RECORDS:
-                    yield parsed(values, places)
-                    values, places = [], []
-            if values:
-                yield parsed(values, places)
+            starts = _patiently(lambda: self._offsets(consumer, _milliseconds(hour - self._lateness)))
+            lowest = {number: self._ends(consumer, number)[0] for number in starts}
+            return all(lowest[number] == 0 or 0 <= start != lowest[number] for number, start in starts.items())
         except KafkaException as error:
             raise self._unreachable(f"see that the broker runs ({error.args[0].str()})") from error
         finally:
             consumer.close()
 
-    def _consumer(self) -> Consumer:
+    def read_hour(self, hour: datetime, _note: Callable[[str], None] = lambda _line: None) -> Iterator[RawBatch]:
+        """Yield the hour's records. Raise :class:`Unreachable` without a broker or topic.
+
+        Raise :class:`HourIncomplete` if a transaction stays open.
+        """
+        consumer = self._consumer()
+        try:
+            waiting = _Waiting()
+            for message in self._messages(consumer, hour):
+                waiting.add(message)
+                if len(waiting.values) >= BATCH_RECORDS:
+                    yield from self._of_hour(waiting, hour)
+                    waiting = _Waiting()
+            yield from self._of_hour(waiting, hour)
+        except KafkaException as error:
+            raise self._unreachable(f"see that the broker runs ({error.args[0].str()})") from error
+        finally:
+            consumer.close()
+
+    def _of_hour(self, waiting: _Waiting, hour: datetime) -> Iterator[RawBatch]:
+        """Yield those of the messages that belong to the hour."""
+        if not waiting.values:
+            return
+        batch = parsed(waiting.values, waiting.places)
+        batch = batch if self._zone is None else in_zone(batch, self._zone)
+        sent = pd.Series(pd.to_datetime(pd.Series(waiting.times, dtype="Int64"), unit="ms", utc=True))
+        own = batch_times(batch)
+        near = ((own - sent).abs() <= pd.Timedelta(self._lateness)) | sent.isna()
+        claimed = own.where(near, sent)
+        inside = ((claimed >= hour) & (claimed < hour + ONE_HOUR)) | claimed.isna()
+        if inside.any():
+            yield rows_of(batch, inside.to_numpy(np.bool_))
+
+    def _consumer(self, isolation: str = "read_committed") -> Consumer:
         return Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
                 "group.id": "foreshard.observe",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": isolation,
                 "log_level": 0,
                 "error_cb": lambda _error: None,
             }
@@ -70,27 +115,20 @@ class KafkaAccessLog:
 
     def _messages(self, consumer: Consumer, hour: datetime) -> Iterator[Message]:
         spans = {span.partition: span for span in self._spans(consumer, hour) if span.position < span.end}
+        self._await_transactions(consumer, spans, hour)
         consumer.assign([TopicPartition(self._topic, span.partition, span.position) for span in spans.values()])
-        first, last = _milliseconds(hour), _milliseconds(hour + ONE_HOUR)
         while any(not span.done for span in spans.values()):
             first_come = consumer.poll(PATIENCE_SECONDS)
             if first_come is None:
                 raise self._unreachable(f"nothing came for {PATIENCE_SECONDS:.0f} s; see that the broker runs, then try again")
-            messages = [first_come, *consumer.consume(num_messages=FETCHED_AT_ONCE, timeout=0)]
-            for message in messages:
+            for message in [first_come, *consumer.consume(num_messages=FETCHED_AT_ONCE, timeout=0)]:
                 error = message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
                 span = spans[message.partition()]
-                if span.done:
-                    continue
                 if error is not None:
                     span.done = True
-                    continue
-                kind, at = message.timestamp()
-                timeless = kind == TIMESTAMP_NOT_AVAILABLE
-                span.passed(message.offset(), not timeless and at >= last)
-                if timeless or first <= at < last:
+                elif span.takes(message.offset()):
                     yield message
             self._rest(consumer, spans)
 
@@ -103,17 +141,37 @@ class KafkaAccessLog:
             consumer.pause([TopicPartition(self._topic, span.partition) for span in finished])
 
     def _spans(self, consumer: Consumer, hour: datetime) -> list[_Span]:
-        start, complete_from = _milliseconds(hour), _milliseconds(hour + ONE_HOUR + self._lateness)
-        starts = _patiently(lambda: self._offsets(consumer, start))
+        complete_from = _milliseconds(hour + ONE_HOUR + self._lateness + CLOCK_TOLERANCE)
+        starts = _patiently(lambda: self._offsets(consumer, _milliseconds(hour - self._lateness)))
         ends = _patiently(lambda: self._offsets(consumer, complete_from))
+        written = self._consumer("read_uncommitted")
         spans = []
-        for partition, offset in starts.items():
-            place = TopicPartition(self._topic, partition)
-            lowest, highest = _patiently(partial(consumer.get_watermark_offsets, place, timeout=PATIENCE_SECONDS))
-            begin = highest if offset == OFFSET_END else max(offset, lowest)
-            complete_at = highest if ends[partition] == OFFSET_END else ends[partition]
-            spans.append(_Span(partition, begin, complete_at, highest))
+        try:
+            for partition, offset in starts.items():
+                lowest, highest = self._ends(written, partition)
+                begin = highest if offset == OFFSET_END else max(offset, lowest)
+                spans.append(_Span(partition, begin, highest if ends[partition] == OFFSET_END else ends[partition]))
+        finally:
+            written.close()
         return spans
+
+    def _await_transactions(self, consumer: Consumer, spans: dict[int, _Span], hour: datetime) -> None:
+        """Wait until no transaction is open before the spans' ends. Raise :class:`HourIncomplete` if one stays open."""
+        until = time.monotonic() + TRANSACTION_SECONDS
+        for span in spans.values():
+            while (stable := self._ends(consumer, span.partition)[1]) < span.end:
+                if time.monotonic() > until:
+                    place = f"{self._topic}[{span.partition}]@{stable}"
+                    raise HourIncomplete(
+                        hour, f"a transaction at {place} is still open", "end it, or try again when it has ended"
+                    )
+                time.sleep(0.2)
+
+    def _ends(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+        """Return a topic partition's first offset, and the one behind its last. Committed readers end at open transactions."""
+        place = TopicPartition(self._topic, partition)
+        lowest, highest = _patiently(partial(consumer.get_watermark_offsets, place, timeout=PATIENCE_SECONDS))
+        return lowest, highest
 
     def _offsets(self, consumer: Consumer, moment: int) -> dict[int, int]:
         """Return topic partition → the first offset at or after ``moment`` (``OFFSET_END`` if there is none)."""
@@ -134,17 +192,34 @@ class KafkaAccessLog:
         return Unreachable("Kafka's access log", self._bootstrap, remedy)
 
 
+@dataclass
+class _Waiting:
+    """Messages that wait to be parsed together: their values, positions, and times in milliseconds (None: unknown)."""
+
+    values: list[bytes] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    times: list[int | None] = field(default_factory=list)
+
+    def add(self, message: Message) -> None:
+        kind, at = message.timestamp()
+        self.values.append(message.value() or b"")
+        self.places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
+        self.times.append(None if kind == TIMESTAMP_NOT_AVAILABLE else at)
+
+
 class _Span:
     """The range of offsets that remains to be read in one topic partition."""
 
-    def __init__(self, partition: int, position: int, complete_at: int, end: int) -> None:
-        self.partition, self.position, self.complete_at, self.end = partition, position, complete_at, end
-        self.later, self.done, self.paused = 0, False, False
+    def __init__(self, partition: int, position: int, end: int) -> None:
+        self.partition, self.position, self.end = partition, position, end
+        self.done, self.paused = False, False
 
-    def passed(self, offset: int, belongs_later: bool) -> None:
-        """Record one message. The span is done at the log's end, or when the hour is complete."""
-        self.later = self.later + 1 if belongs_later else 0
-        self.done = offset + 1 >= self.end or (offset >= self.complete_at and self.later >= LATER_MESSAGES)
+    def takes(self, offset: int) -> bool:
+        """Record one message. Return false if it is behind the span, or was delivered before."""
+        mine = self.position <= offset < self.end
+        self.position = max(self.position, offset + 1)
+        self.done = self.done or self.position >= self.end
+        return mine
 
 
 def _patiently(ask: Callable[[], _Answer]) -> _Answer:
