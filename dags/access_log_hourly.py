@@ -17,6 +17,8 @@ For each closed hour (UTC):
    records which the apps still buffer arrive. Bad records go to a quarantine file with the reason.
 2. **gate** checks the records with Great Expectations.
 3. **tally** counts cost per key, location and request type, and co-accesses.
+4. **amend** reads the hours before again, as far as `FORESHARD_OBSERVE__ALLOWED_LATENESS` reaches, and counts those again for
+   which records have come late. Their forecasts then start anew. It is skipped if nothing has changed.
 
 The DAG produces the asset `access_tally`, partitioned by hour, which starts `load_forecast` for the same hour.
 
@@ -57,7 +59,14 @@ def access_log_hourly() -> None:
         loop.announce(loop.ACCESS_TALLY)
         return summary
 
-    extract() >> gate() >> tally()
+    @task(outlets=[loop.ACCESS_TALLY])
+    def amend() -> loop.Summary:
+        """Count earlier hours again if records have come since. Skip if none has."""
+        summary = loop.for_hour("observing.amend.amend_hours")
+        loop.announce_changed(loop.ACCESS_TALLY, summary["hours"])
+        return summary
+
+    extract() >> gate() >> tally() >> amend()
 
 
 access_log_hourly()

@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import Asset, Param, get_current_context
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
@@ -217,9 +217,21 @@ def stage_function(stage: str) -> Callable[..., Any]:
 
 def announce(asset: Asset) -> None:
     """Add the hour's partition and the params of ``PASSED_ON`` to this task's asset event."""
+    _announce(asset, [hour_of(get_current_context())])
+
+
+def announce_changed(asset: Asset, hours: Sequence[str]) -> None:
+    """Add the partitions of earlier ``hours`` to this task's asset event. Skip the task, and so the event, without any."""
+    if not hours:
+        raise AirflowSkipException("no earlier hour has changed")
+    _announce(asset, [datetime.fromisoformat(hour) for hour in hours])
+
+
+def _announce(asset: Asset, hours: Sequence[datetime]) -> None:
     context = get_current_context()
     event = context["outlet_events"][asset]
-    event.add_partitions(hour_of(context).strftime(PARTITION_KEY_FORMAT))
+    for hour in hours:
+        event.add_partitions(hour.strftime(PARTITION_KEY_FORMAT))
     event.extra.update({name: True for name in PASSED_ON if option(name, context)})
 
 

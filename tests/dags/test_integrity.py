@@ -70,7 +70,7 @@ def test_every_task_is_retried_with_back_off(parsed: dict[str, Any]) -> None:
 def test_each_dag_of_the_loop_is_started_by_the_asset_of_the_one_before(parsed: dict[str, Any]) -> None:
     dags = parsed["dags"]
     assert [dags[name]["timetable"] for name in LOOP] == ["CronPartitionTimetable", *["PartitionedAssetTimetable"] * 2]
-    assert [dags[name]["assets"] for name in LOOP] == [["access_tally"], ["partition_scores"], ["routing_table"]]
+    assert [sorted(set(dags[name]["assets"])) for name in LOOP] == [["access_tally"], ["partition_scores"], ["routing_table"]]
 
 
 def test_nothing_acts_on_a_plan_before_its_gate(parsed: dict[str, Any]) -> None:

@@ -82,8 +82,9 @@ class _HourStages:
     hour: datetime
 
     def observe(self) -> None:
-        """Read, check and count the hour's log."""
+        """Read, check and count the hour's log, and earlier hours again if records have come late."""
         from foreshard.stages import observe
+        from foreshard.stages.observing import amend
 
         with self._timed("extract") as say:
             raw = observe.extract_hour(self.wiring, self.hour)
@@ -93,6 +94,8 @@ class _HourStages:
         with self._timed("tally") as say:
             counted = observe.tally_hour(self.wiring, self.hour)
             say(f"{counted.accesses:,} accesses of {counted.keys:,} keys, {counted.pairs:,} co-accessed pairs")
+        with self._timed("amend") as say:
+            say("; ".join(amend.amend_hours(self.wiring, self.hour).notes) or "no earlier hour has changed")
 
     def forecast(self) -> None:
         """Forecast every unit, check the forecasts, and score the partitions."""

@@ -3,6 +3,7 @@
 ``emit`` puts a record into a bounded buffer and returns. A thread encodes and sends the records and receives the delivery
 reports. A record is dropped and counted if ``buffer`` records are already waiting, or if Kafka has not accepted it for
 ``give_up`` seconds. Delivery is idempotent: a resent batch leaves no duplicates.
+Each record has an id, so that one which is copied twice on its way, by a mirror of the topic for example, counts once.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class KafkaAccessEmitter:
         """Start without records, threads and locks. In a forked child they belong to the parent."""
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._records: deque[AccessRecord] = deque()
-        self._queued = self._finished = 0
+        self._queued = self._finished = self._numbered = 0
+        self._start_of_ids = os.urandom(8).hex()
         self._stopped = threading.Event()
         self._started = False
 
@@ -121,10 +123,11 @@ class KafkaAccessEmitter:
 
     def _send(self, record: AccessRecord) -> None:
         moment = record.timestamp.replace(tzinfo=UTC) if record.timestamp.tzinfo is None else record.timestamp
+        self._numbered += 1
         try:
             self._producer.produce(
                 self._topic,
-                value=encode(record),
+                value=encode(record, f"{self._start_of_ids}-{self._numbered:x}"),
                 key=record.partitionable_key.encode("utf-8", "surrogatepass"),
                 timestamp=max(0, round(moment.timestamp() * 1000)),
                 on_delivery=self._delivered,
@@ -145,7 +148,7 @@ class KafkaAccessEmitter:
             self._dropped += 1
 
 
-def encode(record: AccessRecord) -> bytes:
+def encode(record: AccessRecord, record_id: str) -> bytes:
     """Return the record as the topic stores it."""
     moment = record.timestamp.replace(tzinfo=UTC) if record.timestamp.tzinfo is None else record.timestamp.astimezone(UTC)
     fields = {
@@ -156,5 +159,6 @@ def encode(record: AccessRecord) -> bytes:
         "location": record.location,
         "session_id": record.session_id,
         "cost": record.cost,
+        "record_id": record_id,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
