@@ -14,7 +14,7 @@ from tests.access_log_batches import frame_of
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.observe.clean import clean
 from foreshard.observe.pseudonym import SESSION, pseudonym
-from foreshard.stores.files import access_log as parquet_access_log
+from foreshard.stores.files import log_formats
 from foreshard.stores.files.access_log import FileAccessLog, read_access_log
 from foreshard.stores.files.raw_hours import ParquetHourStore
 
@@ -73,7 +73,7 @@ def test_a_folder_means_its_log_files(tmp_path: Path) -> None:
 
 
 def test_a_record_without_a_readable_time_claims_the_hour_of_the_one_before(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(parquet_access_log, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(log_formats, "BATCH_RECORDS", 3)
     frame = log().astype({"timestamp": str})
     frame.loc[[0, 5, 6, 8], "timestamp"] = ["?", "soon", None, "x"]
     source = FileAccessLog([written(tmp_path, "a.csv", frame)])

@@ -12,7 +12,6 @@ import pytest
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from foreshard.cli.main import main
 from foreshard.errors import ConfigurationError, CorruptLog, GateFailed, MissingSecret
 from foreshard.model import ONE_HOUR, HourCounts, hour_floor
 from foreshard.observe.pseudonym import is_pseudonym, pseudonym
@@ -21,6 +20,7 @@ from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.log_import import import_history
 from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
+from foreshard.stages.observing.amend import amend_hours
 from foreshard.wiring import Wiring
 
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=6)
@@ -150,6 +150,23 @@ def test_extracting_again_keeps_records_that_the_topic_has_deleted(wiring: Wirin
     assert len(wiring.raw_hours.load(HOUR - ONE_HOUR)) == 60
 
 
+def test_late_records_amend_the_hour_and_those_that_came_in_time_change_nothing(wiring: Wiring) -> None:
+    after = HOUR + ONE_HOUR
+    emit(wiring, [access("station 1", session_id="s")])
+    for hour in (HOUR, after):
+        extract_hour(wiring, hour)
+        tally_hour(wiring, hour)
+    revision = wiring.tallies.counts([HOUR])[0].revision
+    assert amend_hours(wiring, after).hours == ()
+    emit(wiring, [access("station 2", session_id="s"), access("station 3")])
+    amended = amend_hours(wiring, after)
+    assert amended.hours == (HOUR,)
+    assert amended.notes == (f"{HOUR:%Y-%m-%dT%HZ}: replaces 1 records (+2); the old file is kept in replaced/",)
+    counted = wiring.tallies.counts([HOUR])[0]
+    assert (counted.accesses, counted.revision != revision) == (3, True)
+    assert amend_hours(wiring, after).hours == ()
+
+
 def test_importing_a_history_equals_observing_each_of_its_hours(wiring: Wiring, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     summary = import_history(wiring, history(30), progress=lambda done, total: steps.append((done, total)))
@@ -240,53 +257,3 @@ def test_a_log_in_files_can_be_observed_by_hour(wiring: Wiring, tmp_path: Path) 
     with Wiring(wiring.settings.model_copy(update={"observe": observe})) as from_files:
         assert extract_hour(from_files, HOUR - ONE_HOUR).accepted == 60
         assert tally_hour(from_files, HOUR - ONE_HOUR).accesses == 60
-
-
-class TestCommand:
-    @pytest.fixture
-    def environment(self, wiring: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
-        settings = wiring.settings
-        monkeypatch.setenv("FORESHARD_CONTROL_URI", settings.control_uri.get_secret_value())
-        monkeypatch.setenv("FORESHARD_CONTROL_DATABASE", settings.control_database)
-        monkeypatch.setenv("FORESHARD_KAFKA_BOOTSTRAP", settings.kafka_bootstrap)
-        monkeypatch.setenv("FORESHARD_ACCESS_TOPIC", settings.access_topic)
-        monkeypatch.setenv("FORESHARD_DATA_DIR", str(settings.data_dir))
-        monkeypatch.setenv("FORESHARD_USER_KEY", SECRET)
-        monkeypatch.setenv("FORESHARD_OBSERVE__REQUEST_TYPES", json.dumps(REQUEST_TYPES))
-
-    def run(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["observe", *arguments])
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    @pytest.mark.usefixtures("environment")
-    def test_import_hour_and_show(self, wiring: Wiring, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        history(3).to_csv(tmp_path / "log.csv", index=False)
-        code, out, _ = self.run(capsys, "import", str(tmp_path / "log.csv"))
-        assert (code, "imported 180 accesses of 7 keys in 3 hours" in out) == (0, True)
-        emit(wiring, [access("[bold]odd[/bold]"), access("station 1")])
-        code, out, _ = self.run(capsys, "hour", f"{HOUR:%Y-%m-%dT%H}")
-        assert (code, "2 records accepted, 0 quarantined, 0 duplicates" in out, "counted 2 accesses of 2 keys" in out) == (
-            0,
-            True,
-            True,
-        )
-        code, out, _ = self.run(capsys, "show", f"{HOUR:%Y-%m-%dT%H}")
-        assert (code, "[bold]odd[/bold]" in out, "2 accesses of 2 keys" in out) == (0, True, True)
-
-    @pytest.mark.usefixtures("environment")
-    def test_an_error_is_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-        (tmp_path / "bad.parquet").write_bytes(b"no")
-        for arguments, said in (
-            (("import", str(tmp_path / "bad.parquet")), "nothing was imported"),
-            (("import", str(tmp_path / "gone.csv")), "no such file"),
-            (("show", "2014-01-01T00"), "no tally"),
-        ):
-            code, _, err = self.run(capsys, *arguments)
-            assert code == 1
-            assert said in err
-            assert len(err.strip().splitlines()) == 1
-        monkeypatch.setenv("FORESHARD_CONTROL_URI", "mongodb://someone:secret@127.0.0.1:1/?serverSelectionTimeoutMS=200")
-        code, _, err = self.run(capsys, "show", "2014-01-01T00")
-        assert (code, "control database at 127.0.0.1:1 does not answer" in err, "secret" in err) == (1, True, False)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from foreshard.cli.arguments.hours import HOUR
+from foreshard.cli.check_log import check
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
+    from foreshard.settings import Settings
     from foreshard.wiring import Wiring
 
 
@@ -20,13 +22,21 @@ def observe() -> None:
     """Count the accesses of a log or an hour."""
 
 
+observe.add_command(check)
+
+
 @observe.command("import")
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--since", type=HOUR, default=None, help="First hour (UTC); default: the log's first.")
 @click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); default: after the log's last.")
 @click.option("--source", default=None, help="Name of the source; default: LOG's path. An import replaces only its own hours.")
 @click.option("--replace", is_flag=True, help="Also replace hours that another source gave.")
-def import_log(log: Path, since: datetime | None, until: datetime | None, source: str | None, replace: bool) -> None:
+@click.option(
+    "--mapping", type=click.Path(path_type=Path), default=None, help="TOML file that says what the log's fields mean."
+)
+def import_log(
+    log: Path, since: datetime | None, until: datetime | None, source: str | None, replace: bool, mapping: Path | None
+) -> None:
     """Import LOG as history: a file (Parquet, CSV, TSV or JSON lines with the standard columns), or a folder of files.
 
     User and session ids are pseudonymised.
@@ -34,7 +44,7 @@ def import_log(log: Path, since: datetime | None, until: datetime | None, source
     from foreshard.stages.log_import import ImportSource, import_history
     from foreshard.wiring import Wiring
 
-    with Wiring() as wiring, bars(transient=True) as bar:
+    with Wiring(_with_mapping(mapping)) as wiring, bars(transient=True) as bar:
         _require_control(wiring)
         task = bar.add_task(f"reading {log.name}", total=None)
 
@@ -115,6 +125,16 @@ def show(hour: datetime, keys: int) -> None:
         cells = (str(key), f"{rows['count'].sum():,}", f"{cost:,.1f}", f"{cost / 3600:.4f}", kinds, ", ".join(places))
         table.add_row(*(_plain(cell) for cell in cells))
     Console().print(table)
+
+
+def _with_mapping(mapping: Path | None) -> Settings | None:
+    """Return the settings with this mapping; None without one."""
+    from foreshard.settings import Settings
+
+    if mapping is None:
+        return None
+    settings = Settings.load()
+    return settings.model_copy(update={"observe": settings.observe.model_copy(update={"access_log_mapping": mapping})})
 
 
 def _plain(cell: str) -> str:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCESS_LOG_COLUMNS",
+    "READ_COLUMNS",
+    "RECORD_ID",
     "AccessRecord",
     "BoolArray",
     "CO_ACCESS_COLUMNS",
@@ -94,6 +96,10 @@ HOURS_PER_WEEK = 168
 SECONDS_PER_HOUR = 3600.0
 
 ACCESS_LOG_COLUMNS = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
+RECORD_ID = "record_id"
+"""The optional column that names a record, so that a record that is delivered twice counts once."""
+READ_COLUMNS = (*ACCESS_LOG_COLUMNS, RECORD_ID)
+"""The columns that are read from a log."""
 """The standard access-log columns; ``session_id`` and ``cost`` may be absent."""
 
 KEY_LOAD_COLUMNS = ("hour", "partitionable_key", "location", "request_type", "count", "cost", "distinct_users")

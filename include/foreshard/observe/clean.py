@@ -17,11 +17,6 @@ from foreshard.observe.values import as_costs, as_keys, as_text, as_times, is_gi
 
 MAXIMUM_KEY_BYTES = 1024
 
-RECORD_ID = "record_id"
-"""The optional column that names a record, so that a record that is delivered twice counts once."""
-READ_COLUMNS = (*ACCESS_LOG_COLUMNS, RECORD_ID)
-"""The columns that are read from a log."""
-
 EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 """The earliest plausible time of a record, where no range of hours is asked for."""
 

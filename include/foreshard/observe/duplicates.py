@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import BoolArray
+from foreshard.model import RECORD_ID, BoolArray
 from foreshard.observe.batches import RawBatch, rows_of
-from foreshard.observe.clean import RECORD_ID
 from foreshard.observe.values import as_text
 
 _PARTS = 256

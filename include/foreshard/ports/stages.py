@@ -1,19 +1,15 @@
-"""Ports of the stages. Every ``save`` replaces the result of the same hour, so that a stage can run again."""
+"""Ports of the stages behind the access log. Every ``save`` replaces the same hour's result, so a stage can run again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
-import pyarrow as pa
 
 from foreshard.model import (
-    ONE_HOUR,
     ForecastBatch,
     GateResult,
     HourCounts,
@@ -26,96 +22,6 @@ from foreshard.model import (
     Plan,
     SeriesMatrix,
 )
-
-
-def _ignored(_line: str) -> None:
-    """Takes a note that nobody reads."""
-
-
-class AccessLogSource(Protocol):
-    """The source of the access log: a Kafka topic or files."""
-
-    @property
-    def name(self) -> str:
-        """The name of the source in the hours that it gave."""
-
-    def read_hour(self, hour: datetime, note: Callable[[str], None] = _ignored) -> Iterator[pd.DataFrame | pa.Table]:
-        """Yield the records of ``hour`` in batches, with the standard columns and unchanged values.
-
-        ``note`` is called with lines for people, such as a file that was left out.
-        """
-
-    def holds_whole(self, hour: datetime) -> bool:
-        """Return whether the source still has the whole hour: a topic's retention deletes the oldest records."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawHour:
-    """The files of an hour's accepted and quarantined records, their numbers of records, and the source that gave them.
-
-    ``duplicates`` of records are dropped. ``before``: the records of the hour that this one replaced. ``notes`` are for people.
-    """
-
-    hour: datetime
-    accepted_path: Path
-    quarantine_path: Path | None
-    accepted: int
-    quarantined: int
-    source: str = ""
-    duplicates: int = 0
-    before: int | None = field(default=None, compare=False)
-    notes: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def records(self) -> int:
-        """All records that were read."""
-        return self.accepted + self.quarantined + self.duplicates
-
-
-class RawHourWriter(Protocol):
-    """Writes an hour batch by batch. Nothing is saved before ``keep``."""
-
-    @property
-    def records(self) -> int:
-        """The number of records so far, accepted and quarantined."""
-
-    def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
-        """Write a batch: clean records with pseudonyms (:data:`foreshard.observe.batches.ACCEPTED`), and quarantined ones."""
-
-    def keep(self, source: str = "", duplicates: int = 0) -> RawHour:
-        """Replace the hour by what was written. A different hour that is replaced is kept for the retention."""
-
-
-class RecordSpool(Protocol):
-    """Accepted records of many hours, in any order, on disk until their hours are saved."""
-
-    def add(self, accepted: pa.Table) -> None: ...
-
-    def hours(self, hours: Sequence[datetime]) -> Iterator[pa.Table]:
-        """Yield the records of each of ``hours`` (ascending), by time. The records of these hours are in memory at once."""
-
-
-class RawHourStore(Protocol):
-    """Pseudonymised raw hours as Parquet. Quarantined records are saved separately, with a ``reason`` column."""
-
-    def writer(self, hour: datetime) -> AbstractContextManager[RawHourWriter]:
-        """Yield a writer of the hour. Records that it has not kept are dropped at the end."""
-
-    def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
-
-    def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
-        """Save quarantined records without an hour under ``label``. Replaces earlier ones."""
-
-    def load(self, hour: datetime) -> pd.DataFrame:
-        """Return the accepted records. Raise :class:`foreshard.errors.MissingStageResult` if the hour was not saved."""
-
-    def spool(self) -> AbstractContextManager[RecordSpool]:
-        """Yield a spool. It is deleted at the end."""
-
-    def columns(self, hour: datetime, names: Sequence[str], every: int = 1) -> pa.Table:
-        """Return some columns of every n-th accepted record, texts as dictionaries."""
-
-    def describe(self, hour: datetime) -> RawHour: ...
 
 
 class TallyStore(Protocol):
@@ -156,32 +62,6 @@ class GateStore(Protocol):
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
         """Return the latest results, newest hour first."""
-
-
-@dataclass(frozen=True)
-class CountedLog:
-    """A log file's load: one row per ``hour × partitionable_key × location`` with ``cost``.
-
-    The log covers the hours ``first`` to ``last``. ``left_out`` counts the records that could not be counted, by reason.
-    ``assumed`` counts the records that were assumed to cost 1, by request type, because the type has no weight.
-    """
-
-    load: pd.DataFrame
-    first: datetime
-    last: datetime
-    left_out: Mapping[str, int]
-    assumed: Mapping[str, int] = field(default_factory=dict)
-
-    def hours(self) -> list[datetime]:
-        """Return every hour from the first to the last. A log file is assumed to be complete between them."""
-        return [self.first + i * ONE_HOUR for i in range(int((self.last - self.first) / ONE_HOUR) + 1)]
-
-
-class LogCounter(Protocol):
-    """Counts an access log in a file, without a database."""
-
-    def count(self, path: Path) -> CountedLog:
-        """Return the log's load. Raise :class:`foreshard.errors.CorruptLog` if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

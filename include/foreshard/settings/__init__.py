@@ -7,6 +7,7 @@ environment only. They are never printed. ``docs/settings.md`` lists every setti
 
 from foreshard.settings._access import SettingsAccess
 from foreshard.settings._forecast import ForecastSettings
+from foreshard.settings._mapping import COMBINED, MONGODB_OPERATION, SourceMapping
 from foreshard.settings._migrate import MigrateSettings
 from foreshard.settings._observe import ObserveSettings, RequestTypeSetting
 from foreshard.settings._plan import PlanSettings
@@ -15,6 +16,8 @@ from foreshard.settings._sidecar import SidecarSettings
 from foreshard.settings._tree import CollectionSetting, Settings
 
 __all__ = [
+    "COMBINED",
+    "MONGODB_OPERATION",
     "CollectionSetting",
     "ForecastSettings",
     "MigrateSettings",
@@ -25,4 +28,5 @@ __all__ = [
     "SettingsAccess",
     "ShadowSettings",
     "SidecarSettings",
+    "SourceMapping",
 ]

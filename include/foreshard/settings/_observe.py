@@ -89,9 +89,15 @@ class ObserveSettings(SettingsSection):
         default=None,
         description="Time zone of times in the access log that name none, such as `Europe/Berlin`. None: UTC, with a note.",
     )
+    access_log_mapping: Path | None = Field(
+        default=None,
+        description="TOML file that says what the fields of the access log mean, if it does not have the standard columns."
+        " `foreshard observe check` proposes one.",
+    )
     allowed_lateness: timedelta = Field(
         default=timedelta(minutes=5),
-        description="How long after the end of an hour its records may still arrive in Kafka.",
+        description="By how much the time of a message in Kafka may differ from its record's. Hours that this reaches are"
+        " read again after the next hour, and counted again if records have come late.",
     )
 
     @field_validator("access_log_zone")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
     from foreshard.model.unit_set import UnitSet
+    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, RawHourStore
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
     from foreshard.ports.routing import RoutingStore
     from foreshard.ports.rules import PlacementRuleStore
     from foreshard.ports.stages import (
-        AccessLogSource,
         AccuracyStore,
         ForecastStore,
         GateStore,
-        LogCounter,
         PartitionRegistry,
         PlanStore,
-        RawHourStore,
         Retention,
         ScoreStore,
         SeriesStore,
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
         Settings,
         ShadowSettings,
         SidecarSettings,
+        SourceMapping,
     )
 
 
@@ -243,6 +242,14 @@ class WithUserKey(Protocol):
 
 class WithReadAccessLog(Protocol):
     def access_log_tables(self, path: Path, note: Callable[[str], None]) -> Iterator[pd.DataFrame | pa.Table]: ...
+
+
+class WithLogSamples(Protocol):
+    def log_sample(self, path: Path) -> FieldSample: ...
+
+    def mapped_log(
+        self, path: Path, mapping: SourceMapping | None, note: Callable[[str], None]
+    ) -> Iterator[pd.DataFrame | pa.Table]: ...
 
 
 class WithAccessLogBatches(Protocol):

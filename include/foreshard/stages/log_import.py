@@ -27,7 +27,7 @@ from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
 from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hour, saved_hour
 
 if TYPE_CHECKING:
-    from foreshard.ports.stages import RecordSpool
+    from foreshard.ports.access_logs import RecordSpool
 
 RECORDS_AT_ONCE = 2_000_000
 """The hours of about this many records are sorted and tallied at once."""

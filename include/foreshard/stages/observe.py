@@ -23,8 +23,8 @@ from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
 from foreshard.observe.units import key_costs
+from foreshard.ports.access_logs import AccessLogSource, RawHour
 from foreshard.ports.gating import record_gate
-from foreshard.ports.stages import AccessLogSource, RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
     WithForecastSettings,
@@ -47,11 +47,11 @@ COUNTED = ("timestamp", "partitionable_key", "user_id", "request_type", "locatio
 _TOUCHED = ("timestamp", "partitionable_key", "user_id", "session_id")
 
 
-class ExtractPorts(WithAccessLog, WithRawHours, WithObserveSettings, WithKeyType, WithUserKey, Protocol):
+class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
     """Reads the access log. Writes the raw hour."""
 
 
-class AccessLogGatePorts(WithRawHours, WithTallies, WithObserveSettings, WithGates, Protocol):
+class AccessLogGatePorts(WithObserveSettings, WithRawHours, WithTallies, WithGates, Protocol):
     """Reads the raw hour and older tallies. Writes the gate's result."""
 
 

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, RawHourStore
     from foreshard.ports.replication import ReplicationLog, ReplicationReader
     from foreshard.ports.routing_file import LiveRoutingStore, TableWriter
-    from foreshard.ports.stages import (
-        AccessLogSource,
-        LogCounter,
-        RawHourStore,
-        SeriesStore,
-    )
+    from foreshard.ports.stages import SeriesStore
+    from foreshard.settings import SourceMapping
+    from foreshard.stores.files.access_log import SourceForm
     from foreshard.stores.files.data_docs import DataDocsFolder
 
 
@@ -46,23 +44,35 @@ class LogWiring(ControlWiring):
         if self.settings.observe.access_log_paths:
             from foreshard.stores.files.access_log import FileAccessLog
 
-            return FileAccessLog(self.settings.observe.access_log_paths, self._zone)
+            return FileAccessLog(self.settings.observe.access_log_paths, self.access_log_form)
         from foreshard.stores.kafka.access_log import KafkaAccessLog
 
-        observe = self.settings.observe
-        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, observe.allowed_lateness, self._zone)
+        lateness = self.settings.observe.allowed_lateness
+        return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, lateness, self.access_log_form)
 
     def access_log_tables(
         self, path: Path, note: Callable[[str], None] = lambda _line: None
     ) -> Iterator[pd.DataFrame | pa.Table]:
         from foreshard.stores.files.access_log import read_log
 
-        return read_log(path, self._zone, note)
+        return read_log(path, self.access_log_form, note)
+
+    def log_sample(self, path: Path) -> FieldSample:
+        from foreshard.stores.files.log_fields import sampled_fields
+
+        return sampled_fields(path)
+
+    def mapped_log(
+        self, path: Path, mapping: SourceMapping | None, note: Callable[[str], None]
+    ) -> Iterator[pd.DataFrame | pa.Table]:
+        from foreshard.stores.files.access_log import SourceForm, read_log
+
+        return read_log(path, SourceForm(self.access_log_form.zone, mapping), note)
 
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
         from foreshard.stores.files.access_log import read_batches
 
-        return read_batches(path, self._zone)
+        return read_batches(path, self.access_log_form)
 
     @cached_property
     def raw_hours(self) -> RawHourStore:
@@ -81,13 +91,17 @@ class LogWiring(ControlWiring):
         from foreshard.stores.files.log_counter import LogFileCounter
 
         weights = {name: kind.weight for name, kind in self.settings.observe.request_types.items()}
-        return LogFileCounter(weights, self.settings.key_type, self._zone)
+        return LogFileCounter(weights, self.settings.key_type, self.access_log_form)
 
-    @property
-    def _zone(self) -> ZoneInfo | None:
-        """The zone of times in the access log that name none; None: UTC, with a note."""
-        name = self.settings.observe.access_log_zone
-        return ZoneInfo(name) if name else None
+    @cached_property
+    def access_log_form(self) -> SourceForm:
+        """The zone of times that name none, and the mapping of a log without the standard columns."""
+        from foreshard.stores.files.access_log import SourceForm
+        from foreshard.stores.files.mapping_file import read_mapping
+
+        observe = self.settings.observe
+        zone = ZoneInfo(observe.access_log_zone) if observe.access_log_zone else None
+        return SourceForm(zone, read_mapping(observe.access_log_mapping) if observe.access_log_mapping else None)
 
     @cached_property
     def series(self) -> SeriesStore:

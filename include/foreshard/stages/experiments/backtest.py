@@ -19,7 +19,7 @@ from foreshard.forecast.spread import normal_quantile
 from foreshard.measure.correlation import CORRELATED_KEYS, error_correlation, seasonal_residuals
 from foreshard.measure.demand import LoadProfile
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR
-from foreshard.ports.stages import CountedLog
+from foreshard.ports.access_logs import CountedLog
 from foreshard.stages._ports import WithForecastSettings, WithLogFiles
 from foreshard.stages.experiments.backtest_methods import PEERS, PROPHETS, BacktestWindow, Forecast, forecasts, of_series
 

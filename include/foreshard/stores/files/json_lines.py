@@ -9,14 +9,15 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json as pj
 
-from foreshard.observe.clean import MALFORMED, READ_COLUMNS, SOURCE
+from foreshard.model import READ_COLUMNS
+from foreshard.observe.clean import MALFORMED, SOURCE
 
 _SCHEMAS = tuple(
     pa.schema([(name, types.get(name, pa.string())) for name in READ_COLUMNS])
@@ -47,6 +48,41 @@ def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         return {MALFORMED: True, SOURCE: source}
     return {**{name: record.get(name) for name in READ_COLUMNS if name in record}, SOURCE: source}
+
+
+def fields_of(
+    lines: Sequence[bytes],
+    sources: Sequence[str],
+    fields: Collection[str],
+    form: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> pd.DataFrame:
+    """Return fields of JSON records by their paths: ``a.b.0`` is the first item of ``b`` in ``a``. A missing one is None.
+
+    ``form``: gives a record another form first.
+    """
+    paths = {field: field.split(".") for field in fields}
+    records: list[Any] = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        records.append(form(record) if isinstance(record, dict) else None)
+    columns = {field: [_at(record, path) for record in records] for field, path in paths.items()}
+    columns[MALFORMED] = [True if record is None else None for record in records]
+    columns[SOURCE] = list(sources)
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
 
 
 def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:

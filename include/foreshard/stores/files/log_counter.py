@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -19,8 +18,8 @@ from foreshard.model import hour_floor
 from foreshard.model.key_space import KeyType
 from foreshard.observe.clean import EARLIEST, QuarantineReason, clean, column
 from foreshard.observe.values import as_text
-from foreshard.ports.stages import CountedLog
-from foreshard.stores.files.access_log import read_batches
+from foreshard.ports.access_logs import CountedLog
+from foreshard.stores.files.access_log import PLAIN, SourceForm, read_batches
 
 _ASSUMED_COST = 1.0
 """The cost of an access whose request type has no weight and whose record has no cost. The lab uses it too."""
@@ -28,13 +27,13 @@ _BY = ["hour", "partitionable_key", "location"]
 
 
 class LogFileCounter:
-    """Implements :class:`foreshard.ports.stages.LogCounter`. ``weights`` are the costs of the request types."""
+    """Implements :class:`foreshard.ports.access_logs.LogCounter`. ``weights`` are the costs of the request types."""
 
-    def __init__(self, weights: Mapping[str, float], key_type: KeyType = KeyType.STRING, zone: ZoneInfo | None = None) -> None:
-        self._weights, self._key_type, self._zone = dict(weights), key_type, zone
+    def __init__(self, weights: Mapping[str, float], key_type: KeyType = KeyType.STRING, source: SourceForm = PLAIN) -> None:
+        self._weights, self._key_type, self._source = dict(weights), key_type, source
 
     def count(self, path: Path) -> CountedLog:
-        return count_log(path, self._weights, key_type=self._key_type, zone=self._zone)
+        return count_log(path, self._weights, key_type=self._key_type, source=self._source)
 
 
 def count_log(
@@ -42,7 +41,7 @@ def count_log(
     weights: Mapping[str, float],
     now: datetime | None = None,
     key_type: KeyType = KeyType.STRING,
-    zone: ZoneInfo | None = None,
+    source: SourceForm = PLAIN,
 ) -> CountedLog:
     """Count a log. A record costs its own ``cost`` if it has one, else the weight of its request type, else 1.
 
@@ -53,7 +52,7 @@ def count_log(
     left_out: Counter[str] = Counter()
     assumed: Counter[str] = Counter()
     until = (now or datetime.now(UTC)) + timedelta(hours=1)
-    for frame in read_batches(path, zone):
+    for frame in read_batches(path, source):
         types = set(as_text(column(frame, "request_type")).values.dropna())
         cleaned = clean(frame, EARLIEST, until, types, key_type)
         left_out.update(cleaned.quarantined["reason"])

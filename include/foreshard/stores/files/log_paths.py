@@ -20,13 +20,15 @@ ENDINGS = (*_FORMATS, *(f"{name}{packed}" for name in (".csv", ".tsv", ".jsonl",
 """The ends of the names of log files."""
 
 
-def log_files(paths: Sequence[Path]) -> list[Path]:
+def log_files(paths: Sequence[Path], any_name: bool = False) -> list[Path]:
     """Return the files that ``paths`` stand for, in order. A folder stands for its log files, by name.
+
+    ``any_name``: all files of a folder are log files, because a mapping gives their format.
 
     Raise :class:`CorruptLog` for a folder without log files, a pattern without files, and one log in two files, such as
     ``a.jsonl`` and ``a.jsonl.gz``, whose records would count twice.
     """
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in _files(path, ("",) if any_name else ENDINGS)]
     seen: dict[Path, Path] = {}
     for file in files:
         log = file.resolve().with_name(plain_name(file))
@@ -42,12 +44,17 @@ def plain_name(path: Path) -> str:
     return next((path.name.removesuffix(packed) for packed in COMPRESSIONS if path.name.endswith(packed)), path.name)
 
 
-def file_format(path: Path) -> str:
-    """Return ``parquet``, ``csv`` or ``json`` by the end of the file's name. Raise :class:`CorruptLog`."""
+def file_format(path: Path, given: str | None = None) -> str:
+    """Return the ``given`` format, or ``parquet``, ``csv`` or ``json`` by the end of the file's name.
+
+    Raise :class:`CorruptLog` without a file or a format.
+    """
     if not path.is_file():
         raise CorruptLog(str(path), "no such file")
+    if given is not None:
+        return given
     if not path.name.endswith(ENDINGS):
-        raise CorruptLog(str(path), f"its name ends in none of {', '.join(ENDINGS)}")
+        raise CorruptLog(str(path), f"its name ends in none of {', '.join(ENDINGS)}; a mapping can name its format")
     return _FORMATS[Path(plain_name(path)).suffix]
 
 
@@ -62,9 +69,9 @@ def opened(path: Path) -> Any:
     return path.open("rb")
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files(path: Path, endings: tuple[str, ...]) -> Iterator[Path]:
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if file.name.endswith(ENDINGS) and file.is_file()]
+        found = [file for file in sorted(path.rglob("*")) if file.name.endswith(endings) and file.is_file()]
         if not found:
             raise CorruptLog(str(path), f"the folder has no log file ({', '.join(ENDINGS)})")
         yield from found

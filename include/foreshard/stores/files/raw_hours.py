@@ -25,7 +25,7 @@ from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.observe.batches import ACCEPTED, accepted_table
 from foreshard.observe.pseudonym import PATTERN as PSEUDONYM_PATTERN
-from foreshard.ports.stages import RawHour
+from foreshard.ports.access_logs import RawHour
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
 
 _SOURCE, _DUPLICATES = b"foreshard.source", b"foreshard.duplicates"

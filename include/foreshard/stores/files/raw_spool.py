@@ -30,7 +30,7 @@ def record_spool(folder: Path) -> Iterator[ParquetSpool]:
 
 
 class ParquetSpool:
-    """Implements :class:`foreshard.ports.stages.RecordSpool` with one Parquet file.
+    """Implements :class:`foreshard.ports.access_logs.RecordSpool` with one Parquet file.
 
     A batch is a row group, so the hours of a log that is sorted by time are read without the rest.
     """

@@ -19,17 +19,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 from confluent_kafka import OFFSET_END, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from foreshard.errors import HourIncomplete, Unreachable
-from foreshard.model import ONE_HOUR
+from foreshard.model import ONE_HOUR, BoolArray
 from foreshard.observe.batches import RawBatch, batch_times, rows_of
+from foreshard.observe.mapping import mapped
 from foreshard.observe.zones import in_zone
-from foreshard.stores.files.json_lines import parsed
+from foreshard.stores.files.access_log import PLAIN, SourceForm
+from foreshard.stores.files.json_lines import fields_of, parsed
 
 CLOCK_TOLERANCE = timedelta(hours=6)
 """By how much a producer's clock may run ahead."""
@@ -43,13 +44,10 @@ _Answer = TypeVar("_Answer")
 
 
 class KafkaAccessLog:
-    """Reads one hour of all partitions of ``topic``, between offsets that are looked up by time.
+    """Reads one hour of all partitions of ``topic``, between offsets that are looked up by time."""
 
-    ``zone``: of times that name none.
-    """
-
-    def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta, zone: ZoneInfo | None = None) -> None:
-        self._bootstrap, self._topic, self._lateness, self._zone = bootstrap, topic, allowed_lateness, zone
+    def __init__(self, bootstrap: str, topic: str, allowed_lateness: timedelta, form: SourceForm | None = None) -> None:
+        self._bootstrap, self._topic, self._lateness, self._form = bootstrap, topic, allowed_lateness, form or PLAIN
 
     @property
     def name(self) -> str:
@@ -90,15 +88,25 @@ class KafkaAccessLog:
         """Yield those of the messages that belong to the hour."""
         if not waiting.values:
             return
-        batch = parsed(waiting.values, waiting.places)
-        batch = batch if self._zone is None else in_zone(batch, self._zone)
+        batch, kept = self._records(waiting)
         sent = pd.Series(pd.to_datetime(pd.Series(waiting.times, dtype="Int64"), unit="ms", utc=True))
+        sent = sent[kept].reset_index(drop=True)
         own = batch_times(batch)
         near = ((own - sent).abs() <= pd.Timedelta(self._lateness)) | sent.isna()
         claimed = own.where(near, sent)
         inside = ((claimed >= hour) & (claimed < hour + ONE_HOUR)) | claimed.isna()
         if inside.any():
             yield rows_of(batch, inside.to_numpy(np.bool_))
+
+    def _records(self, waiting: _Waiting) -> tuple[RawBatch, BoolArray]:
+        """Return the records with the standard columns, and which messages they are."""
+        kept = np.ones(len(waiting.values), np.bool_)
+        if self._form.mapping is None:
+            batch = parsed(waiting.values, waiting.places)
+        else:
+            known = mapped(fields_of(waiting.values, waiting.places, self._form.mapping.fields), self._form.mapping)
+            batch, kept = known.records, known.kept
+        return batch if self._form.zone is None else in_zone(batch, self._form.zone), kept
 
     def _consumer(self, isolation: str = "read_committed") -> Consumer:
         return Consumer(

@@ -1,0 +1,184 @@
+"""Reads a log file's fields in batches: Parquet, CSV and TSV, JSON lines, and lines of a pattern such as Apache's.
+
+A line that cannot be decoded becomes a malformed record with its position, for the quarantine. Its text is dropped, because it
+may name a user.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from foreshard.errors import CorruptLog
+from foreshard.model import READ_COLUMNS
+from foreshard.observe.batches import RawBatch
+from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.profiled import operation_fields
+from foreshard.observe.values import as_times
+from foreshard.settings import SourceMapping
+from foreshard.stores.files.delimited import Block, Header, parsed_block
+from foreshard.stores.files.json_lines import decoded, fields_of, parsed
+from foreshard.stores.files.log_paths import file_format, opened
+
+REQUIRED_COLUMNS = ("timestamp", "partitionable_key", "request_type")
+BATCH_RECORDS = 200_000
+UNREADABLE = (OSError, ValueError, EOFError, pa.ArrowException)
+
+
+def raw_batches(
+    path: Path, since: datetime | None, until: datetime | None, mapping: SourceMapping | None, fields: Collection[str] = ()
+) -> Iterator[RawBatch]:
+    """Yield a file's standard columns, or its ``fields`` or those of the mapping, in non-empty batches."""
+    kind = file_format(path, mapping.format if mapping else None)
+    wanted = set(fields) or (set(mapping.fields) if mapping else set())
+    if kind == "parquet":
+        yield from _parquet(path, wanted, mapping.columns["timestamp"][0] if mapping else "timestamp", since, until)
+        return
+    with opened(path) as file:
+        if kind == "csv":
+            yield from _csv(path, file, wanted)
+        elif mapping is not None and mapping.line is not None:
+            yield from _patterned(path, file, mapping.line)
+        else:
+            yield from _json(path, file, wanted, operation_fields if kind == "mongodb" else dict)
+
+
+def require_columns(path: Path, names: Sequence[str]) -> None:
+    """Raise :class:`CorruptLog` unless ``names`` has the required columns."""
+    missing = [name for name in REQUIRED_COLUMNS if name not in names]
+    if missing:
+        found = ", ".join(str(name) for name in names) or "none"
+        raise CorruptLog(str(path), f"it has no column {', '.join(missing)} (its columns: {found})")
+
+
+def require_fields(path: Path, wanted: Collection[str], names: Sequence[str]) -> None:
+    """Raise :class:`CorruptLog` if a file has none of the fields of its mapping."""
+    if not set(wanted) & set(names):
+        raise CorruptLog(str(path), f"it has no field of its mapping (its fields: {', '.join(map(str, names))})")
+
+
+def _parquet(
+    path: Path, fields: Collection[str], time: str, since: datetime | None, until: datetime | None
+) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        require_fields(path, fields, names) if fields else require_columns(path, names)
+        wanted = [name for name in (fields or READ_COLUMNS) if name in names]
+        place = next((i for i in range(file.metadata.num_columns) if file.schema.column(i).name == time), None)
+        row = 0
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            if place is None or _overlaps(group.column(place).statistics, since, until):
+                for batch in file.iter_batches(BATCH_RECORDS, row_groups=[number], columns=wanted):
+                    if batch.num_rows:
+                        yield _with_rows(pa.Table.from_batches([batch]), path.name, row)
+                        row += batch.num_rows
+            else:
+                row += group.num_rows
+
+
+def _with_rows(table: pa.Table, file: str, first: int) -> pa.Table:
+    """Return the table with each record's position: the file's name and the row, counted from 0."""
+    rows = pa.array(range(first, first + len(table)), pa.int64()).cast(pa.string())
+    return table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), rows, ":"))
+
+
+def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
+    """Return whether a row group may contain records of [since, until), or records without a time."""
+    if since is None or until is None or statistics is None or not statistics.has_min_max or statistics.null_count:
+        return True
+    if not isinstance(statistics.min, datetime) or statistics.min.tzinfo is None:
+        return True
+    times = as_times(pd.Series([statistics.min, statistics.max]))
+    return bool(times.isna().any() or (times.iloc[0] < until and times.iloc[1] >= since))
+
+
+def _blocks(file: IO[bytes], first: int) -> Iterator[Block]:
+    """Yield the lines that are not blank, in blocks. ``first`` is the number of the next line.
+
+    If the file breaks off, the whole lines before come first, and then the error.
+    """
+    broken: Exception | None = None
+    while broken is None:
+        lines: list[bytes] = []
+        try:
+            lines.extend(islice(file, BATCH_RECORDS))
+        except UNREADABLE as error:
+            broken = error
+        if not lines and broken is None:
+            return
+        kept = [place for place, line in enumerate(lines, first) if not line.isspace()]
+        yield Block([lines[place - first].rstrip(b"\r\n") for place in kept], kept)
+        first += len(lines)
+    raise broken
+
+
+def _csv(path: Path, file: IO[bytes], fields: Collection[str]) -> Iterator[RawBatch]:
+    header = Header.of(next(iter(file), b""))
+    if header.names == ("",) or not header.names:
+        raise ValueError("it is empty")
+    require_fields(path, fields, header.names) if fields else require_columns(path, header.names)
+    rest, checked = Block((), ()), False
+    for block in chain(_blocks(file, 2), (None,)):
+        whole = Block([*rest.lines, *block.lines], [*rest.places, *block.places]) if block else rest
+        batch, rest = parsed_block(whole, header, fields or READ_COLUMNS, path.name, block is None)
+        if len(batch):
+            checked = checked or _require_rows(batch, header)
+            yield batch
+
+
+def _require_rows(batch: RawBatch, header: Header) -> bool:
+    if isinstance(batch, pd.DataFrame) and batch[MALFORMED].eq(True).all():
+        raise ValueError(f"none of its first {len(batch):,} records has the {len(header.names)} columns of its header")
+    return True
+
+
+def _json(
+    path: Path, file: IO[bytes], fields: Collection[str], form: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[RawBatch]:
+    checked = False
+    for block in _blocks(file, 1):
+        if not block.lines:
+            continue
+        sources = [f"{path.name}:{place}" for place in block.places]
+        if fields:
+            yield fields_of(block.lines, sources, fields, form)
+            continue
+        batch = parsed(block.lines, sources)
+        checked = checked or _require_records(path, block.lines, batch)
+        yield batch
+
+
+def _patterned(path: Path, file: IO[bytes], line: re.Pattern[str]) -> Iterator[pd.DataFrame]:
+    """Yield the groups of lines that match. A line that does not match is malformed."""
+    checked = False
+    for block in _blocks(file, 1):
+        found = [line.fullmatch(text.decode(errors="replace")) for text in block.lines]
+        if not checked and found and not any(found):
+            raise ValueError(f"none of its first {len(found):,} lines matches the pattern")
+        checked = True
+        columns: dict[str, list[Any]] = {name: [one and one[name] for one in found] for name in line.groupindex}
+        columns[MALFORMED] = [None if one else True for one in found]
+        columns[SOURCE] = [f"{path.name}:{place}" for place in block.places]
+        if found:
+            yield pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+def _require_records(path: Path, lines: Sequence[bytes], batch: RawBatch) -> bool:
+    """Raise :class:`CorruptLog` unless the records have the required columns."""
+    if isinstance(batch, pa.Table) and all(batch.column(name).null_count < len(batch) for name in REQUIRED_COLUMNS):
+        return True
+    readable = [record for record in (decoded(line, "") for line in lines) if MALFORMED not in record]
+    if not readable:
+        raise CorruptLog(str(path), f"none of its first {len(lines):,} lines is a JSON object")
+    require_columns(path, [name for name in READ_COLUMNS if any(name in record for record in readable)])
+    return True
