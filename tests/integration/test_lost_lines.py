@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_a_truncated_file_that_may_go_on_into_the_hour_stops_it(tmp_path: Path) 
     written(tmp_path / "b.csv", [line(n) for n in range(5)])
     with pytest.raises(CorruptLog, match=r"a\.csv\.gz: it can't be read"):
         hour_of(FileAccessLog([tmp_path]))
+
+
+def test_a_file_that_was_last_written_days_before_the_hour_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(b"no gzip at all")
+    written(tmp_path / "b.csv", [line(n) for n in range(5)])
+    for days, noted in ((0.5, 1), (2, 0)):
+        at = (HOUR - timedelta(days=days)).timestamp()
+        os.utime(tmp_path / "a.csv.gz", (at, at))
+        keys, _, notes = hour_of(FileAccessLog([tmp_path]))
+        assert (len(keys), len(notes)) == (5, noted)
 
 
 def one_reader(folder: Path) -> Path:

@@ -143,7 +143,9 @@ def batch_times(batch: RawBatch) -> pd.Series[pd.Timestamp]:
     if isinstance(batch, pd.DataFrame):
         times = as_times(column(batch, "timestamp"))
     else:
-        times = as_times(batch.column("timestamp").to_pandas(integer_object_nulls=True))
+        raw = batch.column("timestamp")
+        zoned = _zoned_texts(raw)
+        times = as_times((raw if zoned is None else zoned).to_pandas(integer_object_nulls=True))
     names = batch.columns if isinstance(batch, pd.DataFrame) else batch.column_names
     return times.mask(_marked(batch)) if AMBIGUOUS_TIME in names else times
 
@@ -238,10 +240,23 @@ def _made(columns: dict[str, Any], name: str, length: int) -> Any:
 def _times(column: Any) -> Any:
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp(column.type.unit, tz="UTC"), safe=False).cast(TIME, safe=False)
+    zoned = _zoned_texts(column)
+    if zoned is not None:
+        return zoned
     if _is_text(column.type) or (pa.types.is_integer(column.type) and not column.null_count):
         times = as_times(column.to_pandas())
         return pa.array(times, pa.timestamp("ns", tz="UTC")).cast(TIME, safe=False)
     return None
+
+
+def _zoned_texts(column: Any) -> Any | None:
+    """Return texts as times if all are of the plain form of ISO 8601 with a zone; None if they need a closer look."""
+    if not pa.types.is_string(column.type):
+        return None
+    try:
+        return column.cast(TIME)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _without_nan(column: Any) -> Any:

@@ -66,13 +66,17 @@ class FileAccessLog:
     def read_hour(self, hour: datetime, note: Note = lambda _line: None) -> Iterator[RawBatch]:
         """Yield the hour's records.
 
-        A file that can't be read is named in a note, and the others are read. Raise :class:`CorruptLog` if the file may have
+        Files that were last written more than a day before the hour are not opened. A file that can't be read is named in a
+        note, and the others are read. Raise :class:`CorruptLog` if the file may have
         records of this hour, if no file can be read, or if none has a record.
         """
         refused: list[CorruptLog] = []
         files = log_files(self._paths, self._source.any_name)
         filled = 0
         for path in files:
+            if _ended_before(path, hour):
+                filled += 1
+                continue
             read = _HourOfFile(path, hour)
             try:
                 yield from read.batches(read_tables(path, hour, hour + ONE_HOUR, self._source, note))
@@ -114,6 +118,14 @@ class _HourOfFile:
         return self._last is not None and self._since - LONGEST_FILE < self._last < self._until
 
 
+def _ended_before(path: Path, hour: datetime) -> bool:
+    """Return whether a file was last written so long before an hour that it has no record of it. It is not opened then."""
+    try:
+        return path.stat().st_mtime < (hour - LONGEST_FILE).timestamp()
+    except OSError:
+        return False
+
+
 def read_access_log(path: Path) -> pd.DataFrame:
     """Read a whole log: its standard columns with their raw values. Raise :class:`CorruptLog`."""
     batches = list(read_batches(path))
@@ -147,9 +159,9 @@ def read_tables(
     """Yield a log file in non-empty batches: tables if its columns have types, else frames. Raise :class:`CorruptLog`.
 
     Row groups of a Parquet file without a record in [since, until), by its own statistics, are skipped. If times have no zone
-    and the source names none, they are in UTC, and a note says so.
+    of the first batch and the source names none, they are in UTC, and a note says so.
     """
-    zoneless, left_out = False, 0
+    looked, left_out = False, 0
     try:
         for raw in raw_batches(path, since, until, source.mapping):
             batch = raw
@@ -160,9 +172,9 @@ def read_tables(
                 continue
             if source.zone is not None:
                 batch = in_zone(batch, source.zone)
-            elif not zoneless and has_zoneless(batch["timestamp"]):
-                zoneless = True
+            elif not looked and has_zoneless(batch["timestamp"]):
                 note(f"{path}: times without a zone are read as UTC; FORESHARD_OBSERVE__ACCESS_LOG_ZONE names another")
+            looked = True
             yield batch
     except UNREADABLE as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]

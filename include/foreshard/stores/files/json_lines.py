@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from foreshard.model import READ_COLUMNS
@@ -26,6 +27,24 @@ _SCHEMAS = tuple(
 """Times are text or whole numbers."""
 
 _PLAIN_LINES = re.compile(rb"(?:\{[^\n]*\}\r?(?:\n|\Z))+")
+
+
+def parsed_lines(block: bytes, first: int, file: str) -> pd.DataFrame | pa.Table:
+    """Return the records of whole lines. ``first`` is the number of the first line in its file. Blank lines are skipped."""
+    count = block.count(b"\n")
+    if _is_plain(block, count) and _is_utf8(block):
+        for schema in _SCHEMAS:
+            table = _as_table(block, schema)
+            if table is not None and len(table) == count:
+                places = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
+                return table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), places, ":"))
+    lines = [(place, line) for place, line in enumerate(block.split(b"\n"), first) if line.strip()]
+    return parsed([line for _, line in lines], [f"{file}:{place}" for place, _ in lines])
+
+
+def _is_plain(block: bytes, count: int) -> bool:
+    """Return whether each of ``count`` lines begins and ends like an object."""
+    return b"\r" not in block and block.startswith(b"{") and block.count(b"\n{") == count - 1 and block.count(b"}\n") == count
 
 
 def parsed(lines: Sequence[bytes], sources: Sequence[str]) -> pd.DataFrame | pa.Table:

@@ -26,11 +26,13 @@ from foreshard.observe.profiled import operation_fields
 from foreshard.observe.values import as_times
 from foreshard.settings import SourceMapping
 from foreshard.stores.files.delimited import Block, Header, parsed_block
-from foreshard.stores.files.json_lines import decoded, fields_of, parsed
+from foreshard.stores.files.json_lines import decoded, fields_of, parsed_lines
 from foreshard.stores.files.log_paths import file_format, opened
 
 REQUIRED_COLUMNS = ("timestamp", "partitionable_key", "request_type")
 BATCH_RECORDS = 200_000
+BLOCK_BYTES, READ_BYTES = 32 * 2**20, 2**18
+"""Bytes of JSON lines that are parsed at once, and that are read at once."""
 UNREADABLE = (OSError, ValueError, EOFError, pa.ArrowException)
 
 
@@ -49,7 +51,8 @@ def raw_batches(
         elif mapping is not None and mapping.line is not None:
             yield from _patterned(path, file, mapping.line)
         else:
-            yield from _json(path, file, wanted, operation_fields if kind == "mongodb" else dict)
+            form = operation_fields if kind == "mongodb" else dict
+            yield from _json_fields(path, file, wanted, form) if wanted else _json(path, file)
 
 
 def require_columns(path: Path, names: Sequence[str]) -> None:
@@ -142,20 +145,48 @@ def _require_rows(batch: RawBatch, header: Header) -> bool:
     return True
 
 
-def _json(
-    path: Path, file: IO[bytes], fields: Collection[str], form: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Iterator[RawBatch]:
+def _json(path: Path, file: IO[bytes]) -> Iterator[RawBatch]:
     checked = False
+    for block, first in _byte_blocks(file):
+        batch = parsed_lines(block, first, path.name)
+        if len(batch):
+            checked = checked or _require_records(path, block, batch)
+            yield batch
+
+
+def _byte_blocks(file: Any) -> Iterator[tuple[bytes, int]]:
+    """Yield whole lines of about ``BLOCK_BYTES``, and the number of the first. If the file breaks off, the error comes last."""
+    parts: list[bytes] = []
+    size, first, broken = 0, 1, None
+    while True:
+        try:
+            part = file.read1(READ_BYTES)
+        except UNREADABLE as error:
+            part, broken = b"", error
+        parts.append(part)
+        size += len(part)
+        if part and size < BLOCK_BYTES:
+            continue
+        block = b"".join(parts)
+        if not part and broken is None and block and not block.endswith(b"\n"):
+            block += b"\n"
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield block[:end], first
+        first += block.count(b"\n")
+        parts, size = [block[end:]], len(block) - end
+        if not part:
+            break
+    if broken is not None:
+        raise broken
+
+
+def _json_fields(
+    path: Path, file: IO[bytes], fields: Collection[str], form: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[pd.DataFrame]:
     for block in _blocks(file, 1):
-        if not block.lines:
-            continue
-        sources = [f"{path.name}:{place}" for place in block.places]
-        if fields:
-            yield fields_of(block.lines, sources, fields, form)
-            continue
-        batch = parsed(block.lines, sources)
-        checked = checked or _require_records(path, block.lines, batch)
-        yield batch
+        if block.lines:
+            yield fields_of(block.lines, [f"{path.name}:{place}" for place in block.places], fields, form)
 
 
 def _patterned(path: Path, file: IO[bytes], line: re.Pattern[str]) -> Iterator[pd.DataFrame]:
@@ -173,10 +204,11 @@ def _patterned(path: Path, file: IO[bytes], line: re.Pattern[str]) -> Iterator[p
             yield pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
-def _require_records(path: Path, lines: Sequence[bytes], batch: RawBatch) -> bool:
+def _require_records(path: Path, block: bytes, batch: RawBatch) -> bool:
     """Raise :class:`CorruptLog` unless the records have the required columns."""
     if isinstance(batch, pa.Table) and all(batch.column(name).null_count < len(batch) for name in REQUIRED_COLUMNS):
         return True
+    lines = [line for line in block.split(b"\n") if line.strip()]
     readable = [record for record in (decoded(line, "") for line in lines) if MALFORMED not in record]
     if not readable:
         raise CorruptLog(str(path), f"none of its first {len(lines):,} lines is a JSON object")
