@@ -28,8 +28,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, ONE_HOUR, BoolArray, IntArray
-from foreshard.observe.pair_sums import empty_co_access, listed
+from foreshard.observe.pair_sums import empty_co_access
+from foreshard.observe.tally import compress
 from foreshard.observe.tally import distinct as distinct_values
+from foreshard.observe.user_marks import user_marks
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -130,6 +132,7 @@ def _nanoseconds(moment: datetime) -> int:
 
 
 def _touches(records: Touched, rules: CoAccessRules) -> _Touches:
+    records = _in_time_order(records)
     time, sessions = records.time, records.session.astype(np.int64)
     keys, users = records.key.astype(np.int64), records.user.astype(np.int64)
     by_session = sessions >= 0
@@ -146,31 +149,53 @@ def _touches(records: Touched, rules: CoAccessRules) -> _Touches:
     group = base * width + (unit - first)
     new = np.ones(len(group), dtype=np.bool_)
     now = _Touches(group, keys[counted], time[counted], unit // hours_of, users[counted], new)
-    before = _Touches(group + 1, now.key, now.time, (unit + 1) // hours_of, now.user, ~new).take(np.isin(group + 1, group))
+    before = _Touches(group + 1, now.key, now.time, (unit + 1) // hours_of, now.user, ~new)
+    before = before.take(_among(before.group, distinct_values(group)))
     return _with_user_of_group(_distinct(now, before), now, before)
+
+
+def _in_time_order(records: Touched) -> Touched:
+    """Return the records by time. A stable sort by one code then replaces sorts by several columns."""
+    if (records.time[1:] >= records.time[:-1]).all():
+        return records
+    return records.take(np.argsort(records.time, kind="stable"))
+
+
+def _among(values: IntArray, ordered: IntArray) -> BoolArray:
+    """Return which values are in ``ordered`` (distinct, ascending)."""
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    found: BoolArray = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+    return found
 
 
 def _with_user_of_group(touches: _Touches, now: _Touches, before: _Touches) -> _Touches:
     """Give each group one user: the first known user in it, else the first of its previous accesses (−1: none)."""
-    both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
-    both = both.take(np.flatnonzero(both.user >= 0))
-    both = both.take(np.lexsort((both.time, ~both.new, both.group)))
-    groups, first = np.unique(both.group, return_index=True)
-    if not len(groups):
+    group, user, new = (np.concatenate([getattr(now, n), getattr(before, n)]) for n in ("group", "user", "new"))
+    known = np.flatnonzero(user >= 0)
+    order = known[np.argsort(group[known] * 2 + ~new[known], kind="stable")]
+    if not len(order):
         return touches
+    first = order[_changes(group[order])]
+    groups = group[first]
     place = np.minimum(np.searchsorted(groups, touches.group), len(groups) - 1)
-    user = np.where(groups[place] == touches.group, both.user[first][place], -1)
-    return replace(touches, user=user)
+    return replace(touches, user=np.where(groups[place] == touches.group, user[first][place], -1))
 
 
 def _distinct(now: _Touches, before: _Touches) -> _Touches:
     """Return one row per (group, key), preferring previous accesses, for which ``new`` is false; sorted by group, then time."""
     both = _Touches(*(np.concatenate([getattr(now, n), getattr(before, n)]) for n in now.__dataclass_fields__))
-    both = both.take(np.lexsort((both.time, both.new, both.key, both.group)))
-    first = np.ones(len(both.group), dtype=np.bool_)
-    first[1:] = (np.diff(both.group) != 0) | (np.diff(both.key) != 0)
-    once = both.take(first)
-    return once.take(np.lexsort((once.key, once.time, once.new, once.group)))
+    code = compress(both.group, both.key, both.new)
+    order = np.argsort(code, kind="stable")
+    once = both.take(order[_changes(code[order] >> 1)])
+    return once.take(np.lexsort((once.key, once.time, compress(once.group, once.new))))
+
+
+def _changes(ordered: IntArray) -> BoolArray:
+    """Return the first row of each run of equal values."""
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return first
 
 
 def _starts(group: IntArray) -> tuple[IntArray, IntArray]:
@@ -253,7 +278,7 @@ def _frame(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], rules
             "key_b": keys[found.key_b[kept]],
             "weight": found.weight[kept],
             "distinct_users": distinct_users[kept].astype(np.int64),
-            "user_marks": pd.Series(_marks(_some(found, kept), keys, users, rules.marks), dtype=object),
+            "user_marks": pd.Series(_marks_of(_some(found, kept), keys, users, rules.marks), dtype=object),
         }
     )[list(CO_ACCESS_COLUMNS)]
 
@@ -268,29 +293,6 @@ def _some(found: _Pairs, kept: IntArray) -> _Pairs:
     return _Pairs(*pairs, place[known], found.user[known])
 
 
-def _marks(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
-    """Return the ``number`` smallest marks of each pair's users, sorted."""
-    if number < 1:
-        return [[]] * len(found.hour)
-    a, b, user = (_hashes(names, codes) for names, codes in ((keys, found.key_a), (keys, found.key_b), (users, found.user)))
-    pair = (_mixed(a) ^ _mixed(_mixed(b)))[found.place]
-    mark = (_mixed(pair ^ user) >> np.uint64(33)).astype(np.int64)
-    order = np.lexsort((mark, found.place))
-    place, mark = found.place[order], mark[order]
-    rank, _ = _starts(place)
-    few = rank < number
-    place, mark = place[few], mark[few]
-    return listed(place, mark, len(found.hour))
-
-
-def _hashes(names: npt.NDArray[Any], codes: IntArray) -> npt.NDArray[np.uint64]:
-    """Return the hash of each code's name. Each name that occurs is hashed once."""
-    used, at = np.unique(codes, return_inverse=True)
-    return pd.util.hash_array(names[used], categorize=False)[at] if len(used) else np.zeros(0, np.uint64)
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Apply the finaliser of splitmix64 (Steele, Lea, Flood 2014): every output bit depends on all input bits."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+def _marks_of(found: _Pairs, keys: npt.NDArray[Any], users: npt.NDArray[Any], number: int) -> list[list[int]]:
+    names = (keys, found.key_a), (keys, found.key_b), (users, found.user)
+    return user_marks(*names, found.place, len(found.hour), number)
