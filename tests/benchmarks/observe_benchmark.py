@@ -1,0 +1,141 @@
+"""What an hour costs from its log to its tally: JSON lines and Parquet, checked, pseudonymised, saved, counted, with co-access.
+
+Each case runs in a process of its own and reports CPU-seconds, wall time and peak memory. ``bare pandas`` reads the same
+records and only groups them, without checks, pseudonyms and co-access. Goal of the design: 1,000,000 JSON lines a second and
+3,000,000 records of Parquet on two idle cores. It is not reached; the table says by how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
+GOALS = {"jsonl": 1_000_000, "parquet": 3_000_000}
+SMALL, LARGE = 250_000, 1_000_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "LOG"), help="run one case and print its figures (used internally)")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measured(CASES[given.one[0]], Path(given.one[1]))))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        figures = [run(case, log) for log in logs(Path(folder)) for case in CASES]
+    show(figures)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(figures, indent=1))
+    return 0
+
+
+def logs(folder: Path) -> list[Path]:
+    """Write logs of two sizes: 50,000 keys of very different heat, 20 accesses a user and 8 a session."""
+    made = []
+    for records in (SMALL, LARGE):
+        random = np.random.default_rng(1)
+        frame = pd.DataFrame(
+            {
+                "timestamp": pd.Timestamp(HOUR)
+                + pd.to_timedelta(np.sort(random.integers(0, 3_600 * 10**6, records)), unit="us"),
+                "partitionable_key": [f"key-{n}" for n in np.minimum(random.zipf(1.2, records), 50_000)],
+                "user_id": [f"user-{n}" for n in random.integers(0, records // 20, records)],
+                "request_type": random.choice(["read", "write"], records),
+                "location": random.choice(["a", "b", "c"], records),
+                "session_id": [f"session-{n}" for n in random.integers(0, records // 8, records)],
+            }
+        )
+        frame.to_parquet(folder / f"{records}.parquet", row_group_size=200_000)
+        texts = frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00"))
+        texts.to_json(folder / f"{records}.jsonl", orient="records", lines=True)
+        made += [folder / f"{records}.jsonl", folder / f"{records}.parquet"]
+    return made
+
+
+def foreshard_hour(log: Path) -> int:
+    """Read, check, pseudonymise and save the hour, and count it. Return the number of records."""
+    from foreshard.observe.batches import clean_batch
+    from foreshard.observe.co_access import CoAccessRules
+    from foreshard.observe.hiding import Pseudonyms
+    from foreshard.observe.units import UnitRule
+    from foreshard.stages.observe import COUNTED, TallyRules, count_hour
+    from foreshard.stages.units import UnitChoice
+    from foreshard.stores.files.access_log import FileAccessLog
+    from foreshard.stores.files.raw_hours import ParquetHourStore
+
+    pseudonyms = Pseudonyms(lambda: b"a secret key of a benchmark, 32 b", ["read", "write"])
+    with tempfile.TemporaryDirectory() as folder:
+        store = ParquetHourStore(Path(folder))
+        with store.writer(HOUR) as writer:
+            for batch in FileAccessLog([log]).read_hour(HOUR):
+                hidden = pseudonyms.of(clean_batch(batch, HOUR, HOUR + timedelta(hours=1), ("read", "write")))
+                writer.add(hidden.accepted, hidden.quarantined)
+            writer.keep()
+        every_key = UnitChoice(UnitRule(0.0, sys.maxsize), sys.maxsize, False, frozenset(), frozenset())
+        rules = TallyRules({"read": 1.0, "write": 2.0}, CoAccessRules(timedelta(minutes=5)), every_key)
+        tally = count_hour(rules, HOUR, store.columns(HOUR, COUNTED), None)
+    return int(tally.key_load["count"].sum())
+
+
+def pandas_tally(log: Path) -> int:
+    """Group the records by key, location and type, and count users, with pandas alone."""
+    frame = pd.read_parquet(log) if log.suffix == ".parquet" else pd.read_json(log, lines=True)
+    load = frame.groupby(["partitionable_key", "location", "request_type"])["user_id"].agg(["size", "nunique"])
+    return int(load["size"].sum())
+
+
+CASES: dict[str, Callable[[Path], int]] = {"foreshard": foreshard_hour, "bare pandas": pandas_tally}
+
+
+def measured(case: Callable[[Path], int], log: Path) -> dict[str, Any]:
+    started, used = time.perf_counter(), time.process_time()
+    records = case(log)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 2**20  # getrusage would count the parent's memory too
+    return {"records": records, "wall": time.perf_counter() - started, "cpu": time.process_time() - used, "peak_gib": peak}
+
+
+def run(case: str, log: Path) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, "--one", case, str(log)], capture_output=True, text=True, check=True)
+    return {"case": case, "format": log.suffix[1:], **json.loads(done.stdout.splitlines()[-1])}
+
+
+def show(figures: list[dict[str, Any]]) -> None:
+    table = Table(title="one hour, from its log to its tally")
+    for name in ("format", "case", "records", "CPU-s", "wall s", "records per CPU-s", "of the goal", "peak GiB"):
+        table.add_column(name, justify="right")
+    for one in figures:
+        rate = one["records"] / one["cpu"]
+        goal = f"{one['records'] / one['wall'] / GOALS[one['format']]:.0%}" if one["case"] == "foreshard" else ""
+        cells = (
+            f"{one['records']:,}",
+            f"{one['cpu']:.2f}",
+            f"{one['wall']:.2f}",
+            f"{rate:,.0f}",
+            goal,
+            f"{one['peak_gib']:.2f}",
+        )
+        table.add_row(one["format"], one["case"], *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
