@@ -103,6 +103,20 @@ def test_an_hour_that_was_imported_is_kept_and_the_note_says_so(wiring: Wiring, 
     assert extract_hour(wiring, HOUR - ONE_HOUR, replace=True).accepted == 70
 
 
+def test_an_hour_that_an_earlier_release_saved_is_not_replaced_by_fewer_records(wiring: Wiring, folder: Path) -> None:
+    hour = HOUR - ONE_HOUR
+    written(folder / "a.csv", history(1, 60))
+    extract_hour(wiring, hour)
+    saved = wiring.raw_hours.load(hour)
+    wiring.raw_hours.save(hour, saved, pd.DataFrame())
+    assert wiring.raw_hours.describe(hour).source == ""
+    written(folder / "a.csv", history(1, 40))
+    kept = extract_hour(wiring, hour)
+    assert (kept.accepted, "from an unknown source" in kept.notes[0]) == (60, True)
+    written(folder / "a.csv", history(1, 70))
+    assert extract_hour(wiring, hour).accepted == 70
+
+
 @pytest.mark.parametrize("moment", [-1, 1_000_000_000, "1971-01-01T00:00:00Z"])
 def test_one_time_of_another_age_is_quarantined_and_makes_no_hours(wiring: Wiring, tmp_path: Path, moment: Any) -> None:
     log = history(30).astype({"timestamp": object})

@@ -6,7 +6,7 @@ Most records of a typed source need no conversion: their values are recognised a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.model.key_space import SLOT_MARK, KeyType
 from foreshard.observe.clean import AMBIGUOUS_TIME, MAXIMUM_KEY_BYTES, clean, column
-from foreshard.observe.pseudonym import SESSION, USER, pseudonymise, pseudonyms
-from foreshard.observe.values import NUL, as_costs, as_text, as_times
+from foreshard.observe.values import NUL, as_text, as_times
 
 RawBatch: TypeAlias = pd.DataFrame | pa.Table
 """A batch of raw records: columns of any values, or columns with types."""
@@ -46,7 +45,6 @@ _CANONICAL = {
     KeyType.UUID: "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
 }
 """The forms of keys that are canonical for certain."""
-_MOST_PSEUDONYMS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -78,53 +76,6 @@ def clean_batch(
     slow = _slowly(plain_frame(batch.take(pa.array(rest))), since, until, request_types, key_type)
     accepted = pa.concat_tables([recognised.table.filter(pa.array(good)), slow.accepted])
     return CleanBatch(accepted, slow.quarantined)
-
-
-class Pseudonyms:
-    """Replaces users and sessions by their pseudonyms. Each of the last million or so is hashed once.
-
-    ``shown_types``: the request types that the quarantine may show.
-    """
-
-    def __init__(self, key: Callable[[], bytes], shown_types: Collection[str] = ()) -> None:
-        self._key, self._shown = key, frozenset(shown_types)
-        self._known: dict[bytes, dict[str, str]] = {USER: {}, SESSION: {}}
-
-    def of(self, batch: CleanBatch) -> CleanBatch:
-        """Return the batch with pseudonyms."""
-        accepted = batch.accepted
-        for name, of in (("user_id", USER), ("session_id", SESSION)):
-            coded = accepted.column(name).combine_chunks().dictionary_encode()
-            names = pa.array(self._names(coded.dictionary.to_pylist(), of), pa.string())
-            hidden = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
-            accepted = accepted.set_column(accepted.schema.get_field_index(name), ACCEPTED.field(name), hidden)
-        bad = batch.quarantined
-        return CleanBatch(accepted, self._without_identities(bad) if len(bad) else bad)
-
-    def _names(self, names: list[str], of: bytes) -> list[str]:
-        known = self._known[of]
-        if len(known) > _MOST_PSEUDONYMS:
-            known.clear()
-        new = [name for name in names if name not in known]
-        if new:
-            known.update(zip(new, pseudonyms(self._key, new, of), strict=True))
-        return [known[name] for name in names]
-
-    def _without_identities(self, bad: pd.DataFrame) -> pd.DataFrame:
-        """Hide every value that may be an identity: the columns of a broken record may be shifted.
-
-        Readable times, numbers as costs and known request types are shown. The record's source says where its values stand.
-        """
-        shown = {
-            "timestamp": as_times(bad["timestamp"]).notna().to_numpy(),
-            "request_type": bad["request_type"].isin(self._shown).to_numpy(),
-            "cost": ~as_costs(bad["cost"])[1],
-        }
-        columns = {}
-        for name in ACCESS_LOG_COLUMNS:
-            hidden = pseudonymise(bad[name], self._key, SESSION if name == "session_id" else USER)
-            columns[name] = bad[name].where(shown[name], hidden) if name in shown else hidden
-        return bad.assign(**columns)
 
 
 def accepted_table(frame: pd.DataFrame) -> pa.Table:

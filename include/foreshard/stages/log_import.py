@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from foreshard.errors import CorruptLog, GateFailed, HourRefused
 from foreshard.model import ONE_HOUR, HourTally, hour_floor
-from foreshard.observe.batches import ACCEPTED, Pseudonyms, RawBatch, batch_times, clean_batch, rows_of
+from foreshard.observe.batches import ACCEPTED, RawBatch, batch_times, clean_batch, rows_of
 from foreshard.observe.clean import EARLIEST
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.far_hours import far_hours, out_of_range
+from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.hours import by_hour, hours_between
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 
 from foreshard.errors import MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
-from foreshard.observe.batches import Pseudonyms, clean_batch, coded_texts
+from foreshard.observe.batches import clean_batch, coded_texts
 from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
 from foreshard.observe.duplicates import SeenRecords
+from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour
@@ -103,6 +104,10 @@ def _why_kept(saved: RawHour, source: AccessLogSource, found: int) -> str | None
         return (
             f"kept, because {saved.source} gave its {saved.records:,} records; {source.name} has {found:,}: {again} reads these"
         )
+    if found < saved.records and not saved.source:
+        again = f"foreshard observe hour {saved.hour:%Y-%m-%dT%H} --replace"
+        kept = f"kept, because an earlier release saved its {saved.records:,} records, from an unknown source"
+        return f"{kept}; {again} reads {found:,}"
     if found < saved.records and not source.holds_whole(saved.hour):
         return f"kept with its {saved.records:,} records, because {source.name} has only {found:,} left"
     return None

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.model.key_space import KeyType
-from foreshard.observe.batches import ACCEPTED, Pseudonyms, clean_batch
+from foreshard.observe.batches import ACCEPTED, clean_batch
 from foreshard.observe.clean import clean
+from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.pseudonym import pseudonym
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)

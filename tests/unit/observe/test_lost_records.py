@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from foreshard.observe.batches import CleanBatch, Pseudonyms, batch_times, clean_batch
+from foreshard.observe.batches import CleanBatch, batch_times, clean_batch
+from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.pseudonym import is_pseudonym
 from foreshard.stores.files.json_lines import records_frame
 
@@ -89,13 +90,15 @@ def test_sessions_are_stored_as_pseudonyms_like_users() -> None:
 
 
 def test_the_quarantine_shows_no_value_that_may_be_an_identity() -> None:
+    numeric = access(timestamp="4711", cost="4711", request_type="4711", user_id="read", source="a.csv:4")
     shifted = access(timestamp="ann@example.org", partitionable_key="ann", request_type="ann", user_id="read", session_id="ann")
     records = records_frame(
-        [shifted | {"location": "ann", "cost": "ann", "source": "a.csv:2"}, access(cost=-1, source="a.csv:3")]
+        [shifted | {"location": "ann", "cost": "ann", "source": "a.csv:2"}, access(cost=-1, source="a.csv:3"), numeric]
     )
     bad = Pseudonyms(lambda: KEY, ["read"]).of(cleaned(records)).quarantined
     assert "ann" not in bad.to_json()
-    assert bad["source"].tolist() == ["a.csv:2", "a.csv:3"]
+    assert "4711" not in bad.to_json()
+    assert bad["source"].tolist() == ["a.csv:2", "a.csv:3", "a.csv:4"]
     assert bad[["timestamp", "request_type", "cost"]].iloc[1].tolist() == [HOUR.isoformat(), "read", "-1"]
 
 

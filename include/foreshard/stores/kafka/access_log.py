@@ -73,7 +73,11 @@ class KafkaAccessLog:
         consumer = self._consumer()
         try:
             waiting = _Waiting()
+            since, until = _milliseconds(hour - self._lateness), _milliseconds(hour + ONE_HOUR + self._lateness)
             for message in self._messages(consumer, hour):
+                kind, at = message.timestamp()
+                if kind != TIMESTAMP_NOT_AVAILABLE and not since <= at <= until:
+                    continue  # its record's time differs by less than the lateness, or does not count
                 waiting.add(message)
                 if len(waiting.values) >= BATCH_RECORDS:
                     yield from self._of_hour(waiting, hour)
