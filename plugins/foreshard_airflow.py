@@ -54,6 +54,7 @@ NEVER_RETRIED = (
     "ConfigurationError",
     "CorruptLog",
     "GateFailed",
+    "HourRefused",
     "MissingStageResult",
     "MoveRefused",
     "NoRoutingTable",
@@ -215,24 +216,20 @@ def stage_function(stage: str) -> Callable[..., Any]:
     return function
 
 
-def announce(asset: Asset) -> None:
-    """Add the hour's partition and the params of ``PASSED_ON`` to this task's asset event."""
-    _announce(asset, [hour_of(get_current_context())])
+def announce(asset: Asset, hours: Sequence[datetime] = ()) -> None:
+    """Add partitions and the params of ``PASSED_ON`` to this task's asset event: those of ``hours``, or of the run's hour."""
+    context = get_current_context()
+    event = context["outlet_events"][asset]
+    for hour in hours or [hour_of(context)]:
+        event.add_partitions(hour.strftime(PARTITION_KEY_FORMAT))
+    event.extra.update({name: True for name in PASSED_ON if option(name, context)})
 
 
 def announce_changed(asset: Asset, hours: Sequence[str]) -> None:
     """Add the partitions of earlier ``hours`` to this task's asset event. Skip the task, and so the event, without any."""
     if not hours:
         raise AirflowSkipException("no earlier hour has changed")
-    _announce(asset, [datetime.fromisoformat(hour) for hour in hours])
-
-
-def _announce(asset: Asset, hours: Sequence[datetime]) -> None:
-    context = get_current_context()
-    event = context["outlet_events"][asset]
-    for hour in hours:
-        event.add_partitions(hour.strftime(PARTITION_KEY_FORMAT))
-    event.extra.update({name: True for name in PASSED_ON if option(name, context)})
+    announce(asset, [datetime.fromisoformat(hour) for hour in hours])
 
 
 @contextmanager

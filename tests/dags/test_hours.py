@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from hypothesis import given
 from hypothesis import strategies as st
 
+import foreshard_airflow
 from foreshard_airflow import NEVER_RETRIED, as_xcom, hour_of, may_act, option, parse_hour
 
 NOW = datetime(2026, 3, 1, 9, 5, tzinfo=UTC)
@@ -140,3 +141,17 @@ def test_the_errors_that_are_never_retried_exist() -> None:
     from foreshard import errors
 
     assert all(issubclass(getattr(errors, name), errors.ForeshardError) for name in NEVER_RETRIED)
+
+
+def test_amended_hours_are_announced_as_partitions_and_an_unchanged_log_skips_the_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partitions: list[str] = []
+    event = SimpleNamespace(add_partitions=partitions.append, extra={})
+    now = {**context(), "outlet_events": {foreshard_airflow.ACCESS_TALLY: event}}
+    monkeypatch.setattr(foreshard_airflow, "get_current_context", lambda: now)
+    with pytest.raises(AirflowSkipException):
+        foreshard_airflow.announce_changed(foreshard_airflow.ACCESS_TALLY, [])
+    assert partitions == []
+    foreshard_airflow.announce_changed(foreshard_airflow.ACCESS_TALLY, as_xcom((datetime(2026, 3, 1, 8, tzinfo=UTC),)))
+    assert partitions == ["2026-03-01T08:00:00"]

@@ -19,6 +19,7 @@ from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.log_import import ImportSource, import_history
 from foreshard.stages.observe import extract_hour, tally_hour
+from foreshard.stages.observing.amend import amend_hours
 from foreshard.wiring import Wiring
 
 
@@ -93,14 +94,22 @@ def test_a_repaired_source_replaces_the_hour_though_it_gives_fewer_records(wirin
     assert wiring.retention.forget(before, before, before, before)["replaced"] == 1
 
 
-def test_an_hour_that_was_imported_is_kept_and_the_note_says_so(wiring: Wiring, folder: Path, tmp_path: Path) -> None:
+def test_an_hour_that_another_source_gave_is_kept_and_a_person_chooses_if_this_one_has_more(
+    wiring: Wiring, folder: Path, tmp_path: Path
+) -> None:
+    hour = HOUR - ONE_HOUR
     import_history(wiring, written(tmp_path / "a.csv", history(1, 60)))
-    written(folder / "b.csv", history(1, 70))
-    kept = extract_hour(wiring, HOUR - ONE_HOUR)
-    assert kept.accepted == 60
+    written(folder / "b.csv", history(1, 50))
+    kept = extract_hour(wiring, hour)
+    assert (kept.accepted, amend_hours(wiring, HOUR).hours) == (60, ())
     assert "a.csv gave its 60 records" in kept.notes[0]
-    assert "has 70" in kept.notes[0]
-    assert extract_hour(wiring, HOUR - ONE_HOUR, replace=True).accepted == 70
+    assert "has 50" in kept.notes[0]
+    written(folder / "b.csv", history(1, 70))
+    with pytest.raises(HourRefused, match=r"has two sources: .*a\.csv gave its 60 records; .* has 70; .*--replace takes"):
+        extract_hour(wiring, hour)
+    assert wiring.raw_hours.describe(hour).accepted == 60
+    assert amend_hours(wiring, HOUR).hours == ()
+    assert extract_hour(wiring, hour, replace=True).accepted == 70
 
 
 def test_an_hour_that_an_earlier_release_saved_is_not_replaced_by_fewer_records(wiring: Wiring, folder: Path) -> None:

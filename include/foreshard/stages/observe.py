@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foreshard.errors import MissingStageResult
+from foreshard.errors import HourRefused, MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
 from foreshard.observe.batches import clean_batch, coded_texts
 from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
@@ -75,7 +75,8 @@ def extract_hour(ports: ExtractPorts, hour: datetime, replace: bool = False) -> 
     """Read an hour of the access log, quarantine bad records, pseudonymise both, and save them.
 
     The hour is replaced by what its source gives now. It is kept if another source gave it (``replace``: replace it then too),
-    or if the source has deleted a part of it. The result's notes say so.
+    or if the source has deleted a part of it. The result's notes say so. Raise :class:`foreshard.errors.HourRefused` if another
+    source gave it, and this one has more records.
     """
     types, source = ports.observe_settings.request_types.keys(), ports.access_log
     pseudonyms, saved, seen = Pseudonyms(ports.require_user_key, types), saved_hour(ports, hour), SeenRecords()
@@ -98,16 +99,21 @@ def extract_hour(ports: ExtractPorts, hour: datetime, replace: bool = False) -> 
 
 
 def _why_kept(saved: RawHour, source: AccessLogSource, found: int) -> str | None:
-    """Return why a saved hour is kept; None if it is to be replaced."""
+    """Return why a saved hour is kept; None if it is to be replaced.
+
+    Raise :class:`HourRefused` if another source gave it, and this one has more records: a person must choose.
+    """
+    again = f"foreshard observe hour {saved.hour:%Y-%m-%dT%H} --replace"
     if saved.source and saved.source != source.name:
-        again = f"foreshard observe hour {saved.hour:%Y-%m-%dT%H} --replace"
-        return (
-            f"kept, because {saved.source} gave its {saved.records:,} records; {source.name} has {found:,}: {again} reads these"
-        )
+        given = f"{saved.source} gave its {saved.records:,} records; {source.name} has {found:,}"
+        if found > saved.records:
+            raise HourRefused(
+                saved.hour, f"has two sources: {given}", f"{again} takes the latter; or import both as one folder"
+            )
+        return f"kept, because {given}: {again} takes these"
     if found < saved.records and not saved.source:
-        again = f"foreshard observe hour {saved.hour:%Y-%m-%dT%H} --replace"
         kept = f"kept, because an earlier release saved its {saved.records:,} records, from an unknown source"
-        return f"{kept}; {again} reads {found:,}"
+        return f"{kept}; {again} takes {found:,}"
     if found < saved.records and not source.holds_whole(saved.hour):
         return f"kept with its {saved.records:,} records, because {source.name} has only {found:,} left"
     return None

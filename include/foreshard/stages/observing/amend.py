@@ -7,7 +7,15 @@ from datetime import datetime
 from typing import Protocol
 
 from foreshard.model import ONE_HOUR
-from foreshard.stages.observe import AccessLogGatePorts, ExtractPorts, TallyPorts, extract_hour, gate_access_log, tally_hour
+from foreshard.stages.observe import (
+    AccessLogGatePorts,
+    ExtractPorts,
+    TallyPorts,
+    extract_hour,
+    gate_access_log,
+    saved_hour,
+    tally_hour,
+)
 
 
 class AmendPorts(ExtractPorts, AccessLogGatePorts, TallyPorts, Protocol):
@@ -25,12 +33,16 @@ class AmendSummary:
 def amend_hours(ports: AmendPorts, hour: datetime) -> AmendSummary:
     """Read the counted hours before ``hour`` that the allowed lateness reaches again, and count those that have changed.
 
+    Hours that another source gave are left alone.
     Raise :class:`foreshard.errors.GateFailed` if a changed hour must not be counted. Its former count stays.
     """
     reach = -(-ports.observe_settings.allowed_lateness // ONE_HOUR)
     amended: list[datetime] = []
     notes: list[str] = []
     for earlier in ports.tallies.hours(hour - reach * ONE_HOUR, hour):
+        saved = saved_hour(ports, earlier)
+        if saved is None or saved.source != ports.access_log.name:
+            continue
         raw = extract_hour(ports, earlier)
         if raw.before is None or raw.before == raw.records:
             continue
