@@ -64,3 +64,20 @@ def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     monkeypatch.setenv("FORESHARD_CONTROL_URI", "mongodb://someone:secret@127.0.0.1:1/?serverSelectionTimeoutMS=200")
     code, _, err = run(capsys, "show", "2014-01-01T00")
     assert (code, "control database at 127.0.0.1:1 does not answer" in err, "secret" in err) == (1, True, False)
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_apache_log_is_checked_and_imported_with_the_proposed_mapping(
+    wiring: Wiring, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f'10.0.0.{n} - ann [{HOUR:%d/%b/%Y:%H}:{n:02}:00 +0000] "GET /bikes/{n % 7} HTTP/1.1" 200 17' for n in range(60)]
+    (tmp_path / "access.log").write_text("\n".join(lines))
+    code, out, _ = run(capsys, "check", str(tmp_path / "access.log"))
+    assert (code, "60 records read, 60 would be counted" in " ".join(out.split())) == (0, True)
+    assert "ann" not in out
+    (tmp_path / "m.toml").write_text(out[out.index("# A proposal") :])
+    code, out, _ = run(capsys, "import", str(tmp_path / "access.log"), "--mapping", str(tmp_path / "m.toml"))
+    assert (code, "imported 60 accesses of 7 keys in 1 hours" in out) == (0, True)
+    assert set(wiring.raw_hours.load(HOUR)["partitionable_key"]) == {f"bikes {n}" for n in range(7)}
+    code, _, err = run(capsys, "check", str(tmp_path / "m.toml"))
+    assert (code, "its lines are neither JSON nor Apache's formats" in err, len(err.strip().splitlines())) == (1, True, 1)
