@@ -36,7 +36,6 @@ from foreshard.stores.control.planning import MongoPlanningStore
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2024, 3, 5, 7, tzinfo=UTC)
-MARKS = {"high_water": 0.8, "reserve": 0.0}
 KEYS = tuple(f"station {n}" for n in range(8))
 PLACES = {"alpha": "San Francisco", "beta": "San Francisco", "gamma": "San Jose"}
 LOCATIONS = (Location("San Francisco", 37.789, -122.401), Location("San Jose", 37.336, -121.890))
@@ -49,7 +48,7 @@ def settings_for(mongods, name, folder, **more):
         data_dir=folder,
         collections=(CollectionSetting(database=name, collection="stations", key_field="station"),),
         forecast=ForecastSettings(history_days=2, horizon_hours=3),
-        plan=PlanSettings(**{**MARKS, **more}),
+        plan=PlanSettings(**{"high_water": 0.8, "reserve": 0.0, **more}),
     )
 
 
