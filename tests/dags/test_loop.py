@@ -29,16 +29,13 @@ from foreshard.wiring import Wiring
 RUNNER = Path(__file__).with_name("run_dags.py")
 KEYS = tuple(f"station {number}" for number in range(10))
 ON_ALPHA = KEYS[:8]
-PINNED = KEYS[:5]
-"""Too many for alpha, which therefore gives keys away and has some of these shadowed."""
+PINNED = KEYS[:5]  # too many for alpha, which gives the others away and has some of these shadowed
 DOCUMENTS_PER_KEY = 5
 HISTORY_DAYS = 7
 LAST = hour_floor(datetime.now(UTC)) - timedelta(hours=1)
 QUIET, BAD = LAST - timedelta(hours=1), LAST - timedelta(hours=2)
 NOTHING_TO_DO = {
-    "FORESHARD_PLAN__HIGH_WATER": "1000",
-    "FORESHARD_PLAN__NEARNESS": "0",
-    "FORESHARD_PLAN__RESERVE": "0",
+    f"FORESHARD_PLAN__{name}": value for name, value in (("HIGH_WATER", "1000"), ("NEARNESS", "0"), ("RESERVE", "0"))
 }
 
 
