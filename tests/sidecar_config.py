@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foreshard.client._local_routes import LocalRoutes
+from foreshard.client.routing.local_routes import LocalRoutes
 from foreshard.routing.config import SidecarConfig
 from foreshard.settings import Settings
 from foreshard.stores.files.live_routing import LiveRoutingFile

@@ -32,7 +32,7 @@ from tests.slots import slot_map
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._records import RequestScope
-from foreshard.client._sidecar_routes import SidecarRoutes
+from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.settings import CollectionSetting, Settings, ShadowSettings, SidecarSettings
 from foreshard.stack._process import ProcessSpec, free_port, start, stop, wait_until_ready

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.sidecar_servers import children
 from tests.sidecar_config import local_routes
 
-from foreshard.client._routes import ANYWHERE, Operation
+from foreshard.client.routing.routes import ANYWHERE, Operation
 from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.table import locate

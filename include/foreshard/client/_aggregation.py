@@ -20,8 +20,8 @@ from foreshard.client._keys import keys_of_filter
 from foreshard.client._merging import SLOW_SECONDS, Merged, Stream
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._results import Opened
-from foreshard.client._routes import ReadPreference
 from foreshard.client._watching import watch
+from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 

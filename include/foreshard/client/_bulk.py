@@ -20,8 +20,8 @@ from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 from foreshard.client._driving import resolved
 from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
 from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
-from foreshard.client._routes import Operation, Route
 from foreshard.client._types import Filter
+from foreshard.client.routing.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 LONGEST_RUN = 1_000

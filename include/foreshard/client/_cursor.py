@@ -13,9 +13,9 @@ from foreshard.client._find import Find, Given
 from foreshard.client._merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
 from foreshard.client._reads import PartitionRead, Reader, ReadPlan
 from foreshard.client._results import AsyncResults, LazyResults, Opened, SyncResults
-from foreshard.client._routes import ReadPreference
 from foreshard.client._types import Document
 from foreshard.client._watching import watch
+from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import KeyMovedWhileReading
 
 Observer = Callable[[ReadPlan], None]

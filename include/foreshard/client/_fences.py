@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteConcernError
 
 from foreshard.client._driving import resolved
-from foreshard.client._router import AsyncRouter
-from foreshard.client._routes import Operation, Route
 from foreshard.client._types import Result
+from foreshard.client.routing.router import AsyncRouter
+from foreshard.client.routing.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
 from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE, read_options

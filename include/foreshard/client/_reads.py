@@ -23,9 +23,9 @@ from foreshard.client._driving import resolved
 from foreshard.client._fences import unreachable
 from foreshard.client._keys import keys_of_filter, narrowed
 from foreshard.client._partition_clients import PartitionClients
-from foreshard.client._router import AsyncRouter
-from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.client._types import Result
+from foreshard.client.routing.router import AsyncRouter
+from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import KeyMovedWhileReading, RouteRefused
 from foreshard.model import ShardedCollection
 from foreshard.stores.bson_codec import key_text, key_value

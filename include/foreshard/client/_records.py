@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from foreshard.client._routes import ReadPreference
+from foreshard.client.routing.routes import ReadPreference
 from foreshard.model import AccessRecord
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.ports.access_records import AccessEmitter

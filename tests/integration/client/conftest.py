@@ -16,7 +16,7 @@ from tests.integration.client.looped import Loop, Looped, collect_cancelled_sock
 
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
-from foreshard.client._sidecar_routes import SidecarRoutes
+from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace
 from foreshard.routing.fence_lists import FenceLists

@@ -13,7 +13,7 @@ from tests.integration.move.conftest import World
 
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, RoutedClient
-from foreshard.client._routes import PartitionAddress, Route
+from foreshard.client.routing.routes import PartitionAddress, Route
 from foreshard.errors import KeyMovedWhileReading
 from foreshard.model.key_space import KeySpace
 from foreshard.model.unit_set import UnitSet

@@ -15,8 +15,8 @@ from foreshard.client._bulk import BulkWrite
 from foreshard.client._driving import SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
 from foreshard.client._requests import KeyRule
-from foreshard.client._router import AsyncRouter, Router
-from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.client.routing.router import AsyncRouter, Router
+from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused
 from foreshard.model import ShardedCollection
 

@@ -11,8 +11,8 @@ import pytest
 from tests.sidecar_config import local_routes
 from tests.slots import slot_map
 
-from foreshard.client._local_routes import LocalRoutes
-from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
+from foreshard.client.routing.local_routes import LocalRoutes
+from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
 from foreshard.ports.routing_file import LiveRouting, SavedRouting

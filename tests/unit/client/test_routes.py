@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.sidecar_config import local_routes
 
-from foreshard.client._router import Router
-from foreshard.client._routes import ANYWHERE, FallbackRoutes, Operation, PartitionAddress, ReadPreference, Route
+from foreshard.client.routing.router import Router
+from foreshard.client.routing.routes import ANYWHERE, FallbackRoutes, Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import Unreachable
 
 READ, WRITE = Operation.READ, Operation.WRITE

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from foreshard.client._routes import ANYWHERE, Operation, ReadPreference
-from foreshard.client._sidecar_routes import SidecarRoutes
+from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
+from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 GOOD = {

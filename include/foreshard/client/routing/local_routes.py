@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
-from foreshard.client._local_view import COPIES, View
-from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.client.routing._local_view import COPIES, View
+from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused, UnknownPartition, Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
 from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore, SavedRouting, TableReader

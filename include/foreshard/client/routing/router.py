@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreshard.client._driving import Mode
-from foreshard.client._routes import (
+from foreshard.client.routing.routes import (
     ANYWHERE,
     FallbackRoutes,
     LocalSource,
@@ -21,7 +21,7 @@ from foreshard.client._routes import (
     Route,
     RouteSource,
 )
-from foreshard.client._sidecar_routes import SidecarRoutes
+from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def build_router(
     the sidecar's table (default: ``routing`` in the settings' data folder). ``keep_routes``: seconds for which an answer of the
     sidecar may be reused.
     """
-    from foreshard.client._local_routes import LocalRoutes
+    from foreshard.client.routing.local_routes import LocalRoutes
     from foreshard.routing.config import SidecarConfig
     from foreshard.settings import Settings
     from foreshard.stores.files.live_routing import LiveRoutingFile

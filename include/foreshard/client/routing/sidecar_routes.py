@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from foreshard.client._routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from foreshard.client._routes import ReadPreference
+from foreshard.client.routing.routes import ReadPreference
 from foreshard.measure.distance import Distances
 from foreshard.model import Placement, RequestKind
 from foreshard.ports.routing_file import LiveRouting, SavedRouting
