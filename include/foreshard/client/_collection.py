@@ -75,7 +75,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     ) -> UpdateResult:
         """Replace the first matching document of the replacement's key."""
         self._check_options("replace_one", options)
-        key = self._rule.of_replacement("replace_one", filter, replacement, options)
+        key = self._rule.of_replacement("replace_one", filter, replacement, {**options, "upsert": upsert})
         narrow = self._rule.limit(filter, key)
         return await self._write(
             "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none

@@ -11,7 +11,8 @@ from pymongo.errors import InvalidOperation
 
 from foreshard.client._find import Find, Given
 from foreshard.client._merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
-from foreshard.client._reads import PartitionRead, Reader, ReadPlan
+from foreshard.client._read_plans import PartitionRead, ReadPlan
+from foreshard.client._reads import Reader
 from foreshard.client._results import AsyncResults, LazyResults, Opened, SyncResults
 from foreshard.client._types import Document
 from foreshard.client._watching import watch
@@ -19,6 +20,8 @@ from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import KeyMovedWhileReading
 
 Observer = Callable[[ReadPlan], None]
+Returned = Callable[[Document], None]
+"""Is told of each document that a read without a key returns."""
 SortKeys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 
 
@@ -29,9 +32,10 @@ class FindResults(LazyResults):
     ``_id``, or one without sort and skip. Another one raises :class:`foreshard.errors.KeyMovedWhileReading`.
     """
 
-    def __init__(self, reader: Reader, find: Find, preference: ReadPreference, observe: Observer) -> None:
+    def __init__(self, reader: Reader, find: Find, preference: ReadPreference, observe: Observer, returned: Returned) -> None:
         super().__init__(self._open_all)
-        self._reader, self._find, self._preference, self._observe = reader, find, preference, observe
+        self._reader, self._find, self._preference = reader, find, preference
+        self._observe, self._returned = observe, returned
         self._given: Given | None = None
 
     def sort(self, key: SortKeys, direction: int | str | None = None) -> Self:
@@ -80,10 +84,17 @@ class FindResults(LazyResults):
         return opened
 
     async def _plan(self, find: Find) -> ReadPlan:
-        keys = self._reader.keys_of(find.filter, find.options.get("collation"))
-        return await self._reader.plan(keys, find.filter, self._preference)
+        collation = find.options.get("collation")
+        keys = self._reader.keys_of(find.filter, collation)
+        return await self._reader.plan(keys, find.filter, self._preference, collation)
 
     async def _take(self) -> Document | None:
+        document = await self._take_new()
+        if document is not None and self._opened is not None and self._opened.plan.scattered:
+            self._returned(document)
+        return document
+
+    async def _take_new(self) -> Document | None:
         """Return the next document that was not returned yet."""
         while True:
             document = await super()._take()
@@ -126,7 +137,7 @@ class FindResults(LazyResults):
             if options.get("collation") is not None:
                 codec: CodecOptions[Any] = collection.codec_options.with_options(unicode_decode_error_handler="surrogateescape")
                 collection = collection.with_options(codec_options=codec)
-        narrow = self._reader.filter_for(part, find.filter)
+        narrow = self._reader.filter_for(part, find.filter, options.get("collation"))
         return collection.find(narrow, projection, skip=skip, limit=limit, sort=list(find.sort) or None, **options)
 
     def _with(self, **changes: Any) -> Self:

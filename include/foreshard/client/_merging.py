@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import total_ordering
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +23,11 @@ from bson import Binary, Code, DatetimeMS, Decimal128, MaxKey, MinKey, ObjectId,
 
 from foreshard.client._types import Document
 
-SORT_KEY = "__foreshard_sort_key"
-"""The field for each document's sort key (``$meta: sortKey``), which the server adds despite any projection."""
+SORT_KEY = f"__foreshard_{token_hex(8)}"
+"""The field for each document's sort key (``$meta: sortKey``), which the server adds despite any projection.
+
+Its name is drawn when the process starts, so that no app has a field of this name.
+"""
 
 Sort = Sequence[tuple[str, Any]]
 

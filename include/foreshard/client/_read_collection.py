@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from foreshard.client._aggregation import Aggregate
+from foreshard.client._aggregation import Aggregate, over_documents
 from foreshard.client._cursor import AsyncRoutedCursor, FindResults, sort_keys
 from foreshard.client._driving import resolved
 from foreshard.client._find import Find
+from foreshard.client._keys import key_of_document
 from foreshard.client._merging import part_limit, rank_of
-from foreshard.client._reads import PartitionRead, Reader, ReadPlan
+from foreshard.client._read_plans import PartitionRead, ReadPlan
+from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._results import AsyncResults, LazyResults
 from foreshard.client._types import Document, Filter, Projection, Result
@@ -57,7 +59,13 @@ class AsyncRoutedReads:
         """Return a cursor of this kind. It is opened when its first document is read."""
         self._check_options("find", find.options)
         scope, started = self.recorder.current(request), self.recorder.start()
-        return kind(self.reader, find, scope.preference, lambda plan: self._record_read(scope, plan, started))
+
+        def returned(document: Document) -> None:
+            key = key_of_document(document, self._sharded)
+            if key is not None:
+                self.recorder.record(scope, (key,), SCAN, self.recorder.start())
+
+        return kind(self.reader, find, scope.preference, lambda plan: self._record_read(scope, plan, started), returned)
 
     async def find_one(
         self,
@@ -97,14 +105,14 @@ class AsyncRoutedReads:
 
         async def count(plan: ReadPlan) -> int:
             async def one(part: PartitionRead) -> int:
-                narrow = self.reader.filter_for(part, filter)
+                narrow = self.reader.filter_for(part, filter, options.get("collation"))
                 return await resolved(self.reader.collection(part).count_documents(narrow, **options))
 
             total = sum(await self.reader.router.mode.together([one(part) for part in plan.parts]))
             left = max(0, total - skip)
             return min(left, limit) if limit else left
 
-        return await self._read(self.reader.keys_of(filter, options.get("collation")), filter, request, count)
+        return await self._read(filter, options.get("collation"), request, count)
 
     async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
         """Return the exact number of documents. The servers' own estimates would include shadows and half-moved keys."""
@@ -114,17 +122,24 @@ class AsyncRoutedReads:
         """Return the distinct values of a field, in MongoDB's sort order."""
         self._check_options("distinct", options)
 
-        async def values(plan: ReadPlan) -> list[Any]:
+        async def distinct(plan: ReadPlan) -> list[Any]:
             async def one(part: PartitionRead) -> list[Any]:
-                narrow = self.reader.filter_for(part, filter or {})
+                narrow = self.reader.filter_for(part, filter or {}, options.get("collation"))
                 return await resolved(self.reader.collection(part).distinct(key, narrow, **options))
 
             listed = await self.reader.router.mode.together([one(part) for part in plan.parts])
             found = {rank_of(value): value for values in listed for value in values}
-            return [found[rank] for rank in sorted(found)]
+            values = [found[rank] for rank in sorted(found)]
+            collation = options.get("collation")
+            return values if collation is None or len(plan.parts) < 2 else await self._merge(plan, values, collation)
 
-        keys = self.reader.keys_of(filter or {}, options.get("collation"))
-        return await self._read(keys, filter or {}, request, values)
+        return await self._read(filter or {}, options.get("collation"), request, distinct)
+
+    async def _merge(self, plan: ReadPlan, values: Sequence[Any], collation: Any) -> list[Any]:
+        """Return values without those that a collation treats as equal to another one. A server compares them."""
+        stages: list[Filter] = [{"$group": {"_id": "$v"}}, {"$sort": {"_id": 1}}]
+        cursor = await over_documents(self.reader, plan, [{"v": value} for value in values], stages, {"collation": collation})
+        return [row["_id"] for row in await resolved(cursor.to_list())]
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
@@ -142,18 +157,20 @@ class AsyncRoutedReads:
 
     async def _read(
         self,
-        keys: tuple[str, ...] | None,
         filter: Filter,
+        collation: Any,
         request: Call,
         read: Callable[[ReadPlan], Awaitable[Result]],
     ) -> Result:
+        keys = self.reader.keys_of(filter, collation)
         scope, started = self.recorder.current(request), self.recorder.start()
-        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, scope.preference), read)
+        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, scope.preference, collation), read)
         self._record_read(scope, plan, started)
         return result
 
     def _record_read(self, scope: RequestScope, plan: ReadPlan, started: float) -> None:
-        self.recorder.record(scope, plan.keys, SCAN if plan.scattered else READ, started)
+        """Record the keys that a read names. One that names none is recorded by the documents that it returns."""
+        self.recorder.record(scope, plan.keys, READ, started)
 
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:
         if options.get("session") is not None:

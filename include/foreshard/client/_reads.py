@@ -1,66 +1,37 @@
-"""Plans reads: from the nearest copy with room for the keys that a read names, or from every partition if it names none.
+"""Plans and opens reads: from the nearest copy with room for the keys that a read names, or from every partition if it names
+none (:mod:`foreshard.client._scatter`).
 
-A partition may have more copies of a key than the one to read: a shadow, a partial copy of a move in progress, or the old copy
-after a move. A read over all partitions therefore first asks each partition for the matching keys, then asks the table for the
-owner of each key, and only then reads from each partition the keys that it owns. A partition that has just lost a key still has
-all of its documents (the source's copy is kept for a while), so every document that exists throughout the read is seen exactly
-once. :mod:`foreshard.client._watching` has what happens to a read that is still open when that copy is removed.
+:mod:`foreshard.client._watching` has what happens to a read that is still open when a copy is removed.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import ConnectionFailure
 
 from foreshard.client._driving import resolved
 from foreshard.client._fences import unreachable
-from foreshard.client._keys import keys_of_filter, narrowed
+from foreshard.client._keys import keys_of_filter
 from foreshard.client._partition_clients import PartitionClients
+from foreshard.client._read_plans import PartitionRead, ReadPlan, by_partition
+from foreshard.client._scatter import Scatter
 from foreshard.client._types import Result
 from foreshard.client.routing.router import AsyncRouter
-from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
-from foreshard.errors import KeyMovedWhileReading, RouteRefused
+from foreshard.client.routing.routes import Operation, ReadPreference, Route
+from foreshard.errors import KeyMovedWhileReading
 from foreshard.model import ShardedCollection
-from foreshard.stores.bson_codec import key_text, key_value
+from foreshard.model.key_space import KeyType, slot_number
+from foreshard.stores.bson_codec import key_value
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
-LONGEST_KEY_LIST = 20_000
-"""Most keys in one filter. More keys are read in several parts."""
 TABLE_AWAITED = 5.0
 """Longest wait, in seconds, for a table that has a move which a partition knows of."""
-
-
-class PartitionRead(NamedTuple):
-    """The part of a read on one partition: the documents of ``keys``, as BSON values (None: the app's filter limits them).
-
-    ``epochs``: key → the epoch of the route that it is read by.
-    """
-
-    partition: str
-    uri: str
-    keys: tuple[Any, ...] | None = None
-    epochs: Mapping[str, int] = {}
-
-
-class ReadPlan(NamedTuple):
-    """The parts of one read and its keys. ``scattered``: the read named no keys."""
-
-    parts: tuple[PartitionRead, ...]
-    keys: tuple[str, ...]
-    scattered: bool = False
-
-    def knows(self, moved: KeyMovedWhileReading) -> bool:
-        """Whether the plan was made from a table that has the move."""
-        return all(part.epochs.get(moved.key, moved.epoch) >= moved.epoch for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -75,18 +46,21 @@ class Reader:
     opened: dict[str, Collection[dict[str, Any]]] = field(default_factory=dict)
 
     def keys_of(self, filter: Mapping[str, Any], collation: Any = None) -> tuple[str, ...] | None:
-        """The keys that a filter names. None with a collation, which may treat different keys as equal."""
-        return None if collation is not None else keys_of_filter(filter, self.sharded)
+        """The keys that a filter names. None with a collation that may treat different keys as equal."""
+        return None if mixes_keys(collation, self.sharded) else keys_of_filter(filter, self.sharded)
 
-    async def plan(self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference) -> ReadPlan:
-        """Plan a read of ``keys``; if they are None, of every key that has documents matching ``filter``."""
+    async def plan(
+        self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference, collation: Any = None
+    ) -> ReadPlan:
+        """Plan a read of ``keys``; if they are None, of every document that matches ``filter``."""
         if keys is None:
-            return await self._scatter(filter)
+            mixing = collation if mixes_keys(collation, self.sharded) else None
+            return await Scatter(self.router, self.connections, self.sharded).plan(filter, mixing)
         if len(keys) == 1:
-            route = await self.router.route(keys[0], self.operation, preference)
-            return ReadPlan((PartitionRead(route.partition, route.uri, None, {keys[0]: route.epoch}),), keys)
+            return ReadPlan((_part_of(await self.router.route(keys[0], self.operation, preference)),), keys)
         routes = await self.router.routes(keys, self.operation, preference)
-        return ReadPlan(_grouped(self._placed(routes)), keys)
+        key_type = self.sharded.key_type
+        return ReadPlan(by_partition({key_value(key, key_type): route for key, route in routes.items()}), keys)
 
     async def run(
         self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
@@ -113,7 +87,8 @@ class Reader:
         deadline = self.router.now() + TABLE_AWAITED
         while True:
             await self.router.refresh(self.router.now())
-            await self.router.route(moved.key, Operation.WRITE, fresh=True)
+            if slot_number(moved.key) is None:
+                await self.router.route(moved.key, Operation.WRITE, fresh=True)
             planned = await plan()
             if planned.knows(moved):
                 return planned
@@ -131,7 +106,7 @@ class Reader:
             found = read(opened if opened is not None else self._open(route.uri))
             return await resolved(found) if type(found) is CoroutineType else found
         except ConnectionFailure as error:
-            plan = ReadPlan((PartitionRead(route.partition, route.uri, None, {key: route.epoch}),), (key,))
+            plan = ReadPlan((_part_of(route),), (key,))
             again = await self._again(lambda: self.plan((key,), {}, preference), plan, error)
         try:
             return await resolved(read(self.collection(again.parts[0])))
@@ -169,65 +144,18 @@ class Reader:
         """The collection on a part's partition."""
         return self.connections.collection(part.uri, self.sharded)
 
-    def filter_for(self, part: PartitionRead, filter: Mapping[str, Any]) -> Mapping[str, Any]:
-        """``filter``, limited to the part's keys."""
-        return filter if part.keys is None else narrowed(filter, self.sharded.key_field, part.keys)
-
-    async def _scatter(self, filter: Mapping[str, Any]) -> ReadPlan:
-        pipeline: list[Mapping[str, Any]] = [{"$group": {"_id": f"${self.sharded.key_field}"}}]
-        if filter:
-            pipeline.insert(0, {"$match": filter})
-        addresses = await self.router.partitions()
-        found = await self.router.mode.together([self._keys_at(address, pipeline) for address in addresses])
-        return await self._owned({a.partition: (a.uri, keys) for a, keys in zip(addresses, found, strict=True)})
-
-    async def _keys_at(self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The keys of the matching documents on a partition, whether it owns them or not."""
-        try:
-            cursor = await resolved(self.collection(PartitionRead(address.partition, address.uri)).aggregate(pipeline))
-            return [row["_id"] for row in await resolved(cursor.to_list())]
-        except ConnectionFailure as error:
-            raise unreachable(address.partition, self.connections.address(address.uri)) from error
-
-    async def _owned(self, found_on: Mapping[str, tuple[str, Sequence[Any]]]) -> ReadPlan:
-        """Plan to read from each partition the keys that it owns. Documents without a valid key never move, so they are read
-        where they were found."""
-        texts = {self._text(value) for _, found in found_on.values() for value in found}
-        owners = await self._owners(sorted(key for key in texts if key))
-        parts = list(_grouped(self._placed(owners)))
-        for partition, (uri, found) in found_on.items():
-            keyless = tuple(value for value in found if self._text(value) not in owners)
-            if keyless:
-                parts.append(PartitionRead(partition, uri, keyless))
-        return ReadPlan(tuple(parts), tuple(owners), scattered=True)
-
-    def _text(self, value: Any) -> str | None:
-        """The key that a value of the key field is; None for any other value."""
-        return key_text(value, self.sharded.key_type)
-
-    def _placed(self, routes: Mapping[str, Route]) -> dict[Any, Route]:
-        """Where each key is read. The keys are BSON values, as filters carry them."""
-        key_type = self.sharded.key_type
-        return {key_value(key, key_type): route for key, route in routes.items()}
-
-    async def _owners(self, keys: Sequence[str]) -> dict[str, Route]:
-        """The primary of each key. A key that the sidecar refuses (too long, for example) has none."""
-        try:
-            return await self.router.routes(keys, Operation.WRITE)
-        except RouteRefused:
-            found = {}
-            for key in keys:
-                with suppress(RouteRefused):
-                    found[key] = await self.router.route(key, Operation.WRITE)
-            return found
+    def filter_for(self, part: PartitionRead, filter: Mapping[str, Any], collation: Any = None) -> Mapping[str, Any]:
+        """``filter``, limited to what the part reads."""
+        return part.narrow(filter, self.sharded, collated=mixes_keys(collation, self.sharded))
 
 
-def _grouped(placed: Mapping[Any, Route]) -> tuple[PartitionRead, ...]:
-    by_partition: dict[tuple[str, str], list[tuple[Any, Route]]] = defaultdict(list)
-    for key, route in placed.items():
-        by_partition[route.partition, route.uri].append((key, route))
-    return tuple(
-        PartitionRead(*place, tuple(key for key, _ in some), {route.key: route.epoch for _, route in some})
-        for place, found in sorted(by_partition.items(), key=itemgetter(0))
-        for some in (found[start : start + LONGEST_KEY_LIST] for start in range(0, len(found), LONGEST_KEY_LIST))
-    )
+def _part_of(route: Route) -> PartitionRead:
+    return PartitionRead(route.partition, route.uri, None, {route.key: route.epoch}, is_shadow=route.is_shadow)
+
+
+def mixes_keys(collation: Any, sharded: ShardedCollection) -> bool:
+    """Whether a collation may treat different keys as equal. It compares strings only."""
+    if collation is None or sharded.key_type is not KeyType.STRING:
+        return False
+    document = collation if isinstance(collation, Mapping) else collation.document
+    return bool(document.get("locale") != "simple")

@@ -95,6 +95,9 @@ class KeyRule:
         keys = keys_of_filter(filter, self._sharded)
         if keys is not None and keys != (key,):
             raise self._refuse(operation, "it would give the document another key", "delete it and insert it under its new key")
+        if keys is None and options.get("upsert"):
+            problem = "an upsert without a key may make a second document, since _id is unique on each partition only"
+            raise self._refuse(operation, problem, f"add {self._sharded.key_field} to its filter")
         return key
 
     def check_update(self, operation: str, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], key: str) -> None:
@@ -122,7 +125,7 @@ class KeyRule:
             return [BulkItem(index, key, kind, request)]
         options = {"collation": request._collation}
         if isinstance(request, ReplaceOne):
-            key = self.of_replacement(operation, request._filter, request._doc, options)
+            key = self.of_replacement(operation, request._filter, request._doc, {**options, "upsert": request._upsert})
             return [BulkItem(index, key, kind, self._limited(request, key))]
         if isinstance(request, UpdateMany | DeleteMany):
             keys = self.of_filter_many(operation, request._filter, options)

@@ -13,7 +13,8 @@ from pymongo.errors import ConnectionFailure, InvalidOperation
 
 from foreshard.client._driving import resolved, run
 from foreshard.client._merging import Merged, Stream
-from foreshard.client._reads import Reader, ReadPlan
+from foreshard.client._read_plans import ReadPlan
+from foreshard.client._reads import Reader
 from foreshard.client._types import Document
 from foreshard.errors import KeyMovedWhileReading
 

@@ -15,7 +15,8 @@ from pymongo import ReadPreference
 from pymongo.errors import OperationFailure
 
 from foreshard.client._driving import resolved
-from foreshard.client._reads import PartitionRead, Reader
+from foreshard.client._read_plans import PartitionRead
+from foreshard.client._reads import Reader
 from foreshard.client.routing.routes import Operation
 from foreshard.errors import KeyMovedWhileReading
 from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_since

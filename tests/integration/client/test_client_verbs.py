@@ -174,11 +174,11 @@ def test_an_aggregation_over_all_partitions_equals_one_on_a_single_server(things
 
 def test_an_aggregation_of_one_key_runs_on_its_partition(things, placed) -> None:
     things.insert_many([{"_id": i, "station": "ab"[i % 2], "n": i} for i in range(10)])
-    joined = {"$lookup": {"from": "things", "localField": "_id", "foreignField": "n", "as": "same"}}
-    found = list(things.aggregate([{"$match": {"station": "a"}}, joined, {"$match": {"same": {"$size": 1}}}]))
-    assert [d["_id"] for d in found] == [0, 2, 4, 6, 8]
-    with pytest.raises(UnroutableOperation, match=r"\$lookup can't run over several partitions"):
-        things.aggregate([joined])
+    numbered = {"$setWindowFields": {"sortBy": {"_id": 1}, "output": {"at": {"$documentNumber": {}}}}}
+    found = list(things.aggregate([{"$match": {"station": "a"}}, numbered, {"$sample": {"size": 9}}, {"$sort": {"_id": 1}}]))
+    assert [(d["_id"], d["at"]) for d in found] == [(0, 1), (2, 2), (4, 3), (6, 4), (8, 5)]
+    with pytest.raises(UnroutableOperation, match=r"\$sample can't run over several partitions"):
+        things.aggregate([{"$sample": {"size": 9}}])
     with pytest.raises(UnroutableOperation, match=r"\$out bypasses the routing"):
         things.aggregate([{"$match": {"station": "a"}}, {"$out": "elsewhere"}])
 

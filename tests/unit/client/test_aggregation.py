@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreshard.client._aggregation import Split, keys_of_pipeline, obstacle, split
+from foreshard.client._splitting import SORT_KEY, Page, Split, keys_of_pipeline, obstacle, page_of, split
 from foreshard.model import ShardedCollection
 
 K = ShardedCollection("app", "things", "k")
@@ -23,12 +23,38 @@ def test_sums_counts_extremes_and_means_are_grouped_on_the_partitions_first() ->
         [{"$group": {"_id": "$k", "n": {"$sum": "$x"}, "low": {"$min": "$x"}, "c": {"$count": {}}, "m": {"$avg": "$x"}}}]
     )
     part = halves.partition[0]["$group"]
-    assert part["n"] == {"$sum": "$x"}
-    assert part["c"] == {"$sum": 1}
-    assert "m" not in part
-    merge = halves.merge[0]["$group"]
-    assert (merge["_id"], merge["n"], merge["low"], merge["c"]) == ("$_id", {"$sum": "$n"}, {"$min": "$low"}, {"$sum": "$c"})
-    assert [next(iter(stage)) for stage in halves.merge] == ["$group", "$set", "$unset"]
+    assert list(part.values()) == [
+        "$k", {"$sum": "$x"}, {"$min": "$x"}, {"$sum": 1}, {"$sum": "$x"}, {"$sum": {"$cond": [{"$isNumber": ["$x"]}, 1, 0]}}
+    ]  # fmt: skip
+    group, named = halves.merge
+    assert list(group["$group"].values()) == [
+        "$_id",
+        {"$sum": "$r0"},
+        {"$min": "$r1"},
+        {"$sum": "$r2"},
+        {"$sum": "$r3"},
+        {"$sum": "$r4"},
+    ]
+    assert list(named["$replaceWith"]) == ["_id", "n", "low", "c", "m"]
+
+
+def test_a_group_that_the_server_would_refuse_is_left_to_the_server() -> None:
+    for group in ({"n": {"$sum": 1}}, {"_id": 1, "n": {"$sum": 1, "$avg": 1}}, {"_id": 1, "n": "$x"}):
+        assert split([{"$group": group}]) == Split((), ({"$group": group},))
+
+
+def test_a_page_is_merged_while_it_is_read() -> None:
+    match, sort, project = {"$match": {"n": 1}}, {"$sort": {"n": -1, "k": 1}}, {"$project": {"n": 1}}
+    key = {"$addFields": {SORT_KEY: {"$meta": "sortKey"}}}
+    order = (("n", -1), ("k", 1))
+    assert page_of([match, sort]) == Page((match, sort, key), order, 0, 0)
+    skip, limit = {"$skip": 10}, {"$limit": 5}
+    assert page_of([sort, skip, limit, project]) == Page((sort, {"$limit": 15}, project, key), order, 10, 5)
+    assert page_of([sort, limit, {"$skip": 2}]) == Page((sort, {"$limit": 5}, key), order, 2, 3)
+    assert page_of([match, limit]) == Page((match, limit), (), 0, 5)
+    assert page_of([sort, limit, skip]) is None
+    assert page_of([sort, {"$group": {"_id": 1}}]) is None
+    assert page_of([sort, match]) is page_of([project, sort]) is page_of([sort, {"$replaceWith": "$a"}]) is None
 
 
 def test_a_sorted_page_is_limited_on_the_partitions_and_again_after_merging() -> None:
@@ -42,13 +68,14 @@ def test_a_sorted_page_is_limited_on_the_partitions_and_again_after_merging() ->
 def test_counts_are_added_up() -> None:
     halves = split([{"$match": {"n": 1}}, {"$count": "many"}])
     assert halves.partition == ({"$match": {"n": 1}}, {"$count": "many"})
-    assert halves.merge[0] == {"$group": {"_id": None, "many": {"$sum": "$many"}}}
+    assert halves.merge == ({"$group": {"_id": None, "n": {"$sum": "$many"}}}, {"$replaceWith": {"many": "$n"}})
 
 
 def test_stages_that_write_or_read_other_documents_are_found() -> None:
     assert obstacle([{"$match": {}}, {"$out": "x"}], several=False) == "$out"
-    assert obstacle([{"$lookup": {}}], several=False) is None
-    assert obstacle([{"$lookup": {}}], several=True) == "$lookup"
+    assert obstacle([{"$lookup": {}}], several=False) == obstacle([{"$lookup": {}}], several=True) == "$lookup"
+    assert obstacle([{"$geoNear": {}}], several=False) is None
+    assert obstacle([{"$geoNear": {}}], several=True) == "$geoNear"
     assert obstacle([{"$facet": {"a": [{"$unionWith": "x"}]}}], several=True) == "$unionWith"
 
 

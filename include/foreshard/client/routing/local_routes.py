@@ -23,6 +23,7 @@ from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore, SavedRou
 from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decide import decide, decide_primary
 from foreshard.routing.decision import RouteDecision, RouteRequest
+from foreshard.routing.homes import Homes
 from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.packed import EPOCH_SHIFT
@@ -34,6 +35,9 @@ RENEW_EVERY = 0.25
 """Seconds for which a prepared route is used, and after which the requests it served count as load."""
 AVOID_SECONDS = 5.0
 """How long reads avoid a partition that this process could not reach, regardless of its reporter."""
+
+MOST_LISTED = 100_000
+"""Listed keys up to which reads over all partitions are planned from the table."""
 
 READ, new = Operation.READ, tuple.__new__
 """Local names, for the hot path."""
@@ -59,6 +63,7 @@ class LocalRoutes:
         self._live = LiveRouting()
         self._avoided: dict[str, float] = {}
         self._view: View | None = None
+        self._homes: Homes | None = None
         self._stamps, self._check_every = (0, 0), check_every
         self._check_at = self._renew_at = float("-inf")
         self._checking, self._booking = threading.Lock(), threading.Lock()
@@ -81,8 +86,18 @@ class LocalRoutes:
 
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """The partitions in the file."""
-        addresses = self._current().addresses
-        return tuple(PartitionAddress(name, location, uri) for name, (location, uri) in addresses.items())
+        return _addresses(self._current())
+
+    def homes(self) -> tuple[tuple[PartitionAddress, ...], Homes] | None:
+        """The partitions and what lives on each; None if the table lists more than ``MOST_LISTED`` keys."""
+        view = self._current()
+        table = view.table
+        if len(table.placements) > MOST_LISTED:
+            return None
+        known = self._homes
+        if known is None or known.table is not table:
+            known = self._homes = Homes(table)
+        return _addresses(view), known
 
     def refresh(self) -> None:
         """Check the files now. Only the sidecar can get a newer table."""
@@ -216,6 +231,10 @@ class LocalRoutes:
             raise UnknownPartition(decision.partition, tuple(view.addresses))
         place = (decision.partition, address[0], decision.role)
         return Route(placement.key, *place, decision.epoch, view.version, decision.sentence, address[1])
+
+
+def _addresses(view: View) -> tuple[PartitionAddress, ...]:
+    return tuple(PartitionAddress(name, location, uri) for name, (location, uri) in view.addresses.items())
 
 
 def check_key(key: str) -> None:

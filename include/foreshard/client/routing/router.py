@@ -23,6 +23,7 @@ from foreshard.client.routing.routes import (
 )
 from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.errors import Unreachable
+from foreshard.routing.homes import Homes
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
@@ -99,6 +100,18 @@ class Router:
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every partition that may have documents."""
         return self._source.partitions()
+
+    def homes(self) -> tuple[tuple[PartitionAddress, ...], Homes] | None:
+        """The partitions and what lives on each, as the local table says.
+
+        None without a local table, and while the sidecar has answered from a newer one.
+        """
+        if self._local is None or any(self._newer(key) is not None for key in tuple(self._learned)):
+            return None
+        try:
+            return self._local.homes()
+        except Unreachable:
+            return None
 
     def avoid(self, partition: str) -> None:
         """Send reads to other copies for a while: this process could not reach ``partition``."""

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 from foreshard.client._types import Result
 from foreshard.errors import Unreachable
+from foreshard.routing.decision import SHADOW
+from foreshard.routing.homes import Homes
 
 
 class Operation(StrEnum):
@@ -33,6 +35,11 @@ class Route(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Route({self.key!r} on {self.partition!r}, {self.role}, epoch {self.epoch}, version {self.table_version})"
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether it leads to a shadow."""
+        return self.role == SHADOW
 
     def same_owner(self, other: Route) -> bool:
         """Whether the key has the same owner in both answers."""
@@ -88,6 +95,9 @@ class LocalSource(RouteSource, Protocol):
 
     def version(self) -> int:
         """The version of its table; 0 without a table."""
+
+    def homes(self) -> tuple[tuple[PartitionAddress, ...], Homes] | None:
+        """The partitions and what lives on each; None if the table lists too many keys. Raise :class:`Unreachable`."""
 
     def avoid(self, partition: str) -> None:
         """Record that this process could not reach a partition."""
