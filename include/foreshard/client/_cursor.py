@@ -74,13 +74,14 @@ class FindResults(LazyResults):
 
     def clone(self) -> Self:
         """Return the same query, not yet opened."""
-        return type(self)(self._reader, self._find, self._preference, self._observe)
+        return type(self)(self._reader, self._find, self._preference, self._observe, self._returned)
 
     async def _open_all(self) -> Opened:
         find, reader = self._find, self._reader
         _, opened = await reader.run(lambda: self._plan(find), lambda plan: self._open_parts(plan, find))
         self._observe(opened.plan)
-        self._given = Given(find) if opened.has_more else None
+        key_field = reader.sharded.key_field if len(opened.plan.keys) != 1 else ""
+        self._given = Given(find, key_field) if opened.has_more else None
         return opened
 
     async def _plan(self, find: Find) -> ReadPlan:

@@ -19,12 +19,12 @@ from foreshard.client._read_plans import PartitionRead
 from foreshard.client._reads import Reader
 from foreshard.client.routing.routes import Operation
 from foreshard.errors import KeyMovedWhileReading
-from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_since
+from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_from, removed_since
 
 
 def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] | None:
-    """Return the check of one part of a read: it raises :class:`KeyMovedWhileReading`. None if the part names no keys."""
-    if not part.epochs:
+    """Return the check of one part of a read: it raises :class:`KeyMovedWhileReading`. None if nothing of the part can move."""
+    if not part.epochs and part.home is None:
         return None
 
     async def check() -> None:
@@ -37,9 +37,11 @@ def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] 
 
 
 async def _removed(reader: Reader, part: PartitionRead) -> dict[str, int]:
-    """Return the part's keys whose documents the partition has removed. If that can't be read: the keys that have moved."""
+    """Return the part's units whose documents the partition has removed. If that can't be read: the keys that have moved."""
     clients, key_type = reader.connections, reader.sharded.key_type
     database = clients.client(part.uri).get_database(clients.bookkeeping, read_preference=ReadPreference.PRIMARY)
+    if part.home is not None:
+        return removed_from(await resolved(database[REMOVED_UNITS].find().to_list()), part.epoch_of)
     try:
         cursor = database[REMOVED_UNITS].find(entries_about(part.epochs))
         return removed_since(await resolved(cursor.to_list()), part.epochs, key_type)

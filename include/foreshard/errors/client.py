@@ -49,15 +49,16 @@ class KeyInTransit(ForeshardError):
 
 
 class KeyMovedWhileReading(ForeshardError):
-    """A key moved while a read was open, and its old partition has removed documents that were not read yet.
+    """A key or slot moved while a read was open, and its old partition has removed documents that were not read yet.
 
-    ``epoch`` is the epoch of the key's new owner.
+    ``key`` names the unit; ``epoch`` is the epoch of its new owner.
     """
 
     def __init__(self, namespace: str, key: str, partition_id: str, epoch: int) -> None:
+        unit = f"slot {key[1:]}" if key.startswith("\x1f") else f"key {key!r}"
         super().__init__(
-            f"read of {namespace}: key {key!r} has moved away from partition {partition_id}, which has removed its documents; "
-            "read again, or sort by _id: such a read goes on by itself"
+            f"read of {namespace}: {unit} has moved away from partition {partition_id}, which has removed its "
+            "documents; read again, or sort by _id: such a read goes on by itself"
         )
         self.namespace, self.key, self.partition_id, self.epoch = namespace, key, partition_id, epoch
 

@@ -1,4 +1,4 @@
-"""Reads over all partitions that are planned from the table: what lives where is in the question, however many keys there are."""
+"""Reads over all partitions that are planned from the table: the question itself says what lives where."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from tests.slots import slot_map
 from foreshard.client import RoutedClient
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client.routing.sidecar_routes import SidecarRoutes
+from foreshard.errors import KeyMovedWhileReading
 from foreshard.model import Location, Partition, Placement, RoutingTable
+from foreshard.model.key_space import KeySpace
+from foreshard.model.unit_set import unit_set
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.table import locate
 from foreshard.stores.files.routing_file import RoutingFile
+from foreshard.stores.partition.units.removed_units import entry
 
 NAMES = ("alpha", "beta", "gamma")
 KEYS = [f"k{i}" for i in range(40)] + ["K0", "É", "é"]
@@ -105,6 +109,29 @@ def test_every_document_is_read_once_whatever_copies_there_are(things, alone, co
         assert list(things.aggregate(grouped, collation=collation)) == list(alone.aggregate(grouped, collation=collation))
         assert things.distinct("tags", filter, collation=collation) == alone.distinct("tags", filter, collation=collation)
     assert things.estimated_document_count() == 204
+
+
+def test_documents_with_one_id_on_two_partitions_are_both_read_in_batches(things, stand, table) -> None:
+    for key in ("k0", "k1"):
+        stand[LISTED[key]].insert_many([{"_id": i, "station": key} for i in range(50)])
+    assert len(list(things.find().batch_size(10))) == len(list(things.find(sort="_id", batch_size=10))) == 100
+
+
+def test_a_scattered_read_whose_documents_are_removed_meanwhile_says_so(
+    things, stand, table, partition_clients, answerer
+) -> None:
+    stand["alpha"].insert_many([{"_id": i, "station": "k0", "n": i} for i in range(50)])
+    units = unit_set(["k0"], KeySpace())
+    cursor = things.find({"n": {"$gte": 0}}, sort="n", batch_size=10)
+    assert next(cursor)["n"] == 0
+    removed = partition_clients["alpha"]["foreshard"]["removed_units"]
+    removed.insert_one(entry("m1", units, {"k0": 3}))
+    try:
+        stand["alpha"].delete_many({})
+        with pytest.raises(KeyMovedWhileReading, match="key 'k0' has moved away from partition alpha"):
+            list(cursor)
+    finally:
+        removed.delete_one({"_id": "m1"})
 
 
 def test_one_document_costs_one_question_per_partition(things, alone, commands) -> None:

@@ -39,9 +39,34 @@ def test_the_filters_own_conditions_stay():
 
 def test_a_find_without_a_sort_is_repeated_without_what_was_returned():
     find, given = Find({"key": "k"}), Given(Find({"key": "k"}))
-    assert [given.note({"_id": n}) for n in (1, 2, 1)] == [True, True, False]
-    assert given.count == 2
+    assert [given.note({"_id": n}) for n in (1, 2)] == [True, True]
     assert given.rest(find) == find
+    assert [given.note({"_id": n}) for n in (1, 2, 3)] == [False, False, True]
+    assert given.count == 3
+
+
+def test_documents_with_the_same_id_on_different_partitions_are_both_returned():
+    for find in (Find({}), replace(BY_ID, limit=5, skip=0)):
+        given = Given(find, "k")
+        first, second, third = {"_id": 1, "k": "a"}, {"_id": 1, "k": "b"}, {"_id": 2, "k": "a"}
+        assert [given.note(document) for document in (first, second)] == [True, True]
+        rest = given.rest(find)
+        assert rest is not None
+        assert [given.note(document) for document in (first, second, {"_id": 1, "k": "c"}, third)] == [False, False, True, True]
+        if find.sort:
+            assert rest.filter["$and"] == [{"$expr": {"$gte": ["$_id", {"$literal": 1}]}}]
+            assert rest.limit == 5
+
+
+def test_documents_without_their_key_can_not_be_told_apart():
+    for projection in ({"n": 1}, {"k": 0}, ["n"], {"k": "$n"}, {"at": 0}):
+        given = Given(Find({}, projection), "k" if projection != {"at": 0} else "at.k")
+        given.note({"_id": 1})
+        assert given.rest(Find({}, projection)) is None, projection
+    for projection in (None, {}, [], {"k": 1}, {"n": 0}, ["k"], {"_id": 1, "k": True}):
+        given = Given(Find({}, projection), "k")
+        given.note({"_id": 1, "k": "a"})
+        assert given.rest(Find({}, projection)) is not None, projection
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ than the one under which the partition may own it again. A reader therefore need
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -43,6 +43,24 @@ def entries_about(keys: Iterable[str]) -> dict[str, Any]:
     """Return a filter for the entries that may name one of ``keys``."""
     named = list(keys)
     return {"$or": [{"units": {"$in": named}}, {"slots": {"$ne": []}}]} if len(named) <= MOST_KEYS_NAMED else {}
+
+
+def removed_from(entries: Iterable[Mapping[str, Any]], epoch_of: Callable[[str], int | None]) -> dict[str, int]:
+    """Return the units that were removed after they were read under ``epoch_of``, each with its owner's epoch.
+
+    ``epoch_of``: unit → the epoch that a reader reads it by; None if it does not read the unit here.
+    """
+    removed: dict[str, int] = {}
+    for found in entries:
+        by_unit = [
+            *zip(found["units"], found["unit_epochs"], strict=True),
+            *((slot_unit(slot), epoch) for slot, epoch in zip(found["slots"], found["slot_epochs"], strict=True)),
+        ]
+        for unit, epoch in by_unit:
+            read_by = epoch_of(unit)
+            if read_by is not None and epoch > read_by:
+                removed[unit] = epoch
+    return removed
 
 
 def removed_since(entries: Iterable[Mapping[str, Any]], epochs: Mapping[str, int], key_type: KeyType) -> dict[str, int]:
