@@ -18,7 +18,7 @@ from pymongo import ReadPreference, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from foreshard.client._driving import resolved
-from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
+from foreshard.client._fences import HASH, REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
 from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
 from foreshard.client._types import Filter
 from foreshard.client.routing.routes import Operation, Route
@@ -26,6 +26,8 @@ from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 LONGEST_RUN = 1_000
 HOST_UNREACHABLE = 6
+LEFT = {"details": {"clausesNotSatisfied": [{"index": 0, "details": {HASH: []}}]}}
+"""The details of a fence's refusal, for requests that were not sent because their key has left."""
 COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
 
 
@@ -73,6 +75,7 @@ class BulkWrite:
         self._outcome = BulkOutcome()
         self._unreachable: Unreachable | None = None
         self._unreachable_partitions: set[str] = set()
+        self._renewed: set[str] = set()
 
     async def run(self, items: Sequence[BulkItem]) -> dict[str, Any]:
         """Write all items. Raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
@@ -155,6 +158,8 @@ class BulkWrite:
         route = self._routes[run[0].key]
         if route.partition in self._unreachable_partitions:
             return _not_sent(run)
+        if run[0].kind is not BulkKind.INSERT and await self._has_left(run):
+            return [(at, {"code": REFUSED_BY_VALIDATOR, "errInfo": LEFT}) for at in range(len(run))]
         requests = [item.request for item in run]
         try:
             done = await resolved(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
@@ -166,6 +171,15 @@ class BulkWrite:
             return self._not_answered(error, run, later, route)
         self._outcome.add(done.bulk_api_result, run)
         return []
+
+    async def _has_left(self, run: Sequence[BulkItem]) -> bool:
+        """Whether a run must be routed again, since the table was old and a key has left its partition."""
+        keys = {item.key for item in run} - self._renewed
+        routes = [self._routes[key] for key in sorted(keys)]
+        if not await self._writer.doubts.check_writes(self._operation, routes, deletes=run[0].kind is BulkKind.DELETE):
+            return False
+        self._renewed |= keys
+        return True
 
     def _not_answered(
         self, error: PyMongoError, run: list[BulkItem], later: Sequence[BulkItem], route: Route
@@ -232,6 +246,8 @@ class BulkWrite:
         None if the partition did not answer.
         """
         every: Any = item.request
+        if await self._has_left([item]):
+            self._routes |= await self._ask([item.key], fresh=True)
         route = self._routes[item.key]
         primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
         found = primary.find(every._filter, {"_id": 1})

@@ -52,7 +52,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options("insert_one", options)
         key = self._rule.of_document("insert_one", document)
         document.setdefault("_id", ObjectId())
-        return await self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request)
+        return await self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request, inserts=True)
 
     async def update_one(
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
@@ -185,9 +185,11 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         attempt: Attempt[Result],
         request: Call,
         missed: Callable[[Result], bool] = lambda _result: False,
+        *,
+        inserts: bool = False,
     ) -> Result:
         scope, started = self.recorder.current(request), self.recorder.start()
-        result = await self._writer.write(operation, key, attempt, missed=missed)
+        result = await self._writer.write(operation, key, attempt, missed=missed, inserts=inserts)
         self.recorder.record(scope, (key,), verb, started)
         return result
 

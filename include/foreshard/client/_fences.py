@@ -21,17 +21,19 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteConcernError
 
+from foreshard.client._doubts import Doubts, fence_lists
 from foreshard.client._driving import resolved
 from foreshard.client._types import Result
 from foreshard.client.routing.router import AsyncRouter
 from foreshard.client.routing.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 from foreshard.model import ShardedCollection
-from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE, read_options
+from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -84,6 +86,11 @@ class FencedWriter:
     sharded: ShardedCollection
     deadline: float
 
+    @cached_property
+    def doubts(self) -> Doubts:
+        """What is checked while the table may be old."""
+        return Doubts(self.router, self.connections, self.sharded)
+
     async def write(
         self,
         operation: str,
@@ -92,14 +99,18 @@ class FencedWriter:
         *,
         missed: Callable[[Result], bool] = lambda _result: False,
         passes_fence: bool = False,
+        inserts: bool = False,
     ) -> Result:
         """Run ``attempt`` on the primary's collection until it succeeds. It must change at most one document.
 
         ``missed``: whether a result may be due to a key that has moved away (nothing matched); the route is then asked for
-        again. ``passes_fence``: for deletes, which a fence does not stop; they never use a kept route.
+        again. ``passes_fence``: for deletes, which a fence does not stop; they never use a kept route. ``inserts``: the fence
+        stops the write wherever it is sent; other writes may find nothing on a partition that the key has left.
         """
         wait = Wait(self, key)
         route = await self.router.route(key, Operation.WRITE, fresh=passes_fence)
+        if not inserts and await self.doubts.check_writes(operation, [route], deletes=passes_fence):
+            route = await self.router.route(key, Operation.WRITE, fresh=True)
         while True:
             try:
                 result = await resolved(attempt(self.collection(route)))
@@ -123,10 +134,8 @@ class FencedWriter:
         is_fenced = fenced(error, self.sharded.key_field)
         if is_fenced is not None:
             return is_fenced
-        database = self.collection(route).database
-        cursor = await resolved(database.list_collections(filter={"name": self.sharded.collection}))
-        found = next(iter(await resolved(cursor.to_list())), {})
-        return read_options(found.get("options", {}), self.sharded).lists.refuses(key)
+        lists = await fence_lists(self.connections, route.uri, self.sharded)
+        return lists.refuses(key)
 
     def unreachable(self, route: Route) -> Unreachable:
         """The error for a route whose partition can't be reached. Nothing was sent."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import ConnectionFailure
 
+from foreshard.client._doubts import Doubts
 from foreshard.client._driving import resolved
 from foreshard.client._fences import unreachable
 from foreshard.client._keys import keys_of_filter
@@ -20,7 +22,7 @@ from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._read_plans import PartitionRead, ReadPlan, by_partition
 from foreshard.client._scatter import Scatter
 from foreshard.client._types import Result
-from foreshard.client.routing.router import AsyncRouter
+from foreshard.client.routing.router import CONFIRMED, AsyncRouter
 from foreshard.client.routing.routes import Operation, ReadPreference, Route
 from foreshard.errors import KeyMovedWhileReading
 from foreshard.model import ShardedCollection
@@ -52,13 +54,17 @@ class Reader:
     async def plan(
         self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference, collation: Any = None
     ) -> ReadPlan:
-        """Plan a read of ``keys``; if they are None, of every document that matches ``filter``."""
+        """Plan a read of ``keys``; if they are None, of every document that matches ``filter``.
+
+        While the table may be old, it reads primary copies.
+        """
         if keys is None:
             mixing = collation if mixes_keys(collation, self.sharded) else None
             return await Scatter(self.router, self.connections, self.sharded).plan(filter, mixing)
+        operation = Operation.WRITE if await self.router.is_old() else self.operation
         if len(keys) == 1:
-            return ReadPlan((_part_of(await self.router.route(keys[0], self.operation, preference)),), keys)
-        routes = await self.router.routes(keys, self.operation, preference)
+            return ReadPlan((_part_of(await self.router.route(keys[0], operation, preference)),), keys)
+        routes = await self.router.routes(keys, operation, preference)
         key_type = self.sharded.key_type
         return ReadPlan(by_partition({key_value(key, key_type): route for key, route in routes.items()}), keys)
 
@@ -67,8 +73,24 @@ class Reader:
     ) -> tuple[ReadPlan, Result]:
         """Plan and read. If a partition does not answer, refresh the table, plan again, and read from other copies.
 
-        Read again if a key's documents were removed meanwhile, because it has moved.
+        Read again if a key's documents were removed meanwhile, because it has moved. While the table may be old, ask the
+        partitions whether a key has left them.
         """
+        planned, found = await self._run_once(plan, read)
+        if not await self.router.is_old():
+            return planned, found
+        left = await self.doubts.left(planned)
+        if left is None:
+            return planned, found
+        await self.doubts.renew("read", *left)
+        again = await plan()
+        if again.parts == planned.parts:  # the newest table agrees: the key is fenced for a move that has not switched
+            return planned, found
+        return again, await read(again)
+
+    async def _run_once(
+        self, plan: Callable[[], Awaitable[ReadPlan]], read: Callable[[ReadPlan], Awaitable[Result]]
+    ) -> tuple[ReadPlan, Result]:
         planned = await plan()
         try:
             return planned, await read(planned)
@@ -81,6 +103,11 @@ class Reader:
             return again, await read(again)
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
+
+    @cached_property
+    def doubts(self) -> Doubts:
+        """What is checked while the table may be old."""
+        return Doubts(self.router, self.connections, self.sharded)
 
     async def replan(self, plan: Callable[[], Awaitable[ReadPlan]], moved: KeyMovedWhileReading) -> ReadPlan:
         """Plan again once the table has the move. Raise ``moved`` if it does not get it in time."""
@@ -98,6 +125,11 @@ class Reader:
 
     async def one(self, key: str, preference: ReadPreference, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
         """Read one key: like ``run``, but faster."""
+        if await self.router.is_old():
+            _, found = await self.run(
+                lambda: self.plan((key,), {}, preference), lambda plan: resolved(read(self.collection(plan.parts[0])))
+            )
+            return found
         route = self.router.router.known(key, self.operation, preference)
         if route is None:
             route = await self.router.route(key, self.operation, preference)
@@ -114,7 +146,10 @@ class Reader:
             raise self.failed(second, again) from second
 
     def known_collection(self, key: str, preference: ReadPreference) -> Collection[dict[str, Any]] | None:
-        """The collection to read one key from; None if the route is not known without a request."""
+        """The collection to read one key from; None if the route is not known without a request, or may be old."""
+        age = self.router.router.known_age()
+        if age is None or age > CONFIRMED:
+            return None
         route = self.router.router.known(key, self.operation, preference)
         if route is None:
             return None

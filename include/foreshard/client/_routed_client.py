@@ -28,7 +28,8 @@ from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._sync_collection import RoutedCollection
-from foreshard.client.routing.router import AsyncRouter, Router, build_router
+from foreshard.client.routing.build import build_router
+from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import LocalSource, Operation, ReadPreference, Route, RouteSource
 from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from pymongo import ReadPreference
 from pymongo.errors import OperationFailure
 
-from foreshard.client._driving import resolved
+from foreshard.client._doubts import removed_units
 from foreshard.client._read_plans import PartitionRead
 from foreshard.client._reads import Reader
 from foreshard.client.routing.routes import Operation
 from foreshard.errors import KeyMovedWhileReading
-from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_from, removed_since
 
 
 def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] | None:
@@ -38,14 +36,11 @@ def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] 
 
 async def _removed(reader: Reader, part: PartitionRead) -> dict[str, int]:
     """Return the part's units whose documents the partition has removed. If that can't be read: the keys that have moved."""
-    clients, key_type = reader.connections, reader.sharded.key_type
-    database = clients.client(part.uri).get_database(clients.bookkeeping, read_preference=ReadPreference.PRIMARY)
-    if part.home is not None:
-        return removed_from(await resolved(database[REMOVED_UNITS].find().to_list()), part.epoch_of)
     try:
-        cursor = database[REMOVED_UNITS].find(entries_about(part.epochs))
-        return removed_since(await resolved(cursor.to_list()), part.epochs, key_type)
+        return await removed_units(reader.connections, part, reader.sharded)
     except OperationFailure:
+        if part.home is not None:
+            raise
         await reader.router.refresh(reader.router.now())
         routes = await reader.router.routes(tuple(part.epochs), Operation.WRITE, fresh=True)
         return {key: route.epoch for key, route in routes.items() if route.epoch > part.epochs[key]}

@@ -4,6 +4,7 @@ from foreshard.errors.client import (
     AmbiguousWrite,
     KeyInTransit,
     KeyMovedWhileReading,
+    RoutingTableOld,
     UnroutableOperation,
 )
 from foreshard.errors.foundation import (
@@ -105,6 +106,7 @@ __all__ = [
     "ReplicaRefused",
     "ReplicatorSuperseded",
     "RouteRefused",
+    "RoutingTableOld",
     "RoutingTableStands",
     "ShadowRefused",
     "SlotIsMoving",

@@ -55,12 +55,25 @@ class KeyMovedWhileReading(ForeshardError):
     """
 
     def __init__(self, namespace: str, key: str, partition_id: str, epoch: int) -> None:
-        unit = f"slot {key[1:]}" if key.startswith("\x1f") else f"key {key!r}"
         super().__init__(
-            f"read of {namespace}: {unit} has moved away from partition {partition_id}, which has removed its "
+            f"read of {namespace}: {_unit(key)} has moved away from partition {partition_id}, which has removed its "
             "documents; read again, or sort by _id: such a read goes on by itself"
         )
         self.namespace, self.key, self.partition_id, self.epoch = namespace, key, partition_id, epoch
+
+
+class RoutingTableOld(ForeshardError):
+    """A key or slot has left the partition where the client's table has it, and there is no newer table.
+
+    Nothing was written. ``key`` names the unit.
+    """
+
+    def __init__(self, namespace: str, operation: str, key: str, partition_id: str) -> None:
+        super().__init__(
+            f"{operation} on {namespace}: {_unit(key)} has left partition {partition_id}, and the routing table is old; start "
+            "the sidecar, or restore its connection to the control database"
+        )
+        self.namespace, self.operation, self.key, self.partition_id = namespace, operation, key, partition_id
 
 
 class UnroutableOperation(ForeshardError):
@@ -69,3 +82,8 @@ class UnroutableOperation(ForeshardError):
     def __init__(self, namespace: str, operation: str, problem: str, remedy: str) -> None:
         super().__init__(f"{operation} on {namespace}: {problem}; {remedy}")
         self.namespace, self.operation, self.problem, self.remedy = namespace, operation, problem, remedy
+
+
+def _unit(unit: str) -> str:
+    """A unit for people. A slot's name begins with a control character."""
+    return f"slot {unit[1:]}" if unit.startswith("\x1f") else f"key {unit!r}"

@@ -98,8 +98,8 @@ class RoutingStore(Protocol):
     def since(self, version: int) -> tuple[Publication, ...]:
         """The publications after ``version``, in order."""
 
-    def acknowledge(self, sidecar_id: str, version: int) -> None:
-        """Record that a sidecar answers from ``version`` (collection ``sidecars``)."""
+    def acknowledge(self, sidecar_id: str, version: int) -> datetime:
+        """Record that a sidecar answers from ``version`` (collection ``sidecars``). Return the time by the database's clock."""
 
     def withdraw(self, sidecar_id: str) -> None:
         """Remove a sidecar that shuts down."""

@@ -23,11 +23,26 @@ class SavedRouting:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveClock:
+    """What a sidecar knows of time. Monotonic times can be compared while ``boot`` is the same.
+
+    ``ahead``: how far the control database's clock is ahead of the monotonic clock, at most. ``confirmed``: the monotonic time
+    at which the control database confirmed ``version`` as the newest table.
+    """
+
+    boot: str
+    ahead: float
+    confirmed: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRouting:
-    """``caught_up_at``: (key, partition) → time (seconds since 1970) up to which that shadow has all writes."""
+    """``caught_up_at``: (key, partition) → time by the control database's clock up to which that shadow has all writes."""
 
     loads: tuple[PartitionLoad, ...] = ()
     caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    clock: LiveClock | None = None
 
 
 class TableReader(Protocol):

@@ -112,11 +112,12 @@ class ReadChoice:
     def _usable(self) -> list[PlacedCopy]:
         """The copies that answer and are fresh enough, by distance."""
         caught_up_at, key, now = self._context.caught_up_at, self._placement.key, self._now
+        there = now + self._context.ahead
         found = []
         for copy in self._copies.by_distance:
             if copy.role != PRIMARY:
                 caught_up = caught_up_at.get((key, copy.partition))
-                if caught_up is None or now - caught_up > self._limit:
+                if caught_up is None or there - caught_up > self._limit:
                     continue
             if self._book.reachable(copy.partition, now):
                 found.append(copy)
@@ -139,7 +140,7 @@ class ReadChoice:
         if copy.role == PRIMARY:
             return 0.0
         caught_up = self._context.caught_up_at.get((self._placement.key, copy.partition))
-        return None if caught_up is None else max(0.0, self._now - caught_up)
+        return None if caught_up is None else max(0.0, self._now + self._context.ahead - caught_up)
 
     def _two_choices(self, group: Sequence[CopyView]) -> CopyView:
         """Draw two of the near-equal copies; choose between them, the less loaded one with the higher probability."""

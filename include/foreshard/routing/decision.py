@@ -30,8 +30,8 @@ class RouteRequest(NamedTuple):
 class RoutingContext:
     """What a decision depends on besides the table and the loads.
 
-    ``caught_up_at``: (key, partition) → time (seconds since 1970) up to which a shadow has all writes.
-    ``home_location``: replaces an unknown location (None: the primary's location).
+    ``caught_up_at``: (key, partition) → time up to which a shadow has all writes, by a clock that is at most ``ahead`` seconds
+    ahead of the decision's. ``home_location``: replaces an unknown location (None: the primary's location).
     """
 
     partitions: Mapping[str, Partition]
@@ -39,6 +39,7 @@ class RoutingContext:
     caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
     default_staleness: float = 10.0
     home_location: str | None = None
+    ahead: float = 0.0
     known_copies: dict[tuple[str, tuple[str, ...], str | None], Any] = field(
         init=False, default_factory=dict, compare=False, repr=False
     )

@@ -75,4 +75,4 @@ def near_choice(
         return None
     copies = tuple(NearCopy(view, decision, *addresses[view.partition]) for view, decision in found)
     limit = context.default_staleness if request.max_staleness is None else request.max_staleness
-    return NearChoice(copies, book.rules.room_mark, context.caught_up_at, limit)
+    return NearChoice(copies, book.rules.room_mark, context.caught_up_at, limit - context.ahead)

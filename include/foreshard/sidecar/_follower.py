@@ -2,7 +2,8 @@
 
 The follower opens the change feed, then reads everything, then applies each fact as it arrives, so that no change is missed. If
 the database is unreachable, it tries again after growing pauses, and the service answers from what it has. It acknowledges its
-table version as soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, and keeps the saved table up to date.
+table version as soon as it changes and every ``ACKNOWLEDGE_EVERY`` seconds, after it has asked for the newest version. That
+confirms the table, and tells the control database's clock. It keeps the saved table up to date.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from foreshard.errors import ForeshardError, TableGap, Unreachable
@@ -24,6 +26,8 @@ from foreshard.ports.control_feed import (
     TableChanged,
     Unclear,
 )
+from foreshard.ports.routing_file import LiveClock
+from foreshard.routing.steady import boot
 from foreshard.routing.table import apply_changes
 from foreshard.sidecar._service import DATABASE, RouteService
 
@@ -173,14 +177,21 @@ class Follower:
             self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that sidecars don't return all at once
             pause = min(LONGEST_PAUSE, pause * 2)
 
+    def _mark_time(self, before: float, moment: datetime, version: int) -> None:
+        """Note what the control database's clock said after the monotonic time ``before``. Freshness is judged by it."""
+        ahead = moment.timestamp() - before
+        self._service.set_clock(ahead + time.monotonic() - self._service.clock())
+        self._live.confirm(LiveClock(boot(), ahead, before, version))
+
     def _read_everything(self) -> None:
         self._read_registry()
+        self.sync()
+        self._upkeep()
         freshness, loads = self._feed.freshness(), self._loads.current()
         self._service.install_freshness(freshness)
         self._service.install_loads(loads)
         self._live.install(loads, freshness)
-        self.sync()
-        self._upkeep()
+        self._live.keep(time.monotonic())
 
     def _read_registry(self) -> None:
         self._service.install_registry(self._registry.partitions(), self._registry.locations())
@@ -214,8 +225,8 @@ class Follower:
         now = time.monotonic()
         version, at = self._acknowledged
         if version != installed.table.version or now - at >= ACKNOWLEDGE_EVERY:
-            self._routing.acknowledge(self._id, installed.table.version)
-            self._service.confirm(self._service.clock())
-            self._acknowledged = (installed.table.version, now)
+            version = self.sync()
+            self._mark_time(now, self._routing.acknowledge(self._id, version), version)
+            self._acknowledged = (version, now)
         self._saved.keep(now)
         self._live.keep(now)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from foreshard.model import PartitionLoad
-from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore
+from foreshard.ports.routing_file import LiveClock, LiveRouting, LiveRoutingStore
 
 KEEP_EVERY = 1.0
 
@@ -24,6 +24,7 @@ class LiveCopy:
         self._file = file
         self._loads: dict[str, PartitionLoad] = {}
         self._caught_up_at: dict[tuple[str, str], float] = {}
+        self._clock: LiveClock | None = None
         self._changed = self._warned = False
         self._checked_at = float("-inf")
 
@@ -45,15 +46,20 @@ class LiveCopy:
             self._caught_up_at[key, partition] = caught_up_at
         self._changed = True
 
+    def confirm(self, clock: LiveClock) -> None:
+        """Set which table the control database has confirmed, and when."""
+        self._clock = clock
+        self._changed = True
+
     def keep(self, now: float) -> None:
         """Write the changes if the file is at least ``KEEP_EVERY`` seconds old. ``now`` is a monotonic time."""
         if not self._changed or now - self._checked_at < KEEP_EVERY / 4:
             return
         self._checked_at = now
-        if time.time() - self._file.stamp() / 1e9 < KEEP_EVERY:
+        if 0 <= time.time() - self._file.stamp() / 1e9 < KEEP_EVERY:  # below 0: the wall clock was set back
             return
         try:
-            self._file.write(LiveRouting(tuple(self._loads.values()), self._caught_up_at))
+            self._file.write(LiveRouting(tuple(self._loads.values()), self._caught_up_at, self._clock))
         except OSError as error:
             if not self._warned:
                 log.warning("loads and freshness can't be saved (%s); clients that route in process use distances only", error)

@@ -6,7 +6,6 @@ load book.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,13 @@ from foreshard.routing.decision import CopyView, RouteDecision, RouteRequest, Ro
 from foreshard.routing.load_book import LoadBook, Pressure
 from foreshard.routing.packed import PackedPlacements
 from foreshard.routing.prepared import PreparedRoutes
+from foreshard.routing.steady import steady_time
 from foreshard.routing.table import locate
 from foreshard.sidecar._prepared_answers import PreparedAnswers
 from foreshard.sidecar._problems import NoTableYet
 
+CLOCK_SLACK = 0.01
+"""Seconds by which the estimate of a clock may change before decisions are made from the new one."""
 FILE, DATABASE = "file", "control database"
 PREPARED_SECONDS = 0.05
 """Seconds for which prepared routes are used before they are renewed."""
@@ -51,7 +53,7 @@ class RouteService:
 
     config: SidecarConfig
     random: Random = field(default_factory=Random)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = steady_time
 
     def __post_init__(self) -> None:
         self.installed: Installed | None = None
@@ -60,6 +62,7 @@ class RouteService:
         self.partitions: tuple[Partition, ...] = ()
         self.locations: tuple[Location, ...] = ()
         self._caught_up_at: dict[tuple[str, str], float] = {}
+        self._ahead = 0.0
         self._context = self._context_of(Distances(()))
         self._addresses: dict[str, tuple[str, str]] = {}
         self._reports: deque[tuple[PartitionLoad, ...]] = deque()
@@ -103,8 +106,15 @@ class RouteService:
         self._changed()
 
     def install_freshness(self, caught_up_at: Mapping[tuple[str, str], float]) -> None:
-        """Set how fresh the shadows are: (key, partition) → seconds since 1970."""
+        """Set how fresh the shadows are: (key, partition) → time by the control database's clock."""
         self._caught_up_at = dict(caught_up_at)
+        self._context = self._context_of(self._context.distances)
+
+    def set_clock(self, ahead: float) -> None:
+        """Set how far the control database's clock, which freshness is told by, is ahead of ``clock``, at most (seconds)."""
+        if abs(ahead - self._ahead) < CLOCK_SLACK:
+            return
+        self._ahead = ahead + CLOCK_SLACK
         self._context = self._context_of(self._context.distances)
 
     def freshen(self, key: str, partition: str, caught_up_at: float | None) -> None:
@@ -117,7 +127,8 @@ class RouteService:
     def _context_of(self, distances: Distances) -> RoutingContext:
         by_id = {p.partition_id: p for p in self.partitions}
         config = self.config
-        return RoutingContext(by_id, distances, self._caught_up_at, config.default_staleness, config.home_location)
+        fresh, limit = self._caught_up_at, config.default_staleness
+        return RoutingContext(by_id, distances, fresh, limit, config.home_location, self._ahead)
 
     # called by the answering thread
 

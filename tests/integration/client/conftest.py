@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
+from tests.integration.client import sidecar_process
 from tests.integration.client.looped import Loop, Looped, collect_cancelled_sockets
 
 from foreshard.client._partition_clients import PartitionClients
@@ -24,6 +25,9 @@ from foreshard.stores.partition.fences.fence import MongoFence
 
 FENCE_TIMEOUT = timedelta(seconds=5)
 
+settings, store, sidecar_control, sidecar = (
+    sidecar_process.settings, sidecar_process.store, sidecar_process.sidecar_control, sidecar_process.sidecar
+)  # fmt: skip
 DEFAULTS = ClientOptions(deadline=2.0)
 PATIENCE = {"tz_aware": True, "w": "majority", "serverSelectionTimeoutMS": 300}
 
@@ -39,6 +43,7 @@ class Answerer:
     reads: dict[str, str] = field(default_factory=dict)
     version: int = 1
     refreshes: int = 0
+    age: float = 0.0
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -72,7 +77,9 @@ def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             answerer.asked.append(self.path)
-            if parts.path == "/v1/partitions":
+            if parts.path == "/v1/table":
+                self.answer(200, {"version": answerer.version, "age_seconds": answerer.age})
+            elif parts.path == "/v1/partitions":
                 rows = [{"partition": name, "location": name, "uri": uri} for name, uri in answerer.uris.items()]
                 self.answer(200, {"partitions": rows})
             else:
@@ -93,6 +100,9 @@ def handler_of(answerer: Answerer) -> type[BaseHTTPRequestHandler]:
                 self.answer(200, {"routes": [answerer.route(key, question["op"]) for key in question["keys"]]})
                 return
             answerer.refreshes += 1
+            if answerer.age:
+                self.answer(503, {"detail": "cut off from the control database"})
+                return
             answerer.answered = dict(answerer.published)
             self.answer(200, {"version": answerer.version})
 

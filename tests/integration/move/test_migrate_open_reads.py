@@ -43,8 +43,14 @@ class TableRoutes:
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return tuple(PartitionAddress(name, "here", uri) for name, uri in self._uris.items())
 
-    def refresh(self) -> None:
-        pass
+    def refresh(self) -> int:
+        return 0
+
+    def age(self) -> float:
+        return 0.0
+
+    def is_silent(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -54,8 +54,15 @@ class FakeWorld:
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
 
-    def refresh(self) -> None:
+    def refresh(self) -> int:
         self.refreshes += 1
+        return 0
+
+    def age(self) -> float:
+        return 0.0
+
+    def is_silent(self) -> bool:
+        return False
 
     def close(self) -> None: ...
 

@@ -54,7 +54,7 @@ def test_after_the_deadline_the_write_is_reported_as_not_applied(fake) -> None:
 def test_the_deadline_also_holds_for_keys_that_move_in_circles(fake) -> None:
     world = fake.World(*[("alpha" if n % 2 else "beta", n) for n in range(1000)])
     _, attempt = fake.attempts(*[fake.refused() for _ in range(1000)])
-    world.refresh = lambda: world.sleep(0.1)  # type: ignore[method-assign]
+    world.refresh = lambda: world.sleep(0.1) or 0  # type: ignore[method-assign]
     with pytest.raises(KeyInTransit):
         world.write("update_one", "a", attempt, deadline=0.5)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,8 @@ from foreshard.client.routing.local_routes import LocalRoutes
 from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
-from foreshard.ports.routing_file import LiveRouting, SavedRouting
+from foreshard.ports.routing_file import LiveClock, LiveRouting, SavedRouting
+from foreshard.routing.steady import boot
 from foreshard.routing.table import locate
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import RoutingFile
@@ -78,7 +81,8 @@ def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
     """Write the sidecar's file of loads. A load below 0: the partition does not answer."""
     at = datetime.fromtimestamp(NOW - 1, UTC)
     reports = tuple(PartitionLoad(name, abs(load), load >= 0, at) for name, load in loads.items())
-    LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}))
+    clock = LiveClock(boot(), NOW - time.monotonic(), time.monotonic(), 3)
+    LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}, clock))
 
 
 def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_primary(tmp_path: Path) -> None:
@@ -165,3 +169,31 @@ def test_publications_over_an_image_are_read_without_mapping_the_image_again(tmp
     route = routes.route("k", Operation.WRITE, ANYWHERE)
     assert (route.partition, route.epoch, route.table_version) == ("alpha", 4, 8)
     assert routes.route("m", Operation.WRITE, ANYWHERE).partition == "beta"
+
+
+def test_the_age_of_the_table_is_told_by_the_monotonic_clock(tmp_path: Path) -> None:
+    routes, live = shadowed(tmp_path), LiveRoutingFile(tmp_path)
+    assert routes.age() == math.inf
+    before = time.monotonic() - 7.0
+    live.write(LiveRouting(clock=LiveClock(boot(), 0.0, before, 3)))
+    assert 7.0 <= routes.age() < 9.0
+    for clock in (LiveClock("another run", 0.0, before, 3), LiveClock(boot(), 0.0, before, 4)):
+        live.write(LiveRouting(clock=clock))
+        assert routes.age() == math.inf
+
+
+@pytest.mark.parametrize("skew", [-30.0, 0.0, 30.0])
+def test_a_wrong_wall_clock_changes_nothing_about_freshness(tmp_path: Path, skew: float) -> None:
+    """The shadow is 14 s old by the control database's clock, whatever this machine's wall clock says."""
+    shadowed(tmp_path)
+    report(tmp_path, NOW - 14.0, alpha=1.0, beta=1.0)
+    routes = local_routes(tmp_path, clock=lambda: NOW + skew, check_every=0)
+    assert routes.route("k", Operation.READ, ReadPreference("There", 1.0)).partition == "alpha"
+    assert routes.route("k", Operation.READ, ReadPreference("There", 20.0)).partition == "beta"
+
+
+def test_without_the_control_databases_clock_no_shadow_is_used(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    LiveRoutingFile(tmp_path).write(LiveRouting((), {("k", "beta"): NOW}))
+    assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"
+    assert routes.route("k", Operation.READ, ReadPreference("There", 60.0)).partition == "alpha"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.sidecar_config import local_routes
+from tests.unit.client.test_local_routes import saved
 
 from foreshard.client.routing.router import Router
 from foreshard.client.routing.routes import ANYWHERE, FallbackRoutes, Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import Unreachable
+from foreshard.stores.files.routing_file import RoutingFile
 
 READ, WRITE = Operation.READ, Operation.WRITE
 
@@ -18,6 +20,7 @@ READ, WRITE = Operation.READ, Operation.WRITE
 class FakeSource:
     def __init__(self) -> None:
         self.version, self.asked, self.refreshed, self.down = 1, [], 0, False
+        self.asked_age = 0
 
     def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:
         if self.down:
@@ -31,10 +34,20 @@ class FakeSource:
     def partitions(self) -> tuple[PartitionAddress, ...]:
         return ()
 
-    def refresh(self) -> None:
+    def refresh(self) -> int:
         if self.down:
             raise Unreachable("sidecar", "here", "start it")
         self.refreshed += 1
+        return self.version
+
+    def age(self) -> float:
+        if self.down:
+            raise Unreachable("sidecar", "here", "start it")
+        self.asked_age += 1
+        return 1.0
+
+    def is_silent(self) -> bool:
+        return False
 
     def close(self) -> None: ...
 
@@ -199,3 +212,43 @@ def test_local_routes_need_no_request_and_a_fresh_answer_overrides_an_older_tabl
     local.version = 5
     assert router.route("a", WRITE).partition == "by file"
     assert len(source.asked) == 1
+
+
+def test_the_sidecar_is_asked_for_its_tables_age_once_a_second(source, clock) -> None:
+    router = Router(source, clock=clock)
+    assert router.known_age() is None
+    assert router.age() == 1.0
+    clock.now += 0.5
+    assert router.age() == router.known_age() == 1.5
+    assert source.asked_age == 1
+    clock.now += 1
+    source.down = True
+    assert router.age() == float("inf")
+
+
+def test_until_the_file_has_the_version_of_a_refresh_the_sidecar_is_asked(source, clock, tmp_path: Path) -> None:
+    file, local = RoutingFile(tmp_path), local_routes(tmp_path, check_every=0)
+    file.save(saved(7, k="beta"))
+    router = Router(source, clock=clock, local=local, keep=0)
+    assert router.route("k", WRITE).partition == "beta"
+    source.version = 8
+    assert router.refresh(clock.now)
+    assert (router.route("k", WRITE).partition, router.homes()) == ("alpha", None)
+    file.save(saved(8, k="beta"))
+    assert router.route("k", WRITE).partition == "beta"
+    assert router.homes() is not None
+
+
+def test_a_refresh_that_only_the_substitute_could_make_has_failed(source, clock, tmp_path: Path) -> None:
+    RoutingFile(tmp_path).save(saved(7, k="beta"))
+    local = local_routes(tmp_path, check_every=0)
+    router = Router(FallbackRoutes(source, local, clock=clock), clock=clock, local=local)
+    assert router.refresh(clock.now)
+    source.down = True
+    clock.now += 5
+    assert not router.refresh(clock.now)
+    assert router.is_silent
+    source.down = False
+    clock.now += 5
+    assert router.refresh(clock.now)
+    assert not router.is_silent

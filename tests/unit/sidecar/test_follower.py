@@ -64,8 +64,9 @@ class FakeControl:
     def image(self) -> None:
         return None
 
-    def acknowledge(self, _: str, version: int) -> None:
+    def acknowledge(self, _: str, version: int) -> datetime:
         self.acknowledged.append(version)
+        return datetime.fromtimestamp(NOW + 100, UTC)
 
     def withdraw(self, _: str) -> None:
         self.withdrawn = True

@@ -23,9 +23,14 @@ MOST_CHOICES = 4_096
 
 
 class View:
-    """One table with its context. Immutable, except for what it prepares and counts."""
+    """One table with its context. Immutable, except for what it prepares and counts.
 
-    def __init__(self, saved: SavedRouting, live: LiveRouting, config: SidecarConfig, decide: DecidePrimary) -> None:
+    ``ahead``: how far the control database's clock is ahead of this process's, at most (seconds).
+    """
+
+    def __init__(
+        self, saved: SavedRouting, live: LiveRouting, config: SidecarConfig, decide: DecidePrimary, ahead: float
+    ) -> None:
         self.saved, self.table, self.version = saved, saved.table, saved.table.version
         self.addresses = {p.partition_id: (p.geographic_location, public_uri(p.uri)) for p in saved.partitions}
         self.context = RoutingContext(
@@ -34,6 +39,7 @@ class View:
             live.caught_up_at,
             config.default_staleness,
             config.home_location,
+            ahead,
         )
         self.prepared = PreparedRoutes(saved.table, decide, self.addresses)
         self.read, self.write = self.prepared.reads.route, self.prepared.writes.route

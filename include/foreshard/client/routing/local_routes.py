@@ -9,6 +9,7 @@ of the fence.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ from foreshard.routing.homes import Homes
 from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.routing.load_book import LoadBook
 from foreshard.routing.packed import EPOCH_SHIFT
+from foreshard.routing.steady import boot, steady_time
 from foreshard.routing.table import locate
 
 CHECK_EVERY = 0.05
@@ -53,7 +55,7 @@ class LocalRoutes:
         file: TableReader,
         live_file: LiveRoutingStore,
         config: SidecarConfig,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
         random: Random | None = None,
         check_every: float = CHECK_EVERY,
     ) -> None:
@@ -99,9 +101,10 @@ class LocalRoutes:
             known = self._homes = Homes(table)
         return _addresses(view), known
 
-    def refresh(self) -> None:
-        """Check the files now. Only the sidecar can get a newer table."""
+    def refresh(self) -> int:
+        """Check the files now, and return the table's version. Only the sidecar can get a newer table."""
         self._check(wait=True)
+        return self.version()
 
     def version(self) -> int:
         """The table's version; 0 without a table."""
@@ -110,9 +113,26 @@ class LocalRoutes:
         except Unreachable:
             return 0
 
+    def is_silent(self) -> bool:
+        """Whether answers come from a substitute: no."""
+        return False
+
     def age(self) -> float:
-        """Seconds since the control database last confirmed the table."""
-        return max(0.0, self._clock() - self._current().saved.confirmed_at)
+        """Seconds since the control database last confirmed the table, by the monotonic clock; infinite if unknown.
+
+        Raise :class:`Unreachable` without a table.
+        """
+        view, clock = self._current(), self._live.clock
+        if clock is None or clock.boot != boot() or view.version < clock.version:
+            return math.inf
+        return time.monotonic() - clock.confirmed
+
+    def caught_up(self, key: str, partition: str) -> float | None:
+        """The monotonic time up to which a shadow has all writes, at least; None if unknown."""
+        caught_up_at, clock = self._live.caught_up_at.get((key, partition)), self._live.clock
+        if caught_up_at is None or clock is None or clock.boot != boot():
+            return None
+        return caught_up_at - clock.ahead
 
     def avoid(self, partition: str) -> None:
         """Send reads to other copies for ``AVOID_SECONDS``, where there are any."""
@@ -179,7 +199,10 @@ class LocalRoutes:
             self._apply_loads(self._live.loads)
 
     def _view_of(self, saved: SavedRouting) -> View:
-        return View(saved, self._live, self._config, self._decide_primary)
+        clock = self._live.clock
+        known = clock is not None and clock.boot == boot()
+        ahead = clock.ahead + time.monotonic() - self._clock() if clock is not None and known else math.inf
+        return View(saved, self._live, self._config, self._decide_primary, ahead)
 
     def _apply_loads(self, loads: Iterable[PartitionLoad]) -> None:
         """Update the load book. An avoided partition counts as unreachable."""

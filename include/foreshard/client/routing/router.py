@@ -1,19 +1,18 @@
-"""The router of a client, its asynchronous form, and how it is built from the settings."""
+"""The router of a client, and its asynchronous form."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foreshard.client._driving import Mode
 from foreshard.client.routing.routes import (
     ANYWHERE,
-    FallbackRoutes,
     LocalSource,
     Operation,
     PartitionAddress,
@@ -21,12 +20,17 @@ from foreshard.client.routing.routes import (
     Route,
     RouteSource,
 )
-from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.errors import Unreachable
 from foreshard.routing.homes import Homes
 
 if TYPE_CHECKING:
-    from foreshard.settings import Settings
+    pass
+
+
+CONFIRMED = 5.0
+"""Seconds for which a table counts as the newest after the control database has confirmed it. Sidecars ask every second, and no
+move removes its source's copy before the sidecars that were heard lately have its table."""
+AGE_KEPT = 1.0
 
 
 class Router:
@@ -54,10 +58,17 @@ class Router:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed_at = float("-inf")
+        self._age = (float("-inf"), math.inf)
+        self._newest = 0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the sidecar did not answer when it was last asked."""
+        return self._source.is_silent()
 
     def known(self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE) -> Route | None:
         """Return the route of ``key`` if it is known without a request; None otherwise."""
-        if self._local is not None:
+        if self._local is not None and not (self._newest and self._is_behind()):
             newer = self._newer(key) if self._learned else None
             if newer is not None:
                 return newer
@@ -106,34 +117,63 @@ class Router:
 
         None without a local table, and while the sidecar has answered from a newer one.
         """
-        if self._local is None or any(self._newer(key) is not None for key in tuple(self._learned)):
+        if self._local is None or self._is_behind() or any(self._newer(key) is not None for key in tuple(self._learned)):
             return None
         try:
             return self._local.homes()
         except Unreachable:
             return None
 
+    def age(self) -> float:
+        """Seconds since the control database last confirmed the table; infinite if unknown.
+
+        The sidecar is asked once a second at most, and only without a local table.
+        """
+        known = self.known_age()
+        if known is not None:
+            return known
+        now = self._clock()
+        try:
+            age = self._source.age()
+        except Unreachable:
+            age = math.inf
+        self._age = (now, age)
+        return age
+
+    def known_age(self) -> float | None:
+        """Return the age if it is known without a request; None otherwise."""
+        if self._local is not None:
+            try:
+                return self._local.age()
+            except Unreachable:
+                pass
+        asked_at, age = self._age
+        passed = self._clock() - asked_at
+        return age + passed if passed < AGE_KEPT else None
+
     def avoid(self, partition: str) -> None:
         """Send reads to other copies for a while: this process could not reach ``partition``."""
         if self._local is not None:
             self._local.avoid(partition)
 
-    def refresh(self, since: float) -> None:
+    def refresh(self, since: float) -> bool:
         """Get a table that was read after the time ``since`` of the clock. Waiting threads share one request.
 
-        Does not raise if the sidecar can't refresh now: the caller asks again until its deadline.
+        Return False if the sidecar can't refresh now: the caller asks again until its deadline.
         """
         with self._refreshing:
             if self._refreshed_at > since:
-                return
+                return True
             begun = self._clock()
             try:
-                self._source.refresh()
+                self._newest = max(self._newest, self._source.refresh())
             except Unreachable:
-                pass
+                return False
             else:
                 self._refreshed_at = begun
-            self.forget()
+            finally:
+                self.forget()
+            return True
 
     def forget(self) -> None:
         """Drop all kept answers."""
@@ -147,6 +187,12 @@ class Router:
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+    def _is_behind(self) -> bool:
+        """Whether a refresh has reported a newer table than the local one."""
+        if self._local is not None and self._local.version() >= self._newest:
+            self._newest = 0
+        return self._newest > 0
 
     def _newer(self, key: str) -> Route | None:
         """Return the sidecar's answer for ``key`` if it is newer than the local table; otherwise drop it."""
@@ -204,9 +250,16 @@ class AsyncRouter:
         """Every partition that may have documents."""
         return await self.mode.blocking(self.router.partitions)
 
-    async def refresh(self, since: float) -> None:
-        """Get a table that was read after the time ``since`` of the router's clock."""
-        await self.mode.blocking(partial(self.router.refresh, since))
+    async def refresh(self, since: float) -> bool:
+        """Get a table that was read after the time ``since`` of the router's clock. Return False if that fails."""
+        return await self.mode.blocking(partial(self.router.refresh, since))
+
+    async def is_old(self) -> bool:
+        """Whether the table may be old: the control database has not confirmed it for ``CONFIRMED`` seconds."""
+        age = self.router.known_age()
+        if age is None:
+            age = await self.mode.blocking(self.router.age)
+        return age > CONFIRMED
 
     def avoid(self, partition: str) -> None:
         """Send reads to other copies for a while."""
@@ -215,29 +268,3 @@ class AsyncRouter:
     def now(self) -> float:
         """The time of the router's clock."""
         return self.router.now()
-
-
-def build_router(
-    settings: Settings | None = None,
-    sidecar_url: str | None = None,
-    routing_folder: Path | None = None,
-    keep_routes: float = 0.5,
-) -> Router:
-    """Build a router for apps that use pymongo themselves: ``router.route(key, Operation.READ, ReadPreference("San
-    Jose")).uri``.
-
-    It routes in process from the sidecar's files, and asks the sidecar for everything else. ``routing_folder``: the folder of
-    the sidecar's table (default: ``routing`` in the settings' data folder). ``keep_routes``: seconds for which an answer of the
-    sidecar may be reused.
-    """
-    from foreshard.client.routing.local_routes import LocalRoutes
-    from foreshard.routing.config import SidecarConfig
-    from foreshard.settings import Settings
-    from foreshard.stores.files.live_routing import LiveRoutingFile
-    from foreshard.stores.files.routing_file import RoutingFile
-
-    config = SidecarConfig.from_settings(settings or Settings.load())
-    folder = routing_folder or config.routing_folder
-    local = LocalRoutes(RoutingFile(folder), LiveRoutingFile(folder), config)
-    url = sidecar_url or f"http://{config.host}:{config.port}"
-    return Router(FallbackRoutes(SidecarRoutes(url), local), keep_routes, local=local)

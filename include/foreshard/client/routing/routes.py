@@ -83,8 +83,14 @@ class RouteSource(Protocol):
     def partitions(self) -> tuple[PartitionAddress, ...]:
         """Every registered partition."""
 
-    def refresh(self) -> None:
-        """Get the newest published table. Raise :class:`Unreachable` if that fails."""
+    def refresh(self) -> int:
+        """Get the newest published table and return its version (0: unknown). Raise :class:`Unreachable` if that fails."""
+
+    def is_silent(self) -> bool:
+        """Whether answers come from a substitute, because the sidecar did not answer."""
+
+    def age(self) -> float:
+        """Seconds since the control database last confirmed the table; infinite if unknown. Raise :class:`Unreachable`."""
 
     def close(self) -> None:
         """Release connections and files."""
@@ -95,6 +101,9 @@ class LocalSource(RouteSource, Protocol):
 
     def version(self) -> int:
         """The version of its table; 0 without a table."""
+
+    def caught_up(self, key: str, partition: str) -> float | None:
+        """The monotonic time up to which a shadow has all writes, at least; None if unknown."""
 
     def homes(self) -> tuple[tuple[PartitionAddress, ...], Homes] | None:
         """The partitions and what lives on each; None if the table lists too many keys. Raise :class:`Unreachable`."""
@@ -125,9 +134,28 @@ class FallbackRoutes:
         """Every registered partition."""
         return self._ask(lambda source: source.partitions())
 
-    def refresh(self) -> None:
-        """Get the newest table."""
-        self._ask(lambda source: source.refresh())
+    def refresh(self) -> int:
+        """Get the newest table. Raise :class:`Unreachable` if ``first`` can't: the other source has no newer one by itself."""
+        if self._clock() >= self._again_at:
+            try:
+                version = self._first.refresh()
+            except Unreachable as error:
+                self._again_at, self._missing = self._clock() + self._patience, error
+            else:
+                self._missing = None
+                return version
+        version = self._then.refresh()
+        if self._missing is not None:
+            raise self._missing
+        return version
+
+    def is_silent(self) -> bool:
+        """Whether ``first`` did not answer when it was last asked."""
+        return self._missing is not None
+
+    def age(self) -> float:
+        """The age of the table that answers."""
+        return self._ask(lambda source: source.age())
 
     def close(self) -> None:
         """Close both sources."""
@@ -137,10 +165,12 @@ class FallbackRoutes:
     def _ask(self, question: Callable[[RouteSource], Result]) -> Result:
         if self._clock() >= self._again_at:
             try:
-                return question(self._first)
+                answer = question(self._first)
             except Unreachable as error:
-                self._again_at = self._clock() + self._patience
-                self._missing = error
+                self._again_at, self._missing = self._clock() + self._patience, error
+            else:
+                self._missing = None
+                return answer
         try:
             return question(self._then)
         except Unreachable as error:

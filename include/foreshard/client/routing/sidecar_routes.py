@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -75,11 +76,23 @@ class SidecarRoutes:
         rows = answer["partitions"] if isinstance(answer, Mapping) else answer
         return tuple(PartitionAddress(str(row["partition"]), str(row.get("location", "")), str(row["uri"])) for row in rows)
 
-    def refresh(self) -> None:
-        """Make the sidecar read the newest published table."""
+    def refresh(self) -> int:
+        """Make the sidecar read the newest published table. Return its version."""
         status, answer = self._ask("POST", "/v1/refresh")
         if status >= 400:
             raise Unreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
+        return int(answer.get("table_version", 0)) if isinstance(answer, Mapping) else 0
+
+    def is_silent(self) -> bool:
+        """Whether answers come from a substitute: no."""
+        return False
+
+    def age(self) -> float:
+        """Seconds since the control database last confirmed the sidecar's table; infinite if the sidecar does not say."""
+        status, answer = self._ask("GET", "/v1/table")
+        if status != 200 or not isinstance(answer, Mapping):
+            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+        return float(answer.get("age_seconds", math.inf))
 
     def close(self) -> None:
         """Close the idle connections."""

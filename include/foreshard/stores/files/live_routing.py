@@ -2,18 +2,19 @@
 
 The sidecar replaces ``folder/live/state.json`` every second; clients that route in process read it. It is in a folder of its
 own, because replacing it must not look like a new table. It is not flushed to disk: after a crash it is out of date anyway, and
-all figures carry their time.
+all figures carry their time. A file of an older version has no clock: shadows are then not used.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from foreshard.model import PartitionLoad
-from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore
+from foreshard.ports.routing_file import LiveClock, LiveRouting, LiveRoutingStore
 
 
 class LiveRoutingFile(LiveRoutingStore):
@@ -27,7 +28,8 @@ class LiveRoutingFile(LiveRoutingStore):
         fresh = [[key, partition, at] for (key, partition), at in live.caught_up_at.items()]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_name(f".state.{os.getpid()}")
-        beside.write_text(json.dumps({"loads": loads, "caught_up_at": fresh}, separators=(",", ":")))
+        clock = None if live.clock is None else asdict(live.clock)
+        beside.write_text(json.dumps({"loads": loads, "caught_up_at": fresh, "clock": clock}, separators=(",", ":")))
         beside.replace(self._path)
 
     def stamp(self) -> int:
@@ -43,6 +45,8 @@ class LiveRoutingFile(LiveRoutingStore):
                 PartitionLoad(str(name), float(load), bool(reachable), datetime.fromtimestamp(at, UTC), latency)
                 for name, load, reachable, at, latency in document["loads"]
             )
-            return LiveRouting(loads, {(key, partition): float(at) for key, partition, at in document["caught_up_at"]})
+            fresh = {(key, partition): float(at) for key, partition, at in document["caught_up_at"]}
+            clock = document.get("clock")
+            return LiveRouting(loads, fresh, None if clock is None else LiveClock(**clock))
         except (KeyError, TypeError) as error:
             raise ValueError(f"written by another version ({error!r})") from error

@@ -20,6 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
@@ -190,9 +191,14 @@ class MongoRoutingStore:
                 raise
             return in_transaction(self._database, transact)
 
-    def acknowledge(self, sidecar_id: str, version: int) -> None:
+    def acknowledge(self, sidecar_id: str, version: int) -> datetime:
         change = {"$set": {"version": version}, "$currentDate": {"reported_at": True}}
-        self._sidecars.update_one({"_id": sidecar_id}, change, upsert=True)
+        found = self._sidecars.find_one_and_update(
+            {"_id": sidecar_id}, change, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        assert found is not None  # noqa: S101 (an upsert returns its document)
+        reported_at: datetime = found["reported_at"]
+        return reported_at
 
     def withdraw(self, sidecar_id: str) -> None:
         self._sidecars.delete_one({"_id": sidecar_id})
