@@ -169,6 +169,9 @@ class BulkWrite:
             return [(entry["index"], entry) for entry in details.get("writeErrors", ())]
         except PyMongoError as error:
             return self._not_answered(error, run, later, route)
+        finally:
+            for key in {item.key for item in run}:
+                self._writer.router.router.own_writes.note(key)
         self._outcome.add(done.bulk_api_result, run)
         return []
 

@@ -115,8 +115,10 @@ class FencedWriter:
             try:
                 result = await resolved(attempt(self.collection(route)))
             except PyMongoError as error:
+                self.router.router.own_writes.note(key)  # it may have been applied
                 route = await self._after(error, operation, route, wait)
                 continue
+            self.router.router.own_writes.note(key)
             if passes_fence or not missed(result):
                 return result
             latest = await self.router.route(key, Operation.WRITE, fresh=True)

@@ -28,7 +28,8 @@ class RequestScope:
     """The app's description of its operations. Fields that are None are taken from the enclosing scope, then from the client.
 
     ``location``: where the access comes from; reads prefer copies near it. ``max_staleness``: seconds that a read may be behind
-    (None: the configured limit for shadows; 0: primaries only).
+    (None: the configured limit for shadows; 0: primaries only). ``own_writes``: whether reads see what this client has written
+    (None: yes).
     """
 
     request_type: str | None = None
@@ -37,11 +38,12 @@ class RequestScope:
     location: str | None = None
     timestamp: datetime | None = None
     max_staleness: float | None = None
+    own_writes: bool | None = None
 
     @cached_property
     def preference(self) -> ReadPreference:
         """The preferences of its reads."""
-        return ReadPreference(self.location, self.max_staleness)
+        return ReadPreference(self.location, self.max_staleness, self.own_writes is not False)
 
     def over(self, outer: RequestScope) -> RequestScope:
         """This scope, completed by the enclosing one."""

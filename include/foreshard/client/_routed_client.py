@@ -51,8 +51,8 @@ class ClientOptions:
     """How a client behaves. Times in seconds.
 
     ``deadline``: how long a write waits for a key that is being moved, or for a partition that does not answer.
-    ``keep_routes``: how long an answer of the sidecar may be reused (0: never). ``primary_reads``: read primary copies only, so
-    that the app reads its own writes. ``max_staleness``: how far behind reads may be (None: the configured limit for shadows).
+    ``keep_routes``: how long an answer of the sidecar may be reused (0: never). ``primary_reads``: read primary copies only.
+    ``max_staleness``: how far behind reads may be (None: the configured limit for shadows).
     ``measure_cost``: record the milliseconds of each operation as its cost.
     """
 
@@ -166,12 +166,15 @@ class _Client(Generic[RoutedKind]):
         location: str | None = None,
         timestamp: datetime | None = None,
         max_staleness: float | None = None,
+        own_writes: bool | None = None,
     ) -> AbstractContextManager[RequestScope]:
         """Set the fields of the access records of all operations in the block.
 
-        Reads also prefer copies near ``location`` that are at most ``max_staleness`` seconds behind.
+        Reads also prefer copies near ``location`` that are at most ``max_staleness`` seconds behind. With ``own_writes=False``
+        they need not see this client's own writes.
         """
-        return self._recorder.request(RequestScope(request_type, user, session, location, timestamp, max_staleness))
+        scope = RequestScope(request_type, user, session, location, timestamp, max_staleness, own_writes)
+        return self._recorder.request(scope)
 
     @property
     def dropped_records(self) -> int:

@@ -118,6 +118,9 @@ class CaptureStore(Protocol):
 
     def release(self, holder: str) -> None: ...
 
+    def clock(self) -> datetime:
+        """Return the time by the control database's clock, or a little less. Freshness is told by this one clock."""
+
     def claim(self, partition_id: str, lease: int) -> CaptureState | None:
         """Take over a partition's capture under ``lease``, which fences off older ones. Return None if nothing was captured
         yet.

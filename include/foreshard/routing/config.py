@@ -20,6 +20,7 @@ class SidecarConfig:
 
     ``read_cost`` and ``write_cost`` are the cost units that a request is assumed to need. ``default_staleness`` is the limit,
     in seconds, for reads that set none. ``home_location`` replaces an unknown location (None: the primary's location).
+    ``stale_after``: age of the table, in seconds, from which on the sidecar is not ready.
     """
 
     host: str
@@ -32,6 +33,7 @@ class SidecarConfig:
     write_cost: float
     default_staleness: float
     home_location: str | None
+    stale_after: float
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SidecarConfig:
@@ -48,6 +50,7 @@ class SidecarConfig:
             write_cost=kinds["write"].weight if "write" in kinds else 2.0,
             default_staleness=settings.shadow.maximum_staleness.total_seconds(),
             home_location=sidecar.home_location,
+            stale_after=sidecar.stale_after.total_seconds(),
         )
 
     def cost(self, kind: RequestKind) -> float:

@@ -47,4 +47,9 @@ class SidecarSettings(SettingsSection):
         default=None,
         description="Location assumed for requests that name none, or an unknown one. None: such requests have no location.",
     )
+    stale_after: timedelta = Field(
+        default=timedelta(minutes=10),
+        description="`/readyz` reports 503 once the control database has not confirmed the sidecar's table for this long. Keep"
+        " it below `FORESHARD_MIGRATE__SOURCE_KEPT`.",
+    )
     metrics_port: int = Field(default=7789, ge=0, le=65535, description="TCP port of the exporter's `/metrics`.")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from foreshard.consistency.clock import HybridClock
@@ -120,7 +120,7 @@ class Replicator:
 
     def _look(self, lease: int, over: threading.Event, copiers: ThreadPoolExecutor) -> None:
         upkeep = self._upkeep()
-        shadows = upkeep.look(datetime.now(UTC), note_freshness=self._is_due())
+        shadows = upkeep.look(self._with.captures.clock(), note_freshness=self._is_due())
         self.status.shadows = shadows
         self._wanted = captured_keys(shadows)
         for origin in self._wanted:
@@ -179,7 +179,7 @@ class Replicator:
                 if log is None or capture is None:
                     log = self._with.log()
                     capture = Capture(
-                        origin, lease, self._with.feed(origin), log, self._with.captures, lambda: datetime.now(UTC),
+                        origin, lease, self._with.feed(origin), log, self._with.captures, self._with.captures.clock,
                         self._settings.batch_documents,
                     )  # fmt: skip
                 published, more = capture.cycle(epochs)

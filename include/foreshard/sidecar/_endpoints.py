@@ -18,7 +18,7 @@ from foreshard.sidecar._figures import ROUTE, ROUTES
 from foreshard.sidecar._lookups import PREFIX
 from foreshard.sidecar._metrics import CONTENT_TYPE, SidecarMetrics
 from foreshard.sidecar._openapi import openapi_document
-from foreshard.sidecar._problems import NoTableYet, Problem, UnknownPath, WrongMethod
+from foreshard.sidecar._problems import NoTableYet, Problem, StaleTable, UnknownPath, WrongMethod
 from foreshard.sidecar._requests import parse_batch, parse_key, parse_query
 from foreshard.sidecar._service import RouteService
 
@@ -112,7 +112,7 @@ class Endpoints:
             "version": table.version,
             "identity": installed.identity,
             "keys": len(table.placements),
-            "age_seconds": round(max(0.0, self.service.clock() - installed.confirmed_at), 3),
+            "age_seconds": round(self.service.age(), 3),
             "published_at": table.published_at.isoformat(),
             "source": installed.source,
             "connected": self.service.connected,
@@ -138,7 +138,10 @@ class Endpoints:
         return Answer(encode({"status": "ok", "connected": self.service.connected}))
 
     def _ready(self, _: bytes) -> Answer:
-        return Answer(encode({"status": "ready", "table_version": self.service.table().version}))
+        version, age = self.service.table().version, self.service.age()
+        if age > self.service.config.stale_after:
+            raise StaleTable(age)
+        return Answer(encode({"status": "ready", "table_version": version, "age_seconds": round(age, 3)}))
 
     def _metrics(self, _: bytes) -> Answer:
         return Answer(self.metrics.text(), CONTENT_TYPE.encode())

@@ -31,7 +31,7 @@ def openapi_document() -> Schema:
             "/v1/partitions": {"get": _get("The partitions, as this sidecar sees them", "Partitions")},
             "/v1/refresh": {"post": _get("Read the newest published table", "Refreshed", 503)},
             "/healthz": {"get": _get("Whether the process answers", "Health")},
-            "/readyz": {"get": _get("Whether there is a table", "Ready", 503)},
+            "/readyz": {"get": _get("Whether there is a table that is not stale", "Ready", 503)},
             "/metrics": {"get": {"summary": "Figures for Prometheus", "responses": {"200": _content("text/plain", _TEXT)}}},
             "/openapi.json": {
                 "get": {"summary": "This document", "responses": {"200": _content("application/json", {"type": "object"})}}
@@ -89,7 +89,18 @@ def _schemas() -> Schema:
     perhaps: Schema = {"type": ["number", "null"]}
     pressure = {"utilisation": perhaps, "reachable": {"type": "boolean"}, "admission": _NUMBER}
     considered = _object(
-        {"partition": _TEXT, "role": role, "km": perhaps, "staleness_s": perhaps, **pressure, "verdict": _TEXT}
+        {
+            "partition": _TEXT,
+            "role": role,
+            "km": perhaps,
+            "round_trip_ms": perhaps,
+            "measured": {"type": "boolean"},
+            "staleness_s": perhaps,
+            **pressure,
+            "latency_ms": perhaps,
+            "cost_ms": _NUMBER,
+            "verdict": _TEXT,
+        }
     )
     route = {"key": _TEXT, **place, "role": role, "epoch": _COUNT, "table_version": _COUNT, "reason": _TEXT}
     partition = {**place, "uri": _TEXT, "state": _TEXT, "capacity": _NUMBER, **pressure, "load_age_seconds": perhaps}
@@ -114,7 +125,7 @@ def _schemas() -> Schema:
         "Partitions": _object({"partitions": _list(_object(partition))}),
         "Refreshed": _object({"table_version": _COUNT}),
         "Health": _object({"status": {"const": "ok"}, "connected": {"type": "boolean"}}),
-        "Ready": _object({"status": {"const": "ready"}, "table_version": _COUNT}),
+        "Ready": _object({"status": {"const": "ready"}, "table_version": _COUNT, "age_seconds": _NUMBER}),
         "Problem": _object({"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT}),
     }
 

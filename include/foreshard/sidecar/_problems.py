@@ -39,6 +39,14 @@ class NoTableYet(Problem):
         super().__init__(503, "no-table", "no routing table yet", detail)
 
 
+class StaleTable(Problem):
+    """The control database has not confirmed the table for too long."""
+
+    def __init__(self, age: float) -> None:
+        detail = f"the control database confirmed the table {age:.0f} s ago; restore the connection to it"
+        super().__init__(503, "stale-table", "the routing table may be old", detail)
+
+
 class WrongMethod(Problem):
     """A path that does not allow this method."""
 

@@ -216,6 +216,12 @@ class RouteService:
             raise NoTableYet
         return self.installed.table
 
+    def age(self) -> float:
+        """Seconds since the control database last confirmed the table. Raise :class:`NoTableYet` if there is none."""
+        if self.installed is None:
+            raise NoTableYet
+        return max(0.0, self.clock() - self.installed.confirmed_at)
+
     def describe_partitions(self) -> list[dict[str, Any]]:
         """Every registered partition with its load, as this sidecar sees it."""
         now = self.clock()

@@ -10,7 +10,7 @@ from pymongo import DeleteOne, InsertOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
 from foreshard.client._routed_client import ClientOptions
-from foreshard.errors import KeyInTransit
+from foreshard.errors import KeyInTransit, RoutingTableOld
 
 WRITES = {
     "insert_one": lambda c: c.insert_one({"_id": 2, "station": "k", "n": 1}),
@@ -206,3 +206,23 @@ def suppress_into(failures: list[Exception]):
             return True
 
     return Catch()
+
+
+def test_a_client_without_a_table_asks_the_partition_while_its_sidecar_is_cut_off(things, stand, answerer, move) -> None:
+    answerer.place("k", "alpha")
+    things.insert_many([{"_id": i, "station": "k"} for i in range(5)])
+    move("k", "alpha", "beta")
+    stand["alpha"].delete_many({})
+    answerer.age = 60.0  # it can't refresh either
+    for verb in (
+        lambda: things.find_one({"station": "k"}),
+        lambda: things.count_documents({"station": "k"}),
+        lambda: things.count_documents({"_id": 1}),
+        lambda: things.update_one({"station": "k"}, {"$set": {"n": 1}}),
+        lambda: things.delete_one({"station": "k"}),
+    ):
+        with pytest.raises(RoutingTableOld, match="'k' has left partition alpha"):
+            verb()
+    answerer.age = 0.0
+    answerer.answered = dict(answerer.published)
+    assert things.count_documents({"station": "k"}) == 5

@@ -11,6 +11,7 @@ from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Tim
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, ReturnDocument, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
+from foreshard.client import RequestScope
 from foreshard.errors import UnroutableOperation
 
 
@@ -184,7 +185,7 @@ def test_an_aggregation_of_one_key_runs_on_its_partition(things, placed) -> None
 
 
 def test_reads_may_go_to_a_shadow_and_writes_never(things, stand, placed, make_client) -> None:
-    things.insert_one({"_id": 1, "station": "a", "n": "primary"})
+    stand["alpha"].insert_one({"_id": 1, "station": "a", "n": "primary"})
     stand["gamma"].insert_one({"_id": 1, "station": "a", "n": "shadow"})
     placed.reads["a"] = "gamma"
     assert things.find_one({"station": "a"})["n"] == "shadow"
@@ -192,6 +193,24 @@ def test_reads_may_go_to_a_shadow_and_writes_never(things, stand, placed, make_c
     assert stand["alpha"].find_one()["n"] == "changed"
     assert stand["gamma"].find_one()["n"] == "shadow"
     assert [d["n"] for d in things.find({})] == ["changed"]
+
+
+def test_a_client_reads_its_own_writes_unless_it_says_otherwise(things, stand, placed) -> None:
+    things.insert_one({"_id": 1, "station": "a", "n": 0})
+    things.insert_one({"_id": 2, "station": "b", "n": 0})
+    for key in ("a", "b"):
+        stand["gamma"].insert_one({"_id": f"shadow of {key}", "station": key, "n": -1})
+        placed.reads[key] = "gamma"
+    for number in range(1, 20):
+        if number % 2:
+            things.update_one({"station": "a"}, {"$inc": {"n": 1}})
+        else:
+            things.bulk_write([UpdateOne({"station": "a"}, {"$inc": {"n": 1}})])
+        assert things.find_one({"station": "a"})["n"] == number
+        assert [d["n"] for d in things.find({"station": {"$in": ["a", "b"]}}, sort="_id")] == [number, 0]
+    careless = RequestScope(own_writes=False)
+    assert things.find_one({"station": "a"}, request=careless)["n"] == -1
+    assert things.count_documents({"station": "a", "n": -1}, request=careless) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from tests.sidecar_config import local_routes
 from tests.slots import slot_map
 
 from foreshard.client.routing.local_routes import LocalRoutes
+from foreshard.client.routing.own_writes import OwnWrites
+from foreshard.client.routing.router import Router
 from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
@@ -197,3 +199,29 @@ def test_without_the_control_databases_clock_no_shadow_is_used(tmp_path: Path) -
     LiveRoutingFile(tmp_path).write(LiveRouting((), {("k", "beta"): NOW}))
     assert routes.route("k", Operation.READ, ReadPreference("There")).partition == "alpha"
     assert routes.route("k", Operation.READ, ReadPreference("There", 60.0)).partition == "alpha"
+
+
+def test_a_shadow_serves_a_written_key_once_it_has_the_write(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    report(tmp_path, NOW - 1, alpha=1.0, beta=1.0)
+    router, there = Router(routes, local=routes), ReadPreference("There")
+    assert router.route("k", Operation.READ, there).partition == "beta"
+    router.own_writes.note("k")
+    assert router.route("k", Operation.READ, there).partition == "alpha"
+    assert router.routes(["k"], Operation.READ, there)["k"].partition == "alpha"
+    assert router.route("k", Operation.READ, there._replace(own_writes=False)).partition == "beta"
+    report(tmp_path, NOW + 5, alpha=1.0, beta=1.0)
+    assert router.route("k", Operation.READ, there).partition == "beta"
+
+
+def test_forgotten_writes_keep_shadows_away_until_they_have_all_of_them() -> None:
+    times = iter(range(1, 100))
+    writes = OwnWrites(clock=lambda: float(next(times)), most=4)
+    assert writes.are_in("any", None)
+    for number in range(6):
+        writes.note(f"k{number}")
+    assert not writes.are_in("k5", 6.0)
+    assert writes.are_in("k5", 6.5)
+    assert not writes.are_in("k0", 2.0)
+    assert not writes.are_in("never written", None)
+    assert writes.are_in("k0", 5.5)

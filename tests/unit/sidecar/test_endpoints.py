@@ -192,6 +192,15 @@ def test_the_table_and_its_age_are_shown(service, clock):
     assert ask(service, "GET", "/readyz").status == 200
 
 
+def test_a_table_that_was_not_confirmed_for_long_is_not_ready(service, clock):
+    clock[0] += service.config.stale_after + 1
+    answer = ask(service, "GET", "/readyz")
+    assert (answer.status, answer.json()["type"]) == (503, "urn:foreshard:problem:stale-table")
+    service.confirm(clock[0])
+    assert ask(service, "GET", "/readyz").json()["age_seconds"] == 0.0
+    assert ask(service, "GET", "/v1/route/plain").status == 200
+
+
 def test_partitions_are_shown_with_their_loads_and_without_credentials(service):
     answer = ask(service, "GET", "/v1/partitions")
     assert "secret" not in answer.text

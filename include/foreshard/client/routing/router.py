@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from foreshard.client._driving import Mode
+from foreshard.client.routing.own_writes import OwnWrites
 from foreshard.client.routing.routes import (
     ANYWHERE,
     LocalSource,
@@ -21,6 +22,7 @@ from foreshard.client.routing.routes import (
     RouteSource,
 )
 from foreshard.errors import Unreachable
+from foreshard.routing.decision import SHADOW
 from foreshard.routing.homes import Homes
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Router:
         self._refreshing = threading.Lock()
         self._refreshed_at = float("-inf")
         self._age = (float("-inf"), math.inf)
+        self.own_writes = OwnWrites()
         self._newest = 0
 
     @property
@@ -68,6 +71,18 @@ class Router:
 
     def known(self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE) -> Route | None:
         """Return the route of ``key`` if it is known without a request; None otherwise."""
+        found = self._known(key, operation, preference)
+        if found is not None and found.role == SHADOW and self._misses_own_writes(found, preference):
+            return self._known(key, Operation.WRITE, preference)
+        return found
+
+    def _misses_own_writes(self, shadow: Route, preference: ReadPreference) -> bool:
+        if not preference.own_writes:
+            return False
+        caught_up = self._local.caught_up(shadow.key, shadow.partition) if self._local is not None else None
+        return not self.own_writes.are_in(shadow.key, caught_up)
+
+    def _known(self, key: str, operation: Operation, preference: ReadPreference) -> Route | None:
         if self._local is not None and not (self._newest and self._is_behind()):
             newer = self._newer(key) if self._learned else None
             if newer is not None:
@@ -87,6 +102,8 @@ class Router:
         now = self._clock()
         answer = self._source.route(key, operation, preference)
         self._remember((key, operation, preference if operation is Operation.READ else ANYWHERE), answer, now)
+        if answer.is_shadow and self._misses_own_writes(answer, preference):
+            return self.route(key, Operation.WRITE)
         return answer
 
     def routes(
@@ -106,6 +123,8 @@ class Router:
             for key, answer in answers.items():
                 self._remember((key, operation, place), answer, now)
             known.update(answers)
+            late = [key for key, one in answers.items() if one.is_shadow and self._misses_own_writes(one, preference)]
+            known.update(self.routes(late, Operation.WRITE) if late else {})
         return {key: known[key] for key in keys}
 
     def partitions(self) -> tuple[PartitionAddress, ...]:

@@ -59,10 +59,14 @@ class PartitionAddress:
 
 
 class ReadPreference(NamedTuple):
-    """Preferences of a read: a copy near ``location``, at most ``max_staleness`` seconds behind."""
+    """Preferences of a read: a copy near ``location``, at most ``max_staleness`` seconds behind.
+
+    ``own_writes``: one that has this client's own writes.
+    """
 
     location: str | None = None
     max_staleness: float | None = None
+    own_writes: bool = True
 
 
 ANYWHERE = ReadPreference()

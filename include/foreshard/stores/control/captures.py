@@ -8,6 +8,7 @@ database's clock. A lease's number is stored as ``term``, a capture id as ``inca
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from foreshard.ports.replication import ApplyProgress, CaptureState
 from foreshard.stores.mongo_connections import Document
 
 LEASE = "replicator"
+CLOCK_EVERY = 5.0
+"""Seconds."""
 
 
 class MongoCaptureStore:
@@ -34,6 +37,7 @@ class MongoCaptureStore:
         self._captures = database.get_collection("captures", **durable)
         self._applied = database.get_collection("applied", **durable)
         self._leases = database.get_collection("replicator", **durable)
+        self._behind, self._asked_at = 0.0, float("-inf")
 
     def acquire(self, holder: str, seconds: float) -> int | None:
         until = {"$add": ["$$NOW", round(seconds * 1000)]}
@@ -61,6 +65,14 @@ class MongoCaptureStore:
         """Return the process that replicates now, if any."""
         found = self._leases.find_one({"_id": LEASE, "$expr": {"$gt": ["$until", "$$NOW"]}})
         return str(found["holder"]) if found else None
+
+    def clock(self) -> datetime:
+        """The database is asked every ``CLOCK_EVERY`` seconds, and the monotonic clock continues its answer."""
+        if time.monotonic() - self._asked_at > CLOCK_EVERY:
+            told: datetime = self._leases.database.command("hello")["localTime"]
+            self._asked_at = time.monotonic()
+            self._behind = told.timestamp() - self._asked_at
+        return datetime.fromtimestamp(time.monotonic() + self._behind, UTC)
 
     def claim(self, partition_id: str, lease: int) -> CaptureState | None:
         """Take over a partition's capture. Skip one cycle, which the previous owner may have published without a checkpoint."""
