@@ -11,10 +11,14 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
 from types import CoroutineType
 from typing import Any, Protocol, TypeVar
+
+from pymongo import _csot
+from pymongo.errors import PyMongoError
 
 Value = TypeVar("Value")
 
@@ -39,6 +43,16 @@ async def resolved(value: Value) -> Value:
         awaited: Value = await value
         return awaited
     return value
+
+
+def time_left() -> float | None:
+    """Seconds that the app's own ``pymongo.timeout`` leaves; None without one. pymongo has no public accessor."""
+    return _csot.remaining()
+
+
+def is_own_deadline(error: PyMongoError) -> bool:
+    """Whether an operation failed because the app's own ``pymongo.timeout`` is over. It says nothing about the partition."""
+    return error.timeout and time_left() is not None
 
 
 class _Blocking(Protocol):
@@ -73,7 +87,7 @@ async def _sleep_here(seconds: float) -> None:
 async def _in_threads(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     if len(works) < 2:
         return [run(work) for work in works]
-    return list(_threads().map(run, works))
+    return [future.result() for future in [_threads().submit(copy_context().run, run, work) for work in works]]
 
 
 @cache

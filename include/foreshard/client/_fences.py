@@ -24,10 +24,17 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteConcernError
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+)
 
 from foreshard.client._doubts import Doubts, fence_lists
-from foreshard.client._driving import resolved
+from foreshard.client._driving import is_own_deadline, resolved, time_left
 from foreshard.client._types import Result
 from foreshard.client.routing.router import AsyncRouter
 from foreshard.client.routing.routes import Operation, Route
@@ -146,7 +153,7 @@ class FencedWriter:
     def lost(self, error: PyMongoError, operation: str, key: str, route: Route) -> Exception:
         """Return the error to report for a failed attempt: not sent, in doubt, or ``error`` itself."""
         if isinstance(error, ServerSelectionTimeoutError):
-            return self.unreachable(route)
+            return error if is_own_deadline(error) else self.unreachable(route)
         if in_doubt(error):
             return AmbiguousWrite(self.sharded.namespace, operation, (key,), route.partition, one_line(error))
         return error
@@ -160,7 +167,10 @@ class FencedWriter:
 
     async def _after(self, error: PyMongoError, operation: str, route: Route, wait: Wait) -> Route:
         """Return the route for the next attempt, or raise the error to report."""
-        if isinstance(error, ServerSelectionTimeoutError):
+        if was_never_sent(error):
+            wait.give_up(route, error)
+            raise error
+        if isinstance(error, ServerSelectionTimeoutError) and not is_own_deadline(error):
             return await self._after_silence(error, route, wait)
         if not isinstance(error, OperationFailure) or error.code != REFUSED_BY_VALIDATOR:
             self.report(error, operation, route.key, route)
@@ -218,10 +228,15 @@ class Wait:
         return self._writer.router.now() - self._created >= self._writer.deadline
 
     def check(self, route: Route, cause: Exception | None = None) -> None:
-        """Raise :class:`KeyInTransit` if the deadline has passed."""
-        waited = self.waited()
-        if waited.total_seconds() > self._writer.deadline:
+        """Raise :class:`KeyInTransit` if the deadline, or the app's own, has passed."""
+        waited, left = self.waited(), time_left()
+        if waited.total_seconds() > self._writer.deadline or (left is not None and left <= 0):
             raise KeyInTransit(self._writer.sharded.namespace, self._key, route.partition, waited) from cause
+
+    def give_up(self, route: Route, cause: Exception) -> None:
+        """Raise :class:`KeyInTransit` if the key's fence has refused the write."""
+        if self._begun is not None:
+            raise KeyInTransit(self._writer.sharded.namespace, self._key, route.partition, self.waited()) from cause
 
     async def pause(self, route: Route, cause: Exception | None = None) -> None:
         """Pause, or raise :class:`KeyInTransit` if the deadline has passed."""
@@ -233,8 +248,16 @@ class Wait:
         await self._writer.router.mode.sleep(next(self._pauses))
 
 
+def was_never_sent(error: PyMongoError) -> bool:
+    """Whether pymongo did not send an operation, because the app's own deadline had passed."""
+    text = str((error.details or {}).get("errmsg", "")) if isinstance(error, ExecutionTimeout) else ""
+    return text.startswith("operation would exceed time limit")
+
+
 def in_doubt(error: PyMongoError) -> bool:
     """Whether a write that failed with this error may have been applied."""
+    if was_never_sent(error):
+        return False
     if isinstance(error, ConnectionFailure | WriteConcernError):
         return True
     return isinstance(error, OperationFailure) and error.code in _INTERRUPTED

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bson.binary import UuidRepresentation
 
 from foreshard.client._driving import resolved
+from foreshard.client.routing.forking import renewed_after_fork
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType
 
@@ -30,7 +31,8 @@ class PartitionClients:
         self._connect, self.bookkeeping = connect, bookkeeping
         self._clients: dict[str, MongoClient[dict[str, Any]]] = {}
         self._collections: dict[tuple[str, str, str], Collection[dict[str, Any]]] = {}
-        self._lock = threading.Lock()
+        self.renew()
+        renewed_after_fork(self)
 
     @classmethod
     def from_settings(cls, settings: Settings, deadline: float, *, asynchronous: bool = False) -> PartitionClients:
@@ -48,6 +50,10 @@ class PartitionClients:
             return client
 
         return cls(connect, settings.control_database)
+
+    def renew(self) -> None:
+        """Make a new lock, here and in the child of a fork."""
+        self._lock = threading.Lock()
 
     def client(self, uri: str) -> MongoClient[dict[str, Any]]:
         """The client of ``uri``, created on first use."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import ConnectionFailure
 
 from foreshard.client._doubts import Doubts
-from foreshard.client._driving import resolved
+from foreshard.client._driving import is_own_deadline, resolved
 from foreshard.client._fences import unreachable
 from foreshard.client._keys import keys_of_filter
 from foreshard.client._partition_clients import PartitionClients
@@ -162,6 +162,8 @@ class Reader:
 
     async def _again(self, plan: Callable[[], Awaitable[ReadPlan]], planned: ReadPlan, error: ConnectionFailure) -> ReadPlan:
         """Plan again after a failure. Raise if the new plan is the same."""
+        if is_own_deadline(error):
+            raise error
         if len(planned.parts) == 1:
             self.router.avoid(planned.parts[0].partition)
         await self.router.refresh(self.router.now())
@@ -170,8 +172,10 @@ class Reader:
             raise self.failed(error, planned) from error
         return again
 
-    def failed(self, error: ConnectionFailure, plan: ReadPlan) -> Exception:  # noqa: ARG002
+    def failed(self, error: ConnectionFailure, plan: ReadPlan) -> Exception:
         """The error for a failed read of ``plan``."""
+        if is_own_deadline(error):
+            return error
         partitions = ", ".join(part.partition for part in plan.parts)
         return unreachable(partitions, ", ".join(self.connections.address(part.uri) for part in plan.parts))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import ConnectionFailure
 
-from foreshard.client._driving import resolved
+from foreshard.client._driving import is_own_deadline, resolved
 from foreshard.client._fences import unreachable
 from foreshard.client._read_plans import PartitionRead, ReadPlan, by_partition
 from foreshard.client.routing.routes import Operation, PartitionAddress, Route
@@ -71,6 +71,8 @@ class Scatter:
             cursor = await resolved(collection.aggregate(pipeline, collation=collation))
             return [(row.get("key"), row["_id"]) for row in await resolved(cursor.to_list())]
         except ConnectionFailure as error:
+            if is_own_deadline(error):
+                raise
             raise unreachable(address.partition, self._connections.address(address.uri)) from error
 
     def _parts(self, found_on: FoundOn, owners: Mapping[str, Route]) -> list[PartitionRead]:

@@ -168,12 +168,12 @@ def test_other_keys_of_the_partition_are_read_without_an_alarm(filled, trips):
 def test_without_permission_to_read_announcements_the_changed_owner_is_enough(filled, trips, monkeypatch):
     from pymongo.errors import OperationFailure
 
-    from foreshard.client import _watching
+    from foreshard.client import _doubts
 
     def refused(*_: Any) -> None:
         raise OperationFailure("not authorized", 13)
 
-    monkeypatch.setattr(_watching, "removed_since", refused)
+    monkeypatch.setattr(_doubts, "removed_since", refused)
     assert len(read_across(filled, trips.find({"at.station": filled.key}, sort="_id").batch_size(50))) == DOCUMENTS
 
 

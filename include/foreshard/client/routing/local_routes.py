@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from random import Random
 
 from foreshard.client.routing._local_view import COPIES, View
+from foreshard.client.routing.forking import renewed_after_fork
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused, UnknownPartition, Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
@@ -68,6 +69,11 @@ class LocalRoutes:
         self._homes: Homes | None = None
         self._stamps, self._check_every = (0, 0), check_every
         self._check_at = self._renew_at = float("-inf")
+        self.renew()
+        renewed_after_fork(self)
+
+    def renew(self) -> None:
+        """Make new locks, here and in the child of a fork."""
         self._checking, self._booking = threading.Lock(), threading.Lock()
 
     def route(self, key: str, operation: Operation, preference: ReadPreference) -> Route:

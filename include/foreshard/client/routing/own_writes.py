@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from foreshard.client.routing.forking import renewed_after_fork
+
 MOST_REMEMBERED = 20_000
 
 
@@ -19,7 +21,8 @@ class OwnWrites:
         self._clock, self._most = clock, most
         self._at: dict[str, float] = {}
         self._forgotten = float("-inf")
-        self._lock = threading.Lock()
+        self.renew()
+        renewed_after_fork(self)
 
     def note(self, key: str) -> None:
         """Note that a write of ``key`` has been answered, or may have been applied."""
@@ -36,5 +39,5 @@ class OwnWrites:
         return written == float("-inf") or (caught_up is not None and caught_up > written)
 
     def renew(self) -> None:
-        """Make a new lock, in the child of a fork."""
+        """Make a new lock, here and in the child of a fork."""
         self._lock = threading.Lock()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from foreshard.client._driving import Mode
+from foreshard.client.routing.forking import renewed_after_fork
 from foreshard.client.routing.own_writes import OwnWrites
 from foreshard.client.routing.routes import (
     ANYWHERE,
@@ -57,12 +58,16 @@ class Router:
         self._learned: dict[str, Route] = {}
         self._kept: dict[tuple[str, Operation, ReadPreference], tuple[float, Route]] = {}
         self._version = 0
-        self._lock = threading.Lock()
-        self._refreshing = threading.Lock()
+        self.renew()
+        renewed_after_fork(self)
         self._refreshed_at = float("-inf")
         self._age = (float("-inf"), math.inf)
         self.own_writes = OwnWrites()
         self._newest = 0
+
+    def renew(self) -> None:
+        """Make new locks, here and in the child of a fork."""
+        self._lock, self._refreshing = threading.Lock(), threading.Lock()
 
     @property
     def is_silent(self) -> bool:
