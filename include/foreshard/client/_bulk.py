@@ -2,65 +2,36 @@
 resent.
 
 A run is a sequence of requests of one kind for one partition. Ordered: runs follow the order of the requests, and the first
-real error ends them. Unordered: each partition gets its requests, and all errors are reported at the end. An ``UpdateMany`` is
-split into one ``UpdateOne`` per matching document, because the server does not report how far an update of many had come when a
-fence refused it.
+real error ends them; requests that change partition often are first sent together (:mod:`foreshard.client._together`).
+Unordered: all partitions get their requests at once, and all errors are reported at the end. An ``UpdateMany`` is sent in a
+transaction, or split into one ``UpdateOne`` per matching document, because the server does not report how far an update of many
+had come when a fence refused it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from collections.abc import Mapping, Sequence
+from itertools import groupby, islice, zip_longest
 from typing import Any
 
-from pymongo import ReadPreference, UpdateOne
+from pymongo import ReadPreference
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
+from foreshard.client._bulk_outcome import (
+    HOST_UNREACHABLE,
+    LEFT,
+    LONGEST_RUN,
+    BulkOutcome,
+    not_sent,
+    runs_of,
+    single_updates,
+)
 from foreshard.client._driving import resolved
-from foreshard.client._fences import HASH, REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
+from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
 from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
-from foreshard.client._types import Filter
+from foreshard.client._together import MOST_TOGETHER, is_worthwhile, parts_of, send_together
 from foreshard.client.routing.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
-
-LONGEST_RUN = 1_000
-HOST_UNREACHABLE = 6
-LEFT = {"details": {"clausesNotSatisfied": [{"index": 0, "details": {HASH: []}}]}}
-"""The details of a fence's refusal, for requests that were not sent because their key has left."""
-COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
-
-
-@dataclass
-class BulkOutcome:
-    """The results and errors of a bulk write, in the form of pymongo's ``bulk_api_result``."""
-
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
-    upserted: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
-    concerns: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, raw: Mapping[str, Any], run: Sequence[BulkItem]) -> None:
-        """Add the result of one run."""
-        for name in COUNTS:
-            self.counts[name] += raw.get(name, 0)
-        self.upserted += [{**entry, "index": run[entry["index"]].index} for entry in raw.get("upserted", ())]
-        self.concerns += raw.get("writeConcernErrors", ())
-
-    def refuse(self, item: BulkItem, error: Mapping[str, Any]) -> None:
-        """Add the error of a request that was not applied."""
-        self.errors.append({**error, "index": item.index})
-
-    @property
-    def confirmed(self) -> int:
-        """Number of documents that were certainly written or matched."""
-        return sum(self.counts[name] for name in COUNTS if name != "nModified")
-
-    def as_result(self) -> dict[str, Any]:
-        """The result as pymongo reports it."""
-        by_index = sorted(self.errors, key=lambda error: error["index"])
-        upserted = sorted(self.upserted, key=lambda entry: entry["index"])
-        return {**self.counts, "upserted": upserted, "writeErrors": by_index, "writeConcernErrors": self.concerns}
 
 
 class BulkWrite:
@@ -76,6 +47,7 @@ class BulkWrite:
         self._unreachable: Unreachable | None = None
         self._unreachable_partitions: set[str] = set()
         self._renewed: set[str] = set()
+        self._together = True
 
     async def run(self, items: Sequence[BulkItem]) -> dict[str, Any]:
         """Write all items. Raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
@@ -111,6 +83,11 @@ class BulkWrite:
         return await self._ordered_round(pending) if self._ordered else await self._unordered_round(pending)
 
     async def _ordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
+        chunk = pending[:MOST_TOGETHER]
+        if self._together and is_worthwhile(chunk, self._routes):
+            if await self._sent_together(chunk, pending[len(chunk) :]):
+                return pending[len(chunk) :], []
+            self._together = False
         if pending[0].kind is BulkKind.UPDATE_MANY:
             smaller = await self._per_document(pending[0])
             return ([*smaller, *pending[1:]], []) if smaller is not None else (pending, pending[:1])
@@ -133,31 +110,87 @@ class BulkWrite:
     async def _unordered_round(self, pending: list[BulkItem]) -> tuple[list[BulkItem], list[BulkItem]]:
         ready: list[BulkItem] = []
         waiting: list[BulkItem] = []
-        for item in pending:
+        for item in await self._after_updates_of_many(pending):
             smaller = await self._per_document(item) if item.kind is BulkKind.UPDATE_MANY else [item]
             ready += smaller or []
             waiting += [item] if smaller is None else []
-        runs = list(self._runs(ready))
-        for number, run in enumerate(runs):
-            for at, error in await self._send(run, [item for later in runs[number + 1 :] for item in later]):
-                if await self._retry(run[at], error):
-                    waiting.append(run[at])
-                else:
-                    self._outcome.refuse(run[at], error)
+        by_partition = [
+            list(runs) for _, runs in groupby(runs_of(ready, self._routes), lambda run: self._routes[run[0].key].partition)
+        ]
+        waves = [[run for run in wave if run] for wave in zip_longest(*by_partition, fillvalue=[])]
+        for number, wave in enumerate(waves):
+            later = [item for after in waves[number + 1 :] for run in after for item in run]
+            for run, failures in zip(wave, await self._send_wave(wave, later), strict=True):
+                for at, error in failures:
+                    if await self._retry(run[at], error):
+                        waiting.append(run[at])
+                    else:
+                        self._outcome.refuse(run[at], error)
         return waiting, waiting
 
-    def _runs(self, items: list[BulkItem]) -> Iterator[list[BulkItem]]:
-        """Group requests by partition and kind, at most ``LONGEST_RUN`` each, so that a lost answer leaves few in doubt."""
-        ranked = sorted(items, key=lambda item: (self._routes[item.key].partition, item.kind))
-        for _, group in groupby(ranked, key=lambda item: (self._routes[item.key].partition, item.kind)):
-            while run := list(islice(group, LONGEST_RUN)):
-                yield run
+    async def _after_updates_of_many(self, pending: list[BulkItem]) -> list[BulkItem]:
+        """Send the updates of many documents together, once. Return the requests that are left."""
+        many = [item for item in pending if item.kind is BulkKind.UPDATE_MANY]
+        others = [item for item in pending if item.kind is not BulkKind.UPDATE_MANY]
+        if not many or not self._together:
+            return pending
+        self._together = False
+        return others if await self._sent_together(many, others) else pending
+
+    async def _send_wave(
+        self, wave: Sequence[list[BulkItem]], later: Sequence[BulkItem]
+    ) -> list[list[tuple[int, dict[str, Any]]]]:
+        """Send one run to each of several partitions at once. Raise :class:`AmbiguousWrite` if answers were lost."""
+
+        async def send(run: list[BulkItem]) -> list[tuple[int, dict[str, Any]]] | AmbiguousWrite:
+            try:
+                return await self._send(run, later)
+            except AmbiguousWrite as lost:
+                return lost
+
+        done = await self._writer.router.mode.together([send(run) for run in wave])
+        lost = [one for one in done if isinstance(one, AmbiguousWrite)]
+        if lost:
+            raise self._ambiguous(lost, later) from lost[0].__cause__
+        return [one for one in done if not isinstance(one, AmbiguousWrite)]
+
+    def _ambiguous(self, lost: Sequence[AmbiguousWrite], later: Sequence[BulkItem]) -> AmbiguousWrite:
+        """Return one error for the runs whose answers were lost, once the others are done."""
+        return AmbiguousWrite(
+            self._writer.sharded.namespace,
+            self._operation,
+            tuple(dict.fromkeys(key for one in lost for key in one.keys)),
+            ", ".join(one.partition_id for one in lost),
+            lost[0].cause,
+            confirmed=self._outcome.confirmed,
+            in_doubt=[index for one in lost for index in one.in_doubt],
+            not_attempted=[item.index for item in later],
+        )
+
+    async def _sent_together(self, chunk: Sequence[BulkItem], later: Sequence[BulkItem]) -> bool:
+        """Send requests in one transaction per partition. Return False if nothing was applied."""
+        if any(item.kind is not BulkKind.INSERT for item in chunk) and await self._has_left(chunk):
+            self._routes |= await self._ask([item.key for item in chunk], fresh=True)
+        parts = parts_of(chunk, self._routes)
+        for key in {item.key for item in chunk}:
+            self._writer.router.router.own_writes.note(key)
+        if not await send_together(self._writer, parts, self._options):
+            return False
+        for key in {item.key for item in chunk}:
+            self._writer.router.router.own_writes.note(key)
+        for part in parts:
+            if part.error is None and part.raw is not None:
+                self._outcome.add(part.raw, part.items)
+        failed = [part for part in parts if part.error is not None]
+        if failed:
+            raise self._ambiguous([part.lost(self._writer.sharded.namespace, self._operation) for part in failed], later)
+        return True
 
     async def _send(self, run: list[BulkItem], later: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:
         """Send one run. Return (position in the run, server error) for each request that was not applied."""
         route = self._routes[run[0].key]
         if route.partition in self._unreachable_partitions:
-            return _not_sent(run)
+            return not_sent(run)
         if run[0].kind is not BulkKind.INSERT and await self._has_left(run):
             return [(at, {"code": REFUSED_BY_VALIDATOR, "errInfo": LEFT}) for at in range(len(run))]
         requests = [item.request for item in run]
@@ -179,7 +212,8 @@ class BulkWrite:
         """Whether a run must be routed again, since the table was old and a key has left its partition."""
         keys = {item.key for item in run} - self._renewed
         routes = [self._routes[key] for key in sorted(keys)]
-        if not await self._writer.doubts.check_writes(self._operation, routes, deletes=run[0].kind is BulkKind.DELETE):
+        deletes = any(item.kind is BulkKind.DELETE for item in run)
+        if not await self._writer.doubts.check_writes(self._operation, routes, deletes=deletes):
             return False
         self._renewed |= keys
         return True
@@ -190,7 +224,7 @@ class BulkWrite:
         reported = self._writer.lost(error, self._operation, run[0].key, route)
         if isinstance(reported, Unreachable) and fits_one_message(run, self._writer.collection(route).codec_options):
             self._mark_unreachable(route)
-            return _not_sent(run)
+            return not_sent(run)
         if not isinstance(reported, AmbiguousWrite | Unreachable):
             raise error
         raise AmbiguousWrite(
@@ -261,15 +295,4 @@ class BulkWrite:
         except ConnectionFailure:
             self._mark_unreachable(route)
             return None
-
-        def update(filter: Filter, *, upsert: bool = False) -> BulkItem:
-            request = UpdateOne(filter, every._doc, upsert=upsert, array_filters=every._array_filters)
-            return BulkItem(item.index, item.key, BulkKind.UPDATE, request)
-
-        if not ids and every._upsert:
-            return [update(every._filter, upsert=True)]
-        return [update({"$and": [{"_id": id_}, every._filter]}) for id_ in ids]
-
-
-def _not_sent(run: Sequence[BulkItem]) -> list[tuple[int, dict[str, Any]]]:
-    return [(at, {"code": HOST_UNREACHABLE}) for at in range(len(run))]
+        return single_updates(item, ids)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pymongo import InsertOne
-from pymongo.errors import BulkWriteError, WriteError
+from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
 from foreshard.client._bulk import BulkWrite
 from foreshard.client._driving import SYNC, Mode, run
@@ -77,6 +77,14 @@ class FakeWorld:
     @staticmethod
     def address(uri: str) -> str:
         return uri
+
+    def client(self, _uri: str) -> Any:
+        """A server without transactions."""
+
+        def refuse() -> None:
+            raise OperationFailure("Transaction numbers are only allowed on a replica set member", 20)
+
+        return SimpleNamespace(start_session=refuse)
 
     def writer(self, deadline: float = 5.0) -> FencedWriter:
         async def here(work: Callable[[], Any]) -> Any:
