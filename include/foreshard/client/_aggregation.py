@@ -31,6 +31,7 @@ from foreshard.client._splitting import (
     split,
 )
 from foreshard.client._watching import watch
+from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import UnroutableOperation
 
@@ -136,7 +137,7 @@ class Aggregate:
         raise self._refuse(f"{found} bypasses the routing", "read the result and write it with insert_many or bulk_write")
 
     def _refuse(self, problem: str, remedy: str) -> UnroutableOperation:
-        return UnroutableOperation(self._reader.sharded.namespace, "aggregate", problem, remedy)
+        return OperationRefused(self._reader.sharded.namespace, "aggregate", problem, remedy)
 
 
 async def over_documents(

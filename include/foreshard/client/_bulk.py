@@ -30,6 +30,7 @@ from foreshard.client._driving import resolved
 from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
 from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
 from foreshard.client._together import MOST_TOGETHER, is_worthwhile, parts_of, send_together
+from foreshard.client.routing.pymongo_errors import WriteFenced, WriteInDoubt
 from foreshard.client.routing.routes import Operation, Route
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
@@ -156,7 +157,7 @@ class BulkWrite:
 
     def _ambiguous(self, lost: Sequence[AmbiguousWrite], later: Sequence[BulkItem]) -> AmbiguousWrite:
         """Return one error for the runs whose answers were lost, once the others are done."""
-        return AmbiguousWrite(
+        return WriteInDoubt(
             self._writer.sharded.namespace,
             self._operation,
             tuple(dict.fromkeys(key for one in lost for key in one.keys)),
@@ -227,7 +228,7 @@ class BulkWrite:
             return not_sent(run)
         if not isinstance(reported, AmbiguousWrite | Unreachable):
             raise error
-        raise AmbiguousWrite(
+        raise WriteInDoubt(
             self._writer.sharded.namespace,
             self._operation,
             tuple(dict.fromkeys(item.key for item in run)),
@@ -274,7 +275,7 @@ class BulkWrite:
                 self._unreachable = self._writer.unreachable(route)
                 self._outcome.refuse(item, {"code": HOST_UNREACHABLE, "errmsg": f"not sent: {self._unreachable}"})
                 continue
-            reported = KeyInTransit(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
+            reported = WriteFenced(self._writer.sharded.namespace, item.key, route.partition, wait.waited())
             self._outcome.refuse(item, {"code": REFUSED_BY_VALIDATOR, "errmsg": str(reported)})
 
     async def _per_document(self, item: BulkItem) -> list[BulkItem] | None:

@@ -17,8 +17,8 @@ from pymongo import ReadPreference
 
 from foreshard.client._driving import resolved
 from foreshard.client._read_plans import PartitionRead, ReadPlan
+from foreshard.client.routing.pymongo_errors import NoNewerTable
 from foreshard.client.routing.routes import Route
-from foreshard.errors import RoutingTableOld
 from foreshard.model.key_space import slot_unit
 from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition.fences.fence_validator import read_options
@@ -74,7 +74,7 @@ class Doubts:
     async def renew(self, operation: str, unit: str, partition: str) -> None:
         """Get a newer table. Raise :class:`RoutingTableOld` if that fails."""
         if not await self._router.refresh(self._router.now()):
-            raise RoutingTableOld(self._sharded.namespace, operation, unit, partition)
+            raise NoNewerTable(self._sharded.namespace, operation, unit, partition)
 
     async def _left(self, part: PartitionRead) -> str | None:
         removed = await removed_units(self._connections, part, self._sharded)

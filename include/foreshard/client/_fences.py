@@ -36,9 +36,10 @@ from pymongo.errors import (
 from foreshard.client._doubts import Doubts, fence_lists
 from foreshard.client._driving import is_own_deadline, resolved, time_left
 from foreshard.client._types import Result
+from foreshard.client.routing.pymongo_errors import ServiceUnreachable, WriteFenced, WriteInDoubt
 from foreshard.client.routing.router import AsyncRouter
 from foreshard.client.routing.routes import Operation, Route
-from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
+from foreshard.errors import Unreachable
 from foreshard.model import ShardedCollection
 from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE
 
@@ -155,7 +156,7 @@ class FencedWriter:
         if isinstance(error, ServerSelectionTimeoutError):
             return error if is_own_deadline(error) else self.unreachable(route)
         if in_doubt(error):
-            return AmbiguousWrite(self.sharded.namespace, operation, (key,), route.partition, one_line(error))
+            return WriteInDoubt(self.sharded.namespace, operation, (key,), route.partition, one_line(error))
         return error
 
     def report(self, error: PyMongoError, operation: str, key: str, route: Route) -> NoReturn:
@@ -231,12 +232,12 @@ class Wait:
         """Raise :class:`KeyInTransit` if the deadline, or the app's own, has passed."""
         waited, left = self.waited(), time_left()
         if waited.total_seconds() > self._writer.deadline or (left is not None and left <= 0):
-            raise KeyInTransit(self._writer.sharded.namespace, self._key, route.partition, waited) from cause
+            raise WriteFenced(self._writer.sharded.namespace, self._key, route.partition, waited) from cause
 
     def give_up(self, route: Route, cause: Exception) -> None:
         """Raise :class:`KeyInTransit` if the key's fence has refused the write."""
         if self._begun is not None:
-            raise KeyInTransit(self._writer.sharded.namespace, self._key, route.partition, self.waited()) from cause
+            raise WriteFenced(self._writer.sharded.namespace, self._key, route.partition, self.waited()) from cause
 
     async def pause(self, route: Route, cause: Exception | None = None) -> None:
         """Pause, or raise :class:`KeyInTransit` if the deadline has passed."""
@@ -265,7 +266,7 @@ def in_doubt(error: PyMongoError) -> bool:
 
 def unreachable(partition: str, address: str) -> Unreachable:
     """The error for a partition that can't be reached. Nothing was sent."""
-    return Unreachable(f"partition {partition}", address, "start it or correct its address in the partition registry")
+    return ServiceUnreachable(f"partition {partition}", address, "start it or correct its address in the partition registry")
 
 
 def one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foreshard.client._types import Filter
-from foreshard.errors import RouteRefused
+from foreshard.client.routing.pymongo_errors import KeyRefused
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType, UnusableKey, canonical_key
 from foreshard.stores.bson_codec import TEXTS, key_filter, key_of, key_text
@@ -53,11 +53,11 @@ def key_argument(key: Any, key_type: KeyType) -> str:
     """Return a key that an app names, as a value or as text, as canonical text. Raise :class:`RouteRefused`."""
     text = key if isinstance(key, str) else key_text(key, key_type)
     if text is None:
-        raise RouteRefused(str(key), 400, f"the key is not {KIND_OF_VALUE[key_type]}")
+        raise KeyRefused(str(key), 400, f"the key is not {KIND_OF_VALUE[key_type]}")
     try:
         return canonical_key(text, key_type)
     except UnusableKey as problem:
-        raise RouteRefused(text, 400, f"the key {problem}") from None
+        raise KeyRefused(text, 400, f"the key {problem}") from None
 
 
 def change_of_key(update: Mapping[str, Any] | Sequence[Mapping[str, Any]], sharded: ShardedCollection, key: str) -> str | None:

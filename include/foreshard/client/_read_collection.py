@@ -16,7 +16,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._results import AsyncResults, LazyResults
 from foreshard.client._types import Document, Filter, Projection, Result
-from foreshard.errors import UnroutableOperation
+from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.model import ShardedCollection
 
 Call = str | RequestScope | None
@@ -175,7 +175,7 @@ class AsyncRoutedReads:
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:
         if options.get("session") is not None:
             problem = "a session belongs to one replica set, and a key may move to another one"
-            raise UnroutableOperation(self._sharded.namespace, operation, problem, "omit session=")
+            raise OperationRefused(self._sharded.namespace, operation, problem, "omit session=")
         if options.get("bypass_document_validation"):
             problem = "bypass_document_validation would bypass the fence of a key that is being moved"
-            raise UnroutableOperation(self._sharded.namespace, operation, problem, "omit it")
+            raise OperationRefused(self._sharded.namespace, operation, problem, "omit it")

@@ -17,6 +17,7 @@ from bson.codec_options import CodecOptions
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
 from foreshard.client._keys import KIND_OF_VALUE, change_of_key, key_of_document, keys_of_filter, limited
+from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.errors import UnroutableOperation
 from foreshard.model import ShardedCollection
 
@@ -145,7 +146,7 @@ class KeyRule:
         return same
 
     def _refuse(self, operation: str, problem: str, remedy: str) -> UnroutableOperation:
-        return UnroutableOperation(self._sharded.namespace, operation, problem, remedy)
+        return OperationRefused(self._sharded.namespace, operation, problem, remedy)
 
 
 def fits_one_message(run: Sequence[BulkItem], codec: CodecOptions[Any]) -> bool:

@@ -29,9 +29,9 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._sync_collection import RoutedCollection
 from foreshard.client.routing.build import build_router
+from foreshard.client.routing.pymongo_errors import ClientMisconfigured
 from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import LocalSource, Operation, ReadPreference, Route, RouteSource
-from foreshard.errors import ConfigurationError
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType
 
@@ -111,7 +111,7 @@ class _Client(Generic[RoutedKind]):
         settings = settings or Settings.load()
         sharded = tuple(collections) if collections is not None else settings.sharded_collections
         if not sharded:
-            raise ConfigurationError(
+            raise ClientMisconfigured(
                 "FORESHARD_COLLECTIONS", "it names no sharded collection", "name collections and their key fields"
             )
         user_key = settings.require_user_key() if access_records else None
@@ -256,6 +256,6 @@ class RoutedDatabase(Generic[RoutedKind]):
         if found is None:
             known = ", ".join(sorted(f"{database}.{name}" for database, name in self._collections))
             problem = f"{self.name}.{collection} is not a sharded collection (known: {known})"
-            raise ConfigurationError("FORESHARD_COLLECTIONS", problem, "add it with its key field, or use pymongo for it")
+            raise ClientMisconfigured("FORESHARD_COLLECTIONS", problem, "add it with its key field, or use pymongo for it")
         routed: RoutedKind = found
         return routed

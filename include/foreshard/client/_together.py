@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 from foreshard.client._driving import resolved
 from foreshard.client._fences import one_line
 from foreshard.client._requests import BulkItem, BulkKind
+from foreshard.client.routing.pymongo_errors import WriteInDoubt
 from foreshard.errors import AmbiguousWrite
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Part:
         keys = tuple(dict.fromkeys(item.key for item in self.items))
         cause = one_line(self.error) if self.error is not None else ""
         in_doubt = [item.index for item in self.items]
-        return AmbiguousWrite(namespace, operation, keys, self.route.partition, cause, in_doubt=in_doubt)
+        return WriteInDoubt(namespace, operation, keys, self.route.partition, cause, in_doubt=in_doubt)
 
 
 def parts_of(items: Sequence[BulkItem], routes: Mapping[str, Route]) -> list[Part]:

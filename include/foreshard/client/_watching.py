@@ -16,8 +16,8 @@ from pymongo.errors import OperationFailure
 from foreshard.client._doubts import removed_units
 from foreshard.client._read_plans import PartitionRead
 from foreshard.client._reads import Reader
+from foreshard.client.routing.pymongo_errors import CursorOvertaken
 from foreshard.client.routing.routes import Operation
-from foreshard.errors import KeyMovedWhileReading
 
 
 def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] | None:
@@ -29,7 +29,7 @@ def watch(reader: Reader, part: PartitionRead) -> Callable[[], Awaitable[None]] 
         moved = await _removed(reader, part)
         if moved:
             key = min(moved)
-            raise KeyMovedWhileReading(reader.sharded.namespace, key, part.partition, moved[key])
+            raise CursorOvertaken(reader.sharded.namespace, key, part.partition, moved[key])
 
     return check
 

@@ -18,8 +18,9 @@ from random import Random
 
 from foreshard.client.routing._local_view import COPIES, View
 from foreshard.client.routing.forking import renewed_after_fork
+from foreshard.client.routing.pymongo_errors import KeyRefused, PartitionUnregistered, ServiceUnreachable
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
-from foreshard.errors import RouteRefused, UnknownPartition, Unreachable
+from foreshard.errors import Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
 from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore, SavedRouting, TableReader
 from foreshard.routing.config import SidecarConfig
@@ -156,7 +157,7 @@ class LocalRoutes:
             self._check(wait=self._view is None)
         view = self._view
         if view is None:
-            raise Unreachable("routing file", self._file.place, "start the sidecar, which writes it")
+            raise ServiceUnreachable("routing file", self._file.place, "start the sidecar, which writes it")
         return view
 
     def _check(self, *, wait: bool) -> None:
@@ -257,7 +258,7 @@ class LocalRoutes:
             self._book.decided(decision, placement, self._config.read_cost, now)
         address = view.addresses.get(decision.partition)
         if address is None:
-            raise UnknownPartition(decision.partition, tuple(view.addresses))
+            raise PartitionUnregistered(decision.partition, tuple(view.addresses))
         place = (decision.partition, address[0], decision.role)
         return Route(placement.key, *place, decision.epoch, view.version, decision.sentence, address[1])
 
@@ -270,4 +271,4 @@ def check_key(key: str) -> None:
     """Raise :class:`RouteRefused` for a key that the sidecar would refuse."""
     problem = key_problem(key)
     if problem is not None:
-        raise RouteRefused(key, 400, f"the key {problem.phrase}")
+        raise KeyRefused(key, 400, f"the key {problem.phrase}")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from foreshard.client.routing.pymongo_errors import ClientMisconfigured, KeyRefused, ServiceUnreachable
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
-from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
 KEYS_AT_ONCE = 5_000
@@ -29,7 +29,7 @@ class SidecarRoutes:
     def __init__(self, url: str, timeout: float = 2.0) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ConfigurationError("sidecar_url", f"{url!r} is not an http address", "use the form http://127.0.0.1:7788")
+            raise ClientMisconfigured("sidecar_url", f"{url!r} is not an http address", "use the form http://127.0.0.1:7788")
         self._host, self._port = parts.hostname, parts.port or 80
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
@@ -41,7 +41,7 @@ class SidecarRoutes:
         try:
             path = f"/v1/route/{quote(key, safe='')}?op={operation}"
         except UnicodeEncodeError as error:
-            raise RouteRefused(key, 400, "the key contains half of a surrogate pair; send valid Unicode") from error
+            raise KeyRefused(key, 400, "the key contains half of a surrogate pair; send valid Unicode") from error
         if preference.location:
             path += f"&from={quote(preference.location, safe='')}"
         if preference.max_staleness is not None:
@@ -64,7 +64,7 @@ class SidecarRoutes:
             self._check(status, answer, some[0])
             answers = answer.get("routes", ()) if isinstance(answer, Mapping) else ()
             if len(answers) != len(some):
-                raise Unreachable("sidecar", self._address, "its answer has too few keys; check its version")
+                raise ServiceUnreachable("sidecar", self._address, "its answer has too few keys; check its version")
             found.update((key, self._as_route(key, one)) for key, one in zip(some, answers, strict=True))
         return found
 
@@ -72,7 +72,7 @@ class SidecarRoutes:
         """Every registered partition."""
         status, answer = self._ask("GET", "/v1/partitions")
         if status != 200:
-            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+            raise ServiceUnreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
         rows = answer["partitions"] if isinstance(answer, Mapping) else answer
         return tuple(PartitionAddress(str(row["partition"]), str(row.get("location", "")), str(row["uri"])) for row in rows)
 
@@ -80,7 +80,7 @@ class SidecarRoutes:
         """Make the sidecar read the newest published table. Return its version."""
         status, answer = self._ask("POST", "/v1/refresh")
         if status >= 400:
-            raise Unreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
+            raise ServiceUnreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
         return int(answer.get("table_version", 0)) if isinstance(answer, Mapping) else 0
 
     def is_silent(self) -> bool:
@@ -91,7 +91,7 @@ class SidecarRoutes:
         """Seconds since the control database last confirmed the sidecar's table; infinite if the sidecar does not say."""
         status, answer = self._ask("GET", "/v1/table")
         if status != 200 or not isinstance(answer, Mapping):
-            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+            raise ServiceUnreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
         return float(answer.get("age_seconds", math.inf))
 
     def close(self) -> None:
@@ -105,14 +105,14 @@ class SidecarRoutes:
 
     def _check(self, status: int, answer: Any, key: str) -> None:
         if status >= 500:
-            raise Unreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
+            raise ServiceUnreachable("sidecar", self._address, f"it answered {status}: {_problem(answer)}")
         if status != 200:
-            raise RouteRefused(key, status, _problem(answer))
+            raise KeyRefused(key, status, _problem(answer))
 
     def _as_route(self, key: str, answer: Any) -> Route:
         try:
             if answer["key"] != key:
-                raise Unreachable("sidecar", self._address, "it answered for another key; restart it")
+                raise ServiceUnreachable("sidecar", self._address, "it answered for another key; restart it")
             return Route(
                 key,
                 str(answer["partition"]),
@@ -124,7 +124,7 @@ class SidecarRoutes:
                 str(answer["uri"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise Unreachable(
+            raise ServiceUnreachable(
                 "sidecar", self._address, f"its answer is not understood ({error!r}); check its version"
             ) from error
 
@@ -135,13 +135,13 @@ class SidecarRoutes:
         except _BROKEN as error:
             connection.close()
             if not reused or isinstance(error, TimeoutError):
-                raise Unreachable("sidecar", self._address, START_IT) from error
+                raise ServiceUnreachable("sidecar", self._address, START_IT) from error
         connection = self._connect()
         try:
             return self._exchange(connection, method, path, body)
         except _BROKEN as error:
             connection.close()
-            raise Unreachable("sidecar", self._address, START_IT) from error
+            raise ServiceUnreachable("sidecar", self._address, START_IT) from error
 
     def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
         connection.request(method, self._prefix + path, body, {"Accept": "application/json"})
@@ -156,7 +156,7 @@ class SidecarRoutes:
         except ValueError as error:
             if response.status >= 400:
                 return response.status, {"detail": response.reason}
-            raise Unreachable("sidecar", self._address, "its answer is not JSON; check its address") from error
+            raise ServiceUnreachable("sidecar", self._address, "its answer is not JSON; check its address") from error
 
     def _take(self) -> tuple[http.client.HTTPConnection, bool]:
         if self._process != os.getpid():  # a forked child must not use its parent's connections
