@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from bson.codec_options import CodecOptions
 from pymongo.errors import InvalidOperation
@@ -63,6 +63,23 @@ class FindResults(LazyResults):
     def collation(self, collation: Any) -> Self:
         """Set how strings are compared. The read then goes to every partition."""
         return self._with_option("collation", collation)
+
+    def min(self, spec: SortKeys) -> Self:
+        """Set the inclusive lower bound of the index that ``hint`` names."""
+        return self._with_option("min", dict(sort_keys(spec)))
+
+    def max(self, spec: SortKeys) -> Self:
+        """Set the exclusive upper bound of the index that ``hint`` names."""
+        return self._with_option("max", dict(sort_keys(spec)))
+
+    def allow_disk_use(self, allow_disk_use: bool) -> Self:
+        """Set whether a sort may use disk."""
+        return self._with_option("allow_disk_use", allow_disk_use)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there may be more documents."""
+        return not self._ended
 
     def max_time_ms(self, max_time_ms: int | None) -> Self:
         """Set the time limit for each partition."""
@@ -154,6 +171,30 @@ class FindResults(LazyResults):
 class RoutedCursor(FindResults, SyncResults):
     """An iterator over the matching documents."""
 
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RoutedCursor: ...
+
+    def __getitem__(self, index: int | slice) -> Document | RoutedCursor:
+        """Return one document, or set skip and limit by a slice. They replace those that were set, as in pymongo."""
+        if isinstance(index, slice):
+            start, stop = index.start or 0, index.stop
+            if index.step is not None or start < 0 or (stop is not None and stop < start):
+                raise IndexError("a cursor supports slices [start:stop] of positive numbers without a step")
+            if stop == start:
+                return self._with(skip=start, limit=1, filter={"$nor": [{}]})
+            return self._with(skip=start, limit=stop - start if stop else 0)
+        if index < 0:
+            raise IndexError("a cursor does not support negative indices")
+        self._with()
+        one = self.clone()
+        found = next(one.skip(index + self._find.skip).limit(1), None)
+        if found is None:
+            raise IndexError("no such item for a cursor")
+        return found
+
     def rewind(self) -> RoutedCursor:
         """Start again from the first document."""
         self.close()
@@ -169,6 +210,12 @@ class AsyncRoutedCursor(FindResults, AsyncResults):
         await self.close()
         self._opened, self._ended = None, False
         return self
+
+
+def cursor_options(no_cursor_timeout: bool, cursor_type: int) -> dict[str, Any]:
+    """Return pymongo's two positional options of a find, where they are not the default."""
+    given = {"no_cursor_timeout": no_cursor_timeout, "cursor_type": cursor_type}
+    return {name: value for name, value in given.items() if value}
 
 
 def sort_keys(key: SortKeys | None, direction: int | str | None = None) -> tuple[tuple[str, Any], ...]:

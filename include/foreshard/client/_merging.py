@@ -49,7 +49,7 @@ def with_sort_key(projection: Mapping[str, Any] | Sequence[str] | None) -> dict[
     elif isinstance(projection, Mapping):
         asked = dict(projection)
     else:
-        asked = dict.fromkeys(projection, 1) or {"_id": 1}
+        asked = dict.fromkeys(projection, 1)
     return {**asked, SORT_KEY: {"$meta": "sortKey"}}
 
 

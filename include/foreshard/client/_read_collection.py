@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from pymongo import CursorType
+
 from foreshard.client._aggregation import Aggregate, over_documents
-from foreshard.client._cursor import AsyncRoutedCursor, FindResults, sort_keys
+from foreshard.client._cursor import AsyncRoutedCursor, FindResults, cursor_options, sort_keys
 from foreshard.client._driving import resolved
 from foreshard.client._find import Find
+from foreshard.client._indexes import PartitionIndexes
 from foreshard.client._keys import key_of_document
 from foreshard.client._merging import part_limit, rank_of
 from foreshard.client._read_plans import PartitionRead, ReadPlan
@@ -37,12 +40,33 @@ class AsyncRoutedReads:
         """The collection's name."""
         return self._sharded.collection
 
+    @property
+    def full_name(self) -> str:
+        """The names of the database and the collection."""
+        return self._sharded.namespace
+
+    async def create_index(self, keys: Any, **options: Any) -> str:
+        """Create an index on every partition, and return its name. A unique one must have the key field."""
+        self._check_options("create_index", options)
+        return await PartitionIndexes(self.reader).create(keys, options)
+
+    async def drop_index(self, index_or_name: Any, **options: Any) -> None:
+        """Drop an index on every partition."""
+        self._check_options("drop_index", options)
+        await PartitionIndexes(self.reader).drop(index_or_name, options)
+
+    async def index_information(self) -> dict[str, Any]:
+        """Return the indexes, which must be the same on every partition."""
+        return await PartitionIndexes(self.reader).information()
+
     def find(
         self,
         filter: Filter | None = None,
         projection: Projection = None,
         skip: int = 0,
         limit: int = 0,
+        no_cursor_timeout: bool = False,
+        cursor_type: int = CursorType.NON_TAILABLE,
         sort: Any = None,
         *,
         request: Call = None,
@@ -52,6 +76,7 @@ class AsyncRoutedReads:
 
         It can be sorted, limited and skipped before its first document is read.
         """
+        options |= cursor_options(no_cursor_timeout, cursor_type)
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
         return self.cursor(AsyncRoutedCursor, find, request)
 

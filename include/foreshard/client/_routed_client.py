@@ -157,6 +157,15 @@ class _Client(Generic[RoutedKind]):
     def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
         return RoutedDatabase(database, self._collections)
 
+    def __getattr__(self, database: str) -> RoutedDatabase[RoutedKind]:
+        if database.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {database!r}")
+        return self[database]
+
+    def get_database(self, name: str) -> RoutedDatabase[RoutedKind]:
+        """Return a database. It takes none of pymongo's options."""
+        return self[name]
+
     def request(
         self,
         request_type: str | None = None,
@@ -250,6 +259,15 @@ class RoutedDatabase(Generic[RoutedKind]):
     def __init__(self, name: str, collections: Mapping[tuple[str, str], RoutedKind]) -> None:
         self.name = name
         self._collections: Mapping[tuple[str, str], RoutedKind] = collections
+
+    def __getattr__(self, collection: str) -> RoutedKind:
+        if collection.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {collection!r}")
+        return self[collection]
+
+    def get_collection(self, name: str) -> RoutedKind:
+        """Return a collection. It takes none of pymongo's options."""
+        return self[name]
 
     def __getitem__(self, collection: str) -> RoutedKind:
         found: Any = self._collections.get((self.name, collection))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pymongo import CursorType
 from pymongo.errors import ConnectionFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
 from foreshard.client._collection import AsyncRoutedCollection
-from foreshard.client._cursor import RoutedCursor, sort_keys
+from foreshard.client._cursor import RoutedCursor, cursor_options, sort_keys
 from foreshard.client._driving import run
 from foreshard.client._find import Find
 from foreshard.client._read_collection import READ, Call
@@ -38,6 +39,11 @@ class RoutedCollection:
         """The collection's name."""
         return self._core.name
 
+    @property
+    def full_name(self) -> str:
+        """The names of the database and the collection."""
+        return self._core.full_name
+
     # reads
 
     def find(
@@ -46,6 +52,8 @@ class RoutedCollection:
         projection: Projection = None,
         skip: int = 0,
         limit: int = 0,
+        no_cursor_timeout: bool = False,
+        cursor_type: int = CursorType.NON_TAILABLE,
         sort: Any = None,
         *,
         request: Call = None,
@@ -55,6 +63,7 @@ class RoutedCollection:
 
         It can be sorted, limited and skipped before its first document is read.
         """
+        options |= cursor_options(no_cursor_timeout, cursor_type)
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
         return self._core.cursor(RoutedCursor, find, request)
 
@@ -110,6 +119,20 @@ class RoutedCollection:
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> SyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
         return run(self._core.aggregated(SyncResults, pipeline, request, options))
+
+    # indexes
+
+    def create_index(self, keys: Any, **options: Any) -> str:
+        """Create an index on every partition, and return its name."""
+        return run(self._core.create_index(keys, **options))
+
+    def drop_index(self, index_or_name: Any, **options: Any) -> None:
+        """Drop an index on every partition."""
+        run(self._core.drop_index(index_or_name, **options))
+
+    def index_information(self) -> dict[str, Any]:
+        """Return the indexes, which must be the same on every partition."""
+        return run(self._core.index_information())
 
     # writes of one document
 

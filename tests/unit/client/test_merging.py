@@ -86,6 +86,6 @@ def test_the_sort_key_is_added_to_any_projection_and_removed_again() -> None:
     assert with_sort_key(None) == {SORT_KEY: meta}
     assert with_sort_key({"a": 0}) == {"a": 0, SORT_KEY: meta}
     assert with_sort_key(["a"]) == {"a": 1, SORT_KEY: meta}
-    assert with_sort_key([]) == {"_id": 1, SORT_KEY: meta}
+    assert with_sort_key([]) == with_sort_key({}) == {SORT_KEY: meta}
     assert list(merge([[{"a": 1, SORT_KEY: [1]}]], [("a", 1)], 0, 0)) == [{"a": 1}]
     assert directions([("score", {"$meta": "textScore"}), ("a", 1)]) == [-1, 1]

@@ -68,6 +68,10 @@ class OperationRefused(UnroutableOperation, pymongo.InvalidOperation):
     """An operation can't be routed. Nothing was sent."""
 
 
+class IndexesDiffer(UnroutableOperation, pymongo.OperationFailure):
+    """The indexes of a collection are not the same on all partitions."""
+
+
 class KeyRefused(RouteRefused, pymongo.InvalidOperation):
     """A key can't be routed. Nothing was sent."""
 
