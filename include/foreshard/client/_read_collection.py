@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from pymongo import CursorType
 
-from foreshard.client._aggregation import Aggregate, over_documents
 from foreshard.client._cursor import AsyncRoutedCursor, FindResults, cursor_options, sort_keys
 from foreshard.client._driving import resolved
 from foreshard.client._find import Find
@@ -19,6 +18,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._results import AsyncResults, LazyResults
 from foreshard.client._types import Document, Filter, Projection, Result
+from foreshard.client.aggregation.aggregate import Aggregate, over_documents
 from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.model import ShardedCollection
 

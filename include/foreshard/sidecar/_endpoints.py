@@ -87,8 +87,8 @@ class Endpoints:
 
     def _route(self, method: bytes, key: bytes, query: bytes) -> Answer:
         begun = time.perf_counter()
-        if method != b"GET":
-            raise WrongMethod("GET")
+        if method not in {b"GET", b"HEAD"}:
+            raise WrongMethod("GET, HEAD")
         request = parse_query(query).about(parse_key(key, self.service.key_type))
         decision, answer = self.service.route(request)
         self.figures.routed(request.kind.value, decision.role, decision.code)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 ACKNOWLEDGE_EVERY = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+SAY_AGAIN = 600.0
+"""Seconds between two log lines about a control database that stays unreachable."""
 MOST_PUBLICATIONS = 1_000
 """If the table is further behind, it is read as a whole."""
 
@@ -71,6 +73,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._acknowledged = (0, 0.0)
         self._named: frozenset[str] = frozenset()
+        self._say_at = float("-inf")
 
     def start(self) -> None:
         """Start the thread."""
@@ -165,10 +168,11 @@ class Follower:
                     self._service.connected = self._was_connected = True
                     self.first_try.set()
                     pause = FIRST_PAUSE
+                    self._say_found()
                     self._apply(facts)
             except ForeshardError as error:
                 self._was_connected = False
-                log.warning("not following the control database: %s", error)
+                self._say_lost(error)
             except Exception:
                 log.exception("the follower failed; it starts again")
             finally:
@@ -182,6 +186,18 @@ class Follower:
         ahead = moment.timestamp() - before
         self._service.set_clock(ahead + time.monotonic() - self._service.clock())
         self._live.confirm(LiveClock(boot(), ahead, before, version))
+
+    def _say_lost(self, error: ForeshardError) -> None:
+        """Log that the control database can't be followed: at once, then every ``SAY_AGAIN`` seconds."""
+        now = time.monotonic()
+        if now >= self._say_at:
+            self._say_at = now + SAY_AGAIN
+            log.warning("not following the control database: %s", error)
+
+    def _say_found(self) -> None:
+        if self._say_at > float("-inf"):
+            self._say_at = float("-inf")
+            log.info("following the control database again")
 
     def _read_everything(self) -> None:
         self._read_registry()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreshard.client._splitting import SORT_KEY, Page, Split, keys_of_pipeline, obstacle, page_of, split
+from foreshard.client.aggregation.splitting import SORT_KEY, Page, Split, keys_of_pipeline, obstacle, page_of, split
 from foreshard.model import ShardedCollection
 
 K = ShardedCollection("app", "things", "k")

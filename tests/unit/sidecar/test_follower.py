@@ -139,3 +139,24 @@ def test_an_unreachable_database_is_tried_again_while_the_last_table_is_used(fol
 def test_a_stopped_follower_withdraws(follower, control):
     follower.stop()
     assert control.withdrawn
+
+
+def test_a_control_database_that_stays_down_is_logged_once(follower, control, empty_service, caplog, monkeypatch):
+    caplog.set_level("INFO", "foreshard.sidecar._follower")
+    down = GONE
+
+    @contextmanager
+    def unreachable():
+        raise down
+        yield
+
+    up = control.follow
+    monkeypatch.setattr(control, "follow", unreachable)
+    for _ in range(3):
+        control.facts.put(GONE)
+    until(lambda: not empty_service.connected)
+    time.sleep(1.0)
+    monkeypatch.setattr(control, "follow", up)
+    until(lambda: empty_service.connected)
+    until(lambda: "again" in caplog.text)
+    assert caplog.text.count("not following the control database") == 1

@@ -19,7 +19,8 @@ from foreshard.client._merging import SLOW_SECONDS, Merged, Stream
 from foreshard.client._read_plans import PartitionRead, ReadPlan
 from foreshard.client._reads import Reader, mixes_keys
 from foreshard.client._results import Opened
-from foreshard.client._splitting import (
+from foreshard.client._watching import watch
+from foreshard.client.aggregation.splitting import (
     BOUND_TO_ONE_SERVER,
     JOINING,
     Split,
@@ -30,7 +31,6 @@ from foreshard.client._splitting import (
     page_of,
     split,
 )
-from foreshard.client._watching import watch
 from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import UnroutableOperation
