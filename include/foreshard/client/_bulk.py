@@ -196,6 +196,7 @@ class BulkWrite:
             return [(at, {"code": REFUSED_BY_VALIDATOR, "errInfo": LEFT}) for at in range(len(run))]
         requests = [item.request for item in run]
         try:
+            await self._writer.doubts.check_collation(route.uri)
             done = await resolved(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details

@@ -16,7 +16,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
 from foreshard.client._bulk import BulkWrite
+from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
+from foreshard.client._find import Find
 from foreshard.client._read_collection import AsyncRoutedReads, Call
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
@@ -77,9 +79,12 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options("replace_one", options)
         key = self._rule.of_replacement("replace_one", filter, replacement, {**options, "upsert": upsert})
         narrow = self._rule.limit(filter, key)
-        return await self._write(
+        done = await self._write(
             "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none
         )
+        if done.matched_count == 0:
+            await self._check_other_keys("replace_one", filter)
+        return done
 
     async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the first matching document of one key."""
@@ -110,7 +115,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options("find_one_and_replace", options)
         key = self._rule.of_replacement("find_one_and_replace", filter, replacement, options)
         narrow = self._rule.limit(filter, key)
-        return await self._write(
+        done = await self._write(
             "find_one_and_replace",
             UPDATE,
             key,
@@ -118,6 +123,9 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             request,
             _none(options),
         )
+        if done is None:
+            await self._check_other_keys("find_one_and_replace", filter)
+        return done
 
     async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
         """Delete one document and return it."""
@@ -176,6 +184,14 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         key = self._rule.of_filter(operation, filter, options)
         self._rule.check_update(operation, update, key)
         return key
+
+    async def _check_other_keys(self, operation: str, filter: Filter) -> None:
+        """Raise if a replacement without a key in its filter has found nothing, but a document of another key matches."""
+        if self.reader.keys_of(filter) is not None:
+            return
+        async with self.cursor(AsyncRoutedCursor, Find(dict(filter), {"_id": 1}, limit=1), None) as found:
+            if await anext(found, None) is not None:
+                raise self._rule.of_another_key(operation)
 
     async def _write(
         self,

@@ -10,16 +10,16 @@ announced, tell what has left it. If something has, the client gets a newer tabl
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReadPreference
 
 from foreshard.client._driving import resolved
 from foreshard.client._read_plans import PartitionRead, ReadPlan
-from foreshard.client.routing.pymongo_errors import NoNewerTable
+from foreshard.client.routing.pymongo_errors import NoNewerTable, OperationRefused
 from foreshard.client.routing.routes import Route
-from foreshard.model.key_space import slot_unit
+from foreshard.model.key_space import KeyType, slot_unit
 from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition.fences.fence_validator import read_options
 from foreshard.stores.partition.units.removed_units import REMOVED_UNITS, entries_about, removed_from, removed_since
@@ -35,10 +35,15 @@ FENCE_KEPT = 0.5
 
 async def fence_lists(connections: PartitionClients, uri: str, sharded: ShardedCollection) -> FenceLists:
     """Read what a partition's fence refuses."""
+    return read_options(await _options(connections, uri, sharded) or {}, sharded).lists
+
+
+async def _options(connections: PartitionClients, uri: str, sharded: ShardedCollection) -> Mapping[str, Any] | None:
+    """The options of the collection on a partition; None if it does not exist there."""
     database = connections.collection(uri, sharded).database
     cursor = await resolved(database.list_collections(filter={"name": sharded.collection}))
-    found: Any = next(iter(await resolved(cursor.to_list())), {})
-    return read_options(found.get("options", {}), sharded).lists
+    found: Any = next(iter(await resolved(cursor.to_list())), None)
+    return None if found is None else found.get("options", {})
 
 
 class Doubts:
@@ -47,6 +52,20 @@ class Doubts:
     def __init__(self, router: AsyncRouter, connections: PartitionClients, sharded: ShardedCollection) -> None:
         self._router, self._connections, self._sharded = router, connections, sharded
         self._fences: dict[str, tuple[float, FenceLists]] = {}
+        self.knows_collation = sharded.key_type is not KeyType.STRING
+        """Whether the collection's own collation was checked. It matters to string keys only."""
+
+    async def check_collation(self, uri: str) -> None:
+        """Refuse a collection with a collation of its own: filters by key would match other keys too. Checked once."""
+        options = None if self.knows_collation else await _options(self._connections, uri, self._sharded)
+        if options is None:
+            return
+        collation = options.get("collation") or {"locale": "simple"}
+        if collation.get("locale") != "simple":
+            problem = f"it has the collation {collation['locale']}, under which different keys may be equal"
+            remedy = "create it without one, and give operations a collation"
+            raise OperationRefused(self._sharded.namespace, "routing by key", problem, remedy)
+        self.knows_collation = True
 
     async def left(self, plan: ReadPlan) -> tuple[str, str] | None:
         """Return a unit that has left the partition where a plan reads it, and that partition. None if there is none."""

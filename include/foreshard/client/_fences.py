@@ -121,6 +121,8 @@ class FencedWriter:
             route = await self.router.route(key, Operation.WRITE, fresh=True)
         while True:
             try:
+                if not self.doubts.knows_collation:
+                    await self.doubts.check_collation(route.uri)
                 result = await resolved(attempt(self.collection(route)))
             except PyMongoError as error:
                 self.router.router.own_writes.note(key)  # it may have been applied

@@ -93,6 +93,8 @@ class Reader:
     ) -> tuple[ReadPlan, Result]:
         planned = await plan()
         try:
+            if not self.doubts.knows_collation and planned.parts:
+                await self.doubts.check_collation(planned.parts[0].uri)
             return planned, await read(planned)
         except KeyMovedWhileReading as moved:
             planned = await self.replan(plan, moved)
@@ -125,7 +127,7 @@ class Reader:
 
     async def one(self, key: str, preference: ReadPreference, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
         """Read one key: like ``run``, but faster."""
-        if await self.router.is_old():
+        if not self.doubts.knows_collation or await self.router.is_old():
             _, found = await self.run(
                 lambda: self.plan((key,), {}, preference), lambda plan: resolved(read(self.collection(plan.parts[0])))
             )
@@ -148,7 +150,7 @@ class Reader:
     def known_collection(self, key: str, preference: ReadPreference) -> Collection[dict[str, Any]] | None:
         """The collection to read one key from; None if the route is not known without a request, or may be old."""
         age = self.router.router.known_age()
-        if age is None or age > CONFIRMED:
+        if age is None or age > CONFIRMED or not self.doubts.knows_collation:
             return None
         route = self.router.router.known(key, self.operation, preference)
         if route is None:

@@ -95,11 +95,15 @@ class KeyRule:
             raise self._refuse(operation, "a collation may match documents of other keys", "omit it")
         keys = keys_of_filter(filter, self._sharded)
         if keys is not None and keys != (key,):
-            raise self._refuse(operation, "it would give the document another key", "delete it and insert it under its new key")
+            raise self.of_another_key(operation)
         if keys is None and options.get("upsert"):
             problem = "an upsert without a key may make a second document, since _id is unique on each partition only"
             raise self._refuse(operation, problem, f"add {self._sharded.key_field} to its filter")
         return key
+
+    def of_another_key(self, operation: str) -> UnroutableOperation:
+        """The error for a replacement whose key is not that of the document."""
+        return self._refuse(operation, "it would give the document another key", "delete it and insert it under its new key")
 
     def check_update(self, operation: str, update: Mapping[str, Any] | Sequence[Mapping[str, Any]], key: str) -> None:
         """Refuse an update that could change the key of a document."""

@@ -91,6 +91,8 @@ async def send_together(writer: FencedWriter, parts: Sequence[Part], options: Ma
 async def _apply(writer: FencedWriter, part: Part, options: Mapping[str, Any]) -> None:
     collection = writer.collection(part.route)
     try:
+        if not writer.doubts.knows_collation:
+            await writer.doubts.check_collation(part.route.uri)
         part.session = writer.connections.client(part.route.uri).start_session()
         await resolved(part.session.start_transaction(write_concern=collection.write_concern))
         requests = [item.request for item in part.items]

@@ -140,3 +140,31 @@ def test_a_sorted_aggregation_equals_one_on_a_single_server(filled, pipeline) ->
 def test_a_sorted_aggregation_of_many_megabytes_is_merged_while_it_is_read(things, placed) -> None:
     things.insert_many([{"_id": i, "station": "AaáBbC"[i % 6], "n": -i, "pad": "x" * 250_000} for i in range(90)])
     assert [d["_id"] for d in things.aggregate([{"$match": {}}, {"$sort": {"n": 1}}])] == [*range(89, -1, -1)]
+
+
+@pytest.mark.parametrize("verb", ["replace_one", "find_one_and_replace"])
+def test_a_replacement_of_a_document_of_another_key_is_refused(filled, stand, verb) -> None:
+    things, _ = filled
+    with pytest.raises(UnroutableOperation, match="another key"):
+        getattr(things, verb)({"_id": 1}, {"station": "b"})  # document 1 has key a
+    assert things.count_documents({"station": "b"}) == 10
+    assert getattr(things, verb)({"_id": "nobody"}, {"station": "b"}) is None or verb == "replace_one"
+    assert things.find_one({"_id": 4})["station"] == "b"
+    getattr(things, verb)({"_id": 4}, {"station": "b", "new": True})
+    assert things.find_one({"_id": 4}) == {"_id": 4, "station": "b", "new": True}
+
+
+def test_a_collection_with_a_collation_of_its_own_is_refused(things, stand, placed) -> None:
+    for collection in stand.values():
+        collection.database.create_collection("things", collation=CASELESS)
+    for verb in (
+        lambda: things.find_one({"station": "a"}),
+        lambda: list(things.find({"station": "a"})),
+        lambda: things.count_documents({"station": "a"}),
+        lambda: things.insert_one({"station": "a"}),
+        lambda: things.update_one({"station": "a"}, {"$set": {"n": 1}}),
+        lambda: things.delete_one({"station": "a"}),
+        lambda: things.insert_many([{"station": key} for key in "AaáBbC" * 3]),
+    ):
+        with pytest.raises(UnroutableOperation, match="it has the collation en"):
+            verb()
