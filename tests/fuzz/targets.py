@@ -89,10 +89,12 @@ def requests(data: bytes) -> None:
         if batch:
             keys = key.split(b",")
             body = b'{"keys":%b,"op":"%b"}' % (_as_json(keys), kind.value.encode())
-            sent.append(b"POST /v1/routes HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            sent.append(b"POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
             expected.append(_expected_batch(body, kind))
         else:
-            sent.append(b"GET /v1/route/%b?op=%b HTTP/1.1\r\n\r\n" % (quote(key, safe="").encode(), kind.value.encode()))
+            sent.append(
+                b"GET /v1/route/%b?op=%b HTTP/1.1\r\nhost: x\r\n\r\n" % (quote(key, safe="").encode(), kind.value.encode())
+            )
             expected.append(_expected_route(key, kind))
     answers = _answers(sent)
     assert len(answers) == len(expected), (len(answers), len(expected))
@@ -146,8 +148,11 @@ def seeds() -> dict[str, list[bytes]]:
     """The first inputs."""
     get = b"GET /v1/route/k1?op=write&from=San%20Jose&max_staleness_ms=5&explain=1 HTTP/1.1\r\nhost: x\r\n\r\n"
     body = b'{"keys":["k1","hot","\\u00e4"],"op":"read"}'
-    post = b"POST /v1/routes HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-    chunked = b"POST /v1/routes HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    post = b"POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    chunked = b"POST /v1/routes HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+        len(body),
+        body,
+    )
     others = [b"%b HTTP/1.1\r\nhost: x\r\n\r\n" % line for line in (
         b"POST /v1/refresh", b"GET /v1/table", b"GET /metrics", b"HEAD /healthz", b"GET /readyz", b"GET /openapi.json",
         b"DELETE /v1/partitions", b"GET http://h/v1/route/hot", b"GET /v1/route/%E6%97%A5%E6%9C%AC%2F%F0%9F%9A%B2",

@@ -20,7 +20,7 @@ class SidecarConfig:
 
     ``read_cost`` and ``write_cost`` are the cost units that a request is assumed to need. ``default_staleness`` is the limit,
     in seconds, for reads that set none. ``home_location`` replaces an unknown location (None: the primary's location).
-    ``stale_after``: age of the table, in seconds, from which on the sidecar is not ready.
+    ``names``: what apps may call it by. ``stale_after``: age of the table, in seconds, from which on the sidecar is not ready.
     """
 
     host: str
@@ -34,6 +34,7 @@ class SidecarConfig:
     default_staleness: float
     home_location: str | None
     stale_after: float
+    names: tuple[str, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SidecarConfig:
@@ -51,6 +52,7 @@ class SidecarConfig:
             default_staleness=settings.shadow.maximum_staleness.total_seconds(),
             home_location=sidecar.home_location,
             stale_after=sidecar.stale_after.total_seconds(),
+            names=tuple(name.lower() for name in sidecar.names),
         )
 
     def cost(self, kind: RequestKind) -> float:

@@ -47,6 +47,11 @@ class SidecarSettings(SettingsSection):
         default=None,
         description="Location assumed for requests that name none, or an unknown one. None: such requests have no location.",
     )
+    names: tuple[str, ...] = Field(
+        default=(),
+        description="Names with a dot by which apps call the sidecar. Requests for other such names are refused, because a web"
+        " page may have its own name resolve to the sidecar's address. Addresses and names without a dot need no entry.",
+    )
     stale_after: timedelta = Field(
         default=timedelta(minutes=10),
         description="`/readyz` reports 503 once the control database has not confirmed the sidecar's table for this long. Keep"

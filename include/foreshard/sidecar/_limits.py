@@ -13,6 +13,8 @@ MAXIMUM_CONNECTIONS = 16_384
 MAXIMUM_STALLED = 256
 """Connections that don't read their answers. With more, the one that stalled first is dropped."""
 
+PIECES_AT_ONCE = 4
+"""Pieces of one client to parse before other clients get a turn."""
 PIECE_BYTES = 4_096
 """Received bytes to parse before checking whether the client reads its answers."""
 WRITE_AHEAD_BYTES = 64 * 2**10

@@ -19,12 +19,10 @@ from foreshard.sidecar import _limits as limits
 from foreshard.sidecar._answers import CLOSE, CONTINUE, KEEP, Answer
 from foreshard.sidecar._open_connections import OpenConnections
 from foreshard.sidecar._problems import BadRequest, Problem, TooLarge
+from foreshard.sidecar._requests import CarefulParser
 
 PIECE_BYTES = limits.PIECE_BYTES
-SAMPLED_EVERY = 16
-"""One in this many prepared answers is timed; its duration counts for all of them."""
-PIECES_AT_ONCE = 4
-"""Pieces of one client to parse before other clients get a turn."""
+SAMPLED_EVERY = 16  # one in this many prepared answers is timed; its duration counts for all of them
 
 
 class SidecarProtocol(asyncio.Protocol):
@@ -36,16 +34,14 @@ class SidecarProtocol(asyncio.Protocol):
         """When the last request was answered or the current one began, in ticks."""
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._lookups, self._times = connections.lookups, connections.times
+        self._careful = CarefulParser(self, connections.service.config.names)
         self._parser = HttpRequestParser(self)
         self._feed = self._parser.feed_data
         self._url, self._body = b"", cast("bytearray | None", None)
-        self._received = 0
-        """Bytes of the incomplete request."""
-        self._quick = False
-        """Whether prepared answers may be written: an HTTP/1.1 client without another request in progress."""
-        self._steady = True
-        """Whether received bytes may be parsed at once; otherwise they are held."""
-        self._answered, self._others = 0, False
+        self._received = 0  # bytes of the incomplete request
+        self._quick = False  # whether prepared answers may be written: HTTP/1.1, and no other request in progress
+        self._steady = True  # whether received bytes may be parsed at once; otherwise they are held
+        self.answered, self._others = 0, False
         self._busy = self._full = self._gone = self._closing = False
         self._held, self._queue = bytearray(), cast("deque[tuple[bytes, bytes, bytes, bool]]", deque())
         self._refusal: Problem | None = None
@@ -70,12 +66,12 @@ class SidecarProtocol(asyncio.Protocol):
         times = self._times
         begun = perf_counter() if times.uncounted >= SAMPLED_EVERY else 0.0
         try:
-            self._feed(data)
+            (self._feed if self._careful.is_known(data) else self._careful.feed)(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._broken(error)
-        answered = self._answered
+        answered = self.answered
         if answered:
-            self._answered = self._received = 0
+            self.answered = self._received = 0
             self.since = self.shared.tick
             times.uncounted += answered
             if begun:
@@ -107,6 +103,7 @@ class SidecarProtocol(asyncio.Protocol):
         """Release all resources, and the parser, which refers back to this object."""
         self._end()
         self.shared.remove(self)
+        self._careful.close()
         del self._parser, self._feed
 
     # called by the parser
@@ -130,13 +127,19 @@ class SidecarProtocol(asyncio.Protocol):
         self._body += part
 
     def on_message_complete(self) -> None:
-        """Answer a request, or queue it behind the one in progress."""
-        parser = self._parser
+        """Answer a request whose headers are known."""
+        self.complete(self._parser)
+
+    def complete(self, parser: HttpRequestParser, refusal: Problem | None = None) -> None:
+        """Answer a request, or queue it behind the one in progress, or refuse it."""
+        if refusal is not None:
+            self._refusal = refusal
+            raise refusal
         if self._quick and self._body is None and parser.should_keep_alive() and parser.get_method() == b"GET":
             answer = self._lookups.lookup(self._url)
             if answer is not None:
                 self._url = b""
-                self._answered += 1
+                self.answered += 1
                 self._write(answer)
                 return
         if not self._closing:
@@ -154,7 +157,7 @@ class SidecarProtocol(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Parse held bytes, a few pieces at a time, then resume reading."""
-        for _ in range(PIECES_AT_ONCE):
+        for _ in range(limits.PIECES_AT_ONCE):
             if not self._held or self._busy or self._full or self._closing:
                 break
             piece = bytes(self._held[:PIECE_BYTES])

@@ -1,14 +1,23 @@
-"""Parses requests: from bytes on the wire to a route request, or to a refusal that says what is wrong."""
+"""Parses requests: from bytes on the wire to a route request, or to a refusal that says what is wrong.
+
+Refused are also requests that a web page could have made in a browser, because the sidecar answers without a password. A page
+reaches a loopback address in two ways. Its own name may resolve to it (DNS rebinding); the ``Host`` header then has that name.
+Or it sends a request to the address from its own origin; the browser then adds ``Origin``. Addresses, ``localhost``, names
+without a dot and configured names are trusted.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+
+from httptools import HttpRequestParser
 
 from foreshard.model import RequestKind
 from foreshard.model.key_space import KeyType, canonical_key
@@ -17,6 +26,7 @@ from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.sidecar._limits import MAXIMUM_KEYS, MAXIMUM_TEXT
 from foreshard.sidecar._problems import BadRequest, Problem
 
+FORBIDDEN = 403
 PARAMETERS = ("op", "from", "max_staleness_ms", "explain")
 
 
@@ -121,3 +131,82 @@ def _staleness(value: Any) -> float | None:
     if not (math.isfinite(number) and number >= 0):
         raise BadRequest("invalid-staleness", "max_staleness_ms must be a number of milliseconds, 0 or more")
     return number / 1000.0
+
+
+class CarefulParser:
+    """Parses requests and checks their headers, on behalf of a connection's protocol.
+
+    Collecting headers costs as much as an answer. Clients send the same headers each time: ``block`` is the end of the last
+    accepted request, from its first line's end on. A request that ends with it needs no second look.
+    """
+
+    def __init__(self, protocol: Any, names: Iterable[str]) -> None:
+        self.block = b""
+        self._names = frozenset(names)
+        self._protocol: Any = protocol
+        self._seen: dict[bytes, bytes] = {}
+        self._is_within, self._accepted = False, 0
+        self.on_url, self.on_body, self.on_header = protocol.on_url, protocol.on_body, self._seen.__setitem__
+        self.parser = HttpRequestParser(self)
+
+    def is_known(self, data: bytes) -> bool:
+        """Whether ``data`` is one whole request without a body whose headers were accepted before."""
+        return data[data.find(b"\r\n") :] == self.block and not self._is_within
+
+    def feed(self, data: bytes) -> None:
+        """Parse bytes. Raises like the parser."""
+        begins, self._accepted = not self._is_within, 0
+        self.parser.feed_data(data)
+        if begins and not self._is_within and self._accepted == 1 and data.find(b"\r\n\r\n") == len(data) - 4:
+            self.block = data[data.find(b"\r\n") :]
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_within = True
+        self._seen.clear()
+
+    def on_message_complete(self) -> None:
+        """Check the headers, and hand the request on."""
+        self._is_within = False
+        modern = self.parser.get_http_version() == "1.1"
+        refusal = refused_headers(_lowered(self._seen), self._names, modern=modern)
+        self._accepted += refusal is None
+        self._protocol.complete(self.parser, refusal)
+
+    def close(self) -> None:
+        """Release the parser and the protocol, which refer to each other."""
+        del self.parser, self.on_url, self.on_body
+        self._protocol = None
+
+
+def _lowered(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def refused_headers(headers: dict[bytes, bytes], names: frozenset[str], *, modern: bool) -> Problem | None:
+    """Return why headers (names in lower case) are refused; None if they are not. ``modern``: HTTP/1.1."""
+    host = headers.get(b"host")
+    if host is None:
+        return BadRequest("no-host", "send a Host header") if modern else None
+    if not is_trusted(host.decode("latin-1"), names):
+        detail = "name the sidecar by its address, or add the name to FORESHARD_SIDECAR__NAMES"
+        return Problem(FORBIDDEN, "unknown-host", "the Host header names another server", detail)
+    origin = headers.get(b"origin")
+    if origin is not None and origin.lower() not in {b"http://" + host.lower(), b"https://" + host.lower()}:
+        return Problem(FORBIDDEN, "foreign-origin", "a web page of another origin", "call the sidecar from the app itself")
+    return None
+
+
+def is_trusted(host: str, names: frozenset[str]) -> bool:
+    """Whether a Host header can't be a web page's own name. Port and case don't matter."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if not name or name in names or "." not in name or name.endswith(".localhost"):
+        return bool(name)
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

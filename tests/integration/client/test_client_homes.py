@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from foreshard.errors import KeyMovedWhileReading
 from foreshard.model import Location, Partition, Placement, RoutingTable
 from foreshard.model.key_space import KeySpace
 from foreshard.model.unit_set import unit_set
-from foreshard.ports.routing_file import SavedRouting
+from foreshard.ports.routing_file import LiveClock, LiveRouting, SavedRouting
+from foreshard.routing.steady import boot
 from foreshard.routing.table import locate
+from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import RoutingFile
 from foreshard.stores.partition.units.removed_units import entry
 
@@ -62,6 +65,7 @@ def things(answerer, sharded, table, commands, tmp_path: Path):
     """A routed collection with a table in this process. The sidecar is never asked."""
     partitions = tuple(Partition(name, "Home", 10.0, answerer.uris[name]) for name in NAMES)
     RoutingFile(tmp_path).save(SavedRouting("t", table, partitions, (Location("Home", 0.0, 0.0),), 1_700_000_000.0))
+    LiveRoutingFile(tmp_path).write(LiveRouting(clock=LiveClock(boot(), 0.0, time.monotonic() + 600, 5)))  # a fresh table
     connections = PartitionClients(lambda uri: MongoClient(uri, event_listeners=[commands], **PATIENCE))
     routes = SidecarRoutes("http://127.0.0.1:9")
     with RoutedClient(routes, connections, [sharded], local=local_routes(tmp_path)) as client:

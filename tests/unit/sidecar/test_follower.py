@@ -143,17 +143,15 @@ def test_a_stopped_follower_withdraws(follower, control):
 
 def test_a_control_database_that_stays_down_is_logged_once(follower, control, empty_service, caplog, monkeypatch):
     caplog.set_level("INFO", "foreshard.sidecar._follower")
-    down = GONE
 
     @contextmanager
     def unreachable():
-        raise down
+        raise GONE
         yield
 
     up = control.follow
     monkeypatch.setattr(control, "follow", unreachable)
-    for _ in range(3):
-        control.facts.put(GONE)
+    control.facts.put(GONE)
     until(lambda: not empty_service.connected)
     time.sleep(1.0)
     monkeypatch.setattr(control, "follow", up)

@@ -99,7 +99,7 @@ def test_invalid_bytes_behind_a_pending_request_are_refused_after_its_answer(ser
 
 
 def test_connections_are_kept_or_closed_as_the_client_asks(service):
-    modern, old = b"GET /healthz HTTP/1.1\r\n", b"GET /healthz HTTP/1.0\r\n"
+    modern, old = b"GET /healthz HTTP/1.1\r\nhost: x\r\n", b"GET /healthz HTTP/1.0\r\n"
     for sent, connection in (
         (modern + b"\r\n", None),
         (modern + b"Connection: close\r\n\r\n", "close"),
@@ -132,7 +132,7 @@ def test_a_head_request_has_no_body_and_other_methods_list_the_allowed_ones(serv
 
 def test_a_client_that_expects_100_continue_gets_it(service):
     body = b'{"keys":["plain"]}'
-    head = b"POST /v1/routes HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/routes HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
     assert [a.status for a in talk(service, head, body)] == [100, 200]
     assert [a.status for a in talk(service, head + body)] == [200]
 
