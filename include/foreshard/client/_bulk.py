@@ -173,12 +173,11 @@ class BulkWrite:
         if any(item.kind is not BulkKind.INSERT for item in chunk) and await self._has_left(chunk):
             self._routes |= await self._ask([item.key for item in chunk], fresh=True)
         parts = parts_of(chunk, self._routes)
-        for key in {item.key for item in chunk}:
-            self._writer.router.router.own_writes.note(key)
-        if not await send_together(self._writer, parts, self._options):
-            return False
-        for key in {item.key for item in chunk}:
-            self._writer.router.router.own_writes.note(key)
+        try:
+            if not await send_together(self._writer, parts, self._options):
+                return False
+        finally:
+            self._writer.router.router.own_writes.note(*{item.key for item in chunk})
         for part in parts:
             if part.error is None and part.raw is not None:
                 self._outcome.add(part.raw, part.items)
@@ -205,8 +204,7 @@ class BulkWrite:
         except PyMongoError as error:
             return self._not_answered(error, run, later, route)
         finally:
-            for key in {item.key for item in run}:
-                self._writer.router.router.own_writes.note(key)
+            self._writer.router.router.own_writes.note(*{item.key for item in run})
         self._outcome.add(done.bulk_api_result, run)
         return []
 

@@ -24,12 +24,14 @@ class OwnWrites:
         self.renew()
         renewed_after_fork(self)
 
-    def note(self, key: str) -> None:
-        """Note that a write of ``key`` has been answered, or may have been applied."""
+    def note(self, *keys: str) -> None:
+        """Note that a write of these keys has been answered, or may have been applied."""
         with self._lock:
-            self._at.pop(key, None)
-            self._at[key] = self._clock()
-            if len(self._at) > self._most:
+            now = self._clock()
+            for key in keys:
+                self._at.pop(key, None)
+                self._at[key] = now
+            while len(self._at) > self._most:
                 for old in list(self._at)[: self._most // 2]:
                     self._forgotten = self._at.pop(old)
 
