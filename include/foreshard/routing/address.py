@@ -1,4 +1,4 @@
-"""The public part of a partition's address: everything except its secrets. Pure."""
+"""Addresses: the public part of a partition's, without its secrets, and the sidecar's. Pure."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def public_uri(uri: str) -> str:
         return address + database
     shown = [option for option in query.split("&") if option.partition("=")[0].lower() not in SECRET_OPTIONS]
     return address + database + ("?" + "&".join(shown) if any(shown) else "")
+
+
+def http_address(host: str, port: int) -> str:
+    """Return the URL of a host and port. An IPv6 address is written in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

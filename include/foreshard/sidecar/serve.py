@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from foreshard.routing.address import http_address
 from foreshard.sidecar._background import Background
 from foreshard.sidecar._endpoints import Endpoints
 from foreshard.sidecar._figures import SidecarCounters
@@ -131,7 +132,7 @@ def serve(config: SidecarConfig, wiring: Wiring) -> None:
     host, port = sockets[0][0].getsockname()[:2]
     name = f"{socket.gethostname()}:{port}"
     unix_socket = f" and {config.socket}" if config.socket else ""
-    log.info("sidecar on http://%s:%d%s, process %d, workers: %d", host, port, unix_socket, os.getpid(), config.workers)
+    log.info("sidecar on %s%s, process %d, workers: %d", http_address(host, port), unix_socket, os.getpid(), config.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
     stats = WorkerStats(config.workers)
 

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from foreshard.client.routing.build import build_router
 from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.client.routing.sidecar_routes import SidecarRoutes
 from foreshard.errors import ConfigurationError, RouteRefused, Unreachable
@@ -140,3 +141,29 @@ def test_a_key_that_is_not_valid_unicode_is_refused_without_a_request() -> None:
 def test_an_invalid_address_is_refused_at_once(url) -> None:
     with pytest.raises(ConfigurationError, match="sidecar_url"):
         SidecarRoutes(url)
+
+
+def test_an_ipv6_address_works_from_the_settings_to_the_socket(monkeypatch, tmp_path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"age_seconds": 2.5}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    with Server(("::1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        monkeypatch.setenv("FORESHARD_SIDECAR__HOST", "::1")
+        monkeypatch.setenv("FORESHARD_SIDECAR__PORT", str(server.server_port))
+        router = build_router(routing_folder=tmp_path)
+        assert router.age() == 2.5
+        router.close()
+        server.shutdown()
+    with pytest.raises(Unreachable, match=r"http://\[::1\]:"):
+        SidecarRoutes(f"http://[::1]:{server.server_port}").age()

@@ -27,6 +27,7 @@ def build_router(
     sidecar may be reused.
     """
     from foreshard.client.routing.local_routes import LocalRoutes
+    from foreshard.routing.address import http_address
     from foreshard.routing.config import SidecarConfig
     from foreshard.settings import Settings
     from foreshard.stores.files.live_routing import LiveRoutingFile
@@ -35,5 +36,5 @@ def build_router(
     config = SidecarConfig.from_settings(settings or Settings.load())
     folder = routing_folder or config.routing_folder
     local = LocalRoutes(RoutingFile(folder), LiveRoutingFile(folder), config)
-    url = sidecar_url or f"http://{config.host}:{config.port}"
+    url = sidecar_url or http_address(config.host, config.port)
     return Router(FallbackRoutes(SidecarRoutes(url), local), keep_routes, local=local)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from foreshard.client.routing.pymongo_errors import ClientMisconfigured, KeyRefused, ServiceUnreachable
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
+from foreshard.routing.address import http_address
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
 KEYS_AT_ONCE = 5_000
@@ -101,7 +102,7 @@ class SidecarRoutes:
 
     @property
     def _address(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return http_address(self._host, self._port)
 
     def _check(self, status: int, answer: Any, key: str) -> None:
         if status >= 500:
