@@ -154,3 +154,14 @@ def test_idle_and_silent_connections_do_not_delay_other_connections(environment,
     with running(environment) as http:
         asyncio.run(crowd(http.base_url.port))
         assert http.get("/readyz").status_code == 200
+
+
+def test_a_hangup_reloads_the_table_and_ends_no_worker(shared):
+    port = shared.base_url.port
+    before = sorted(children(port))
+    parent = int(Path(f"/proc/{before[0]}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    for process in (parent, before[0]):
+        os.kill(process, signal.SIGHUP)
+    time.sleep(1.0)
+    assert sorted(children(port)) == before
+    assert shared.get("/readyz").status_code == 200

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReadPreference
+from pymongo.errors import ConnectionFailure
 
-from foreshard.client._driving import resolved
+from foreshard.client._driving import is_own_deadline, resolved
 from foreshard.client._read_plans import PartitionRead, ReadPlan
-from foreshard.client.routing.pymongo_errors import NoNewerTable, OperationRefused
+from foreshard.client.routing.pymongo_errors import NoNewerTable, OperationRefused, ServiceUnreachable
 from foreshard.client.routing.routes import Route
 from foreshard.model.key_space import KeyType, slot_unit
 from foreshard.routing.fence_lists import FenceLists
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from foreshard.client.routing.router import AsyncRouter
     from foreshard.model import ShardedCollection
 
+ABSENT_SECONDS = 1.0
+"""Pause between two looks at a collection that does not exist yet."""
 FENCE_KEPT = 0.5
 """Seconds for which a fence that was read is used. It may be large."""
 
@@ -54,11 +57,24 @@ class Doubts:
         self._fences: dict[str, tuple[float, FenceLists]] = {}
         self.knows_collation = sharded.key_type is not KeyType.STRING
         """Whether the collection's own collation was checked. It matters to string keys only."""
+        self._absent_until = float("-inf")
 
     async def check_collation(self, uri: str) -> None:
-        """Refuse a collection with a collation of its own: filters by key would match other keys too. Checked once."""
-        options = None if self.knows_collation else await _options(self._connections, uri, self._sharded)
+        """Refuse a collection with a collation of its own: filters by key would match other keys too.
+
+        Checked until the collection exists. Raise :class:`ServiceUnreachable` if the partition does not answer, before anything
+        is sent.
+        """
+        if self.knows_collation or time.monotonic() < self._absent_until:
+            return
+        try:
+            options = await _options(self._connections, uri, self._sharded)
+        except ConnectionFailure as error:
+            if is_own_deadline(error):
+                raise
+            raise ServiceUnreachable("partition", self._connections.address(uri), "start it") from error
         if options is None:
+            self._absent_until = time.monotonic() + ABSENT_SECONDS
             return
         collation = options.get("collation") or {"locale": "simple"}
         if collation.get("locale") != "simple":

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP}
 STEADY_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 LOOK_SECONDS = 0.5
@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT. Use it before any thread is started.
+    """Runs ``work`` in ``number`` forked processes until SIGTERM or SIGINT, and hands SIGHUP on to them.
+
+    Use it before any thread is started.
 
     ``prepare`` runs after the first worker is forked and before the others are.
     """
@@ -54,7 +56,9 @@ class Supervisor:
             self._start(number)
         while True:
             found = signal.sigtimedwait(SIGNALS, self._patience())
-            if found is not None and found.si_signo != signal.SIGCHLD:
+            if found is not None and found.si_signo == signal.SIGHUP:
+                self._send(signal.SIGHUP)
+            elif found is not None and found.si_signo != signal.SIGCHLD:
                 break
             self._reap()
             for number in [n for n, at in self._waiting.items() if time.monotonic() >= at]:
@@ -76,6 +80,7 @@ class Supervisor:
         code = 1
         try:
             os.close(self._hold)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._work(number, self._life)
             code = 0

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from foreshard.errors import ForeshardError
 from foreshard.routing.address import http_address
 from foreshard.sidecar._background import Background
 from foreshard.sidecar._endpoints import Endpoints
@@ -85,6 +86,7 @@ class Worker:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload))
         loop.add_reader(life, stop.set)
         if not self.loaded:
             self.background.start()
@@ -103,6 +105,13 @@ class Worker:
         await connections.leave()
         await asyncio.to_thread(self.background.stop)
         self.refresher.close()
+
+    def _reload(self) -> None:
+        """Read the newest table, as SIGHUP asks. Settings need a restart."""
+        try:
+            log.info("SIGHUP: the newest table has version %d", self.background.sync())
+        except ForeshardError as error:
+            log.warning("SIGHUP: the newest table can't be read: %s", error)
 
     @staticmethod
     async def _listen(one: socket.socket, connections: OpenConnections) -> asyncio.Server:

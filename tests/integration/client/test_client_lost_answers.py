@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 from pymongo.errors import BulkWriteError
 
+from foreshard.client import ClientOptions
 from foreshard.errors import AmbiguousWrite, Unreachable
 from foreshard.stack._process import free_port
 
@@ -77,6 +78,22 @@ def test_a_write_whose_answer_was_lost_is_reported_as_ambiguous_and_not_repeated
     assert "\n" not in str(lost.value)
     assert (lost.value.keys, lost.value.partition_id, lost.value.operation) == (("k",), "alpha", "update_one")
     assert stand["alpha"].find_one()["n"] == 1
+
+
+def test_a_write_that_was_never_sent_because_its_collection_could_not_be_examined_is_not_in_doubt(
+    make_things, stand, answerer, proxy
+) -> None:
+    stand["alpha"].insert_one({"_id": 1, "station": "k", "n": 0})
+    answerer.place("k", "alpha")
+    proxy.cut.set()
+    things = make_things(ClientOptions(deadline=0.5))
+    for act in (
+        lambda: things.update_one({"station": "k"}, {"$inc": {"n": 1}}),
+        lambda: things.insert_many([{"station": "k"}]),
+    ):
+        with pytest.raises(Unreachable):
+            act()
+    assert list(stand["alpha"].find()) == [{"_id": 1, "station": "k", "n": 0}]
 
 
 def test_a_bulk_write_whose_answer_was_lost_says_what_is_in_doubt(make_things, answerer, stand, proxy) -> None:
