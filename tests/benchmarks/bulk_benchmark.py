@@ -6,6 +6,8 @@ process; 20,000 keys are spread over the partitions.
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import tempfile
 import time
@@ -17,6 +19,9 @@ from statistics import median
 from typing import Any
 
 from pymongo import MongoClient, UpdateOne
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from tests.sidecar_config import local_routes
 from tests.slots import slot_map
 
@@ -67,6 +72,10 @@ def routed(folder: Path, mongods: list[Mongod]) -> RoutedClient:
 
 
 def main() -> None:
+    """Print the figures, and write them to the file of ``--json``: name → [plain, routed] in milliseconds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    target, figures = parser.parse_args().json, {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         mongods = [Mongod(name, free_port(), folder / name) for name in NAMES]
@@ -86,8 +95,6 @@ def main() -> None:
         for collection in (plain, things):
             collection.insert_many([dict(d) for d in everything], ordered=False)
         for name, work in CASES.items():
-            if len(sys.argv) > 1 and sys.argv[1] not in name:
-                continue
             times: dict[str, list[float]] = {"plain": [], "routed": []}
             for number in range(RUNS):
                 for kind, collection in (("plain", plain), ("routed", things)):
@@ -95,7 +102,11 @@ def main() -> None:
                     work(collection, number)
                     times[kind].append((time.perf_counter() - begun) * 1000)
             one, other = (median(times[kind][1:]) for kind in ("plain", "routed"))
+            figures[name] = [one, other]
             print(f"{name:45} {one:9.2f} ms {other:9.2f} ms  {other / one:6.2f} x", flush=True)
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
