@@ -99,8 +99,8 @@ class Nearness:
         origin = np.repeat(np.arange(len(self._primary)), np.diff(self._origins.indptr))
         if not len(origin):
             return np.zeros(len(self._primary))
-        km = self._km[self._origins.location]
-        far = self._origins.share * (km[np.arange(len(origin)), self._primary[origin]] - km.min(axis=1))
+        place = self._origins.location
+        far = self._origins.share * (self._km[place, self._primary[origin]] - self._km.min(axis=1)[place])
         return np.bincount(origin, weights=far, minlength=len(self._primary)).astype(np.float64)
 
     def _mean_km(self, units: IntArray, partitions: IntArray) -> FloatArray:

@@ -54,6 +54,7 @@ class PlannedPlacement:
         self.moved = np.zeros(len(self.primary), bool)
         self.copies: dict[int, list[int]] = {}
         self._copied = np.zeros(len(self.primary), bool)
+        self._touched = np.bincount(snapshot.slot_row[snapshot.under_way], minlength=len(self.primary))
         for shadow in snapshot.shadows:
             self._copied[shadow.key] = True
             if shadow.partition != self.primary[shadow.key]:
@@ -128,10 +129,8 @@ class PlannedPlacement:
     def may_move(self, units: IntArray) -> BoolArray:
         """Return which of ``units`` may move (n): not pinned, without shadows, and no move touches them or their slot."""
         snapshot = self.snapshot
-        touched = np.zeros(len(self.primary), bool)
-        touched[snapshot.slot_row[np.flatnonzero(self.moved | snapshot.under_way)]] = True
         free = snapshot.movable[units] & ~self.moved[units] & ~self.moved[snapshot.slot_row[units]]
-        free &= ~(touched[units] & snapshot.slots[units]) & ~snapshot.rules.fixed_keys[units]
+        free &= ~((self._touched[units] > 0) & snapshot.slots[units]) & ~snapshot.rules.fixed_keys[units]
         return np.asarray(free & ~self._copied[units])
 
     def move(self, units: IntArray, target: int) -> None:
@@ -145,6 +144,7 @@ class PlannedPlacement:
         self._shift(self.hours.total(units), source, target)
         self.primary[units] = target
         self.moved[units] = True
+        np.add.at(self._touched, self.snapshot.slot_row[units], 1)
         self._recount(before.rows)
 
     def add_shadow(self, key: int, partition: int) -> None:
@@ -180,6 +180,7 @@ class PlannedPlacement:
             before = self._steps.pop()
             if before.shadow is None:
                 self.primary[before.units] = before.source
+                np.subtract.at(self._touched, self.snapshot.slot_row[before.units], 1)
                 self.moved[before.units] = before.moved
             else:
                 self._toggle(*before.shadow)

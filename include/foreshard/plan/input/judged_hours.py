@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshard.measure.demand import KeyDemand, LoadProfile, summing, unshadowed_weights
 from foreshard.model import HOURS_PER_WEEK, SECONDS_PER_HOUR, FloatArray, IntArray
@@ -18,6 +19,12 @@ STRESSED = 0.1
 PAST_DAYS = 10.0
 """The weight of a mean week of four weeks, in days like the coming one: it stands for the days after the forecast."""
 FULL_WEEKS = 4.0
+MANY_UNITS = 200_000
+"""More units than this are kept in single precision, because of their memory."""
+ROWS = 50_000
+"""Units that are summed at once."""
+
+_Part = FloatArray | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -37,28 +44,23 @@ class JudgedHours:
     def of(cls, snapshot: Snapshot, policy: PlanPolicy) -> JudgedHours:
         """Take the hours from a snapshot. Bursts count if the policy has a reserve, the mean week if there are two weeks."""
         demand, week = snapshot.demand, snapshot.week
-        mean, deviation = [demand.mean], [demand.sigma]
-        near = LATER ** np.arange(demand.hours)
-        weights = [near]
+        near: FloatArray = np.asarray(LATER ** np.arange(demand.hours), np.float64)
+        parts: list[tuple[_Part, _Part, FloatArray]] = [(demand.mean, demand.sigma, near)]
         if policy.reserve > 0:
             burst = 1.0 / (1.0 - policy.reserve)
-            mean.append(mean[0] * burst)
-            deviation.append(deviation[0] * np.sqrt(burst))
-            weights.append(STRESSED * near)
+            parts.append((demand.mean * burst, demand.sigma * np.sqrt(burst), STRESSED * near))
         trust = 0.0 if week is None else min(max(week.weeks - 1.0, 0.0) / (FULL_WEEKS - 1.0), 1.0)
         if week is not None and trust > 0:
-            mean.append(week.mean.astype(np.float64))
-            deviation.append(np.sqrt(week.mean * week.noise[:, None]))
-            weights.append(np.full(HOURS_PER_WEEK, PAST_DAYS * trust * near.sum() / HOURS_PER_WEEK))
-        hour = float(SECONDS_PER_HOUR)
-        return cls(
-            demand, np.concatenate(mean, 1) / hour, np.concatenate(deviation, 1) / hour, np.concatenate(weights), demand.hours
-        )
+            weight = np.full(HOURS_PER_WEEK, PAST_DAYS * trust * near.sum() / HOURS_PER_WEEK)
+            parts.append((week.mean, np.sqrt(week.mean * week.noise[:, None]), weight))
+        weights = np.concatenate([weight for _, _, weight in parts])
+        mean, deviation = (_filled([part[n] for part in parts], len(weights)) for n in (0, 1))
+        return cls(demand, mean, deviation, weights, demand.hours)
 
     def load(self, units: IntArray) -> LoadProfile:
         """Return the load of each of these units (n, T)."""
-        deviation = self.deviation[units]
-        return LoadProfile(self.mean[units], deviation**2, deviation)
+        deviation = self.deviation[units].astype(np.float64)
+        return LoadProfile(self.mean[units].astype(np.float64), deviation**2, deviation)
 
     def total(self, units: IntArray) -> LoadProfile:
         """Return the load of these units together (T)."""
@@ -76,7 +78,22 @@ class JudgedHours:
 
     def unshadowed_load(self, primary: IntArray, partitions: int, without: Sequence[int]) -> LoadProfile:
         """Return the load (P, T) of the units without shadows, which are all but ``without``."""
-        weight = unshadowed_weights(len(primary), without)
-        by_partition = summing(primary, partitions, weight)
-        parts = (self.mean, self.deviation**2, self.deviation)
-        return LoadProfile(*(np.asarray(by_partition @ part, np.float64) for part in parts))
+        weight, total = unshadowed_weights(len(primary), without), LoadProfile.zeros(partitions, len(self.weight))
+        for start in range(0, len(primary), ROWS):
+            rows = slice(start, start + ROWS)
+            by_partition = summing(primary[rows], partitions, weight[rows])
+            load = self.load(np.arange(len(primary))[rows])
+            for part, mine in zip(total.parts(), load.parts(), strict=True):
+                part += by_partition @ mine
+        return total
+
+
+def _filled(parts: list[_Part], hours: int) -> FloatArray:
+    """Return parts (K, …) side by side in cost/s, in single precision if they are many."""
+    units = len(parts[0])
+    joined = np.empty((units, hours), np.float32 if units > MANY_UNITS else np.float64)
+    start = 0
+    for part in parts:
+        np.divide(part, float(SECONDS_PER_HOUR), out=joined[:, start : start + part.shape[1]], casting="same_kind")
+        start += part.shape[1]
+    return joined
