@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,3 +76,44 @@ def test_a_forecast_stays_within_the_observed_range(seed: int, length: int, deca
         assert np.isfinite(made).all()
         assert (made >= 0).all()
         assert (made <= high * (1 + 1e-9)).all()
+
+
+def offices(random: np.random.Generator, keys: int = 60) -> np.ndarray:
+    """Small keys, closed on the first weekday of the history, which is the wanted one."""
+    open_hours = (np.arange(672) // 24 % 7 != 0) & (np.arange(672) % 24 >= 8)
+    return random.poisson(np.where(open_hours, random.uniform(0.2, 3.0, (keys, 1)), 0.0)).astype(float)
+
+
+def test_the_load_of_open_days_does_not_leak_into_a_weekday_on_which_all_keys_are_closed() -> None:
+    pooled, plain = both(offices(np.random.default_rng(5)))
+    assert plain.sum() == 0.0
+    assert pooled.sum() < 0.01 * 60 * 16 * 1.6
+
+
+def test_a_weekday_on_which_all_keys_are_closed_does_not_lower_open_days() -> None:
+    costs = np.roll(offices(np.random.default_rng(6)), 24, axis=1)
+    pooled, plain = both(costs)
+    assert abs(pooled.sum() / plain.sum() - 1.0) < 0.05
+
+
+def test_a_key_that_alone_works_on_a_closed_weekday_keeps_its_load() -> None:
+    random = np.random.default_rng(7)
+    costs = offices(random)
+    costs[0] = random.poisson(np.where(np.arange(672) // 24 % 7 == 0, 20.0, 0.0))
+    pooled, plain = both(costs)
+    assert pooled[0].sum() > 0.9 * plain[0].sum()
+
+
+def test_keys_that_rest_on_different_weekdays_do_not_follow_their_total() -> None:
+    random = np.random.default_rng(8)
+    rest = random.integers(0, 7, (60, 1))
+    costs = random.poisson(np.where(np.arange(672) // 24 % 7 == rest, 0.0, 9.0)).astype(float)
+    (profile,) = weekly_profiles(costs, np.ones(costs.shape, bool), NUMBERS, (1.0,))
+    np.testing.assert_array_equal(similar_days(profile, AHEAD), similar_days(replace(profile, together=None), AHEAD))
+
+
+def test_half_of_the_keys_closed_on_a_weekday_is_no_closed_weekday() -> None:
+    random = np.random.default_rng(9)
+    costs = np.vstack([offices(random, 30), random.poisson(2.0, (30, 672))]).astype(float)
+    (profile,) = weekly_profiles(costs, np.ones(costs.shape, bool), NUMBERS, (1.0,))
+    np.testing.assert_array_equal(similar_days(profile, AHEAD), similar_days(replace(profile, together=None), AHEAD))
