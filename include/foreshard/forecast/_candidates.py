@@ -7,6 +7,7 @@ import numpy as np
 from foreshard.forecast._configuration import plain
 from foreshard.forecast._map_batch import fit_batch
 from foreshard.forecast.baselines import seasonal_naive
+from foreshard.forecast.odd_hours import open_weights
 from foreshard.forecast.similar_days import similar_days, weekly_profiles
 from foreshard.forecast.smoothed_season import smoothed_season
 from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, BoolArray, FloatArray, IntArray
@@ -50,6 +51,7 @@ def candidates(
     ``importance`` (T,) is the weight of each hour of the history. ``before`` (K, 24, C) is what the candidates said a day ago.
     """
     made: FloatArray = np.empty((len(costs), len(ahead), len(CANDIDATES)))
+    opened = open_weights(importance, costs, observed, numbers)
     for start in range(0, len(costs), BLOCK):
         rows = slice(start, start + BLOCK)
         counted = observed[rows] * importance
@@ -58,19 +60,26 @@ def candidates(
         unit = steady.noise.sum(axis=1) / np.maximum(steady.mean.mean(axis=1).sum(axis=1), 1e-12)
         made[rows, :, 2] = made[rows, :, 1]
         if before is not None:
-            made[rows, :, 2] *= _yesterdays_level(costs[rows], counted, before[rows, :, 1], unit)
-        made[rows, :, 3] = seasonal_naive(costs[rows], observed[rows], numbers, ahead)
+            made[rows, :, 2] *= _yesterdays_level(costs[rows], observed[rows], opened, before[rows, :, 1], unit)
+        made[rows, :, 3] = seasonal_naive(costs[rows], observed[rows] & (opened > 0), numbers, ahead)
         made[rows, :, 4] = smoothed_season(costs[rows], counted, numbers, ahead)
     usual: BoolArray = observed & (importance >= COUNTED_FROM)
     made[:, :, 5] = prophet_forecast(costs, usual, numbers, ahead, made[:, :, 0])
     return np.maximum(made, 0.0, out=made)
 
 
-def _yesterdays_level(costs: FloatArray, weights: FloatArray, said: FloatArray, unit: FloatArray) -> FloatArray:
-    """Return the last day's ratio of actual to ``said`` (K, 24), as factors (K, 1). ``unit`` (K) is a typical access's cost."""
-    seen = weights[:, -HOURS_PER_DAY:]
+def _yesterdays_level(
+    costs: FloatArray, observed: BoolArray, opened: FloatArray, said: FloatArray, unit: FloatArray
+) -> FloatArray:
+    """Return the last day's ratio of actual to ``said`` (K, 24), as factors (K, 1). ``unit`` (K) is a typical access's cost.
+
+    ``opened`` (T,) weighs the hours. Hours of weight 0 count as if they had come as said, so that a holiday does not move the
+    level of the day after it.
+    """
+    weight = opened[-HOURS_PER_DAY:]
+    seen = observed[:, -HOURS_PER_DAY:] * np.where(weight > 0, weight, 1.0)
     prior = LEVEL_PRIOR * unit + 1e-12
-    actual = (seen * costs[:, -HOURS_PER_DAY:]).sum(axis=1)
+    actual = (seen * np.where(weight > 0, costs[:, -HOURS_PER_DAY:], said)).sum(axis=1)
     expected = (seen * said).sum(axis=1)
     ratio: FloatArray = np.clip((actual + prior) / (expected + prior), 1.0 / MOST_LEVELLED, MOST_LEVELLED)[:, None]
     return ratio

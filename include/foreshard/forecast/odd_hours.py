@@ -24,6 +24,8 @@ CHANGED_HOURS = 36
 """If most hours of the last day and a half are odd, that is a change and no exception: the last week counts fully."""
 LEAST = 0.02
 """The least weight, so that a history of odd hours alone still gives a mean."""
+CLOSED = 0.25
+"""An odd hour with less than this share of its usual load is closed: it says nothing about the level of open hours."""
 _ODD, _MOSTLY = 0.5, 0.7
 """The weight below which an hour is odd, and the share of odd hours that is most of them."""
 _LEAST_LOAD = 0.05
@@ -37,10 +39,7 @@ def hour_weights(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> F
         return np.ones(hours)
     sums = np.array([costs[group::GROUPS].sum(axis=0) for group in range(min(GROUPS, len(costs)))])
     sums[:, ~observed.any(axis=0)] = np.nan
-    weeks = weeks_of(sums, numbers, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        usual = np.nanmedian(weeks, axis=1)[:, numbers % HOURS_PER_WEEK]
+    usual = _usual(sums, numbers)
     apart, load = np.nan_to_num(np.abs(sums - usual)).sum(axis=0), np.nan_to_num(usual).sum(axis=0)
     kernel = np.ones(AROUND)
     least = _LEAST_LOAD * max(float(load.mean()), 1e-12) * AROUND
@@ -51,3 +50,18 @@ def hour_weights(costs: FloatArray, observed: BoolArray, numbers: IntArray) -> F
     if (weights[-CHANGED_HOURS:] < _ODD).mean() > _MOSTLY:
         weights[-HOURS_PER_WEEK:] = 1.0
     return weights
+
+
+def open_weights(weights: FloatArray, costs: FloatArray, observed: BoolArray, numbers: IntArray) -> FloatArray:
+    """Return the ``weights`` (T,) of :func:`hour_weights`, with 0 where an odd hour of ``costs`` (K, T) is closed."""
+    total = np.where(observed.any(axis=0), costs.sum(axis=0), np.nan)
+    closed = (weights < _ODD) & (total < CLOSED * _usual(total[None], numbers)[0])
+    return np.where(closed, 0.0, weights)
+
+
+def _usual(sums: FloatArray, numbers: IntArray) -> FloatArray:
+    """Return the median of the same hour of the week for each hour (n, T)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        usual: FloatArray = np.nanmedian(weeks_of(sums, numbers, np.nan), axis=1)[:, numbers % HOURS_PER_WEEK]
+    return usual

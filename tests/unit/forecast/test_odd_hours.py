@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foreshard.forecast.hourly.shapes import SimilarDays
-from foreshard.forecast.odd_hours import LEAST, hour_weights
+from foreshard.forecast.odd_hours import LEAST, hour_weights, open_weights
 
 HOURS = 28 * 24
 NUMBERS = 480_000 // 168 * 168 + np.arange(HOURS)
@@ -62,3 +62,16 @@ def test_a_closed_day_does_not_lower_the_shape_of_the_same_weekday():
 def test_short_and_empty_histories_count_fully():
     assert (hour_weights(np.ones((2, 100)), np.ones((2, 100), bool), NUMBERS[:100]) == 1.0).all()
     assert (weights(np.zeros((2, HOURS))) == 1.0).all()
+
+
+def test_a_closed_odd_hour_counts_nothing_and_a_busy_odd_hour_as_much_as_before():
+    costs, known = open_days(), np.ones((40, HOURS), bool)
+    costs[:, 12 * 24 : 13 * 24] = 0.0
+    costs[:, 20 * 24 : 21 * 24] *= 4.0
+    before = hour_weights(costs, known, NUMBERS)
+    found = open_weights(before, costs, known, NUMBERS)
+    closed, busy = slice(12 * 24 + 9, 12 * 24 + 17), slice(20 * 24 + 9, 20 * 24 + 17)
+    assert (found[closed] == 0.0).all()
+    assert before[busy].max() < 0.5
+    others = np.abs(np.arange(HOURS) // 24 - 12) > 1
+    np.testing.assert_array_equal(found[others], before[others])

@@ -26,7 +26,7 @@ from foreshard.forecast.hourly._lead_spread import LeadSpread
 from foreshard.forecast.hourly._levels import Levels
 from foreshard.forecast.hourly._recency import Recency
 from foreshard.forecast.hourly.shapes import DailyShape
-from foreshard.forecast.odd_hours import hour_weights
+from foreshard.forecast.odd_hours import hour_weights, open_weights
 from foreshard.forecast.spread import normal_upper
 from foreshard.measure.access_cost import smallest_costs
 from foreshard.model import HOURS_PER_DAY, FloatArray
@@ -129,7 +129,7 @@ class HourlyForecaster:
         self._fitted_at, self._history = now, (costs, observed, now - costs.shape[1])
         if costs.shape[1]:
             importance = hour_weights(costs, observed, numbers)
-            self._levels.weigh(importance)
+            self._levels.weigh(open_weights(importance, costs, observed, numbers))
             self._carrying.weigh(costs, observed, importance, now - costs.shape[1])
         self._carrying.say(now, self._base[:, 1 : self._horizon + 1], self._carried(now))
 
