@@ -6,12 +6,14 @@ from collections import deque
 
 import numpy as np
 
-from foreshard.model import HOURS_PER_WEEK, FloatArray
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, FloatArray
 
 LEVEL_DECAY, RECENT_DECAY, TOTAL_DECAY = 0.5 ** (1 / 36), 0.5 ** (1 / 4), 0.5 ** (1 / 2)
 """Half-lives of a key's level (36 h), of the level of its last hours (4 h), and of the level of all keys (2 h)."""
 PRIOR_ACCESSES = 24.0
 """The weight of the prior that a key's level is 1, in accesses of the key."""
+PRIOR_HOURS = 0.25
+"""The weight of the prior that the level of all keys is 1, in average hours of all keys. It wins in hours without load."""
 PERSISTENCE = 0.5 ** (1 / 8)
 """The decay of the level of a key's last hours over the hours ahead (half-life 8 h)."""
 MOST_TOGETHER = 2.0
@@ -29,6 +31,7 @@ class Levels:
         """Forget all levels."""
         self._days, self._hours, self._total = np.zeros((2, self._keys)), np.zeros((2, self._keys)), np.ones(2)
         self._past: deque[FloatArray] = deque(maxlen=HOURS_PER_WEEK)
+        self._usual = 1e-9
 
     def of_days(self, unit: FloatArray) -> FloatArray:
         """Return each key's level of the last days (K): actual ÷ shape."""
@@ -46,7 +49,8 @@ class Levels:
 
     def together(self, hours: int) -> FloatArray:
         """Return the factor of all keys for each hour ahead (hours,)."""
-        level = float(np.clip(self._total[0] / self._total[1], 1.0 / MOST_TOGETHER, MOST_TOGETHER))
+        prior = PRIOR_HOURS * self._usual
+        level = float(np.clip((self._total[0] + prior) / (self._total[1] + prior), 1.0 / MOST_TOGETHER, MOST_TOGETHER))
         factor: FloatArray = 1.0 + (level - 1.0) * np.power(TOTAL_DECAY, np.arange(hours))
         return factor
 
@@ -63,6 +67,7 @@ class Levels:
     def learn(self, actual: FloatArray, base: FloatArray, expected: FloatArray, unit: FloatArray) -> None:
         """Learn from an hour (K): its ``actual`` cost, the shape's ``base``, and what was ``expected``."""
         typical = base * self.of_days(unit)
+        self._usual += (float(expected.sum()) - self._usual) / HOURS_PER_DAY
         self._past.append(np.stack([actual, base]))
         self._days = LEVEL_DECAY * self._days + self._past[-1]
         self._hours = RECENT_DECAY * self._hours + np.stack([actual, typical])
