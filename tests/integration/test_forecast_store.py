@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def batch(keys: list[str], seed: int = 0, horizon: int = 24) -> ForecastBatch:
 
 def assert_same(one: ForecastBatch, other: ForecastBatch) -> None:
     assert (one.hour, one.quantile, one.keys, one.models) == (other.hour, other.quantile, other.keys, other.models)
+    assert one.correlation == other.correlation
     for name in ("mean", "sigma", "upper"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
@@ -49,6 +51,19 @@ def test_chunks_are_joined_in_order_and_saving_twice_changes_nothing(store: Mong
     loaded = store.load(HOUR)
     assert loaded.keys == ("0-0", "0-1", "0-2", "1-0", "1-1", "1-2")
     np.testing.assert_array_equal(loaded.mean[3:], batch(["x"] * 3, seed=1).mean)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"), [((0.2, 0.6), 0.5), ((None, 0.6), 0.6), ((0.0, None), 0.0), ((None, None), None)]
+)
+def test_the_correlation_of_errors_is_the_mean_of_the_chunks_that_measured_it(
+    store: MongoForecastStore, measured: tuple[float | None, ...], expected: float | None
+) -> None:
+    store.begin(HOUR, 2)
+    for chunk, (correlation, keys) in enumerate(zip(measured, (["a"], ["b", "c", "d"]), strict=True)):
+        store.save_chunk(chunk, replace(batch(keys), correlation=correlation))
+    found = store.load(HOUR).correlation
+    assert found is None if expected is None else found == pytest.approx(expected)
 
 
 def test_a_missing_chunk_is_named(store: MongoForecastStore) -> None:

@@ -2,9 +2,9 @@
 
 There are two kinds of documents. The hour's header ``{_id: "2014-12-31T23", chunks: n, models: {chunk: [[model, keys], …]}}``
 says how many chunks it has, and how many keys of each chunk a model forecast, so that figures need no look at every key. A part
-``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...], mean, sigma, upper:
-Binary}`` holds up to ``PART_VALUES`` values of one chunk. Its arrays are little-endian float64, packed by zlib, keys × horizon
-in row order. The parts of a chunk are replaced in one transaction.
+``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...], correlation, mean,
+sigma, upper: Binary}`` holds up to ``PART_VALUES`` values of one chunk. Its arrays are little-endian float64, packed by zlib,
+keys × horizon in row order. ``correlation`` is that of the chunk's errors. The parts of a chunk are replaced together.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class MongoForecastStore:
             sigma=_joined(parts, "sigma"),
             upper=_joined(parts, "upper"),
             models=tuple(model for part in parts for model in part["models"]),
+            correlation=_correlation(parts),
         )
 
     def latest_hour(self) -> datetime | None:
@@ -107,8 +108,16 @@ def _part(batch: ForecastBatch, chunk: int, part: int, parts: int, rows: slice) 
         "horizon": batch.mean.shape[1],
         "keys": list(batch.keys[rows]),
         "models": list(batch.models[rows]),
+        "correlation": batch.correlation,
         **{name: _packed(getattr(batch, name)[rows]) for name in ("mean", "sigma", "upper")},
     }
+
+
+def _correlation(parts: list[dict[str, Any]]) -> float | None:
+    """Return the mean correlation of the chunks, weighted by keys; those without one, such as fallbacks, do not count."""
+    known = [(part["correlation"], len(part["keys"])) for part in parts if part.get("correlation") is not None]
+    keys = sum(count for _, count in known)
+    return sum(value * count for value, count in known) / keys if keys else None
 
 
 def _packed(values: FloatArray) -> bytes:
