@@ -61,7 +61,7 @@ def nearer_shadow(placement: PlannedPlacement, prices: UnitPrices, key: int) -> 
 
 def try_shadow(placement: PlannedPlacement, prices: UnitPrices, key: int, target: int) -> ShadowStep | None:
     """Add the shadow and return what it changes, without undoing it; None, undone, if it overloads a partition."""
-    primary, mark = int(placement.primary[key]), placement.policy.high_water
+    primary = int(placement.primary[key])
     saved, km = placement.nearness.saved_by_copy(key, np.array([target]))
     steps, overload, lps = placement.steps, float(placement.overload.sum()), placement.lps()
     placement.add_shadow(key, target)
@@ -76,8 +76,7 @@ def try_shadow(placement: PlannedPlacement, prices: UnitPrices, key: int, target
         churn=float(prices.churn[key]),
     )
     relieves = terms.overload <= terms.work
-    level = np.maximum(lps, max(mark, float(lps[primary]) - TOLERANCE) if relieves else mark)
-    if (placement.lps() > level + TOLERANCE).any():
+    if placement.fills_too_much(lps, (primary, target) if relieves else None):
         placement.undo(steps)
         return None
     return ShadowStep(key, target, terms, float(km[0]))
@@ -88,7 +87,7 @@ def try_removal(placement: PlannedPlacement, prices: UnitPrices, shadow: Indexed
     key, target = shadow.key, shadow.partition
     steps, overload, lps = placement.steps, float(placement.overload.sum()), placement.lps()
     placement.remove_shadow(key, target)
-    if (placement.lps() > np.maximum(lps, placement.policy.high_water) + TOLERANCE).any():
+    if placement.fills_too_much(lps):
         placement.undo(steps)
         return None
     saved, km = placement.nearness.saved_by_copy(key, np.array([target]))

@@ -37,8 +37,7 @@ def best_exchange(
     for partition, uses, away, come in ((source, inside[0], moved, back), (target, inside[1], back, moved)):
         load = _replaced(placement.load.rows(np.array([partition])), away, come)
         change = change + placement.overload_of(load, partition, uses)
-        level = max(placement.policy.high_water, float(placement.utilisation(np.array([partition])).max(initial=0.0)))
-        fits &= placement.upper_lps(load, partition) <= level + TOLERANCE
+        fits &= placement.upper_lps(load, partition) <= placement.ceiling[partition] + TOLERANCE
     overload = believed(change, prices.unresolved[seed] + prices.unresolved[others])
     churn: FloatArray = prices.churn[seed] + prices.churn[others]
     value = np.where(fits, overload + nearer + churn, np.inf)

@@ -157,9 +157,11 @@ class MoveSearch:
         here = placement.load.rows(np.array([source])) - sets.load
         left = placement.overload_of(here, source, placement.inside[source] - sets.gone) - placement.overload[source]
         best, even = None, placement.even_level(source)
+        full = float(placement.utilisation(np.array([source])).max(initial=0.0))
         for column, target in enumerate(targets.tolist()):
             come, lps = self._arriving(sets.load, target, placement.inside[target] + sets.come[:, column])
-            fits, unresolved = lps <= self._level(target) + TOLERANCE, sets.unresolved
+            fits = lps <= placement.ceiling_for(source, target, full) + TOLERANCE
+            unresolved = sets.unresolved
             if placement.urgent(source, target):
                 fits &= (lps <= even + TOLERANCE) | (sets.units == 1)
                 unresolved = sets.again
@@ -213,14 +215,6 @@ class MoveSearch:
         full = placement.load.rows(np.array([target])) + load
         change = placement.overload_of(full, target, inside) - placement.overload[target]
         return change, placement.upper_lps(full, target)
-
-    def _level(self, target: int) -> float:
-        """Return the LPS that the target may reach: its mark, or what it or the source that it relieves has already."""
-        placement = self._placement
-        lps = placement.utilisation(np.array([self._source, target])).max(axis=1, initial=0.0)
-        level = max(placement.policy.high_water, float(lps[1]))
-        relieves = lps[0] > placement.policy.high_water and placement.snapshot.active[self._source]
-        return max(level, float(lps[0]) - TOLERANCE) if relieves else level
 
 
 def coolest(placement: PlannedPlacement, source: int, units: IntArray, most: int = TARGETS) -> IntArray:

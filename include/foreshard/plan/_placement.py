@@ -45,7 +45,8 @@ class PlannedPlacement:
 
     ``load`` (P, T): the partitions' loads with reads shared between copies. ``inside`` (P): co-accesses per hour between units
     of the same partition. ``overload`` (P): the objective's term. ``moved`` (K): units that this plan has moved.
-    ``full_at_first`` (P): which were above the mark before the plan.
+    ``full_at_first`` (P): which were above the mark before the plan. ``ceiling`` (P): the LPS that each may reach,
+    its mark or what it had before the plan.
     """
 
     def __init__(self, snapshot: Snapshot, policy: PlanPolicy, hours: JudgedHours) -> None:
@@ -72,12 +73,31 @@ class PlannedPlacement:
         self._steps: list[_Before] = []
         self._recount(np.arange(len(self.capacity)))
         first = self.lps().copy()
+        self.ceiling = np.maximum(first, policy.high_water)
         self.full_at_first = first > policy.high_water + TOLERANCE
         self._empty = (first < HALF_EMPTY * policy.high_water) & snapshot.active
 
     def urgent(self, source: int, target: int) -> bool:
         """Return whether the source was above its mark before the plan, and the target half empty: no gain is doubted then."""
         return bool(self.full_at_first[source] and self._empty[target])
+
+    def fills_too_much(self, before: FloatArray, relieving: tuple[int, int] | None = None) -> bool:
+        """Return whether a partition has risen above its ceiling since its LPS was ``before`` (P).
+
+        ``relieving`` (source, target): the target may become as full as the source was, if that is relieved.
+        """
+        after, ceiling = self.lps(), self.ceiling
+        if relieving is not None:
+            source, target = relieving
+            ceiling = ceiling.copy()
+            ceiling[target] = self.ceiling_for(source, target, float(before[source]))
+        return bool(((after > ceiling + TOLERANCE) & (after > before + TOLERANCE)).any())
+
+    def ceiling_for(self, source: int, target: int, lps: float) -> float:
+        """Return the LPS that ``target`` may reach by relieving ``source``, whose LPS is ``lps`` now."""
+        if not self.full_at_first[source] or lps <= self.policy.high_water or not self.snapshot.active[source]:
+            return float(self.ceiling[target])
+        return max(float(self.ceiling[target]), min(lps, float(self.ceiling[source])) - TOLERANCE)
 
     def even_level(self, source: int) -> float:
         """Return the LPS if the load of ``source`` and of the half empty partitions were split evenly among them."""

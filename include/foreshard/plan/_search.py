@@ -163,9 +163,8 @@ class Search:
             self._take(step, "makes_room", unit)
             price += float((self.prices.churn + self.prices.unresolved)[step.units].sum())
         change, after = float(placement.overload.sum()) - overload, placement.lps()
-        level = np.maximum(lps, placement.policy.high_water)
-        level[target] = max(level[target], float(lps[hot]) - TOLERANCE)
-        if change + price >= -TOLERANCE or (after > level + TOLERANCE).any() or len(self.taken) == saved[0]:
+        pays = change + price < -TOLERANCE and len(self.taken) > saved[0]
+        if not pays or placement.fills_too_much(lps, (hot, target)):
             placement.undo(steps)
             del self.taken[saved[0] :]
             _, self._moves, self._shadows, self._bytes = saved

@@ -38,7 +38,7 @@ HEADROOM, HEADROOM_WEIGHT = 0.1, 0.02
 """The slope begins this far below the high-water mark, with this weight."""
 BALANCE = 0.008
 """The weight of (load ÷ capacity)²: enough to split many small units evenly, too little to move a large one."""
-NEARNESS = 0.03
+NEARNESS = 0.01
 """Overload hours per judged hour in which ``work`` takes all of a partition's capacity: room comes before nearness."""
 CROSSING = 1.0
 """Accesses' worth of work when two co-accessed keys are on different partitions, per co-access."""
@@ -54,7 +54,7 @@ WHOLE = 0.02
 """A unit whose peak takes this share of a partition is one whole; smaller ones are a fraction of it."""
 RESOLUTION = 0.1
 """Overload hours per whole that forecasts can't resolve."""
-MOVED = 6e-6
+MOVED = 2e-6
 """The price of moving a whole, per judged hour and apart from its bytes: its writers wait for a moment."""
 FADE_HOURS, AGAIN, AGAIN_RESOLUTION = 48.0, 50.0, 10.0
 """The price and the resolution of a unit just after its move are this many times higher, and halve every two days."""
