@@ -41,9 +41,11 @@ if TYPE_CHECKING:
         Refusal,
     )
     from foreshard.model.observed import (
+        Acceptance,
         AccessRecord,
         GateResult,
         HourCounts,
+        HourFacts,
         HourTally,
         SeriesMatrix,
     )
@@ -52,6 +54,7 @@ __all__ = [
     "ACCESS_LOG_COLUMNS",
     "READ_COLUMNS",
     "RECORD_ID",
+    "Acceptance",
     "AccessRecord",
     "BoolArray",
     "CO_ACCESS_COLUMNS",
@@ -62,6 +65,7 @@ __all__ = [
     "HOURS_PER_DAY",
     "HOURS_PER_WEEK",
     "HourCounts",
+    "HourFacts",
     "HourTally",
     "IntArray",
     "KEY_LOAD_COLUMNS",
@@ -119,7 +123,7 @@ def hour_floor(moment: datetime) -> datetime:
 
 
 _DECIDED = {"ForecastBatch", "Move", "PartitionScore", "Plan", "PlanWarning", "Reason", "Refusal", "PlannedShadow"}
-_OBSERVED = {"AccessRecord", "GateResult", "HourCounts", "HourTally", "SeriesMatrix"}
+_OBSERVED = {"Acceptance", "AccessRecord", "GateResult", "HourCounts", "HourFacts", "HourTally", "SeriesMatrix"}
 
 
 def __getattr__(name: str) -> Any:

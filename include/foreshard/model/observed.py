@@ -34,6 +34,7 @@ class HourTally:
     hour: datetime
     key_load: pd.DataFrame
     co_access: pd.DataFrame
+    facts: HourFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,56 @@ class SeriesMatrix:
 
 
 @dataclass(frozen=True, slots=True)
+class HourFacts:
+    """What the gate compares between hours, apart from accesses and keys.
+
+    ``cost`` is in cost units. ``with_user``: the records with a user. ``minutes``: the accesses in each of the 60 minutes.
+    ``repeated``: every record comes this many times (1 if they are not all repeated alike). ``sketch``: the smallest hashes of
+    the records, which leave the hour out, so two hours with the same records have the same sketch.
+    """
+
+    cost: float
+    with_user: int
+    minutes: tuple[int, ...]
+    repeated: int
+    sketch: tuple[int, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HourCounts:
-    """The number of accesses and of distinct keys in a counted hour. ``revision`` changes when the hour is tallied again."""
+    """The number of accesses and of distinct keys in a counted hour. ``revision`` changes when the hour is tallied again.
+
+    ``facts`` are missing in hours that an earlier release counted.
+    """
 
     hour: datetime
     accesses: int
     keys: int
     revision: str = field(default="", compare=False)
+    facts: HourFacts | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The result of a quality gate for an hour. Each failure is one line that says what failed and by how much."""
+    """The result of a quality gate for an hour. Each failure is one line that says what failed and by how much.
+
+    ``warnings`` are lines of the same form that do not stop the hour.
+    """
 
     gate: str
     hour: datetime
     passed: bool
     failures: tuple[str, ...] = ()
     expectations: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A person's decision to count an hour although its gate failed. It holds for the ``failures`` that the person saw."""
+
+    by: str
+    because: str
+    at: datetime
+    failures: tuple[str, ...]

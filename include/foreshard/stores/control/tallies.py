@@ -1,9 +1,9 @@
 """Hourly tallies: the counted hours in the control database, their rows in files (:mod:`foreshard.stores.files.tally_files`).
 
-``tallied_hours {_id: hour, accesses, keys, cost, pairs, at, file, revision}`` has the counted hours, including those without
-accesses. ``file`` names the hour's files; equal key loads have the same ``revision``. Saving an hour writes new files first,
-then replaces this document in one step, then deletes the files that it named before. So a writer may be killed anywhere, and of
-two writers of one hour the later one counts.
+``tallied_hours {_id: hour, accesses, keys, cost, pairs, at, file, revision, facts: {…}}`` has the counted hours, including
+those without accesses. ``file`` names the hour's files; equal key loads have the same ``revision``; ``facts`` are compared by
+the gate. Saving an hour writes new files first, then replaces this document in one step, then deletes the files that it named
+before. So a writer may be killed anywhere, and of two writers of one hour the later one counts.
 
 Hours that an older Foreshard has tallied have no files. Their rows are in the collections ``key_load`` and ``co_access``, by
 column, and are read from there until the hour is forgotten or tallied again.
@@ -12,6 +12,7 @@ column, and are read from there until the hour is forgotten or tallied again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from pymongo.database import Database
 from xxhash import xxh3_64_hexdigest
 
 from foreshard.errors import CorruptLog
-from foreshard.model import CO_ACCESS_COLUMNS, HOURS_PER_DAY, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourTally
+from foreshard.model import CO_ACCESS_COLUMNS, HOURS_PER_DAY, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourFacts, HourTally
 from foreshard.model.key_space import KeySpace, KeyType
 from foreshard.observe.hours import day_after
 from foreshard.observe.pair_sums import empty_co_access, sum_hours, unite
@@ -157,7 +158,14 @@ def latest_tally(database: Database[Document]) -> HourCounts | None:
 
 def _counts(document: Document) -> HourCounts:
     revision = document.get("revision") or str(document.get("at", ""))
-    return HourCounts(document["_id"], document.get("accesses", 0), document.get("keys", 0), revision)
+    return HourCounts(document["_id"], document.get("accesses", 0), document.get("keys", 0), revision, _facts(document))
+
+
+def _facts(document: Document) -> HourFacts | None:
+    found = document.get("facts")
+    if not found:
+        return None
+    return HourFacts(**{**found, "minutes": tuple(found["minutes"]), "sketch": tuple(found["sketch"])})
 
 
 def _header(tally: HourTally) -> Document:
@@ -169,6 +177,7 @@ def _header(tally: HourTally) -> Document:
         "cost": float(load["cost"].sum()),
         "pairs": len(tally.co_access),
         "at": datetime.now(UTC),
+        "facts": asdict(tally.facts) if tally.facts else None,
     }
 
 

@@ -1,0 +1,70 @@
+"""Finds the facts by which an hour is compared with other hours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from foreshard.model import HourFacts
+from foreshard.observe.tally import codes_of, only_codes
+
+SKETCH = 64
+"""Hashes in a sketch. The share that two sketches have in common is right to about 6 points at a half."""
+
+_LOWEST = 4096
+"""The lowest hashes are looked at, with all records that share them."""
+_DISTINCT = 20
+"""Of so many different records, not all are repeated equally often by chance."""
+_MINUTE = 60_000_000
+_TEXTS = ("partitionable_key", "location", "request_type", "user_id")
+
+
+def facts_of(coded: pa.Table, times: pa.ChunkedArray, hour: datetime, weights: Mapping[str, float], source: str) -> HourFacts:
+    """Return the facts of clean records: ``coded`` has the columns of ``TALLIED``, texts as dictionaries."""
+    start = np.int64(pd.Timestamp(hour).value // 1000)
+    offset = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy() - start
+    cost = coded.column("cost").to_numpy()
+    kinds, names = codes_of(coded.column("request_type"))
+    weight = np.array([weights.get(str(name), 0.0) for name in names] or [0.0])
+    lowest = _lowest(_hashes(coded, offset, cost))
+    found, times_each = np.unique(lowest, return_counts=True)
+    if len(offset) > _LOWEST:
+        found, times_each = found[:-1], times_each[:-1]
+    return HourFacts(
+        cost=float(np.where(np.isnan(cost), weight[kinds] if len(kinds) else 0.0, cost).sum()),
+        with_user=int((only_codes(coded.column("user_id")) >= 0).sum()),
+        minutes=tuple(np.bincount(np.clip(offset // _MINUTE, 0, 59), minlength=60).tolist()),
+        repeated=int(np.gcd.reduce(times_each)) if len(found) >= _DISTINCT else 1,
+        sketch=tuple(found[:SKETCH].astype(np.int64).tolist()),
+        source=source,
+    )
+
+
+def _lowest(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    return hashes if len(hashes) <= _LOWEST else np.partition(hashes, _LOWEST - 1)[:_LOWEST]
+
+
+def _hashes(coded: pa.Table, offset: npt.NDArray[np.int64], cost: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return a hash of each record, of 63 bits. The hour itself is left out."""
+    mixed = _mixed(offset.astype(np.uint64))
+    for name in _TEXTS:
+        codes, names = codes_of(coded.column(name))
+        of_names = (
+            np.append(pd.util.hash_array(names, categorize=False), np.uint64(7)) if len(names) else np.full(1, 7, np.uint64)
+        )
+        mixed = _mixed(mixed ^ of_names[codes])
+    return _mixed(mixed ^ np.where(np.isnan(cost), -1.0, cost).view(np.uint64)) >> np.uint64(1)
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Spread each value over all bits (the finaliser of SplitMix64)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
