@@ -15,7 +15,7 @@ For each closed hour (UTC):
 
 1. **extract** reads the hour's records from Kafka into Parquet. It starts a few seconds after the hour has closed, so that
    records which the apps still buffer arrive. Bad records go to a quarantine file with the reason.
-2. **gate** checks the records with Great Expectations.
+2. **gate** checks the records with Great Expectations. Some expectations stop the hour, others only warn.
 3. **tally** counts cost per key, location and request type, and co-accesses.
 4. **amend** reads the hours before again, as far as `FORESHARD_OBSERVE__ALLOWED_LATENESS` reaches, and counts those again for
    which records have come late. Their forecasts then start anew. It is skipped if nothing has changed.
@@ -23,7 +23,8 @@ For each closed hour (UTC):
 The DAG produces the asset `access_tally`, partitioned by hour, which starts `load_forecast` for the same hour.
 
 * Every task can be repeated. It replaces the results of its hour.
-* A failed gate is not retried and stops the loop for this hour. The published routing table keeps serving.
+* A failed gate is not retried and stops the loop for this hour. The published routing table keeps serving. If the records are
+  right, accept them (`foreshard observe accept HOUR --because …`) and clear **gate**.
 * Manual runs: set a partition key (`2026-03-01T08:00:00`) or the param `hour`; without both, the last closed hour is used.
 * Backfills count the missing hours. `load_forecast` and `rebalance` follow, but nothing is moved for old hours.
 """
@@ -49,8 +50,8 @@ def access_log_hourly() -> None:
 
     @task
     def gate() -> loop.Summary:
-        """Check the hour's records. Fail without a retry if they cannot be trusted."""
-        return loop.for_hour("observe.gate_access_log")
+        """Check the hour's records. Fail without a retry if they cannot be trusted, unless a person has accepted them."""
+        return loop.for_hour("observing.gate.gate_access_log")
 
     @task(outlets=[loop.ACCESS_TALLY])
     def tally() -> loop.Summary:

@@ -55,6 +55,7 @@ class GateRow:
     hour: datetime
     passed: bool
     failures: tuple[str, ...]
+    warnings: tuple[str, ...]
     expectations: int
     pages: tuple[str, ...]
 
@@ -217,4 +218,4 @@ def gate_row(result: GateResult, docs: Path) -> GateRow:
     folder = docs / "validations" / result.gate
     found = sorted(folder.glob(f"*/{result.hour:%Y-%m-%d}/{result.hour:%H}/result.html"))
     pages = tuple(page.relative_to(docs).as_posix() for page in found)
-    return GateRow(result.gate, result.hour, result.passed, result.failures, result.expectations, pages)
+    return GateRow(result.gate, result.hour, result.passed, result.failures, result.warnings, result.expectations, pages)

@@ -96,12 +96,13 @@ def fit_all(wiring: Wiring, hour: datetime) -> Any:
 def stages() -> dict[str, tuple[Callable[[Wiring, datetime], Any], datetime]]:
     """The stages in order: name → function and hour."""
     from foreshard.stages import accuracy, forecast, observe, plan, score
+    from foreshard.stages.observing.gate import gate_access_log
 
     before = HOUR - timedelta(hours=1)
     return {
         "first series (once)": (forecast.prepare_chunks, before),
         "extract": (observe.extract_hour, HOUR),
-        "gate log": (observe.gate_access_log, HOUR),
+        "gate log": (gate_access_log, HOUR),
         "tally": (observe.tally_hour, HOUR),
         "series": (forecast.prepare_chunks, HOUR),
         "fit": (fit_all, HOUR),

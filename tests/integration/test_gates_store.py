@@ -7,7 +7,7 @@ import pytest
 from pymongo import MongoClient
 
 from foreshard.errors import GateFailed, MissingStageResult
-from foreshard.model import GateResult
+from foreshard.model import Acceptance, GateResult
 from foreshard.ports.gating import record_gate
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
@@ -27,6 +27,17 @@ def test_the_latest_result_per_gate_and_hour_is_kept(control: MongoClient, uniqu
     assert len(store.recent(1)) == 1
     with pytest.raises(MissingStageResult, match="result of gate table"):
         store.load("table", HOUR)
+
+
+def test_an_acceptance_outlives_the_gates_next_result_and_warnings_are_kept(control: MongoClient, unique_name: str) -> None:
+    store = MongoGateStore(control[unique_name])
+    assert store.acceptance("access_log", HOUR) is None
+    store.save(GateResult("access_log", HOUR, False, ("10 times as many",), 18))
+    accepted = Acceptance("Ann", "a sale", HOUR, ("10 times as many",))
+    store.accept("access_log", HOUR, accepted)
+    store.save(GateResult("access_log", HOUR, True, (), 18, ("as Ann said",)))
+    assert store.acceptance("access_log", HOUR) == accepted
+    assert store.load("access_log", HOUR).warnings == ("as Ann said",)
 
 
 def test_a_failed_result_is_kept_and_stops_the_stage(mongods: tuple[Mongod, ...], unique_name: str, tmp_path: Path) -> None:

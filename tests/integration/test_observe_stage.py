@@ -19,8 +19,9 @@ from foreshard.settings import Settings
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.log_import import import_history
-from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
+from foreshard.stages.observe import extract_hour, tally_hour
 from foreshard.stages.observing.amend import amend_hours
+from foreshard.stages.observing.gate import gate_access_log
 from foreshard.wiring import Wiring
 
 HOUR = hour_floor(datetime.now(UTC)) - timedelta(hours=6)

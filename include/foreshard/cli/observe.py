@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,7 @@ def import_log(
     )
     if found.kept:
         click.echo(f"{found.kept:,} hours without a record in this log were counted before and are kept")
-    if found.outside:
-        click.echo(f"{found.outside:,} records are outside these hours")
+    click.echo(found.account)
     if found.quarantined:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(found.reasons.items()))
         click.echo(f"{found.quarantined:,} records were quarantined: {reasons}")
@@ -77,7 +77,8 @@ def import_log(
 @click.option("--replace", is_flag=True, help="Replace the hour even if another source gave it.")
 def observe_hour(hour: datetime, gate: bool, replace: bool) -> None:
     """Read, check and count the closed HOUR (UTC, such as 2014-11-20T08)."""
-    from foreshard.stages.observe import extract_hour, gate_access_log, tally_hour
+    from foreshard.stages.observe import extract_hour, tally_hour
+    from foreshard.stages.observing.gate import gate_access_log
     from foreshard.wiring import Wiring
 
     with Wiring() as wiring:
@@ -90,10 +91,34 @@ def observe_hour(hour: datetime, gate: bool, replace: bool) -> None:
         for note in raw.notes:
             click.echo(note)
         if gate:
-            gate_access_log(wiring, hour)
+            for warning in gate_access_log(wiring, hour).warnings:
+                click.echo(f"warning: {warning}")
         counted = tally_hour(wiring, hour)
     click.echo(
         f"counted {counted.accesses:,} accesses of {counted.keys:,} keys, cost {counted.cost:,.1f}, {counted.pairs:,} pairs"
+    )
+    click.echo(counted.account)
+
+
+@observe.command()
+@click.argument("hour", type=HOUR)
+@click.option("--because", default="", help="The reason, for those who read the gate's results later.")
+@click.option("--by", default=getuser, show_default="your login", help="Name of the person who accepts the hour.")
+def accept(hour: datetime, because: str, by: str) -> None:
+    """Accept the records of HOUR (UTC), although its gate failed.
+
+    The gate then passes when it runs again, until the hour's records change so that it finds something else.
+    """
+    from foreshard.stages.observing.gate import accept_hour
+    from foreshard.wiring import Wiring
+
+    with Wiring() as wiring:
+        _require_control(wiring)
+        accepted = accept_hour(wiring, hour, by, because)
+    for line in accepted.failures:
+        click.echo(f"accepted: {line}")
+    click.echo(
+        f"run the gate of {hour:%Y-%m-%dT%HZ} again: clear `gate` in Airflow, or foreshard observe hour {hour:%Y-%m-%dT%H}"
     )
 
 

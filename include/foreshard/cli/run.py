@@ -85,15 +85,16 @@ class _HourStages:
         """Read, check and count the hour's log, and earlier hours again if records have come late."""
         from foreshard.stages import observe
         from foreshard.stages.observing import amend
+        from foreshard.stages.observing.gate import gate_access_log
 
         with self._timed("extract") as say:
             raw = observe.extract_hour(self.wiring, self.hour)
             say("; ".join((f"{raw.accepted:,} records accepted, {raw.quarantined:,} quarantined", *raw.notes)))
-        with self._timed("gate"):
-            observe.gate_access_log(self.wiring, self.hour)
+        with self._timed("gate") as say:
+            say("; ".join(gate_access_log(self.wiring, self.hour).warnings))
         with self._timed("tally") as say:
             counted = observe.tally_hour(self.wiring, self.hour)
-            say(f"{counted.accesses:,} accesses of {counted.keys:,} keys, {counted.pairs:,} co-accessed pairs")
+            say(f"{counted.accesses:,} accesses of {counted.keys:,} keys, {counted.pairs:,} pairs; {counted.account}")
         with self._timed("amend") as say:
             say("; ".join(amend.amend_hours(self.wiring, self.hour).notes) or "no earlier hour has changed")
 

@@ -104,6 +104,9 @@ class RawHourStore(Protocol):
 
     def describe(self, hour: datetime) -> RawHour: ...
 
+    def reasons(self, hour: datetime) -> Mapping[str, int]:
+        """Return the numbers of the hour's quarantined records by reason."""
+
 
 @dataclass(frozen=True)
 class FieldSample:

@@ -10,6 +10,7 @@ from typing import Protocol
 import pandas as pd
 
 from foreshard.model import (
+    Acceptance,
     ForecastBatch,
     GateResult,
     HourCounts,
@@ -62,6 +63,12 @@ class GateStore(Protocol):
 
     def recent(self, limit: int) -> tuple[GateResult, ...]:
         """Return the latest results, newest hour first."""
+
+    def accept(self, gate: str, hour: datetime, acceptance: Acceptance) -> None:
+        """Save a person's acceptance of an hour that the gate refused. It replaces an earlier one."""
+
+    def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
+        """Return the acceptance of an hour; None if no person has accepted it."""
 
 
 @dataclass(frozen=True, slots=True)

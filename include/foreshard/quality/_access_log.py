@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from statistics import median
@@ -12,21 +12,40 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model import ONE_HOUR, HourCounts
-from foreshard.quality._suite import Expectation, Suite, below, between, figure, known, not_null
+from foreshard.quality import _hour_facts as hour_facts
+from foreshard.quality._suite import Expectation, Suite, below, between, figure, known, not_null, warns
+from foreshard.quality._usual import may_be_a_holiday, same_source
+from foreshard.quality.before import Before
 from foreshard.settings import ObserveSettings
+
+FEWEST_BAD = 5
+"""Fewer quarantined records than this never stop an hour: one bad record of five says little about the log."""
 
 BUSY_HOUR = 50
 """Accesses from which an hour counts as busy. At a steady rate, an hour with this many expected accesses is never empty."""
 
 
 def suites(
-    frame: pd.DataFrame, found: HourCounts, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]
+    frame: pd.DataFrame, found: HourCounts, quarantined: Mapping[str, int], limits: ObserveSettings, before: Before
 ) -> tuple[Suite, ...]:
-    """Return the suites ``records`` (each accepted record in ``frame``) and ``hour`` (totals).
+    """Return the suites ``records`` (each accepted record in ``frame``), ``hour`` (totals) and ``usual`` (other hours).
 
     ``frame`` may be a sample of the ``found`` records; the claims and failures then say so.
     """
-    return _of_sample(_records(frame, found.hour, limits), len(frame), found.accesses), _hour(found, quarantined, limits, usual)
+    usual = same_source(found, before.weeks)
+    records = _of_sample(_records(frame, found.hour, limits), len(frame), found.accesses)
+    compared = hour_facts.expectations(found, quarantined, usual, before.others, BUSY_HOUR)
+    return tuple(
+        suite
+        for suite in (records, _hour(found, sum(quarantined.values()), limits, usual, before.days), totals("usual", compared))
+        if suite.expectations
+    )
+
+
+def totals(name: str, valued: Sequence[tuple[float, Expectation]]) -> Suite:
+    """Return the suite of one value for each expectation."""
+    frame = pd.DataFrame({expectation.arguments["column"]: [value] for value, expectation in valued})
+    return Suite(name, frame, tuple(expectation for _, expectation in valued))
 
 
 def _of_sample(suite: Suite, checked: int, records: int) -> Suite:
@@ -85,7 +104,9 @@ def _records(frame: pd.DataFrame, hour: datetime, limits: ObserveSettings) -> Su
     )
 
 
-def _hour(found: HourCounts, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts]) -> Suite:
+def _hour(
+    found: HourCounts, quarantined: int, limits: ObserveSettings, usual: Sequence[HourCounts], days: Sequence[HourCounts]
+) -> Suite:
     accepted, keys = found.accesses, found.keys
     records = accepted + quarantined
     share = quarantined / records if records else 0.0
@@ -95,20 +116,26 @@ def _hour(found: HourCounts, quarantined: int, limits: ObserveSettings, usual: S
     usual_keys = figure(median(counted.keys for counted in usual)) if usual else "nothing"
     highest = limits.maximum_quarantined_share
     view = pd.DataFrame({"accesses": [accepted], "keys": [keys], "quarantined_share": [share]})
+    on_bad = warns if quarantined < FEWEST_BAD else _stops
+    on_few = warns if may_be_a_holiday(days, BUSY_HOUR) else _stops
     expectations: tuple[Expectation, ...] = (
-        between(
-            "quarantined_share",
-            0,
-            highest,
-            f"at most {figure(highest)} of the records are quarantined",
-            f"quarantined share {figure(share)} > {figure(highest)} ({quarantined:,} of {records:,} records)",
+        on_bad(
+            between(
+                "quarantined_share",
+                0,
+                highest,
+                f"at most {figure(highest)} of the records are quarantined",
+                f"quarantined share {figure(share)} > {figure(highest)} ({quarantined:,} of {records:,} records)",
+            )
         ),
-        between(
-            "accesses",
-            fewest,
-            None,
-            f"at least {fewest:,} accesses (this hour of earlier weeks had {usually})",
-            f"{accepted:,} accesses < {fewest:,}: this hour of earlier weeks had {usually}; is the log's source down?",
+        on_few(
+            between(
+                "accesses",
+                fewest,
+                None,
+                f"at least {fewest:,} accesses (this hour of earlier weeks had {usually})",
+                f"{accepted:,} accesses < {fewest:,}: this hour of earlier weeks had {usually}; is the log's source down?",
+            )
         ),
         between(
             "keys",
@@ -119,3 +146,7 @@ def _hour(found: HourCounts, quarantined: int, limits: ObserveSettings, usual: S
         ),
     )
     return Suite("hour", view, expectations)
+
+
+def _stops(expectation: Expectation) -> Expectation:
+    return expectation

@@ -6,14 +6,14 @@ sends no telemetry.
 
 from __future__ import annotations
 
-import warnings
+import warnings as python_warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any
 
 from foreshard.model import GateResult
-from foreshard.quality._suite import Expectation, Suite
+from foreshard.quality._suite import Expectation, Severity, Suite
 from foreshard.quality.data_docs import DataDocs, PageFacts, render_page
 
 EXAMPLES = 5
@@ -21,26 +21,32 @@ _POSITION = "position"
 
 
 def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | None = None) -> GateResult:
-    """Validate every suite, pass its Data Docs page to ``docs``, and return the failures."""
+    """Validate every suite, pass its Data Docs page to ``docs``, and return the failures and warnings.
+
+    A page is red if the hour is stopped. A warning is marked in its page, and leaves it green in the index.
+    """
     gx = load_great_expectations()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    failures: list[str] = []
+    lines: dict[Severity, list[str]] = {severity: [] for severity in Severity}
     for suite in suites:
         validation = _validate(gx, context, gate, suite)
-        failures += _failures(suite.expectations, validation.results)
+        found = _failures(suite.expectations, validation.results)
+        for severity, line in found:
+            lines[severity].append(line)
         if docs is not None:
-            facts = PageFacts(gate, suite.name, hour, bool(validation.success))
+            facts = PageFacts(gate, suite.name, hour, not any(severity is Severity.BLOCK for severity, _ in found))
             docs.save_page(facts, render_page(facts, validation))
     if docs is not None:
         docs.save_index()
-    return GateResult(gate, hour, not failures, tuple(failures), sum(len(suite.expectations) for suite in suites))
+    failures, warnings = tuple(lines[Severity.BLOCK]), tuple(lines[Severity.WARN])
+    return GateResult(gate, hour, not failures, failures, sum(len(suite.expectations) for suite in suites), warnings)
 
 
 def load_great_expectations() -> ModuleType:
     """Import Great Expectations without the deprecation warnings of its imports."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")
         import great_expectations
         import great_expectations.expectations
     module: ModuleType = great_expectations
@@ -63,20 +69,20 @@ def _validate(gx: ModuleType, context: Any, gate: str, suite: Suite) -> Any:
     )
 
 
-def _failures(expectations: Sequence[Expectation], results: Iterable[Any]) -> list[str]:
+def _failures(expectations: Sequence[Expectation], results: Iterable[Any]) -> list[tuple[Severity, str]]:
     by_position = {result.expectation_config.meta[_POSITION]: result for result in results}
     lines = []
     for position, expectation in enumerate(expectations):
         result = by_position.get(position)
         if result is None:
-            lines.append(f"{expectation.claim}: it was not checked")
+            lines.append((Severity.BLOCK, f"{expectation.claim}: it was not checked"))
         elif not result.success:
-            lines.append(_line(expectation, result))
+            raised = _raised(result.exception_info or {})
+            lines.append((Severity.BLOCK if raised else expectation.severity, _line(expectation, result, raised)))
     return lines
 
 
-def _line(expectation: Expectation, result: Any) -> str:
-    raised = _raised(result.exception_info or {})
+def _line(expectation: Expectation, result: Any, raised: str) -> str:
     if raised:
         return f"{expectation.claim}: it could not be checked ({raised})"
     found = dict(result.result)

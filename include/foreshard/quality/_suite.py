@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import pandas as pd
+
+
+class Severity(StrEnum):
+    """What a failed expectation does: ``block`` stops the hour, ``warn`` is shown with the run."""
+
+    BLOCK = "block"
+    WARN = "warn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,7 @@ class Expectation:
     arguments: Mapping[str, Any]
     claim: str
     failure: str
+    severity: Severity = Severity.BLOCK
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ def below(column: str, high: float, claim: str, failure: str) -> Expectation:
     """Every value of ``column`` is in [0, high)."""
     arguments = {"column": column, "min_value": 0, "max_value": high, "strict_max": True}
     return Expectation("ExpectColumnValuesToBeBetween", arguments, claim, failure)
+
+
+def warns(expectation: Expectation) -> Expectation:
+    """Return the expectation with the severity ``warn``."""
+    return replace(expectation, severity=Severity.WARN)
 
 
 def figure(value: float) -> str:

@@ -6,7 +6,7 @@ Docs pages; None makes none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -20,6 +20,7 @@ from foreshard.quality import _forecasts as forecasts
 from foreshard.quality import _plans as plans
 from foreshard.quality import _tables as tables
 from foreshard.quality._runner import run
+from foreshard.quality.before import Before
 from foreshard.quality.data_docs import DataDocs
 from foreshard.settings import ObserveSettings, PlanSettings
 
@@ -29,18 +30,22 @@ def check_access_log(
     hour: datetime,
     *,
     found: HourCounts | None = None,
-    quarantined: int,
+    quarantined: int | Mapping[str, int],
     limits: ObserveSettings,
-    usual: Sequence[HourCounts] = (),
+    usual: Sequence[HourCounts] | Before = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and the number of quarantined ones.
+    """Gate ``access_log``: an hour's accepted records (``frame``, standard columns) and the quarantined ones.
 
-    ``found``: the numbers of all records and keys, if ``frame`` is a sample of the hour.
-    ``usual``: the counts of the same hour of earlier weeks. If they are low, an hour without records passes.
+    ``found``: the numbers of all records and keys, if ``frame`` is a sample of the hour, and its facts.
+    ``quarantined``: their number, or their numbers by reason.
+    ``usual``: the counts of the same hour of earlier weeks, or all hours to compare with. If they are low, an hour without
+    records passes.
     """
+    reasons = quarantined if isinstance(quarantined, Mapping) else {"": quarantined}
+    before = usual if isinstance(usual, Before) else Before(weeks=usual)
     found = found or HourCounts(hour, len(frame), int(frame["partitionable_key"].nunique()))
-    return run("access_log", hour, access_log.suites(frame, found, quarantined, limits, usual), docs)
+    return run("access_log", hour, access_log.suites(frame, found, reasons, limits, before), docs)
 
 
 def check_forecasts(

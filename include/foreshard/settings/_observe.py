@@ -47,14 +47,15 @@ class ObserveSettings(SettingsSection):
         default=0.05,
         ge=0,
         le=1,
-        description="The access log's gate fails when a larger share of an hour's records is quarantined.",
+        description="The access log's gate fails when a larger share of an hour's records is quarantined."
+        " Fewer than 5 records only warn.",
     )
     minimum_usual_share: float = Field(
         default=0.02,
         ge=0,
         le=1,
         description="The access log's gate fails when an hour has fewer accesses than this share of what the same hour had"
-        " in the previous weeks.",
+        " in the previous weeks. It only warns if this hour of the day was quiet on some days of the last four weeks.",
     )
     minimum_key_share: float = Field(
         default=0.1,

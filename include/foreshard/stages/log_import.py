@@ -26,6 +26,7 @@ from foreshard.observe.hours import by_hour, hours_between
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
 from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hour, saved_hour
+from foreshard.stages.observing.account import account_of
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import RecordSpool
@@ -43,9 +44,9 @@ class ImportPorts(TallyPorts, WithReadAccessLog, WithKeyType, WithUserKey, Proto
 class ImportSummary:
     """The result of importing the hours of [since, until) from a log.
 
-    ``kept`` hours had been counted before and have no record in this log. ``outside`` is the number of records outside
-    [since, until). ``reasons`` counts the quarantined records by reason. ``duplicates`` of records are dropped. ``changed``
-    is by how many accepted records the hours have grown. ``notes`` are for people.
+    ``kept`` hours had been counted before and have no record in this log. ``account`` says where each record went: ``outside``
+    is not in [since, until), ``reasons`` counts the quarantined ones, and ``duplicates`` are dropped. ``changed`` is by how
+    many accepted records the hours have grown. ``notes`` are for people.
     """
 
     since: datetime
@@ -61,6 +62,7 @@ class ImportSummary:
     duplicates: int = 0
     changed: int = field(default=0, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,8 @@ def import_history(
 ) -> ImportSummary:
     """Import the closed hours of [since, until), by default all hours of the log, as if each had been observed.
 
-    ``progress(done, total)`` is called with numbers of hours. Raise :class:`CorruptLog` if no record can be counted, and
-    :class:`GateFailed` if more than the allowed share is bad: then the quarantine is saved and nothing is imported. Raise
-    :class:`HourRefused` if another source gave one of the hours.
+    ``progress(done, total)`` gets numbers of hours. Raise :class:`CorruptLog` if no record can be counted, :class:`GateFailed`
+    if too many are bad (the quarantine is saved), and :class:`HourRefused` if another source gave one of the hours.
     """
     given = isinstance(log, pd.DataFrame)
     label = "given as a frame" if given else str(log)
@@ -105,7 +106,8 @@ def import_history(
     accepted, quarantined = sum(read.counts.values()), 0 if bad is None else len(bad)
     figures = (accepted, quarantined, read.outside, len(read.keys), pairs)
     seen, notes = read.seen.dropped, tuple(read.notes)
-    return ImportSummary(since, until, len(hours), len(saved), *figures, reasons, seen, accepted - before, notes)
+    account = account_of(label, read.records + seen, accepted, quarantined, seen, read.outside)
+    return ImportSummary(since, until, len(hours), len(saved), *figures, reasons, seen, accepted - before, notes, account)
 
 
 _Hours = tuple[datetime | None, datetime | None]
@@ -254,7 +256,7 @@ def _save_hours(
                 writer.add(table, next(quarantined))
                 writer.keep(target.source)
             seen = before[1] if before and before[0] == hour - ONE_HOUR else _saved(ports, hour - ONE_HOUR)
-            tallies.append(count_hour(rules, hour, table, seen))
+            tallies.append(count_hour(rules, hour, table, seen, target.source))
             before = hour, table
         ports.tallies.save(tallies)
         done, pairs = done + len(step), pairs + sum(len(tally.co_access) for tally in tallies)

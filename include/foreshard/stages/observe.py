@@ -1,4 +1,4 @@
-"""The observe stage: access log → raw hour → gate → tally, for one hour.
+"""The observe stage: access log → raw hour → tally, for one hour. Its gate is in :mod:`foreshard.stages.observing.gate`.
 
 Records are worked on in batches and as columns. Memory holds a few bytes for each record of the hour.
 """
@@ -8,28 +8,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from foreshard.errors import HourRefused, MissingStageResult
-from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourCounts, HourTally
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
 from foreshard.observe.batches import clean_batch, coded_texts
 from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
 from foreshard.observe.duplicates import SeenRecords
+from foreshard.observe.facts import facts_of
 from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour
-from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import (
     WithAccessLog,
     WithForecastSettings,
-    WithGates,
     WithKeyType,
     WithObserveSettings,
     WithRawHours,
@@ -37,11 +35,8 @@ from foreshard.stages._ports import (
     WithTallies,
     WithUserKey,
 )
+from foreshard.stages.observing.account import account_of
 from foreshard.stages.units import UnitChoice, UnitPorts, unit_choice
-
-WEEKS_COMPARED = 4
-CHECKED_RECORDS = 200_000
-"""The gate looks at about this many records of an hour, evenly spread. Totals are those of all records."""
 
 COUNTED = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
 """The columns of records that are counted."""
@@ -52,23 +47,20 @@ class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType
     """Reads the access log. Writes the raw hour."""
 
 
-class AccessLogGatePorts(WithObserveSettings, WithRawHours, WithTallies, WithGates, Protocol):
-    """Reads the raw hour and older tallies. Writes the gate's result."""
-
-
 class TallyPorts(UnitPorts, WithRawHours, WithTallies, WithSeries, WithForecastSettings, Protocol):
     """Reads raw hours, and the units of the newest history. Writes the tally."""
 
 
 @dataclass(frozen=True, slots=True)
 class TallySummary:
-    """The totals of an hour's tally."""
+    """The totals of an hour's tally. ``account`` says where each record that was read went."""
 
     hour: datetime
     accesses: int
     cost: float
     keys: int
     pairs: int
+    account: str
 
 
 def extract_hour(ports: ExtractPorts, hour: datetime, replace: bool = False) -> RawHour:
@@ -119,30 +111,6 @@ def _why_kept(saved: RawHour, source: AccessLogSource, found: int) -> str | None
     return None
 
 
-def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> None:
-    """Check the raw hour against the same hour of the previous weeks. Of many records a sample is checked.
-
-    Raise :class:`foreshard.errors.GateFailed` if it must not be counted.
-    """
-    from foreshard.quality.gates import check_access_log
-
-    described = ports.raw_hours.describe(hour)
-    weeks = [hour - timedelta(weeks=back) for back in range(1, WEEKS_COMPARED + 1)]
-    columns = ("timestamp", "partitionable_key", "request_type", "cost")
-    every = max(1, described.accepted // CHECKED_RECORDS)
-    keys = ports.raw_hours.columns(hour, ("partitionable_key",)).column(0)
-    result = check_access_log(
-        _plain(ports.raw_hours.columns(hour, columns, every)),
-        hour,
-        found=HourCounts(hour, described.accepted, len(codes_of(keys)[1])),
-        quarantined=described.quarantined,
-        limits=ports.observe_settings,
-        usual=ports.tallies.counts(weeks),
-        docs=ports.data_docs,
-    )
-    record_gate(ports.gates, result)
-
-
 def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     """Count the raw hour and save its tally.
 
@@ -154,7 +122,10 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     count_again(ports, [hour + ONE_HOUR])
     load = tally.key_load
     keys = int(load["partitionable_key"].nunique())
-    return TallySummary(hour, int(load["count"].sum()), float(load["cost"].sum()), keys, len(tally.co_access))
+    raw, counted = ports.raw_hours.describe(hour), int(load["count"].sum())
+    account = account_of(str(raw.accepted_path), raw.records, counted, raw.quarantined, raw.duplicates)
+    cost = float(load["cost"].sum())
+    return TallySummary(hour, counted, cost, keys, len(tally.co_access), account)
 
 
 def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
@@ -168,7 +139,8 @@ def _counted(ports: TallyPorts, hour: datetime) -> HourTally:
     """Return the tally of a raw hour."""
     before = hour - ONE_HOUR
     seen = ports.raw_hours.columns(before, _TOUCHED) if saved_hour(ports, before) else None
-    return count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen)
+    source = ports.raw_hours.describe(hour).source
+    return count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen, source)
 
 
 @dataclass(frozen=True)
@@ -188,12 +160,18 @@ class TallyRules:
         return cls(weights, CoAccessRules.of(observe), unit_choice(ports, since, hour))
 
 
-def count_hour(rules: TallyRules, hour: datetime, table: pa.Table, seen: pa.Table | None) -> HourTally:
-    """Count the records of an hour. Co-access is found between keys that are units; ``seen`` are the records before them."""
-    load = tally_table(_with_codes(table.select(TALLIED)), hour, rules.weights)
+def count_hour(rules: TallyRules, hour: datetime, table: pa.Table, seen: pa.Table | None, source: str = "") -> HourTally:
+    """Count the records of an hour that ``source`` gave. Co-access is found between keys that are units.
+
+    ``seen`` are the records of the hour before.
+    """
+    coded = with_codes(table.select(TALLIED))
+    load = tally_table(coded, hour, rules.weights)
+    facts = facts_of(coded, table.column("timestamp"), hour, rules.weights, source)
     named = rules.units.named(key_costs(load))
     parts = [_touched(part.select(_TOUCHED), named) for part in (seen, table) if part is not None]
-    return HourTally(hour, load, pairs_of(_coded(coded_texts(pa.concat_tables(parts))), rules.pairs, since=hour))
+    pairs = pairs_of(_coded(coded_texts(pa.concat_tables(parts))), rules.pairs, since=hour)
+    return HourTally(hour, load, pairs, facts)
 
 
 def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
@@ -206,7 +184,7 @@ def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
 
 def _touched(table: pa.Table, named: Collection[str] | None) -> pa.Table:
     """Return the records of the named keys that belong to a session or a user."""
-    table = _with_codes(table)
+    table = with_codes(table)
     owned = pc.or_(pc.is_valid(table.column("session_id")), pc.is_valid(table.column("user_id")))
     if named is None:
         return table.filter(owned)
@@ -217,7 +195,7 @@ def _touched(table: pa.Table, named: Collection[str] | None) -> pa.Table:
     return table.filter(pc.and_(owned, pa.array(flags[only_codes(keys)])))
 
 
-def _with_codes(table: pa.Table) -> pa.Table:
+def with_codes(table: pa.Table) -> pa.Table:
     """Return the table with its texts as dictionaries."""
     return coded_texts(table) if any(pa.types.is_string(field.type) for field in table.schema) else table
 
@@ -232,9 +210,3 @@ def _coded(table: pa.Table) -> Touched:
     sessions = only_codes(table.column("session_id"))
     time = table.column("timestamp").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy()
     return Touched(time, place[keys], users, sessions, names[order], user_names)
-
-
-def _plain(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame, with texts as objects."""
-    frame: pd.DataFrame = table.to_pandas()
-    return frame.astype(dict.fromkeys(("partitionable_key", "request_type"), object))

@@ -7,15 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from foreshard.model import ONE_HOUR
-from foreshard.stages.observe import (
-    AccessLogGatePorts,
-    ExtractPorts,
-    TallyPorts,
-    extract_hour,
-    gate_access_log,
-    saved_hour,
-    tally_hour,
-)
+from foreshard.stages.observe import ExtractPorts, TallyPorts, extract_hour, saved_hour, tally_hour
+from foreshard.stages.observing.gate import AccessLogGatePorts, gate_access_log
 
 
 class AmendPorts(ExtractPorts, AccessLogGatePorts, TallyPorts, Protocol):
@@ -46,8 +39,8 @@ def amend_hours(ports: AmendPorts, hour: datetime) -> AmendSummary:
         raw = extract_hour(ports, earlier)
         if raw.before is None or raw.before == raw.records:
             continue
-        gate_access_log(ports, earlier)
+        warnings = gate_access_log(ports, earlier).warnings
         tally_hour(ports, earlier)
         amended.append(earlier)
-        notes += [f"{earlier:%Y-%m-%dT%HZ}: {note}" for note in raw.notes]
+        notes += [f"{earlier:%Y-%m-%dT%HZ}: {note}" for note in (*raw.notes, *warnings)]
     return AmendSummary(tuple(amended), tuple(notes))

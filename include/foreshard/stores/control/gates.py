@@ -1,17 +1,19 @@
 """Results of the quality gates in the control database.
 
-``gates {_id: {gate, hour}, passed, failures: [line, …], expectations: count, at: time of the check}``.
+``gates {_id: {gate, hour}, passed, failures: [line, …], warnings: [line, …], expectations: count, at: time of the check,
+accepted: {by, because, at, failures: [line, …]}}``.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from bson import MinKey
 from pymongo.database import Database
 
 from foreshard.errors import MissingStageResult
-from foreshard.model import GateResult
+from foreshard.model import Acceptance, GateResult
 from foreshard.stores.mongo_connections import Document
 from foreshard.watch.state import GateStatus
 
@@ -23,17 +25,25 @@ class MongoGateStore:
         self._gates = database["gates"]
 
     def save(self, result: GateResult) -> None:
-        """Replace the result of the gate for its hour."""
-        self._gates.replace_one(
-            {"_id": {"gate": result.gate, "hour": result.hour}},
-            {
-                "passed": result.passed,
-                "failures": list(result.failures),
-                "expectations": result.expectations,
-                "at": datetime.now(UTC),
-            },
-            upsert=True,
-        )
+        """Replace the result of the gate for its hour. A person's acceptance stays."""
+        made = {
+            "passed": result.passed,
+            "failures": list(result.failures),
+            "warnings": list(result.warnings),
+            "expectations": result.expectations,
+            "at": datetime.now(UTC),
+        }
+        self._gates.update_one({"_id": {"gate": result.gate, "hour": result.hour}}, {"$set": made}, upsert=True)
+
+    def accept(self, gate: str, hour: datetime, acceptance: Acceptance) -> None:
+        """Save a person's acceptance of the hour. It replaces an earlier one."""
+        made = {**asdict(acceptance), "failures": list(acceptance.failures)}
+        self._gates.update_one({"_id": {"gate": gate, "hour": hour}}, {"$set": {"accepted": made}})
+
+    def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
+        """Return the acceptance of the hour; None if no person has accepted it."""
+        found = (self._gates.find_one({"_id": {"gate": gate, "hour": hour}}) or {}).get("accepted")
+        return Acceptance(**{**found, "failures": tuple(found["failures"])}) if found else None
 
     def load(self, gate: str, hour: datetime) -> GateResult:
         """Return the result of ``gate`` for ``hour``."""
@@ -60,5 +70,10 @@ class MongoGateStore:
 def _result(document: Document) -> GateResult:
     identity = document["_id"]
     return GateResult(
-        identity["gate"], identity["hour"], document["passed"], tuple(document["failures"]), document["expectations"]
+        identity["gate"],
+        identity["hour"],
+        document["passed"],
+        tuple(document["failures"]),
+        document["expectations"],
+        tuple(document.get("warnings", ())),
     )

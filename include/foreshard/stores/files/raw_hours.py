@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -100,6 +101,17 @@ class ParquetHourStore:
         source, duplicates = about.get(_SOURCE, b"").decode(), int(about.get(_DUPLICATES, b"0"))
         bad = _metadata(beside).num_rows if beside else 0
         return RawHour(hour, accepted, beside, int(found.num_rows), int(bad), source, duplicates)
+
+    def reasons(self, hour: datetime) -> dict[str, int]:
+        """Return the numbers of quarantined records by reason."""
+        path = _path(self._quarantine, hour)
+        if not path.exists():
+            return {}
+        try:
+            reasons = pq.read_table(path, columns=["reason"]).column(0).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise CorruptLog(str(path), "it can't be read; extract the hour again") from error
+        return dict(Counter(reasons))
 
 
 def _column(file: pq.ParquetFile, name: str, every: int) -> pa.ChunkedArray:

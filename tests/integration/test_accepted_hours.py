@@ -1,0 +1,115 @@
+"""A refused hour is accepted by a named person with a reason, and every run says where each record went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.integration.test_observe_commands import environment, run
+from tests.integration.test_observe_stage import HOUR, access, emit, history, wiring
+
+from foreshard.errors import GateFailed, HourRefused
+from foreshard.model import ONE_HOUR
+from foreshard.stages.log_import import import_history
+from foreshard.stages.observe import extract_hour, tally_hour
+from foreshard.stages.observing.gate import accept_hour, gate_access_log
+from foreshard.wiring import Wiring
+
+__all__ = ["environment", "wiring"]
+
+NAMED = f"{HOUR:%Y-%m-%dT%H}"
+
+
+def spoil(wiring: Wiring, bad: int = 6) -> None:
+    emit(wiring, [*(access(f"station {n}", record_id=str(n)) for n in range(6)), *(access("") for _ in range(bad))])
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_refused_hour_passes_once_a_person_has_accepted_it(wiring: Wiring, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil(wiring)
+    code, _, err = run(capsys, "hour", NAMED)
+    assert (code, "quarantined share 0.5 > 0.05 (6 of 12 records)" in err) == (1, True)
+    code, out, _ = run(capsys, "accept", NAMED, "--because", "a probe sends no keys", "--by", "Ann Lee")
+    assert (code, out.splitlines()[0]) == (0, "accepted: quarantined share 0.5 > 0.05 (6 of 12 records)")
+    code, out, _ = run(capsys, "hour", NAMED)
+    said = "warning: accepted by Ann Lee (a probe sends no keys): quarantined share 0.5 > 0.05 (6 of 12 records)"
+    assert (code, said in out.splitlines()) == (0, True)
+    kept = wiring.gates.load("access_log", HOUR)
+    assert (kept.passed, kept.failures, kept.warnings[0]) == (True, (), said.removeprefix("warning: "))
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_hour_is_accepted_only_with_a_reason_and_a_name(wiring: Wiring, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil(wiring)
+    assert run(capsys, "hour", NAMED)[0] == 1
+    for options in ([], ["--because", " "], ["--because", "I say so", "--by", " "]):
+        code, out, err = run(capsys, "accept", NAMED, *options)
+        assert (code, out, err.count("\n"), "only by a named person with a reason" in err) == (1, "", 1, True)
+    assert wiring.gates.acceptance("access_log", HOUR) is None
+
+
+def test_an_acceptance_does_not_hold_for_what_the_person_has_not_seen(wiring: Wiring) -> None:
+    spoil(wiring)
+    extract_hour(wiring, HOUR)
+    with pytest.raises(GateFailed):
+        gate_access_log(wiring, HOUR)
+    accept_hour(wiring, HOUR, "Ann", "a probe sends no keys")
+    gate_access_log(wiring, HOUR)
+    emit(wiring, [access("") for _ in range(7)])
+    extract_hour(wiring, HOUR)
+    with pytest.raises(GateFailed, match="13 of 19 records"):
+        gate_access_log(wiring, HOUR)
+
+
+def test_an_hour_that_its_gate_passed_is_not_accepted(wiring: Wiring) -> None:
+    emit(wiring, [access()])
+    extract_hour(wiring, HOUR)
+    gate_access_log(wiring, HOUR)
+    with pytest.raises(HourRefused, match="was not refused by its gate"):
+        accept_hour(wiring, HOUR, "Ann", "to be sure")
+
+
+@pytest.mark.usefixtures("environment")
+def test_every_run_says_where_each_record_went(wiring: Wiring, capsys: pytest.CaptureFixture[str]) -> None:
+    emit(wiring, [*(access(record_id=str(n % 30)) for n in range(40)), access(request_type="poke")])
+    code, out, _ = run(capsys, "hour", NAMED)
+    assert (code, out.splitlines()[-1]) == (0, "41 records read = 30 tallied + 1 quarantined + 10 duplicates")
+
+
+def test_records_of_an_unknown_type_are_shown_below_the_share_that_blocks(wiring: Wiring) -> None:
+    emit(wiring, [*(access() for _ in range(286)), *(access(request_type="poke") for _ in range(14))])
+    extract_hour(wiring, HOUR)
+    warning = gate_access_log(wiring, HOUR).warnings[0]
+    assert warning.startswith("14 of 300 records are quarantined and not counted: unknown_request_type; ")
+
+
+def test_the_facts_of_imported_hours_are_compared_with_the_hour_that_is_observed(wiring: Wiring) -> None:
+    log = history(3)
+    import_history(wiring, log)
+    facts = [counts.facts for counts in wiring.tallies.counts([HOUR - ONE_HOUR])]
+    assert facts[0] is not None
+    assert (sum(facts[0].minutes), facts[0].with_user, facts[0].cost, facts[0].repeated) == (60, 60, 120.0, 1)
+    last = log[log["timestamp"] >= pd.Timestamp(HOUR - ONE_HOUR)]
+    again = [
+        {**row, "timestamp": (row["timestamp"] + ONE_HOUR).isoformat(), "session_id": str(row["session_id"])}
+        for row in last.to_dict("records")
+    ]
+    emit(wiring, again)
+    extract_hour(wiring, HOUR)
+    with pytest.raises(GateFailed, match=f"the records are those of {HOUR - ONE_HOUR:%Y-%m-%dT%HZ} again"):
+        gate_access_log(wiring, HOUR)
+    tally_hour(wiring, HOUR)
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_import_says_where_each_record_went_those_of_the_open_hour_too(
+    wiring: Wiring, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = history(2).assign(record_id=[str(n % 118) for n in range(120)])
+    log.loc[5, "request_type"] = "poke"
+    now = log[:1].assign(timestamp=pd.Timestamp.now("UTC"), record_id="now")
+    pd.concat([log, now]).to_csv(tmp_path / "log.csv", index=False)
+    code, out, _ = run(capsys, "import", str(tmp_path / "log.csv"))
+    assert (code, "imported 117 accesses" in out) == (0, True)
+    assert "121 records read = 117 tallied + 1 quarantined + 2 duplicates + 1 outside these hours" in out.splitlines()
