@@ -22,6 +22,8 @@ _LOWEST = 4096
 _DISTINCT = 20
 """Of so many different records, not all are repeated equally often by chance."""
 _MINUTE = 60_000_000
+_ROWS_AT_ONCE = 4_000_000
+"""Records that are hashed at once. Each takes about 50 bytes meanwhile."""
 _TEXTS = ("partitionable_key", "location", "request_type", "user_id")
 
 
@@ -32,7 +34,7 @@ def facts_of(coded: pa.Table, times: pa.ChunkedArray, hour: datetime, weights: M
     cost = coded.column("cost").to_numpy()
     kinds, names = codes_of(coded.column("request_type"))
     weight = np.array([weights.get(str(name), 0.0) for name in names] or [0.0])
-    lowest = _lowest(_hashes(coded, offset, cost))
+    lowest = _lowest_hashes(coded, offset, cost)
     found, times_each = np.unique(lowest, return_counts=True)
     if len(offset) > _LOWEST:
         found, times_each = found[:-1], times_each[:-1]
@@ -50,16 +52,25 @@ def _lowest(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return hashes if len(hashes) <= _LOWEST else np.partition(hashes, _LOWEST - 1)[:_LOWEST]
 
 
-def _hashes(coded: pa.Table, offset: npt.NDArray[np.int64], cost: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """Return a hash of each record, of 63 bits. The hour itself is left out."""
-    mixed = _mixed(offset.astype(np.uint64))
-    for name in _TEXTS:
-        codes, names = codes_of(coded.column(name))
-        of_names = (
-            np.append(pd.util.hash_array(names, categorize=False), np.uint64(7)) if len(names) else np.full(1, 7, np.uint64)
-        )
-        mixed = _mixed(mixed ^ of_names[codes])
-    return _mixed(mixed ^ np.where(np.isnan(cost), -1.0, cost).view(np.uint64)) >> np.uint64(1)
+def _lowest_hashes(coded: pa.Table, offset: npt.NDArray[np.int64], cost: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return the lowest hashes of the records, of 63 bits. The hour itself is left out."""
+    texts = [_named(coded.column(name)) for name in _TEXTS]
+    lowest = np.zeros(0, np.uint64)
+    for start in range(0, len(offset), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        mixed = _mixed(offset[rows].astype(np.uint64))
+        for codes, of_names in texts:
+            mixed = _mixed(mixed ^ of_names[codes[rows]])
+        hashes = _mixed(mixed ^ np.where(np.isnan(cost[rows]), -1.0, cost[rows]).view(np.uint64)) >> np.uint64(1)
+        lowest = _lowest(np.concatenate([lowest, _lowest(hashes)]))
+    return lowest
+
+
+def _named(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
+    """Return a column's codes and the hashes of its names; the last hash, at the code -1, is that of a missing text."""
+    codes, names = codes_of(column)
+    hashed = pd.util.hash_array(names, categorize=False) if len(names) else np.zeros(0, np.uint64)
+    return codes, np.append(hashed, np.uint64(7))
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
