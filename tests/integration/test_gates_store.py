@@ -12,6 +12,7 @@ from foreshard.ports.gating import record_gate
 from foreshard.settings import Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stores.control.gates import MongoGateStore
+from foreshard.stores.retention import StoredRetention
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
@@ -27,6 +28,15 @@ def test_the_latest_result_per_gate_and_hour_is_kept(control: MongoClient, uniqu
     assert len(store.recent(1)) == 1
     with pytest.raises(MissingStageResult, match="result of gate table"):
         store.load("table", HOUR)
+
+
+def test_the_retention_forgets_results_by_their_hour(control: MongoClient, unique_name: str, tmp_path: Path) -> None:
+    database = control[unique_name]
+    store, retention = MongoGateStore(database), StoredRetention(database, tmp_path)
+    for hour in (HOUR, HOUR + timedelta(days=1)):
+        store.save(GateResult("plan", hour, True, (), 18))
+    assert retention.forget(HOUR, HOUR, HOUR, HOUR + timedelta(hours=1))["gates"] == 1
+    assert [result.hour for result in store.recent(5)] == [HOUR + timedelta(days=1)]
 
 
 def test_an_acceptance_outlives_the_gates_next_result_and_warnings_are_kept(control: MongoClient, unique_name: str) -> None:

@@ -1,6 +1,6 @@
 """Results of the quality gates in the control database.
 
-``gates {_id: {gate, hour}, passed, failures: [line, …], warnings: [line, …], expectations: count, at: time of the check,
+``gates {_id: {gate, hour}, hour, passed, failures: [line, …], warnings: [line, …], expectations: count, at: time of the check,
 accepted: {by, because, at, failures: [line, …]}}``.
 """
 
@@ -27,6 +27,7 @@ class MongoGateStore:
     def save(self, result: GateResult) -> None:
         """Replace the result of the gate for its hour. A person's acceptance stays."""
         made = {
+            "hour": result.hour,
             "passed": result.passed,
             "failures": list(result.failures),
             "warnings": list(result.warnings),
