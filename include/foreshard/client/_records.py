@@ -17,7 +17,7 @@ from functools import cached_property
 
 from foreshard.client.routing.routes import ReadPreference
 from foreshard.model import AccessRecord
-from foreshard.observe.pseudonym import pseudonym
+from foreshard.observe.pseudonym import SESSION, USER, pseudonym
 from foreshard.ports.access_records import AccessEmitter
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ PSEUDONYMS_KEPT = 4_096
 
 
 class Recorder:
-    """Makes the access records of one client. Users are pseudonymised here, before anything is stored.
+    """Makes the access records of one client. Users and sessions are pseudonymised here, before anything is sent.
 
-    ``emitter``: None to record nothing. ``measure``: record the milliseconds of the operation as its cost; otherwise the cost
+    ``emitter``: None to record nothing. ``user_key``: makes the pseudonyms; None to record no user and no session. ``measure``: record the milliseconds of the operation as its cost; otherwise the cost
     is empty, and the request type's weight is used later.
     """
 
@@ -76,7 +76,7 @@ class Recorder:
         self._measure, self._clock = measure, clock
         self._warned = False
         self._completed = (_EMPTY, _EMPTY.over(default))
-        self._pseudonyms: dict[str, str] = {}
+        self._pseudonyms: dict[tuple[bytes, str], str] = {}
 
     @contextmanager
     def request(self, request: RequestScope) -> Iterator[RequestScope]:
@@ -110,24 +110,26 @@ class Recorder:
         cost = (time.perf_counter() - started) * 1000 if self._measure else None
         try:
             moment = request.timestamp or self._clock()
-            user = self._pseudonym(request.user) if request.user is not None and self._user_key else None
+            user, session = self._pseudonym(USER, request.user), self._pseudonym(SESSION, request.session)
             kind = request.request_type or verb
             listed = tuple(keys)
             share = cost / len(listed) if cost is not None and listed else None
             for key in listed:
-                self._emitter.emit(AccessRecord(moment, key, user, kind, request.location, request.session, share))
+                self._emitter.emit(AccessRecord(moment, key, user, kind, request.location, session, share))
         except Exception:  # the operation has succeeded; a failing record must not change that
             if not self._warned:
                 self._warned = True
                 logger.exception("an access record could not be made; further failures are not logged")
 
-    def _pseudonym(self, user: str) -> str:
-        """The user's pseudonym, from a cache."""
-        known = self._pseudonyms.get(user)
+    def _pseudonym(self, of: bytes, name: str | None) -> str | None:
+        """The pseudonym of a user or a session, from a cache. None without a name or a key."""
+        if name is None or not self._user_key:
+            return None
+        known = self._pseudonyms.get((of, name))
         if known is None:
             if len(self._pseudonyms) >= PSEUDONYMS_KEPT:
                 self._pseudonyms.clear()
-            known = self._pseudonyms[user] = pseudonym(self._user_key or b"", user)
+            known = self._pseudonyms[of, name] = pseudonym(self._user_key, name, of)
         return known
 
     def flush(self, timeout: float) -> int:

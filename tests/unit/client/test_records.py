@@ -9,7 +9,7 @@ import pytest
 
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.model import AccessRecord
-from foreshard.observe.pseudonym import pseudonym
+from foreshard.observe.pseudonym import SESSION, pseudonym
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -39,13 +39,14 @@ def recorder(emitter) -> Recorder:
     return Recorder(emitter, b"secret", RequestScope(location="San Jose"), clock=lambda: NOON)
 
 
-def test_an_access_is_recorded_with_the_users_pseudonym_never_the_raw_id(recorder, emitter) -> None:
-    with recorder.request(RequestScope("checkout", user="rider 17", session="s1")):
+def test_an_access_is_recorded_with_the_pseudonyms_of_user_and_session_never_the_raw_ids(recorder, emitter) -> None:
+    with recorder.request(RequestScope("checkout", user="rider 17", session="rider 17")):
         recorder.record(recorder.current(), ["k"], "update", 0.0)
     (record,) = emitter.records
-    assert record == AccessRecord(NOON, "k", pseudonym(b"secret", "rider 17"), "checkout", "San Jose", "s1", None)
-    assert record.user_id is not None
-    assert "rider" not in record.user_id
+    user, session = pseudonym(b"secret", "rider 17"), pseudonym(b"secret", "rider 17", SESSION)
+    assert record == AccessRecord(NOON, "k", user, "checkout", "San Jose", session, None)
+    assert user != session
+    assert "rider" not in f"{record.user_id}{record.session_id}"
 
 
 def test_without_a_request_the_verb_and_the_clients_location_are_recorded(recorder, emitter) -> None:
@@ -90,10 +91,10 @@ def test_a_measured_cost_is_divided_among_the_keys_of_one_operation(emitter) -> 
     assert costs[0] >= 500.0
 
 
-def test_without_the_secret_no_user_is_recorded(emitter) -> None:
-    recorder = Recorder(emitter, None, RequestScope(user="rider 17"))
+def test_without_the_secret_no_user_and_no_session_is_recorded(emitter) -> None:
+    recorder = Recorder(emitter, None, RequestScope(user="rider 17", session="s1"))
     recorder.record(recorder.current(), ["k"], "read", 0.0)
-    assert emitter.records[0].user_id is None
+    assert (emitter.records[0].user_id, emitter.records[0].session_id) == (None, None)
 
 
 def test_a_record_that_can_not_be_made_does_not_fail_the_app(recorder, emitter, caplog) -> None:
