@@ -287,7 +287,7 @@ class BulkWrite:
             self._routes |= await self._ask([item.key], fresh=True)
         route = self._routes[item.key]
         primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
-        found = primary.find(every._filter, {"_id": 1})
+        found = primary.find(every._filter, {"_id": 1}, let=self._options.get("let"))
         if every._hint is not None:
             found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
         try:

@@ -7,6 +7,7 @@ it without an event loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from foreshard.client._bulk import BulkWrite
 from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
 from foreshard.client._find import Find
+from foreshard.client._partition_clients import checked_choices
 from foreshard.client._read_collection import AsyncRoutedReads, Call
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
@@ -27,7 +29,11 @@ from foreshard.client._types import Document, Filter, Result, Update
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
     from pymongo.collection import Collection
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import _ServerMode
+    from pymongo.write_concern import WriteConcern
 
     Attempt = Callable[[Collection[Document]], Result]
 
@@ -46,6 +52,19 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         super().__init__(sharded, reader, recorder)
         self._writer = writer
         self._rule = KeyRule(sharded)
+
+    def with_options(
+        self,
+        codec_options: CodecOptions[Any] | None = None,
+        read_preference: _ServerMode | None = None,
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+    ) -> AsyncRoutedCollection:
+        """Return the same collection with other options; see ``checked_choices`` for those that are refused."""
+        given = checked_choices(self.full_name, codec_options, read_preference, write_concern, read_concern)
+        clients = self.reader.connections.with_options(given)
+        reader, writer = replace(self.reader, connections=clients, opened={}), replace(self._writer, connections=clients)
+        return AsyncRoutedCollection(self._sharded, reader, writer, self.recorder)
 
     # writes of one document
 
@@ -83,7 +102,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none
         )
         if done.matched_count == 0:
-            await self._check_other_keys("replace_one", filter)
+            await self._check_other_keys("replace_one", filter, options)
         return done
 
     async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
@@ -124,7 +143,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             _none(options),
         )
         if done is None:
-            await self._check_other_keys("find_one_and_replace", filter)
+            await self._check_other_keys("find_one_and_replace", filter, options)
         return done
 
     async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
@@ -185,11 +204,12 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._rule.check_update(operation, update, key)
         return key
 
-    async def _check_other_keys(self, operation: str, filter: Filter) -> None:
+    async def _check_other_keys(self, operation: str, filter: Filter, options: Mapping[str, Any]) -> None:
         """Raise if a replacement without a key in its filter has found nothing, but a document of another key matches."""
         if self.reader.keys_of(filter) is not None:
             return
-        async with self.cursor(AsyncRoutedCursor, Find(dict(filter), {"_id": 1}, limit=1), None) as found:
+        find = Find(dict(filter), {"_id": 1}, limit=1, options={"let": options.get("let")})
+        async with self.cursor(AsyncRoutedCursor, find, None) as found:
             if await anext(found, None) is not None:
                 raise self._rule.of_another_key(operation)
 

@@ -9,6 +9,7 @@ from typing import Any, Self, overload
 from bson.codec_options import CodecOptions
 from pymongo.errors import InvalidOperation
 
+from foreshard.client._driving import resolved, run
 from foreshard.client._find import Find, Given
 from foreshard.client._merging import Merged, Stream, is_mergeable, part_limit, with_sort_key
 from foreshard.client._read_plans import PartitionRead, ReadPlan
@@ -16,6 +17,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._results import AsyncResults, LazyResults, Opened, SyncResults
 from foreshard.client._types import Document
 from foreshard.client._watching import watch
+from foreshard.client.aggregation.distinct import distinct_values
 from foreshard.client.routing.routes import ReadPreference
 from foreshard.errors import KeyMovedWhileReading
 
@@ -93,6 +95,32 @@ class FindResults(LazyResults):
         """Return the same query, not yet opened."""
         return type(self)(self._reader, self._find, self._preference, self._observe, self._returned)
 
+    async def _distinct(self, key: str) -> list[Any]:
+        known = {name: self._find.options[name] for name in ("collation", "comment", "hint") if name in self._find.options}
+        if self._find.options.get("max_time_ms") is not None:
+            known["maxTimeMS"] = self._find.options["max_time_ms"]
+        filter = self._find.filter
+
+        async def read(plan: ReadPlan) -> list[Any]:
+            return await distinct_values(self._reader, plan, key, filter, known)
+
+        plan, values = await self._reader.run(lambda: self._plan(self._find), read)
+        self._observe(plan)
+        return values
+
+    async def _explain(self) -> Document:
+        find, reader = self._find, self._reader
+
+        async def read(plan: ReadPlan) -> Document:
+            one = len(plan.parts) == 1
+            asked = [resolved(self._open_one(part, one, find).explain()) for part in plan.parts]
+            found = await reader.router.mode.together(asked)
+            names = [part.partition for part in plan.parts]
+            return found[0] if one else {"partitions": dict(zip(names, found, strict=True))}
+
+        _, explained = await reader.run(lambda: self._plan(find), read)
+        return explained
+
     async def _open_all(self) -> Opened:
         find, reader = self._find, self._reader
         _, opened = await reader.run(lambda: self._plan(find), lambda plan: self._open_parts(plan, find))
@@ -102,9 +130,8 @@ class FindResults(LazyResults):
         return opened
 
     async def _plan(self, find: Find) -> ReadPlan:
-        collation = find.options.get("collation")
-        keys = self._reader.keys_of(find.filter, collation)
-        return await self._reader.plan(keys, find.filter, self._preference, collation)
+        keys = self._reader.keys_of(find.filter, find.options.get("collation"))
+        return await self._reader.plan(keys, find.filter, self._preference, find.options)
 
     async def _take(self) -> Document | None:
         document = await self._take_new()
@@ -195,6 +222,14 @@ class RoutedCursor(FindResults, SyncResults):
             raise IndexError("no such item for a cursor")
         return found
 
+    def distinct(self, key: str) -> list[Any]:
+        """Return the distinct values of a field in all matching documents. As in pymongo, skip and limit don't count."""
+        return run(self._distinct(key))
+
+    def explain(self) -> Document:
+        """Return the server's plan; if several partitions are asked, ``{"partitions": {name: plan}}``."""
+        return run(self._explain())
+
     def rewind(self) -> RoutedCursor:
         """Start again from the first document."""
         self.close()
@@ -204,6 +239,14 @@ class RoutedCursor(FindResults, SyncResults):
 
 class AsyncRoutedCursor(FindResults, AsyncResults):
     """An asynchronous iterator over the matching documents."""
+
+    async def distinct(self, key: str) -> list[Any]:
+        """Return the distinct values of a field in all matching documents. As in pymongo, skip and limit don't count."""
+        return await self._distinct(key)
+
+    async def explain(self) -> Document:
+        """Return the server's plan; if several partitions are asked, ``{"partitions": {name: plan}}``."""
+        return await self._explain()
 
     async def rewind(self) -> AsyncRoutedCursor:
         """Start again from the first document."""

@@ -1,4 +1,4 @@
-"""The partitions' pymongo clients, one per address, and their collections.
+"""The partitions' pymongo clients, one per address, and their collections, with the options that an app may choose.
 
 They are synchronous or asynchronous. The core is typed for the synchronous ones and resolves what they return
 (:func:`foreshard.client._driving.resolved`).
@@ -7,19 +7,25 @@ They are synchronous or asynchronous. The core is typed for the synchronous ones
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from bson.binary import UuidRepresentation
+from pymongo.read_preferences import ReadPreference
 
 from foreshard.client._driving import resolved
 from foreshard.client.routing.forking import renewed_after_fork
+from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
     from pymongo import MongoClient
     from pymongo.collection import Collection
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import _ServerMode
+    from pymongo.write_concern import WriteConcern
 
     from foreshard.settings import Settings
 
@@ -73,12 +79,12 @@ class PartitionClients:
         return found
 
     def _open(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:
-        """Open a collection. With UUID keys, ``uuid.UUID`` can be written and is read; pymongo refuses it by default."""
-        found = self.client(uri)[sharded.database][sharded.collection]
-        codec = found.codec_options
-        if sharded.key_type is not KeyType.UUID or codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
-            return found
-        return found.with_options(codec_options=codec.with_options(uuid_representation=UuidRepresentation.STANDARD))
+        """Open a collection."""
+        return with_uuid_keys(self.client(uri)[sharded.database][sharded.collection], sharded)
+
+    def with_options(self, options: Mapping[str, Any]) -> PartitionClients:
+        """The same clients. Their collections have these options of pymongo's ``with_options``."""
+        return ClientsWithOptions(self, options)
 
     @staticmethod
     def address(uri: str) -> str:
@@ -94,3 +100,58 @@ class PartitionClients:
         for client in clients:
             closing: Any = client.close
             await resolved(closing())
+
+
+class ClientsWithOptions(PartitionClients):
+    """The clients of ``base``. Their collections have options of the app's choice."""
+
+    def __init__(self, base: PartitionClients, options: Mapping[str, Any]) -> None:
+        super().__init__(base.client, base.bookkeeping)
+        self._base, self._options = base, dict(options)
+
+    def client(self, uri: str) -> MongoClient[dict[str, Any]]:
+        """The client of ``uri``, which ``base`` keeps."""
+        return self._base.client(uri)
+
+    def _open(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:
+        return with_uuid_keys(self._base.collection(uri, sharded).with_options(**self._options), sharded)
+
+    async def close(self) -> None:
+        """Close all clients of ``base``."""
+        await self._base.close()
+
+
+def with_uuid_keys(collection: Collection[dict[str, Any]], sharded: ShardedCollection) -> Collection[dict[str, Any]]:
+    """With UUID keys, return a collection that writes and reads ``uuid.UUID``; pymongo refuses it by default."""
+    codec = collection.codec_options
+    if sharded.key_type is not KeyType.UUID or codec.uuid_representation != UuidRepresentation.UNSPECIFIED:
+        return collection
+    return collection.with_options(codec_options=codec.with_options(uuid_representation=UuidRepresentation.STANDARD))
+
+
+def checked_choices(
+    namespace: str,
+    codec_options: CodecOptions[Any] | None,
+    read_preference: _ServerMode | None,
+    write_concern: WriteConcern | None,
+    read_concern: ReadConcern | None,
+) -> dict[str, Any]:
+    """Return the options that are given. Raise :class:`OperationRefused` for one under which an answer could be wrong.
+
+    Refused: unacknowledged writes (a fence's refusal would not be seen), reads from secondaries (one may not yet have a key
+    that has just moved to its partition), and document classes that can't be changed (merged reads take their sort key out).
+    """
+    if write_concern is not None and not write_concern.acknowledged:
+        problem = "an unacknowledged write would be lost in silence where a fence refuses it"
+        raise OperationRefused(namespace, "with_options", problem, "use a write concern that is acknowledged")
+    if read_preference is not None and read_preference != ReadPreference.PRIMARY:
+        problem = "a secondary may not have a key yet that has just moved to its partition"
+        raise OperationRefused(namespace, "with_options", problem, "omit read_preference; shadows serve near reads")
+    if codec_options is not None and not issubclass(codec_options.document_class, MutableMapping):
+        problem = f"documents of {codec_options.document_class.__name__} can't be merged from several partitions"
+        raise OperationRefused(namespace, "with_options", problem, "use dict, SON or another mutable mapping")
+    given = {
+        "codec_options": codec_options, "read_preference": read_preference, "write_concern": write_concern,
+        "read_concern": read_concern,
+    }  # fmt: skip
+    return {name: value for name, value in given.items() if value is not None}

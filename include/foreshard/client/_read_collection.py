@@ -12,13 +12,14 @@ from foreshard.client._driving import resolved
 from foreshard.client._find import Find
 from foreshard.client._indexes import PartitionIndexes
 from foreshard.client._keys import key_of_document
-from foreshard.client._merging import part_limit, rank_of
+from foreshard.client._merging import part_limit
 from foreshard.client._read_plans import PartitionRead, ReadPlan
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._results import AsyncResults, LazyResults
 from foreshard.client._types import Document, Filter, Projection, Result
-from foreshard.client.aggregation.aggregate import Aggregate, over_documents
+from foreshard.client.aggregation.aggregate import Aggregate
+from foreshard.client.aggregation.distinct import distinct_values
 from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.model import ShardedCollection
 
@@ -137,7 +138,7 @@ class AsyncRoutedReads:
             left = max(0, total - skip)
             return min(left, limit) if limit else left
 
-        return await self._read(filter, options.get("collation"), request, count)
+        return await self._read(filter, options, request, count)
 
     async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
         """Return the exact number of documents. The servers' own estimates would include shadows and half-moved keys."""
@@ -148,23 +149,9 @@ class AsyncRoutedReads:
         self._check_options("distinct", options)
 
         async def distinct(plan: ReadPlan) -> list[Any]:
-            async def one(part: PartitionRead) -> list[Any]:
-                narrow = self.reader.filter_for(part, filter or {}, options.get("collation"))
-                return await resolved(self.reader.collection(part).distinct(key, narrow, **options))
+            return await distinct_values(self.reader, plan, key, filter or {}, options)
 
-            listed = await self.reader.router.mode.together([one(part) for part in plan.parts])
-            found = {rank_of(value): value for values in listed for value in values}
-            values = [found[rank] for rank in sorted(found)]
-            collation = options.get("collation")
-            return values if collation is None or len(plan.parts) < 2 else await self._merge(plan, values, collation)
-
-        return await self._read(filter or {}, options.get("collation"), request, distinct)
-
-    async def _merge(self, plan: ReadPlan, values: Sequence[Any], collation: Any) -> list[Any]:
-        """Return values without those that a collation treats as equal to another one. A server compares them."""
-        stages: list[Filter] = [{"$group": {"_id": "$v"}}, {"$sort": {"_id": 1}}]
-        cursor = await over_documents(self.reader, plan, [{"v": value} for value in values], stages, {"collation": collation})
-        return [row["_id"] for row in await resolved(cursor.to_list())]
+        return await self._read(filter or {}, options, request, distinct)
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
@@ -183,13 +170,13 @@ class AsyncRoutedReads:
     async def _read(
         self,
         filter: Filter,
-        collation: Any,
+        options: Mapping[str, Any],
         request: Call,
         read: Callable[[ReadPlan], Awaitable[Result]],
     ) -> Result:
-        keys = self.reader.keys_of(filter, collation)
+        keys = self.reader.keys_of(filter, options.get("collation"))
         scope, started = self.recorder.current(request), self.recorder.start()
-        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, scope.preference, collation), read)
+        plan, result = await self.reader.run(lambda: self.reader.plan(keys, filter, scope.preference, options), read)
         self._record_read(scope, plan, started)
         return result
 
@@ -201,6 +188,6 @@ class AsyncRoutedReads:
         if options.get("session") is not None:
             problem = "a session belongs to one replica set, and a key may move to another one"
             raise OperationRefused(self._sharded.namespace, operation, problem, "omit session=")
-        if options.get("bypass_document_validation"):
+        if options.get("bypass_document_validation") or options.get("bypassDocumentValidation"):
             problem = "bypass_document_validation would bypass the fence of a key that is being moved"
             raise OperationRefused(self._sharded.namespace, operation, problem, "omit it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import ConnectionFailure
@@ -52,15 +52,21 @@ class Reader:
         return None if mixes_keys(collation, self.sharded) else keys_of_filter(filter, self.sharded)
 
     async def plan(
-        self, keys: tuple[str, ...] | None, filter: Mapping[str, Any], preference: ReadPreference, collation: Any = None
+        self,
+        keys: tuple[str, ...] | None,
+        filter: Mapping[str, Any],
+        preference: ReadPreference,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> ReadPlan:
         """Plan a read of ``keys``; if they are None, of every document that matches ``filter``.
 
+        ``options`` of pymongo's read: ``collation`` and ``let`` say what ``filter`` matches.
         While the table may be old, it reads primary copies.
         """
         if keys is None:
+            collation = options.get("collation")
             mixing = collation if mixes_keys(collation, self.sharded) else None
-            return await Scatter(self.router, self.connections, self.sharded).plan(filter, mixing)
+            return await Scatter(self.router, self.connections, self.sharded).plan(filter, mixing, options.get("let"))
         operation = Operation.WRITE if await self.router.is_old() else self.operation
         if len(keys) == 1:
             return ReadPlan((_part_of(await self.router.route(keys[0], operation, preference)),), keys)

@@ -59,8 +59,9 @@ PSEUDONYMS_KEPT = 4_096
 class Recorder:
     """Makes the access records of one client. Users and sessions are pseudonymised here, before anything is sent.
 
-    ``emitter``: None to record nothing. ``user_key``: makes the pseudonyms; None to record no user and no session. ``measure``: record the milliseconds of the operation as its cost; otherwise the cost
-    is empty, and the request type's weight is used later.
+    ``emitter``: None to record nothing. ``user_key``: makes the pseudonyms; None to record no user and no session.
+    ``measure``: record the milliseconds of the operation as its cost; otherwise the cost is empty, and the request type's
+    weight is used later.
     """
 
     def __init__(

@@ -131,6 +131,9 @@ class KeyRule:
         options = {"collation": request._collation}
         if isinstance(request, ReplaceOne):
             key = self.of_replacement(operation, request._filter, request._doc, {**options, "upsert": request._upsert})
+            if keys_of_filter(request._filter, self._sharded) is None:
+                problem = "a replacement without a key in its filter would leave a document of another key as it is, in silence"
+                raise self._refuse(operation, problem, f"add {self._sharded.key_field} to it, or use replace_one")
             return [BulkItem(index, key, kind, self._limited(request, key))]
         if isinstance(request, UpdateMany | DeleteMany):
             keys = self.of_filter_many(operation, request._filter, options)

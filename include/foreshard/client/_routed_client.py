@@ -265,9 +265,11 @@ class RoutedDatabase(Generic[RoutedKind]):
             raise AttributeError(f"{type(self).__name__} has no attribute {collection!r}")
         return self[collection]
 
-    def get_collection(self, name: str) -> RoutedKind:
-        """Return a collection. It takes none of pymongo's options."""
-        return self[name]
+    def get_collection(self, name: str, **options: Any) -> RoutedKind:
+        """Return a collection, with pymongo's options as in ``with_options``."""
+        found: Any = self[name]
+        routed: RoutedKind = found.with_options(**options) if options else found
+        return routed
 
     def __getitem__(self, collection: str) -> RoutedKind:
         found: Any = self._collections.get((self.name, collection))

@@ -39,23 +39,27 @@ class Scatter:
     def __init__(self, router: AsyncRouter, connections: PartitionClients, sharded: ShardedCollection) -> None:
         self._router, self._connections, self._sharded = router, connections, sharded
 
-    async def plan(self, filter: Mapping[str, Any], collation: Any) -> ReadPlan:
-        """Plan a read of every document that matches ``filter``. ``collation``: one that treats different keys as equal."""
+    async def plan(self, filter: Mapping[str, Any], collation: Any, let: Mapping[str, Any] | None = None) -> ReadPlan:
+        """Plan a read of every document that matches ``filter``, whose variables ``let`` defines.
+
+        ``collation``: one that treats different keys as equal.
+        """
         homes = self._router.router.homes()
         if homes is None:
-            return await self._by_keys(filter, collation)
+            return await self._by_keys(filter, collation, let)
         addresses, found = homes
         parts = (PartitionRead(a.partition, a.uri, home=found.of(a.partition)) for a in addresses)
         return ReadPlan(tuple(parts), (), scattered=True)
 
-    async def _by_keys(self, filter: Mapping[str, Any], collation: Any) -> ReadPlan:
+    async def _by_keys(self, filter: Mapping[str, Any], collation: Any, let: Mapping[str, Any] | None) -> ReadPlan:
         field = f"${self._sharded.key_field}"
         grouped = field if collation is None else {"$toHashedIndexKey": field}
         pipeline: list[Mapping[str, Any]] = [{"$group": {"_id": grouped, "key": {"$first": field}}}]
         if filter:
             pipeline.insert(0, {"$match": filter})
         addresses = await self._router.partitions()
-        found = await self._router.mode.together([self._keys_at(address, pipeline, collation) for address in addresses])
+        options = {"collation": collation, "let": let}
+        found = await self._router.mode.together([self._keys_at(address, pipeline, options) for address in addresses])
         found_on = {a.partition: (a.uri, keys) for a, keys in zip(addresses, found, strict=True)}
         texts = {self._text(value) for _, keys in found_on.values() for value, _ in keys}
         owners = await self._owners(sorted(key for key in texts if key))
@@ -64,11 +68,13 @@ class Scatter:
             parts = [_by_hash(part, found_on) for part in parts]
         return ReadPlan(tuple(parts), (), scattered=True)
 
-    async def _keys_at(self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]], collation: Any) -> KeysFound:
+    async def _keys_at(
+        self, address: PartitionAddress, pipeline: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> KeysFound:
         """The keys of the matching documents on a partition, whether it owns them or not."""
         collection = self._connections.collection(address.uri, self._sharded)
         try:
-            cursor = await resolved(collection.aggregate(pipeline, collation=collation))
+            cursor = await resolved(collection.aggregate(pipeline, **options))
             return [(row.get("key"), row["_id"]) for row in await resolved(cursor.to_list())]
         except ConnectionFailure as error:
             if is_own_deadline(error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymongo import CursorType
 from pymongo.errors import ConnectionFailure
@@ -19,6 +19,12 @@ from foreshard.client._results import SyncResults
 from foreshard.client._types import Document, Filter, Projection, Update
 from foreshard.model.key_space import KeyType
 from foreshard.stores.bson_codec import TEXTS
+
+if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
+    from pymongo.read_concern import ReadConcern
+    from pymongo.read_preferences import _ServerMode
+    from pymongo.write_concern import WriteConcern
 
 
 class RoutedCollection:
@@ -43,6 +49,16 @@ class RoutedCollection:
     def full_name(self) -> str:
         """The names of the database and the collection."""
         return self._core.full_name
+
+    def with_options(
+        self,
+        codec_options: CodecOptions[Any] | None = None,
+        read_preference: _ServerMode | None = None,
+        write_concern: WriteConcern | None = None,
+        read_concern: ReadConcern | None = None,
+    ) -> RoutedCollection:
+        """Return the same collection with other options; see ``checked_choices`` for those that are refused."""
+        return RoutedCollection(self._core.with_options(codec_options, read_preference, write_concern, read_concern))
 
     # reads
 

@@ -65,7 +65,7 @@ def test_bulk_write_keeps_order_and_counts_like_pymongo(things, placed) -> None:
             InsertOne({"_id": 2, "station": "b"}),
             UpdateOne({"station": "a"}, {"$set": {"n": 1}}),
             UpdateMany({"station": {"$in": ["a", "b"]}}, {"$inc": {"m": 1}}),
-            ReplaceOne({"_id": 2}, {"station": "b", "new": True}),
+            ReplaceOne({"_id": 2, "station": "b"}, {"station": "b", "new": True}),
             UpdateOne({"_id": 3, "station": "c"}, {"$set": {"n": 3}}, upsert=True),
             DeleteOne({"station": "a"}),
             DeleteMany({"station": "a"}),
@@ -245,6 +245,8 @@ def test_sessions_and_bypassed_validation_are_refused(things, partition_clients,
         things.find_one({"station": "a"}, session=session)
     with pytest.raises(UnroutableOperation, match="pass the fence"):
         things.insert_one({"station": "a"}, bypass_document_validation=True)
+    with pytest.raises(UnroutableOperation, match="pass the fence"):  # pymongo hands this one to the server as it is
+        things.find_one_and_update({"station": "a"}, {"$set": {"n": 1}}, bypassDocumentValidation=True)
 
 
 def test_an_operation_that_the_server_refuses_fails_as_with_pymongo(things, placed) -> None:

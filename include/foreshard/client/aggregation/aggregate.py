@@ -54,7 +54,7 @@ class Aggregate:
         mixed = mixes_keys(collation, self._reader.sharded)
         keys = None if mixed else keys_of_pipeline(self._pipeline, self._reader.sharded)
         _, opened = await self._reader.run(
-            lambda: self._reader.plan(keys, self._first_match(), self._preference, collation), self._read
+            lambda: self._reader.plan(keys, self._first_match(), self._preference, self._options), self._read
         )
         return opened
 
