@@ -32,3 +32,12 @@ SHUTDOWN_SECONDS = 3
 
 MAXIMUM_KEYS = 10_000
 MAXIMUM_TEXT = 256
+
+
+def patience(*, stalled: bool, closing: bool, receiving: bool) -> tuple[str, int]:
+    """Return what a connection waits for, and the longest time for it in seconds."""
+    if stalled:
+        return "stalled", STALL_SECONDS
+    if closing:
+        return "closed", LINGER_SECONDS
+    return ("slow", RECEIVE_SECONDS) if receiving else ("idle", IDLE_SECONDS)

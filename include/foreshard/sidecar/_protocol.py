@@ -30,8 +30,7 @@ class SidecarProtocol(asyncio.Protocol):
 
     def __init__(self, connections: OpenConnections) -> None:
         self.shared = connections
-        self.since = connections.tick
-        """When the last request was answered or the current one began, in ticks."""
+        self.since = connections.tick  # when the last request was answered or the current one began
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._lookups, self._times = connections.lookups, connections.times
         self._careful = CarefulParser(self, connections.service.config.names)
@@ -45,8 +44,7 @@ class SidecarProtocol(asyncio.Protocol):
         self._busy = self._full = self._gone = self._closing = False
         self._held, self._queue = bytearray(), cast("deque[tuple[bytes, bytes, bytes, bool]]", deque())
         self._refusal: Problem | None = None
-        self._broken_by: Exception | None = None
-        """The error that ends the connection once the requests before it are answered."""
+        self._broken_by: Exception | None = None  # ends the connection once the requests before it are answered
 
     # called by the transport
 
@@ -80,6 +78,8 @@ class SidecarProtocol(asyncio.Protocol):
             self._others = False
         else:
             self._unfinished(data)
+        if self._careful.is_awaited:
+            self._invite()
 
     def eof_received(self) -> bool:
         """The client has stopped sending. It may still wait for an answer."""
@@ -185,10 +185,14 @@ class SidecarProtocol(asyncio.Protocol):
         if self._body is None:
             if self._received > limits.MAXIMUM_HEADER_BYTES:
                 self._refuse(TooLarge(431, "headers-too-large", "headers", limits.MAXIMUM_HEADER_BYTES))
-            elif piece.endswith(b"\r\n\r\n") and b"100-continue" in piece.lower():
-                self._write(CONTINUE)
         elif self._received > 2 * limits.MAXIMUM_BODY_BYTES:
             self._refuse(TooLarge(413, "body-too-large", "body", limits.MAXIMUM_BODY_BYTES))
+
+    def _invite(self) -> None:
+        """Let a client send the body that it holds back, once the requests before it are answered."""
+        if not self._busy and not self._closing:
+            self._careful.is_awaited = False
+            self._write(CONTINUE)
 
     def _broken(self, error: Exception) -> None:
         """Handle bytes that are not HTTP, an exceeded limit, or a request for another protocol."""
@@ -235,6 +239,8 @@ class SidecarProtocol(asyncio.Protocol):
         self._work(modern)
         if self._broken_by is not None and not self._busy and not self._closing:
             self._refuse(self._broken_by)
+        if self._careful.is_awaited:
+            self._invite()
         self._go_on()
 
     def _answer(self, answer: Answer, keep: bool, modern: bool, *, head_only: bool = False) -> None:
@@ -279,13 +285,7 @@ class SidecarProtocol(asyncio.Protocol):
         """Why the connection should end now; "" if it should not."""
         if self._busy and not self._full:
             return ""
-        why, seconds = "idle", limits.IDLE_SECONDS
-        if self._full:
-            why, seconds = "stalled", limits.STALL_SECONDS
-        elif self._closing:
-            why, seconds = "closed", limits.LINGER_SECONDS
-        elif self._received:
-            why, seconds = "slow", limits.RECEIVE_SECONDS
+        why, seconds = limits.patience(stalled=self._full, closing=self._closing, receiving=self._received > 0)
         return why if tick - self.since > seconds else ""
 
     def time_out(self) -> None:

@@ -23,10 +23,12 @@ from foreshard.model import RequestKind
 from foreshard.model.key_space import KeyType, canonical_key
 from foreshard.routing.decision import RouteRequest
 from foreshard.routing.keys import LONGEST_KEY, key_problem
-from foreshard.sidecar._limits import MAXIMUM_KEYS, MAXIMUM_TEXT
-from foreshard.sidecar._problems import BadRequest, Problem
+from foreshard.sidecar._limits import MAXIMUM_BODY_BYTES, MAXIMUM_KEYS, MAXIMUM_TEXT
+from foreshard.sidecar._problems import BadRequest, Problem, TooLarge
 
 FORBIDDEN = 403
+ONLY_ONCE = frozenset({b"host", b"origin"})
+"""Headers that decide whether a request is trusted. Of two, another server on the way may have seen the other one."""
 PARAMETERS = ("op", "from", "max_staleness_ms", "explain")
 
 
@@ -145,8 +147,11 @@ class CarefulParser:
         self._names = frozenset(names)
         self._protocol: Any = protocol
         self._seen: dict[bytes, bytes] = {}
+        self._repeated: bytes | None = None
+        self.is_awaited = False
+        """Whether the client waits for 100 Continue before it sends the body."""
         self._is_within, self._accepted = False, 0
-        self.on_url, self.on_body, self.on_header = protocol.on_url, protocol.on_body, self._seen.__setitem__
+        self.on_url = protocol.on_url
         self.parser = HttpRequestParser(self)
 
     def is_known(self, data: bytes) -> bool:
@@ -162,25 +167,58 @@ class CarefulParser:
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_within = True
+        self._is_within, self.is_awaited, self._repeated = True, False, None
         self._seen.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header."""
+        name = name.lower()
+        if name in self._seen and name in ONLY_ONCE:
+            self._repeated = name
+        self._seen[name] = value
+
+    def on_headers_complete(self) -> None:
+        """Refuse at once what a client that expects 100 Continue should not send."""
+        if self._seen.get(b"expect", b"").lower() != b"100-continue" or not self._is_modern():
+            return
+        refusal = self._refused() or _too_long(self._seen.get(b"content-length", b""))
+        if refusal is not None:
+            self._protocol.complete(self.parser, refusal)
+        self.is_awaited = True
+
+    def on_body(self, part: bytes) -> None:
+        """Hand a part of the body on. The client waits no longer."""
+        self.is_awaited = False
+        self._protocol.on_body(part)
 
     def on_message_complete(self) -> None:
         """Check the headers, and hand the request on."""
-        self._is_within = False
-        modern = self.parser.get_http_version() == "1.1"
-        refusal = refused_headers(_lowered(self._seen), self._names, modern=modern)
+        self._is_within = self.is_awaited = False
+        refusal = self._refused()
         self._accepted += refusal is None
         self._protocol.complete(self.parser, refusal)
 
+    def _is_modern(self) -> bool:
+        return self.parser.get_http_version() == "1.1"
+
+    def _refused(self) -> Problem | None:
+        if self._repeated is not None:
+            name = self._repeated.decode().title()
+            return BadRequest("repeated-header", f"the {name} header is sent twice; send it once")
+        return refused_headers(self._seen, self._names, modern=self._is_modern())
+
     def close(self) -> None:
         """Release the parser and the protocol, which refer to each other."""
-        del self.parser, self.on_url, self.on_body
+        del self.parser, self.on_url
         self._protocol = None
 
 
-def _lowered(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    return {name.lower(): value for name, value in headers.items()}
+def _too_long(length: bytes) -> Problem | None:
+    """Why a body of this length is refused; None if it is not. The parser has checked that these are digits."""
+    digits = length.strip().lstrip(b"0")
+    if len(digits) <= len(str(MAXIMUM_BODY_BYTES)) and int(digits or b"0") <= MAXIMUM_BODY_BYTES:
+        return None
+    return TooLarge(413, "body-too-large", "body", MAXIMUM_BODY_BYTES)
 
 
 def refused_headers(headers: dict[bytes, bytes], names: frozenset[str], *, modern: bool) -> Problem | None:

@@ -73,6 +73,23 @@ def test_every_request_of_a_connection_is_checked(service) -> None:
         assert len(answers) == 3
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Host: localhost\r\nHost: localhost\r\n",
+        b"Host: evil.example\r\nhost: localhost\r\n",
+        b"Host: localhost\r\nHOST: evil.example\r\n",
+        b"Host: localhost\r\nOrigin: http://evil.example\r\nOrigin: http://localhost\r\n",
+    ],
+)
+def test_a_header_that_decides_about_trust_may_be_sent_only_once(service, headers) -> None:
+    good = ROUTE + b"Host: localhost\r\n\r\n"
+    answers = said(service, good, ROUTE + headers + b"\r\n")
+    assert [answer.status for answer in answers] == [200, 400]
+    assert answers[1].json()["type"] == "urn:foreshard:problem:repeated-header"
+    assert answers[1].headers["connection"] == "close"
+
+
 def test_the_headers_of_a_client_are_examined_once(service, monkeypatch) -> None:
     examined = []
     monkeypatch.setattr(_requests, "refused_headers", lambda *found, **_: examined.append(found))

@@ -137,6 +137,25 @@ def test_a_client_that_expects_100_continue_gets_it(service):
     assert [a.status for a in talk(service, head + body)] == [200]
 
 
+@pytest.mark.parametrize("cut", [5, 40, 70, -20, -3, -2, -1])
+def test_an_expectation_that_is_split_over_packets_is_answered(service, cut):
+    body = b'{"keys":["plain"]}'
+    head = b"POST /v1/routes HTTP/1.1\r\nhost: x\r\nExpect: 100-Continue\r\ncontent-length: %d\r\n\r\n" % len(body)
+    assert [a.status for a in talk(service, head[:cut], head[cut:], body)] == [100, 200]
+    every = [head[at : at + 1] for at in range(len(head))]
+    assert [a.status for a in talk(service, *every, body)] == [100, 200]
+    assert [a.status for a in talk(service, WRITE + head, body)] == [200, 100, 200]
+
+
+def test_a_body_that_is_too_large_or_not_trusted_is_refused_instead_of_awaited(service):
+    head = b"POST /v1/routes HTTP/1.1\r\nhost: %b\r\nexpect: 100-continue\r\ncontent-length: %b\r\n\r\n"
+    for length in (b"16777217", b"999999999999999999", b"0" * 9_000 + b"16777217"):
+        assert [a.status for a in talk(service, head % (b"x", length))] == [413]
+    assert [a.status for a in talk(service, head % (b"x", b"9" * 40))] == [400]
+    assert [a.status for a in talk(service, head % (b"evil.example", b"2"))] == [403]
+    assert [a.status for a in talk(service, head % (b"x", b"16777216"))] == [100]
+
+
 def test_a_proxys_absolute_target_and_a_body_behind_a_get_are_understood(service):
     absolute = request("GET", "http://sidecar:7788/v1/route/plain?op=write")
     assert talk(service, absolute + WRITE)[0].body == talk(service, WRITE)[0].body
