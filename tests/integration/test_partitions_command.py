@@ -19,7 +19,7 @@ longitude = -122
 id = "sf-1"
 location = "San Francisco"
 capacity = 250
-uri = "mongodb://me:pa55@host:27017/?replicaSet=sf-1"
+uri = "mongodb://host:27017/?replicaSet=sf-1"
 """
 
 
@@ -42,12 +42,33 @@ def run(mongods, unique_name, work_folder):
     return invoke
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://me:pa55@host:27017/?replicaSet=sf-1",
+        "mongodb://host/?tlsCertificateKeyFilePassword=pa55",
+        "mongodb://host/?authMechanismProperties=AWS_SESSION_TOKEN:pa55",
+    ],
+)
+def test_an_address_with_credentials_is_refused_without_repeating_them(run, registry, uri):
+    refused = run("apply", file=GOOD.replace("mongodb://host:27017/?replicaSet=sf-1", uri))
+    assert "the uri of sf-1 has credentials" in str(refused.exception)
+    assert "FORESHARD_MONGO_USERNAME" in str(refused.exception)
+    assert "pa55" not in str(refused.exception) + refused.output
+    assert registry.partitions() == ()
+
+
+def test_an_address_keeps_options_that_are_no_secret(run, registry):
+    uri = "mongodb://host/?authMechanism=GSSAPI&authMechanismProperties=SERVICE_NAME:x&tls=true"
+    assert run("apply", file=GOOD.replace("mongodb://host:27017/?replicaSet=sf-1", uri)).exit_code == 0
+    assert registry.partition("sf-1").uri == uri
+
+
 def test_a_file_is_applied_listed_and_drained(run, registry):
     assert run("apply", file=GOOD).output == "1 partitions and 1 locations registered\n"
     assert registry.partition("sf-1").capacity == 250.0
     listed = run("list").output
     assert "mongodb://host:27017/?replicaSet=sf-1" in listed
-    assert "pa55" not in listed
     assert run("drain", "sf-1").output == "sf-1 is draining\n"
     run("apply", file=GOOD)
     assert registry.partition("sf-1").state is PartitionState.DRAINING

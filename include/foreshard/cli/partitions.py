@@ -125,6 +125,7 @@ def read_description(file: Path) -> Description:
 
     from foreshard.errors import ConfigurationError
     from foreshard.model import Location, Partition, PartitionState
+    from foreshard.routing.address import has_credentials
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -141,6 +142,9 @@ def read_description(file: Path) -> Description:
     for number, row in enumerate(_rows(file, document, "partition"), 1):
         entry = _Entry(file, "partition", number, row)
         fields = entry.read(id=str, location=str, capacity=float, uri=str, state=(str, None))
+        if has_credentials(fields["uri"]):
+            problem = f"the uri of {fields['id']} has credentials, which the registry would store as they are"
+            raise entry.wrong(problem, "remove them; FORESHARD_MONGO_USERNAME and FORESHARD_MONGO_PASSWORD name the user")
         found.append(Partition(fields["id"], fields["location"], fields["capacity"], fields["uri"]))
         if fields["state"] is not None:
             if fields["state"] not in set(PartitionState):

@@ -22,6 +22,14 @@ def public_uri(uri: str) -> str:
     return address + database + ("?" + "&".join(shown) if any(shown) else "")
 
 
+def has_credentials(uri: str) -> bool:
+    """Return whether ``uri`` has a user name, a password or a session token."""
+    authority, _, query = uri.partition("://")[2].partition("?")
+    options = {name.lower(): value for name, _, value in (option.partition("=") for option in query.split("&"))}
+    has_token = "session_token" in options.pop("authmechanismproperties", "").lower()
+    return has_token or "@" in authority.partition("/")[0] or not SECRET_OPTIONS.isdisjoint(options)
+
+
 def http_address(host: str, port: int) -> str:
     """Return the URL of a host and port. An IPv6 address is written in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
