@@ -29,7 +29,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._sync_collection import RoutedCollection
 from foreshard.client.routing.build import build_router
-from foreshard.client.routing.pymongo_errors import ClientMisconfigured
+from foreshard.client.routing.pymongo_errors import ClientMisconfigured, OperationRefused
 from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import LocalSource, Operation, ReadPreference, Route, RouteSource
 from foreshard.model import ShardedCollection
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from foreshard.settings import Settings
 
 RoutedKind = TypeVar("RoutedKind", RoutedCollection, AsyncRoutedCollection)
+Unsharded = Callable[[str, str], Any]
 
 
 def _utc_now() -> datetime:
@@ -54,6 +55,7 @@ class ClientOptions:
     ``keep_routes``: how long an answer of the sidecar may be reused (0: never). ``primary_reads``: read primary copies only.
     ``max_staleness``: how far behind reads may be (None: the configured limit for shadows).
     ``measure_cost``: record the milliseconds of each operation as its cost.
+    ``home_partition``: unsharded collections are pymongo's own, on this partition (None: they are refused).
     """
 
     deadline: float = 5.0
@@ -61,6 +63,7 @@ class ClientOptions:
     primary_reads: bool = False
     max_staleness: float | None = None
     measure_cost: bool = False
+    home_partition: str | None = None
     clock: Callable[[], datetime] = field(default=_utc_now)
 
 
@@ -155,7 +158,7 @@ class _Client(Generic[RoutedKind]):
         raise NotImplementedError
 
     def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
-        return RoutedDatabase(database, self._collections)
+        return RoutedDatabase(database, self._collections, self._unsharded)
 
     def __getattr__(self, database: str) -> RoutedDatabase[RoutedKind]:
         if database.startswith("_"):
@@ -184,6 +187,19 @@ class _Client(Generic[RoutedKind]):
         """
         scope = RequestScope(request_type, user, session, location, timestamp, max_staleness, own_writes)
         return self._recorder.request(scope)
+
+    def _unsharded(self, database: str, collection: str) -> Any:
+        """A collection of pymongo's on the home partition. Its operations are not routed, and not recorded."""
+        home = self._options.home_partition
+        if home is None:
+            known = ", ".join(sorted(".".join(names) for names in self._collections))
+            problem = f"{database}.{collection} is not a sharded collection (known: {known})"
+            raise ClientMisconfigured("FORESHARD_COLLECTIONS", problem, "add it with its key field, or name a home_partition")
+        homes = self._router.homes()
+        uris = {address.partition: address.uri for address in (homes[0] if homes else self._router.partitions())}
+        if home not in uris:
+            raise ClientMisconfigured("home_partition", f"{home} is not registered", f"use one of {', '.join(sorted(uris))}")
+        return self._connections.client(uris[home])[database][collection]
 
     @property
     def dropped_records(self) -> int:
@@ -254,10 +270,10 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
 
 
 class RoutedDatabase(Generic[RoutedKind]):
-    """The sharded collections of one database."""
+    """The collections of one database. ``unsharded(database, name)`` makes the ones that are not sharded."""
 
-    def __init__(self, name: str, collections: Mapping[tuple[str, str], RoutedKind]) -> None:
-        self.name = name
+    def __init__(self, name: str, collections: Mapping[tuple[str, str], RoutedKind], unsharded: Unsharded) -> None:
+        self.name, self._unsharded = name, unsharded
         self._collections: Mapping[tuple[str, str], RoutedKind] = collections
 
     def __getattr__(self, collection: str) -> RoutedKind:
@@ -272,10 +288,11 @@ class RoutedDatabase(Generic[RoutedKind]):
         return routed
 
     def __getitem__(self, collection: str) -> RoutedKind:
-        found: Any = self._collections.get((self.name, collection))
-        if found is None:
-            known = ", ".join(sorted(f"{database}.{name}" for database, name in self._collections))
-            problem = f"{self.name}.{collection} is not a sharded collection (known: {known})"
-            raise ClientMisconfigured("FORESHARD_COLLECTIONS", problem, "add it with its key field, or use pymongo for it")
+        found: Any = self._collections.get((self.name, collection)) or self._unsharded(self.name, collection)
         routed: RoutedKind = found
         return routed
+
+    def __call__(self, *_: object, **__: object) -> None:
+        """Raise ``InvalidOperation``: an app that calls this means a method of pymongo's client."""
+        remedy = "use pymongo on one partition"
+        raise OperationRefused(self.name, f"{self.name}()", "a routed client has no such method", remedy)

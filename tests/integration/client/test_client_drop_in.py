@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pymongo.errors import InvalidOperation, OperationFailure
+from pymongo import WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure
 
+from foreshard.client._routed_client import ClientOptions
 from foreshard.client.routing.pymongo_errors import IndexesDiffer
 
 
@@ -34,6 +37,29 @@ def test_databases_and_collections_are_attributes_too(client, sharded, things) -
         assert client._nothing
     with pytest.raises(AttributeError):
         assert client[sharded.database]._nothing
+
+
+def test_an_unsharded_collection_is_pymongos_own_on_the_home_partition(make_client, sharded, answerer, stand, placed) -> None:
+    client = make_client(ClientOptions(home_partition="beta"))
+    users = client[sharded.database]["users"]
+    assert type(users) is Collection
+    users.insert_one({"_id": 1})
+    assert stand["beta"].database["users"].find_one() == {"_id": 1}
+    assert client[sharded.database].get_collection("users", write_concern=WriteConcern(1)).write_concern == WriteConcern(1)
+    client[sharded.database].things.insert_one({"_id": 1, "station": "a"})
+    assert stand["alpha"].find_one() == {"_id": 1, "station": "a"}
+    with pytest.raises(ConfigurationError, match="nowhere is not registered; use one of alpha, beta, gamma"):
+        make_client(ClientOptions(home_partition="nowhere"))[sharded.database]["users"]
+    with pytest.raises(ConfigurationError, match="name a home_partition"):
+        make_client()[sharded.database]["users"]
+
+
+def test_a_method_of_pymongos_client_that_is_not_there_is_refused_in_one_line(client) -> None:
+    for method in ("start_session", "list_database_names", "watch"):
+        with pytest.raises(InvalidOperation, match="a routed client has no such method") as refused:
+            getattr(client, method)()
+        assert method in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_the_positional_arguments_of_find_are_pymongos(things, stand) -> None:
