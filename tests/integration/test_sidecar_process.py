@@ -97,6 +97,21 @@ def test_a_sidecar_answers_refreshes_acknowledges_and_stops_on_a_signal(environm
     assert published.acknowledged(0, heard_since=recently) == (0, 0)
 
 
+def test_a_sidecar_with_a_token_answers_those_who_have_it(environment, published):
+    token = {"FORESHARD_SIDECAR__TOKEN": "t0ken-of-16-signs"}
+    with running(environment | token, "--workers", "2") as http:
+        for path in ("/v1/table", "/v1/route/hot", "/v1/partitions", "/metrics", "/openapi.json"):
+            assert http.get(path).status_code == 401
+            assert http.get(path, headers={"Authorization": "Bearer t0ken-of-16-signs"}).status_code == 200
+        ask = ["route", "hot", "--op", "write", "--json", "--url", str(http.base_url)]
+        assert '"partition": "alpha"' in CliRunner().invoke(cli, ask, env=environment | token).output
+        refused = CliRunner().invoke(cli, ask, env=environment)
+        assert "Authorization: Bearer" in str(refused.exception)
+    weak = CliRunner().invoke(cli, ["sidecar"], env=environment | {"FORESHARD_SIDECAR__TOKEN": "two words, 16 signs"})
+    assert "openssl rand -hex 32" in str(weak.exception) + weak.output
+    assert "two words" not in str(weak.exception) + weak.output
+
+
 def test_a_restarted_sidecar_answers_without_the_database_and_refuses_a_refresh(environment, published):
     with running(environment):
         pass

@@ -26,7 +26,8 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
     from rich.console import Console
 
     query = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
-    answer = ask_sidecar(url or _default_url(), key, {name: str(value) for name, value in query.items() if value is not None})
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    answer = ask_sidecar(url or _default_url(), key, given, _token())
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
@@ -38,12 +39,12 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
         console.print(copies_table(answer["considered"]))
 
 
-def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
-    """Ask a sidecar for one route. Raise :class:`Unreachable` or :class:`RouteRefused`."""
+def ask_sidecar(url: str, key: str, query: Mapping[str, str], token: str | None = None) -> dict[str, Any]:
+    """Ask a sidecar for one route, with its token if it has one. Raise :class:`Unreachable` or :class:`RouteRefused`."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.parse import quote, urlencode
-    from urllib.request import urlopen
+    from urllib.request import Request, urlopen
 
     from foreshard.errors import RouteRefused, Unreachable
 
@@ -52,7 +53,9 @@ def ask_sidecar(url: str, key: str, query: Mapping[str, str]) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise RouteRefused(key, 400, "the key contains half of a surrogate pair") from None
     try:
-        with urlopen(f"{url.rstrip('/')}/v1/route/{quoted}?{urlencode(query)}", timeout=5) as response:  # noqa: S310 - the user's
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = Request(f"{url.rstrip('/')}/v1/route/{quoted}?{urlencode(query)}", headers=headers)  # noqa: S310 - the user's
+        with urlopen(request, timeout=5) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
     except HTTPError as error:
         raise RouteRefused(key, error.code, _detail(error.read())) from None
@@ -124,8 +127,16 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _token() -> str | None:
+    from foreshard.settings import Settings
+
+    token = Settings.load().sidecar.token
+    return token.get_secret_value() if token else None
+
+
 def _default_url() -> str:
+    from foreshard.routing.address import http_address
     from foreshard.settings import Settings
 
     sidecar = Settings.load().sidecar
-    return f"http://{sidecar.host}:{sidecar.port}"
+    return http_address(sidecar.host, sidecar.port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from foreshard.model import RequestKind
@@ -20,7 +20,8 @@ class SidecarConfig:
 
     ``read_cost`` and ``write_cost`` are the cost units that a request is assumed to need. ``default_staleness`` is the limit,
     in seconds, for reads that set none. ``home_location`` replaces an unknown location (None: the primary's location).
-    ``names``: what apps may call it by. ``stale_after``: age of the table, in seconds, from which on the sidecar is not ready.
+    ``names``: what apps may call it by. ``token``: what they must know (None: nothing). ``stale_after``: age of the table, in
+    seconds, from which on the sidecar is not ready.
     """
 
     host: str
@@ -35,6 +36,7 @@ class SidecarConfig:
     home_location: str | None
     stale_after: float
     names: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SidecarConfig:
@@ -53,6 +55,7 @@ class SidecarConfig:
             home_location=sidecar.home_location,
             stale_after=sidecar.stale_after.total_seconds(),
             names=tuple(name.lower() for name in sidecar.names),
+            token=sidecar.token.get_secret_value() if sidecar.token else None,
         )
 
     def cost(self, kind: RequestKind) -> float:

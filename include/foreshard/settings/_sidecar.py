@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from foreshard.settings._section import SettingsSection
 
@@ -52,9 +52,22 @@ class SidecarSettings(SettingsSection):
         description="Names with a dot by which apps call the sidecar. Requests for other such names are refused, because a web"
         " page may have its own name resolve to the sidecar's address. Addresses and names without a dot need no entry.",
     )
+    token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Bearer token, of ASCII letters, digits and signs, that every request to the sidecar must have, except"
+        " `/healthz` and `/readyz`. Clients send it. Set it through the environment, not in the file. None: none is needed.",
+    )
     stale_after: timedelta = Field(
         default=timedelta(minutes=10),
         description="`/readyz` reports 503 once the control database has not confirmed the sidecar's table for this long. Keep"
         " it below `FORESHARD_MIGRATE__SOURCE_KEPT`.",
     )
     metrics_port: int = Field(default=7789, ge=0, le=65535, description="TCP port of the exporter's `/metrics`.")
+
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not all("!" <= sign <= "~" for sign in token.get_secret_value()):
+            raise ValueError("it has a space or a sign that is not ASCII; draw one with: openssl rand -hex 32")
+        return token

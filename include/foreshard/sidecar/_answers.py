@@ -41,6 +41,8 @@ def problem_answer(problem: Problem) -> Answer:
     extra = b""
     if problem.status == 503:
         extra = b"retry-after: 1\r\n"
+    elif problem.status == 401:
+        extra = b"www-authenticate: Bearer\r\n"
     elif problem.allow:
         extra = b"allow: %b\r\n" % problem.allow.encode()
     return Answer(encode(problem.document()), PROBLEM_JSON, problem.status, extra)

@@ -37,7 +37,8 @@ def openapi_document() -> Schema:
                 "get": {"summary": "This document", "responses": {"200": _content("application/json", {"type": "object"})}}
             },
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{}, {"token": []}],
     }
 
 

@@ -33,7 +33,7 @@ class SidecarProtocol(asyncio.Protocol):
         self.since = connections.tick  # when the last request was answered or the current one began
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._lookups, self._times = connections.lookups, connections.times
-        self._careful = CarefulParser(self, connections.service.config.names)
+        self._careful = CarefulParser(self, connections.service.config.names, connections.service.config.token)
         self._parser = HttpRequestParser(self)
         self._feed = self._parser.feed_data
         self._url, self._body = b"", cast("bytearray | None", None)

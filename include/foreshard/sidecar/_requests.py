@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
@@ -26,8 +27,10 @@ from foreshard.routing.keys import LONGEST_KEY, key_problem
 from foreshard.sidecar._limits import MAXIMUM_BODY_BYTES, MAXIMUM_KEYS, MAXIMUM_TEXT
 from foreshard.sidecar._problems import BadRequest, Problem, TooLarge
 
-FORBIDDEN = 403
-ONLY_ONCE = frozenset({b"host", b"origin"})
+UNAUTHORIZED, FORBIDDEN = 401, 403
+OPEN_TARGETS = frozenset({b"/healthz", b"/readyz"})
+"""Targets that need no token, for probes."""
+ONLY_ONCE = frozenset({b"authorization", b"host", b"origin"})
 """Headers that decide whether a request is trusted. Of two, another server on the way may have seen the other one."""
 PARAMETERS = ("op", "from", "max_staleness_ms", "explain")
 
@@ -139,19 +142,21 @@ class CarefulParser:
     """Parses requests and checks their headers, on behalf of a connection's protocol.
 
     Collecting headers costs as much as an answer. Clients send the same headers each time: ``block`` is the end of the last
-    accepted request, from its first line's end on. A request that ends with it needs no second look.
+    accepted request, from its first line's end on. A request that ends with it needs no second look. With a ``token``, only
+    requests that have it count.
     """
 
-    def __init__(self, protocol: Any, names: Iterable[str]) -> None:
+    def __init__(self, protocol: Any, names: Iterable[str], token: str | None = None) -> None:
         self.block = b""
         self._names = frozenset(names)
+        self._token = None if token is None else token.encode()
+        self._target = b""
         self._protocol: Any = protocol
         self._seen: dict[bytes, bytes] = {}
         self._repeated: bytes | None = None
         self.is_awaited = False
         """Whether the client waits for 100 Continue before it sends the body."""
         self._is_within, self._accepted = False, 0
-        self.on_url = protocol.on_url
         self.parser = HttpRequestParser(self)
 
     def is_known(self, data: bytes) -> bool:
@@ -168,7 +173,13 @@ class CarefulParser:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._is_within, self.is_awaited, self._repeated = True, False, None
+        self._target = b""
         self._seen.clear()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the target."""
+        self._target += url
+        self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
@@ -195,7 +206,7 @@ class CarefulParser:
         """Check the headers, and hand the request on."""
         self._is_within = self.is_awaited = False
         refusal = self._refused()
-        self._accepted += refusal is None
+        self._accepted += refusal is None and self._knows_token()
         self._protocol.complete(self.parser, refusal)
 
     def _is_modern(self) -> bool:
@@ -205,11 +216,19 @@ class CarefulParser:
         if self._repeated is not None:
             name = self._repeated.decode().title()
             return BadRequest("repeated-header", f"the {name} header is sent twice; send it once")
-        return refused_headers(self._seen, self._names, modern=self._is_modern())
+        refusal = refused_headers(self._seen, self._names, modern=self._is_modern())
+        if refusal is not None or self._target in OPEN_TARGETS or self._knows_token():
+            return refusal
+        detail = "send Authorization: Bearer with the token in FORESHARD_SIDECAR__TOKEN"
+        return Problem(UNAUTHORIZED, "no-token", "the sidecar's token is missing or wrong", detail)
+
+    def _knows_token(self) -> bool:
+        scheme, _, given = self._seen.get(b"authorization", b"").partition(b" ")
+        return self._token is None or (scheme.lower() == b"bearer" and compare_digest(given.strip(), self._token))
 
     def close(self) -> None:
         """Release the parser and the protocol, which refer to each other."""
-        del self.parser, self.on_url
+        del self.parser
         self._protocol = None
 
 

@@ -24,6 +24,7 @@ GOOD = {
 class Script:
     def __init__(self) -> None:
         self.status, self.body, self.close, self.requests, self.connections = 200, json.dumps(GOOD).encode(), False, [], 0
+        self.tokens: list[str | None] = []
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def url(script) -> Iterator[str]:
         def do_GET(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             script.requests.append((self.command, self.path, content))
+            script.tokens.append(self.headers.get("Authorization"))
             self.send_response(script.status)
             self.send_header("Content-Length", str(len(script.body)))
             self.end_headers()
@@ -167,3 +169,23 @@ def test_an_ipv6_address_works_from_the_settings_to_the_socket(monkeypatch, tmp_
         server.shutdown()
     with pytest.raises(Unreachable, match=r"http://\[::1\]:"):
         SidecarRoutes(f"http://[::1]:{server.server_port}").age()
+
+
+def test_the_sidecars_token_is_sent_with_every_request_and_is_in_no_error(script, url, monkeypatch) -> None:
+    monkeypatch.setenv("FORESHARD_SIDECAR__TOKEN", "t0ken-of-16-signs")
+    router = build_router(sidecar_url=url)
+    assert router.route("k", Operation.WRITE, ANYWHERE, fresh=True).partition == "alpha"
+    assert script.tokens
+    assert set(script.tokens) == {"Bearer t0ken-of-16-signs"}
+    script.status, script.body = 401, b"{}"
+    with pytest.raises(ConfigurationError, match="FORESHARD_SIDECAR__TOKEN") as refused:
+        router.route("k", Operation.WRITE, ANYWHERE, fresh=True)
+    assert "t0ken" not in str(refused.value)
+    router.close()
+
+
+def test_without_a_token_none_is_sent(script, url) -> None:
+    routes = SidecarRoutes(url)
+    routes.route("k", Operation.WRITE, ANYWHERE)
+    routes.close()
+    assert script.tokens == [None]

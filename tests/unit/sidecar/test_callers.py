@@ -73,9 +73,50 @@ def test_every_request_of_a_connection_is_checked(service) -> None:
         assert len(answers) == 3
 
 
+TOKEN = "t0ken-of-16-signs"
+BEARER = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+WRONG = [
+    b"Host: localhost\r\n",
+    b"Host: localhost\r\nAuthorization: Bearer wrong\r\n",
+    b"Host: localhost\r\nAuthorization: Basic " + TOKEN.encode() + b"\r\n",
+    b"Host: localhost\r\nAuthorization: " + TOKEN.encode() + b"\r\n",
+]
+
+
+@pytest.fixture
+def guarded(service):
+    """A service that wants a token."""
+    service.config = replace(service.config, token=TOKEN)
+    return service
+
+
+@pytest.mark.parametrize("headers", WRONG)
+@pytest.mark.parametrize("path", [*PATHS, b"GET /metrics HTTP/1.1\r\n", b"GET /readyz?x HTTP/1.1\r\n"])
+def test_a_request_without_the_token_is_refused_where_the_sidecar_has_one(guarded, path, headers) -> None:
+    (answer,) = said(guarded, path + headers + b"\r\n" + (b"{}" if b"routes" in path else b""))
+    assert (answer.status, answer.json()["type"]) == (401, "urn:foreshard:problem:no-token")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert TOKEN not in answer.body.decode()
+
+
+def test_every_request_with_the_token_is_answered(guarded) -> None:
+    right = ROUTE + BEARER + b"\r\n"
+    lower = right.replace(b"Authorization: Bearer", b"authorization: bearer")
+    assert [answer.status for answer in said(guarded, right, right, lower, lower, right + right)] == [200] * 6
+
+
+def test_probes_need_no_token_and_open_no_other_path(guarded) -> None:
+    bare = b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answers = said(guarded, *[b"GET /readyz" + bare, b"GET /healthz" + bare] * 2, b"GET /v1/route/plain" + bare)
+    assert [answer.status for answer in answers] == [200, 200, 200, 200, 401]
+    answers = said(guarded, ROUTE + BEARER + b"\r\n", b"GET /healthz" + bare, b"GET /v1/partitions" + bare)
+    assert [answer.status for answer in answers] == [200, 200, 401]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
+        BEARER + b"authorization: Bearer other\r\n",
         b"Host: localhost\r\nHost: localhost\r\n",
         b"Host: evil.example\r\nhost: localhost\r\n",
         b"Host: localhost\r\nHOST: evil.example\r\n",

@@ -37,4 +37,4 @@ def build_router(
     folder = routing_folder or config.routing_folder
     local = LocalRoutes(RoutingFile(folder), LiveRoutingFile(folder), config)
     url = sidecar_url or http_address(config.host, config.port)
-    return Router(FallbackRoutes(SidecarRoutes(url), local), keep_routes, local=local)
+    return Router(FallbackRoutes(SidecarRoutes(url, token=config.token), local), keep_routes, local=local)

@@ -21,19 +21,20 @@ _BROKEN = (http.client.HTTPException, OSError)
 
 
 class SidecarRoutes:
-    """Asks the sidecar at ``url``. Thread-safe, and safe after a fork.
+    """Asks the sidecar at ``url``, with its ``token`` if it has one. Thread-safe, and safe after a fork.
 
     If the sidecar has closed an idle connection, the request is sent once more over a new one. All requests here are
     idempotent.
     """
 
-    def __init__(self, url: str, timeout: float = 2.0) -> None:
+    def __init__(self, url: str, timeout: float = 2.0, token: str | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ClientMisconfigured("sidecar_url", f"{url!r} is not an http address", "use the form http://127.0.0.1:7788")
         self._host, self._port = parts.hostname, parts.port or 80
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
+        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._process = os.getpid()
 
@@ -145,13 +146,16 @@ class SidecarRoutes:
             raise ServiceUnreachable("sidecar", self._address, START_IT) from error
 
     def _exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
-        connection.request(method, self._prefix + path, body, {"Accept": "application/json"})
+        connection.request(method, self._prefix + path, body, self._headers)
         response = connection.getresponse()
         content = response.read()
         if response.will_close:
             connection.close()
         else:
             self._idle.append(connection)
+        if response.status == http.HTTPStatus.UNAUTHORIZED:
+            problem = f"the sidecar at {self._address} has another token"
+            raise ClientMisconfigured("FORESHARD_SIDECAR__TOKEN", problem, "give the app the sidecar's token")
         try:
             return response.status, json.loads(content) if content else None
         except ValueError as error:
