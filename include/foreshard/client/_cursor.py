@@ -39,6 +39,8 @@ class FindResults(LazyResults):
         self._reader, self._find, self._preference = reader, find, preference
         self._observe, self._returned = observe, returned
         self._given: Given | None = None
+        self.collection: Any = None
+        """The routed collection whose ``find`` has made it."""
 
     def sort(self, key: SortKeys, direction: int | str | None = None) -> Self:
         """Sort by a field, or by several fields with their directions."""
@@ -93,7 +95,9 @@ class FindResults(LazyResults):
 
     def clone(self) -> Self:
         """Return the same query, not yet opened."""
-        return type(self)(self._reader, self._find, self._preference, self._observe, self._returned)
+        made = type(self)(self._reader, self._find, self._preference, self._observe, self._returned)
+        made.collection = self.collection
+        return made
 
     async def _distinct(self, key: str) -> list[Any]:
         known = {name: self._find.options[name] for name in ("collation", "comment", "hint") if name in self._find.options}

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
 
 from foreshard.client._driving import resolved
 from foreshard.client.routing.forking import renewed_after_fork
@@ -20,14 +23,18 @@ from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
-    from bson.codec_options import CodecOptions
     from pymongo import MongoClient
     from pymongo.collection import Collection
-    from pymongo.read_concern import ReadConcern
     from pymongo.read_preferences import _ServerMode
-    from pymongo.write_concern import WriteConcern
 
     from foreshard.settings import Settings
+
+DEFAULTS: Mapping[str, Any] = {
+    "codec_options": CodecOptions(tz_aware=True),
+    "read_concern": ReadConcern(),
+    "read_preference": ReadPreference.PRIMARY,
+    "write_concern": WriteConcern("majority"),
+}
 
 
 class PartitionClients:
@@ -86,6 +93,11 @@ class PartitionClients:
         """The same clients. Their collections have these options of pymongo's ``with_options``."""
         return ClientsWithOptions(self, options)
 
+    def option(self, name: str) -> Any:
+        """Return an option of pymongo's that the collections have. Before a client is open: as ``from_settings`` opens it."""
+        opened = next(iter(self._clients.values()), None)
+        return DEFAULTS[name] if opened is None else getattr(opened, name)
+
     @staticmethod
     def address(uri: str) -> str:
         """The hosts in ``uri``, without credentials and options."""
@@ -112,6 +124,10 @@ class ClientsWithOptions(PartitionClients):
     def client(self, uri: str) -> MongoClient[dict[str, Any]]:
         """The client of ``uri``, which ``base`` keeps."""
         return self._base.client(uri)
+
+    def option(self, name: str) -> Any:
+        """Return an option of pymongo's that the collections have."""
+        return self._options[name] if name in self._options else self._base.option(name)
 
     def _open(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:
         return with_uuid_keys(self._base.collection(uri, sharded).with_options(**self._options), sharded)

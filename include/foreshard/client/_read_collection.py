@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import CursorType
 
@@ -22,6 +22,11 @@ from foreshard.client.aggregation.aggregate import Aggregate
 from foreshard.client.aggregation.distinct import distinct_values
 from foreshard.client.routing.pymongo_errors import OperationRefused
 from foreshard.model import ShardedCollection
+
+if TYPE_CHECKING:
+    from bson.codec_options import CodecOptions
+    from pymongo.read_concern import ReadConcern
+    from pymongo.write_concern import WriteConcern
 
 Call = str | RequestScope | None
 CursorKind = TypeVar("CursorKind", bound=FindResults)
@@ -45,6 +50,24 @@ class AsyncRoutedReads:
     def full_name(self) -> str:
         """The names of the database and the collection."""
         return self._sharded.namespace
+
+    @property
+    def write_concern(self) -> WriteConcern:
+        """The write concern of its writes."""
+        found: WriteConcern = self.reader.connections.option("write_concern")
+        return found
+
+    @property
+    def read_concern(self) -> ReadConcern:
+        """The read concern of its reads."""
+        found: ReadConcern = self.reader.connections.option("read_concern")
+        return found
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        """How documents are read and written."""
+        found: CodecOptions[Any] = self.reader.connections.option("codec_options")
+        return found
 
     async def create_index(self, keys: Any, **options: Any) -> str:
         """Create an index on every partition, and return its name. A unique one must have the key field."""
@@ -79,7 +102,9 @@ class AsyncRoutedReads:
         """
         options |= cursor_options(no_cursor_timeout, cursor_type)
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
-        return self.cursor(AsyncRoutedCursor, find, request)
+        cursor = self.cursor(AsyncRoutedCursor, find, request)
+        cursor.collection = self
+        return cursor
 
     def cursor(self, kind: type[CursorKind], find: Find, request: Call) -> CursorKind:
         """Return a cursor of this kind. It is opened when its first document is read."""

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from foreshard.settings import Settings
 
 RoutedKind = TypeVar("RoutedKind", RoutedCollection, AsyncRoutedCollection)
-Unsharded = Callable[[str, str], Any]
 
 
 def _utc_now() -> datetime:
@@ -72,6 +71,8 @@ class _Client(Generic[RoutedKind]):
 
     _mode: Mode
     _asynchronous: bool
+    is_primary = True
+    """As in pymongo: whether writes are possible. The client finds the primary of each partition itself."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class _Client(Generic[RoutedKind]):
         raise NotImplementedError
 
     def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
-        return RoutedDatabase(database, self._collections, self._unsharded)
+        return RoutedDatabase(database, self)
 
     def __getattr__(self, database: str) -> RoutedDatabase[RoutedKind]:
         if database.startswith("_"):
@@ -270,11 +271,11 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
 
 
 class RoutedDatabase(Generic[RoutedKind]):
-    """The collections of one database. ``unsharded(database, name)`` makes the ones that are not sharded."""
+    """The collections of one database."""
 
-    def __init__(self, name: str, collections: Mapping[tuple[str, str], RoutedKind], unsharded: Unsharded) -> None:
-        self.name, self._unsharded = name, unsharded
-        self._collections: Mapping[tuple[str, str], RoutedKind] = collections
+    def __init__(self, name: str, client: _Client[RoutedKind]) -> None:
+        self.name = name
+        self.client: _Client[RoutedKind] = client
 
     def __getattr__(self, collection: str) -> RoutedKind:
         if collection.startswith("_"):
@@ -288,7 +289,7 @@ class RoutedDatabase(Generic[RoutedKind]):
         return routed
 
     def __getitem__(self, collection: str) -> RoutedKind:
-        found: Any = self._collections.get((self.name, collection)) or self._unsharded(self.name, collection)
+        found: Any = self.client._collections.get((self.name, collection)) or self.client._unsharded(self.name, collection)
         routed: RoutedKind = found
         return routed
 

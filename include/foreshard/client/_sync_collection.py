@@ -50,6 +50,21 @@ class RoutedCollection:
         """The names of the database and the collection."""
         return self._core.full_name
 
+    @property
+    def write_concern(self) -> WriteConcern:
+        """The write concern of its writes."""
+        return self._core.write_concern
+
+    @property
+    def read_concern(self) -> ReadConcern:
+        """The read concern of its reads."""
+        return self._core.read_concern
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        """How documents are read and written."""
+        return self._core.codec_options
+
     def with_options(
         self,
         codec_options: CodecOptions[Any] | None = None,
@@ -81,7 +96,9 @@ class RoutedCollection:
         """
         options |= cursor_options(no_cursor_timeout, cursor_type)
         find = Find(dict(filter or {}), projection, skip, abs(limit), sort_keys(sort), options)
-        return self._core.cursor(RoutedCursor, find, request)
+        cursor = self._core.cursor(RoutedCursor, find, request)
+        cursor.collection = self
+        return cursor
 
     def find_one(
         self,

@@ -33,6 +33,14 @@ def test_a_collection_takes_pymongos_options(make_client, answerer, sharded, sta
     assert type(next(things.find())) is SON
     assert type(database.get_collection("things", codec_options=CodecOptions(SON)).find_one()) is SON
     assert type(database.things.find_one({"station": "a"})) is dict
+    chosen = (things.write_concern, things.read_concern, things.codec_options)
+    assert chosen == (WriteConcern(1), ReadConcern("majority"), CodecOptions(SON))
+    usual = database.things
+    assert (usual.write_concern, usual.read_concern) == (WriteConcern("majority"), ReadConcern())
+    assert usual.codec_options == stand["alpha"].codec_options
+    cursor = usual.find({"station": "a"})
+    assert cursor.collection is usual
+    assert cursor.clone().collection is usual
     assert stand["alpha"].count_documents({}) == 1
 
 
