@@ -90,10 +90,12 @@ class MoveSearch:
         sizes = np.unique(np.round(np.geomspace(1, most, SIZES)).astype(np.int64))
         orders = [_Order(order[:SINGLES], None), _Order(alike[:most], sizes)]
         orders += [self._grown(seed, few=True) for seed in order[:SEEDS].tolist()]
-        best = self._best_of(orders, targets)
-        if best is None or len(best.units) < 2 or best.clump:
-            return best
-        return self._refined(alike[:most], sizes, best)
+        for overfull in (False, True):
+            best = self._best_of(orders, targets, overfull)
+            if best is not None:
+                many = len(best.units) > 1 and not best.clump
+                return self._refined(alike[:most], sizes, best, overfull) if many else best
+        return None
 
     def best_clump(self, seed: int, targets: IntArray) -> MoveStep | None:
         """Return the best set that ``seed`` leads: alone, or with co-accessed units of the same partition."""
@@ -118,7 +120,7 @@ class MoveSearch:
         allowed = (self._prices.moves(ranked) <= self._allowance.moves) & (size <= self._allowance.size_bytes)
         return len(ranked) if allowed.all() else int(allowed.argmin())
 
-    def _refined(self, ranked: IntArray, sizes: IntArray, best: MoveStep) -> MoveStep:
+    def _refined(self, ranked: IntArray, sizes: IntArray, best: MoveStep, overfull: bool) -> MoveStep:
         """Return the best of the sizes around that of ``best``."""
         target = np.array([best.target])
         while True:
@@ -126,9 +128,9 @@ class MoveSearch:
             low, high = int(sizes[max(at - 1, 0)]), int(sizes[min(at + 1, len(sizes) - 1)])
             if high - low < len(sizes) or len(sizes) < 2:
                 sizes = np.arange(low, high + 1)
-                return self._best_of([_Order(ranked, sizes)], target) or best
+                return self._best_of([_Order(ranked, sizes)], target, overfull) or best
             sizes = np.unique(np.round(np.linspace(low, high, SIZES)).astype(np.int64))
-            best = self._best_of([_Order(ranked, sizes)], target) or best
+            best = self._best_of([_Order(ranked, sizes)], target, overfull) or best
 
     def _grown(self, seed: int, few: bool = False) -> _Order:
         """Return ``seed`` and the movable units of its partition that are tied to it most, in the order of their ties."""
@@ -150,17 +152,23 @@ class MoveSearch:
         sizes = np.array([2, 3, 4, 6, 8, 12, 16]) if few else np.arange(1, CLUMP + 1)
         return _Order(units[:most], np.union1d(np.minimum(sizes, most), [1]), clump=True)
 
-    def _best_of(self, orders: list[_Order], targets: IntArray) -> MoveStep | None:
-        """Return the set that lowers the objective most; None if none does."""
-        parts = [self._sets(order, targets) for order in orders]
-        sets, source, placement = _Sets.joined(parts), self._source, self._placement
+    def _best_of(self, orders: list[_Order], targets: IntArray, overfull: bool = False) -> MoveStep | None:
+        """Return the set that lowers the objective most; None if none does.
+
+        ``overfull``: a target may pass its mark, up to the LPS of a source that is above its own.
+        """
+        source, placement = self._source, self._placement
+        if overfull and not placement.full_at_first[source]:
+            return None
+        sets = _Sets.joined([self._sets(order, targets) for order in orders])
         here = placement.load.rows(np.array([source])) - sets.load
         left = placement.overload_of(here, source, placement.inside[source] - sets.gone) - placement.overload[source]
         best, even = None, placement.even_level(source)
         full = float(placement.utilisation(np.array([source])).max(initial=0.0))
         for column, target in enumerate(targets.tolist()):
             come, lps = self._arriving(sets.load, target, placement.inside[target] + sets.come[:, column])
-            fits = lps <= placement.ceiling_for(source, target, full) + TOLERANCE
+            ceiling = placement.ceiling_for(source, target, full) if overfull else float(placement.ceiling[target])
+            fits = lps <= ceiling + TOLERANCE
             unresolved = sets.unresolved
             if placement.urgent(source, target):
                 fits &= (lps <= even + TOLERANCE) | (sets.units == 1)
