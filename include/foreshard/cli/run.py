@@ -82,7 +82,7 @@ class _HourStages:
     hour: datetime
 
     def observe(self) -> None:
-        """Read, check and count the hour's log, and earlier hours again if records have come late."""
+        """Read, check and count the hour's log, and earlier hours again if late records have arrived."""
         from foreshard.stages import observe
         from foreshard.stages.observing import amend
         from foreshard.stages.observing.gate import gate_access_log

@@ -60,7 +60,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         write_concern: WriteConcern | None = None,
         read_concern: ReadConcern | None = None,
     ) -> AsyncRoutedCollection:
-        """Return the same collection with other options; see ``checked_choices`` for those that are refused."""
+        """Return the same collection with other options; see ``checked_choices`` for the refused ones."""
         given = checked_choices(self.full_name, codec_options, read_preference, write_concern, read_concern)
         clients = self.reader.connections.with_options(given)
         reader, writer = replace(self.reader, connections=clients, opened={}), replace(self._writer, connections=clients)

@@ -209,7 +209,7 @@ class RoutedCursor(FindResults, SyncResults):
     def __getitem__(self, index: slice) -> RoutedCursor: ...
 
     def __getitem__(self, index: int | slice) -> Document | RoutedCursor:
-        """Return one document, or set skip and limit by a slice. They replace those that were set, as in pymongo."""
+        """Return one document, or set skip and limit by a slice. They replace earlier ones, as in pymongo."""
         if isinstance(index, slice):
             start, stop = index.start or 0, index.stop
             if index.step is not None or start < 0 or (stop is not None and stop < start):

@@ -95,7 +95,7 @@ class Doubts:
         """Check the keys of writes. Return whether to route them again, by a newer table.
 
         ``deletes``: a fence does not stop them, so they are also checked if the sidecar was asked and did not answer.
-        Raise :class:`RoutingTableOld` if a key has left its partition and there is no newer table.
+        Raise :class:`RoutingTableOld` if a key has left its partition and no newer table exists.
         """
         if not (deletes and self._router.router.is_silent) and not await self._router.is_old():
             return False

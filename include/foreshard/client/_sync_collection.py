@@ -72,7 +72,7 @@ class RoutedCollection:
         write_concern: WriteConcern | None = None,
         read_concern: ReadConcern | None = None,
     ) -> RoutedCollection:
-        """Return the same collection with other options; see ``checked_choices`` for those that are refused."""
+        """Return the same collection with other options; see ``checked_choices`` for the refused ones."""
         return RoutedCollection(self._core.with_options(codec_options, read_preference, write_concern, read_concern))
 
     # reads

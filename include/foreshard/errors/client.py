@@ -63,7 +63,7 @@ class KeyMovedWhileReading(ForeshardError):
 
 
 class RoutingTableOld(ForeshardError):
-    """A key or slot has left the partition where the client's table has it, and there is no newer table.
+    """A key or slot has left the partition where the client's table has it, and no newer table exists.
 
     Nothing was written. ``key`` names the unit.
     """

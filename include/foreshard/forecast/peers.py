@@ -1,7 +1,7 @@
 """Forecasters of other libraries for backtests: AutoETS and MSTL of statsforecast, at about a second per series.
 
-statsforecast is not a dependency of Foreshard; without it there are no peers. AutoETS: Hyndman and Khandakar 2008. MSTL with an
-ETS trend: Bandara, Hyndman and Bergmeir 2021.
+statsforecast is not a dependency of Foreshard; without it no peers are compared. AutoETS: Hyndman and Khandakar 2008. MSTL
+with an ETS trend: Bandara, Hyndman and Bergmeir 2021.
 """
 
 from __future__ import annotations

@@ -34,10 +34,8 @@ class LeastCapacity:
 
 
 def least_capacity(share_at: Callable[[float], float], share: float) -> LeastCapacity | None:
-    """Return the least factor for which ``share_at(factor)`` is at most the limit; ``share`` is that of factor 1.
-
-    None: there is none within ``MOST_TRIES``, such as if there is no load.
-    """
+    """Return the least factor for which ``share_at(factor)`` is at most the limit; ``share``: at factor 1. None: not found
+    within ``MOST_TRIES``, such as without any load."""
     found = {0.0: share}
     while len(found) <= MOST_TRIES:
         short, enough = _enclosing(found)

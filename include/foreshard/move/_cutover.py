@@ -189,7 +189,7 @@ def _switch_edit(session: MoveSession, owners: Owners, fields: Mapping[str, Any]
 def open_target(session: MoveSession) -> None:
     """Open the target for writes of the units. It is tried until it is done, because no partition takes them meanwhile.
 
-    The deletes that the source has acknowledged so far are applied first, so that nobody reads the documents at the owner.
+    The deletes that the source has acknowledged so far are applied first, so that no app reads the documents at the owner.
     """
     session.claim(session.context.target)
     _apply_acknowledged_deletes(session)

@@ -32,7 +32,7 @@ class Caretaker:
         return len(self._held)
 
     def take(self, record: MoveRecord, *, silent: bool = False) -> None:
-        """Care for a move, with ``silent`` only if nobody else does. A move that has ended meanwhile is left."""
+        """Care for a move, with ``silent`` only if no other process does. A move that has ended meanwhile is left."""
         if record.move_id in self._held:
             return
         context = self._context(record)
@@ -44,7 +44,7 @@ class Caretaker:
         self._held[record.move_id] = session.__enter__()
 
     def step(self, *, keep: bool) -> tuple[MoveRecord, ...]:
-        """Take a step of each move. Return those that have ended. Without ``keep``, moves that must wait are given up."""
+        """Take a step of each move. Return the ended ones. Without ``keep``, moves that must wait are given up."""
         ended = []
         for session in tuple(self._held.values()):
             before = session.record.state

@@ -222,7 +222,7 @@ class MoveSession:
         return changes
 
     def recheck(self) -> None:
-        """Compare the suspects again. Those that are equal now are no suspects any more."""
+        """Compare the suspects again. Equal documents are not suspects any more."""
         self.suspects = self.sync.compare(self.suspects or {})
         merge(self.suspects, self.sync.sync(self.suspects))
 

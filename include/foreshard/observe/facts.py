@@ -67,7 +67,7 @@ def _lowest_hashes(coded: pa.Table, offset: npt.NDArray[np.int64], cost: npt.NDA
 
 
 def _named(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64]]:
-    """Return a column's codes and the hashes of its names; the last hash, at the code -1, is that of a missing text."""
+    """Return a column's codes and the hashes of its names; the last hash, at the code -1, belongs to a missing text."""
     codes, names = codes_of(column)
     hashed = pd.util.hash_array(names, categorize=False) if len(names) else np.zeros(0, np.uint64)
     return codes, np.append(hashed, np.uint64(7))

@@ -138,7 +138,7 @@ def _path(template: str) -> re.Pattern[str]:
 
 
 def _timed(column: pd.Series[Any], form: str) -> pd.Series[Any]:
-    """Return times of this form as ISO 8601; what has another form stays as it is."""
+    """Return times of this form as ISO 8601; other texts stay unchanged."""
     zoned = "%z" in form
     times = pd.to_datetime(column, format=form, errors="coerce", utc=zoned)
     texts = times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f" + ("+00:00" if zoned else ""))

@@ -1,6 +1,6 @@
 """Times without a zone: read in the zone of their source.
 
-When clocks are turned back, an hour comes twice, and a time without a zone does not say which. Such times, and those that no
+When clocks are turned back, an hour comes twice, and a time without a zone does not say which. Such times, and times that no
 clock showed, are marked. The quarantine then names them.
 """
 
@@ -31,7 +31,7 @@ def has_zoneless(times: Any) -> bool:
 
 
 def in_zone(batch: pd.DataFrame | pa.Table, zone: ZoneInfo) -> pd.DataFrame | pa.Table:
-    """Return the batch with its zoneless times in UTC. Those that cannot be are marked in the column ``AMBIGUOUS_TIME``."""
+    """Return the batch with its zoneless times in UTC. The others are marked in the column ``AMBIGUOUS_TIME``."""
     if isinstance(batch, pa.Table):
         times = batch.column("timestamp")
         if not has_zoneless(times):

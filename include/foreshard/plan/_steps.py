@@ -1,4 +1,4 @@
-"""Steps that a plan may take, what they change in the objective, and what is known of each unit's price."""
+"""Steps that a plan may take, what they change in the objective, and each unit's price."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def resolution(whole: FloatArray, idle_hours: FloatArray) -> FloatArray:
 
 
 def fading(idle_hours: FloatArray) -> FloatArray:
-    """Return 1 for units that have just been moved, 0.5 two days later, 0 for those that never were (n)."""
+    """Return 1 for units that have just been moved, 0.5 two days later, 0 for units that never were (n)."""
     return np.asarray(0.5 ** (idle_hours / FADE_HOURS))
 
 

@@ -1,8 +1,8 @@
 """Makes the hour's plan from a snapshot. Pure and deterministic: the same snapshot and policy give the same plan.
 
 One objective (:mod:`foreshard.plan.objective`) says what is wanted, one search (:mod:`foreshard.plan._search`) finds how. The
-result is never worse: the worst LPS, recomputed from scratch, is no higher than before or than the high-water mark. Otherwise
-the plan is empty and says why.
+result is never worse: the worst LPS, recomputed from scratch, stays below what it was before, or below the high-water mark.
+Otherwise the plan is empty and says why.
 """
 
 from __future__ import annotations

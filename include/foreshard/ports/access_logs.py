@@ -16,7 +16,7 @@ from foreshard.model import ONE_HOUR
 
 
 def _ignored(_line: str) -> None:
-    """Takes a note that nobody reads."""
+    """Takes a note and drops it."""
 
 
 class AccessLogSource(Protocol):

@@ -57,8 +57,8 @@ class Changes:
     """The result of polling a feed.
 
     ``touched``: namespace → id → last change; documents of other units may be among them. ``unfenced``: namespaces whose
-    validator was changed and is no fence, or an older one. ``broken``: a collection was dropped or renamed. ``at_end``: no more
-    changes were waiting. ``lag``: the age of the last change read (zero at the end).
+    validator was changed: it is not a fence, or an older one. ``broken``: a collection was dropped or renamed. ``at_end``: no
+    more changes were waiting. ``lag``: the age of the last change read (zero at the end).
     """
 
     touched: Mapping[str, Mapping[DocumentId, Touch]]
@@ -128,10 +128,10 @@ class UnitCopy(Protocol):
     def now(self) -> Position: ...
 
     def feed(self, position: Position, *, strays: bool = False) -> MoveFeed:
-        """Return the changes after a position. ``strays``: only those that apps made to standing documents."""
+        """Return the changes after a position. ``strays``: only changes by apps to standing documents."""
 
     def count(self, unexpired_at: datetime | None = None) -> Mapping[str, int]:
-        """Return namespace → number of documents of the units; with a time, without those that are ``expired`` then."""
+        """Return namespace → number of documents of the units; with a time, without the documents that are ``expired`` then."""
 
     def clock(self) -> datetime:
         """Return the time by the partition's clock."""

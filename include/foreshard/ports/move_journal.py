@@ -114,5 +114,5 @@ class MoveJournal(Protocol):
     def abandoned(self, states: Collection[MoveState], *, stopped: bool = False) -> tuple[MoveRecord, ...]:
         """Return moves in ``states`` whose lease has expired, by the control database's clock.
 
-        ``stopped``: also those that were asked to stop.
+        ``stopped``: also moves that were asked to stop.
         """

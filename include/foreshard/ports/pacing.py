@@ -19,7 +19,7 @@ class MigrationLimitStore(Protocol):
     """The limits of running moves (``migration_limits`` in the control database)."""
 
     def read(self) -> MigrationLimits:
-        """Return the limits now: the settings', except those that were changed since."""
+        """Return the limits now: the settings', except the ones that were changed since."""
 
     def change(
         self, *, bytes_per_second: float | None = None, documents_per_second: float | None = None, hold: bool | None = None

@@ -238,6 +238,6 @@ class ReplicationReader(Protocol):
         """Record that everything read so far is applied."""
 
     def gap(self, positions_expected: bool) -> str | None:
-        """Return why records may be missing after the committed positions, or why there are no positions; None if none are."""
+        """Return why records may be missing after the committed positions, or why positions are missing; None if none are."""
 
     def close(self) -> None: ...

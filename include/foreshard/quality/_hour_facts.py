@@ -43,7 +43,7 @@ def expectations(
     others: Sequence[HourCounts],
     busy: int,
 ) -> list[_Valued]:
-    """Return each expectation with the hour's value. Those that other hours are too few for are left out.
+    """Return each expectation with the hour's value. An expectation for which too few other hours are known is left out.
 
     ``others``: hours that may have the same records. Fewer than ``busy`` accesses say nothing about costs, users and repeats.
     """

@@ -98,7 +98,7 @@ class ObserveSettings(SettingsSection):
     allowed_lateness: timedelta = Field(
         default=timedelta(minutes=5),
         description="By how much the time of a message in Kafka may differ from its record's. Hours that this reaches are"
-        " read again after the next hour, and counted again if records have come late.",
+        " read again after the next hour, and counted again if late records have arrived.",
     )
 
     @field_validator("access_log_zone")

@@ -45,7 +45,7 @@ class Background:
             self._follower.first_try.wait(max(0.0, deadline - time.monotonic()))
 
     def sync(self) -> int:
-        """Call the follower's ``sync``. Raise :class:`Unreachable` if there is no follower yet."""
+        """Call the follower's ``sync``. Raise :class:`Unreachable` before the follower has started."""
         if not self._built.wait(SYNC_PATIENCE) or self._follower is None:
             raise Unreachable("control database", "its address", "the sidecar has just started; ask again")
         return self._follower.sync()

@@ -32,7 +32,7 @@ class BadRequest(Problem):
 
 
 class NoTableYet(Problem):
-    """There is no saved table, and the control database has not been reached."""
+    """No table is saved, and the control database has not been reached."""
 
     def __init__(self) -> None:
         detail = "there is no saved table and none was read from the control database yet; start it, or publish a first table"

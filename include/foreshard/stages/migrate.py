@@ -164,7 +164,7 @@ def clean_moves(
 def repair_fences(ports: FencePorts, spared: Collection[str] = ()) -> tuple[str, ...]:
     """Impose again every fence that an app's ``collMod`` has changed. Return the ids of the partitions concerned.
 
-    A partition that does not answer is left for the next time, and so are those that are ``spared``.
+    A partition that does not answer is left for the next time, like the ``spared`` ones.
     """
     repaired = []
     for partition in ports.registry.partitions():

@@ -28,7 +28,7 @@ async def distinct_values(reader: Reader, plan: ReadPlan, key: str, filter: Filt
 
 
 async def _merge(reader: Reader, plan: ReadPlan, values: Sequence[Any], collation: Any) -> list[Any]:
-    """Return values without those that a collation treats as equal to another one. A server compares them."""
+    """Return values without repetitions under the collation. A server compares them."""
     stages: list[Filter] = [{"$group": {"_id": "$v"}}, {"$sort": {"_id": 1}}]
     cursor = await over_documents(reader, plan, [{"v": value} for value in values], stages, {"collation": collation})
     return [row["_id"] for row in await resolved(cursor.to_list())]

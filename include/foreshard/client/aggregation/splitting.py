@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Page:
-    """``partition`` runs on each partition. What it returns is merged by ``sort``, then skipped and limited (0: all)."""
+    """``partition`` runs on each partition. Its results are merged by ``sort``, then skipped and limited (0: all)."""
 
     partition: tuple[Stage, ...]
     sort: tuple[tuple[str, Any], ...]

@@ -59,7 +59,7 @@ class Levels:
         self._past.append(np.zeros((2, self._keys)))
 
     def weigh(self, importance: FloatArray) -> None:
-        """Take the level of the last days from past hours of the given importance (T,), the last of which was learnt last."""
+        """Take the level of the last days from past hours of the given importance (T,), the last learnt last."""
         self._days = np.zeros((2, self._keys))
         for hour, weight in zip(self._past, importance[len(importance) - len(self._past) :], strict=True):
             self._days = LEVEL_DECAY * self._days + weight * hour

@@ -168,7 +168,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PlanPolicy:
-    """The planner's settings. The defaults are those of :class:`foreshard.settings.PlanSettings`; what they weigh is said in
+    """The planner's settings. The defaults are those of :class:`foreshard.settings.PlanSettings`; see
     :mod:`foreshard.plan.objective`.
 
     - ``high_water``: the LPS above which a partition is relieved, and which no target may pass.

@@ -24,7 +24,7 @@ class AmendSummary:
 
 
 def amend_hours(ports: AmendPorts, hour: datetime) -> AmendSummary:
-    """Read the counted hours before ``hour`` that the allowed lateness reaches again, and count those that have changed.
+    """Read the counted hours before ``hour`` that the allowed lateness reaches again, and count the changed ones.
 
     Hours that another source gave are left alone.
     Raise :class:`foreshard.errors.GateFailed` if a changed hour must not be counted. Its former count stays.

@@ -4,7 +4,7 @@ There are two kinds of documents. The hour's header ``{_id: "2014-12-31T23", chu
 says how many chunks it has, and how many keys of each chunk a model forecast, so that figures need no look at every key. A part
 ``{_id: "2014-12-31T23/chunk/part", hour, chunk, part, parts, quantile, horizon, keys: [...], models: [...], correlation, mean,
 sigma, upper: Binary}`` holds up to ``PART_VALUES`` values of one chunk. Its arrays are little-endian float64, packed by zlib,
-keys × horizon in row order. ``correlation`` is that of the chunk's errors. The parts of a chunk are replaced together.
+keys × horizon in row order. ``correlation``: of the chunk's errors. The parts of a chunk are replaced together.
 """
 
 from __future__ import annotations

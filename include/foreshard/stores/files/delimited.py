@@ -35,7 +35,7 @@ class Header:
 
     @classmethod
     def of(cls, line: bytes) -> Header:
-        """Read a header line. The delimiter is the one that gives most columns. Raise ``ValueError`` if it is no text."""
+        """Read a header line. The delimiter is the one that gives most columns. Raise ``ValueError`` if it is not a text."""
         text = line.decode("utf-8-sig").rstrip("\r\n")
         found = [(len(cells), cells, mark) for mark in DELIMITERS if isinstance(cells := _cells(text, mark), list)]
         _, cells, mark = max(found, key=lambda one: one[0], default=(0, [], ","))

@@ -8,7 +8,7 @@ quarantine then names it.
 Each topic partition is read from its first message of ``allowed_lateness`` before the hour. It is read to the message that is
 ``CLOCK_TOLERANCE`` and ``allowed_lateness`` behind the hour, or to its end if there is none yet. So a producer whose clock runs
 ahead cuts nothing off. Transactions that are open in this range are waited for. Nothing is committed. Reading again gives the
-same records and those that have come since, in the same order within a topic partition.
+same records and newer ones, in the same order within a topic partition.
 """
 
 from __future__ import annotations
