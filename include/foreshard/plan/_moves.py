@@ -162,19 +162,22 @@ class MoveSearch:
             return None
         sets = _Sets.joined([self._sets(order, targets) for order in orders])
         here = placement.load.rows(np.array([source])) - sets.load
-        left = placement.overload_of(here, source, placement.inside[source] - sets.gone) - placement.overload[source]
+        gone = placement.inside[source] - sets.gone
+        left = {count: placement.overload_change(here, source, gone, count) for count in (True, False)}
         best, even = None, placement.even_level(source)
         full = float(placement.utilisation(np.array([source])).max(initial=0.0))
         for column, target in enumerate(targets.tolist()):
-            come, lps = self._arriving(sets.load, target, placement.inside[target] + sets.come[:, column])
+            urgent = placement.urgent(source, target)
+            there = placement.load.rows(np.array([target])) + sets.load
+            come = placement.overload_change(there, target, placement.inside[target] + sets.come[:, column], not urgent)
+            lps = placement.upper_lps(there, target)
             ceiling = placement.ceiling_for(source, target, full) if overfull else float(placement.ceiling[target])
-            fits = lps <= ceiling + TOLERANCE
-            unresolved = sets.unresolved
-            if placement.urgent(source, target):
+            fits = (lps <= ceiling + TOLERANCE) & sets.allowed[:, column]
+            if urgent:
                 fits &= (lps <= even + TOLERANCE) | (sets.units == 1)
-                unresolved = sets.again
-            overload, work = believed(left + come, unresolved), sets.work[:, column]
-            value = np.where(fits & sets.allowed[:, column], overload + work + sets.misplaced + sets.churn, np.inf)
+            overload = believed(left[not urgent] + come, sets.again if urgent else sets.unresolved)
+            work = sets.work[:, column]
+            value = np.where(fits, overload + work + sets.misplaced + sets.churn, np.inf)
             row = int(value.argmin())
             if value[row] < min(-TOLERANCE, best.terms.total - TOLERANCE if best else 0.0):
                 terms = Terms(float(overload[row]), float(work[row]), 0.0, float(sets.misplaced[row]), float(sets.churn[row]))
@@ -216,13 +219,6 @@ class MoveSearch:
             -order.summed(MISPLACED * broken + draining),
             order.summed((~allowed).astype(np.float64)) == 0.0,
         )
-
-    def _arriving(self, load: LoadProfile, target: int, inside: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the change in the target's overload, and its LPS, when each ``load`` (R, T) arrives (R)."""
-        placement = self._placement
-        full = placement.load.rows(np.array([target])) + load
-        change = placement.overload_of(full, target, inside) - placement.overload[target]
-        return change, placement.upper_lps(full, target)
 
 
 def coolest(placement: PlannedPlacement, source: int, units: IntArray, most: int = TARGETS) -> IntArray:

@@ -119,12 +119,24 @@ class PlannedPlacement:
         coming = load.rows((slice(None), slice(0, self.hours.coming)))
         return load_prediction_scores(coming.upper(self.policy.serving), self.capacity[partition])
 
-    def overload_of(self, load: LoadProfile, partition: IntArray | int, inside: FloatArray) -> FloatArray:
-        """Return the term *overload* of partitions under these loads (n, T), with ``inside`` (n) co-accesses an hour."""
+    def overload_of(
+        self, load: LoadProfile, partition: IntArray | int, inside: FloatArray, hours_count: bool = True
+    ) -> FloatArray:
+        """Return the term *overload* of partitions under these loads (n, T), with ``inside`` (n) co-accesses an hour.
+
+        ``hours_count``: see :func:`overload_risk`.
+        """
         noisy = with_companions(load, inside, self.snapshot.access_cost)
         capacity = np.atleast_1d(self.capacity[partition])[:, None]
         deviation = noisy.deviation(self.policy.serving.correlation)
-        return np.asarray(overload_risk(noisy.mean, deviation, capacity, self.policy.high_water) @ self.hours.weight)
+        hours = overload_risk(noisy.mean, deviation, capacity, self.policy.high_water, hours_count)
+        return np.asarray(hours @ self.hours.weight)
+
+    def overload_change(self, load: LoadProfile, partition: int, inside: FloatArray, hours_count: bool) -> FloatArray:
+        """Return by how much the overload of ``partition`` changes under these loads (n, T), with ``inside`` (n)."""
+        rows = np.array([partition])
+        now = self.overload_of(self.load.rows(rows), rows, self.inside[rows], hours_count)
+        return self.overload_of(load, partition, inside, hours_count) - now
 
     def urgency(self, partition: int) -> FloatArray:
         """Return by how much each hour's overload falls per cost/s taken from ``partition`` (T)."""

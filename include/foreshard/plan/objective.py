@@ -19,7 +19,8 @@
 Forecasts can't tell placements apart that differ by less than their *resolution*: 0.1 overload hours for each 2% of capacity
 that is moved. A smaller gain in overload is not believed; a loss always counts (:func:`believed`). Without it, plans follow
 noise: three times as many moves for the same overload. Where a partition is above its mark and another is half empty, there is
-nothing to doubt: load is split evenly, and only units that were moved lately keep their resolution.
+nothing to doubt: their load is split evenly (the hours above the mark don't count, only the excess), and only units that were
+moved lately keep their resolution.
 
 The constants are those of one sketch of this objective, which was replayed on a bike-share log, a timetable, page views and
 synthetic logs; nothing was fitted to a single log. The form follows Dicer's ``PlacementPhase`` (Databricks, 2026), Rebalancer
@@ -66,12 +67,17 @@ _CERTAIN = 8.0
 _DENSITY = 1.0 / np.sqrt(2.0 * np.pi)
 
 
-def overload_risk(mean: FloatArray, deviation: FloatArray, capacity: FloatArray, high_water: float) -> FloatArray:
-    """Return the term *overload* of each hour, without its weight. Loads are in cost/s; the arguments broadcast."""
+def overload_risk(
+    mean: FloatArray, deviation: FloatArray, capacity: FloatArray, high_water: float, hours_count: bool = True
+) -> FloatArray:
+    """Return the term *overload* of each hour, without its weight. Loads are in cost/s; the arguments broadcast.
+
+    Without ``hours_count`` P(X > h·C) is left out: only how much is too much counts, so that an even split is best.
+    """
     probability, excess = _beyond(mean, deviation, high_water * capacity)
     _, headroom = _beyond(mean, deviation, max(high_water - HEADROOM, 0.1) * capacity)
     balance = BALANCE * (mean / capacity) ** 2
-    return np.asarray(probability + (excess + HEADROOM_WEIGHT * headroom) / capacity + balance)
+    return np.asarray(probability * hours_count + (excess + HEADROOM_WEIGHT * headroom) / capacity + balance)
 
 
 def _beyond(mean: FloatArray, deviation: FloatArray, mark: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -127,14 +127,15 @@ def test_the_same_snapshot_gives_the_same_plan(drawn, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
-def test_relief_lowers_the_worst_score_among_the_partitions_it_changes(drawn, seed):
+def test_relief_lowers_the_worst_score_among_the_partitions_it_changes_or_leaves_it_below_the_mark(drawn, seed):
     snapshot, policy = drawn(seed)
     snapshot = replace(snapshot, shadows=())
     plan = make_plan(snapshot, policy)
     relief = [m for m in plan.moves if m.reason.code in {"overload", "co_accessed"}]
     touched = {m.source for m in relief} | {m.target for m in relief}
     if touched and len(relief) == len(plan.moves) and not plan.shadows:
-        assert max(plan.lps_after[name] for name in touched) < max(plan.lps_before[name] for name in touched)
+        after, before = (max(lps[name] for name in touched) for lps in (plan.lps_after, plan.lps_before))
+        assert after < before or after <= policy.high_water + 1e-6
 
 
 @LOOK

@@ -14,7 +14,7 @@ from foreshard.plan.input.snapshot import PlanPolicy, Snapshot
 
 LATER = 0.9
 """The weight of an hour relative to the hour before it: later hours are planned again with better forecasts."""
-STRESSED = 0.1
+STRESSED = 0.5
 """The weight of an hour under a burst relative to the same hour as forecast."""
 PAST_DAYS = 10.0
 """The weight of a mean week of four weeks, in days like the coming one: it stands for the days after the forecast."""
