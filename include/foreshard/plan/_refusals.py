@@ -147,11 +147,9 @@ LEAVING_OBSTACLES = {
     "no_target_fits": "no allowed partition has room for them",
     "nowhere_allowed": "no active partition satisfies the rule",
     "shadowed": "its shadows must be removed first; this plan removes them",
-    "would_not_help": "the plan that moves them would raise the worst predicted LPS",
 }
 OBSTACLES = {
     "nothing_movable": "none of its keys may be moved (being moved, shadowed, pinned, or larger than the limit)",
-    "no_target_fits": "no allowed partition has room for them",
     "gain_too_small": "no move or shadow lowers the objective",
     "would_not_help": "the plan would have raised the worst predicted LPS",
 }

@@ -40,12 +40,17 @@ CHAINED_UNITS, CHAINED_TARGETS, CHAINED_MOVES, CHAINED_PARTITIONS = 2, 2, 2, 2
 
 
 class Search:
-    """Takes steps on a placement. ``obstacles``: (partition, rule row or None) → why it stays as it is."""
+    """Takes steps on a placement.
+
+    ``obstacles``: partition → why it is not relieved further. ``leaving_obstacles``: (partition, rule row; None: draining) →
+    why units that must leave it stay.
+    """
 
     def __init__(self, placement: PlannedPlacement) -> None:
         self.placement, self.prices = placement, UnitPrices(placement)
         self.taken: list[TakenStep] = []
-        self.obstacles: dict[tuple[int, int | None], str] = {}
+        self.obstacles: dict[int, str] = {}
+        self.leaving_obstacles: dict[tuple[int, int | None], str] = {}
         self._moves, self._shadows, self._bytes, self._chains = 0, 0, 0.0, 0
 
     @property
@@ -80,7 +85,7 @@ class Search:
             self._take(step, kind)
         if len(leaving):
             obstacle = self._obstacle(leaving)
-            self.obstacles[source, row] = "no_target_fits" if obstacle == "gain_too_small" else obstacle
+            self.leaving_obstacles[source, row] = "no_target_fits" if obstacle == "gain_too_small" else obstacle
 
     def _relieve(self) -> None:
         placement, exhausted = self.placement, np.zeros(len(self.placement.capacity), bool)
@@ -116,7 +121,7 @@ class Search:
             self._chains += 1
             if self._chain(hot, units):
                 return True
-        self.obstacles.setdefault((hot, None), self._obstacle(units))
+        self.obstacles.setdefault(hot, self._obstacle(units))
         return False
 
     def _chain(self, hot: int, units: IntArray) -> bool:

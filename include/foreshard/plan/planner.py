@@ -37,7 +37,7 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
     after = _scores(placement) if search.taken else before
     if _worst(after) > max(_worst(before), policy.high_water) + TOLERANCE:
         search = Search(PlannedPlacement(snapshot, policy, hours))
-        search.obstacles = {(int(p), None): "would_not_help" for p in _overloaded(before, policy)}
+        search.obstacles = dict.fromkeys(_overloaded(before, policy), "would_not_help")
         after = before
     return _finish(search, before, after)
 
@@ -91,7 +91,7 @@ def _finish(search: Search, before: FloatArray, after: FloatArray) -> Plan:
     names = [partition.partition_id for partition in snapshot.partitions]
     limits = {"moves_left": search.allowance.moves, "bytes_left": search.allowance.size_bytes}
     refusals = [
-        Refusal(names[p], refusal_reason(placement, p, search.obstacles.get((p, None), "gain_too_small"), limits))
+        Refusal(names[p], refusal_reason(placement, p, search.obstacles.get(p, "gain_too_small"), limits))
         for p in _overloaded(after, policy)
     ]
     ordered, warnings = schedule(snapshot, policy, moves)
@@ -101,7 +101,7 @@ def _finish(search: Search, before: FloatArray, after: FloatArray) -> Plan:
         moves=ordered,
         shadows=tuple(shadows),
         removals=tuple(removals),
-        refusals=(*refusals, *unfinished(placement, search.obstacles, limits)),
+        refusals=(*refusals, *unfinished(placement, search.leaving_obstacles, limits)),
         warnings=warnings,
         lps_before={name: float(lps) for name, lps in zip(names, before, strict=True)},
         lps_after={name: float(lps) for name, lps in zip(names, after, strict=True)},
