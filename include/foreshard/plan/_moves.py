@@ -167,14 +167,14 @@ class MoveSearch:
         best, even = None, placement.even_level(source)
         full = float(placement.utilisation(np.array([source])).max(initial=0.0))
         for column, target in enumerate(targets.tolist()):
-            urgent = placement.urgent(source, target)
+            urgent = placement.urgent(source, target) and full > even + TOLERANCE
             there = placement.load.rows(np.array([target])) + sets.load
             come = placement.overload_change(there, target, placement.inside[target] + sets.come[:, column], not urgent)
             lps = placement.upper_lps(there, target)
             ceiling = placement.ceiling_for(source, target, full) if overfull else float(placement.ceiling[target])
             fits = (lps <= ceiling + TOLERANCE) & sets.allowed[:, column]
             if urgent:
-                fits &= (lps <= even + TOLERANCE) | (sets.units == 1)
+                fits &= (lps <= even + TOLERANCE) | ((sets.units == 1) & (full > placement.policy.high_water))
             overload = believed(left[not urgent] + come, sets.again if urgent else sets.unresolved)
             work = sets.work[:, column]
             value = np.where(fits, overload + work + sets.misplaced + sets.churn, np.inf)
