@@ -19,12 +19,16 @@ KEPT = 5.0
 """A new copy is worth this many times its price, halving every two days, so that copies don't come and go."""
 
 
-def shadowable(placement: PlannedPlacement) -> BoolArray:
-    """Return which units may have shadows (K): keys that are read, not written too often, and neither being moved nor moved."""
-    snapshot, read = placement.snapshot, placement.snapshot.demand.read_share
+def shadowable(placement: PlannedPlacement, units: IntArray) -> BoolArray:
+    """Return which of ``units`` may have shadows (n): keys that are read, not written too often, and neither being moved nor
+    moved.
+    """
+    snapshot, primary = placement.snapshot, placement.primary[units]
+    read = snapshot.demand.read_share[units]
     few_writes = 1.0 - read <= placement.policy.maximum_write_share
-    in_place = snapshot.rules.at_home(placement.primary) & snapshot.active[placement.primary]
-    return np.asarray(~snapshot.slots & ~snapshot.under_way & ~placement.moved & (read > 0) & few_writes & in_place)
+    in_place = snapshot.rules.home[snapshot.rules.row[units], primary] & snapshot.active[primary]
+    stays = ~snapshot.slots[units] & ~snapshot.under_way[units] & ~placement.moved[units]
+    return np.asarray(stays & (read > 0) & few_writes & in_place)
 
 
 def open_to(placement: PlannedPlacement, key: int) -> BoolArray:
@@ -42,7 +46,7 @@ def open_to(placement: PlannedPlacement, key: int) -> BoolArray:
 def relieving_shadow(placement: PlannedPlacement, prices: UnitPrices, source: int, size_bytes: float) -> ShadowStep | None:
     """Return the shadow of a key on ``source`` that lowers the objective most; None if none does."""
     keys = placement.units_on(source)
-    keys = keys[shadowable(placement)[keys] & (placement.snapshot.key_bytes[keys] <= size_bytes)]
+    keys = keys[shadowable(placement, keys) & (placement.snapshot.key_bytes[keys] <= size_bytes)]
     reads = placement.hours.mean[keys] @ placement.urgency(source)
     hottest = keys[np.lexsort((keys, -reads * placement.snapshot.demand.read_share[keys]))][:KEYS_TRIED]
     pairs = [pair for key in hottest.tolist() for pair in _estimates(placement, key, source)]
@@ -150,5 +154,6 @@ def far_read_keys(placement: PlannedPlacement, prices: UnitPrices) -> IntArray:
     """Return the keys whose reads come from so far away that a copy there might pay, the most first."""
     saved: FloatArray = placement.nearness.far_reads()
     price = COPY * prices.whole + prices.churn
-    keys = np.flatnonzero(shadowable(placement) & (saved > price))
+    keys = np.flatnonzero(saved > price)
+    keys = keys[shadowable(placement, keys)]
     return np.asarray(keys[np.argsort(-saved[keys], kind="stable")])

@@ -90,8 +90,9 @@ class MoveSearch:
         sizes = np.unique(np.round(np.geomspace(1, most, SIZES)).astype(np.int64))
         orders = [_Order(order[:SINGLES], None), _Order(alike[:most], sizes)]
         orders += [self._grown(seed, few=True) for seed in order[:SEEDS].tolist()]
+        sets = _Sets.joined([self._sets(order, targets) for order in orders])
         for overfull in (False, True):
-            best = self._best_of(orders, targets, overfull)
+            best = self._best_of(orders, sets, targets, overfull)
             if best is not None:
                 many = len(best.units) > 1 and not best.clump
                 return self._refined(alike[:most], sizes, best, overfull) if many else best
@@ -99,7 +100,7 @@ class MoveSearch:
 
     def best_clump(self, seed: int, targets: IntArray) -> MoveStep | None:
         """Return the best set that ``seed`` leads: alone, or with co-accessed units of the same partition."""
-        return self._best_of([self._grown(seed)], targets) if len(targets) else None
+        return self._best_of_order(self._grown(seed), targets) if len(targets) else None
 
     def _by_relief(self, units: IntArray) -> tuple[IntArray, IntArray]:
         """Return the units that relieve the source most for their price first, twice: in order, and by powers of two.
@@ -128,9 +129,9 @@ class MoveSearch:
             low, high = int(sizes[max(at - 1, 0)]), int(sizes[min(at + 1, len(sizes) - 1)])
             if high - low < len(sizes) or len(sizes) < 2:
                 sizes = np.arange(low, high + 1)
-                return self._best_of([_Order(ranked, sizes)], target, overfull) or best
+                return self._best_of_order(_Order(ranked, sizes), target, overfull) or best
             sizes = np.unique(np.round(np.linspace(low, high, SIZES)).astype(np.int64))
-            best = self._best_of([_Order(ranked, sizes)], target, overfull) or best
+            best = self._best_of_order(_Order(ranked, sizes), target, overfull) or best
 
     def _grown(self, seed: int, few: bool = False) -> _Order:
         """Return ``seed`` and the movable units of its partition that are tied to it most, in the order of their ties."""
@@ -152,7 +153,10 @@ class MoveSearch:
         sizes = np.array([2, 3, 4, 6, 8, 12, 16]) if few else np.arange(1, CLUMP + 1)
         return _Order(units[:most], np.union1d(np.minimum(sizes, most), [1]), clump=True)
 
-    def _best_of(self, orders: list[_Order], targets: IntArray, overfull: bool = False) -> MoveStep | None:
+    def _best_of_order(self, order: _Order, targets: IntArray, overfull: bool = False) -> MoveStep | None:
+        return self._best_of([order], self._sets(order, targets), targets, overfull)
+
+    def _best_of(self, orders: list[_Order], sets: _Sets, targets: IntArray, overfull: bool) -> MoveStep | None:
         """Return the set that lowers the objective most; None if none does.
 
         ``overfull``: a target may pass its mark, up to the LPS of a source that is above its own.
@@ -160,14 +164,13 @@ class MoveSearch:
         source, placement = self._source, self._placement
         if overfull and not placement.full_at_first[source]:
             return None
-        sets = _Sets.joined([self._sets(order, targets) for order in orders])
         here = placement.load.rows(np.array([source])) - sets.load
         gone = placement.inside[source] - sets.gone
-        left = {count: placement.overload_change(here, source, gone, count) for count in (True, False)}
         best, even = None, placement.even_level(source)
         full = float(placement.utilisation(np.array([source])).max(initial=0.0))
-        for column, target in enumerate(targets.tolist()):
-            urgent = placement.urgent(source, target) and full > even + TOLERANCE
+        split = [placement.urgent(source, target) and full > even + TOLERANCE for target in targets.tolist()]
+        left = {urgent: placement.overload_change(here, source, gone, not urgent) for urgent in set(split)}
+        for column, (target, urgent) in enumerate(zip(targets.tolist(), split, strict=True)):
             there = placement.load.rows(np.array([target])) + sets.load
             come = placement.overload_change(there, target, placement.inside[target] + sets.come[:, column], not urgent)
             lps = placement.upper_lps(there, target)
@@ -175,7 +178,7 @@ class MoveSearch:
             fits = (lps <= ceiling + TOLERANCE) & sets.allowed[:, column]
             if urgent:
                 fits &= (lps <= even + TOLERANCE) | ((sets.units == 1) & (full > placement.policy.high_water))
-            overload = believed(left[not urgent] + come, sets.again if urgent else sets.unresolved)
+            overload = believed(left[urgent] + come, sets.again if urgent else sets.unresolved)
             work = sets.work[:, column]
             value = np.where(fits, overload + work + sets.misplaced + sets.churn, np.inf)
             row = int(value.argmin())

@@ -6,7 +6,7 @@ A step recounts its two partitions, and the partitions that share reads of shado
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class PlannedPlacement:
         self.overload = np.zeros(len(self.capacity))
         self._steps: list[_Before] = []
         self._recount(np.arange(len(self.capacity)))
-        first = self.lps().copy()
+        first = self.lps()
         self.ceiling = np.maximum(first, policy.high_water)
         self.full_at_first = first > policy.high_water + TOLERANCE
         self._empty = (first < HALF_EMPTY * policy.high_water) & snapshot.active
@@ -135,8 +135,10 @@ class PlannedPlacement:
     def overload_change(self, load: LoadProfile, partition: int, inside: FloatArray, hours_count: bool) -> FloatArray:
         """Return by how much the overload of ``partition`` changes under these loads (n, T), with ``inside`` (n)."""
         rows = np.array([partition])
-        now = self.overload_of(self.load.rows(rows), rows, self.inside[rows], hours_count)
-        return self.overload_of(load, partition, inside, hours_count) - now
+        now = self.overload[rows]
+        if not hours_count:
+            now = self.overload_of(self.load.rows(rows), rows, self.inside[rows], hours_count)
+        return np.asarray(self.overload_of(load, partition, inside, hours_count) - now)
 
     def urgency(self, partition: int) -> FloatArray:
         """Return by how much each hour's overload falls per cost/s taken from ``partition`` (T)."""
@@ -182,7 +184,7 @@ class PlannedPlacement:
     def add_shadow(self, key: int, partition: int) -> None:
         """Add a shadow of ``key``."""
         units, source = np.array([key]), int(self.primary[key])
-        before = self._remember(units, source, (key, partition), self._held({source, partition, *self.copies.get(key, ())}))
+        before = self._remember(units, source, (key, partition), {source, partition, *self.copies.get(key, ())})
         if key not in self.copies:
             self._shift(self.hours.total(units), source, None)
         self.copies.setdefault(key, []).append(partition)
@@ -194,7 +196,7 @@ class PlannedPlacement:
         if partition not in self.copies.get(key, ()):
             return
         units, source = np.array([key]), int(self.primary[key])
-        before = self._remember(units, source, (key, partition), self._held({source, *self.copies[key]}))
+        before = self._remember(units, source, (key, partition), {source, *self.copies[key]})
         self.copies[key].remove(partition)
         if not self.copies[key]:
             del self.copies[key]
@@ -262,10 +264,9 @@ class PlannedPlacement:
             column[rows] = np.arange(len(rows))
             holders = copy_rows([(int(self.primary[key]), *sorted(self.copies[key])) for key in keys])
             within = np.where(holders >= 0, column[holders], -1)
-            rule = self.policy.serving
             served, _ = serve_copies(
                 self.base.rows(rows), self.hours.demand_of(units), within, self.capacity[rows],
-                self.snapshot.distance_km[:, rows], replace(rule),
+                self.snapshot.distance_km[:, rows], self.policy.serving,
             )  # fmt: skip
             for part, mine in zip(self.load.parts(), served.parts(), strict=True):
                 part[rows] = mine

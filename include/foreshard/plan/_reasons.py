@@ -5,12 +5,11 @@ A reason is made from the step and the terms of the objective that it changed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from foreshard.model import ONE_HOUR, Move, PlannedShadow, Reason
 from foreshard.model.decided import shadow_id
@@ -45,7 +44,13 @@ def horizon_time(hour: datetime, index: int) -> str:
     return (hour + (index + 1) * ONE_HOUR).isoformat()
 
 
-def moves_of(snapshot: Snapshot, prices: UnitPrices, taken: TakenStep, step: MoveStep, move_id: Any) -> list[Move]:
+def move_id(hour: datetime, key: str) -> str:
+    """Return the id of the move of ``key`` in the plan for ``hour``."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{hour:%Y%m%dT%H}-{digest}"
+
+
+def moves_of(snapshot: Snapshot, prices: UnitPrices, taken: TakenStep, step: MoveStep) -> list[Move]:
     """Return the moves of a set: one for all units that are moved as a group, and one for each other unit."""
     lead = int(step.units[0])
     grouped = step.units[prices.grouped[step.units]]
@@ -169,8 +174,5 @@ def _facts(snapshot: Snapshot, taken: TakenStep, terms: Terms) -> dict[str, Any]
         "target_lps_after": round(full, 4),
         "peak_hour": horizon_time(snapshot.hour, taken.before.peak),
         "gain_overload_hours": round(-terms.total, 6),
-        "terms": {
-            name: round(float(np.float64(getattr(terms, name))), 6)
-            for name in ("overload", "work", "copies", "misplaced", "churn")
-        },
+        "terms": {name: round(float(getattr(terms, name)), 6) for name in ("overload", "work", "copies", "misplaced", "churn")},
     }

@@ -28,7 +28,7 @@ from foreshard.plan._moves import MoveSearch, coolest
 from foreshard.plan._placement import TOLERANCE, PlannedPlacement, misplaced_units, rule_violations
 from foreshard.plan._steps import Allowance, LoadBefore, MoveStep, ShadowStep, TakenStep, Terms, UnitPrices
 from foreshard.plan.input.snapshot import IndexedShadow
-from foreshard.plan.objective import BALANCE, believed
+from foreshard.plan.objective import BALANCE
 
 LEAST_RISK = 0.01
 """A partition with fewer expected overload hours is not relieved."""
@@ -92,8 +92,9 @@ class Search:
         while not exhausted.all():
             risk = np.where(exhausted, -1.0, self._risk())
             full = placement.lps() > placement.policy.high_water + TOLERANCE
-            hot = int(np.where((full | placement.full_at_first) & ~exhausted, risk + 1e6, risk).argmax())
-            if risk[hot] < LEAST_RISK and (exhausted[hot] or not (full | placement.full_at_first)[hot]):
+            first = (full | placement.full_at_first) & ~exhausted
+            hot = int(np.where(first, risk + 1e6, risk).argmax())
+            if risk[hot] < LEAST_RISK and not first[hot]:
                 return
             if not self._relieve_once(hot, bool(full[hot])):
                 exhausted[hot] = True
@@ -128,10 +129,8 @@ class Search:
         """Move or copy a large unit of ``hot`` to a partition where others make room. Return whether that pays."""
         placement = self.placement
         urgency = placement.urgency(hot)
-        copyable = placement.units_on(hot)
-        copyable = (
-            copyable[shadowable(placement)[copyable]] if self._shadows < placement.policy.maximum_shadows else copyable[:0]
-        )
+        here = placement.units_on(hot) if self._shadows < placement.policy.maximum_shadows else units[:0]
+        copyable = here[shadowable(placement, here)]
         for candidates, copied in ((copyable, True), (units, False)):
             relief = placement.hours.mean[candidates] @ urgency
             for unit in candidates[np.lexsort((candidates, -relief))][:CHAINED_UNITS].tolist():
@@ -150,8 +149,7 @@ class Search:
     def _chain_once(self, hot: int, unit: int, target: int, copied: bool) -> bool:
         placement, steps = self.placement, self.placement.steps
         saved = (len(self.taken), self._moves, self._shadows, self._bytes)
-        overload, lps = float(placement.overload.sum()), placement.lps().copy()
-        before = LoadBefore.of(placement.utilisation(np.array([hot]))[0], placement.policy.high_water)
+        overload, lps, before = float(placement.overload.sum()), placement.lps(), self._before(hot)
         if copied:
             placement.add_shadow(unit, target)
             self._shadows += 1
@@ -166,7 +164,7 @@ class Search:
             if step is None:
                 break
             self._take(step, "makes_room", unit)
-            price += float((self.prices.churn + self.prices.unresolved)[step.units].sum())
+            price += float((self.prices.churn[step.units] + self.prices.unresolved[step.units]).sum())
         change, after = float(placement.overload.sum()) - overload, placement.lps()
         pays = change + price < -TOLERANCE and len(self.taken) > saved[0]
         if not pays or placement.fills_too_much(lps, (hot, target)):
@@ -174,7 +172,7 @@ class Search:
             del self.taken[saved[0] :]
             _, self._moves, self._shadows, self._bytes = saved
             return False
-        terms = Terms(overload=float(believed(np.array(change), np.array(0.0))), churn=float(self.prices.churn[unit]))
+        terms = Terms(overload=change, churn=float(self.prices.churn[unit]))
         led = ShadowStep(unit, target, terms) if copied else MoveStep(np.array([unit]), hot, target, terms)
         self.taken.insert(saved[0], TakenStep(led, hot, before, (float(after[hot]), float(after[target]))))
         return True

@@ -30,12 +30,6 @@ class Terms:
         """The change of the objective."""
         return self.overload + self.work + self.copies + self.misplaced + self.churn
 
-    def __add__(self, other: Terms) -> Terms:
-        """The terms of two steps, one after the other."""
-        mine = (self.overload, self.work, self.copies, self.misplaced, self.churn)
-        its = (other.overload, other.work, other.copies, other.misplaced, other.churn)
-        return Terms(*(a + b for a, b in zip(mine, its, strict=True)))
-
 
 @dataclass(frozen=True, slots=True)
 class MoveStep:
@@ -62,13 +56,11 @@ class UnitPrices:
     def __init__(self, placement: PlannedPlacement) -> None:
         snapshot = placement.snapshot
         peak = placement.hours.mean[:, : placement.hours.coming].max(axis=1, initial=0.0)
-        typical = placement.hours.mean @ (placement.hours.weight / placement.hours.weight.sum())
-        self.typical = typical
-        self.whole = wholes(np.maximum(peak, typical).astype(np.float64) / float(placement.capacity.mean()))
+        hours = float(placement.hours.weight.sum())
+        self.typical = placement.hours.mean @ (placement.hours.weight / hours)
+        self.whole = wholes(np.maximum(peak, self.typical) / float(placement.capacity.mean()))
         churn = placement.policy.churn
-        self.churn = churn * churn_price(
-            self.whole, snapshot.key_bytes, snapshot.idle_hours, float(placement.hours.weight.sum())
-        )
+        self.churn = churn * churn_price(self.whole, snapshot.key_bytes, snapshot.idle_hours, hours)
         self.unresolved = churn * resolution(self.whole, snapshot.idle_hours)
         self.again = self.unresolved - churn * resolution(self.whole, np.full(len(self.whole), np.inf))
         self.grouped = snapshot.slots | (self.whole < GROUPED)

@@ -7,7 +7,6 @@ Otherwise the plan is empty and says why.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 
 import numpy as np
@@ -16,7 +15,7 @@ from foreshard.measure.lps import load_prediction_scores
 from foreshard.measure.serving import partition_load
 from foreshard.model import FloatArray, Move, Plan, PlannedShadow, Refusal
 from foreshard.plan._placement import TOLERANCE, PlannedPlacement
-from foreshard.plan._reasons import moves_of, removal_of, shadow_of
+from foreshard.plan._reasons import move_id, moves_of, removal_of, shadow_of
 from foreshard.plan._refusals import refusal_reason, unfinished
 from foreshard.plan._search import Search
 from foreshard.plan._steps import MoveStep, ShadowStep
@@ -40,12 +39,6 @@ def make_plan(snapshot: Snapshot, policy: PlanPolicy) -> Plan:
         search.obstacles = dict.fromkeys(_overloaded(before, policy), "would_not_help")
         after = before
     return _finish(search, before, after)
-
-
-def move_id(hour: datetime, key: str) -> str:
-    """Return the id of the move of ``key`` in the plan for ``hour``."""
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{hour:%Y%m%dT%H}-{digest}"
 
 
 def may_act(hour: datetime, newest_counted: datetime | None, *, dry_run: bool = False, act_on_old_hours: bool = False) -> bool:
@@ -83,7 +76,7 @@ def _finish(search: Search, before: FloatArray, after: FloatArray) -> Plan:
     moves, shadows, removals = list[Move](), list[PlannedShadow](), list[PlannedShadow]()
     for taken in search.taken:
         if isinstance(taken.step, MoveStep):
-            moves += moves_of(snapshot, search.prices, taken, taken.step, move_id)
+            moves += moves_of(snapshot, search.prices, taken, taken.step)
         elif taken.removed is not None:
             removals.append(removal_of(snapshot, taken, taken.step, taken.removed))
         elif isinstance(taken.step, ShadowStep):
