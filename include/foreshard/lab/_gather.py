@@ -15,9 +15,8 @@ import pandas as pd
 
 from foreshard.lab._forked import each_forked
 from foreshard.model import BoolArray, FloatArray, IntArray, RequestKind
-from foreshard.observe.clean import clean
+from foreshard.observe.clean import EARLIEST, clean
 
-EARLIEST = datetime(1980, 1, 1, tzinfo=UTC)
 UNKNOWN_WEIGHT = 1.0
 """The cost of an access of an unknown request type without a cost in the log. It counts as a write."""
 
