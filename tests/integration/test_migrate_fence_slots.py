@@ -10,7 +10,7 @@ from pymongo import MongoClient
 from pymongo.errors import WriteError
 from tests.integration.fences import FENCE_TIMEOUT, in_force, listed, nothing, refused
 
-from foreshard.client._fences import fenced
+from foreshard.client.writing.write_errors import fenced
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeySpace, KeyType, slot_unit
 from foreshard.routing.fence_lists import FenceLists

@@ -1,8 +1,8 @@
 """Apps' clients: they route by the table, repeat what was refused, and record every call and every answer.
 
-A client reads the table before each call. After a call that found nothing, a read or a delete it reads the table again, and
-repeats the call if the key has a new owner: only then does the answer come from a partition that owned the key. A delete that
-was repeated does not know whether there was a document.
+A client reads the table before each call. After a read, or a write that found nothing, it reads the table again, and repeats
+the call if the key has a new owner: only then does the answer come from a partition that owned the key. Deletes are those of
+the product's client: a fence stops them like other writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError, PyMongoError, ServerSelectionTimeoutError, WriteError
 from tests.move_proofs.history import Kind, Recorder, Value
 
-from foreshard.client._fences import in_doubt
+from foreshard.client.writing.write_errors import in_doubt
 from foreshard.errors import Unreachable
 
 REFUSED = 121
@@ -32,12 +32,18 @@ class LeftOpen(Exception):
 
 
 class RoutedDocuments:
-    """One client of one collection. ``owner(key)`` reads the table."""
+    """One client of one collection. ``owner(key)`` reads the table. ``delete(collection, key, filter)`` returns a count."""
 
     def __init__(
-        self, recorder: Recorder, owner: Callable[[str], Owner], collections: Mapping[str, Any], key_field: str, number: int
+        self,
+        recorder: Recorder,
+        owner: Callable[[str], Owner],
+        collections: Mapping[str, Any],
+        delete: Callable[[Any, str, Mapping[str, str]], int],
+        key_field: str,
+        number: int,
     ) -> None:
-        self._recorder, self._owner, self._collections = recorder, owner, collections
+        self._recorder, self._owner, self._collections, self._delete = recorder, owner, collections, delete
         self._key_field, self._number = key_field, number
         self.stopping = threading.Event()
         self.refusals = self.silences = 0
@@ -84,13 +90,7 @@ class RoutedDocuments:
 
     def delete(self, key: str, identity: str) -> None:
         """Remove a document."""
-        tries: list[int] = []
-
-        def attempt(collection: Any, wanted: Mapping[str, str]) -> Value:
-            tries.append(collection.delete_one(wanted).deleted_count)
-            return ("yes" if tries[0] else "no") if len(tries) == 1 else None
-
-        self._recorded(key, identity, Kind.DELETE, None, attempt, lambda _found: False)
+        self._write(key, identity, Kind.DELETE, None, lambda c, wanted: self._delete(c, key, wanted))
 
     def act(self, random: Random, key: str, turn: int, documents: int = DOCUMENTS) -> None:
         """Do one operation on one of the key's documents."""

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import SecretStr
@@ -18,8 +19,13 @@ from tests.move_proofs.crowd import REFUSED, Client, Crowd, RoutedDocuments
 from tests.move_proofs.history import Call, Kind, Outcome, Recorder, Value, by_document, check
 from tests.move_proofs.nursery import Ended, Nursery
 
+from foreshard.client._doubts import fence_lists
+from foreshard.client._driving import SYNC, run
+from foreshard.client._fences import pauses
+from foreshard.client._partition_clients import PartitionClients
+from foreshard.client.writing.fenced_deletes import FencedDeletes
 from foreshard.errors import Unreachable
-from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable
+from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable, ShardedCollection
 from foreshard.model.key_space import KeySpace, slot_unit
 from foreshard.model.move_state import OPEN
 from foreshard.routing.slots import first_slots
@@ -71,7 +77,13 @@ class Proof:
     def __post_init__(self) -> None:
         self.wiring = Wiring(self.settings)
         self.environment = environment_of(self.settings)
+        self.deletes = self._fenced_deletes()
         self.clients = {name: MongoClient(uri, tz_aware=True, w="majority", **self.options) for name, uri in self.uris.items()}
+
+    def _fenced_deletes(self) -> FencedDeletes:
+        connections = PartitionClients(lambda uri: next(self.clients[name] for name in self.uris if self.uris[name] == uri))
+        sharded = ShardedCollection(self.settings.control_database, "trips", KEY_FIELD)
+        return FencedDeletes(connections, sharded, partial(fence_lists, connections, sharded=sharded), SYNC.sleep, pauses)
 
     def publish(self) -> None:
         """Register the partitions and publish the first table."""
@@ -116,7 +128,13 @@ class Proof:
         """A client of the collection."""
         linearizable = ReadConcern("linearizable")
         collections = {name: self.trips(name).with_options(read_concern=linearizable) for name in self.uris}
-        return RoutedDocuments(self.recorder, self.placed, collections, KEY_FIELD, number)
+        return RoutedDocuments(self.recorder, self.placed, collections, self.delete, KEY_FIELD, number)
+
+    def delete(self, collection: Any, key: str, wanted: Mapping[str, str]) -> int:
+        """Delete a document as the product's client does: a fence stops it. Return how many documents were deleted."""
+        uri = next(self.uris[name] for name, client in self.clients.items() if client is collection.database.client)
+        done = run(self.deletes.run(uri, (key,), lambda there, session: there.delete_one(wanted, session=session)))
+        return int(done.deleted_count)
 
     def crowd(self, size: int) -> Crowd:
         """Start clients."""

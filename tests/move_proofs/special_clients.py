@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError, WriteError
 from tests.move_proofs.crowd import REFUSED
 
-from foreshard.client._fences import in_doubt
+from foreshard.client.writing.write_errors import in_doubt
 
 if TYPE_CHECKING:
     from tests.move_proofs.deployment import Proof

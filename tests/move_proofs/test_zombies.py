@@ -76,7 +76,7 @@ def test_a_delete_that_is_acknowledged_just_before_the_switch_is_done_when_the_t
     proof.move()
     mover = proof.start("run", proof.plan(), Halt(1, "SIGSTOP", among="_switch: commitTransaction"))
     assert proof.nursery.wait(mover).how == "stopped"
-    proof.routed(1).delete(proof.keys[0], f"{proof.keys[0]}:7")
+    proof.trips(proof.owner(proof.keys[0])).delete_one({"_id": f"{proof.keys[0]}:7"})  # a plain client's
     assert proof.wake(mover).code == 0
     assert f"{proof.keys[0]}:7" not in proof.copies(proof.owner(proof.keys[0]))
 

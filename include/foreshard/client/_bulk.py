@@ -14,12 +14,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby, islice, zip_longest
 from typing import Any
 
-from pymongo import ReadPreference
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from foreshard.client._bulk_outcome import (
     HOST_UNREACHABLE,
-    LEFT,
     LONGEST_RUN,
     BulkOutcome,
     not_sent,
@@ -27,11 +25,14 @@ from foreshard.client._bulk_outcome import (
     single_updates,
 )
 from foreshard.client._driving import resolved
-from foreshard.client._fences import REFUSED_BY_VALIDATOR, FencedWriter, Wait, one_line
+from foreshard.client._fences import FencedWriter, Wait
 from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
 from foreshard.client._together import MOST_TOGETHER, is_worthwhile, parts_of, send_together
 from foreshard.client.routing.pymongo_errors import WriteFenced, WriteInDoubt
 from foreshard.client.routing.routes import Operation, Route
+from foreshard.client.writing.bulk_deletes import BulkDeletes
+from foreshard.client.writing.matching import matching_ids
+from foreshard.client.writing.write_errors import LEFT, REFUSED_BY_VALIDATOR, one_line
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 
@@ -52,8 +53,7 @@ class BulkWrite:
 
     async def run(self, items: Sequence[BulkItem]) -> dict[str, Any]:
         """Write all items. Raise ``BulkWriteError``, :class:`AmbiguousWrite` or :class:`Unreachable`."""
-        deleting = any(item.kind is BulkKind.DELETE for item in items)
-        self._routes = await self._ask([item.key for item in items], fresh=deleting)
+        self._routes = await self._ask([item.key for item in items], fresh=False)
         pending = list(items)
         wait = Wait(self._writer, items[0].key) if items else None
         while pending and wait is not None:
@@ -193,9 +193,12 @@ class BulkWrite:
             return not_sent(run)
         if run[0].kind is not BulkKind.INSERT and await self._has_left(run):
             return [(at, {"code": REFUSED_BY_VALIDATOR, "errInfo": LEFT}) for at in range(len(run))]
-        requests = [item.request for item in run]
         try:
             await self._writer.doubts.check_collation(route.uri)
+            if run[0].kind is BulkKind.DELETE:
+                writer, add = self._writer, self._outcome.add
+                return await BulkDeletes(writer.deletes, route.uri, add, self._ordered, self._options).send(run)
+            requests = [item.request for item in run]
             done = await resolved(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details
@@ -212,8 +215,7 @@ class BulkWrite:
         """Whether a run must be routed again, since the table was old and a key has left its partition."""
         keys = {item.key for item in run} - self._renewed
         routes = [self._routes[key] for key in sorted(keys)]
-        deletes = any(item.kind is BulkKind.DELETE for item in run)
-        if not await self._writer.doubts.check_writes(self._operation, routes, deletes=deletes):
+        if not await self._writer.doubts.check_writes(self._operation, routes):
             return False
         self._renewed |= keys
         return True
@@ -286,12 +288,8 @@ class BulkWrite:
         if await self._has_left([item]):
             self._routes |= await self._ask([item.key], fresh=True)
         route = self._routes[item.key]
-        primary = self._writer.collection(route).with_options(read_preference=ReadPreference.PRIMARY)
-        found = primary.find(every._filter, {"_id": 1}, let=self._options.get("let"))
-        if every._hint is not None:
-            found = found.hint(every._hint if isinstance(every._hint, str) else list(every._hint.items()))
         try:
-            ids = [document["_id"] for document in await resolved(found.to_list())]
+            ids = await matching_ids(self._writer.collection(route), every, self._options.get("let"))
         except ConnectionFailure:
             self._mark_unreachable(route)
             return None

@@ -10,15 +10,12 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from foreshard.client._fences import HASH
 from foreshard.client._requests import BulkItem, BulkKind
 from foreshard.client._types import Filter
 from foreshard.client.routing.routes import Route
 
 LONGEST_RUN = 1_000
 HOST_UNREACHABLE = 6
-LEFT = {"details": {"clausesNotSatisfied": [{"index": 0, "details": {HASH: []}}]}}
-"""The details of a fence's refusal, for requests that were not sent because their key has left."""
 COUNTS = ("nInserted", "nMatched", "nModified", "nRemoved", "nUpserted")
 
 

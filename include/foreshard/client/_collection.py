@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
@@ -26,6 +25,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._requests import BulkItem, BulkKind, KeyRule, WriteRequest
 from foreshard.client._types import Document, Filter, Result, Update
+from foreshard.client.writing.delete_batches import AT_ONCE, batch
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pymongo.read_concern import ReadConcern
     from pymongo.read_preferences import _ServerMode
     from pymongo.write_concern import WriteConcern
+
+    from foreshard.client.writing.fenced_deletes import AttemptToDelete
 
     Attempt = Callable[[Collection[Document]], Result]
 
@@ -110,7 +112,9 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options("delete_one", options)
         key = self._rule.of_filter("delete_one", filter, options)
         narrow = self._rule.limit(filter, key)
-        return await self._delete("delete_one", key, lambda c: c.delete_one(narrow, **options), request)
+        return await self._delete(
+            "delete_one", key, lambda c, session: c.delete_one(narrow, session=session, **options), request, _deleted_none
+        )
 
     async def find_one_and_update(
         self, filter: Filter, update: Update, *, request: Call = None, **options: Any
@@ -151,7 +155,13 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options("find_one_and_delete", options)
         key = self._rule.of_filter("find_one_and_delete", filter, options)
         narrow = self._rule.limit(filter, key)
-        return await self._delete("find_one_and_delete", key, lambda c: c.find_one_and_delete(narrow, **options), request)
+        return await self._delete(
+            "find_one_and_delete",
+            key,
+            lambda c, session: c.find_one_and_delete(narrow, session=session, **options),
+            request,
+            lambda found: found is None,
+        )
 
     # writes of many documents
 
@@ -181,12 +191,13 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the matching documents of the keys that the filter names."""
         self._check_options("delete_many", options)
-        deleted = 0
+        total = 0
         for key in self._rule.of_filter_many("delete_many", filter, options):
-            narrow = self._rule.limit(filter, key)
-            done = await self._delete("delete_many", key, partial(_delete_many, narrow, options), request)
-            deleted += done.deleted_count
-        return DeleteResult({"n": deleted}, True)
+            attempt, found = batch(self._rule.limit(filter, key), options), AT_ONCE
+            while found == AT_ONCE:
+                found, deleted = await self._delete("delete_many", key, attempt, request, lambda done: not any(done))
+                total += deleted
+        return DeleteResult({"n": total}, True)
 
     async def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
@@ -229,9 +240,11 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self.recorder.record(scope, (key,), verb, started)
         return result
 
-    async def _delete(self, operation: str, key: str, attempt: Attempt[Result], request: Call) -> Result:
+    async def _delete(
+        self, operation: str, key: str, attempt: AttemptToDelete[Result], request: Call, missed: Callable[[Result], bool]
+    ) -> Result:
         scope, started = self.recorder.current(request), self.recorder.start()
-        result = await self._writer.write(operation, key, attempt, passes_fence=True)
+        result = await self._writer.delete(operation, key, attempt, missed)
         self.recorder.record(scope, (key,), DELETE, started)
         return result
 
@@ -254,8 +267,8 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             self.recorder.record(scope, keys, verb, started)
 
 
-def _delete_many(filter: Filter, options: Mapping[str, Any], collection: Collection[Document]) -> DeleteResult:
-    return collection.delete_many(filter, **options)
+def _deleted_none(result: DeleteResult) -> bool:
+    return result.acknowledged and result.deleted_count == 0
 
 
 def _matched_none(result: UpdateResult) -> bool:

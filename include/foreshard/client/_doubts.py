@@ -91,13 +91,12 @@ class Doubts:
                 return unit, part.partition
         return None
 
-    async def check_writes(self, operation: str, routes: Iterable[Route], *, deletes: bool) -> bool:
+    async def check_writes(self, operation: str, routes: Iterable[Route]) -> bool:
         """Check the keys of writes. Return whether to route them again, by a newer table.
 
-        ``deletes``: a fence does not stop them, so they are also checked if the sidecar was asked and did not answer.
         Raise :class:`RoutingTableOld` if a key has left its partition and no newer table exists.
         """
-        if not (deletes and self._router.router.is_silent) and not await self._router.is_old():
+        if not await self._router.is_old():
             return False
         for route in routes:
             unit = await self._left(PartitionRead(route.partition, route.uri, None, {route.key: route.epoch}))

@@ -18,20 +18,13 @@ itself has repeated it once under the same transaction number, which the server 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pymongo.errors import (
-    ConnectionFailure,
-    ExecutionTimeout,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-    WriteConcernError,
-)
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from foreshard.client._doubts import Doubts, fence_lists
 from foreshard.client._driving import is_own_deadline, resolved, time_left
@@ -39,42 +32,25 @@ from foreshard.client._types import Result
 from foreshard.client.routing.pymongo_errors import ServiceUnreachable, WriteFenced, WriteInDoubt
 from foreshard.client.routing.router import AsyncRouter
 from foreshard.client.routing.routes import Operation, Route
+from foreshard.client.writing.fenced_deletes import AttemptToDelete, FencedDeletes
+from foreshard.client.writing.write_errors import (
+    REFUSED_BY_VALIDATOR,
+    fenced,
+    in_doubt,
+    one_line,
+    was_committing,
+    was_never_sent,
+)
 from foreshard.errors import Unreachable
 from foreshard.model import ShardedCollection
-from foreshard.stores.partition.fences.fence_validator import FIRST_CLAUSE
+from foreshard.routing.fence_lists import FenceLists
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
 
     from foreshard.client._partition_clients import PartitionClients
 
-REFUSED_BY_VALIDATOR = 121
-HASH = "$toHashedIndexKey"
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.1
-_INTERRUPTED = frozenset({11600, 11602, 10107, 13435, 189, 91, 64, 50})
-"""The server was interrupted by a shutdown, step-down or time limit: the write may have been applied."""
-
-
-def fenced(error: Mapping[str, Any], key_field: str) -> bool | None:
-    """Whether the details of an error 121 name the fence's clause. None without details (the server omits long ones)."""
-    details = (error.get("errInfo") or {}).get("details")
-    if not details:
-        return None
-    return any(_is_of_fence(clause, key_field) for clause in details.get("clausesNotSatisfied", ()))
-
-
-def _is_of_fence(clause: Mapping[str, Any], key_field: str) -> bool:
-    """Whether a failed clause is one of the fence's. The first one is an older version's."""
-    index = clause.get("index", 0)
-    return (index == 0 or index >= FIRST_CLAUSE) and _compares_keys(clause.get("details"), key_field)
-
-
-def _compares_keys(part: Any, key_field: str) -> bool:
-    """Whether a part of an error's details names slots, or a list of keys that are elsewhere."""
-    if isinstance(part, Mapping):
-        is_list = part.get("operatorName") == "$nin" and key_field in (part.get("specifiedAs") or {})
-        return is_list or HASH in part or any(_compares_keys(inner, key_field) for inner in part.values())
-    return isinstance(part, list) and any(_compares_keys(inner, key_field) for inner in part)
 
 
 def pauses(first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> Iterator[float]:
@@ -99,6 +75,15 @@ class FencedWriter:
         """What is checked while the table may be old."""
         return Doubts(self.router, self.connections, self.sharded)
 
+    @cached_property
+    def deletes(self) -> FencedDeletes:
+        """Runs deletes, which a validator does not stop."""
+
+        async def in_force(uri: str) -> FenceLists:
+            return await fence_lists(self.connections, uri, self.sharded)
+
+        return FencedDeletes(self.connections, self.sharded, in_force, self.router.mode.sleep, pauses)
+
     async def write(
         self,
         operation: str,
@@ -106,30 +91,54 @@ class FencedWriter:
         attempt: Callable[[Collection[dict[str, Any]]], Result],
         *,
         missed: Callable[[Result], bool] = lambda _result: False,
-        passes_fence: bool = False,
         inserts: bool = False,
     ) -> Result:
         """Run ``attempt`` on the primary's collection until it succeeds. It must change at most one document.
 
         ``missed``: whether a result may be due to a key that has moved away (nothing matched); the route is then asked for
-        again. ``passes_fence``: for deletes, which a fence does not stop; they never use a kept route. ``inserts``: the fence
-        stops the write wherever it is sent; other writes may find nothing on a partition that the key has left.
+        again. ``inserts``: the fence stops the write wherever it is sent; other writes may find nothing on a partition that the
+        key has left.
         """
+
+        async def send(route: Route) -> Result:
+            return await resolved(attempt(self.collection(route)))
+
+        return await self._persist(operation, key, send, missed, inserts=inserts)
+
+    async def delete(
+        self, operation: str, key: str, attempt: AttemptToDelete[Result], missed: Callable[[Result], bool]
+    ) -> Result:
+        """Run a delete on the primary's collection until no fence stops it. Arguments as for ``write``."""
+
+        async def send(route: Route) -> Result:
+            return await self.deletes.run(route.uri, (key,), attempt)
+
+        return await self._persist(operation, key, send, missed, inserts=False)
+
+    async def _persist(
+        self,
+        operation: str,
+        key: str,
+        send: Callable[[Route], Awaitable[Result]],
+        missed: Callable[[Result], bool],
+        *,
+        inserts: bool,
+    ) -> Result:
         wait = Wait(self, key)
-        route = await self.router.route(key, Operation.WRITE, fresh=passes_fence)
-        if not inserts and await self.doubts.check_writes(operation, [route], deletes=passes_fence):
+        route = await self.router.route(key, Operation.WRITE)
+        if not inserts and await self.doubts.check_writes(operation, [route]):
             route = await self.router.route(key, Operation.WRITE, fresh=True)
         while True:
             try:
                 if not self.doubts.knows_collation:
                     await self.doubts.check_collation(route.uri)
-                result = await resolved(attempt(self.collection(route)))
+                result = await send(route)
             except PyMongoError as error:
                 self.router.router.own_writes.note(key)  # it may have been applied
                 route = await self._after(error, operation, route, wait)
                 continue
             self.router.router.own_writes.note(key)
-            if passes_fence or not missed(result):
+            if not missed(result):
                 return result
             latest = await self.router.route(key, Operation.WRITE, fresh=True)
             if latest.same_owner(route):
@@ -155,7 +164,7 @@ class FencedWriter:
 
     def lost(self, error: PyMongoError, operation: str, key: str, route: Route) -> Exception:
         """Return the error to report for a failed attempt: not sent, in doubt, or ``error`` itself."""
-        if isinstance(error, ServerSelectionTimeoutError):
+        if isinstance(error, ServerSelectionTimeoutError) and not was_committing(error):
             return error if is_own_deadline(error) else self.unreachable(route)
         if in_doubt(error):
             return WriteInDoubt(self.sharded.namespace, operation, (key,), route.partition, one_line(error))
@@ -173,7 +182,7 @@ class FencedWriter:
         if was_never_sent(error):
             wait.give_up(route, error)
             raise error
-        if isinstance(error, ServerSelectionTimeoutError) and not is_own_deadline(error):
+        if isinstance(error, ServerSelectionTimeoutError) and not is_own_deadline(error) and not was_committing(error):
             return await self._after_silence(error, route, wait)
         if not isinstance(error, OperationFailure) or error.code != REFUSED_BY_VALIDATOR:
             self.report(error, operation, route.key, route)
@@ -251,27 +260,6 @@ class Wait:
         await self._writer.router.mode.sleep(next(self._pauses))
 
 
-def was_never_sent(error: PyMongoError) -> bool:
-    """Whether pymongo did not send an operation, because the app's own deadline had passed."""
-    text = str((error.details or {}).get("errmsg", "")) if isinstance(error, ExecutionTimeout) else ""
-    return text.startswith("operation would exceed time limit")
-
-
-def in_doubt(error: PyMongoError) -> bool:
-    """Whether a write that failed with this error may have been applied."""
-    if was_never_sent(error):
-        return False
-    if isinstance(error, ConnectionFailure | WriteConcernError):
-        return True
-    return isinstance(error, OperationFailure) and error.code in _INTERRUPTED
-
-
 def unreachable(partition: str, address: str) -> Unreachable:
     """The error for a partition that can't be reached. Nothing was sent."""
     return ServiceUnreachable(f"partition {partition}", address, "start it or correct its address in the partition registry")
-
-
-def one_line(error: Exception) -> str:
-    """The error's type and the first line of its message, without pymongo's topology description."""
-    text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text.split(' (configured timeouts')[0].split(', Timeout:')[0]}"

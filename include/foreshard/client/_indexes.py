@@ -9,10 +9,10 @@ from pymongo.errors import PyMongoError
 
 from foreshard.client._cursor import SortKeys, sort_keys
 from foreshard.client._driving import resolved
-from foreshard.client._fences import one_line
 from foreshard.client._reads import Reader
 from foreshard.client.routing.pymongo_errors import IndexesDiffer, OperationRefused
 from foreshard.client.routing.routes import PartitionAddress
+from foreshard.client.writing.write_errors import one_line
 
 IndexVerb = Callable[[Any], Any]
 

@@ -106,8 +106,8 @@ class _Client(Generic[RoutedKind]):
         """Build a client for ``collections`` (default: those in the settings).
 
         It routes in process from the sidecar's table in ``routing_folder`` (default: ``routing`` in the settings' data folder).
-        It asks the sidecar at ``sidecar_url`` (default: from the settings) if that file is missing, for deletes, and after a
-        fence has refused a write.
+        It asks the sidecar at ``sidecar_url`` (default: from the settings) if that file is missing, and after a fence has
+        refused a write or a write has found nothing.
         Raise :class:`foreshard.errors.MissingSecret` if access records are on and the key that pseudonymises users is not set.
         """
         from foreshard.settings import Settings

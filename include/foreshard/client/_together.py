@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import PyMongoError
 
 from foreshard.client._driving import resolved
-from foreshard.client._fences import one_line
 from foreshard.client._requests import BulkItem, BulkKind
 from foreshard.client.routing.pymongo_errors import WriteInDoubt
+from foreshard.client.writing.write_errors import one_line
 from foreshard.errors import AmbiguousWrite
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ async def _apply(writer: FencedWriter, part: Part, options: Mapping[str, Any]) -
         await resolved(part.session.start_transaction(write_concern=collection.write_concern))
         requests = [item.request for item in part.items]
         done = await resolved(collection.bulk_write(requests, ordered=True, session=part.session, **options))
+        deleted = {item.key for item in part.items if item.kind is BulkKind.DELETE}
+        if deleted:
+            await writer.deletes.refuse(part.route.uri, deleted)
         part.raw = done.bulk_api_result
     except PyMongoError as error:
         part.error = error

@@ -49,9 +49,6 @@ class TableRoutes:
     def age(self) -> float:
         return 0.0
 
-    def is_silent(self) -> bool:
-        return False
-
     def close(self) -> None:
         pass
 

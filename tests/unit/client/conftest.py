@@ -61,9 +61,6 @@ class FakeWorld:
     def age(self) -> float:
         return 0.0
 
-    def is_silent(self) -> bool:
-        return False
-
     def close(self) -> None: ...
 
     def sleep(self, seconds: float) -> None:

@@ -14,7 +14,8 @@ from pymongo.errors import (
     WriteError,
 )
 
-from foreshard.client._fences import fenced, one_line, pauses
+from foreshard.client._fences import pauses
+from foreshard.client.writing.write_errors import fenced, one_line
 from foreshard.errors import AmbiguousWrite, KeyInTransit, Unreachable
 
 

@@ -46,9 +46,6 @@ class FakeSource:
         self.asked_age += 1
         return 1.0
 
-    def is_silent(self) -> bool:
-        return False
-
     def close(self) -> None: ...
 
 
@@ -247,8 +244,6 @@ def test_a_refresh_that_only_the_substitute_could_make_has_failed(source, clock,
     source.down = True
     clock.now += 5
     assert not router.refresh(clock.now)
-    assert router.is_silent
     source.down = False
     clock.now += 5
     assert router.refresh(clock.now)
-    assert not router.is_silent

@@ -120,10 +120,6 @@ class LocalRoutes:
         except Unreachable:
             return 0
 
-    def is_silent(self) -> bool:
-        """Whether answers come from a substitute: no."""
-        return False
-
     def age(self) -> float:
         """Seconds since the control database last confirmed the table, by the monotonic clock; infinite if unknown.
 

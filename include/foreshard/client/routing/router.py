@@ -41,8 +41,8 @@ class Router:
 
     Answers of ``source`` are kept for ``keep`` seconds, or until an answer shows a newer table. An answer that is newer than
     the local table overrides it until the local table has caught up. A kept answer or a local table may be stale. That is safe
-    for writes, because the fence refuses a write to a key's old partition. Deletes pass the fence, so they need ``fresh=True``.
-    ``keep`` must be far below the time for which a move's source copy is kept.
+    for the client's writes, because the fence refuses a write to a key's old partition. A delete of pymongo's own passes the
+    fence, so it needs ``fresh=True``. ``keep`` must be far below the time for which a move's source copy is kept.
     """
 
     def __init__(
@@ -68,11 +68,6 @@ class Router:
     def renew(self) -> None:
         """Make new locks, here and in the child of a fork."""
         self._lock, self._refreshing = threading.Lock(), threading.Lock()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether the sidecar did not answer when it was last asked."""
-        return self._source.is_silent()
 
     def known(self, key: str, operation: Operation, preference: ReadPreference = ANYWHERE) -> Route | None:
         """Return the route of ``key`` if it is known without a request; None otherwise."""

@@ -90,9 +90,6 @@ class RouteSource(Protocol):
     def refresh(self) -> int:
         """Get the newest published table and return its version (0: unknown). Raise :class:`Unreachable` if that fails."""
 
-    def is_silent(self) -> bool:
-        """Whether answers come from a substitute, because the sidecar did not answer."""
-
     def age(self) -> float:
         """Seconds since the control database last confirmed the table; infinite if unknown. Raise :class:`Unreachable`."""
 
@@ -152,10 +149,6 @@ class FallbackRoutes:
         if self._missing is not None:
             raise self._missing
         return version
-
-    def is_silent(self) -> bool:
-        """Whether ``first`` did not answer when it was last asked."""
-        return self._missing is not None
 
     def age(self) -> float:
         """The age of the table that answers."""

@@ -85,10 +85,6 @@ class SidecarRoutes:
             raise ServiceUnreachable("sidecar", self._address, f"it could not refresh ({status}: {_problem(answer)})")
         return int(answer.get("table_version", 0)) if isinstance(answer, Mapping) else 0
 
-    def is_silent(self) -> bool:
-        """Whether answers come from a substitute: no."""
-        return False
-
     def age(self) -> float:
         """Seconds since the control database last confirmed the sidecar's table; infinite if the sidecar does not say."""
         status, answer = self._ask("GET", "/v1/table")

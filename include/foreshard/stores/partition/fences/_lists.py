@@ -27,8 +27,8 @@ from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._slot_filter import bitmap, slots_in
 from foreshard.stores.partition.dead_transactions import IDLE, end_dead_transactions
+from foreshard.stores.partition.fences.fence_entry import BOOKKEEPING_DATABASE, FENCES
 
-BOOKKEEPING_DATABASE = "foreshard"
 Guard = Callable[[ClientSession], None]
 Edit = Callable[[FenceLists], FenceLists]
 
@@ -52,7 +52,7 @@ class ListedFence:
         self._client, self._sharded, self._timeout, self._owner = client, collection, timeout, owner
         self._refused: tuple[int, bool] | None = None
         self._lists = client[BOOKKEEPING_DATABASE].get_collection(
-            "fences", write_concern=WriteConcern(1), read_concern=ReadConcern("local")
+            FENCES, write_concern=WriteConcern(1), read_concern=ReadConcern("local")
         )
 
     def new_holder(self) -> str:

@@ -1,0 +1,1 @@
+"""Writes that a fence does not stop by itself."""
