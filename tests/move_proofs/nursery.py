@@ -8,12 +8,14 @@ once the child has ended or stopped, or ``{poll: pid}``, answered at once.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+DUMP_SECONDS = 0.5
+"""A child writes its threads' stacks to its output within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,10 @@ class Nursery:
         return Ended(answer["ended"], answer["code"], effects, output.read_text() if output.exists() else "")
 
     def told(self, pid: int) -> str:
-        """What a child has done last and printed, for people."""
+        """What a running child has done last and printed, and where its threads are, for people."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+        time.sleep(DUMP_SECONDS)
         log = self._logs[pid]
         output = log.with_suffix(".out")
         return "\n".join(["", *(log.read_text().splitlines()[-8:] if log.exists() else ()), output.read_text()])
@@ -126,6 +133,7 @@ def _forked(asked: Mapping[str, Any]) -> int:
         with Path(asked["log"]).with_suffix(".out").open("w", buffering=1) as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
+            faulthandler.register(signal.SIGUSR1, output)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 code = _run(asked)
     finally:

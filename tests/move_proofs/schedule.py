@@ -47,7 +47,6 @@ class Schedule:
     done: Counter[str] = field(default_factory=Counter)
     ended: list[Ended] = field(default_factory=list)
     repaired: float = 0.0
-    ahead: timedelta = timedelta()
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -67,7 +66,7 @@ class Schedule:
         A process that dies right after a late ``collMod`` leaves a fence that only the watchdog repairs. ``repaired`` are the
         seconds that this took. The clocks are right again: a cleaner waits for a switch that the journal dates an hour ahead.
         """
-        self._shift(-self.ahead)
+        self._set_clocks_right()
         for pid in tuple(self.paused):
             self._wake(pid)
         deadline = time.monotonic() + PATIENCE
@@ -148,9 +147,20 @@ class Schedule:
         self._shift(JUMP if self.random.random() < 0.5 else -JUMP)
 
     def _shift(self, by: timedelta) -> None:
-        self.ahead += by
         shifted = {"$dateAdd": {"startDate": "$lease_until", "unit": "second", "amount": int(by.total_seconds())}}
         entered = {"$dateAdd": {"startDate": "$$entry.at", "unit": "second", "amount": int(by.total_seconds())}}
         entries = {"input": "$history", "as": "entry", "in": {"$mergeObjects": ["$$entry", {"at": entered}]}}
         moves = self.proof.wiring.mongo.control_database["moves"]
         moves.update_many({"active": True}, [{"$set": {"lease_until": shifted, "history": {"$map": entries}}}])
+
+    def _set_clocks_right(self) -> None:
+        """Bring the journal's times that lie ahead back to now. Jumps do not cancel out: each shifts only what it meets."""
+        lease = {"$min": ["$lease_until", {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": 1}}]}
+        held = {"$cond": [{"$eq": [{"$type": "$lease_until"}, "date"]}, lease, "$lease_until"]}
+        entries = {
+            "input": "$history",
+            "as": "entry",
+            "in": {"$mergeObjects": ["$$entry", {"at": {"$min": ["$$entry.at", "$$NOW"]}}]},
+        }
+        moves = self.proof.wiring.mongo.control_database["moves"]
+        moves.update_many({"active": True}, [{"$set": {"lease_until": held, "history": {"$map": entries}}}])
