@@ -11,9 +11,10 @@ from tests.integration.test_observe_stage import HOUR, access, emit, history, wi
 
 from foreshard.errors import GateFailed, HourRefused
 from foreshard.model import ONE_HOUR
+from foreshard.stages.judging.acceptance import accept_result
 from foreshard.stages.log_import import import_history
 from foreshard.stages.observe import extract_hour, tally_hour
-from foreshard.stages.observing.gate import accept_hour, gate_access_log
+from foreshard.stages.observing.gate import gate_access_log
 from foreshard.wiring import Wiring
 
 __all__ = ["environment", "wiring"]
@@ -54,7 +55,7 @@ def test_an_acceptance_does_not_hold_for_what_the_person_has_not_seen(wiring: Wi
     extract_hour(wiring, HOUR)
     with pytest.raises(GateFailed):
         gate_access_log(wiring, HOUR)
-    accept_hour(wiring, HOUR, "Ann", "a probe sends no keys")
+    accept_result(wiring, "access_log", HOUR, "Ann", "a probe sends no keys")
     gate_access_log(wiring, HOUR)
     emit(wiring, [access("") for _ in range(7)])
     extract_hour(wiring, HOUR)
@@ -67,7 +68,7 @@ def test_an_hour_that_its_gate_passed_is_not_accepted(wiring: Wiring) -> None:
     extract_hour(wiring, HOUR)
     gate_access_log(wiring, HOUR)
     with pytest.raises(HourRefused, match="was not refused by its gate"):
-        accept_hour(wiring, HOUR, "Ann", "to be sure")
+        accept_result(wiring, "access_log", HOUR, "Ann", "to be sure")
 
 
 @pytest.mark.usefixtures("environment")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +61,21 @@ def counts(wiring: Wiring) -> dict[str, int]:
         folder: len(list((wiring.settings.data_dir / folder).rglob("*.parquet"))) for folder in ("raw", "quarantine", "series")
     }
     return {name: database[name].count_documents({}) for name in names} | files
+
+
+def test_the_quarantine_of_imports_is_deleted_by_the_age_of_its_files(wiring: Wiring) -> None:
+    folder = wiring.settings.data_dir / "quarantine"
+    folder.mkdir()
+    for days in (24, 26):
+        for name in ("import", "refused"):
+            file = folder / f"{name}-20140101T00-2014010{days % 10}T00.parquet"
+            file.write_bytes(b"x")
+            os.utime(file, times=((NOW - timedelta(days=days)).timestamp(),) * 2)
+    (folder / "notes.txt").write_text("not Foreshard's")
+    assert forget_old(wiring, 25, 55, 35, 75, dry_run=True, now=NOW).forgotten["quarantine"] == 2
+    assert forget_old(wiring, 25, 55, 35, 75, now=NOW).forgotten["quarantine"] == 2
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"import-20140101T00-20140104T00.parquet", "refused-20140101T00-20140104T00.parquet", "notes.txt"}
 
 
 def test_old_hours_and_old_records_are_deleted(wiring: Wiring) -> None:

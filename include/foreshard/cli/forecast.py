@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.arguments.accepting import accept_command
 from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.progress import bars
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 @click.group()
 def forecast() -> None:
     """Forecast the load of each key."""
+
+
+forecast.add_command(accept_command("forecasts", "the forecasts", "clear `gate` in Airflow, or foreshard forecast hour HOUR"))
 
 
 @forecast.command("hour")
@@ -39,8 +43,8 @@ def forecast_hour(hour: datetime, gate: bool) -> None:
                 for name, count in fit_chunk(wiring, hour, chunk).models.items():
                     models[name] = models.get(name, 0) + count
                 report(done, len(chunks))
-        if gate:
-            gate_forecasts(wiring, hour)
+        for warning in gate_forecasts(wiring, hour).warnings if gate else ():
+            click.echo(f"warning: {warning}")
     click.echo(f"forecasts for {hour:%Y-%m-%dT%H}Z: {_counts(models)}")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.arguments.accepting import accept_command
 from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.check_log import check
 from foreshard.cli.progress import bars
@@ -24,6 +24,7 @@ def observe() -> None:
 
 
 observe.add_command(check)
+observe.add_command(accept_command("access_log", "the records", "clear `gate` in Airflow, or foreshard observe hour HOUR"))
 
 
 @observe.command("import")
@@ -98,28 +99,6 @@ def observe_hour(hour: datetime, gate: bool, replace: bool) -> None:
         f"counted {counted.accesses:,} accesses of {counted.keys:,} keys, cost {counted.cost:,.1f}, {counted.pairs:,} pairs"
     )
     click.echo(counted.account)
-
-
-@observe.command()
-@click.argument("hour", type=HOUR)
-@click.option("--because", default="", help="The reason, for those who read the gate's results later.")
-@click.option("--by", default=getuser, show_default="your login", help="Name of the person who accepts the hour.")
-def accept(hour: datetime, because: str, by: str) -> None:
-    """Accept the records of HOUR (UTC), although its gate failed.
-
-    The gate then passes when it runs again, until the hour's records change so that it finds something else.
-    """
-    from foreshard.stages.observing.gate import accept_hour
-    from foreshard.wiring import Wiring
-
-    with Wiring() as wiring:
-        _require_control(wiring)
-        accepted = accept_hour(wiring, hour, by, because)
-    for line in accepted.failures:
-        click.echo(f"accepted: {line}")
-    click.echo(
-        f"run the gate of {hour:%Y-%m-%dT%HZ} again: clear `gate` in Airflow, or foreshard observe hour {hour:%Y-%m-%dT%H}"
-    )
 
 
 @observe.command("show")

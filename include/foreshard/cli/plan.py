@@ -35,7 +35,8 @@ def plan_command(hour: datetime, dry_run: bool, act_on_old_hours: bool) -> None:
     with Wiring() as wiring:
         score_partitions(wiring, hour)
         plan_hour(wiring, hour, dry_run=dry_run, act_on_old_hours=act_on_old_hours)
-        gate_plan(wiring, hour)
+        for warning in gate_plan(wiring, hour).warnings:
+            click.echo(f"warning: {warning}")
         show_plan(wiring.plans.load(hour))
 
 
@@ -58,7 +59,8 @@ def publish(hour: datetime) -> None:
 
     with Wiring() as wiring:
         summary = publish_hour(wiring, hour)
-        gate_table(wiring, hour)
+        for warning in gate_table(wiring, hour).warnings:
+            click.echo(f"warning: {warning}")
     click.echo(f"table version {summary.version}: {summary.note}")
 
 

@@ -108,8 +108,8 @@ class _HourStages:
         with self._timed("fit") as say:
             fitted = [forecast.fit_chunk(self.wiring, self.hour, chunk) for chunk in chunks]
             say(f"{sum(summary.keys for summary in fitted):,} keys and slots forecast")
-        with self._timed("gate"):
-            forecast.gate_forecasts(self.wiring, self.hour)
+        with self._timed("gate") as say:
+            say("; ".join(forecast.gate_forecasts(self.wiring, self.hour).warnings))
         with self._timed("score"):
             score.score_partitions(self.wiring, self.hour)
 
@@ -122,8 +122,8 @@ class _HourStages:
             made = plan.plan_hour(self.wiring, self.hour, dry_run=not act, act_on_old_hours=act_on_old_hours)
             say(f"{made.moves} moves, {made.shadows} shadows, worst LPS {made.worst_lps_before} → {made.worst_lps_after}")
         show_plan(self.wiring.plans.load(self.hour))
-        with self._timed("gate"):
-            plan.gate_plan(self.wiring, self.hour)
+        with self._timed("gate") as say:
+            say("; ".join(plan.gate_plan(self.wiring, self.hour).warnings))
 
     def move(self) -> None:
         """Run the plan's moves, one after the other."""
@@ -154,8 +154,8 @@ class _HourStages:
         with self._timed("publish") as say:
             published = publish.publish_hour(self.wiring, self.hour)
             say(f"table version {published.version}: {published.note}")
-        with self._timed("gate"):
-            publish.gate_table(self.wiring, self.hour)
+        with self._timed("gate") as say:
+            say("; ".join(publish.gate_table(self.wiring, self.hour).warnings))
         with self._timed("clean") as say:
             say(f"{len(migrate.clean_moves(self.wiring, self.hour, wait=False))} moves cleaned")
         with self._timed("verify") as say:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.arguments.accepting import accept_command
 from foreshard.cli.first_table import init
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def table() -> None:
 
 
 table.add_command(init)
+table.add_command(accept_command("table", "the table", "clear `gate_table` in Airflow, or foreshard plan publish HOUR"))
 
 
 @table.command()

@@ -96,7 +96,7 @@ class HourCounts:
 class GateResult:
     """The result of a quality gate for an hour. Each failure is one line that says what failed and by how much.
 
-    ``warnings`` are lines of the same form that do not stop the hour.
+    ``warnings`` are lines of the same form that do not stop the hour. ``final`` are the failures that no person can accept.
     """
 
     gate: str
@@ -105,11 +105,12 @@ class GateResult:
     failures: tuple[str, ...] = ()
     expectations: int = 0
     warnings: tuple[str, ...] = ()
+    final: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A person's decision to count an hour although its gate failed. It holds for the ``failures`` that the person saw."""
+    """A person's decision to use an hour although its gate failed. It holds for the ``failures`` that the person saw."""
 
     by: str
     because: str

@@ -70,6 +70,9 @@ class GateStore(Protocol):
     def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
         """Return the acceptance of an hour; None if no person has accepted it."""
 
+    def last_acceptance(self, gate: str) -> Acceptance | None:
+        """Return what a person has accepted last, of any hour; None without any."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesBasis:
@@ -122,8 +125,10 @@ class AccuracyStore(Protocol):
     def save(self, hour: datetime, made_for: datetime, models: Mapping[str, Mapping[str, float | None]]) -> None:
         """Replace the figures of the forecast made for ``made_for``, whose horizon ended with ``hour``."""
 
-    def latest(self, count: int = 1) -> list[tuple[datetime, Mapping[str, Mapping[str, float | None]]]]:
-        """Return the newest hours and their figures by model, newest first."""
+    def latest(
+        self, count: int = 1, until: datetime | None = None
+    ) -> list[tuple[datetime, Mapping[str, Mapping[str, float | None]]]]:
+        """Return the newest hours, up to and including ``until``, and their figures by model, newest first."""
 
 
 class ScoreStore(Protocol):

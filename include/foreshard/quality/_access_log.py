@@ -13,7 +13,7 @@ import pandas as pd
 
 from foreshard.model import ONE_HOUR, HourCounts
 from foreshard.quality import _hour_facts as hour_facts
-from foreshard.quality._suite import Expectation, Suite, below, between, figure, known, not_null, warns
+from foreshard.quality._suite import Expectation, Suite, below, between, figure, known, not_null, of_values, warns
 from foreshard.quality._usual import may_be_a_holiday, same_source
 from foreshard.quality.before import Before
 from foreshard.settings import ObserveSettings
@@ -37,15 +37,13 @@ def suites(
     compared = hour_facts.expectations(found, quarantined, usual, before.others, BUSY_HOUR)
     return tuple(
         suite
-        for suite in (records, _hour(found, sum(quarantined.values()), limits, usual, before.days), totals("usual", compared))
+        for suite in (
+            records,
+            _hour(found, sum(quarantined.values()), limits, usual, before.days),
+            of_values("usual", compared),
+        )
         if suite.expectations
     )
-
-
-def totals(name: str, valued: Sequence[tuple[float, Expectation]]) -> Suite:
-    """Return the suite of one value for each expectation."""
-    frame = pd.DataFrame({expectation.arguments["column"]: [value] for value, expectation in valued})
-    return Suite(name, frame, tuple(expectation for _, expectation in valued))
 
 
 def _of_sample(suite: Suite, checked: int, records: int) -> Suite:

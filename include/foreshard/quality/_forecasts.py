@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from statistics import median
 
 import numpy as np
 import pandas as pd
 
 from foreshard.model import FloatArray, ForecastBatch
-from foreshard.quality._suite import Expectation, Suite, between, few, figure, not_null, unique
+from foreshard.quality._suite import Expectation, Suite, between, few, figure, final, not_null, of_values, unique, warns
 
 SANE_FACTOR = 3.0
 """The factor by which the forecast's total may exceed the range of the history's totals over as many hours."""
@@ -16,7 +17,15 @@ SANE_FACTOR = 3.0
 MAXIMUM_FALLBACK_SHARE = 0.5
 """The largest share of the forecast cost from fallbacks, if the history is long enough to fit models."""
 
+WORSE_THAN_NAIVE = 1.1
+MUCH_WORSE_THAN_NAIVE = 1.5
+"""The median error of past forecasts ÷ that of the seasonal naive, above which the gate warns, and stops the hour."""
+
+FEWEST_MEASURED = 48
+"""Fewer measured forecasts than this say nothing: their horizons overlap, so one odd day is in all of them."""
+
 _ROUNDING = 1e-9
+_Valued = tuple[float, Expectation]
 
 
 def suites(
@@ -26,16 +35,19 @@ def suites(
     history_totals: FloatArray,
     fallback_models: Collection[str],
     minimum_history_hours: int,
+    past: Sequence[tuple[float, float]] = (),
 ) -> tuple[Suite, ...]:
-    """Return the suites ``keys`` (each key's forecast) and ``batch`` (totals)."""
-    expectations = (
-        *_membership(batch, expected_keys),
-        *_shape(batch, horizon),
+    """Return the suites ``keys`` (each key's forecast), ``batch`` (form) and ``judgement``, which a person can accept.
+
+    ``past``: the errors of forecasts whose horizon has ended, and of the seasonal naive for the same hours.
+    """
+    judged = (
         *_total(batch, history_totals, minimum_history_hours),
         *_fallbacks(batch, fallback_models, len(history_totals) >= minimum_history_hours),
+        *_against_naive(past),
     )
-    frame = pd.DataFrame({expectation.arguments["column"]: [value] for value, expectation in expectations})
-    return _keys(batch), Suite("batch", frame, tuple(expectation for _, expectation in expectations))
+    form = of_values("batch", (*_membership(batch, expected_keys), *_shape(batch, horizon)))
+    return final(_keys(batch)), final(form), *((of_values("judgement", judged),) if judged else ())
 
 
 def _keys(batch: ForecastBatch) -> Suite:
@@ -74,12 +86,28 @@ def _keys(batch: ForecastBatch) -> Suite:
     )
 
 
+def _against_naive(past: Sequence[tuple[float, float]]) -> tuple[_Valued, ...]:
+    """Compare past forecasts with last week's load as the forecast, by the median, which one odd day does not move."""
+    ratios = [error / naive for error, naive in past if naive > 0]
+    if len(ratios) < FEWEST_MEASURED:
+        return ()
+    worse = median(ratios)
+    line = (
+        f"the error of the last {len(ratios)} measured forecasts is {figure(worse)} × that of last week's load as the forecast"
+    )
+
+    def at_most(name: str, limit: float) -> Expectation:
+        claim = f"past forecasts err at most {limit:g} × as much as last week's load"
+        return between(name, 0, limit, claim, f"{line} (limit: {limit:g})")
+
+    if worse > MUCH_WORSE_THAN_NAIVE:
+        return ((worse, at_most("far_worse_than_naive", MUCH_WORSE_THAN_NAIVE)),)
+    return ((worse, warns(at_most("worse_than_naive", WORSE_THAN_NAIVE))),)
+
+
 def _lowest(matrix: FloatArray) -> FloatArray:
     lowest: FloatArray = matrix.min(axis=1, initial=np.inf)
     return np.where(np.isinf(lowest), 0.0, lowest)
-
-
-_Valued = tuple[float, Expectation]
 
 
 def _membership(batch: ForecastBatch, expected_keys: Collection[str]) -> tuple[_Valued, ...]:

@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from foreshard.measure.placement_rules import PlacementRules
 from foreshard.model import Partition, PartitionState, Plan
 from foreshard.model.key_space import slot_number, unit_label
-from foreshard.quality._suite import Expectation, Suite, between, figure, known, unique
+from foreshard.quality._suite import Expectation, Suite, between, figure, final, known, of_values, unique, warns
 from foreshard.settings import PlanSettings
 
 _ROUNDING = 1e-6
 
 
-def suites(plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules) -> tuple[Suite, ...]:
-    """Return the suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after the plan) and ``plan`` (limits)."""
+SCORE_TOLERANCE = 0.1
+"""The plan's LPS before may differ from the saved score by this share, or by this much: the table may have changed since."""
+
+
+def suites(
+    plan: Plan, partitions: Sequence[Partition], limits: PlanSettings, rules: PlacementRules, scored: Mapping[str, float]
+) -> tuple[Suite, ...]:
+    """Return the suites ``moves``, ``shadows``, ``removals``, ``partitions`` (LPS after the plan) and ``plan`` (limits), and
+    ``judgement``, which warns.
+    """
     names = tuple(partition.partition_id for partition in partitions)
     active = tuple(p.partition_id for p in partitions if p.state is PartitionState.ACTIVE)
-    return (
-        _moves(
-            plan,
-            names,
-            active,
-            _violations(rules, partitions, [(unit, m.target) for m in plan.moves for unit in m.units], shadow=False),
-        ),
-        _shadows(plan, names, active, _violations(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)),
+    moved = _violations(rules, partitions, [(unit, m.target) for m in plan.moves for unit in m.units], shadow=False)
+    shadowed = _violations(rules, partitions, [(s.key, s.target) for s in plan.shadows], shadow=True)
+    made = (
+        _moves(plan, names, active, moved),
+        _shadows(plan, names, active, shadowed),
         _removals(plan, names),
         _partitions(plan, names, limits),
         _totals(plan, limits),
     )
+    judged = [*_relief(plan, limits), *_scores(plan, scored)]
+    return (*(final(suite) for suite in made), *((of_values("judgement", judged),) if judged else ()))
+
+
+def _relief(plan: Plan, limits: PlanSettings) -> Iterator[tuple[float, Expectation]]:
+    """Warn if the plan moves something, but not off the worst partition, and does not say why not."""
+    worst = max(plan.lps_before, key=lambda name: plan.lps_before[name], default="")
+    before, after = plan.lps_before.get(worst, 0.0), plan.lps_after.get(worst, 0.0)
+    explained = worst in {refusal.partition_id for refusal in plan.refusals}
+    if before > limits.high_water and (plan.moves or plan.shadows) and not explained:
+        steps = f"{len(plan.moves)} moves and {len(plan.shadows)} shadows"
+        line = f"{steps}, but the worst partition {worst} stays at LPS {figure(after)} ({figure(before)} before)"
+        fall = before - after
+        yield fall, warns(between("fall_of_the_worst_lps", _ROUNDING, None, "the worst partition is relieved", line))
+
+
+def _scores(plan: Plan, scored: Mapping[str, float]) -> Iterator[tuple[float, Expectation]]:
+    """Warn for each partition whose LPS the plan does not start from."""
+    for place, (name, score) in enumerate(sorted(scored.items())):
+        before = plan.lps_before.get(name, score)
+        off = abs(before - score) - SCORE_TOLERANCE * max(score, 1.0)
+        line = f"the plan starts from LPS {figure(before)} of {name}, but the hour's score is {figure(score)}; plan again"
+        yield off, warns(between(f"off_the_score_{place}", None, 0, f"the plan starts from {name}'s score", line))
 
 
 def _violations(
@@ -45,7 +73,7 @@ def _violations(
 
 
 def _keeps_rules(violations: Sequence[str | None], what: str) -> Expectation:
-    shown = "; ".join([claim for claim in violations if claim][:3]).replace("{", "{{").replace("}", "}}")
+    shown = "; ".join([claim for claim in violations if claim][:3])
     failure = f"{{bad}} of {{all}} {what}s break a placement rule ({shown})"
     return between("against_a_rule", 0, 0, f"no {what} breaks a placement rule", failure)
 

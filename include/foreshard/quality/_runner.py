@@ -35,12 +35,13 @@ def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | Non
         for severity, line in found:
             lines[severity].append(line)
         if docs is not None:
-            facts = PageFacts(gate, suite.name, hour, not any(severity is Severity.BLOCK for severity, _ in found))
+            facts = PageFacts(gate, suite.name, hour, all(severity is Severity.WARN for severity, _ in found))
             docs.save_page(facts, render_page(facts, validation))
     if docs is not None:
         docs.save_index()
-    failures, warnings = tuple(lines[Severity.BLOCK]), tuple(lines[Severity.WARN])
-    return GateResult(gate, hour, not failures, failures, sum(len(suite.expectations) for suite in suites), warnings)
+    final, warnings = tuple(lines[Severity.FINAL]), tuple(lines[Severity.WARN])
+    failures = (*final, *lines[Severity.BLOCK])
+    return GateResult(gate, hour, not failures, failures, sum(len(suite.expectations) for suite in suites), warnings, final)
 
 
 def load_great_expectations() -> ModuleType:
@@ -75,10 +76,10 @@ def _failures(expectations: Sequence[Expectation], results: Iterable[Any]) -> li
     for position, expectation in enumerate(expectations):
         result = by_position.get(position)
         if result is None:
-            lines.append((Severity.BLOCK, f"{expectation.claim}: it was not checked"))
+            lines.append((Severity.FINAL, f"{expectation.claim}: it was not checked"))
         elif not result.success:
             raised = _raised(result.exception_info or {})
-            lines.append((Severity.BLOCK if raised else expectation.severity, _line(expectation, result, raised)))
+            lines.append((Severity.FINAL if raised else expectation.severity, _line(expectation, result, raised)))
     return lines
 
 

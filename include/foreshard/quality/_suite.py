@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -12,10 +12,17 @@ import pandas as pd
 
 
 class Severity(StrEnum):
-    """What a failed expectation does: ``block`` stops the hour, ``warn`` is shown with the run."""
+    """What a failed expectation does: ``block`` stops the hour until a person accepts it, ``warn`` is shown with the run.
 
+    ``final`` stops the hour, and no person can accept it.
+    """
+
+    FINAL = "final"
     BLOCK = "block"
     WARN = "warn"
+
+
+_FINAL = {Severity.FINAL: Severity.FINAL, Severity.BLOCK: Severity.FINAL, Severity.WARN: Severity.WARN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,17 @@ def below(column: str, high: float, claim: str, failure: str) -> Expectation:
 def warns(expectation: Expectation) -> Expectation:
     """Return the expectation with the severity ``warn``."""
     return replace(expectation, severity=Severity.WARN)
+
+
+def final(suite: Suite) -> Suite:
+    """Return the suite with no failure that a person could accept."""
+    return replace(suite, expectations=tuple(replace(one, severity=_FINAL[one.severity]) for one in suite.expectations))
+
+
+def of_values(name: str, valued: Sequence[tuple[float, Expectation]]) -> Suite:
+    """Return a suite of one value for each expectation."""
+    frame = pd.DataFrame({expectation.arguments["column"]: [value] for value, expectation in valued})
+    return Suite(name, frame, tuple(expectation for _, expectation in valued))
 
 
 def figure(value: float) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from foreshard.model import Partition, RoutingTable, SlotMap
 from foreshard.model.key_space import slot_unit
-from foreshard.quality._suite import Suite, between, few, known, not_null, unique
+from foreshard.quality._suite import Suite, between, few, final, known, not_null, unique
 
 
 def suites(
@@ -17,7 +17,8 @@ def suites(
 ) -> tuple[Suite, ...]:
     """Return the suites ``placements`` (each listed key), ``slots`` and ``table`` (totals)."""
     names = tuple(partition.partition_id for partition in partitions)
-    return (_placements(table, names), _slots(table.slots, names), _totals(table, last_version, previous_keys))
+    made = (_placements(table, names), _slots(table.slots, names), _totals(table, last_version, previous_keys))
+    return tuple(final(suite) for suite in made)
 
 
 def _placements(table: RoutingTable, names: tuple[str, ...]) -> Suite:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,11 @@ from foreshard.model import ForecastBatch, GateResult, HourCounts, Partition, Pl
 from foreshard.quality import _access_log as access_log
 from foreshard.quality import _forecasts as forecasts
 from foreshard.quality import _plans as plans
+from foreshard.quality import _published as published
 from foreshard.quality import _tables as tables
 from foreshard.quality._runner import run
 from foreshard.quality.before import Before
+from foreshard.quality.changes import PublishedChange
 from foreshard.quality.data_docs import DataDocs
 from foreshard.settings import ObserveSettings, PlanSettings
 
@@ -56,15 +59,17 @@ def check_forecasts(
     history_totals: ArrayLike = (),
     fallback_models: Collection[str] = (),
     minimum_history_hours: int,
+    past: Sequence[tuple[float, float]] = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
     """Gate ``forecasts``: the hour's forecasts of all keys (``mean``, ``sigma``, ``upper``: keys × ``horizon`` hours).
 
     ``expected_keys``: the keys of the history. ``history_totals``: its total cost in each counted hour, oldest first.
     ``fallback_models``: models that may not forecast most of the cost if the history has ``minimum_history_hours``.
+    ``past``: the errors of forecasts whose horizon has ended, and of the seasonal naive for the same hours.
     """
     totals = np.asarray(history_totals, dtype=np.float64)
-    suites = forecasts.suites(batch, expected_keys, horizon, totals, fallback_models, minimum_history_hours)
+    suites = forecasts.suites(batch, expected_keys, horizon, totals, fallback_models, minimum_history_hours, past)
     return run("forecasts", batch.hour, suites, docs)
 
 
@@ -74,10 +79,14 @@ def check_plan(
     limits: PlanSettings,
     rules: PlacementRules | None = None,
     *,
+    scored: Mapping[str, float] = MappingProxyType({}),
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``plan``: moves, shadows and removals respect the ``rules`` and ``limits`` and do not raise the worst LPS."""
-    return run("plan", plan.hour, plans.suites(plan, partitions, limits, rules or PlacementRules()), docs)
+    """Gate ``plan``: moves, shadows and removals respect the ``rules`` and ``limits`` and do not raise the worst LPS.
+
+    ``scored``: the hour's saved LPS by partition, with which the plan's LPS before is compared.
+    """
+    return run("plan", plan.hour, plans.suites(plan, partitions, limits, rules or PlacementRules(), scored), docs)
 
 
 def check_table(
@@ -87,11 +96,13 @@ def check_table(
     *,
     last_version: int,
     previous_keys: Collection[str] = (),
+    changes: Sequence[PublishedChange] = (),
     docs: DataDocs | None = None,
 ) -> GateResult:
-    """Gate ``table``: the published table is complete, names only known partitions, and lost no key.
+    """Gate ``table``: the table is complete, names known partitions, lost no key, and is what was published.
 
     ``last_version``: the newest of ``routing_versions``. ``previous_keys``: the keys of the previous version that were not
-    delisted.
+    delisted. ``changes``: those of the latest publications, oldest first.
     """
-    return run("table", hour, tables.suites(table, partitions, last_version, previous_keys), docs)
+    suites = (*tables.suites(table, partitions, last_version, previous_keys), *published.suites(table, changes))
+    return run("table", hour, suites, docs)

@@ -11,9 +11,10 @@ import numpy as np
 from foreshard.errors import MissingStageResult
 from foreshard.forecast.engine import chunk_size, forecast_keys
 from foreshard.forecast.fallback import CONSTANT, FALLBACKS
-from foreshard.model import HOURS_PER_DAY
+from foreshard.model import HOURS_PER_DAY, HOURS_PER_WEEK, ONE_HOUR, GateResult
 from foreshard.ports.gating import record_gate
-from foreshard.stages._ports import WithForecasts, WithForecastSettings, WithGates, WithSeries
+from foreshard.stages._ports import WithAccuracy, WithForecasts, WithForecastSettings, WithGates, WithSeries
+from foreshard.stages.accuracy import ALL, NAIVE
 from foreshard.stages.history import HistoryPorts, build_history
 
 DOUBTFUL = tuple(name for name in FALLBACKS if name != CONSTANT)
@@ -28,8 +29,8 @@ class FitChunkPorts(WithForecastSettings, WithSeries, WithForecasts, Protocol):
     """Reads one chunk of the series. Writes its forecasts."""
 
 
-class ForecastGatePorts(WithForecastSettings, WithSeries, WithForecasts, WithGates, Protocol):
-    """Reads series and forecasts. Writes the gate's result."""
+class ForecastGatePorts(WithForecastSettings, WithSeries, WithForecasts, WithAccuracy, WithGates, Protocol):
+    """Reads series, forecasts, and the accuracy of past forecasts. Writes the gate's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ def fit_chunk(ports: FitChunkPorts, hour: datetime, chunk: int) -> FitSummary:
     return FitSummary(hour, chunk, len(batch.keys), models)
 
 
-def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
-    """Check all forecasts of ``hour``. Raise :class:`foreshard.errors.GateFailed` if they must not be used."""
+def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> GateResult:
+    """Check all forecasts of ``hour``, and return the result.
+
+    Raise :class:`foreshard.errors.GateFailed` if they must not be used, and no person has accepted what is wrong with them.
+    """
     from foreshard.quality.gates import check_forecasts
 
     settings = ports.forecast_settings
@@ -89,6 +93,17 @@ def gate_forecasts(ports: ForecastGatePorts, hour: datetime) -> None:
         history_totals=totals[counted],
         fallback_models=DOUBTFUL,
         minimum_history_hours=settings.minimum_history_hours,
+        past=_past_errors(ports, hour),
         docs=ports.data_docs,
     )
-    record_gate(ports.gates, result)
+    return record_gate(ports.gates, result)
+
+
+def _past_errors(ports: WithAccuracy, hour: datetime) -> list[tuple[float, float]]:
+    """Return (error, the seasonal naive's error) of the forecasts whose horizons ended in the week up to ``hour``."""
+    found = []
+    for ended, models in ports.accuracy.latest(HOURS_PER_WEEK, until=hour):
+        made, naive = (models.get(name, {}).get("wape") for name in (ALL, NAIVE))
+        if made is not None and naive is not None and ended > hour - HOURS_PER_WEEK * ONE_HOUR:
+            found.append((made, naive))
+    return found

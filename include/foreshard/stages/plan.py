@@ -9,7 +9,7 @@ from typing import Protocol
 from foreshard.errors import MissingStageResult
 from foreshard.measure.lps import require_capacities
 from foreshard.measure.placement_rules import PlacementRules
-from foreshard.model import Plan
+from foreshard.model import GateResult, Plan
 from foreshard.plan.planner import make_plan, may_act
 from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import (
@@ -19,6 +19,7 @@ from foreshard.stages._ports import (
     WithPlans,
     WithPlanSettings,
     WithRegistry,
+    WithScores,
     WithTallies,
 )
 from foreshard.stages.snapshot import SnapshotPorts, load_snapshot
@@ -31,8 +32,8 @@ class PlanPorts(SnapshotPorts, WithPlans, Protocol):
     """Reads forecasts, placement, co-access and recent moves. Writes the plan."""
 
 
-class PlanGatePorts(WithPlans, WithRegistry, WithPlacementRules, WithPlanSettings, WithGates, Protocol):
-    """Reads the plan, partitions and placement rules. Writes the gate's result."""
+class PlanGatePorts(WithPlans, WithScores, WithRegistry, WithPlacementRules, WithPlanSettings, WithGates, Protocol):
+    """Reads the plan, scores, partitions and placement rules. Writes the gate's result."""
 
 
 class StartedPlanPorts(WithPlans, WithPlanning, Protocol):
@@ -73,13 +74,25 @@ def plan_hour(ports: PlanPorts, hour: datetime, dry_run: bool = False, act_on_ol
     return _summary(plan)
 
 
-def gate_plan(ports: PlanGatePorts, hour: datetime) -> None:
-    """Check the hour's plan against placement rules and limits. Raise :class:`foreshard.errors.GateFailed` if it breaks one."""
+def gate_plan(ports: PlanGatePorts, hour: datetime) -> GateResult:
+    """Check the hour's plan against placement rules, limits and scores, and return the result.
+
+    Raise :class:`foreshard.errors.GateFailed` if it breaks a rule or a limit, or raises the worst LPS.
+    """
     from foreshard.quality.gates import check_plan
 
     plan = ports.plans.load(hour)
     rules = PlacementRules(ports.placement_rules.rules())
-    record_gate(ports.gates, check_plan(plan, ports.registry.partitions(), ports.plan_settings, rules, docs=ports.data_docs))
+    partitions, limits, scored = ports.registry.partitions(), ports.plan_settings, _scored(ports, hour)
+    return record_gate(ports.gates, check_plan(plan, partitions, limits, rules, scored=scored, docs=ports.data_docs))
+
+
+def _scored(ports: WithScores, hour: datetime) -> dict[str, float]:
+    """Return the hour's LPS by partition; nothing if it was planned without being scored."""
+    try:
+        return {score.partition_id: score.lps for score in ports.scores.load(hour)}
+    except MissingStageResult:
+        return {}
 
 
 def _newest_counted(ports: WithTallies, hour: datetime) -> datetime | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from foreshard.errors import StaleEpoch, UnknownShadow, VerificationFailed
-from foreshard.model import SECONDS_PER_HOUR, PlacementChange, PlannedShadow, RoutingTable
+from foreshard.model import SECONDS_PER_HOUR, GateResult, PlacementChange, PlannedShadow, RoutingTable
 from foreshard.model.key_space import KeySpace, slot_number
 from foreshard.model.shadow_state import WANTED, ShadowState
 from foreshard.model.unit_set import UnitSet
 from foreshard.ports.gating import record_gate
 from foreshard.ports.publishing import TableEdit, publish_edit
 from foreshard.ports.replication import Shadow
+from foreshard.ports.routing import Publication
 from foreshard.ports.verification import Verification
 from foreshard.routing.table import locate
 from foreshard.shadow.machine import next_state
@@ -29,6 +30,7 @@ from foreshard.stages._ports import (
     WithShardedCollections,
     WithVerifier,
 )
+from foreshard.stages.judging.published import published_changes
 from foreshard.stages.listing import DelistKeysPorts, delist_idle_keys, units_in_moves
 from foreshard.stages.verify import expected_placement
 
@@ -42,8 +44,8 @@ class PublishPorts(WithPlans, WithShadows, DelistKeysPorts, Protocol):
     """Reads the plan, forecasts, rules and open moves. Writes shadows' states and the routing table."""
 
 
-class TableGatePorts(WithRouting, WithRegistry, WithGates, Protocol):
-    """Reads the routing table. Writes the gate's result."""
+class TableGatePorts(WithRouting, WithRegistry, WithMoveJournal, WithGates, Protocol):
+    """Reads the routing table, its latest publications and their moves. Writes the gate's result."""
 
 
 class VerifyPorts(WithRouting, WithRegistry, WithPlanning, WithMoveJournal, WithVerifier, WithShardedCollections, Protocol):
@@ -129,20 +131,26 @@ def publish_hour(ports: PublishPorts, hour: datetime) -> PublishSummary:
     return PublishSummary(hour, version, True, published, removed, note, delisted)
 
 
-def gate_table(ports: TableGatePorts, hour: datetime) -> None:
-    """Check the published table. Raise :class:`foreshard.errors.GateFailed` if it has lost keys or is inconsistent."""
+def gate_table(ports: TableGatePorts, hour: datetime) -> GateResult:
+    """Check the published table against its latest publications and their moves, and return the result.
+
+    Raise :class:`foreshard.errors.GateFailed` if it has lost keys, an epoch has fallen, or nothing explains a change. What a
+    person has accepted last is accepted in later hours too, because the same publications are read again.
+    """
     from foreshard.quality.gates import check_table
 
     table = ports.routing.current()
+    latest = ports.routing.since(max(0, table.version - REMEMBERED_PUBLICATIONS))
     result = check_table(
         table,
         ports.registry.partitions(),
         hour,
         last_version=ports.routing.version(),
-        previous_keys=_listed_before(ports),
+        previous_keys=_listed_before(latest),
+        changes=published_changes(ports, latest),
         docs=ports.data_docs,
     )
-    record_gate(ports.gates, result)
+    return record_gate(ports.gates, result, standing=ports.gates.last_acceptance(result.gate))
 
 
 def verify_hour(ports: VerifyPorts, hour: datetime, everything: bool = False) -> VerifySummary:
@@ -239,10 +247,9 @@ def _change(table: RoutingTable, key: str, shadows: tuple[str, ...]) -> Placemen
     return PlacementChange(key, placement.primary, shadows, listed_at, placement.epoch, why="shadowed")
 
 
-def _listed_before(ports: TableGatePorts) -> set[str]:
+def _listed_before(latest: Sequence[Publication]) -> set[str]:
     """Return the keys that the latest publications have listed and not delisted."""
-    since = max(0, ports.routing.version() - REMEMBERED_PUBLICATIONS)
-    last = {change.key: change for publication in ports.routing.since(since) for change in publication.changes}
+    last = {change.key: change for publication in latest for change in publication.changes}
     return {unit for unit, change in last.items() if slot_number(unit) is None and not change.delist}
 
 

@@ -14,6 +14,7 @@ from foreshard.model.shadow_state import ShadowState
 from foreshard.stores.mongo_connections import Document
 
 _DATED = re.compile(r"date=(\d{4}-\d\d-\d\d)")
+_OF_IMPORT = re.compile(r"(import|refused)-.+\.parquet")
 _SERIES = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.parquet")
 
 
@@ -29,7 +30,7 @@ class StoredRetention:
     ) -> dict[str, int]:
         forgotten = {
             "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
-            "quarantine": _unlink(_daily(self._data_dir / "quarantine", files), dry_run),
+            "quarantine": _unlink(_quarantined(self._data_dir / "quarantine", files), dry_run),
             "replaced": _unlink(_daily(self._data_dir / "replaced", files), dry_run),
             "tally": _unlink(_daily(self._data_dir / "tally", tallies), dry_run),
             "co-access": _unlink(_daily(self._data_dir / "co-access", tallies), dry_run),
@@ -73,6 +74,17 @@ def _daily(root: Path, before: datetime) -> Iterator[Path]:
         found = _DATED.fullmatch(folder.name)
         if found and found[1] < f"{before.astimezone(UTC):%Y-%m-%d}":
             yield from sorted(folder.glob("*.parquet"))
+
+
+def _quarantined(root: Path, before: datetime) -> Iterator[Path]:
+    """Yield the quarantine of whole days before ``before``, and that of imports which were written before it.
+
+    An import's file has records of many hours, or of none: its age is that of the file.
+    """
+    yield from _daily(root, before)
+    for file in sorted(root.glob("*.parquet")) if root.is_dir() else ():
+        if _OF_IMPORT.fullmatch(file.name) and file.stat().st_mtime < before.timestamp():
+            yield file
 
 
 def _series(root: Path, before: datetime) -> Iterator[Path]:

@@ -159,3 +159,27 @@ class TestForecasts:
             "fallbacks forecast 0.95 > 0.5 of the cost (1 of 2 keys), although the history is long enough",
         )
         assert self.check(heavy, history_totals=[20.0] * 47) == ()
+
+    @staticmethod
+    def past(forecasts: float, naive: float, count: int = 168) -> list[tuple[float, float]]:
+        return [(forecasts * (1 + n % 7 / 100), naive) for n in range(count)]
+
+    def test_forecasts_that_err_more_than_last_weeks_load_warn_and_much_worse_ones_stop_the_hour(self) -> None:
+        options = {"history_totals": self.HISTORY, "minimum_history_hours": 48}
+        result = check_forecasts(batch(), ("a", "b"), 24, past=self.past(0.6, 0.5), **options)
+        line = "the error of the last 168 measured forecasts is 1.236 × that of last week's load as the forecast"
+        assert (result.passed, result.warnings) == (True, (f"{line} (limit: 1.1)",))
+        result = check_forecasts(batch(), ("a", "b"), 24, past=self.past(0.9, 0.5), **options)
+        assert (result.passed, result.final) == (False, ())
+        assert result.failures == (line.replace("1.236", "1.854") + " (limit: 1.5)",)
+
+    def test_one_odd_day_or_few_measured_forecasts_say_nothing_about_the_next(self) -> None:
+        odd = [*self.past(0.4, 0.5, 120), *self.past(3.0, 0.5, 47)]
+        assert self.check(batch(), past=odd) == ()
+        assert self.check(batch(), past=self.past(3.0, 0.5, 47)) == ()
+
+    def test_a_person_can_accept_a_judgement_but_not_a_broken_forecast(self) -> None:
+        mean = batch().mean.copy()
+        mean[0, 0] = np.nan
+        broken = check_forecasts(batch(mean=mean), ("a", "b"), 24, past=self.past(0.9, 0.5), minimum_history_hours=48)
+        assert (len(broken.failures), broken.final) == (2, ("1 of 2 keys have NaN or inf in their forecast",))

@@ -13,14 +13,17 @@ from foreshard.model import (
     Partition,
     PartitionState,
     Placement,
+    PlacementChange,
     PlacementRule,
     Plan,
     PlannedShadow,
     Reason,
+    Refusal,
     RoutingTable,
     RuleKind,
 )
 from foreshard.model.key_space import slot_unit
+from foreshard.quality.changes import PublishedChange
 from foreshard.quality.gates import check_plan, check_table
 from foreshard.settings import PlanSettings
 
@@ -62,6 +65,12 @@ class TestPlan:
         assert failures(check_plan(made, PARTITIONS, PlanSettings(), rules)) == (
             "1 of 2 moves break a placement rule ('a' is pinned to p1)",
             "1 of 2 shadows break a placement rule ('b' must stay in y)",
+        )
+
+    def test_a_key_with_braces_is_shown_as_it_is(self) -> None:
+        rules = PlacementRules([PlacementRule(RuleKind.PIN, '{"id": 1}', partition_id="p1")])
+        assert failures(check_plan(plan(moves=(move('{"id": 1}'),)), PARTITIONS, PlanSettings(), rules)) == (
+            "1 of 1 moves break a placement rule ('{\"id\": 1}' is pinned to p1)",
         )
 
     def test_a_plan_that_relieves_a_partition_passes(self) -> None:
@@ -116,6 +125,28 @@ class TestPlan:
 
     def test_a_partition_without_a_score_after_fails(self) -> None:
         assert self.check(plan(moves=(move(),), lps_after={"p1": 0.7})) == ("2 of 3 partitions have no LPS before or after",)
+
+    def test_a_plan_that_leaves_the_worst_partition_as_it_is_warns_unless_it_says_why(self) -> None:
+        made = plan(
+            moves=(move(source="p2", target="p3"),), lps_before={"p1": 1.1, "p2": 1.0}, lps_after={"p1": 1.1, "p2": 0.9}
+        )
+        active = [replace(partition, state=PartitionState.ACTIVE) for partition in PARTITIONS]
+        made = replace(made, lps_before={**made.lps_before, "p3": 0.1}, lps_after={**made.lps_after, "p3": 0.2})
+        result = check_plan(made, active, PlanSettings())
+        line = "1 moves and 0 shadows, but the worst partition p1 stays at LPS 1.1 (1.1 before)"
+        assert (result.failures, result.warnings) == ((), (line,))
+        said = replace(made, refusals=(Refusal("p1", WHY),))
+        assert check_plan(said, active, PlanSettings()).warnings == ()
+
+    def test_a_plan_made_from_other_loads_than_the_hours_scores_warns(self) -> None:
+        made = plan(moves=(move(),))
+        assert check_plan(made, PARTITIONS, PlanSettings(), scored={"p1": 1.15, "p2": 0.35}).warnings == ()
+        result = check_plan(made, PARTITIONS, PlanSettings(), scored={"p1": 0.4, "p2": 0.3})
+        assert result.warnings == ("the plan starts from LPS 1.1 of p1, but the hour's score is 0.4; plan again",)
+
+    def test_no_person_can_accept_a_plan_that_breaks_a_limit(self) -> None:
+        result = check_plan(plan(lps_after={"p1": 1.2, "p2": 0.1, "p3": 0.0}), PARTITIONS, PlanSettings())
+        assert result.final == result.failures == ("worst LPS after 1.2 > 1.1 before",)
 
 
 def table(*placements: Placement, **changes: Any) -> RoutingTable:
@@ -174,3 +205,67 @@ class TestTable:
         made = table()
         slots = replace(made.slots, placements=made.slots.placements[1:])
         assert self.check(replace(made, slots=slots)) == ("4,095 of 4,095 slots are not in their place", "1 slots have no row")
+
+
+def change(version: int, key: str, primary: str, epochs: tuple[int, int], **more: Any) -> PublishedChange:
+    """Return a change of a listed key that was on p1 at the first epoch, published by a move to ``moved_to``."""
+    before = Placement(key, "p1", epoch=epochs[0]) if epochs[0] else None
+    options = {"before": before, "moved_to": primary, **more}
+    row = PlacementChange(key, primary, options.pop("shadows", ()), epochs[0], epochs[1], delist=options.pop("delist", False))
+    return PublishedChange(version, row, **options)
+
+
+class TestChanges:
+    """What publications say explains the table."""
+
+    def check(self, made: RoutingTable, *changes: PublishedChange) -> GateResult:
+        return check_table(made, PARTITIONS, HOUR, last_version=made.version, changes=changes)
+
+    def test_a_table_that_moves_shadows_and_delistings_explain_passes(self) -> None:
+        published = [
+            change(3, "a", "p2", (4, 5)),
+            change(4, "b", "p1", (0, 2), moved_to=None),
+            change(5, "a", "p2", (5, 5), before=Placement("a", "p2", epoch=5), shadows=("p1",), moved_to=None),
+            change(6, "c", "p1", (3, 3), delist=True, moved_to=None),
+            change(7, slot_unit(3), "p2", (1, 2), before=Placement(slot_unit(3), "p1")),
+        ]
+        made = table(Placement("a", "p2", ("p1",), 5), Placement("b", "p1", epoch=2))
+        made = replace(made, slots=made.slots.laid_over({3: Placement(slot_unit(3), "p2", epoch=2)}))
+        assert self.check(made, *published).failures == ()
+
+    def test_an_epoch_that_falls_fails_for_good(self) -> None:
+        fell = self.check(table(Placement("a", "p2", epoch=3)), change(7, "a", "p2", (4, 3)))
+        assert fell.failures == fell.final == ("the epoch of 'a' falls from 4 to 3 in version 7",)
+        stays = self.check(table(Placement("a", "p2", epoch=4)), change(7, "a", "p2", (4, 4)))
+        assert stays.final == ("the epoch of 'a' stays at 4 in version 7",)
+
+    def test_an_epoch_that_falls_while_a_key_is_not_listed_fails(self) -> None:
+        published = [change(6, "a", "p1", (9, 9), delist=True), change(7, "a", "p1", (0, 2), moved_to=None)]
+        assert self.check(table(Placement("a", "p1", epoch=2)), *published).final == ("the epoch of 'a' falls from 9 to 2 in version 7",)
+
+    def test_a_row_that_no_publication_explains_fails_and_can_be_accepted(self) -> None:
+        result = self.check(table(Placement("a", "p3", epoch=5)), change(6, "a", "p2", (4, 5)))
+        line = "'a' was on p3 (epoch 5) now, but version 6 says on p2 (epoch 5); no publication explains it"
+        assert (result.failures, result.final) == ((line,), ())
+
+    def test_a_row_that_was_changed_between_two_publications_fails(self) -> None:
+        late = change(7, "a", "p1", (6, 7), before=Placement("a", "p3", epoch=6))
+        result = self.check(table(Placement("a", "p1", epoch=7)), change(6, "a", "p2", (4, 5)), late)
+        assert result.failures == (
+            "'a' was on p3 (epoch 6) before version 7, but version 6 says on p2 (epoch 5); no publication explains it",
+        )
+
+    def test_a_unit_that_changed_its_partition_without_a_move_fails(self) -> None:
+        line = "'a' went from p1 to p2 in version 7, but no move took it there"
+        for moved_to in (None, "p3"):
+            result = self.check(table(Placement("a", "p2", epoch=5)), change(7, "a", "p2", (4, 5), moved_to=moved_to))
+            assert (result.failures, result.final) == ((line,), ())
+
+    def test_changes_behind_the_table_that_was_read_are_left_to_the_next_check(self) -> None:
+        assert self.check(table(Placement("a", "p1", epoch=4)), change(8, "a", "p2", (4, 5))).failures == ()
+
+    def test_many_unexplained_rows_are_counted(self) -> None:
+        published = [change(7, f"k{n:02}", "p2", (1, 2), moved_to=None) for n in range(25)]
+        made = table(*(Placement(f"k{n:02}", "p2", epoch=2) for n in range(25)))
+        lines = self.check(made, *published).failures
+        assert (len(lines), lines[-1]) == (21, "and 5 more units: every unit that changed its partition was moved there")

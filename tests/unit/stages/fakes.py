@@ -17,6 +17,7 @@ from foreshard.errors import MissingStageResult, StaleEpoch, UnknownPartition, U
 from foreshard.model import (
     CO_ACCESS_COLUMNS,
     KEY_LOAD_COLUMNS,
+    Acceptance,
     ForecastBatch,
     GateResult,
     HourCounts,
@@ -141,8 +142,19 @@ class Gates:
     def __init__(self) -> None:
         self.results: list[GateResult] = []
 
+        self.accepted: dict[tuple[str, datetime], Acceptance] = {}
+
     def save(self, result: GateResult) -> None:
         self.results.append(result)
+
+    def load(self, gate: str, hour: datetime) -> GateResult:
+        return next(found for found in reversed(self.results) if (found.gate, found.hour) == (gate, hour))
+
+    def accept(self, gate: str, hour: datetime, acceptance: Acceptance) -> None:
+        self.accepted[gate, hour] = acceptance
+
+    def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
+        return self.accepted.get((gate, hour))
 
 
 class Tallies:

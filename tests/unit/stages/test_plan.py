@@ -13,6 +13,7 @@ from tests.unit.stages.fakes import (
     Registry,
     Routing,
     Rules,
+    Scores,
     Series,
     Tallies,
     forecast,
@@ -43,6 +44,7 @@ def ports(planning=None, rules=(), load=None, **plan):
         planning=planning or Planning(),
         placement_rules=Rules(*rules),
         gates=Gates(),
+        scores=Scores(),
         migration_limits=NoLimits(),
     )
 

@@ -1,23 +1,21 @@
-"""The access log's gate, and a person's acceptance of an hour that it refused."""
+"""The access log's gate."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
-from foreshard.errors import HourRefused
-from foreshard.model import ONE_HOUR, Acceptance, GateResult, HourCounts
+from foreshard.model import ONE_HOUR, HourCounts
 from foreshard.observe.facts import facts_of
 from foreshard.observe.tally import TALLIED, codes_of
 from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import WithGates, WithObserveSettings, WithRawHours, WithTallies
 from foreshard.stages.observe import with_codes
 
-GATE = "access_log"
 WEEKS_COMPARED = 4
 CHECKED_RECORDS = 200_000
 """The gate looks at about this many records of an hour, evenly spread. Totals are those of all records."""
@@ -64,35 +62,8 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> GateSummary:
         usual=compared,
         docs=ports.data_docs,
     )
-    result = _accepted(result, ports.gates.acceptance(GATE, hour))
-    record_gate(ports.gates, result)
+    result = record_gate(ports.gates, result)
     return GateSummary(hour, result.expectations, result.warnings)
-
-
-def accept_hour(ports: WithGates, hour: datetime, by: str, because: str) -> Acceptance:
-    """Save that ``by`` accepts what the gate found wrong with the hour, ``because`` of a reason. The gate then lets it pass.
-
-    Raise :class:`HourRefused` without a reason or a name, or if the gate did not refuse the hour.
-    """
-    by, because = " ".join(by.split()), " ".join(because.split())
-    if not because or not by:
-        missing = "--because '…'" if not because else "--by NAME"
-        raise HourRefused(hour, "is accepted only by a named person with a reason", f"give {missing}")
-    found = ports.gates.load(GATE, hour)
-    if found.passed:
-        raise HourRefused(hour, "was not refused by its gate", "there is nothing to accept")
-    acceptance = Acceptance(by, because, datetime.now(UTC), found.failures)
-    ports.gates.accept(GATE, hour, acceptance)
-    return acceptance
-
-
-def _accepted(result: GateResult, acceptance: Acceptance | None) -> GateResult:
-    """Return the result with its failures as warnings, if a person has accepted each of them."""
-    if acceptance is None or not result.failures or not set(result.failures) <= set(acceptance.failures):
-        return result
-    said = f"accepted by {acceptance.by} ({acceptance.because})"
-    lines = tuple(f"{said}: {line}" for line in result.failures)
-    return replace(result, passed=True, failures=(), warnings=(*lines, *result.warnings))
 
 
 def _found(ports: AccessLogGatePorts, hour: datetime, table: pa.Table) -> HourCounts:

@@ -28,6 +28,7 @@ class MongoAccuracyStore:
         listed = [{"model": model, **figures} for model, figures in models.items()]
         self._accuracy.replace_one({"_id": name}, {"hour": hour, "made_for": made_for, "models": listed}, upsert=True)
 
-    def latest(self, count: int = 1) -> list[tuple[datetime, ModelAccuracies]]:
-        found = self._accuracy.find().sort("hour", DESCENDING).limit(count)
+    def latest(self, count: int = 1, until: datetime | None = None) -> list[tuple[datetime, ModelAccuracies]]:
+        chosen = {} if until is None else {"hour": {"$lte": until}}
+        found = self._accuracy.find(chosen).sort("hour", DESCENDING).limit(count)
         return [(one["hour"], {entry.pop("model"): entry for entry in one["models"]}) for one in found]

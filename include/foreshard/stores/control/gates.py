@@ -1,7 +1,7 @@
 """Results of the quality gates in the control database.
 
-``gates {_id: {gate, hour}, hour, passed, failures: [line, …], warnings: [line, …], expectations: count, at: time of the check,
-accepted: {by, because, at, failures: [line, …]}}``.
+``gates {_id: {gate, hour}, hour, passed, failures: [line, …], warnings: [line, …], final: [line, …], expectations: count,
+at: time of the check, accepted: {by, because, at, failures: [line, …]}}``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from bson import MinKey
+from bson import MaxKey, MinKey
 from pymongo.database import Database
 
 from foreshard.errors import MissingStageResult
@@ -31,6 +31,7 @@ class MongoGateStore:
             "passed": result.passed,
             "failures": list(result.failures),
             "warnings": list(result.warnings),
+            "final": list(result.final),
             "expectations": result.expectations,
             "at": datetime.now(UTC),
         }
@@ -44,7 +45,13 @@ class MongoGateStore:
     def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
         """Return the acceptance of the hour; None if no person has accepted it."""
         found = (self._gates.find_one({"_id": {"gate": gate, "hour": hour}}) or {}).get("accepted")
-        return Acceptance(**{**found, "failures": tuple(found["failures"])}) if found else None
+        return _acceptance(found) if found else None
+
+    def last_acceptance(self, gate: str) -> Acceptance | None:
+        """Return what a person has accepted last, of any hour; None without any."""
+        of_gate = {"$gte": {"gate": gate, "hour": MinKey()}, "$lte": {"gate": gate, "hour": MaxKey()}}
+        found = self._gates.find_one({"_id": of_gate, "accepted": {"$exists": True}}, sort=[("accepted.at", -1)])
+        return _acceptance(found["accepted"]) if found else None
 
     def load(self, gate: str, hour: datetime) -> GateResult:
         """Return the result of ``gate`` for ``hour``."""
@@ -77,4 +84,9 @@ def _result(document: Document) -> GateResult:
         tuple(document["failures"]),
         document["expectations"],
         tuple(document.get("warnings", ())),
+        tuple(document.get("final", ())),
     )
+
+
+def _acceptance(found: Document) -> Acceptance:
+    return Acceptance(**{**found, "failures": tuple(found["failures"])})
