@@ -34,7 +34,7 @@ def suites(
     """
     usual = same_source(found, before.weeks)
     records = _of_sample(_records(frame, found.hour, limits), len(frame), found.accesses)
-    compared = hour_facts.expectations(found, quarantined, usual, before.others, BUSY_HOUR)
+    compared = hour_facts.expectations(found, quarantined, usual, same_source(found, before.days), before.others, BUSY_HOUR)
     return tuple(
         suite
         for suite in (

@@ -13,6 +13,8 @@ from foreshard.model import HourCounts, HourFacts
 from foreshard.quality._suite import Expectation, between, figure, warns
 from foreshard.quality._usual import (
     ALIKE,
+    DOUBTFUL,
+    IMPOSSIBLE,
     MISSED_ACCESSES,
     SILENT_MINUTES,
     Band,
@@ -20,6 +22,7 @@ from foreshard.quality._usual import (
     longest_silence,
     same_hour,
     share_with_user,
+    silent_end,
 )
 
 BLOCKED_FACTOR = 8.0
@@ -29,9 +32,13 @@ NOTED_SHARE = 0.005
 """The share of the hour's records from which one reason for the quarantine is shown, if there are ``NOTED_RECORDS``."""
 NOTED_RECORDS = 10
 
+DOUBTFUL_MINUTES = 5
+"""A shorter silence at the hour's end says nothing: records may be late by some minutes."""
+
 MINIMUM_USER_SHARE = 0.1
 """The share of the usual share of records with a user, below which users are missing."""
 
+_STOPPED = "has the log's source stopped?"
 _REMEDIES: dict[str, str] = {"unknown_request_type": "; foreshard observe check names the types"}
 _Valued = tuple[float, Expectation]
 
@@ -40,16 +47,20 @@ def expectations(
     found: HourCounts,
     quarantined: Mapping[str, int],
     usual: Sequence[HourCounts],
+    days: Sequence[HourCounts],
     others: Sequence[HourCounts],
     busy: int,
 ) -> list[_Valued]:
     """Return each expectation with the hour's value. An expectation for which too few other hours are known is left out.
 
-    ``others``: hours that may have the same records. Fewer than ``busy`` accesses say nothing about costs, users and repeats.
+    ``usual``: this hour of earlier weeks; ``days``: of the days before; ``others``: hours that may have the same records.
+    Fewer than ``busy`` accesses say nothing about costs, users and repeats.
     """
     made: list[_Valued] = [*_volume(found, usual, busy), *_reasons(found.accesses, quarantined)]
     if found.facts is not None:
-        made += _silences(found.facts, usual)
+        silence = _silence(found.facts, usual)
+        made.append(silence)
+        made += _early_end(found.facts, days) if silence[0] <= MISSED_ACCESSES else ()
     if found.facts is not None and found.accesses >= busy:
         made += [*_costs(found, found.facts, usual), *_users(found, found.facts, usual)]
         made += [_repeated(found.facts), *_duplicated(found, others)]
@@ -100,16 +111,30 @@ def _reasons(accepted: int, quarantined: Mapping[str, int]) -> Iterator[_Valued]
             yield float(bad), warns(between(f"quarantined_{place}", 0, most, claim, failure))
 
 
-def _silences(facts: HourFacts, usual: Sequence[HourCounts]) -> Iterator[_Valued]:
+def _silence(facts: HourFacts, usual: Sequence[HourCounts]) -> _Valued:
     silence = longest_silence(facts.minutes, usual)
     missed = silence.expected if silence.minutes >= SILENT_MINUTES else 0.0
     expected = f"where {figure(round(missed))} were expected"
     if silence.to_the_end:
-        failure = f"no access after minute {silence.first}, {expected}; has the log's source stopped?"
+        failure = f"no access after minute {silence.first}, {expected}; {_STOPPED}"
     else:
         failure = f"no access from minute {silence.first} for {silence.minutes} minutes, {expected}"
     made = between("missed_in_silence", None, MISSED_ACCESSES, "no long silence in the hour", failure)
-    yield missed, made if silence.to_the_end and silence.learned else warns(made)
+    return missed, made if silence.to_the_end and silence.learned else warns(made)
+
+
+def _early_end(facts: HourFacts, days: Sequence[HourCounts]) -> Iterator[_Valued]:
+    """Judge an hour that ends in silence by its own accesses: a small hour that stops at half past is found as well."""
+    end = silent_end(facts.minutes, days)
+    silent = 60 - end.first if end else 0
+    if end is None or silent < DOUBTFUL_MINUTES:
+        return
+    chance = f"by chance, that happens in one of {10 ** min(-end.chance, 12):,.0f} hours"
+    failure = f"no access after minute {end.first}, although {sum(facts.minutes):,} came before; {chance}"
+    stops = silent >= SILENT_MINUTES and end.chance < IMPOSSIBLE
+    limit = IMPOSSIBLE if stops else DOUBTFUL
+    made = between("chance_of_the_silent_end", limit, None, "the hour does not end too early", f"{failure}; {_STOPPED}")
+    yield end.chance, made if stops else warns(made)
 
 
 def _users(found: HourCounts, facts: HourFacts, usual: Sequence[HourCounts]) -> Iterator[_Valued]:

@@ -24,6 +24,15 @@ SILENT_MINUTES = 10
 MISSED_ACCESSES = 30
 """A silence of this many minutes is unusual if so many accesses were expected in it."""
 
+ENOUGH_DAYS = 14
+"""How the accesses spread over the minutes of an hour is learned from at least so many earlier days."""
+
+DOUBTFUL, IMPOSSIBLE = -5.0, -6.0
+"""Decimal logarithms of the chance that an hour ends in silence, below which that is doubtful, and impossible."""
+
+_EVIDENCE = 0.25
+"""What an access of an earlier day counts for: accesses come in bursts, so days differ more than by chance."""
+
 ALIKE = 0.5
 """Two hours with more than this share of their records in common are the same hour twice, unless most hours are so alike."""
 
@@ -109,6 +118,37 @@ def longest_silence(minutes: Sequence[int], usual: Sequence[HourCounts]) -> Sile
     share = usually / float(typical.sum())
     expected = sum(minutes) * share / max(1 - share, 1 / 4)
     return Silence(first, end - first, min(expected, usually) if learned else expected, learned)
+
+
+@dataclass(frozen=True, slots=True)
+class SilentEnd:
+    """An hour has no access from minute ``first`` on. ``chance``: the decimal logarithm of its probability on a usual day."""
+
+    first: int
+    chance: float
+
+
+def silent_end(minutes: Sequence[int], days: Sequence[HourCounts]) -> SilentEnd | None:
+    """Return how likely it is that none of the hour's accesses fell behind its last one; None without enough days.
+
+    The shares of both parts of the hour are learned from earlier ``days``; with the hour's own accesses, this is a
+    beta-binomial distribution. One access that is spread evenly over the hour is the prior.
+    """
+    known = [day.facts.minutes for day in days if day.facts and sum(day.facts.minutes)]
+    accesses = sum(minutes)
+    if len(known) < ENOUGH_DAYS or not accesses:
+        return None
+    first = 60 - next(place for place, count in enumerate(reversed(minutes)) if count)
+    each = np.asarray(known, np.float64).sum(axis=0)
+    before, behind = (_EVIDENCE * float(part.sum()) + len(part) / 60 for part in (each[:first], each[first:]))
+    if not behind:
+        return None
+    log = _log_beta(behind, before + accesses) - _log_beta(behind, before)
+    return SilentEnd(first, log / math.log(10))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def same_hour(found: HourCounts, others: Sequence[HourCounts]) -> tuple[HourCounts, float] | None:

@@ -241,7 +241,9 @@ class TestChanges:
 
     def test_an_epoch_that_falls_while_a_key_is_not_listed_fails(self) -> None:
         published = [change(6, "a", "p1", (9, 9), delist=True), change(7, "a", "p1", (0, 2), moved_to=None)]
-        assert self.check(table(Placement("a", "p1", epoch=2)), *published).final == ("the epoch of 'a' falls from 9 to 2 in version 7",)
+        assert self.check(table(Placement("a", "p1", epoch=2)), *published).final == (
+            "the epoch of 'a' falls from 9 to 2 in version 7",
+        )
 
     def test_a_row_that_no_publication_explains_fails_and_can_be_accepted(self) -> None:
         result = self.check(table(Placement("a", "p3", epoch=5)), change(6, "a", "p2", (4, 5)))

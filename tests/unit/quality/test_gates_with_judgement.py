@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tests.unit.quality.sample_hours import SampleHours, at, counted
 
-from foreshard.model import GateResult
+from foreshard.model import GateResult, HourCounts
 from foreshard.quality import _access_log as access_log
 from foreshard.quality._suite import Severity
 from foreshard.quality.before import Before
@@ -48,9 +48,9 @@ def later(records: pd.DataFrame, by: timedelta) -> pd.DataFrame:
     return records.assign(timestamp=records["timestamp"] + by)
 
 
-def alarms(hours: SampleHours, hour: datetime) -> list[tuple[Severity, str]]:
+def alarms(hours: SampleHours, hour: datetime, found: HourCounts | None = None) -> list[tuple[Severity, str]]:
     """Return the expectations on totals that the hour fails, without Great Expectations' half second for each hour."""
-    suites = access_log.suites(hours.records[hour], hours.counts[hour], {}, LIMITS, hours.before(hour))
+    suites = access_log.suites(hours.records[hour], found or hours.counts[hour], {}, LIMITS, hours.before(hour))
     failed = []
     for suite in suites[1:]:
         for one in suite.expectations:
@@ -109,6 +109,27 @@ def test_a_source_that_stops_in_the_middle_of_the_hour_is_blocked(june: SampleHo
     (line,) = judged(june, half).failures
     assert line.startswith("no access after minute 30, where ")
     assert line.endswith("has the log's source stopped?")
+
+
+def test_a_small_hour_that_stops_at_half_past_is_blocked_by_its_own_pace(june: SampleHours) -> None:
+    hour = at(6, 18, 3)
+    records = june.records[hour]
+    half = records[records["timestamp"] < pd.Timestamp(hour) + pd.Timedelta(minutes=30)]
+    line = blocked(judged(june, half, hour=hour))
+    assert (len(records), len(half)) == (62, 34)
+    assert line.startswith("no access after minute 30, although 34 came before; by chance, that happens in one of ")
+
+
+def test_nearly_every_hour_that_stops_at_half_past_is_found(june: SampleHours) -> None:
+    busy = [hour for hour in june.records if hour >= at(6, 1) and june.counts[hour].accesses >= access_log.BUSY_HOUR]
+    missed = []
+    for hour in busy:
+        counts = june.counts[hour]
+        assert counts.facts is not None
+        half = replace(counts, facts=replace(counts.facts, minutes=(*counts.facts.minutes[:30], *([0] * 30))))
+        found = [severity for severity, line in alarms(june, hour, half) if "no access after minute" in line]
+        missed += [] if Severity.BLOCK in found else [hour]
+    assert (len(busy), len(missed)) == (389, 7)
 
 
 def test_a_silence_that_ends_within_the_hour_warns(june: SampleHours) -> None:
