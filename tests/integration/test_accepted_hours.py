@@ -114,3 +114,43 @@ def test_an_import_says_where_each_record_went_those_of_the_open_hour_too(
     code, out, _ = run(capsys, "import", str(tmp_path / "log.csv"))
     assert (code, "imported 117 accesses" in out) == (0, True)
     assert "121 records read = 117 tallied + 1 quarantined + 2 duplicates + 1 outside these hours" in out.splitlines()
+
+
+def spoiled_history() -> pd.DataFrame:
+    """Return eight hours of which the sixth was delivered twice."""
+    log = history(8)
+    times = pd.to_datetime(log["timestamp"], utc=True)
+    sixth = log[(times >= HOUR - 3 * ONE_HOUR) & (times < HOUR - 2 * ONE_HOUR)]
+    return pd.concat([log, sixth], ignore_index=True)
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_import_counts_no_hour_that_its_gate_refuses_until_a_person_accepts_it(
+    wiring: Wiring, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.parquet"
+    spoiled_history().to_parquet(log)
+    bad = HOUR - 3 * ONE_HOUR
+    line = "every record comes 2 times: the hour was delivered 2 times"
+    code, out, _ = run(capsys, "import", str(log))
+    assert (code, f"refused {bad:%Y-%m-%dT%HZ}: {line}" in out.splitlines()) == (0, True)
+    assert "1 hours were refused by their gate and are not counted" in out
+    assert "540 records read = 420 tallied + 0 quarantined + 0 duplicates + 120 in refused hours" in out
+    assert bad not in wiring.tallies.hours(HOUR - 8 * ONE_HOUR, HOUR)
+    assert wiring.gates.load("access_log", bad).failures == (line,)
+    assert wiring.gates.refused("access_log", HOUR - 8 * ONE_HOUR, HOUR) == (bad,)
+    code, out, _ = run(capsys, "import", str(log), "--because", "two shops write the same", "--by", "Ann Lee")
+    assert (code, f"warning: {bad:%Y-%m-%dT%HZ}: accepted by Ann Lee (two shops write the same): {line}" in out) == (0, True)
+    assert wiring.tallies.counts([bad])[0].accesses == 120
+    code, out, _ = run(capsys, "import", str(log))
+    assert (code, "refused" in out, wiring.tallies.counts([bad])[0].accesses) == (0, False, 120)
+
+
+def test_an_hour_that_is_imported_again_without_its_fault_is_no_longer_refused(wiring: Wiring, tmp_path: Path) -> None:
+    log = tmp_path / "log.parquet"
+    spoiled_history().to_parquet(log)
+    assert len(import_history(wiring, log).refused) == 1
+    history(8).to_parquet(log)
+    found = import_history(wiring, log)
+    assert (found.refused, found.hours, found.accepted) == ((), 8, 480)
+    assert wiring.gates.refused("access_log", HOUR - 8 * ONE_HOUR, HOUR) == ()

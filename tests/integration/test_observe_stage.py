@@ -31,12 +31,12 @@ REQUEST_TYPES = {name: {"kind": "write", "weight": 2.0} for name in ("checkout",
 
 
 def history(hours: int = 3, per_hour: int = 60, end: datetime = HOUR) -> pd.DataFrame:
-    """Sessions of two accesses each; raw user ids; the last key is new in each hour."""
+    """Sessions of two accesses each; raw user ids; the last key is new in each hour. No hour repeats another to the second."""
     number = np.arange(hours * per_hour)
     start = pd.Timestamp(end) - pd.Timedelta(hours=hours)
     return pd.DataFrame(
         {
-            "timestamp": start + pd.to_timedelta(number * (3600 / per_hour), unit="s"),
+            "timestamp": start + pd.to_timedelta(number * (3600 / per_hour) + number // per_hour * 0.037, unit="s"),
             "partitionable_key": [f"station {n % 7}" for n in number],
             "user_id": [RAW_USERS[n // 2 % len(RAW_USERS)] for n in number],
             "request_type": np.where(number % 2, "return", "checkout"),

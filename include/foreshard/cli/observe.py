@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,11 @@ from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
+    from foreshard.stages.log_import import ImportSummary
     from foreshard.wiring import Wiring
+
+MOST_LINES = 10
+"""Lines of one kind that an import prints."""
 
 
 @click.group()
@@ -36,13 +41,23 @@ observe.add_command(accept_command("access_log", "the records", "clear `gate` in
 @click.option(
     "--mapping", type=click.Path(path_type=Path), default=None, help="TOML file that says what the log's fields mean."
 )
+@click.option("--because", default="", help="Count the hours that the gate refuses as well, for this reason.")
+@click.option("--by", default=getuser, show_default="your login", help="Name of the person who accepts them.")
 def import_log(
-    log: Path, since: datetime | None, until: datetime | None, source: str | None, replace: bool, mapping: Path | None
+    log: Path,
+    since: datetime | None,
+    until: datetime | None,
+    source: str | None,
+    replace: bool,
+    mapping: Path | None,
+    because: str,
+    by: str,
 ) -> None:
     """Import LOG as history: a file (Parquet, CSV, TSV or JSON lines with the standard columns), or a folder of files.
 
-    User and session ids are pseudonymised.
+    User and session ids are pseudonymised. Each hour is judged by the hours before it, like an observed one.
     """
+    from foreshard.stages.judging.history import AcceptedBy
     from foreshard.stages.log_import import ImportSource, import_history
     from foreshard.wiring import Wiring
 
@@ -53,7 +68,8 @@ def import_log(
         def report(done: int, total: int) -> None:
             bar.update(task, description="importing hours", completed=done, total=total)
 
-        found = import_history(wiring, log, since, until, report, ImportSource(source, replace))
+        accepted = AcceptedBy(by, because) if because.strip() and by.strip() else None
+        found = import_history(wiring, log, since, until, report, ImportSource(source, replace, accepted))
     click.echo(
         f"imported {found.accepted:,} accesses of {found.keys:,} keys in {found.hours:,} hours, "
         f"{found.since:%Y-%m-%dT%HZ} to {found.until:%Y-%m-%dT%HZ}; {found.pairs:,} hourly co-access pairs"
@@ -70,6 +86,20 @@ def import_log(
         click.echo(f"accepted records of these hours before: {found.accepted - found.changed:,} (change: {found.changed:+,})")
     for note in found.notes:
         click.echo(note)
+    _echo_judgement(found)
+
+
+def _echo_judgement(found: ImportSummary) -> None:
+    """Print what the gate found in the hours of an import: refusals last."""
+    for line in found.warnings[:MOST_LINES]:
+        click.echo(f"warning: {line}")
+    if len(found.warnings) > MOST_LINES:
+        click.echo(f"… and {len(found.warnings) - MOST_LINES:,} more warnings")
+    for result in found.refused[:MOST_LINES]:
+        click.echo(f"refused {result.hour:%Y-%m-%dT%HZ}: {'; '.join(result.failures)}")
+    if found.refused:
+        count = f"{len(found.refused):,} hours were refused by their gate and are not counted"
+        click.echo(f"{count}; if they are right, import again with --because 'REASON'")
 
 
 @observe.command("hour")

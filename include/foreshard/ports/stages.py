@@ -70,6 +70,9 @@ class GateStore(Protocol):
     def acceptance(self, gate: str, hour: datetime) -> Acceptance | None:
         """Return the acceptance of an hour; None if no person has accepted it."""
 
+    def refused(self, gate: str, since: datetime, until: datetime) -> tuple[datetime, ...]:
+        """Return the hours from ``since`` to ``until``, both included, that the gate has refused."""
+
     def last_acceptance(self, gate: str) -> Acceptance | None:
         """Return what a person has accepted last, of any hour; None without any."""
 

@@ -32,18 +32,15 @@ def suites(
 
     ``frame`` may be a sample of the ``found`` records; the claims and failures then say so.
     """
-    usual = same_source(found, before.weeks)
     records = _of_sample(_records(frame, found.hour, limits), len(frame), found.accesses)
+    return tuple(suite for suite in (records, *totals(found, quarantined, limits, before)) if suite.expectations)
+
+
+def totals(found: HourCounts, quarantined: Mapping[str, int], limits: ObserveSettings, before: Before) -> tuple[Suite, ...]:
+    """Return the suites of totals, ``hour`` and ``usual``: one row each."""
+    usual = same_source(found, before.weeks)
     compared = hour_facts.expectations(found, quarantined, usual, same_source(found, before.days), before.others, BUSY_HOUR)
-    return tuple(
-        suite
-        for suite in (
-            records,
-            _hour(found, sum(quarantined.values()), limits, usual, before.days),
-            of_values("usual", compared),
-        )
-        if suite.expectations
-    )
+    return _hour(found, sum(quarantined.values()), limits, usual, before.days), of_values("usual", compared)
 
 
 def _of_sample(suite: Suite, checked: int, records: int) -> Suite:

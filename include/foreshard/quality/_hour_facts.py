@@ -6,6 +6,7 @@ in another unit, ten times the usual accesses. What a person should know, but wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
@@ -56,7 +57,7 @@ def expectations(
     ``usual``: this hour of earlier weeks; ``days``: of the days before; ``others``: hours that may have the same records.
     Fewer than ``busy`` accesses say nothing about costs, users and repeats.
     """
-    made: list[_Valued] = [*_volume(found, usual, busy), *_reasons(found.accesses, quarantined)]
+    made: list[_Valued] = [*_volume(found, usual, others, busy), *_reasons(found.accesses, quarantined)]
     if found.facts is not None:
         silence = _silence(found.facts, usual)
         made.append(silence)
@@ -67,14 +68,16 @@ def expectations(
     return made
 
 
-def _volume(found: HourCounts, usual: Sequence[HourCounts], busy: int) -> Iterator[_Valued]:
+def _volume(found: HourCounts, usual: Sequence[HourCounts], others: Sequence[HourCounts], busy: int) -> Iterator[_Valued]:
     counts = [week.accesses for week in usual]
     if not counts or max(median(counts), found.accesses) < busy:
         return
     range_ = band(counts, median(counts))
     if range_ is not None:
         said = f"{found.accesses:,} accesses, {{times}} × the median of this hour in {len(counts)} earlier weeks"
-        yield from _in_band("accesses", found.accesses, range_, said, block_low=False)
+        busiest = max(other.accesses for other in (*usual, *others))
+        far = math.inf if busiest < busy else float(busiest)
+        yield from _in_band("accesses", found.accesses, range_, said, block_low=False, at_least=far)
 
 
 def _costs(found: HourCounts, facts: HourFacts, usual: Sequence[HourCounts]) -> Iterator[_Valued]:
@@ -86,16 +89,21 @@ def _costs(found: HourCounts, facts: HourFacts, usual: Sequence[HourCounts]) -> 
         yield from _in_band("cost_of_an_access", mean, range_, said, block_low=True)
 
 
-def _in_band(name: str, value: float, usual: Band, said: str, block_low: bool) -> Iterator[_Valued]:
-    """Yield what warns outside the band, and what blocks outside it and beyond ``BLOCKED_FACTOR``."""
+def _in_band(name: str, value: float, usual: Band, said: str, block_low: bool, at_least: float = 0.0) -> Iterator[_Valued]:
+    """Yield what warns outside the band, and what blocks outside it and beyond ``BLOCKED_FACTOR``.
+
+    No value up to ``at_least`` blocks for being high: a quiet hour may have what other hours have.
+    """
     line = said.replace("{times}", figure(value / usual.middle))
     what = name.replace("_", " ")
     claim = f"the usual {what}: {figure(usual.low)} … {figure(usual.high)}"
-    high = max(usual.high, BLOCKED_FACTOR * usual.middle)
+    high = max(usual.high, BLOCKED_FACTOR * usual.middle, at_least)
     low = min(usual.low, usual.middle / BLOCKED_FACTOR) if block_low else None
     far = value > high or (low is not None and value < low)
     if not far:
         yield value, warns(between(name, usual.low, usual.high, claim, f"{line} (usual: {claim.split(': ')[1]})"))
+    if math.isinf(high):
+        return
     bounds = f"at most {figure(high)}" if low is None else f"{figure(low)} … {figure(high)}"
     yield value, between(f"far_{name}", low, high, f"{what}: {bounds}", f"{line} (limit: {bounds})")
 

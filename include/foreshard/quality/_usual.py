@@ -30,11 +30,14 @@ ENOUGH_DAYS = 14
 DOUBTFUL, IMPOSSIBLE = -5.0, -6.0
 """Decimal logarithms of the chance that an hour ends in silence, below which that is doubtful, and impossible."""
 
+SCHEDULED = 3
+"""Hours with the same records from which they repeat by schedule."""
+
 _EVIDENCE = 0.25
 """What an access of an earlier day counts for: accesses come in bursts, so days differ more than by chance."""
 
 ALIKE = 0.5
-"""Two hours with more than this share of their records in common are the same hour twice, unless most hours are so alike."""
+"""Two hours with more than this share of their records in common are the same hour twice, unless ``SCHEDULED`` are so alike."""
 
 _OF_NORMAL = 1.4826
 """The standard deviation of a normal distribution, in median absolute deviations."""
@@ -154,13 +157,13 @@ def _log_beta(a: float, b: float) -> float:
 def same_hour(found: HourCounts, others: Sequence[HourCounts]) -> tuple[HourCounts, float] | None:
     """Return the hour that is most like this one, and the share of their records in common; None if there is none to compare.
 
-    If most hours are so alike, a schedule repeats itself, and none counts as the same.
+    If ``SCHEDULED`` hours are so alike, a schedule repeats itself, and none counts as the same: a person would have stopped a
+    source that delivers an hour again and again. Fewer than ``SCHEDULED`` hours can't tell.
     """
     known = [(other, share) for other in others if (share := _in_common(found, other)) is not None]
-    if not known:
+    if len(known) < SCHEDULED:
         return None
-    alike = sum(share > ALIKE for _, share in known)
-    if alike > max(1, len(known) // 2):
+    if sum(share > ALIKE for _, share in known) >= SCHEDULED:
         return None
     return max(known, key=lambda pair: pair[1])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,28 +16,25 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshard.errors import CorruptLog, GateFailed, HourRefused
-from foreshard.model import ONE_HOUR, HourTally, hour_floor
-from foreshard.observe.batches import ACCEPTED, RawBatch, batch_times, clean_batch, rows_of
-from foreshard.observe.clean import EARLIEST
-from foreshard.observe.duplicates import SeenRecords
-from foreshard.observe.far_hours import far_hours, out_of_range
-from foreshard.observe.hiding import Pseudonyms
+from foreshard.model import ONE_HOUR, GateResult, HourTally, hour_floor
+from foreshard.observe.batches import ACCEPTED
 from foreshard.observe.hours import by_hour, hours_between
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
+from foreshard.stages.judging.history import AcceptedBy, HistoryJudge, HistoryJudgePorts
 from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hour, saved_hour
 from foreshard.stages.observing.account import account_of
+from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import RecordSpool
 
 RECORDS_AT_ONCE = 2_000_000
 """The hours of about this many records are sorted and tallied at once."""
-BATCH_RECORDS = 500_000
 
 
-class ImportPorts(TallyPorts, WithReadAccessLog, WithKeyType, WithUserKey, Protocol):
-    """Reads a log file. Writes raw hours and tallies."""
+class ImportPorts(TallyPorts, HistoryJudgePorts, WithReadAccessLog, WithKeyType, WithUserKey, Protocol):
+    """Reads a log file. Writes raw hours, tallies, and the gate's results of hours that it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ class ImportSummary:
 
     ``kept`` hours had been counted before and have no record in this log. ``account`` says where each record went: ``outside``
     is not in [since, until), ``reasons`` counts the quarantined ones, and ``duplicates`` are dropped. ``changed`` is by how
-    many accepted records the hours have grown. ``notes`` are for people.
+    many accepted records the hours have grown. ``refused``: what the gate found in hours that are not counted. ``warnings`` and
+    ``notes`` are for people.
     """
 
     since: datetime
@@ -63,14 +61,20 @@ class ImportSummary:
     changed: int = field(default=0, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     account: str = ""
+    refused: tuple[GateResult, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
-    """Which source a log is. ``name``: by default its path. ``replace``: also replace hours that other sources gave."""
+    """Which source a log is. ``name``: by default its path. ``replace``: also replace hours that other sources gave.
+
+    ``accepted_by``: who accepts the hours that the gate refuses.
+    """
 
     name: str | None = None
     replace: bool = False
+    accepted_by: AcceptedBy | None = None
 
 
 def import_history(
@@ -83,108 +87,41 @@ def import_history(
 ) -> ImportSummary:
     """Import the closed hours of [since, until), by default all hours of the log, as if each had been observed.
 
+    Each hour is judged by the hours before it. What the gate refuses is saved as a raw hour, and not counted.
+
     ``progress(done, total)`` gets numbers of hours. Raise :class:`CorruptLog` if no record can be counted, :class:`GateFailed`
     if too many are bad (the quarantine is saved), and :class:`HourRefused` if another source gave one of the hours.
     """
     given = isinstance(log, pd.DataFrame)
     label = "given as a frame" if given else str(log)
     name = source.name or (label if given else str(Path(label).resolve()))
-    read = _Read()
-    batches = _slices(log) if isinstance(log, pd.DataFrame) else ports.access_log_tables(log, read.notes.append)
+    read = LogRead()
+    batches = slices(log) if isinstance(log, pd.DataFrame) else ports.access_log_tables(log, read.notes.append)
     with ports.raw_hours.spool() as spool:
-        _read_all(ports, batches, spool, read, (since and hour_floor(since), until and hour_floor(until)))
+        read_log(ports, batches, spool, read, (since and hour_floor(since), until and hour_floor(until)))
         read.leave_out_far_hours(spool, since, until)
-        since, until = _span(read, since, until, label)
+        since, until = span_of(read, since, until, label)
         bad = pd.concat(read.bad, ignore_index=True) if read.bad else None
         reasons = _require_good(ports, read, bad, (since, until), label)
         saved = set(ports.tallies.hours(since, until)) - set(read.counts)
         hours = [hour for hour in hours_between(since, until) if hour not in saved]
         before = _accepted_before(ports, hours, name, source.replace)
         target = _Target(spool, hours, read.counts, name)
-        pairs = _save_hours(ports, target, _quarantined(ports, bad, hours, since, until), progress)
+        judge = HistoryJudge.of(ports, hours, source.accepted_by)
+        pairs = _save_hours(ports, target, judge, _quarantined(ports, bad, hours, since, until), progress)
         count_again(ports, [hour for hour in (*sorted(saved), until) if hour - ONE_HOUR not in saved])
-    accepted, quarantined = sum(read.counts.values()), 0 if bad is None else len(bad)
+    refused = sum(read.counts[result.hour] for result in judge.refused)
+    accepted, quarantined = sum(read.counts.values()) - refused, 0 if bad is None else len(bad)
     figures = (accepted, quarantined, read.outside, len(read.keys), pairs)
     seen, notes = read.seen.dropped, tuple(read.notes)
-    account = account_of(label, read.records + seen, accepted, quarantined, seen, read.outside)
-    return ImportSummary(since, until, len(hours), len(saved), *figures, reasons, seen, accepted - before, notes, account)
-
-
-_Hours = tuple[datetime | None, datetime | None]
-"""The hours to import; None: from the first record on, or up to the last."""
-
-
-@dataclass
-class _Read:
-    """What was found in the log: the accepted records by hour, the bad ones, and the first and the last readable time."""
-
-    counts: Counter[datetime] = field(default_factory=Counter)
-    keys: set[str] = field(default_factory=set)
-    bad: list[pd.DataFrame] = field(default_factory=list)
-    records: int = 0
-    outside: int = 0
-    first: pd.Timestamp | None = None
-    last: pd.Timestamp | None = None
-    seen: SeenRecords = field(default_factory=SeenRecords)
-    notes: list[str] = field(default_factory=list)
-
-    def leave_out_far_hours(self, spool: RecordSpool, since: datetime | None, until: datetime | None) -> None:
-        """Quarantine the few records that lie far from all others, where no range of hours is asked for."""
-        early, late = far_hours(self.counts)
-        early, late = early if since is None else [], late if until is None else []
-        for far in (early, late):
-            if far:
-                self.bad.append(out_of_range(pa.concat_tables(spool.hours(far))))
-        for hour in (*early, *late):
-            del self.counts[hour]
-        self.first = pd.Timestamp(min(self.counts)) if early else self.first
-        self.last = pd.Timestamp(max(self.counts)) if late else self.last
-
-
-def _slices(log: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(log), BATCH_RECORDS):
-        yield log.iloc[start : start + BATCH_RECORDS].reset_index(drop=True)
-
-
-def _read_all(ports: ImportPorts, batches: Iterator[RawBatch], spool: RecordSpool, read: _Read, span: _Hours) -> None:
-    """Clean every batch into the spool. Records with a readable time outside ``span`` are only counted."""
-    low, high = span[0] or EARLIEST, span[1] or hour_floor(datetime.now(UTC))
-    types = ports.observe_settings.request_types.keys()
-    pseudonyms = Pseudonyms(ports.require_user_key, types)
-    for raw in batches:
-        batch = read.seen.without_duplicates(raw)
-        times = batch_times(batch)
-        read.records += len(times)
-        plausible = times[(times >= EARLIEST).to_numpy()]
-        if len(plausible):
-            read.first = min(plausible.min(), read.first or plausible.min())
-            read.last = max(plausible.max(), read.last or plausible.max())
-        chosen = (times.isna() | (times < EARLIEST) | ((times >= low) & (times < high))).to_numpy()
-        read.outside += len(times) - int(chosen.sum())
-        cleaned = pseudonyms.of(clean_batch(rows_of(batch, chosen), low, high, types, ports.key_type))
-        spool.add(cleaned.accepted)
-        if len(cleaned.quarantined):
-            read.bad.append(cleaned.quarantined)
-        read.keys.update(cleaned.accepted.column("partitionable_key").unique().to_pylist())
-        hours = cleaned.accepted.column("timestamp").to_pandas().dt.floor("h").value_counts()
-        read.counts.update({moment.to_pydatetime(): int(count) for moment, count in hours.items()})
-
-
-def _span(read: _Read, since: datetime | None, until: datetime | None, label: str) -> tuple[datetime, datetime]:
-    """Return the whole hours to import. Hours that are not over are left out."""
-    if read.first is not None and read.last is not None:
-        since = since or read.first.to_pydatetime()
-        until = until or min(hour_floor(read.last.to_pydatetime()) + ONE_HOUR, hour_floor(datetime.now(UTC)))
-    if since is None or until is None:
-        raise CorruptLog(label, f"none of its {read.records:,} records has a readable time")
-    since, until = hour_floor(since), hour_floor(until)
-    if since >= until:
-        raise CorruptLog(label, f"it has no closed hour from {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}")
-    return since, until
+    account = account_of(label, read.records + seen, accepted, quarantined, seen, read.outside, refused)
+    changed, judged = accepted - before, (tuple(judge.refused), tuple(judge.warnings))
+    counted = len(hours) - len(judge.refused)
+    return ImportSummary(since, until, counted, len(saved), *figures, reasons, seen, changed, notes, account, *judged)
 
 
 def _require_good(
-    ports: ImportPorts, read: _Read, bad: pd.DataFrame | None, hours: tuple[datetime, datetime], label: str
+    ports: ImportPorts, read: LogRead, bad: pd.DataFrame | None, hours: tuple[datetime, datetime], label: str
 ) -> dict[str, int]:
     """Return the numbers of bad records by reason.
 
@@ -239,10 +176,11 @@ class _Target:
 def _save_hours(
     ports: ImportPorts,
     target: _Target,
+    judge: HistoryJudge,
     quarantined: Iterator[pd.DataFrame],
     progress: Callable[[int, int], None] | None,
 ) -> int:
-    """Save raw hours and tallies, some hours at a time. Return the number of pairs."""
+    """Save raw hours, and the tallies of those that pass, some hours at a time. Return the number of pairs."""
     hours = target.hours
     if not hours:
         return 0
@@ -252,11 +190,13 @@ def _save_hours(
     for step in _steps(hours, target.counts):
         tallies: list[HourTally] = []
         for hour, table in zip(step, target.spool.hours(step), strict=True):
+            bad = next(quarantined)
             with ports.raw_hours.writer(hour) as writer:
-                writer.add(table, next(quarantined))
+                writer.add(table, bad)
                 writer.keep(target.source)
             seen = before[1] if before and before[0] == hour - ONE_HOUR else _saved(ports, hour - ONE_HOUR)
-            tallies.append(count_hour(rules, hour, table, seen, target.source))
+            tally = count_hour(rules, hour, table, seen, target.source)
+            tallies += [tally] if judge.passes(tally, Counter(bad["reason"]) if len(bad) else {}) else []
             before = hour, table
         ports.tallies.save(tallies)
         done, pairs = done + len(step), pairs + sum(len(tally.co_access) for tally in tallies)

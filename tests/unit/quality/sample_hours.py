@@ -17,8 +17,8 @@ from foreshard.observe.clean import clean
 from foreshard.observe.facts import facts_of
 from foreshard.observe.tally import TALLIED
 from foreshard.quality.before import Before
+from foreshard.stages.judging.compared import WEEKS_COMPARED, before_of
 from foreshard.stages.observe import with_codes
-from foreshard.stages.observing.gate import HOURS_COMPARED, WEEKS_COMPARED
 
 SAMPLE = Path(foreshard.demo.__file__).parent / "data" / "bikeshare-2014.parquet"
 WEIGHTS = {"checkout": 1.0, "return": 2.0}
@@ -52,10 +52,7 @@ class SampleHours:
 
     def before(self, hour: datetime) -> Before:
         """Return the hours that the gate compares this one with."""
-        days = [hour - timedelta(days=back) for back in range(1, 7 * WEEKS_COMPARED + 1)]
-        others = sorted({*days, *(hour - back * ONE_HOUR for back in range(1, HOURS_COMPARED + 1))})
-        known = ([self.counts[at] for at in some if at in self.counts] for some in (days[6::7], days, others))
-        return Before(*known)
+        return before_of(hour, self.counts)
 
 
 def at(month: int, day: int, hour: int = 0) -> datetime:

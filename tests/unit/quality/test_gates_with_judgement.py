@@ -11,7 +11,7 @@ from foreshard.model import GateResult, HourCounts
 from foreshard.quality import _access_log as access_log
 from foreshard.quality._suite import Severity
 from foreshard.quality.before import Before
-from foreshard.quality.gates import check_access_log
+from foreshard.quality.gates import check_access_log, judge_hour
 from foreshard.settings import ObserveSettings
 
 LIMITS = ObserveSettings.model_validate(
@@ -79,6 +79,21 @@ def test_an_hour_of_the_sample_is_what_the_other_tests_change(june: SampleHours)
     assert (result.passed, result.warnings, len(june.records[HOUR])) == (True, (), 229)
 
 
+def test_an_import_finds_in_an_hour_what_the_gate_finds(june: SampleHours) -> None:
+    records = june.records[HOUR]
+    cases = {
+        "as it is": records,
+        "twice": pd.concat([records, records], ignore_index=True),
+        "a third": records[::3],
+        "half": records[records["timestamp"] < pd.Timestamp(HOUR) + pd.Timedelta(minutes=30)],
+        "in another unit": records.assign(cost=1e6),
+    }
+    for name, changed in cases.items():
+        with_gx = judged(june, changed, {"missing_key": 4})
+        found = judge_hour(counted(HOUR, changed), {"missing_key": 4}, LIMITS, june.before(HOUR))
+        assert (name, found.failures, found.warnings) == (name, with_gx.failures, with_gx.warnings)
+
+
 def test_an_hour_that_was_delivered_twice_is_blocked(june: SampleHours) -> None:
     records = june.records[HOUR]
     line = "every record comes 2 times: the hour was delivered 2 times"
@@ -97,6 +112,23 @@ def test_ten_times_the_accesses_are_blocked(june: SampleHours) -> None:
     records = june.records[HOUR]
     more = pd.concat([later(records, timedelta(milliseconds=n)) for n in range(10)], ignore_index=True)
     assert "2,290 accesses, " in blocked(judged(june, more))
+
+
+def test_a_quiet_hour_with_as_many_accesses_as_other_hours_have_only_warns(june: SampleHours) -> None:
+    night = at(6, 18, 8)
+    more = later(june.records[HOUR], night - HOUR + timedelta(milliseconds=7))
+    line = warned(judged(june, more.assign(user_id="h2:another"), hour=night))
+    assert line.startswith("229 accesses, ")
+
+
+def test_a_source_that_comes_back_after_weeks_of_silence_only_warns(june: SampleHours) -> None:
+    before = june.before(HOUR)
+    silent = [counted(other.hour, june.records[HOUR][:0]) for other in before.others]
+    weeks = [other for other in silent if other.hour in {week.hour for week in before.weeks}]
+    records = june.records[HOUR]
+    compared = Before(weeks, weeks, silent)
+    result = check_access_log(records, HOUR, found=counted(HOUR, records), quarantined=0, limits=LIMITS, usual=compared)
+    assert (result.failures, [line.split(",")[0] for line in result.warnings]) == ((), ["229 accesses"])
 
 
 def test_a_third_of_the_accesses_warns(june: SampleHours) -> None:
@@ -181,10 +213,15 @@ def test_the_records_of_another_hour_are_blocked(june: SampleHours, back: timede
 def test_hours_that_repeat_by_schedule_are_not_taken_for_one_hour_twice(june: SampleHours) -> None:
     records = june.records[HOUR]
     before = june.before(HOUR)
-    others = [replace(counted(HOUR, records), hour=other.hour) for other in before.others]
+    same = [replace(counted(HOUR, records), hour=other.hour) for other in before.others]
     found = counted(HOUR, records)
-    result = check_access_log(records, HOUR, found=found, quarantined=0, limits=LIMITS, usual=replace(before, others=others))
-    assert result.failures == ()
+    daily = [one if one.hour.hour == HOUR.hour else other for one, other in zip(same, before.others, strict=True)]
+    for others in (same, daily):
+        compared = replace(before, others=others)
+        assert check_access_log(records, HOUR, found=found, quarantined=0, limits=LIMITS, usual=compared).failures == ()
+    twice = [*before.others[:-2], *same[-2:]]
+    result = check_access_log(records, HOUR, found=found, quarantined=0, limits=LIMITS, usual=replace(before, others=twice))
+    assert "the records are those of " in blocked(result)
 
 
 def test_an_hour_is_compared_with_weeks_of_its_own_source_if_there_are_enough(june: SampleHours) -> None:

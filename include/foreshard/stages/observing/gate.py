@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
-from foreshard.model import ONE_HOUR, HourCounts
+from foreshard.model import HourCounts
 from foreshard.observe.facts import facts_of
 from foreshard.observe.tally import TALLIED, codes_of
 from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import WithGates, WithObserveSettings, WithRawHours, WithTallies
+from foreshard.stages.judging.compared import before_of, hours_compared
 from foreshard.stages.observe import with_codes
 
-WEEKS_COMPARED = 4
 CHECKED_RECORDS = 200_000
 """The gate looks at about this many records of an hour, evenly spread. Totals are those of all records."""
-
-HOURS_COMPARED = 48
-"""The hours before whose records must not be this hour's again, besides the same hour of each day of ``WEEKS_COMPARED``."""
 
 _LOOKED_AT = ("timestamp", "partitionable_key", "request_type", "cost")
 
@@ -44,22 +41,17 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> GateSummary:
 
     Raise :class:`foreshard.errors.GateFailed` if it must not be counted, and no person has accepted what is wrong with it.
     """
-    from foreshard.quality.before import Before
     from foreshard.quality.gates import check_access_log
 
     table = with_codes(ports.raw_hours.columns(hour, ("timestamp", *TALLIED)))
-    days = [hour - timedelta(days=back) for back in range(1, 7 * WEEKS_COMPARED + 1)]
-    weeks = days[6::7]
-    near = [hour - back * ONE_HOUR for back in range(1, HOURS_COMPARED + 1)]
-    counted = {counts.hour: counts for counts in ports.tallies.counts(sorted({*days, *near}))}
-    compared = Before(*([counted[at] for at in hours if at in counted] for hours in (weeks, days, sorted({*days, *near}))))
+    counted = {counts.hour: counts for counts in ports.tallies.counts(hours_compared(hour))}
     result = check_access_log(
         _sample(table),
         hour,
         found=_found(ports, hour, table),
         quarantined=ports.raw_hours.reasons(hour),
         limits=ports.observe_settings,
-        usual=compared,
+        usual=before_of(hour, counted),
         docs=ports.data_docs,
     )
     result = record_gate(ports.gates, result)

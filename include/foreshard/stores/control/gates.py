@@ -47,6 +47,11 @@ class MongoGateStore:
         found = (self._gates.find_one({"_id": {"gate": gate, "hour": hour}}) or {}).get("accepted")
         return _acceptance(found) if found else None
 
+    def refused(self, gate: str, since: datetime, until: datetime) -> tuple[datetime, ...]:
+        """Return the hours from ``since`` to ``until``, both included, that the gate has refused."""
+        span = {"$gte": {"gate": gate, "hour": since}, "$lte": {"gate": gate, "hour": until}}
+        return tuple(found["hour"] for found in self._gates.find({"_id": span, "passed": False}, {"hour": 1}).sort("_id"))
+
     def last_acceptance(self, gate: str) -> Acceptance | None:
         """Return what a person has accepted last, of any hour; None without any."""
         of_gate = {"$gte": {"gate": gate, "hour": MinKey()}, "$lte": {"gate": gate, "hour": MaxKey()}}
