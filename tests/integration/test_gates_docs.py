@@ -1,6 +1,7 @@
 """Data Docs of the gates, as files."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def test_each_gate_gets_pages_and_an_index_that_links_them(tmp_path: Path) -> No
     assert [page.parts[-5:-3] for page in pages] == [
         ("access_log", "hour"),
         ("access_log", "records"),
+        ("table", "changes"),
+        ("table", "epochs"),
         ("table", "placements"),
         ("table", "slots"),
         ("table", "table"),
@@ -44,6 +47,33 @@ def test_each_gate_gets_pages_and_an_index_that_links_them(tmp_path: Path) -> No
         facts = json.loads(page.with_suffix(".json").read_text())
         assert facts["success"] == (page.parts[-5:-3] != ("table", "table"))
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_pages_load_nothing_from_anywhere(tmp_path: Path) -> None:
+    ask_about_a_log(tmp_path, "explode")
+    ask_about_a_table(tmp_path, last_version=8)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) == 8
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"""(?:src|href|action|poster|data)\s*=\s*["']([^"']*)|url\(([^)]*)\)|@import\s+([^;]+)""", text)
+        named = {name for names in loaded for name in names if name}
+        assert not re.search(r"(?:https?:)?//[a-z]", text)
+        assert "<script" not in text
+        assert named
+        for name in named - {"data:,"}:
+            assert (page.parent / name).resolve().is_relative_to(tmp_path)
+            assert (page.parent / name).exists()
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".html", ".json"}
+
+
+def test_a_page_says_what_was_expected_and_found(tmp_path: Path) -> None:
+    ask_about_a_log(tmp_path, "explode")
+    text = (tmp_path / "validations/access_log/records/2014-11-20/08/result.html").read_text()
+    assert "every request_type is known" in text
+    assert "1 of 1 records have an unknown request type (&#x27;explode&#x27;)" in text
+    assert text.count('class="mark stops"') == 1
+    assert text.count('class="mark passed"') == 4
 
 
 def test_what_the_log_says_cannot_script_the_page(tmp_path: Path) -> None:

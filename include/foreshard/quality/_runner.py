@@ -7,14 +7,14 @@ sends no telemetry.
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any
 
 from foreshard.model import GateResult
 from foreshard.quality._suite import Expectation, Severity, Suite
-from foreshard.quality.data_docs import DataDocs, PageFacts, render_page
+from foreshard.quality.data_docs import CheckedExpectation, DataDocs, PageFacts, render_page
 
 EXAMPLES = 5
 _POSITION = "position"
@@ -36,7 +36,7 @@ def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | Non
             lines[severity].append(line)
         if docs is not None:
             facts = PageFacts(gate, suite.name, hour, all(severity is Severity.WARN for severity, _ in found))
-            docs.save_page(facts, render_page(facts, validation))
+            docs.save_page(facts, render_page(facts, _checked(suite.expectations, validation.results)))
     if docs is not None:
         docs.save_index()
     final, warnings = tuple(lines[Severity.FINAL]), tuple(lines[Severity.WARN])
@@ -83,15 +83,32 @@ def _failures(expectations: Sequence[Expectation], results: Iterable[Any]) -> li
     return lines
 
 
+def _checked(expectations: Sequence[Expectation], results: Iterable[Any]) -> list[CheckedExpectation]:
+    """Return what a page shows of each expectation that was checked."""
+    marks = {Severity.FINAL: "stops", Severity.BLOCK: "stops", Severity.WARN: "warns"}
+    shown = []
+    for result in results:
+        expectation = expectations[result.expectation_config.meta[_POSITION]]
+        raised, found = _raised(result.exception_info or {}), dict(result.result or {})
+        mark = "passed" if result.success else "stops" if raised else marks[expectation.severity]
+        line = "" if result.success else _line(expectation, result, raised)
+        counts = (found.get("element_count"), found.get("unexpected_count"))
+        shown.append(CheckedExpectation(expectation.claim, mark, line, *counts, tuple(_examples(found))))
+    return shown
+
+
+def _examples(found: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(repr(value) for value in found.get("partial_unexpected_list", ())))[:EXAMPLES]
+
+
 def _line(expectation: Expectation, result: Any, raised: str) -> str:
     if raised:
         return f"{expectation.claim}: it could not be checked ({raised})"
     found = dict(result.result)
-    examples = list(dict.fromkeys(repr(value) for value in found.get("partial_unexpected_list", ())))
     return (
         expectation.failure.replace("{bad}", f"{found.get('unexpected_count', '?'):,}" if "unexpected_count" in found else "?")
         .replace("{all}", f"{found['element_count']:,}" if "element_count" in found else "?")
-        .replace("{examples}", ", ".join(examples[:EXAMPLES]))
+        .replace("{examples}", ", ".join(_examples(found)))
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from foreshard.quality.data_docs import PageFacts, render_index
 
 KEPT_DAYS = 14
-_STATIC = "static"
 
 
 class DataDocsFolder:
@@ -34,17 +33,9 @@ class DataDocsFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def save_index(self) -> None:
-        """Write ``index.html`` for all pages, newest hour first, and the style files that they use."""
+        """Write ``index.html`` for all pages, newest hour first."""
         notes = sorted(self.folder.glob("validations/*/*/*/*/result.json"), key=lambda path: path.parts[-3:], reverse=True)
         _write(self.folder / "index.html", render_index([facts for note in notes if (facts := _facts(note))]))
-        self._copy_styles()
-
-    def _copy_styles(self) -> None:
-        import great_expectations.render.view as view
-
-        styles = self.folder / _STATIC / "styles"
-        if not styles.exists():
-            shutil.copytree(Path(view.__file__).parent / _STATIC / "styles", styles, dirs_exist_ok=True)
 
 
 def _facts(note: Path) -> PageFacts | None:
