@@ -119,7 +119,7 @@ def records(hour: datetime) -> pd.DataFrame:
     rides = 4 + 4 * (8 <= hour.hour < 20)
     rows = [
         {
-            "timestamp": hour + timedelta(seconds=(60 * ride + 5 * step) % 3600),
+            "timestamp": hour + timedelta(seconds=(60 * ride + 5 * step) % 3600, milliseconds=24 * hour.day + hour.hour),
             "partitionable_key": KEYS[(number + step) % len(KEYS)],
             "user_id": f"user {ride % 7}",
             "request_type": "read",

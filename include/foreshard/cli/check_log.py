@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foreshard.cli.arguments.log_place import LOG_PLACE
+
 if TYPE_CHECKING:
+    from foreshard.ports.access_logs import LogPlace
     from foreshard.stages.observing.check_log import LogCheck
 
 
 @click.command("check")
-@click.argument("log", required=False, type=click.Path(path_type=Path))
+@click.argument("log", required=False, type=LOG_PLACE)
 @click.option(
     "--mapping", type=click.Path(path_type=Path), default=None, help="TOML file that says what the log's fields mean."
 )
-def check(log: Path | None, mapping: Path | None) -> None:
+def check(log: LogPlace | None, mapping: Path | None) -> None:
     """Read a sample of LOG and show what is understood, and what would be quarantined. Nothing is saved.
 
     Without LOG: the last closed hour of the configured source. For a log with other fields, a mapping is proposed.

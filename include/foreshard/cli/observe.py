@@ -11,10 +11,12 @@ import click
 
 from foreshard.cli.arguments.accepting import accept_command
 from foreshard.cli.arguments.hours import HOUR
+from foreshard.cli.arguments.log_place import LOG_PLACE
 from foreshard.cli.check_log import check
 from foreshard.cli.progress import bars
 
 if TYPE_CHECKING:
+    from foreshard.ports.access_logs import LogPlace
     from foreshard.settings import Settings
     from foreshard.stages.log_import import ImportSummary
     from foreshard.wiring import Wiring
@@ -33,7 +35,7 @@ observe.add_command(accept_command("access_log", "the records", "clear `gate` in
 
 
 @observe.command("import")
-@click.argument("log", type=click.Path(path_type=Path))
+@click.argument("log", type=LOG_PLACE)
 @click.option("--since", type=HOUR, default=None, help="First hour (UTC); default: the log's first.")
 @click.option("--until", type=HOUR, default=None, help="Hour to stop before (UTC); default: after the log's last.")
 @click.option("--source", default=None, help="Name of the source; default: LOG's path. An import replaces only its own hours.")
@@ -44,7 +46,7 @@ observe.add_command(accept_command("access_log", "the records", "clear `gate` in
 @click.option("--because", default="", help="Count the hours that the gate refuses as well, for this reason.")
 @click.option("--by", default=getuser, show_default="your login", help="Name of the person who accepts them.")
 def import_log(
-    log: Path,
+    log: LogPlace,
     since: datetime | None,
     until: datetime | None,
     source: str | None,
@@ -53,7 +55,8 @@ def import_log(
     because: str,
     by: str,
 ) -> None:
-    """Import LOG as history: a file (Parquet, CSV, TSV or JSON lines with the standard columns), or a folder of files.
+    """Import LOG as history: a file (Parquet, CSV, TSV or JSON lines with the standard columns), a folder of
+    files, objects (`s3://bucket/logs`), or a profiler (`mongodb://host/shop`).
 
     User and session ids are pseudonymised. Each hour is judged by the hours before it, like an observed one.
     """
@@ -63,7 +66,7 @@ def import_log(
 
     with Wiring(_with_mapping(mapping)) as wiring, bars(transient=True) as bar:
         _require_control(wiring)
-        task = bar.add_task(f"reading {log.name}", total=None)
+        task = bar.add_task(f"reading {getattr(log, 'name', log)}", total=None)
 
         def report(done: int, total: int) -> None:
             bar.update(task, description="importing hours", completed=done, total=total)

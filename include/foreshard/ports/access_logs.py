@@ -19,8 +19,12 @@ def _ignored(_line: str) -> None:
     """Takes a note and drops it."""
 
 
+LogPlace = Path | str
+"""Where a log is: a file, folder or pattern; or an address such as ``s3://bucket/logs`` or ``mongodb://host/db``."""
+
+
 class AccessLogSource(Protocol):
-    """The source of the access log: a Kafka topic or files."""
+    """The source of the access log: a Kafka topic, files, objects, or a profiler."""
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
@@ -82,9 +83,10 @@ class ObserveSettings(SettingsSection):
         description="`floor_share` applies only if an hour of the history had more keys than this. Else every key is forecast"
         " by itself.",
     )
-    access_log_paths: tuple[Path, ...] = Field(
+    access_log_paths: tuple[str, ...] = Field(
         default=(),
-        description="Files, folders and patterns (`logs/*.jsonl.gz`) to read the access log from. Empty: read it from Kafka.",
+        description="Files, folders and patterns (`logs/*.jsonl.gz`) to read the access log from, also in an object store"
+        " (`s3://bucket/logs`); or databases with a profiler (`mongodb://host/shop`). Empty: read it from Kafka.",
     )
     access_log_zone: str | None = Field(
         default=None,
@@ -100,6 +102,11 @@ class ObserveSettings(SettingsSection):
         description="By how much the time of a message in Kafka may differ from its record's. Hours that this reaches are"
         " read again after the next hour, and counted again if late records have arrived.",
     )
+
+    @field_validator("access_log_paths", mode="before")
+    @classmethod
+    def _as_texts(cls, given: Any) -> Any:
+        return [str(one) if isinstance(one, Path) else one for one in given] if isinstance(given, list | tuple) else given
 
     @field_validator("access_log_zone")
     @classmethod

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
     from foreshard.model.unit_set import UnitSet
-    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, RawHourStore
+    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, LogPlace, RawHourStore
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
     from foreshard.ports.migration import Fence, ShadowAbsorber, UnitCopy
@@ -241,14 +241,14 @@ class WithUserKey(Protocol):
 
 
 class WithReadAccessLog(Protocol):
-    def access_log_tables(self, path: Path, note: Callable[[str], None]) -> Iterator[pd.DataFrame | pa.Table]: ...
+    def access_log_tables(self, place: LogPlace, note: Callable[[str], None]) -> Iterator[pd.DataFrame | pa.Table]: ...
 
 
 class WithLogSamples(Protocol):
-    def log_sample(self, path: Path) -> FieldSample: ...
+    def log_sample(self, place: LogPlace) -> FieldSample: ...
 
     def mapped_log(
-        self, path: Path, mapping: SourceMapping | None, note: Callable[[str], None]
+        self, place: LogPlace, mapping: SourceMapping | None, note: Callable[[str], None]
     ) -> Iterator[pd.DataFrame | pa.Table]: ...
 
 

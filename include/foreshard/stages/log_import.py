@@ -27,7 +27,7 @@ from foreshard.stages.observing.account import account_of
 from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
 if TYPE_CHECKING:
-    from foreshard.ports.access_logs import RecordSpool
+    from foreshard.ports.access_logs import LogPlace, RecordSpool
 
 RECORDS_AT_ONCE = 2_000_000
 """The hours of about this many records are sorted and tallied at once."""
@@ -79,7 +79,7 @@ class ImportSource:
 
 def import_history(
     ports: ImportPorts,
-    log: pd.DataFrame | Path,
+    log: pd.DataFrame | LogPlace,
     since: datetime | None = None,
     until: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -94,7 +94,7 @@ def import_history(
     """
     given = isinstance(log, pd.DataFrame)
     label = "given as a frame" if given else str(log)
-    name = source.name or (label if given else str(Path(label).resolve()))
+    name = source.name or (label if given or isinstance(log, str) else str(Path(label).resolve()))
     read = LogRead()
     batches = slices(log) if isinstance(log, pd.DataFrame) else ports.access_log_tables(log, read.notes.append)
     with ports.raw_hours.spool() as spool:

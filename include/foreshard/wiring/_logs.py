@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from foreshard.errors import ConfigurationError
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     import pyarrow as pa
 
-    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, RawHourStore
+    from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, LogPlace, RawHourStore
     from foreshard.ports.replication import ReplicationLog, ReplicationReader
     from foreshard.ports.routing_file import LiveRoutingStore, TableWriter
     from foreshard.ports.stages import SeriesStore
@@ -41,33 +42,56 @@ class LogWiring(ControlWiring):
 
     @cached_property
     def access_log(self) -> AccessLogSource:
-        if self.settings.observe.access_log_paths:
-            from foreshard.stores.files.access_log import FileAccessLog
-
-            return FileAccessLog(self.settings.observe.access_log_paths, self.access_log_form)
+        if places := self.settings.observe.access_log_paths:
+            return self._log_at([str(place) for place in places])
         from foreshard.stores.kafka.access_log import KafkaAccessLog
 
         lateness = self.settings.observe.allowed_lateness
         return KafkaAccessLog(self.settings.kafka_bootstrap, self.settings.access_topic, lateness, self.access_log_form)
 
+    def _log_at(self, places: Sequence[str]) -> AccessLogSource:
+        from foreshard.stores.files.access_log import FileAccessLog
+        from foreshard.stores.files.object_logs import ObjectAccessLog, is_address
+        from foreshard.stores.profiler_log import SCHEMES, ProfilerAccessLog
+
+        profiled = [place for place in places if place.startswith(SCHEMES)]
+        if len(profiled) == len(places):
+            return ProfilerAccessLog(profiled, self.access_log_form.mapping, self.mongo)
+        if profiled:
+            raise ConfigurationError("access_log_paths", "it names profilers and files", "give one or the other")
+        if any(map(is_address, places)):
+            return ObjectAccessLog(places, self.access_log_form)
+        return FileAccessLog([Path(place) for place in places], self.access_log_form)
+
     def access_log_tables(
-        self, path: Path, note: Callable[[str], None] = lambda _line: None
+        self, place: LogPlace, note: Callable[[str], None] = lambda _line: None
     ) -> Iterator[pd.DataFrame | pa.Table]:
-        from foreshard.stores.files.access_log import read_log
+        return self.mapped_log(place, self.access_log_form.mapping, note)
 
-        return read_log(path, self.access_log_form, note)
-
-    def log_sample(self, path: Path) -> FieldSample:
+    def log_sample(self, place: LogPlace) -> FieldSample:
         from foreshard.stores.files.log_fields import sampled_fields
+        from foreshard.stores.files.object_logs import object_sample
+        from foreshard.stores.profiler_log import SCHEMES, profiled_database, profiled_sample
 
-        return sampled_fields(path)
+        if isinstance(place, Path):
+            return sampled_fields(place)
+        if place.startswith(SCHEMES):
+            return profiled_sample(profiled_database(place, self.mongo))
+        return object_sample(place)
 
     def mapped_log(
-        self, path: Path, mapping: SourceMapping | None, note: Callable[[str], None]
+        self, place: LogPlace, mapping: SourceMapping | None, note: Callable[[str], None]
     ) -> Iterator[pd.DataFrame | pa.Table]:
         from foreshard.stores.files.access_log import SourceForm, read_log
+        from foreshard.stores.files.object_logs import object_tables
+        from foreshard.stores.profiler_log import SCHEMES, profiled_database, profiled_tables
 
-        return read_log(path, SourceForm(self.access_log_form.zone, mapping), note)
+        form = SourceForm(self.access_log_form.zone, mapping)
+        if isinstance(place, Path):
+            return read_log(place, form, note)
+        if place.startswith(SCHEMES):
+            return profiled_tables(profiled_database(place, self.mongo), mapping, note)
+        return object_tables(place, form, note)
 
     def access_log_batches(self, path: Path) -> Iterator[pd.DataFrame]:
         from foreshard.stores.files.access_log import read_batches

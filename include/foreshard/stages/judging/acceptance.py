@@ -20,7 +20,7 @@ def accept_result(ports: WithGates, gate: str, hour: datetime, by: str, because:
     """
     by, because = " ".join(by.split()), " ".join(because.split())
     if not because or not by:
-        missing = "a reason (--because)" if not because else "a name (--by)"
+        missing = "a reason (--because)" if not because else "the name of a person (--by)"
         raise HourRefused(hour, "is accepted only by a named person with a reason", f"give {missing}")
     found = ports.gates.load(gate, hour)
     if found.passed:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from foreshard.errors import CorruptLog
@@ -19,7 +18,7 @@ from foreshard.settings import SourceMapping
 from foreshard.stages._ports import WithAccessLog, WithKeyType, WithLogSamples, WithObserveSettings, WithShardedCollections
 
 if TYPE_CHECKING:
-    from foreshard.ports.access_logs import FieldSample
+    from foreshard.ports.access_logs import FieldSample, LogPlace
 
 SAMPLE_RECORDS = 10_000
 _HIDDEN = ("user_id", "session_id")
@@ -59,7 +58,7 @@ class LogCheck:
     proposal: str | None = None
 
 
-def check_log(ports: CheckPorts, log: Path | None, mapping: SourceMapping | None = None) -> LogCheck:
+def check_log(ports: CheckPorts, log: LogPlace | None, mapping: SourceMapping | None = None) -> LogCheck:
     """Read a sample of a file, with its mapping, or of the last closed hour of the configured source (``log``: None).
 
     Raise :class:`CorruptLog` if the file can't be read, or its fields are neither known nor mapped.

@@ -36,6 +36,11 @@ def sampled_fields(path: Path) -> FieldSample:
     return _of_csv(lines) if kind == "csv" else _of_lines(path, lines)
 
 
+def sample_of_lines(place: str, lines: Sequence[bytes]) -> FieldSample:
+    """Return the fields of lines that stand in no file. Raise :class:`CorruptLog` if their form is not known."""
+    return _of_lines(Path(place), lines)
+
+
 def _of_parquet(path: Path) -> FieldSample:
     with pq.ParquetFile(path) as file:
         batch = next(file.iter_batches(SAMPLE_LINES), None)

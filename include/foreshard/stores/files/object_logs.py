@@ -1,0 +1,158 @@
+"""Log files in an object store, such as ``s3://bucket/logs/*.jsonl.gz``, through fsspec.
+
+Objects are copied to a private temporary folder, read like local files, and deleted at once, because they may name users.
+Objects that were last changed more than a day before an hour are not copied for it, as local files are not opened.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from glob import has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foreshard.errors import ConfigurationError, CorruptLog
+from foreshard.observe.batches import RawBatch
+from foreshard.stores.files.access_log import LONGEST_FILE, FileAccessLog, SourceForm, read_log
+from foreshard.stores.files.log_fields import sampled_fields
+from foreshard.stores.files.log_paths import ENDINGS
+
+if TYPE_CHECKING:
+    from foreshard.ports.access_logs import FieldSample
+
+Note = Callable[[str], None]
+
+
+def is_address(place: object) -> bool:
+    """Return whether a place is an address, such as ``s3://bucket/logs``, and not a path."""
+    return isinstance(place, str) and "://" in place
+
+
+class ObjectAccessLog:
+    """Objects and local paths as a source of hours."""
+
+    def __init__(self, places: Sequence[str], form: SourceForm) -> None:
+        self._places, self._form = tuple(places), form
+
+    @property
+    def name(self) -> str:
+        return ", ".join(place if is_address(place) else str(Path(place).resolve()) for place in self._places)
+
+    def holds_whole(self, _hour: datetime) -> bool:
+        """Return true: objects don't forget their beginning."""
+        return True
+
+    def read_hour(self, hour: datetime, note: Note = lambda _line: None) -> Iterator[RawBatch]:
+        """Yield the hour's records, as :class:`FileAccessLog` does from local files."""
+        addresses = [place for place in self._places if is_address(place)]
+        local = [Path(place) for place in self._places if not is_address(place)]
+        found = [listed(address, self._form.any_name) for address in addresses]
+        with _copied([one for objects in found for one in objects if one.changed >= hour - LONGEST_FILE]) as files:
+            if files or local:
+                yield from FileAccessLog([*local, *files], self._form).read_hour(hour, note)
+
+
+def object_tables(address: str, form: SourceForm, note: Note) -> Iterator[RawBatch]:
+    """Yield the records of all objects of an address. Raise :class:`CorruptLog`."""
+    for one in listed(address, form.any_name):
+        with _copied([one]) as files:
+            yield from read_log(files[0], form, note)
+
+
+def object_sample(address: str) -> FieldSample:
+    """Return a sample of the fields of an address' last object. Raise :class:`CorruptLog` if its form is not known."""
+    with _copied(listed(address, any_name=True)[-1:]) as files:
+        return sampled_fields(files[0])
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object: its file system, its path there, its path below its address, and when it was last changed."""
+
+    system: Any
+    path: str
+    name: str
+    changed: datetime
+
+
+def listed(address: str, any_name: bool = False) -> list[StoredObject]:
+    """Return the objects of an address, by name: an object, those that a pattern names, or the log files below a folder.
+
+    Raise :class:`CorruptLog` without any, or if the store does not answer, and :class:`ConfigurationError` without its package.
+    """
+    system, root = _system(address)
+    endings = ("",) if any_name else ENDINGS
+    try:
+        system.invalidate_cache()
+        if has_magic(root):
+            found = {path: about for path, about in system.glob(root, detail=True).items() if about["type"] == "file"}
+        elif system.isfile(root):
+            found = {root: system.info(root)}
+        else:
+            found = system.find(root, detail=True)
+            found = {path: about for path, about in found.items() if path.endswith(endings)}
+    except Exception as error:
+        raise _unreadable(address, error) from error
+    if not found:
+        raise CorruptLog(address, f"there is no log file of such a name ({', '.join(ENDINGS)})")
+    common = os.path.commonpath(list(found)) if len(found) > 1 else str(Path(next(iter(found))).parent)
+    return [StoredObject(system, path, os.path.relpath(path, common), _changed(about)) for path, about in sorted(found.items())]
+
+
+@contextmanager
+def _copied(objects: Sequence[StoredObject]) -> Iterator[list[Path]]:
+    """Yield local copies, below a folder that only this user can read. They are deleted at the end."""
+    with tempfile.TemporaryDirectory(prefix="foreshard-log-") as folder:
+        files = []
+        for number, one in enumerate(objects):
+            file = Path(folder, str(number), one.name) if _is_outside(one.name) else Path(folder, one.name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                one.system.get_file(one.path, str(file))
+            except Exception as error:
+                raise _unreadable(one.path, error) from error
+            os.utime(file, (one.changed.timestamp(),) * 2)
+            files.append(file)
+        yield files
+
+
+def _is_outside(name: str) -> bool:
+    return ".." in Path(name).parts or Path(name).is_absolute()
+
+
+def _system(address: str) -> tuple[Any, str]:
+    import fsspec
+
+    scheme = address.partition("://")[0]
+    try:
+        system, root = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        package = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}.get(scheme)
+        remedy = f"pip install {package}" if package else str(error)
+        raise ConfigurationError("access_log_paths", f"{scheme}:// needs a package that is not installed", remedy) from None
+    except ValueError as error:
+        raise ConfigurationError("access_log_paths", f"{address}: {error}", "give a path, or an address of fsspec") from None
+    return system, root
+
+
+def _changed(about: dict[str, Any]) -> datetime:
+    """Return when an object was last changed; now if its store does not say it, so that it is always read."""
+    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        found = about.get(name)
+        if isinstance(found, int | float):
+            return datetime.fromtimestamp(found, UTC)
+        if isinstance(found, str):
+            found = datetime.fromisoformat(found)
+        if isinstance(found, datetime):
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return datetime.now(UTC)
+
+
+def _unreadable(place: str, error: Exception) -> CorruptLog:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return CorruptLog(place, f"it can't be read ({said})")
