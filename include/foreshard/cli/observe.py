@@ -14,6 +14,7 @@ from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.arguments.log_place import LOG_PLACE
 from foreshard.cli.check_log import check
 from foreshard.cli.progress import bars
+from foreshard.cli.weights import weights
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import LogPlace
@@ -31,6 +32,7 @@ def observe() -> None:
 
 
 observe.add_command(check)
+observe.add_command(weights)
 observe.add_command(accept_command("access_log", "the records", "clear `gate` in Airflow, or foreshard observe hour HOUR"))
 
 

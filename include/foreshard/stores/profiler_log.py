@@ -5,7 +5,7 @@ Operations are read as extended JSON, like an exported profile, and never writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -22,6 +22,7 @@ from foreshard.observe.mapping import mapped
 from foreshard.observe.profiled import operation_fields
 from foreshard.ports.access_logs import FieldSample
 from foreshard.settings import SourceMapping
+from foreshard.stores.files.access_log import Note
 from foreshard.stores.files.json_lines import fields_of
 from foreshard.stores.files.log_fields import sample_of_lines
 from foreshard.stores.mongo_connections import LOOP, Document, MongoConnections
@@ -32,7 +33,6 @@ BATCH_RECORDS = 20_000
 SAMPLED = 1_000
 FULL = 0.9
 """A capped collection of this share of its size has begun to overwrite its oldest operations."""
-Note = Callable[[str], None]
 
 _OPTIONS = json_util.JSONOptions(json_mode=json_util.JSONMode.RELAXED, tz_aware=True)
 

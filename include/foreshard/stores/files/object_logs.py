@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import ConfigurationError, CorruptLog
 from foreshard.observe.batches import RawBatch
-from foreshard.stores.files.access_log import LONGEST_FILE, FileAccessLog, SourceForm, read_log
+from foreshard.stores.files.access_log import LONGEST_FILE, FileAccessLog, Note, SourceForm, read_log
 from foreshard.stores.files.log_fields import sampled_fields
-from foreshard.stores.files.log_paths import ENDINGS
+from foreshard.stores.files.log_paths import ENDINGS, plain_name
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import FieldSample
-
-Note = Callable[[str], None]
 
 
 def is_address(place: object) -> bool:
@@ -100,8 +98,20 @@ def listed(address: str, any_name: bool = False) -> list[StoredObject]:
         raise _unreadable(address, error) from error
     if not found:
         raise CorruptLog(address, f"there is no log file of such a name ({', '.join(ENDINGS)})")
+    _refuse_doubles(address, found)
     common = os.path.commonpath(list(found)) if len(found) > 1 else str(Path(next(iter(found))).parent)
     return [StoredObject(system, path, os.path.relpath(path, common), _changed(about)) for path, about in sorted(found.items())]
+
+
+def _refuse_doubles(address: str, paths: Iterable[str]) -> None:
+    """Raise :class:`CorruptLog` for one log in two objects, packed and unpacked: its records would count twice."""
+    seen: dict[Path, str] = {}
+    for path in paths:
+        log = Path(path).with_name(plain_name(Path(path)))
+        if log in seen:
+            problem = f"{path} is the same log as {seen[log]}, so its records would count twice; remove one of the two"
+            raise CorruptLog(address, problem)
+        seen[log] = path
 
 
 @contextmanager
