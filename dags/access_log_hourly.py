@@ -24,7 +24,7 @@ The DAG produces the asset `access_tally`, partitioned by hour, which starts `lo
 
 * Every task can be repeated. It replaces the results of its hour.
 * A failed gate is not retried and stops the loop for this hour. The published routing table keeps serving. If the records are
-  right, accept them (`foreshard observe accept HOUR --because …`) and clear **gate**.
+  right, accept them (the DAG `accept_hour`, or `foreshard observe accept HOUR --because …`) and clear **gate**.
 * Manual runs: set a partition key (`2026-03-01T08:00:00`) or the param `hour`; without both, the last closed hour is used.
 * Backfills count the missing hours. `load_forecast` and `rebalance` follow, but nothing is moved for old hours.
 """

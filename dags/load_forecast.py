@@ -15,7 +15,7 @@ For the hour of the asset `access_tally`:
 
 1. **prepare** reads the history and saves the keys' series.
 2. **fit** forecasts each key; the tasks are mapped over chunks of keys. Keys with little history get a fallback.
-3. **gate** checks the forecasts.
+3. **gate** checks the forecasts, and past ones against last week's load. The DAG `accept_hour` lets a judgement pass.
 4. **score** computes each partition's LPS: the peak of its forecast load at the upper quantile, divided by its capacity.
 
 The DAG produces the asset `partition_scores`, partitioned by hour, which starts `rebalance` for the same hour.
