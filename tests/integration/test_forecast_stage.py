@@ -18,6 +18,7 @@ from foreshard.settings import ForecastSettings, Settings
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.accuracy import measure_accuracy
 from foreshard.stages.forecast import fit_chunk, gate_forecasts, prepare_chunks
+from foreshard.stages.judging.acceptance import accept_result
 from foreshard.wiring import Wiring
 
 HOUR = datetime(2026, 3, 1, 23, tzinfo=UTC)
@@ -128,3 +129,27 @@ def test_the_gate_refuses_forecasts_that_are_mostly_fallbacks(wiring: Wiring, mo
         fit_chunk(wiring, HOUR, chunk)
     with pytest.raises(GateFailed, match="fallbacks forecast"):
         gate_forecasts(wiring, HOUR)
+
+
+def test_the_gate_compares_past_forecasts_with_last_weeks_load_and_a_person_can_accept_them(wiring: Wiring) -> None:
+    for chunk in prepare_chunks(wiring, HOUR):
+        fit_chunk(wiring, HOUR, chunk)
+
+    def measured(since: int, until: int, error: float) -> None:
+        for back in range(since, until):
+            hour = HOUR - back * ONE_HOUR
+            wiring.accuracy.save(hour, hour - 24 * ONE_HOUR, {"all": {"wape": error}, "seasonal_naive": {"wape": 0.4}})
+
+    measured(-100, 0, 9.0)
+    measured(168, 300, 9.0)
+    measured(0, 60, 0.3)
+    assert gate_forecasts(wiring, HOUR).warnings == ()
+    measured(0, 60, 0.5)
+    line = "the error of the last 60 measured forecasts is 1.25 × that of last week's load as the forecast (limit: 1.1)"
+    assert gate_forecasts(wiring, HOUR).warnings == (line,)
+    measured(0, 60, 0.8)
+    with pytest.raises(GateFailed, match=r"is 2 × that of last week's load as the forecast \(limit: 1\.5\)"):
+        gate_forecasts(wiring, HOUR)
+    accept_result(wiring, "forecasts", HOUR, "Ann", "a new product, nothing is like last week")
+    (accepted,) = gate_forecasts(wiring, HOUR).warnings
+    assert accepted.startswith("accepted by Ann (a new product, nothing is like last week): the error of ")

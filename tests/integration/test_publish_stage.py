@@ -1,13 +1,16 @@
 """Publishing an hour's shadows and removals in one transaction, and the gate of the table."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.slots import slot_map
 
-from foreshard.errors import GateFailed, StaleEpoch
+from foreshard.errors import GateFailed, HourRefused, StaleEpoch
 from foreshard.model import (
+    GateResult,
     Location,
+    Move,
     Partition,
     Placement,
     PlacementChange,
@@ -19,6 +22,7 @@ from foreshard.model import (
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Shadow
 from foreshard.settings import Settings
+from foreshard.stages.judging.acceptance import accept_result
 from foreshard.stages.publish import gate_table, publish_hour
 from foreshard.wiring import Wiring
 
@@ -161,3 +165,43 @@ def test_the_gate_stops_a_table_that_has_lost_a_key(wiring, control, unique_name
     control[unique_name]["routing_table"].delete_one({"_id": "a"})
     with pytest.raises(GateFailed, match="1 of 1 keys of the previous version are missing"):
         gate_table(wiring, HOUR)
+
+
+def moved(wiring, key, source, target, epochs, move_id="m-1"):
+    """Publish a change of primary, as a move does."""
+    change = PlacementChange(key, target, (), epochs[0], epochs[1])
+    return wiring.routing.publish([change], f"move {move_id}", move_id=move_id)
+
+
+def test_the_gate_explains_a_move_by_the_journal_and_stops_one_that_it_does_not_know(wiring):
+    wiring.move_journal.plan(Move("m-1", ("a",), "alpha", "beta", 1, "a", WHY), HOUR)
+    moved(wiring, "a", "alpha", "beta", (4, 5))
+    assert gate_table(wiring, HOUR).warnings == ()
+    moved(wiring, "a", "beta", "gamma", (5, 6), "m-2")
+    with pytest.raises(GateFailed, match="'a' went from beta to gamma in version 3, but no move took it there"):
+        gate_table(wiring, HOUR)
+
+
+def test_a_row_that_was_changed_by_hand_stops_the_hour_until_a_person_accepts_it(wiring, control, unique_name):
+    wiring.shadows.create(shadow("a", "alpha", "beta"))
+    publish_hour(wiring, HOUR)
+    rows = control[unique_name]["routing_table"]
+    rows.update_one({"_id": "a"}, {"$set": {"primary": "gamma"}})
+    line = "'a' was on gamma (epoch 4, shadows beta) now, but version 2 says on alpha (epoch 4, shadows beta)"
+    with pytest.raises(GateFailed, match=re.escape(line)):
+        gate_table(wiring, HOUR)
+    accept_result(wiring, "table", HOUR, "Ann", "mended by hand after an outage")
+    for hour in (HOUR, HOUR + timedelta(hours=1)):
+        (warning,) = gate_table(wiring, hour).warnings
+        assert warning.startswith(f"accepted by Ann (mended by hand after an outage): {line}")
+    rows.update_one({"_id": "a"}, {"$set": {"primary": "alpha", "epoch": 3}})
+    with pytest.raises(GateFailed, match="the epoch of 'a' is 3, but was 4"):
+        gate_table(wiring, HOUR)
+    with pytest.raises(HourRefused, match="can't be accepted by a person"):
+        accept_result(wiring, "table", HOUR, "Ann", "it will do")
+
+
+def test_a_plan_is_not_accepted_but_made_again(wiring):
+    wiring.gates.save(GateResult("plan", HOUR, False, ("3 moves > 2",), 18, final=("3 moves > 2",)))
+    with pytest.raises(HourRefused, match="mend the cause, and run the gate plan again"):
+        accept_result(wiring, "plan", HOUR, "Ann", "it will do")
