@@ -13,7 +13,8 @@ DOC = """
 
 Deletes data that is older than a number of days:
 
-* `file_days`: raw hours, their quarantine, and the series of the forecasts (Parquet files).
+* `file_days`: raw hours, their quarantine (that of an import by the age of its file), and the series of the forecasts (Parquet
+  files).
 * `tally_days`: key load and co-access per hour. The run fails if forecasts or gates still read tallies of that age.
 * `forecast_days`: forecasts and partition scores.
 * `record_days`: plans, gate results, ended moves, retired shadows and past versions of the routing table: what every decision

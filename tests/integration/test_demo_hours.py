@@ -42,7 +42,8 @@ def closed(request, mongods, unique_name, work_folder, control, monkeypatch):
         uris = dict(zip(PARTITION_LOCATIONS, [mongod.uri for mongod in (*mongods[1:], mongods[1])], strict=True))
         place(wiring, parts, uris)
         accesses = parts.sample.accesses
-        import_history(wiring, with_lookups(accesses[accesses["timestamp"] >= since], OPTIONS.lookups), since, end)
+        log = with_lookups(accesses[accesses["timestamp"] >= since], OPTIONS.lookups)
+        assert import_history(wiring, log, since, end).refused == ()
         yield wiring, parts.hour
 
 
@@ -50,10 +51,10 @@ def test_the_first_partition_is_relieved_and_none_exceeds_its_mark(closed):
     wiring, hour = closed
     for chunk in prepare_chunks(wiring, hour):
         fit_chunk(wiring, hour, chunk)
-    gate_forecasts(wiring, hour)
+    assert gate_forecasts(wiring, hour).warnings == ()
     assert score_partitions(wiring, hour).over_high_water == ("sf-1",)
     summary = plan_hour(wiring, hour)
-    gate_plan(wiring, hour)
+    assert gate_plan(wiring, hour).warnings == ()
     mark, plan = wiring.settings.plan.high_water, wiring.plans.load(hour)
     steps = (*plan.moves, *plan.shadows)
     assert {step.source for step in steps if step.reason.facts["source_lps_before"] > mark} == {"sf-1"}

@@ -119,6 +119,9 @@ def test_a_store_without_the_log_or_the_package_or_that_nobody_knows_says_so_in_
 ) -> None:
     with pytest.raises(CorruptLog, match="there is no log file of such a name"):
         keys(wired(tmp_path, "memory://nowhere"))
+    with pytest.raises(ConfigurationError, match="an address of s3:// has credentials in it") as raised:
+        keys(wired(tmp_path, "s3://key:secret@shop-logs/a.jsonl"))
+    assert "secret" not in str(raised.value)
     with pytest.raises(ConfigurationError, match="Protocol not known: shop"):
         keys(wired(tmp_path, "shop://a"))
     monkeypatch.delitem(sys.modules["fsspec.registry"].__dict__["_registry"], "s3", raising=False)

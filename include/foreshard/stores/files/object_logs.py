@@ -138,7 +138,10 @@ def _is_outside(name: str) -> bool:
 def _system(address: str) -> tuple[Any, str]:
     import fsspec
 
-    scheme = address.partition("://")[0]
+    scheme, _, rest = address.partition("://")
+    if "@" in rest.partition("/")[0]:
+        remedy = "give them in the environment (docs/sources.md, Object stores)"
+        raise ConfigurationError("access_log_paths", f"an address of {scheme}:// has credentials in it", remedy)
     try:
         system, root = fsspec.core.url_to_fs(address)
     except ImportError as error:
