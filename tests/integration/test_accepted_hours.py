@@ -154,3 +154,20 @@ def test_an_hour_that_is_imported_again_without_its_fault_is_no_longer_refused(w
     found = import_history(wiring, log)
     assert (found.refused, found.hours, found.accepted) == ((), 8, 480)
     assert wiring.gates.refused("access_log", HOUR - 8 * ONE_HOUR, HOUR) == ()
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_refused_hour_can_be_looked_at(wiring: Wiring, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil(wiring)
+    assert run(capsys, "hour", NAMED)[0] == 1
+    code, out, _ = run(capsys, "show", NAMED, "--keys", "2")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].startswith(f"{HOUR:%Y-%m-%dT%HZ}: 12 records from ")
+    assert lines[1:4] == ["types: checkout 6", "quarantined: missing_key 6", "most frequent keys: station 0 1, station 1 1"]
+    assert lines[4].startswith("accepted in each ten minutes: ")
+    assert lines[5:] == ["stops the hour: quarantined share 0.5 > 0.05 (6 of 12 records)", "the hour is not counted"]
+    assert run(capsys, "accept", NAMED, "--because", "a probe sends no keys", "--by", "Ann Lee")[0] == 0
+    assert "a probe sends no keys" in run(capsys, "show", NAMED)[1].splitlines()[-2]
+    code, _, err = run(capsys, "show", f"{HOUR - 9 * ONE_HOUR:%Y-%m-%dT%H}")
+    assert (code, "no tally for" in err) == (1, True)

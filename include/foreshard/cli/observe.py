@@ -14,6 +14,7 @@ from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.arguments.log_place import LOG_PLACE
 from foreshard.cli.check_log import check
 from foreshard.cli.progress import bars
+from foreshard.cli.shown_hour import show
 from foreshard.cli.weights import weights
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def observe() -> None:
 
 
 observe.add_command(check)
+observe.add_command(show)
 observe.add_command(weights)
 observe.add_command(accept_command("access_log", "the records", "clear `gate` in Airflow, or foreshard observe hour HOUR"))
 
@@ -66,6 +68,8 @@ def import_log(
     from foreshard.stages.log_import import ImportSource, import_history
     from foreshard.wiring import Wiring
 
+    if because.strip() and not by.strip():
+        raise click.UsageError("refused hours are accepted only by a named person: --by NAME")
     with Wiring(_with_mapping(mapping)) as wiring, bars(transient=True) as bar:
         _require_control(wiring)
         task = bar.add_task(f"reading {getattr(log, 'name', log)}", total=None)
@@ -73,7 +77,7 @@ def import_log(
         def report(done: int, total: int) -> None:
             bar.update(task, description="importing hours", completed=done, total=total)
 
-        accepted = AcceptedBy(by, because) if because.strip() and by.strip() else None
+        accepted = AcceptedBy(by.strip(), because.strip()) if because.strip() else None
         found = import_history(wiring, log, since, until, report, ImportSource(source, replace, accepted))
     click.echo(
         f"imported {found.accepted:,} accesses of {found.keys:,} keys in {found.hours:,} hours, "
@@ -136,36 +140,6 @@ def observe_hour(hour: datetime, gate: bool, replace: bool) -> None:
     click.echo(counted.account)
 
 
-@observe.command("show")
-@click.argument("hour", type=HOUR)
-@click.option("--keys", default=20, show_default=True, type=click.IntRange(1), help="Keys to show.")
-def show(hour: datetime, keys: int) -> None:
-    """Show the keys with the highest cost in HOUR (UTC), and the quarantined records."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from foreshard.errors import MissingStageResult
-    from foreshard.model import ONE_HOUR
-    from foreshard.wiring import Wiring
-
-    with Wiring() as wiring:
-        _require_control(wiring)
-        counted = wiring.tallies.counts([hour])
-        if not counted:
-            raise MissingStageResult("tally", hour.isoformat(), "foreshard observe hour")
-        load = wiring.tallies.key_load(hour, hour + ONE_HOUR)
-    table = Table(title=f"{hour:%Y-%m-%dT%HZ}: {counted[0].accesses:,} accesses of {counted[0].keys:,} keys")
-    for name in ("key", "accesses", "cost", "cost/s", "request types", "from"):
-        table.add_column(name, justify="right" if name in {"accesses", "cost", "cost/s"} else "left", overflow="fold")
-    for key, rows in sorted(load.groupby("partitionable_key"), key=lambda item: (-item[1]["cost"].sum(), item[0]))[:keys]:
-        cost = float(rows["cost"].sum())
-        kinds = ", ".join(f"{kind} {number}" for kind, number in rows.groupby("request_type")["count"].sum().items())
-        places = rows.groupby("location")["count"].sum().sort_values(ascending=False).index[:3]
-        cells = (str(key), f"{rows['count'].sum():,}", f"{cost:,.1f}", f"{cost / 3600:.4f}", kinds, ", ".join(places))
-        table.add_row(*(_plain(cell) for cell in cells))
-    Console().print(table)
-
-
 def _with_mapping(mapping: Path | None) -> Settings | None:
     """Return the settings with this mapping; None without one."""
     from foreshard.settings import Settings
@@ -174,13 +148,6 @@ def _with_mapping(mapping: Path | None) -> Settings | None:
         return None
     settings = Settings.load()
     return settings.model_copy(update={"observe": settings.observe.model_copy(update={"access_log_mapping": mapping})})
-
-
-def _plain(cell: str) -> str:
-    """Return text that rich does not interpret as markup."""
-    from rich.markup import escape
-
-    return escape(cell)
 
 
 def _require_control(wiring: Wiring) -> None:
