@@ -121,8 +121,8 @@ def _reasons(accepted: int, quarantined: Mapping[str, int]) -> Iterator[_Valued]
 
 def _silence(facts: HourFacts, usual: Sequence[HourCounts]) -> _Valued:
     silence = longest_silence(facts.minutes, usual)
-    missed = silence.expected if silence.minutes >= SILENT_MINUTES else 0.0
-    expected = f"where {figure(round(missed))} were expected"
+    missed = silence.expected / silence.clump if silence.minutes >= SILENT_MINUTES else 0.0
+    expected = f"where {figure(round(silence.expected))} were expected"
     if silence.to_the_end:
         failure = f"no access after minute {silence.first}, {expected}; {_STOPPED}"
     else:

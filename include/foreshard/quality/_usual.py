@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from foreshard.model import HourCounts
+from foreshard.model import FloatArray, HourCounts
 
 ENOUGH_WEEKS = 3
 """A band is learned from at least so many earlier weeks."""
@@ -22,7 +22,7 @@ NARROWEST = math.log(1.5)
 
 SILENT_MINUTES = 10
 MISSED_ACCESSES = 30
-"""A silence of this many minutes is unusual if so many accesses were expected in it."""
+"""A silence of this many minutes is unusual if so many accesses, or clumps of accesses, were expected in it."""
 
 ENOUGH_DAYS = 14
 """How the accesses spread over the minutes of an hour is learned from at least so many earlier days."""
@@ -34,7 +34,7 @@ SCHEDULED = 3
 """Hours with the same records from which they repeat by schedule."""
 
 _EVIDENCE = 0.25
-"""What an access of an earlier day counts for: accesses come in bursts, so days differ more than by chance."""
+"""What an access of an earlier day counts for: days differ more than by chance."""
 
 ALIKE = 0.5
 """Two hours with more than this share of their records in common are the same hour twice, unless ``SCHEDULED`` are so alike."""
@@ -63,12 +63,16 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest stretch of minutes without an access, and the accesses ``expected`` in it; ``learned`` from weeks."""
+    """The longest stretch of minutes without an access, and the accesses ``expected`` in it; ``learned`` from weeks.
+
+    ``clump``: so many accesses come together, so that their absence says as much as that of one.
+    """
 
     first: int
     minutes: int
     expected: float
     learned: bool = False
+    clump: float = 1.0
 
     @property
     def to_the_end(self) -> bool:
@@ -120,7 +124,8 @@ def longest_silence(minutes: Sequence[int], usual: Sequence[HourCounts]) -> Sile
     usually = float(typical[first:end].sum())
     share = usually / float(typical.sum())
     expected = sum(minutes) * share / max(1 - share, 1 / 4)
-    return Silence(first, end - first, min(expected, usually) if learned else expected, learned)
+    clump = _clump(np.asarray(weeks if learned else [minutes], np.float64))
+    return Silence(first, end - first, min(expected, usually) if learned else expected, learned, clump)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +140,33 @@ def silent_end(minutes: Sequence[int], days: Sequence[HourCounts]) -> SilentEnd 
     """Return how likely it is that none of the hour's accesses fell behind its last one; None without enough days.
 
     The shares of both parts of the hour are learned from earlier ``days``; with the hour's own accesses, this is a
-    beta-binomial distribution. One access that is spread evenly over the hour is the prior.
+    beta-binomial distribution. One access that is spread evenly over the hour is the prior. Accesses that come in clumps count
+    for less.
     """
     known = [day.facts.minutes for day in days if day.facts and sum(day.facts.minutes)]
     accesses = sum(minutes)
     if len(known) < ENOUGH_DAYS or not accesses:
         return None
     first = 60 - next(place for place, count in enumerate(reversed(minutes)) if count)
-    each = np.asarray(known, np.float64).sum(axis=0)
+    clump = _clump(np.asarray(known, np.float64))
+    each = np.asarray(known, np.float64).sum(axis=0) / clump
     before, behind = (_EVIDENCE * float(part.sum()) + len(part) / 60 for part in (each[:first], each[first:]))
     if not behind:
         return None
-    log = _log_beta(behind, before + accesses) - _log_beta(behind, before)
+    log = _log_beta(behind, before + accesses / clump) - _log_beta(behind, before)
     return SilentEnd(first, log / math.log(10))
+
+
+def _clump(days: FloatArray) -> float:
+    """Return how many accesses come together: the variance of neighbouring minutes (days, 60) ÷ what chance alone gives.
+
+    A session's accesses follow each other for some minutes, so parts of five minutes are looked at as well.
+    """
+    found = [1.0]
+    for minutes in (1, 5):
+        parts = days.reshape(len(days), 60 // minutes, minutes).sum(axis=2)
+        found.append(float((np.diff(parts, axis=1) ** 2).mean() / 2 / parts.mean()))
+    return max(found)
 
 
 def _log_beta(a: float, b: float) -> float:
