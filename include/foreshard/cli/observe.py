@@ -12,10 +12,10 @@ import click
 from foreshard.cli.arguments.accepting import accept_command
 from foreshard.cli.arguments.hours import HOUR
 from foreshard.cli.arguments.log_place import LOG_PLACE
-from foreshard.cli.check_log import check
+from foreshard.cli.observing.check_log import check
+from foreshard.cli.observing.shown_hour import show
+from foreshard.cli.observing.weights import weights
 from foreshard.cli.progress import bars
-from foreshard.cli.shown_hour import show
-from foreshard.cli.weights import weights
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import LogPlace
