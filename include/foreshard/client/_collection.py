@@ -15,7 +15,6 @@ from pymongo import InsertOne, UpdateMany
 from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client._bulk import BulkWrite
 from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
 from foreshard.client._find import Find
@@ -23,8 +22,9 @@ from foreshard.client._partition_clients import checked_choices
 from foreshard.client._read_collection import AsyncRoutedReads, Call
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
-from foreshard.client._requests import BulkItem, BulkKind, KeyRule, WriteRequest
 from foreshard.client._types import Document, Filter, Result, Update
+from foreshard.client.bulk.bulk_write import BulkWrite
+from foreshard.client.bulk.requests import BulkItem, BulkKind, KeyRule, WriteRequest
 from foreshard.client.writing.delete_batches import AT_ONCE, batch
 from foreshard.model import ShardedCollection
 
@@ -202,7 +202,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
-        """Run pymongo's write requests; see :mod:`foreshard.client._bulk` for the effect of fences."""
+        """Run pymongo's write requests; see :mod:`foreshard.client.bulk.bulk_write` for the effect of fences."""
         if not requests:
             raise TypeError("requests must be a non-empty list")
         return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)

@@ -68,12 +68,9 @@ class FencedWriter:
     router: AsyncRouter
     connections: PartitionClients
     sharded: ShardedCollection
+    doubts: Doubts
+    """What is checked while the table may be old."""
     deadline: float
-
-    @cached_property
-    def doubts(self) -> Doubts:
-        """What is checked while the table may be old."""
-        return Doubts(self.router, self.connections, self.sharded)
 
     @cached_property
     def deletes(self) -> FencedDeletes:

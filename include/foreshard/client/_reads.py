@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,8 @@ class Reader:
     router: AsyncRouter
     connections: PartitionClients
     sharded: ShardedCollection
+    doubts: Doubts
+    """What is checked while the table may be old."""
     operation: Operation = Operation.READ
     """The kind of routes to ask for. ``WRITE`` reads primary copies only."""
     opened: dict[str, Collection[dict[str, Any]]] = field(default_factory=dict)
@@ -111,11 +112,6 @@ class Reader:
             return again, await read(again)
         except ConnectionFailure as second:
             raise self.failed(second, again) from second
-
-    @cached_property
-    def doubts(self) -> Doubts:
-        """What is checked while the table may be old."""
-        return Doubts(self.router, self.connections, self.sharded)
 
     async def replan(self, plan: Callable[[], Awaitable[ReadPlan]], moved: KeyMovedWhileReading) -> ReadPlan:
         """Plan again once the table has the move. Raise ``moved`` if it does not get it in time."""

@@ -18,9 +18,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from foreshard.client._collection import AsyncRoutedCollection
+from foreshard.client._database import RoutedDatabase, RoutedKind
+from foreshard.client._doubts import Doubts
 from foreshard.client._driving import ASYNC, SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
 from foreshard.client._keys import key_argument
@@ -29,7 +31,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._sync_collection import RoutedCollection
 from foreshard.client.routing.build import build_router
-from foreshard.client.routing.pymongo_errors import ClientMisconfigured, OperationRefused
+from foreshard.client.routing.pymongo_errors import ClientMisconfigured
 from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import LocalSource, Operation, ReadPreference, Route, RouteSource
 from foreshard.model import ShardedCollection
@@ -38,8 +40,6 @@ from foreshard.model.key_space import KeyType
 if TYPE_CHECKING:
     from foreshard.ports.access_records import AccessEmitter
     from foreshard.settings import Settings
-
-RoutedKind = TypeVar("RoutedKind", RoutedCollection, AsyncRoutedCollection)
 
 
 def _utc_now() -> datetime:
@@ -151,15 +151,16 @@ class _Client(Generic[RoutedKind]):
     def _core(self, sharded: ShardedCollection) -> AsyncRoutedCollection:
         router = AsyncRouter(self._router, self._mode)
         reads = Operation.WRITE if self._options.primary_reads else Operation.READ
-        reader = Reader(router, self._connections, sharded, reads)
-        writer = FencedWriter(router, self._connections, sharded, self._options.deadline)
+        doubts = Doubts(router, self._connections, sharded)
+        reader = Reader(router, self._connections, sharded, doubts, reads)
+        writer = FencedWriter(router, self._connections, sharded, doubts, self._options.deadline)
         return AsyncRoutedCollection(sharded, reader, writer, self._recorder)
 
     def _routed(self, sharded: ShardedCollection) -> RoutedKind:
         raise NotImplementedError
 
     def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
-        return RoutedDatabase(database, self)
+        return RoutedDatabase(database, self, self._found)
 
     def __getattr__(self, database: str) -> RoutedDatabase[RoutedKind]:
         if database.startswith("_"):
@@ -188,6 +189,9 @@ class _Client(Generic[RoutedKind]):
         """
         scope = RequestScope(request_type, user, session, location, timestamp, max_staleness, own_writes)
         return self._recorder.request(scope)
+
+    def _found(self, database: str, collection: str) -> Any:
+        return self._collections.get((database, collection)) or self._unsharded(database, collection)
 
     def _unsharded(self, database: str, collection: str) -> Any:
         """A collection of pymongo's on the home partition. Its operations are not routed, and not recorded."""
@@ -268,32 +272,3 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
 
     def _routed(self, sharded: ShardedCollection) -> AsyncRoutedCollection:
         return self._core(sharded)
-
-
-class RoutedDatabase(Generic[RoutedKind]):
-    """The collections of one database."""
-
-    def __init__(self, name: str, client: _Client[RoutedKind]) -> None:
-        self.name = name
-        self.client: _Client[RoutedKind] = client
-
-    def __getattr__(self, collection: str) -> RoutedKind:
-        if collection.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {collection!r}")
-        return self[collection]
-
-    def get_collection(self, name: str, **options: Any) -> RoutedKind:
-        """Return a collection, with pymongo's options as in ``with_options``."""
-        found: Any = self[name]
-        routed: RoutedKind = found.with_options(**options) if options else found
-        return routed
-
-    def __getitem__(self, collection: str) -> RoutedKind:
-        found: Any = self.client._collections.get((self.name, collection)) or self.client._unsharded(self.name, collection)
-        routed: RoutedKind = found
-        return routed
-
-    def __call__(self, *_: object, **__: object) -> None:
-        """Raise ``InvalidOperation``: an app that calls this means a method of pymongo's client."""
-        remedy = "use pymongo on one partition"
-        raise OperationRefused(self.name, f"{self.name}()", "a routed client has no such method", remedy)

@@ -14,9 +14,9 @@ from foreshard.client._cursor import RoutedCursor, cursor_options, sort_keys
 from foreshard.client._driving import run
 from foreshard.client._find import Find
 from foreshard.client._read_collection import READ, Call
-from foreshard.client._requests import WriteRequest
 from foreshard.client._results import SyncResults
 from foreshard.client._types import Document, Filter, Projection, Update
+from foreshard.client.bulk.requests import WriteRequest
 from foreshard.model.key_space import KeyType
 from foreshard.stores.bson_codec import TEXTS
 
@@ -230,5 +230,5 @@ class RoutedCollection:
     def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
-        """Run pymongo's write requests; see :mod:`foreshard.client._bulk` for the effect of fences."""
+        """Run pymongo's write requests; see :mod:`foreshard.client.bulk.bulk_write` for the effect of fences."""
         return run(self._core.bulk_write(requests, ordered, request=request, **options))

@@ -37,7 +37,7 @@ def test_an_ordered_insert_over_partitions_takes_one_command_for_each(things, st
         rounds.append(len(parts))
         return await whole(writer, parts, options)
 
-    monkeypatch.setattr("foreshard.client._bulk.send_together", counted)
+    monkeypatch.setattr("foreshard.client.bulk.bulk_write.send_together", counted)
     assert things.insert_many(documents(300)).inserted_ids == list(range(300))
     assert everything(stand) == documents(300)
     assert rounds == [3]

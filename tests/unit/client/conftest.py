@@ -11,10 +11,11 @@ import pytest
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, OperationFailure, WriteError
 
-from foreshard.client._bulk import BulkWrite
+from foreshard.client._doubts import Doubts
 from foreshard.client._driving import SYNC, Mode, run
 from foreshard.client._fences import FencedWriter
-from foreshard.client._requests import KeyRule
+from foreshard.client.bulk.bulk_write import BulkWrite
+from foreshard.client.bulk.requests import KeyRule
 from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import RouteRefused
@@ -91,7 +92,7 @@ class FakeWorld:
             self.sleep(seconds)
 
         router = AsyncRouter(Router(self, keep=0, clock=lambda: self.now), Mode(here, sleep, SYNC.together))
-        return FencedWriter(router, self, SHARDED, deadline)  # type: ignore[arg-type]
+        return FencedWriter(router, self, SHARDED, Doubts(router, self, SHARDED), deadline)  # type: ignore[arg-type]
 
     def write(self, *arguments: Any, deadline: float = 5.0, **options: Any) -> Any:
         return run(self.writer(deadline).write(*arguments, **options))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo.errors import BulkWriteError
 
-from foreshard.client._requests import BulkItem
+from foreshard.client.bulk.requests import BulkItem
 from foreshard.client.writing.fenced_deletes import DeletesFenced, FencedDeletes
 from foreshard.client.writing.write_errors import LEFT, REFUSED_BY_VALIDATOR
 

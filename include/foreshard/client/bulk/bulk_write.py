@@ -2,7 +2,7 @@
 resent.
 
 A run is a sequence of requests of one kind for one partition. Ordered: runs follow the order of the requests, and the first
-real error ends them; requests that change partition often are first sent together (:mod:`foreshard.client._together`).
+real error ends them; requests that change partition often are first sent together (:mod:`foreshard.client.bulk.together`).
 Unordered: all partitions get their requests at once, and all errors are reported at the end. An ``UpdateMany`` is sent in a
 transaction, or split into one ``UpdateOne`` per matching document, because the server does not report how far an update of many
 had come when a fence refused it.
@@ -16,7 +16,9 @@ from typing import Any
 
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from foreshard.client._bulk_outcome import (
+from foreshard.client._driving import resolved
+from foreshard.client._fences import FencedWriter, Wait
+from foreshard.client.bulk._bulk_outcome import (
     HOST_UNREACHABLE,
     LONGEST_RUN,
     BulkOutcome,
@@ -24,10 +26,8 @@ from foreshard.client._bulk_outcome import (
     runs_of,
     single_updates,
 )
-from foreshard.client._driving import resolved
-from foreshard.client._fences import FencedWriter, Wait
-from foreshard.client._requests import BulkItem, BulkKind, fits_one_message
-from foreshard.client._together import MOST_TOGETHER, is_worthwhile, parts_of, send_together
+from foreshard.client.bulk.requests import BulkItem, BulkKind, fits_one_message
+from foreshard.client.bulk.together import MOST_TOGETHER, is_worthwhile, parts_of, send_together
 from foreshard.client.routing.pymongo_errors import WriteFenced, WriteInDoubt
 from foreshard.client.routing.routes import Operation, Route
 from foreshard.client.writing.bulk_deletes import BulkDeletes

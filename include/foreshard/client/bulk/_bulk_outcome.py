@@ -10,8 +10,8 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from foreshard.client._requests import BulkItem, BulkKind
 from foreshard.client._types import Filter
+from foreshard.client.bulk.requests import BulkItem, BulkKind
 from foreshard.client.routing.routes import Route
 
 LONGEST_RUN = 1_000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import PyMongoError
 
 from foreshard.client._driving import resolved
-from foreshard.client._requests import BulkItem, BulkKind
+from foreshard.client.bulk.requests import BulkItem, BulkKind
 from foreshard.client.routing.pymongo_errors import WriteInDoubt
 from foreshard.client.writing.write_errors import one_line
 from foreshard.errors import AmbiguousWrite
