@@ -19,7 +19,7 @@ from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
 from foreshard.client._find import Find
 from foreshard.client._partition_clients import checked_choices
-from foreshard.client._read_collection import AsyncRoutedReads, Call
+from foreshard.client._read_collection import AsyncRoutedReads, Call, in_session
 from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._types import Document, Filter, Result, Update
@@ -46,13 +46,13 @@ DUPLICATE_KEY = 11000
 class AsyncRoutedCollection(AsyncRoutedReads):
     """One sharded collection. Every verb takes pymongo's arguments, and ``request=`` for the access record.
 
-    Reads that name no key go to every partition; such writes are refused. Also refused: ``session=`` (pymongo's sessions belong
-    to one replica set) and ``bypass_document_validation=True`` (it would bypass the fence).
+    Reads that name no key go to every partition; such writes are refused. ``session=`` is a session of the routed client. Also
+    refused: ``bypass_document_validation=True`` (it would bypass the fence).
     """
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, writer: FencedWriter, recorder: Recorder) -> None:
         super().__init__(sharded, reader, recorder)
-        self._writer = writer
+        self.writer = writer
         self._rule = KeyRule(sharded)
 
     def with_options(
@@ -65,11 +65,12 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         """Return the same collection with other options; see ``checked_choices`` for the refused ones."""
         given = checked_choices(self.full_name, codec_options, read_preference, write_concern, read_concern)
         clients = self.reader.connections.with_options(given)
-        reader, writer = replace(self.reader, connections=clients, opened={}), replace(self._writer, connections=clients)
+        reader, writer = replace(self.reader, connections=clients, opened={}), replace(self.writer, connections=clients)
         return AsyncRoutedCollection(self._sharded, reader, writer, self.recorder)
 
     # writes of one document
 
+    @in_session
     async def insert_one(self, document: Document, *, request: Call = None, **options: Any) -> InsertOneResult:
         """Insert a document. It gets an ``_id`` if it has none."""
         self._check_options("insert_one", options)
@@ -77,6 +78,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         document.setdefault("_id", ObjectId())
         return await self._write("insert_one", INSERT, key, lambda c: c.insert_one(document, **options), request, inserts=True)
 
+    @in_session
     async def update_one(
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
@@ -87,6 +89,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             "update_one", UPDATE, key, lambda c: c.update_one(narrow, update, upsert, **options), request, _matched_none
         )
 
+    @in_session
     async def replace_one(
         self,
         filter: Filter,
@@ -107,6 +110,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             await self._check_other_keys("replace_one", filter, options)
         return done
 
+    @in_session
     async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the first matching document of one key."""
         self._check_options("delete_one", options)
@@ -116,6 +120,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             "delete_one", key, lambda c, session: c.delete_one(narrow, session=session, **options), request, _deleted_none
         )
 
+    @in_session
     async def find_one_and_update(
         self, filter: Filter, update: Update, *, request: Call = None, **options: Any
     ) -> Document | None:
@@ -131,6 +136,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             _none(options),
         )
 
+    @in_session
     async def find_one_and_replace(
         self, filter: Filter, replacement: Mapping[str, Any], *, request: Call = None, **options: Any
     ) -> Document | None:
@@ -150,6 +156,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             await self._check_other_keys("find_one_and_replace", filter, options)
         return done
 
+    @in_session
     async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
         """Delete one document and return it."""
         self._check_options("find_one_and_delete", options)
@@ -165,6 +172,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
 
     # writes of many documents
 
+    @in_session
     async def insert_many(
         self, documents: Iterable[Document], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> InsertManyResult:
@@ -175,6 +183,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         await self._bulk("insert_many", [InsertOne(document) for document in listed], ordered, request, options)
         return InsertManyResult([document["_id"] for document in listed], True)
 
+    @in_session
     async def update_many(
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
@@ -188,6 +197,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         known = {"n": raw["nMatched"] + raw["nUpserted"], "nModified": raw["nModified"]}
         return UpdateResult({**known, "upserted": upserted} if raw["upserted"] else known, True)
 
+    @in_session
     async def delete_many(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the matching documents of the keys that the filter names."""
         self._check_options("delete_many", options)
@@ -199,6 +209,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
                 total += deleted
         return DeleteResult({"n": total}, True)
 
+    @in_session
     async def bulk_write(
         self, requests: Sequence[WriteRequest], ordered: bool = True, *, request: Call = None, **options: Any
     ) -> BulkWriteResult:
@@ -236,7 +247,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         inserts: bool = False,
     ) -> Result:
         scope, started = self.recorder.current(request), self.recorder.start()
-        result = await self._writer.write(operation, key, attempt, missed=missed, inserts=inserts)
+        result = await self.writer.write(operation, key, attempt, missed=missed, inserts=inserts)
         self.recorder.record(scope, (key,), verb, started)
         return result
 
@@ -244,7 +255,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, operation: str, key: str, attempt: AttemptToDelete[Result], request: Call, missed: Callable[[Result], bool]
     ) -> Result:
         scope, started = self.recorder.current(request), self.recorder.start()
-        result = await self._writer.delete(operation, key, attempt, missed)
+        result = await self.writer.delete(operation, key, attempt, missed)
         self.recorder.record(scope, (key,), DELETE, started)
         return result
 
@@ -254,9 +265,14 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self._check_options(operation, options)
         items = self._rule.items(operation, requests)
         scope, started = self.recorder.current(request), self.recorder.start()
-        done = await BulkWrite(self._writer, operation, ordered=ordered, options=options).run(items)
+        done = await self._send_all(operation, items, ordered, options)
         self._record_items(scope, items, started)
         return done
+
+    async def _send_all(
+        self, operation: str, items: Sequence[BulkItem], ordered: bool, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        return await BulkWrite(self.writer, operation, ordered=ordered, options=options).run(items)
 
     def _record_items(self, scope: RequestScope, items: Sequence[BulkItem], started: float) -> None:
         verbs = {BulkKind.INSERT: INSERT, BulkKind.DELETE: DELETE}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pymongo import CursorType
 
@@ -33,6 +35,28 @@ CursorKind = TypeVar("CursorKind", bound=FindResults)
 ResultsKind = TypeVar("ResultsKind", bound=LazyResults)
 
 READ, SCAN = "read", "scan"
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def in_session(verb: Verb) -> Verb:
+    """A verb that takes ``session=``: it is then run by the collection's view in that session."""
+
+    @wraps(verb)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        session = options.pop("session", None)
+        if session is None:
+            return verb(self, *arguments, **options)
+        return getattr(view_in(self, session), verb.__name__)(*arguments, **options)
+
+    return cast("Verb", call)
+
+
+def view_in(collection: AsyncRoutedReads, session: Any) -> Any:
+    """Return the collection's view in a session. Raise :class:`OperationRefused` for a session of pymongo's."""
+    if not hasattr(session, "view_of"):
+        problem = "a session of pymongo's belongs to one replica set"
+        raise OperationRefused(collection.full_name, "session=", problem, "use start_session() of the routed client")
+    return session.view_of(collection)
 
 
 class AsyncRoutedReads:
@@ -69,11 +93,13 @@ class AsyncRoutedReads:
         found: CodecOptions[Any] = self.reader.connections.option("codec_options")
         return found
 
+    @in_session
     async def create_index(self, keys: Any, **options: Any) -> str:
         """Create an index on every partition, and return its name. A unique one must have the key field."""
         self._check_options("create_index", options)
         return await PartitionIndexes(self.reader).create(keys, options)
 
+    @in_session
     async def drop_index(self, index_or_name: Any, **options: Any) -> None:
         """Drop an index on every partition."""
         self._check_options("drop_index", options)
@@ -108,6 +134,10 @@ class AsyncRoutedReads:
 
     def cursor(self, kind: type[CursorKind], find: Find, request: Call) -> CursorKind:
         """Return a cursor of this kind. It is opened when its first document is read."""
+        if find.options.get("session") is not None:
+            rest = {name: value for name, value in find.options.items() if name != "session"}
+            view: AsyncRoutedReads = view_in(self, find.options["session"])
+            return view.cursor(kind, replace(find, options=rest), request)
         self._check_options("find", find.options)
         scope, started = self.recorder.current(request), self.recorder.start()
 
@@ -118,6 +148,7 @@ class AsyncRoutedReads:
 
         return kind(self.reader, find, scope.preference, lambda plan: self._record_read(scope, plan, started), returned)
 
+    @in_session
     async def find_one(
         self,
         filter: Filter | Any = None,
@@ -147,6 +178,7 @@ class AsyncRoutedReads:
         self.recorder.record(scope, keys, READ, started)
         return document
 
+    @in_session
     async def count_documents(self, filter: Filter, *, request: Call = None, **options: Any) -> int:
         """Return the number of matching documents."""
         self._check_options("count_documents", options)
@@ -165,10 +197,12 @@ class AsyncRoutedReads:
 
         return await self._read(filter, options, request, count)
 
+    @in_session
     async def estimated_document_count(self, *, request: Call = None, **options: Any) -> int:
         """Return the exact number of documents. The servers' own estimates would include shadows and half-moved keys."""
         return await self.count_documents({}, request=request, **options)
 
+    @in_session
     async def distinct(self, key: str, filter: Filter | None = None, *, request: Call = None, **options: Any) -> list[Any]:
         """Return the distinct values of a field, in MongoDB's sort order."""
         self._check_options("distinct", options)
@@ -180,10 +214,11 @@ class AsyncRoutedReads:
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> AsyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
-        return await self.aggregated(AsyncResults, pipeline, request, options)
+        return await self.aggregated(AsyncResults, pipeline, request, **options)
 
+    @in_session
     async def aggregated(
-        self, kind: type[ResultsKind], pipeline: Sequence[Mapping[str, Any]], request: Call, options: Mapping[str, Any]
+        self, kind: type[ResultsKind], pipeline: Sequence[Mapping[str, Any]], request: Call, **options: Any
     ) -> ResultsKind:
         """Run a pipeline. Return results of this kind, already opened."""
         self._check_options("aggregate", options)
@@ -210,9 +245,6 @@ class AsyncRoutedReads:
         self.recorder.record(scope, plan.keys, READ, started)
 
     def _check_options(self, operation: str, options: Mapping[str, Any]) -> None:
-        if options.get("session") is not None:
-            problem = "a session belongs to one replica set, and a key may move to another one"
-            raise OperationRefused(self._sharded.namespace, operation, problem, "omit session=")
         if options.get("bypass_document_validation") or options.get("bypassDocumentValidation"):
             problem = "bypass_document_validation would bypass the fence of a key that is being moved"
             raise OperationRefused(self._sharded.namespace, operation, problem, "omit it")

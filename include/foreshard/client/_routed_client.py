@@ -34,10 +34,13 @@ from foreshard.client.routing.build import build_router
 from foreshard.client.routing.pymongo_errors import ClientMisconfigured
 from foreshard.client.routing.router import AsyncRouter, Router
 from foreshard.client.routing.routes import LocalSource, Operation, ReadPreference, Route, RouteSource
+from foreshard.client.sessions.session import AsyncRoutedSession, RoutedSession, session_options
 from foreshard.model import ShardedCollection
 from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
+    from pymongo.client_session_shared import TransactionOptions
+
     from foreshard.ports.access_records import AccessEmitter
     from foreshard.settings import Settings
 
@@ -224,6 +227,16 @@ class RoutedClient(_Client[RoutedCollection]):
         """Return where ``key``, a value or its text, lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
         return self._router.route(key_argument(key, self._key_type), Operation(op), self._preference())
 
+    def start_session(
+        self,
+        causal_consistency: bool | None = None,
+        default_transaction_options: TransactionOptions | None = None,
+        snapshot: bool | None = False,
+    ) -> RoutedSession:
+        """Start a session, for ``session=`` of all verbs. Its transactions are for keys of one partition."""
+        options = session_options(causal_consistency, default_transaction_options, snapshot)
+        return RoutedSession(self, AsyncRouter(self._router, SYNC), self._connections, options)
+
     def flush(self, timeout: float = 10.0) -> int:
         """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""
         return self._recorder.flush(timeout)
@@ -253,6 +266,16 @@ class AsyncRoutedClient(_Client[AsyncRoutedCollection]):
         """Return where ``key``, a value or its text, lives for a ``"read"`` or a ``"write"``, for use with plain pymongo."""
         asked = key_argument(key, self._key_type)
         return await AsyncRouter(self._router, ASYNC).route(asked, Operation(op), self._preference())
+
+    def start_session(
+        self,
+        causal_consistency: bool | None = None,
+        default_transaction_options: TransactionOptions | None = None,
+        snapshot: bool | None = False,
+    ) -> AsyncRoutedSession:
+        """Start a session, for ``session=`` of all verbs. Its transactions are for keys of one partition."""
+        options = session_options(causal_consistency, default_transaction_options, snapshot)
+        return AsyncRoutedSession(self, AsyncRouter(self._router, ASYNC), self._connections, options)
 
     async def flush(self, timeout: float = 10.0) -> int:
         """Wait until the access records are delivered. Return how many are not after ``timeout`` seconds."""

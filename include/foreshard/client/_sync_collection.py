@@ -151,7 +151,7 @@ class RoutedCollection:
 
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> SyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
-        return run(self._core.aggregated(SyncResults, pipeline, request, options))
+        return run(self._core.aggregated(SyncResults, pipeline, request, **options))
 
     # indexes
 

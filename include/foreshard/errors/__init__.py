@@ -3,6 +3,7 @@
 from foreshard.errors.client import (
     AmbiguousWrite,
     KeyInTransit,
+    KeyMovedInTransaction,
     KeyMovedWhileReading,
     RoutingTableOld,
     UnroutableOperation,
@@ -91,6 +92,7 @@ __all__ = [
     "InvalidChange",
     "InvalidKey",
     "KeyInTransit",
+    "KeyMovedInTransaction",
     "KeyMovedWhileReading",
     "MissingSecret",
     "MissingStageResult",

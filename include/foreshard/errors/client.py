@@ -62,6 +62,17 @@ class KeyMovedWhileReading(ForeshardError):
         self.namespace, self.key, self.partition_id, self.epoch = namespace, key, partition_id, epoch
 
 
+class KeyMovedInTransaction(ForeshardError):
+    """A key of a transaction is being moved, or has moved away. The transaction was aborted, and nothing of it was applied."""
+
+    def __init__(self, namespace: str, operation: str, key: str, partition_id: str) -> None:
+        super().__init__(
+            f"{operation} on {namespace}: {_unit(key)} is leaving partition {partition_id}, so the transaction was aborted; "
+            "repeat the whole transaction, as with_transaction does"
+        )
+        self.namespace, self.operation, self.key, self.partition_id = namespace, operation, key, partition_id
+
+
 class RoutingTableOld(ForeshardError):
     """A key or slot has left the partition where the client's table has it, and no newer table exists.
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from tests.integration.client import sidecar_process
-from tests.integration.client.looped import Loop, Looped, collect_cancelled_sockets
+from tests.integration.client.looped import Loop, Looped, LoopedSession, collect_cancelled_sockets
 
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, ClientOptions, RoutedClient
@@ -162,16 +162,28 @@ def client(make_client: Callable[..., RoutedClient]) -> RoutedClient:
 
 @pytest.fixture(params=["sync", "async"])
 def make_things(request, make_client, answerer: Answerer, sharded: ShardedCollection) -> Iterator[Callable[..., object]]:
-    """Builds routed collections: once with the synchronous client, once with the asynchronous one."""
+    """Builds routed collections: once with the synchronous client, once with the asynchronous one.
+
+    They have ``start_session`` of their client.
+    """
     if request.param == "sync":
-        yield lambda options=DEFAULTS: make_client(options)[sharded.database][sharded.collection]
+
+        def made_by_sync(options: ClientOptions = DEFAULTS) -> object:
+            client = make_client(options)
+            things = client[sharded.database][sharded.collection]
+            things.start_session = client.start_session
+            return things
+
+        yield made_by_sync
         return
     loop, made = Loop(), []
 
     def make(options: ClientOptions = DEFAULTS) -> Looped:
         connections = PartitionClients(lambda uri: AsyncMongoClient(uri, **PATIENCE))
         made.append(AsyncRoutedClient(SidecarRoutes(answerer.url), connections, [sharded], options=options))
-        return Looped(made[-1][sharded.database][sharded.collection], loop)
+        things = Looped(made[-1][sharded.database][sharded.collection], loop)
+        things.start_session = lambda **given: LoopedSession(made[-1].start_session(**given), loop)
+        return things
 
     yield make
     for client in made:

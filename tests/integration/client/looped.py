@@ -7,7 +7,7 @@ import gc
 import inspect
 import threading
 import warnings
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -49,6 +49,8 @@ class Looped:
             return attribute
 
         def call(*arguments: Any, **options: Any) -> Any:
+            if isinstance(options.get("session"), LoopedSession):
+                options["session"] = options["session"].inner
             return self._plain(attribute(*arguments, **options))
 
         return call
@@ -75,3 +77,52 @@ class Looped:
         if inspect.iscoroutine(result):
             result = self._loop.run(result)
         return Looped(result, self._loop) if hasattr(result, "__anext__") else result
+
+
+class LoopedSession:
+    """A session of the asynchronous client, used like a synchronous one."""
+
+    def __init__(self, inner: Any, loop: Loop) -> None:
+        self.inner, self._loop = inner, loop
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self.inner.in_transaction)
+
+    def start_transaction(self, **options: Any) -> LoopedTransaction:
+        return LoopedTransaction(self._loop.run(self.inner.start_transaction(**options)), self._loop)
+
+    def commit_transaction(self) -> None:
+        self._loop.run(self.inner.commit_transaction())
+
+    def abort_transaction(self) -> None:
+        self._loop.run(self.inner.abort_transaction())
+
+    def end_session(self) -> None:
+        self._loop.run(self.inner.end_session())
+
+    def with_transaction(self, callback: Callable[[LoopedSession], Any], **options: Any) -> Any:
+        async def call(_session: Any) -> Any:
+            return await asyncio.to_thread(callback, self)
+
+        return self._loop.run(self.inner.with_transaction(call, **options))
+
+    def __enter__(self) -> LoopedSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end_session()
+
+
+class LoopedTransaction:
+    """An open transaction of the asynchronous client."""
+
+    def __init__(self, inner: Any, loop: Loop) -> None:
+        self._inner, self._loop = inner, loop
+
+    def __enter__(self) -> LoopedTransaction:
+        self._loop.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._loop.run(self._inner.__aexit__(*error))

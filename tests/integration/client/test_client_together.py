@@ -8,7 +8,7 @@ import pytest
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from foreshard.client import _together
+from foreshard.client.bulk import together
 from foreshard.errors import AmbiguousWrite
 
 PLACES = dict(zip("abcdef", ["alpha", "beta", "gamma"] * 2, strict=True))
@@ -31,7 +31,7 @@ def everything(stand) -> list[dict]:
 
 def test_an_ordered_insert_over_partitions_takes_one_command_for_each(things, stand, placed, monkeypatch) -> None:
     rounds: list[int] = []
-    whole = _together.send_together
+    whole = together.send_together
 
     async def counted(writer, parts, options):
         rounds.append(len(parts))
@@ -113,14 +113,14 @@ def test_writers_of_the_same_documents_lose_no_update(things, placed) -> None:
 
 
 def test_a_commit_whose_answer_is_lost_is_in_doubt(things, placed, monkeypatch) -> None:
-    commit = _together._commit
+    commit = together._commit
 
     async def lose(part):
         await commit(part)
         if part.route.partition == "beta":
             part.error = OperationFailure("lost", 91)
 
-    monkeypatch.setattr(_together, "_commit", lose)
+    monkeypatch.setattr(together, "_commit", lose)
     with pytest.raises(AmbiguousWrite) as lost:
         things.insert_many(documents(12))
     assert (lost.value.partition_id, lost.value.confirmed, lost.value.in_doubt) == ("beta", 8, (1, 4, 7, 10))

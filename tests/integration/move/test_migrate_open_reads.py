@@ -10,10 +10,10 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 from tests.integration.client.looped import Loop, Looped
 from tests.integration.move.conftest import World
+from tests.integration.move.table_routes import TableRoutes
 
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client._routed_client import AsyncRoutedClient, RoutedClient
-from foreshard.client.routing.routes import PartitionAddress, Route
 from foreshard.errors import KeyMovedWhileReading
 from foreshard.model.key_space import KeySpace
 from foreshard.model.unit_set import UnitSet
@@ -22,35 +22,6 @@ from foreshard.stages import migrate
 
 DOCUMENTS = 600
 PATIENCE: dict[str, Any] = {"tz_aware": True, "serverSelectionTimeoutMS": 2_000}
-
-
-class TableRoutes:
-    """Answers from the published table."""
-
-    def __init__(self, world: World) -> None:
-        self._routing = world.wiring.routing
-        self._uris = {p.partition_id: p.uri for p in world.wiring.registry.partitions()}
-
-    def route(self, key: str, operation: Any, preference: Any) -> Route:
-        placed = self._routing.placement(key)
-        return Route(
-            key, placed.primary, "here", "primary", placed.epoch, self._routing.version(), "test", self._uris[placed.primary]
-        )
-
-    def routes(self, keys: Any, operation: Any, preference: Any) -> dict[str, Route]:
-        return {key: self.route(key, operation, preference) for key in keys}
-
-    def partitions(self) -> tuple[PartitionAddress, ...]:
-        return tuple(PartitionAddress(name, "here", uri) for name, uri in self._uris.items())
-
-    def refresh(self) -> int:
-        return 0
-
-    def age(self) -> float:
-        return 0.0
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture

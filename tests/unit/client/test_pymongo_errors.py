@@ -22,6 +22,7 @@ MADE = [
     (pymongo_errors.WriteInDoubt("app.things", "insert_one", ("k",), "alpha", "NetworkTimeout: late"), pymongo.AutoReconnect),
     (pymongo_errors.WriteFenced("app.things", "k", "alpha", timedelta(seconds=1)), pymongo.WriteError),
     (pymongo_errors.CursorOvertaken("app.things", "k", "alpha", 3), pymongo.CursorNotFound),
+    (pymongo_errors.TransactionOvertaken("app.things", "update_one", "k", "alpha"), pymongo.OperationFailure),
     (pymongo_errors.OperationRefused("app.things", "aggregate", "it can't", "don't"), pymongo.InvalidOperation),
     (pymongo_errors.IndexesDiffer("app.things", "create_index", "it failed", "repeat it"), pymongo.OperationFailure),
     (pymongo_errors.KeyRefused("k", 400, "the key is odd"), pymongo.InvalidOperation),

@@ -11,6 +11,7 @@ from foreshard.errors import (
     AmbiguousWrite,
     ConfigurationError,
     KeyInTransit,
+    KeyMovedInTransaction,
     KeyMovedWhileReading,
     RouteRefused,
     RoutingTableOld,
@@ -62,6 +63,19 @@ class CursorOvertaken(KeyMovedWhileReading, pymongo.CursorNotFound):
     def code(self) -> int:
         """The server's code for a cursor that it does not have any more."""
         return 43
+
+
+class TransactionOvertaken(KeyMovedInTransaction, pymongo.OperationFailure):
+    """A move has aborted a transaction. It has the label ``TransientTransactionError``."""
+
+    def __init__(self, namespace: str, operation: str, key: str, partition_id: str) -> None:
+        super().__init__(namespace, operation, key, partition_id)
+        self._add_error_label("TransientTransactionError")
+
+    @property
+    def code(self) -> int:
+        """The server's code for a transaction that does not exist any more."""
+        return 251
 
 
 class OperationRefused(UnroutableOperation, pymongo.InvalidOperation):
