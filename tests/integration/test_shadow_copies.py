@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,12 +14,15 @@ from pymongo import MongoClient
 from pymongo.errors import WriteError
 from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
 
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.model.shadow_state import ShadowState
+from foreshard.ports.replication import Heartbeat
 from foreshard.stack.kafka import Kafka
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.shadow import run_shadow
 from foreshard.stages.shadow_apply import apply_bounded, replicating
 from foreshard.stages.shadow_repair import shadow_differences
+from foreshard.stores.control.control_feed import MongoControlFeed
 from foreshard.wiring import Wiring
 
 
@@ -91,6 +96,39 @@ def test_an_idle_key_is_fresh(wiring: Wiring, partition_clients: dict[str, Mongo
     assert (summary.fresh, summary.stale) == (1, 0)
     assert shadow.lag_ms is not None
     assert shadow.lag_ms < 10_000
+
+
+def test_a_shadow_has_every_write_up_to_its_cluster_time(
+    wiring: Wiring, partition_clients: dict[str, MongoClient], control: MongoClient, unique_name: str
+) -> None:
+    alpha, beta = (partition_clients[name][unique_name]["last"] for name in ("alpha", "beta"))
+    alpha.insert_one({"_id": 0, "key": "hot", "n": 0})
+    run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+    feed, covered = MongoControlFeed(control[unique_name]), 0
+    with replicating(wiring), partition_clients["alpha"].start_session() as session:
+        for number in range(1, 9):
+            alpha.update_one({"_id": 0}, {"$set": {"n": number}}, session=session)
+            written = ClusterTime("alpha", session.operation_time.time, session.operation_time.inc)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                (fresh,) = feed.freshness()
+                if fresh.applied_to is not None and fresh.applied_to.covers(written):
+                    assert beta.find_one({"_id": 0})["n"] == number
+                    covered += 1
+                    break
+                time.sleep(0.01)
+    assert covered == 8
+
+
+def test_a_heartbeat_of_an_earlier_release_says_nothing_of_cluster_times(wiring: Wiring) -> None:
+    captures, at = wiring.captures, datetime.now(UTC)
+    captures.save_applied("alpha", "one", {0: Heartbeat("alpha", "one", 1, at)}, 2)
+    captures.save_applied("alpha", "one", {1: Heartbeat("alpha", "one", 1, at, 1, ClusterTime("alpha", 10, 1))}, 2)
+    assert captures.progress()["alpha"].committed is None
+    captures.save_applied("alpha", "one", {0: Heartbeat("alpha", "one", 2, at, 0, ClusterTime("alpha", 9, 7))}, 2)
+    assert captures.progress()["alpha"].committed == ClusterTime("alpha", 9, 7)
+    captures.save_applied("alpha", "one", {0: Heartbeat("alpha", "one", 3, at)}, 2)  # an earlier release again
+    assert captures.progress()["alpha"].committed == ClusterTime("alpha", 9, 7)
 
 
 def test_two_replicators_share_the_work_by_lease(wiring: Wiring) -> None:

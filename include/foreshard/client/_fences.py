@@ -18,7 +18,7 @@ itself has repeated it once under the same transaction number, which the server 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from foreshard.client._doubts import Doubts, fence_lists
-from foreshard.client._driving import is_own_deadline, resolved, time_left
+from foreshard.client._driving import is_own_deadline, time_left
+from foreshard.client._timed_writes import answered_at, timed_write
 from foreshard.client._types import Result
 from foreshard.client.routing.pymongo_errors import ServiceUnreachable, WriteFenced, WriteInDoubt
 from foreshard.client.routing.router import AsyncRouter
@@ -98,7 +99,7 @@ class FencedWriter:
         """
 
         async def send(route: Route) -> Result:
-            return await resolved(attempt(self.collection(route)))
+            return await self.timed(route, (key,), attempt)
 
         return await self._persist(operation, key, send, missed, inserts=inserts)
 
@@ -108,7 +109,7 @@ class FencedWriter:
         """Run a delete on the primary's collection until no fence stops it. Arguments as for ``write``."""
 
         async def send(route: Route) -> Result:
-            return await self.deletes.run(route.uri, (key,), attempt)
+            return await self.deletes.run(route.uri, (key,), attempt, self.noting(route, (key,)))
 
         return await self._persist(operation, key, send, missed, inserts=False)
 
@@ -131,10 +132,8 @@ class FencedWriter:
                     await self.doubts.check_collation(route.uri)
                 result = await send(route)
             except PyMongoError as error:
-                self.router.router.own_writes.note(key)  # it may have been applied
                 route = await self._after(error, operation, route, wait)
                 continue
-            self.router.router.own_writes.note(key)
             if not missed(result):
                 return result
             latest = await self.router.route(key, Operation.WRITE, fresh=True)
@@ -142,6 +141,16 @@ class FencedWriter:
                 return result
             route = latest
             wait.check(route)
+
+    async def timed(
+        self, route: Route, keys: Iterable[str], attempt: Callable[[Collection[dict[str, Any]]], Result | Awaitable[Result]]
+    ) -> Result:
+        """Run ``attempt`` on a route's collection, and remember its time for the client's own reads."""
+        return await timed_write(self.router.router, self.connections, self.sharded, route, keys, attempt)
+
+    def noting(self, route: Route, keys: Iterable[str]) -> Callable[[Any], None]:
+        """Return what is told of the session in which a write of ``keys`` was answered, or may have been applied."""
+        return lambda session: self.router.router.own_writes.note(*keys, at=answered_at(session, route.partition))
 
     def collection(self, route: Route) -> Collection[dict[str, Any]]:
         """The collection that a route leads to."""

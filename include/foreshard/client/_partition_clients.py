@@ -93,6 +93,14 @@ class PartitionClients:
         """The same clients. Their collections have these options of pymongo's ``with_options``."""
         return ClientsWithOptions(self, options)
 
+    def open_session(self, uri: str) -> Any:
+        """Return a session of pymongo's for one write."""
+        return self.client(uri).start_session(causal_consistency=False)
+
+    async def release_session(self, session: Any) -> None:
+        """End a session that ``open_session`` has returned."""
+        await resolved(session.end_session())
+
     def option(self, name: str) -> Any:
         """Return an option of pymongo's that the collections have. Before a client is open: as ``from_settings`` opens it."""
         opened = next(iter(self._clients.values()), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from foreshard.model import PartitionLoad
+from foreshard.model.cluster_time import ClusterTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,15 @@ class LoadReported:
 
 @dataclass(frozen=True, slots=True)
 class ShadowFreshness:
-    """The shadow of ``key`` on ``partition`` has all writes up to ``caught_up_at`` (None: it can't be used)."""
+    """The shadow of ``key`` on ``partition`` has all writes up to ``caught_up_at`` (None: it can't be used).
+
+    ``applied_to``: the same as a cluster time of its source (None: unknown).
+    """
 
     key: str
     partition: str
     caught_up_at: float | None
+    applied_to: ClusterTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class ControlFeed(Protocol):
         Read the state *after* entering, so that no change is missed. Raises like ``reaching`` inside the block.
         """
 
-    def freshness(self) -> dict[tuple[str, str], float]:
-        """(key, partition) → the time (seconds since 1970) up to which that shadow has all writes."""
+    def freshness(self) -> tuple[ShadowFreshness, ...]:
+        """How fresh each shadow is that can be used."""
 
     def reaching(self) -> AbstractContextManager[None]:
         """Raise :class:`foreshard.errors.Unreachable` instead of any database error inside the block."""

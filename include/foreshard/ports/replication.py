@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from foreshard.consistency.vectors import VersionVector
 from foreshard.consistency.versions import Version
 from foreshard.model import Placement
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.model.shadow_state import ShadowState
 
 
@@ -68,8 +69,8 @@ class ShadowStore(Protocol):
         A change of state is added to the history. With ``session`` it is part of a transaction on the control database.
         """
 
-    def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
-        """Save the freshness per shadow id, and the lag at ``now``."""
+    def save_freshness(self, reached: Mapping[str, ApplyProgress], now: datetime) -> None:
+        """Save how far each shadow, by its id, has everything, and the lag at ``now``."""
 
     def claim_work(self, shadow_id: str, worker: str, seconds: float) -> bool:
         """Claim the work on a shadow, or renew the claim. Return False while another worker has it."""
@@ -103,11 +104,15 @@ class CaptureState:
 
 @dataclass(frozen=True, slots=True)
 class ApplyProgress:
-    """How far one origin's changes are applied: all of them up to ``cycle`` and ``seen_until``, in every topic partition."""
+    """How far one origin's changes are applied: all of them up to ``cycle`` and ``seen_until``, in every topic partition.
+
+    ``committed``: the same as a cluster time of the origin (None: a capture of an earlier release did not say).
+    """
 
     capture_id: str
     cycle: int
     seen_until: datetime
+    committed: ClusterTime | None = None
 
 
 class CaptureStore(Protocol):
@@ -134,10 +139,8 @@ class CaptureStore(Protocol):
 
     def states(self) -> dict[str, CaptureState]: ...
 
-    def save_applied(
-        self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
-    ) -> None:
-        """Save (cycle, seen until) per topic partition. The saved values never fall."""
+    def save_applied(self, origin: str, capture_id: str, applied: Mapping[int, Heartbeat], topic_partitions: int) -> None:
+        """Save the last heartbeat per topic partition. The saved values never fall."""
 
     def progress(self) -> dict[str, ApplyProgress]:
         """Return the least progress per origin. An origin is left out until every topic partition has reported."""
@@ -180,6 +183,9 @@ class CaptureFeed(Protocol):
     def read(self, limit: int, wait_ms: int) -> ChangeBatch:
         """Return the next changes. Wait at most ``wait_ms`` for the first."""
 
+    def committed(self) -> ClusterTime:
+        """Return a time up to which a majority has everything. A read after this call that is complete has it all."""
+
     def close(self) -> None: ...
 
 
@@ -199,13 +205,17 @@ class ReplicationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Every change of ``origin`` until ``seen_until`` comes before this message in its topic partition."""
+    """Every change of ``origin`` until ``seen_until`` comes before this message in its topic partition.
+
+    ``committed``: the same as a cluster time of the origin (None in messages of an earlier release).
+    """
 
     origin: str
     capture_id: str
     cycle: int
     seen_until: datetime
     topic_partition: int = 0
+    committed: ClusterTime | None = None
 
 
 class ReplicationLog(Protocol):

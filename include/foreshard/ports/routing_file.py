@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from foreshard.model import Location, Partition, PartitionLoad, RoutingTable
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.routing import PublishedImage
 
 
@@ -38,11 +39,15 @@ class LiveClock:
 
 @dataclass(frozen=True, slots=True)
 class LiveRouting:
-    """``caught_up_at``: (key, partition) → time by the control database's clock up to which that shadow has all writes."""
+    """``caught_up_at``: (key, partition) → time by the control database's clock up to which that shadow has all writes.
+
+    ``applied_to``: the same as a cluster time of the shadow's source, where it is known.
+    """
 
     loads: tuple[PartitionLoad, ...] = ()
     caught_up_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
     clock: LiveClock | None = None
+    applied_to: Mapping[tuple[str, str], ClusterTime] = field(default_factory=dict)
 
 
 class TableReader(Protocol):

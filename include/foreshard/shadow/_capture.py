@@ -85,7 +85,7 @@ class Capture:
 
     def _cycle(self, epochs: Mapping[str, int]) -> tuple[int, bool]:
         state = self._opened(frozenset(epochs))
-        asked_at = self._clock()
+        asked_at, committed = self._clock(), self._feed.committed()
         batch = self._feed.read(self._limit, WAIT_MS)
         records = to_records(batch.changes, self._origin, epochs)
         if records:
@@ -93,7 +93,7 @@ class Capture:
         cycle = state.cycle
         if batch.complete:
             cycle += 1
-            self._log.heartbeat(Heartbeat(self._origin, state.capture_id, cycle, asked_at))
+            self._log.heartbeat(Heartbeat(self._origin, state.capture_id, cycle, asked_at, committed=committed))
         self._state = replace(state, token=batch.token, cycle=cycle)
         self._captures.checkpoint(self._state, self._term)
         return len(records), not batch.complete

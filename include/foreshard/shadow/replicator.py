@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeVar
 
 from foreshard.consistency.clock import HybridClock
@@ -23,6 +22,7 @@ from foreshard.ports.replication import (
     CaptureFeed,
     CaptureStore,
     Delivery,
+    Heartbeat,
     ReplicationLog,
     ReplicationReader,
     Shadow,
@@ -276,9 +276,9 @@ class Replicator:
         return result
 
 
-def _notes(delivery: Delivery) -> Mapping[tuple[str, str], dict[int, tuple[int, datetime]]]:
+def _notes(delivery: Delivery) -> Mapping[tuple[str, str], dict[int, Heartbeat]]:
     """Return (origin, capture id) → topic partition → the last heartbeat there."""
-    notes: dict[tuple[str, str], dict[int, tuple[int, datetime]]] = {}
+    notes: dict[tuple[str, str], dict[int, Heartbeat]] = {}
     for beat in delivery.heartbeats:
-        notes.setdefault((beat.origin, beat.capture_id), {})[beat.topic_partition] = (beat.cycle, beat.seen_until)
+        notes.setdefault((beat.origin, beat.capture_id), {})[beat.topic_partition] = beat
     return notes

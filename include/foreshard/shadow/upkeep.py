@@ -104,7 +104,7 @@ class Upkeep:
         )
         kept = tuple(after for shadow in shadows if (after := self._react(shadow, context)) is not None)
         fresh = {
-            s.shadow_id: reached.seen_until
+            s.shadow_id: reached
             for s in kept
             if s.state in CAUGHT_UP and (reached := context.progress.get(s.source)) and reached.capture_id == s.capture_id
         }

@@ -204,7 +204,8 @@ class Follower:
         self.sync()
         self._upkeep()
         freshness, loads = self._feed.freshness(), self._loads.current()
-        self._service.install_freshness(freshness)
+        usable = ((one.key, one.partition, one.caught_up_at) for one in freshness)
+        self._service.install_freshness({(key, partition): at for key, partition, at in usable if at is not None})
         self._service.install_loads(loads)
         self._live.install(loads, freshness)
         self._live.keep(time.monotonic())
@@ -224,9 +225,9 @@ class Follower:
                 case LoadReported(load):
                     self._service.install_loads([load])
                     self._live.load(load)
-                case ShadowFreshness(key, partition, caught_up_at):
+                case ShadowFreshness(key, partition, caught_up_at) as fresh:
                     self._service.freshen(key, partition, caught_up_at)
-                    self._live.freshen(key, partition, caught_up_at)
+                    self._live.freshen(fresh)
                 case Unclear():
                     self._read_everything()
                 case None if self._service.installed is None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from foreshard.model import PartitionLoad
+from foreshard.ports.control_feed import ShadowFreshness
 from foreshard.ports.routing_file import LiveClock, LiveRouting, LiveRoutingStore
 
 KEEP_EVERY = 1.0
@@ -23,14 +24,15 @@ class LiveCopy:
     def __init__(self, file: LiveRoutingStore) -> None:
         self._file = file
         self._loads: dict[str, PartitionLoad] = {}
-        self._caught_up_at: dict[tuple[str, str], float] = {}
+        self._fresh: dict[tuple[str, str], ShadowFreshness] = {}
         self._clock: LiveClock | None = None
         self._changed = self._warned = False
         self._checked_at = float("-inf")
 
-    def install(self, loads: Iterable[PartitionLoad], caught_up_at: Mapping[tuple[str, str], float]) -> None:
+    def install(self, loads: Iterable[PartitionLoad], freshness: Iterable[ShadowFreshness]) -> None:
         """Replace all loads and freshness."""
-        self._loads, self._caught_up_at = {one.partition_id: one for one in loads}, dict(caught_up_at)
+        self._loads = {one.partition_id: one for one in loads}
+        self._fresh = {(one.key, one.partition): one for one in freshness}
         self._changed = True
 
     def load(self, load: PartitionLoad) -> None:
@@ -38,12 +40,11 @@ class LiveCopy:
         self._loads[load.partition_id] = load
         self._changed = True
 
-    def freshen(self, key: str, partition: str, caught_up_at: float | None) -> None:
-        """Set how fresh a shadow is; None: it can't be used."""
-        if caught_up_at is None:
-            self._caught_up_at.pop((key, partition), None)
-        else:
-            self._caught_up_at[key, partition] = caught_up_at
+    def freshen(self, freshness: ShadowFreshness) -> None:
+        """Set how fresh a shadow is."""
+        self._fresh[freshness.key, freshness.partition] = freshness
+        if freshness.caught_up_at is None:
+            del self._fresh[freshness.key, freshness.partition]
         self._changed = True
 
     def confirm(self, clock: LiveClock) -> None:
@@ -59,10 +60,15 @@ class LiveCopy:
         if 0 <= time.time() - self._file.stamp() / 1e9 < KEEP_EVERY:  # below 0: the wall clock was set back
             return
         try:
-            self._file.write(LiveRouting(tuple(self._loads.values()), self._caught_up_at, self._clock))
+            self._file.write(self._live())
         except OSError as error:
             if not self._warned:
                 log.warning("loads and freshness can't be saved (%s); clients that route in process use distances only", error)
             self._warned = True
             return
         self._changed = self._warned = False
+
+    def _live(self) -> LiveRouting:
+        caught_up = {place: one.caught_up_at for place, one in self._fresh.items() if one.caught_up_at is not None}
+        applied = {place: one.applied_to for place, one in self._fresh.items() if one.applied_to is not None}
+        return LiveRouting(tuple(self._loads.values()), caught_up, self._clock, applied)

@@ -34,6 +34,5 @@ class TableRoutes:
     def age(self) -> float:
         return 0.0
 
-
     def close(self) -> None:
         pass

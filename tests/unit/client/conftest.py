@@ -72,6 +72,11 @@ class FakeWorld:
     def collection(self, uri: str, _sharded: ShardedCollection) -> Any:
         return FakeCollection(uri, self)
 
+    def open_session(self, _uri: str) -> Any:
+        return SimpleNamespace(operation_time=None)
+
+    async def release_session(self, session: Any) -> None: ...
+
     @staticmethod
     def address(uri: str) -> str:
         return uri

@@ -14,11 +14,12 @@ from tests.sidecar_config import local_routes
 from tests.slots import slot_map
 
 from foreshard.client.routing.local_routes import LocalRoutes
-from foreshard.client.routing.own_writes import OwnWrites
+from foreshard.client.routing.own_writes import UNSURE, OwnWrites
 from foreshard.client.routing.router import Router
 from foreshard.client.routing.routes import ANYWHERE, Operation, ReadPreference
 from foreshard.errors import RouteRefused, Unreachable
 from foreshard.model import Location, Partition, PartitionLoad, Placement, RoutingTable
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.routing_file import LiveClock, LiveRouting, SavedRouting
 from foreshard.routing.steady import boot
 from foreshard.routing.table import locate
@@ -79,12 +80,13 @@ def shadowed(tmp_path: Path) -> LocalRoutes:
 RULE = slot_map(("alpha",), (1.0,))
 
 
-def report(tmp_path: Path, caught_up_at: float, **loads: float) -> None:
+def report(tmp_path: Path, caught_up_at: float, applied_to: ClusterTime | None = None, **loads: float) -> None:
     """Write the sidecar's file of loads. A load below 0: the partition does not answer."""
     at = datetime.fromtimestamp(NOW - 1, UTC)
     reports = tuple(PartitionLoad(name, abs(load), load >= 0, at) for name, load in loads.items())
     clock = LiveClock(boot(), NOW - time.monotonic(), time.monotonic(), 3)
-    LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}, clock))
+    applied = {} if applied_to is None else {("k", "beta"): applied_to}
+    LiveRoutingFile(tmp_path).write(LiveRouting(reports, {("k", "beta"): caught_up_at}, clock, applied))
 
 
 def test_a_read_goes_to_the_nearest_fresh_copy_with_room_and_a_write_to_the_primary(tmp_path: Path) -> None:
@@ -210,18 +212,36 @@ def test_a_shadow_serves_a_written_key_once_it_has_the_write(tmp_path: Path) -> 
     assert router.route("k", Operation.READ, there).partition == "alpha"
     assert router.routes(["k"], Operation.READ, there)["k"].partition == "alpha"
     assert router.route("k", Operation.READ, there._replace(own_writes=False)).partition == "beta"
-    report(tmp_path, NOW + 5, alpha=1.0, beta=1.0)
+    report(tmp_path, NOW + 65, alpha=1.0, beta=1.0)  # a minute ahead, since the write's cluster time is not known
     assert router.route("k", Operation.READ, there).partition == "beta"
+
+
+def test_whether_a_shadow_has_a_write_is_told_by_cluster_times_and_by_no_clock(tmp_path: Path) -> None:
+    routes = shadowed(tmp_path)
+    report(tmp_path, NOW, alpha=1.0, beta=1.0)
+    router, there = Router(routes, local=routes), ReadPreference("There")
+    router.own_writes.note("k", at=ClusterTime("alpha", 1_000, 5))
+    for applied_to, expected in [
+        (ClusterTime("alpha", 1_000, 4), "alpha"),
+        (ClusterTime("alpha", 1_000, 5), "beta"),
+        (ClusterTime("alpha", 999, 9), "alpha"),
+        (ClusterTime("alpha", 1_001, 1), "beta"),
+        (ClusterTime("gamma", 9_999, 1), "alpha"),
+        (None, "alpha"),
+    ]:
+        # the control database's clock is set forward by 30 seconds, at its failover for example
+        report(tmp_path, NOW + 30, applied_to, alpha=1.0, beta=1.0)
+        assert router.route("k", Operation.READ, there).partition == expected, applied_to
 
 
 def test_forgotten_writes_keep_shadows_away_until_they_have_all_of_them() -> None:
     times = iter(range(1, 100))
     writes = OwnWrites(clock=lambda: float(next(times)), most=4)
-    assert writes.are_in("any", None)
+    assert writes.are_in("any", None, None)
     for number in range(6):
         writes.note(f"k{number}")
-    assert not writes.are_in("k5", 6.0)
-    assert writes.are_in("k5", 6.5)
-    assert not writes.are_in("k0", 2.0)
-    assert not writes.are_in("never written", None)
-    assert writes.are_in("k0", 5.5)
+    assert not writes.are_in("k5", 6.0 + UNSURE, None)
+    assert writes.are_in("k5", 6.5 + UNSURE, None)
+    assert not writes.are_in("k0", 2.0 + UNSURE, None)
+    assert not writes.are_in("never written", None, None)
+    assert writes.are_in("k0", 5.5 + UNSURE, None)

@@ -52,8 +52,8 @@ class FakeControl:
     def reaching(self):
         return nullcontext()
 
-    def freshness(self) -> dict:
-        return {("hot", "sj-1"): NOW}
+    def freshness(self) -> tuple[ShadowFreshness, ...]:
+        return (ShadowFreshness("hot", "sj-1", NOW),)
 
     def head(self) -> tuple[int, str]:
         return self.table.version + len(self.publications), "one"

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from foreshard.model import PartitionLoad
+from foreshard.model.cluster_time import ClusterTime
+from foreshard.ports.control_feed import ShadowFreshness
+from foreshard.ports.routing_file import LiveRouting
 from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import stamp
@@ -23,20 +27,31 @@ def age(folder: Path) -> None:
 def test_loads_and_freshness_are_written_and_read_back(tmp_path: Path) -> None:
     file = LiveRoutingFile(tmp_path)
     copy = LiveCopy(file)
-    copy.install([IDLE], {("k", "beta"): 1000.5, ("m", "beta"): 2.0})
+    copy.install([IDLE], [ShadowFreshness("k", "beta", 1000.5), ShadowFreshness("m", "beta", 2.0)])
     copy.load(BUSY)
-    copy.freshen("k", "beta", 1001.5)
-    copy.freshen("m", "beta", None)
+    copy.freshen(ShadowFreshness("k", "beta", 1001.5, ClusterTime("alpha", 1_700_000_000, 3)))
+    copy.freshen(ShadowFreshness("m", "beta", None))
     copy.keep(0.0)
     read = file.read()
     assert (read.loads, dict(read.caught_up_at)) == ((IDLE, BUSY), {("k", "beta"): 1001.5})
+    assert read.applied_to == {("k", "beta"): ClusterTime("alpha", 1_700_000_000, 3)}
+
+
+def test_a_file_of_an_earlier_release_says_nothing_of_cluster_times(tmp_path: Path) -> None:
+    file = LiveRoutingFile(tmp_path)
+    file.write(LiveRouting((), {("k", "beta"): 1.0}))
+    path = tmp_path / "live" / "state.json"
+    document = json.loads(path.read_text())
+    del document["applied_to"]
+    path.write_text(json.dumps(document))
+    assert file.read() == LiveRouting((), {("k", "beta"): 1.0})
 
 
 def test_only_one_of_several_processes_writes_and_only_changes(tmp_path: Path) -> None:
     file = LiveRoutingFile(tmp_path)
     one, other = LiveCopy(file), LiveCopy(file)
-    one.install([IDLE], {})
-    other.install([BUSY], {})
+    one.install([IDLE], [])
+    other.install([BUSY], [])
     one.keep(0.0)
     other.keep(0.0)
     assert file.read().loads == (IDLE,)
@@ -50,7 +65,7 @@ def test_only_one_of_several_processes_writes_and_only_changes(tmp_path: Path) -
 
 def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_warning(tmp_path: Path, caplog) -> None:
     copy = LiveCopy(LiveRoutingFile(tmp_path))
-    copy.install([IDLE], {})
+    copy.install([IDLE], [])
     copy.keep(0.0)
     age(tmp_path)
     seen = stamp(tmp_path)
@@ -59,7 +74,7 @@ def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_
     assert stamp(tmp_path) == seen
     (tmp_path / "file").touch()
     blocked = LiveCopy(LiveRoutingFile(tmp_path / "file"))
-    blocked.install([IDLE], {})
+    blocked.install([IDLE], [])
     for now in (0.0, 10.0, 20.0):
         blocked.keep(now)
     assert caplog.text.count("can't be saved") == 1

@@ -11,12 +11,12 @@ had come when a fence refused it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby, islice, zip_longest
 from typing import Any
 
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from foreshard.client._driving import resolved
 from foreshard.client._fences import FencedWriter, Wait
 from foreshard.client.bulk._bulk_outcome import (
     HOST_UNREACHABLE,
@@ -173,11 +173,8 @@ class BulkWrite:
         if any(item.kind is not BulkKind.INSERT for item in chunk) and await self._has_left(chunk):
             self._routes |= await self._ask([item.key for item in chunk], fresh=True)
         parts = parts_of(chunk, self._routes)
-        try:
-            if not await send_together(self._writer, parts, self._options):
-                return False
-        finally:
-            self._writer.router.router.own_writes.note(*{item.key for item in chunk})
+        if not await send_together(self._writer, parts, self._options):
+            return False
         for part in parts:
             if part.error is None and part.raw is not None:
                 self._outcome.add(part.raw, part.items)
@@ -195,19 +192,20 @@ class BulkWrite:
             return [(at, {"code": REFUSED_BY_VALIDATOR, "errInfo": LEFT}) for at in range(len(run))]
         try:
             await self._writer.doubts.check_collation(route.uri)
+            keys = {item.key for item in run}
             if run[0].kind is BulkKind.DELETE:
-                writer, add = self._writer, self._outcome.add
-                return await BulkDeletes(writer.deletes, route.uri, add, self._ordered, self._options).send(run)
+                writer, add, noting = self._writer, self._outcome.add, partial(self._writer.noting, route)
+                return await BulkDeletes(writer.deletes, route.uri, add, self._ordered, self._options, noting).send(run)
             requests = [item.request for item in run]
-            done = await resolved(self._writer.collection(route).bulk_write(requests, ordered=self._ordered, **self._options))
+            done = await self._writer.timed(
+                route, keys, lambda collection: collection.bulk_write(requests, ordered=self._ordered, **self._options)
+            )
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details
             self._outcome.add(details, run)
             return [(entry["index"], entry) for entry in details.get("writeErrors", ())]
         except PyMongoError as error:
             return self._not_answered(error, run, later, route)
-        finally:
-            self._writer.router.router.own_writes.note(*{item.key for item in run})
         self._outcome.add(done.bulk_api_result, run)
         return []
 

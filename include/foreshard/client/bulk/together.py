@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pymongo.errors import PyMongoError
 
 from foreshard.client._driving import resolved
+from foreshard.client._timed_writes import answered_at
 from foreshard.client.bulk.requests import BulkItem, BulkKind
 from foreshard.client.routing.pymongo_errors import WriteInDoubt
 from foreshard.client.writing.write_errors import one_line
@@ -84,6 +85,8 @@ async def send_together(writer: FencedWriter, parts: Sequence[Part], options: Ma
     finally:
         for part in parts:
             if part.session is not None:
+                at, keys = answered_at(part.session, part.route.partition), {item.key for item in part.items}
+                writer.router.router.own_writes.note(*keys, at=at)
                 await resolved(part.session.end_session())
     return True
 

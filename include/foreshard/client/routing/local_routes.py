@@ -22,6 +22,7 @@ from foreshard.client.routing.pymongo_errors import KeyRefused, PartitionUnregis
 from foreshard.client.routing.routes import Operation, PartitionAddress, ReadPreference, Route
 from foreshard.errors import Unreachable
 from foreshard.model import PartitionLoad, Placement, RequestKind
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.routing_file import LiveRouting, LiveRoutingStore, SavedRouting, TableReader
 from foreshard.routing.config import SidecarConfig
 from foreshard.routing.decide import decide, decide_primary
@@ -136,6 +137,10 @@ class LocalRoutes:
         if caught_up_at is None or clock is None or clock.boot != boot():
             return None
         return caught_up_at - clock.ahead
+
+    def applied_to(self, key: str, partition: str) -> ClusterTime | None:
+        """The cluster time of its source up to which a shadow has all writes; None if unknown."""
+        return self._live.applied_to.get((key, partition))
 
     def avoid(self, partition: str) -> None:
         """Send reads to other copies for ``AVOID_SECONDS``, where there are any."""

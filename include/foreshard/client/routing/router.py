@@ -79,8 +79,10 @@ class Router:
     def _misses_own_writes(self, shadow: Route, preference: ReadPreference) -> bool:
         if not preference.own_writes:
             return False
-        caught_up = self._local.caught_up(shadow.key, shadow.partition) if self._local is not None else None
-        return not self.own_writes.are_in(shadow.key, caught_up)
+        if self._local is None:
+            return not self.own_writes.are_in(shadow.key, None, None)
+        caught_up = self._local.caught_up(shadow.key, shadow.partition)
+        return not self.own_writes.are_in(shadow.key, caught_up, self._local.applied_to(shadow.key, shadow.partition))
 
     def _known(self, key: str, operation: Operation, preference: ReadPreference) -> Route | None:
         if self._local is not None and not (self._newest and self._is_behind()):

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from foreshard.client._types import Result
 from foreshard.errors import Unreachable
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.routing.decision import SHADOW
 from foreshard.routing.homes import Homes
 
@@ -105,6 +106,9 @@ class LocalSource(RouteSource, Protocol):
 
     def caught_up(self, key: str, partition: str) -> float | None:
         """The monotonic time up to which a shadow has all writes, at least; None if unknown."""
+
+    def applied_to(self, key: str, partition: str) -> ClusterTime | None:
+        """The cluster time of its source up to which a shadow has all writes; None if unknown."""
 
     def homes(self) -> tuple[tuple[PartitionAddress, ...], Homes] | None:
         """The partitions and what lives on each; None if the table lists too many keys. Raise :class:`Unreachable`."""

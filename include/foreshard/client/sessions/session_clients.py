@@ -66,6 +66,13 @@ class SessionClients(PartitionClients):
         """The client of ``uri``, which ``base`` keeps."""
         return self._base.client(uri)
 
+    def open_session(self, uri: str) -> Any:
+        """The app's session."""
+        return self._session(uri)
+
+    async def release_session(self, session: Any) -> None:
+        """Leave the app's session open."""
+
     def option(self, name: str) -> Any:
         """Return an option of pymongo's that the collections have."""
         return self._base.option(name)

@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from foreshard.client._doubts import fence_lists
 from foreshard.client._driving import resolved
 from foreshard.client._fences import LONGEST_PAUSE
+from foreshard.client._timed_writes import answered_at
 from foreshard.client._types import Result
 from foreshard.client.routing.pymongo_errors import OperationRefused, TransactionOvertaken
 from foreshard.client.routing.routes import Operation, Route
@@ -154,7 +155,8 @@ class Transaction:
                 committing: Any = self.session.commit_transaction
                 await resolved(committing())
             finally:
-                self.router.router.own_writes.note(*self.written)
+                place = self.bound.partition if self.bound is not None else ""
+                self.router.router.own_writes.note(*self.written, at=answered_at(self.session, place))
 
 
 def _refused_by_validator(error: PyMongoError) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,17 @@ Failures = list[tuple[int, dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class BulkDeletes:
-    """Sends deletes to the partition at ``uri``. ``add(raw result, run)`` notes what was applied."""
+    """Sends deletes to the partition at ``uri``. ``add(raw result, run)`` notes what was applied.
+
+    ``noting(keys)``: what is told of the session in which these keys' deletes were answered.
+    """
 
     deletes: FencedDeletes
     uri: str
     add: Callable[[Mapping[str, Any], Sequence[BulkItem]], None]
     ordered: bool
     options: Mapping[str, Any]
+    noting: Callable[[Iterable[str]], Callable[[Any], None]]
 
     async def send(self, run: Sequence[BulkItem]) -> Failures:
         """Apply a run: what is before the first failure if ``ordered``, and otherwise all that does not fail."""
@@ -50,5 +54,6 @@ class BulkDeletes:
         def attempt(collection: Any, session: Any) -> Any:
             return collection.bulk_write(requests, ordered=self.ordered, session=session, **self.options)
 
-        done = await self.deletes.run(self.uri, {item.key for item in run}, attempt)
+        keys = {item.key for item in run}
+        done = await self.deletes.run(self.uri, keys, attempt, self.noting(keys))
         self.add(done.bulk_api_result, run)

@@ -67,19 +67,22 @@ class FencedDeletes:
         self._sleep, self._pauses = sleep, pauses
         self._known: dict[str, tuple[int, FenceLists]] = {}
 
-    async def run(self, uri: str, keys: Collection[str], attempt: AttemptToDelete[Result]) -> Result:
-        """Run a delete of documents of ``keys`` on a partition, and return its result.
+    async def run(
+        self, uri: str, keys: Collection[str], attempt: AttemptToDelete[Result], answered: Callable[[Any], None]
+    ) -> Result:
+        """Run a delete of documents of ``keys`` on a partition, and return its result. ``answered`` gets its session.
 
         Raise :class:`DeletesFenced`, and apply nothing, if a fence refuses one of the keys. A delete without an
         acknowledgement (``w=0``) runs without a transaction, and nobody learns what became of it.
         """
         collection = self._connections.collection(uri, self._sharded)
         if not collection.write_concern.acknowledged:
+            answered(None)
             return await resolved(attempt(collection, None))
         ends = time.monotonic() + LONGEST_RETRIES
         for pause in self._pauses():
             try:
-                return await self._once(uri, collection, keys, attempt)
+                return await self._once(uri, collection, keys, attempt, answered)
             except PyMongoError as error:
                 if not is_conflict(error) or time.monotonic() > ends:
                     raise
@@ -104,7 +107,12 @@ class FencedDeletes:
             raise DeletesFenced(refused)
 
     async def _once(
-        self, uri: str, collection: MongoCollection[dict[str, Any]], keys: Collection[str], attempt: AttemptToDelete[Result]
+        self,
+        uri: str,
+        collection: MongoCollection[dict[str, Any]],
+        keys: Collection[str],
+        attempt: AttemptToDelete[Result],
+        answered: Callable[[Any], None],
     ) -> Result:
         session: Any = self._connections.client(uri).start_session()
         try:
@@ -119,6 +127,7 @@ class FencedDeletes:
             if session.in_transaction:
                 with suppress(PyMongoError):
                     await resolved(session.abort_transaction())
+            answered(session)
             await resolved(session.end_session())
 
 

@@ -1,19 +1,20 @@
 """Checkpoints of capture and of applying, in the control database.
 
 ``captures {_id: partition_id, term, incarnation, token, keys, cycle, at}``: how far a partition's changes are published.
-``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until}}}``: how far they
-are applied. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates, by the
-database's clock. A lease's number is stored as ``term``, a capture id as ``incarnation``.
+``applied {_id: partition_id, incarnation, topic_partitions, notes: {"<topic partition>": {cycle, seen_until, committed}}}``:
+how far they are applied. ``replicator {_id: "replicator", holder, term, until}``: the lease of the one process that replicates,
+by the database's clock. A lease's number is stored as ``term``, a capture id as ``incarnation``.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from bson import Timestamp
 from pymongo import ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -21,7 +22,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from foreshard.errors import ReplicatorSuperseded
-from foreshard.ports.replication import ApplyProgress, CaptureState
+from foreshard.model.cluster_time import ClusterTime
+from foreshard.ports.replication import ApplyProgress, CaptureState, Heartbeat
 from foreshard.stores.mongo_connections import Document
 
 LEASE = "replicator"
@@ -110,19 +112,13 @@ class MongoCaptureStore:
         """Return every partition's checkpoint."""
         return {found["_id"]: _state(found) for found in self._captures.find({})}
 
-    def save_applied(
-        self, origin: str, capture_id: str, applied: Mapping[int, tuple[int, datetime]], topic_partitions: int
-    ) -> None:
-        rises = {
-            f"notes.{partition}.{name}": value
-            for partition, (cycle, seen_until) in applied.items()
-            for name, value in (("cycle", cycle), ("seen_until", seen_until))
-        }
+    def save_applied(self, origin: str, capture_id: str, applied: Mapping[int, Heartbeat], topic_partitions: int) -> None:
+        notes = {str(partition): _note(beat) for partition, beat in applied.items()}
+        rises = {f"notes.{partition}.{name}": value for partition, note in notes.items() for name, value in note.items()}
         known = {"_id": origin, "incarnation": capture_id, "topic_partitions": topic_partitions}
         if self._applied.update_one(known, {"$max": rises}).matched_count:
             return
-        fresh = {str(p): {"cycle": cycle, "seen_until": seen} for p, (cycle, seen) in applied.items()}
-        self._applied.replace_one({"_id": origin}, {**known, "notes": fresh}, upsert=True)
+        self._applied.replace_one({"_id": origin}, {**known, "notes": notes}, upsert=True)
 
     def progress(self) -> dict[str, ApplyProgress]:
         return {
@@ -130,10 +126,26 @@ class MongoCaptureStore:
                 found["incarnation"],
                 min(int(note["cycle"]) for note in found["notes"].values()),
                 min(note["seen_until"] for note in found["notes"].values()),
+                _least_committed(found["_id"], found["notes"].values()),
             )
             for found in self._applied.find({})
             if len(found["notes"]) >= found["topic_partitions"]
         }
+
+
+def _note(beat: Heartbeat) -> dict[str, Any]:
+    """A heartbeat as it is stored. One without a committed time leaves the stored one as it is, which stays true."""
+    note = {"cycle": beat.cycle, "seen_until": beat.seen_until}
+    at = beat.committed
+    return note if at is None else {**note, "committed": Timestamp(at.seconds, at.increment)}
+
+
+def _least_committed(origin: str, notes: Iterable[Mapping[str, Any]]) -> ClusterTime | None:
+    """The cluster time that every topic partition has reached; None if one of them has not said."""
+    times = [note.get("committed") for note in notes]
+    if None in times or not times:
+        return None
+    return ClusterTime(origin, *min((at.time, at.inc) for at in times if at is not None))
 
 
 def _state(found: Mapping[str, Any]) -> CaptureState:

@@ -11,6 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from foreshard.errors import Unreachable
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.model.shadow_state import CAUGHT_UP
 from foreshard.ports.control_feed import (
     ControlFact,
@@ -27,6 +28,10 @@ from foreshard.stores.mongo_connections import Document
 WAIT_MS = 500
 """How long the server waits before it returns an empty answer. Changes are returned at once."""
 FOLLOWED = ("routing_versions", "partitions", "locations", "partition_load", "shadows")
+FIELDS = (
+    "_id", "load", "reachable", "reported_at", "latency_ms", "key", "target", "state", "caught_up_at", "applied_to",
+)  # fmt: skip
+"""The fields of load reports and shadows that are followed."""
 PIPELINE: list[Document] = [
     {
         "$match": {
@@ -40,10 +45,7 @@ PIPELINE: list[Document] = [
             "operationType": 1,
             "ns": 1,
             "documentKey": 1,
-            **{
-                f"fullDocument.{name}": 1
-                for name in ("_id", "load", "reachable", "reported_at", "latency_ms", "key", "target", "state", "caught_up_at")
-            },
+            **{f"fullDocument.{name}": 1 for name in FIELDS},
         }
     },
 ]
@@ -73,10 +75,10 @@ class MongoControlFeed(ControlFeed):
             reason = f"{type(error).__name__}: {str(error).split(', Timeout:')[0]}"
             raise Unreachable("control database", address, f"start it or correct FORESHARD_CONTROL_URI ({reason})") from error
 
-    def freshness(self) -> dict[tuple[str, str], float]:
+    def freshness(self) -> tuple[ShadowFreshness, ...]:
         wanted = {"state": {"$in": CAUGHT_UP}, "caught_up_at": {"$ne": None}}
-        found = self._database["shadows"].find(wanted, {"key": 1, "target": 1, "caught_up_at": 1})
-        return {(s["key"], s["target"]): s["caught_up_at"].timestamp() for s in found}
+        fields = {"key": 1, "target": 1, "state": 1, "caught_up_at": 1, "applied_to": 1}
+        return tuple(_freshness(found) for found in self._database["shadows"].find(wanted, fields))
 
 
 def _facts(stream: ChangeStream[Document]) -> Iterator[ControlFact | None]:
@@ -97,6 +99,14 @@ def _fact(event: Mapping[str, Any]) -> ControlFact:
     if document is not None and collection == "partition_load":
         return LoadReported(load_of(document))
     if document is not None and collection == "shadows":
-        caught_up = document.get("caught_up_at") if document.get("state") in CAUGHT_UP else None
-        return ShadowFreshness(document["key"], document["target"], caught_up.timestamp() if caught_up else None)
+        return _freshness(document)
     return Unclear()
+
+
+def _freshness(document: Mapping[str, Any]) -> ShadowFreshness:
+    caught_up = document.get("caught_up_at") if document.get("state") in CAUGHT_UP else None
+    if caught_up is None:
+        return ShadowFreshness(document["key"], document["target"], None)
+    applied = document.get("applied_to")
+    to = None if applied is None else ClusterTime(applied["source"], applied["at"].time, applied["at"].inc)
+    return ShadowFreshness(document["key"], document["target"], caught_up.timestamp(), to)

@@ -1,10 +1,10 @@
 """Shadows in the control database.
 
 ``shadows {_id: "key|target", key, source, target, state, epoch, round, reason, hour, floor, incarnation, wait_cycle, lag_ms,
-caught_up_at, problem, attempts, updated_at, history: [{state, at, problem}], worker, worker_until}``: see
-:class:`foreshard.ports.replication.Shadow`, whose ``lease`` is stored as ``round`` and whose ``capture_id`` as ``incarnation``.
-A shadow is at most ``now − caught_up_at`` behind, whether or not the applier still runs. ``lag_ms`` is that difference at the
-last report.
+caught_up_at, applied_to: {source, at}, problem, attempts, updated_at, history: [{state, at, problem}], worker, worker_until}``:
+see :class:`foreshard.ports.replication.Shadow`, whose ``lease`` is stored as ``round`` and whose ``capture_id`` as
+``incarnation``. A shadow is at most ``now − caught_up_at`` behind, whether or not the applier still runs. ``lag_ms`` is that
+difference at the last report. ``applied_to`` is the cluster time of the source up to which the shadow has everything.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from bson import Timestamp
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -26,7 +27,7 @@ from foreshard.model import Placement
 from foreshard.model.key_space import slot_unit
 from foreshard.model.move_state import OPEN, PENDING
 from foreshard.model.shadow_state import CAUGHT_UP, ShadowState
-from foreshard.ports.replication import Shadow
+from foreshard.ports.replication import ApplyProgress, Shadow
 from foreshard.stores.control._counts import count_by_state
 from foreshard.stores.control.routing.store import MongoRoutingStore
 from foreshard.stores.mongo_connections import Document
@@ -103,15 +104,9 @@ class MongoShadowStore:
         )
         return _decode(found) if found else None
 
-    def save_freshness(self, caught_up_at: Mapping[str, datetime], now: datetime) -> None:
+    def save_freshness(self, reached: Mapping[str, ApplyProgress], now: datetime) -> None:
         fresh = {"state": {"$in": list(CAUGHT_UP)}}
-        changes = [
-            UpdateOne(
-                {"_id": shadow_id, **fresh},
-                {"$set": {"caught_up_at": moment, "lag_ms": max(0, round((now - moment).total_seconds() * 1000))}},
-            )
-            for shadow_id, moment in caught_up_at.items()
-        ]
+        changes = [UpdateOne({"_id": shadow_id, **fresh}, {"$set": _freshness(one, now)}) for shadow_id, one in reached.items()]
         if changes:
             self._shadows.bulk_write(changes, ordered=False)
 
@@ -169,6 +164,14 @@ class MongoShadowStore:
         except NoRoutingTable:
             return [key]
         return [key, slot_unit(space.slot_of(key))]
+
+
+def _freshness(reached: ApplyProgress, now: datetime) -> Document:
+    """What is stored of how far a shadow has everything. A time of another partition than the source's is never compared."""
+    moment, at = reached.seen_until, reached.committed
+    stored = {"caught_up_at": moment, "lag_ms": max(0, round((now - moment).total_seconds() * 1000))}
+    applied = None if at is None else {"source": at.partition, "at": Timestamp(at.seconds, at.increment)}
+    return {**stored, "applied_to": applied}
 
 
 def _encode(fields: Mapping[str, Any]) -> Document:

@@ -1,7 +1,7 @@
 """The replication topic: changes of shadowed keys, keyed by document (so ordered per document), and heartbeats.
 
 A message is BSON: ``{kind: "record", ns, id, key, origin, version, document, rekeyed}`` with the exact document embedded, or
-``{kind: "heartbeat", origin, incarnation, cycle, seen_until}`` in every topic partition; a capture id is stored as
+``{kind: "heartbeat", origin, incarnation, cycle, seen_until, committed}`` in every topic partition; a capture id is stored as
 ``incarnation``.
 
 One process consumes at a time (under the replicator's lease), so topic partitions are assigned, not balanced. A restart
@@ -16,12 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 import bson
+from bson import Timestamp
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from confluent_kafka import OFFSET_INVALID, OFFSET_STORED, Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from foreshard.errors import Unreachable
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.replication import Delivery, Heartbeat, ReplicationRecord
 from foreshard.stores.bson_codec import RAW, identity_of
 from foreshard.stores.version_documents import read_version, version_document
@@ -79,6 +81,8 @@ class KafkaReplicationLog:
             "kind": "heartbeat", "origin": heartbeat.origin, "incarnation": heartbeat.capture_id, "cycle": heartbeat.cycle,
             "seen_until": heartbeat.seen_until,
         }  # fmt: skip
+        if heartbeat.committed is not None:
+            beat["committed"] = Timestamp(heartbeat.committed.seconds, heartbeat.committed.increment)
         self._send([(bson.encode(beat), None, partition) for partition in range(self._partitions)])
 
     def _send(self, messages: Sequence[tuple[bytes, bytes | None, int]]) -> None:
@@ -214,7 +218,9 @@ def decode(message: Message) -> ReplicationRecord | Heartbeat | None:
         body = RawBSONDocument(message.value() or b"", RAW)
         if body["kind"] == "heartbeat":
             beat = Heartbeat(body["origin"], body["incarnation"], int(body["cycle"]), body["seen_until"])
-            return replace(beat, topic_partition=message.partition() or 0)
+            at = body.get("committed")
+            committed = None if at is None else ClusterTime(beat.origin, at.time, at.inc)
+            return replace(beat, topic_partition=message.partition() or 0, committed=committed)
         document = body["document"]
         return ReplicationRecord(
             body["ns"],

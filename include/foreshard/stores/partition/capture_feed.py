@@ -23,6 +23,7 @@ from pymongo.errors import PyMongoError
 from foreshard.consistency.vectors import VersionVector
 from foreshard.errors import CaptureLost
 from foreshard.model import ConflictPolicy, ShardedCollection
+from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.replication import CapturedChange, ChangeBatch
 from foreshard.stores.bson_codec import RAW, exact, identity_of, key_filter, key_text_of, key_value
 from foreshard.stores.mongo_connections import Document
@@ -64,6 +65,17 @@ class MongoCaptureFeed:
         events = [*self._waiting, *cursor["nextBatch"]]
         self._waiting = ()
         return ChangeBatch(tuple(self._changes(events)), bytes(cursor["postBatchResumeToken"].raw), len(events) < limit)
+
+    def committed(self) -> ClusterTime:
+        """Return the newest time that a majority has.
+
+        The reply to a read with this concern is as of that time, or of a later one, and a read of the stream that begins after
+        it sees at least as much.
+        """
+        asked = next(iter(self._collections.values()))
+        command = {"find": asked.collection, "filter": {"_id": None}, "limit": 1, "readConcern": {"level": "majority"}}
+        at = self._client[asked.database].command(command, session=self._session)["operationTime"]
+        return ClusterTime(self._partition_id, at.time, at.inc)
 
     def close(self) -> None:
         """Close the cursor."""
