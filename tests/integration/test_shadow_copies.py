@@ -14,6 +14,8 @@ from pymongo import MongoClient
 from pymongo.errors import WriteError
 from tests.integration.shadow_stage import ask, documents, lay_out, make_wiring
 
+from foreshard.client._driving import run
+from foreshard.client.streams._partition_stream import PartitionStream, watched
 from foreshard.model.cluster_time import ClusterTime
 from foreshard.model.shadow_state import ShadowState
 from foreshard.ports.replication import Heartbeat
@@ -118,6 +120,30 @@ def test_a_shadow_has_every_write_up_to_its_cluster_time(
                     break
                 time.sleep(0.01)
     assert covered == 8
+
+
+def test_a_watch_shows_nothing_of_what_is_written_to_a_shadow(
+    wiring: Wiring, partition_clients: dict[str, MongoClient], unique_name: str
+) -> None:
+    sharded = next(c for c in wiring.settings.sharded_collections if c.collection == "last")
+    alpha, beta = partition_clients["alpha"], partition_clients["beta"]
+    bookkeeping = wiring.settings.control_database
+
+    async def any_event(_event: object) -> bool:
+        return True
+
+    with beta.watch(watched(sharded, bookkeeping, [], looked_up=False), max_await_time_ms=200) as plain:
+        stream = PartitionStream("beta", plain, bookkeeping, None, any_event)
+        alpha[unique_name]["last"].insert_many([{"_id": n, "key": "hot", "n": n} for n in range(20)])
+        run_shadow(wiring, ask(wiring, "hot", "beta").shadow_id)
+        alpha[unique_name]["last"].update_many({"key": "hot"}, {"$inc": {"n": 1}})
+        alpha[unique_name]["last"].delete_one({"_id": 3})
+        apply_bounded(wiring, 20)
+        assert len(documents(beta, unique_name, "hot")) == 19
+        beta[unique_name]["last"].insert_one({"_id": "app", "key": "other"})
+        while stream.head is None:
+            run(stream.fill())
+        assert stream.take()["documentKey"] == {"_id": "app"}
 
 
 def test_a_heartbeat_of_an_earlier_release_says_nothing_of_cluster_times(wiring: Wiring) -> None:

@@ -96,6 +96,18 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="foreshard-read")
 
 
+def apart(mode: Mode) -> tuple[_Together, Callable[[], None]]:
+    """A ``together`` for what waits long, which has threads of its own, and what ends these."""
+    if mode is not SYNC:
+        return mode.together, lambda: None
+    threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="foreshard-watch")
+
+    async def in_own_threads(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+        return [future.result() for future in [threads.submit(copy_context().run, run, work) for work in works]]
+
+    return in_own_threads, threads.shutdown
+
+
 async def _in_tasks(works: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     return await asyncio.gather(*works)
 

@@ -23,6 +23,7 @@ from foreshard.client._types import Document, Filter, Projection, Result
 from foreshard.client.aggregation.aggregate import Aggregate
 from foreshard.client.aggregation.distinct import distinct_values
 from foreshard.client.routing.pymongo_errors import OperationRefused
+from foreshard.client.streams.change_stream import AsyncRoutedChangeStream
 from foreshard.model import ShardedCollection
 
 if TYPE_CHECKING:
@@ -226,6 +227,15 @@ class AsyncRoutedReads:
         results = await kind(Aggregate(self.reader, pipeline, scope.preference, options).run).started()
         self._record_read(scope, results.plan, started)
         return results
+
+    async def watch(
+        self, pipeline: Sequence[Mapping[str, Any]] | None = None, full_document: str | None = None, **options: Any
+    ) -> AsyncRoutedChangeStream:
+        """Watch the changes on all partitions; see :mod:`foreshard.client.streams.change_stream`.
+
+        ``pipeline``: ``$match`` stages. ``options`` of pymongo's ``watch``, without those of one replica set.
+        """
+        return await AsyncRoutedChangeStream(self.reader, pipeline, {**options, "full_document": full_document}).opened()
 
     async def _read(
         self,

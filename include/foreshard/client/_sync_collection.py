@@ -17,6 +17,7 @@ from foreshard.client._read_collection import READ, Call
 from foreshard.client._results import SyncResults
 from foreshard.client._types import Document, Filter, Projection, Update
 from foreshard.client.bulk.requests import WriteRequest
+from foreshard.client.streams.change_stream import RoutedChangeStream
 from foreshard.model.key_space import KeyType
 from foreshard.stores.bson_codec import TEXTS
 
@@ -152,6 +153,13 @@ class RoutedCollection:
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]], *, request: Call = None, **options: Any) -> SyncResults:
         """Run a pipeline: on one partition if its first ``$match`` names only keys of that one, otherwise on all, merged."""
         return run(self._core.aggregated(SyncResults, pipeline, request, **options))
+
+    def watch(
+        self, pipeline: Sequence[Mapping[str, Any]] | None = None, full_document: str | None = None, **options: Any
+    ) -> RoutedChangeStream:
+        """Watch the changes on all partitions; see :mod:`foreshard.client.streams.change_stream`."""
+        options["full_document"] = full_document
+        return run(RoutedChangeStream(self._core.reader, pipeline, options).opened())
 
     # indexes
 

@@ -18,8 +18,8 @@ from pymongo.write_concern import WriteConcern
 from foreshard.errors import MoveSuperseded
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition.dead_transactions import past_dead_transactions
+from foreshard.stores.partition.own_transactions import LEASES
 
-LEASES = "move_leases"
 T = TypeVar("T")
 
 

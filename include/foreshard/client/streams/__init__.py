@@ -1,0 +1,1 @@
+"""Change streams: one stream of an app's changes over all partitions."""
