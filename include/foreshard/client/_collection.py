@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 from pymongo import InsertOne, UpdateMany
-from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
+from pymongo.errors import BulkWriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
+from foreshard.client._by_id import names_only_id, with_looked_up_key
 from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
 from foreshard.client._find import Find
+from foreshard.client._outcomes import as_write_error, deleted_none, found_none, matched_none
 from foreshard.client._partition_clients import checked_choices
 from foreshard.client._read_collection import AsyncRoutedReads, Call, in_session
 from foreshard.client._reads import Reader
@@ -40,14 +42,13 @@ if TYPE_CHECKING:
     Attempt = Callable[[Collection[Document]], Result]
 
 INSERT, UPDATE, DELETE = "insert", "update", "delete"
-DUPLICATE_KEY = 11000
 
 
 class AsyncRoutedCollection(AsyncRoutedReads):
     """One sharded collection. Every verb takes pymongo's arguments, and ``request=`` for the access record.
 
-    Reads that name no key go to every partition; such writes are refused. ``session=`` is a session of the routed client. Also
-    refused: ``bypass_document_validation=True`` (it would bypass the fence).
+    Reads that name no key go to every partition; such writes are refused, unless an ``_id`` tells the key. Also refused:
+    ``bypass_document_validation=True`` (it would bypass the fence).
     """
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, writer: FencedWriter, recorder: Recorder) -> None:
@@ -83,10 +84,13 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
         """Update the first matching document of one key."""
-        key = self._key_to_update("update_one", filter, update, options)
-        narrow = self._rule.limit(filter, key)
+        keyed = await self._keyed("update_one", filter, options, update if upsert else None)
+        if keyed is None:
+            return UpdateResult({"n": 0, "nModified": 0, "updatedExisting": False}, True)
+        key = self._key_to_update("update_one", keyed, update, options)
+        narrow = self._rule.limit(keyed, key)
         return await self._write(
-            "update_one", UPDATE, key, lambda c: c.update_one(narrow, update, upsert, **options), request, _matched_none
+            "update_one", UPDATE, key, lambda c: c.update_one(narrow, update, upsert, **options), request, matched_none
         )
 
     @in_session
@@ -104,7 +108,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         key = self._rule.of_replacement("replace_one", filter, replacement, {**options, "upsert": upsert})
         narrow = self._rule.limit(filter, key)
         done = await self._write(
-            "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, _matched_none
+            "replace_one", UPDATE, key, lambda c: c.replace_one(narrow, replacement, upsert, **options), request, matched_none
         )
         if done.matched_count == 0:
             await self._check_other_keys("replace_one", filter, options)
@@ -114,10 +118,13 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the first matching document of one key."""
         self._check_options("delete_one", options)
-        key = self._rule.of_filter("delete_one", filter, options)
-        narrow = self._rule.limit(filter, key)
+        keyed = await self._keyed("delete_one", filter, options)
+        if keyed is None:
+            return DeleteResult({"n": 0}, True)
+        key = self._rule.of_filter("delete_one", keyed, options)
+        narrow = self._rule.limit(keyed, key)
         return await self._delete(
-            "delete_one", key, lambda c, session: c.delete_one(narrow, session=session, **options), request, _deleted_none
+            "delete_one", key, lambda c, session: c.delete_one(narrow, session=session, **options), request, deleted_none
         )
 
     @in_session
@@ -125,15 +132,18 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, filter: Filter, update: Update, *, request: Call = None, **options: Any
     ) -> Document | None:
         """Update one document and return it (before the update, unless ``return_document`` is set)."""
-        key = self._key_to_update("find_one_and_update", filter, update, options)
-        narrow = self._rule.limit(filter, key)
+        keyed = await self._keyed("find_one_and_update", filter, options, update if options.get("upsert") else None)
+        if keyed is None:
+            return None
+        key = self._key_to_update("find_one_and_update", keyed, update, options)
+        narrow = self._rule.limit(keyed, key)
         return await self._write(
             "find_one_and_update",
             UPDATE,
             key,
             lambda c: c.find_one_and_update(narrow, update, **options),
             request,
-            _none(options),
+            found_none(options),
         )
 
     @in_session
@@ -150,7 +160,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             key,
             lambda c: c.find_one_and_replace(narrow, replacement, **options),
             request,
-            _none(options),
+            found_none(options),
         )
         if done is None:
             await self._check_other_keys("find_one_and_replace", filter, options)
@@ -160,8 +170,11 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
         """Delete one document and return it."""
         self._check_options("find_one_and_delete", options)
-        key = self._rule.of_filter("find_one_and_delete", filter, options)
-        narrow = self._rule.limit(filter, key)
+        keyed = await self._keyed("find_one_and_delete", filter, options)
+        if keyed is None:
+            return None
+        key = self._rule.of_filter("find_one_and_delete", keyed, options)
+        narrow = self._rule.limit(keyed, key)
         return await self._delete(
             "find_one_and_delete",
             key,
@@ -192,7 +205,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         try:
             raw = await self._bulk("update_many", [UpdateMany(filter, update, upsert, **own)], True, request, options)
         except BulkWriteError as error:
-            raise _as_write_error(error) from error
+            raise as_write_error(error) from error
         upserted = raw["upserted"][0]["_id"] if raw["upserted"] else None
         known = {"n": raw["nMatched"] + raw["nUpserted"], "nModified": raw["nModified"]}
         return UpdateResult({**known, "upserted": upserted} if raw["upserted"] else known, True)
@@ -219,6 +232,19 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)
 
     # internals
+
+    async def _keyed(
+        self, operation: str, filter: Filter, options: Mapping[str, Any], upsert_of: Update | None = None
+    ) -> Filter | None:
+        """Return a filter with its key, which is looked up if it names an ``_id`` only; None if no document has that."""
+        if options.get("collation") is not None or self.reader.keys_of(filter) is not None or not names_only_id(filter):
+            return filter
+
+        async def find(by_id: Filter, projection: Mapping[str, int]) -> list[Document]:
+            async with self.cursor(AsyncRoutedCursor, Find(by_id, projection, limit=2), None) as found:
+                return await found.to_list()
+
+        return await with_looked_up_key(self._sharded, operation, filter, upsert_of, find)
 
     def _key_to_update(self, operation: str, filter: Filter, update: Update, options: Mapping[str, Any]) -> str:
         self._check_options(operation, options)
@@ -281,25 +307,3 @@ class AsyncRoutedCollection(AsyncRoutedReads):
             by_verb.setdefault(verbs.get(item.kind, UPDATE), []).append(item.key)
         for verb, keys in by_verb.items():
             self.recorder.record(scope, keys, verb, started)
-
-
-def _deleted_none(result: DeleteResult) -> bool:
-    return result.acknowledged and result.deleted_count == 0
-
-
-def _matched_none(result: UpdateResult) -> bool:
-    return result.matched_count == 0 and result.upserted_id is None
-
-
-def _none(options: Mapping[str, Any]) -> Callable[[Document | None], bool]:
-    """Whether nothing matched. An applied upsert may return None too, so with ``upsert`` the answer is always False."""
-    return lambda result: result is None and not options.get("upsert")
-
-
-def _as_write_error(error: BulkWriteError) -> Exception:
-    """The single error that pymongo reports for an update of many."""
-    failures = error.details.get("writeErrors", [])
-    if not failures:
-        return error
-    kind = DuplicateKeyError if failures[0].get("code") == DUPLICATE_KEY else WriteError
-    return kind(failures[0].get("errmsg", "write error"), failures[0].get("code"), failures[0])

@@ -132,9 +132,45 @@ def _operator_changes(operator: str, fields: Any, sharded: ShardedCollection, ke
 
 
 def _stage_changes(stage: str, fields: Any, key_field: str) -> bool:
+    """Whether a stage may change the key. Only what provably keeps it does not."""
     if stage in {"$set", "$addFields"}:
         return any(_touches(name, key_field) for name in fields)
     if stage == "$unset":
         names = [fields] if isinstance(fields, str) else fields
         return any(_touches(name, key_field) for name in names)
+    if stage == "$project":
+        return not _projection_keeps(fields, key_field)
+    if stage in {"$replaceWith", "$replaceRoot"}:
+        return not _document_keeps(fields.get("newRoot") if stage == "$replaceRoot" else fields, key_field)
     return True
+
+
+def _projection_keeps(fields: Mapping[str, Any], key_field: str) -> bool:
+    """Whether documents have their key after ``$project``: it is included as it is, or other fields are excluded."""
+    if fields.get(key_field) in (1, True) and type(fields[key_field]) in (int, float, bool):
+        return all(name == key_field or not _touches(name, key_field) for name in fields)
+    others = {name: value for name, value in fields.items() if name != "_id" or _touches("_id", key_field)}
+    excludes = all(type(value) in (int, float, bool) and not value for value in others.values())
+    return bool(others) and excludes and not any(_touches(name, key_field) for name in others)
+
+
+def _document_keeps(new: Any, key_field: str) -> bool:
+    """Whether a new document has the old one's key: it is the old one, has the key copied, or merges the old one in last."""
+    if new == "$$ROOT":
+        return True
+    if not isinstance(new, Mapping):
+        return False
+    if [*new] == ["$mergeObjects"] and isinstance(new["$mergeObjects"], list):
+        parts = new["$mergeObjects"]
+        kept = [number for number, part in enumerate(parts) if _document_keeps(part, key_field)]
+        return bool(kept) and not any(_may_have(part, key_field) for part in parts[kept[-1] + 1 :])
+    return not _is_expression(new) and "." not in key_field and new.get(key_field) == f"${key_field}"
+
+
+def _may_have(part: Any, key_field: str) -> bool:
+    """Whether a part of a merged document may have the key field."""
+    return not isinstance(part, Mapping) or _is_expression(part) or any(_touches(name, key_field) for name in part)
+
+
+def _is_expression(document: Mapping[str, Any]) -> bool:
+    return any(name.startswith("$") for name in document)
