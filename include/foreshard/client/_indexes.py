@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pymongo import IndexModel
 from pymongo.errors import PyMongoError
 
 from foreshard.client._cursor import SortKeys, sort_keys
@@ -28,12 +29,21 @@ class PartitionIndexes:
 
         Refused: a unique one without the key field. It would be unique on each partition only.
         """
-        fields = [name for name, _ in sort_keys(keys)]
-        if options.get("unique") and self._sharded.key_field not in fields:
-            problem = f"a unique index without {self._sharded.key_field} would be unique on each partition only"
-            raise OperationRefused(self._sharded.namespace, "create_index", problem, "add the key field to it")
+        self._check_unique("create_index", [name for name, _ in sort_keys(keys)], options)
         names = await self._everywhere("create_index", lambda collection: collection.create_index(keys, **options))
         return str(names[0])
+
+    async def create_several(self, indexes: Sequence[IndexModel], options: Mapping[str, Any]) -> list[str]:
+        """Create indexes on every partition, and return their names."""
+        for index in indexes:
+            self._check_unique("create_indexes", [*index.document["key"]], index.document)
+        names = await self._everywhere("create_indexes", lambda c: c.create_indexes(list(indexes), **options))
+        return [str(name) for name in names[0]]
+
+    def _check_unique(self, operation: str, fields: Sequence[str], options: Mapping[str, Any]) -> None:
+        if options.get("unique") and self._sharded.key_field not in fields:
+            problem = f"a unique index without {self._sharded.key_field} would be unique on each partition only"
+            raise OperationRefused(self._sharded.namespace, operation, problem, "add the key field to it")
 
     async def drop(self, index: Any, options: Mapping[str, Any]) -> None:
         """Drop an index on every partition."""

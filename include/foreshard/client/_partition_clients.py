@@ -25,6 +25,7 @@ from foreshard.model.key_space import KeyType
 if TYPE_CHECKING:
     from pymongo import MongoClient
     from pymongo.collection import Collection
+    from pymongo.driver_info import DriverInfo
     from pymongo.read_preferences import _ServerMode
 
     from foreshard.settings import Settings
@@ -43,6 +44,7 @@ class PartitionClients:
     def __init__(self, connect: Callable[[str], MongoClient[dict[str, Any]]], bookkeeping: str = "foreshard") -> None:
         self._connect, self.bookkeeping = connect, bookkeeping
         self._clients: dict[str, MongoClient[dict[str, Any]]] = {}
+        self._metadata: list[DriverInfo] = []
         self._collections: dict[tuple[str, str, str], Collection[dict[str, Any]]] = {}
         self.renew()
         renewed_after_fork(self)
@@ -64,6 +66,13 @@ class PartitionClients:
 
         return cls(connect, settings.control_database)
 
+    def append_metadata(self, info: DriverInfo) -> None:
+        """Tell the servers of a library that uses the clients."""
+        with self._lock:
+            self._metadata.append(info)
+            for client in self._clients.values():
+                client.append_metadata(info)
+
     def renew(self) -> None:
         """Make a new lock, here and in the child of a fork."""
         self._lock = threading.Lock()
@@ -73,8 +82,11 @@ class PartitionClients:
         found = self._clients.get(uri)
         if found is None:
             with self._lock:
-                found = self._clients.get(uri) or self._connect(uri)
-                self._clients[uri] = found
+                found = self._clients.get(uri)
+                if found is None:
+                    found = self._clients[uri] = self._connect(uri)
+                    for info in self._metadata:
+                        found.append_metadata(info)
         return found
 
     def collection(self, uri: str, sharded: ShardedCollection) -> Collection[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pymongo import CursorType
+from pymongo import CursorType, IndexModel
 
 from foreshard.client._cursor import AsyncRoutedCursor, FindResults, cursor_options, sort_keys
 from foreshard.client._driving import resolved
@@ -99,6 +99,10 @@ class AsyncRoutedReads:
         """Create an index on every partition, and return its name. A unique one must have the key field."""
         self._check_options("create_index", options)
         return await PartitionIndexes(self.reader).create(keys, options)
+
+    async def create_indexes(self, indexes: Sequence[IndexModel], **options: Any) -> list[str]:
+        """Create indexes on every partition, and return their names."""
+        return await PartitionIndexes(self.reader).create_several(indexes, options)
 
     @in_session
     async def drop_index(self, index_or_name: Any, **options: Any) -> None:

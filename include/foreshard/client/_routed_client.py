@@ -40,13 +40,10 @@ from foreshard.model.key_space import KeyType
 
 if TYPE_CHECKING:
     from pymongo.client_session_shared import TransactionOptions
+    from pymongo.driver_info import DriverInfo
 
     from foreshard.ports.access_records import AccessEmitter
     from foreshard.settings import Settings
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class ClientOptions:
     max_staleness: float | None = None
     measure_cost: bool = False
     home_partition: str | None = None
-    clock: Callable[[], datetime] = field(default=_utc_now)
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
 
 class _Client(Generic[RoutedKind]):
@@ -163,16 +160,18 @@ class _Client(Generic[RoutedKind]):
         raise NotImplementedError
 
     def __getitem__(self, database: str) -> RoutedDatabase[RoutedKind]:
-        return RoutedDatabase(database, self, self._found)
+        return RoutedDatabase(database, self, self._found, AsyncRouter(self._router, self._mode), self._connections)
 
     def __getattr__(self, database: str) -> RoutedDatabase[RoutedKind]:
         if database.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {database!r}")
         return self[database]
 
-    def get_database(self, name: str) -> RoutedDatabase[RoutedKind]:
-        """Return a database. It takes none of pymongo's options."""
-        return self[name]
+    get_database = __getitem__
+
+    def append_metadata(self, driver_info: DriverInfo) -> None:
+        """Tell the partitions' servers of the library that uses the client, as pymongo's client does."""
+        self._connections.append_metadata(driver_info)
 
     def request(
         self,

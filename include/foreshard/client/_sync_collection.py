@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pymongo import CursorType
+from pymongo import CursorType, IndexModel
 from pymongo.errors import ConnectionFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
@@ -166,6 +166,10 @@ class RoutedCollection:
     def create_index(self, keys: Any, **options: Any) -> str:
         """Create an index on every partition, and return its name."""
         return run(self._core.create_index(keys, **options))
+
+    def create_indexes(self, indexes: Sequence[IndexModel], **options: Any) -> list[str]:
+        """Create indexes on every partition, and return their names."""
+        return run(self._core.create_indexes(indexes, **options))
 
     def drop_index(self, index_or_name: Any, **options: Any) -> None:
         """Drop an index on every partition."""

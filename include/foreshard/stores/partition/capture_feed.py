@@ -28,7 +28,7 @@ from foreshard.ports.replication import CapturedChange, ChangeBatch
 from foreshard.stores.bson_codec import RAW, exact, identity_of, key_filter, key_text_of, key_value
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._change_stream import COLLECTION_EVENTS, history_lost_as, namespace_of
-from foreshard.stores.partition.replica import VERSIONS
+from foreshard.stores.partition.own_transactions import VERSIONS
 from foreshard.stores.version_documents import read_vector
 
 DOCUMENT_OPERATIONS = ("update", "replace", "delete")

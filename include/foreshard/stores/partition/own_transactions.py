@@ -7,3 +7,5 @@ in the partition's bookkeeping database. So a transaction that begins with such 
 from __future__ import annotations
 
 LEASES, GUARDS = "move_leases", "shadow_guards"
+VERSIONS = "foreshard_versions"
+"""A collection of versions beside the documents of shadows, in each database of an app."""

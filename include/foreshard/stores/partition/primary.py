@@ -20,7 +20,7 @@ from foreshard.errors import ReplicaRefused
 from foreshard.model import ShardedCollection
 from foreshard.stores.bson_codec import RAW, exact, identity_of, key_filter
 from foreshard.stores.mongo_connections import Document
-from foreshard.stores.partition.replica import VERSIONS
+from foreshard.stores.partition.own_transactions import VERSIONS
 from foreshard.stores.version_documents import version_document
 
 FENCED = 121

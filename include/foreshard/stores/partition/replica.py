@@ -34,10 +34,9 @@ from foreshard.stores.bson_codec import RAW, key_filter
 from foreshard.stores.mongo_connections import Document
 from foreshard.stores.partition._writer_sessions import WriterSessions
 from foreshard.stores.partition.fences.fence import ExpectedFence, MongoFence
-from foreshard.stores.partition.own_transactions import GUARDS
+from foreshard.stores.partition.own_transactions import GUARDS, VERSIONS
 from foreshard.stores.version_documents import copy_document, read_copy, read_version, version_document
 
-VERSIONS = "foreshard_versions"
 ROLES = ("apply", "copy")
 ERASED_AT_ONCE = 1000
 
