@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -50,13 +51,14 @@ def published(control, unique_name) -> MongoRoutingStore:
 
 
 @contextmanager
-def running(environment: dict[str, str], *options: str) -> Iterator[httpx.Client]:
-    """A sidecar process, once it is ready."""
+def running(environment: dict[str, str], *options: str, verify: Any = True) -> Iterator[httpx.Client]:
+    """A sidecar process, once it is ready. ``verify``: what checks its certificate, if it has one."""
     port = free_port()
     command = [sys.executable, "-c", "from foreshard.cli.main import main; main()", "sidecar", "--port", str(port), *options]
     process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        scheme = "http" if verify is True else "https"
+        with httpx.Client(base_url=f"{scheme}://127.0.0.1:{port}", timeout=10, verify=verify) as http:
             deadline = time.monotonic() + 30
             while not ready(http):
                 assert process.poll() is None, process.stderr.read()

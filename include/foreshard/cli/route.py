@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
+
+    from foreshard.routing.config import SidecarConfig
 
 PATIENCE_SECONDS = 1.0
 
@@ -27,7 +31,8 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
 
     query = {"op": op, "from": location, "max_staleness_ms": max_staleness_ms, "explain": "1"}
     given = {name: str(value) for name, value in query.items() if value is not None}
-    answer = ask_sidecar(url or _default_url(), key, given, _token())
+    config = _config()
+    answer = ask_sidecar(url or config.url, key, given, config.token, config.tls_authority)
     if as_json:
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
@@ -39,13 +44,19 @@ def route(key: str, op: str, location: str | None, max_staleness_ms: float | Non
         console.print(copies_table(answer["considered"]))
 
 
-def ask_sidecar(url: str, key: str, query: Mapping[str, str], token: str | None = None) -> dict[str, Any]:
-    """Ask a sidecar for one route, with its token if it has one. Raise :class:`Unreachable` or :class:`RouteRefused`."""
+def ask_sidecar(
+    url: str, key: str, query: Mapping[str, str], token: str | None = None, authority: Path | None = None
+) -> dict[str, Any]:
+    """Ask a sidecar for one route, with its token if it has one. Raise :class:`Unreachable` or :class:`RouteRefused`.
+
+    ``authority``: what checks the certificate of an https address.
+    """
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.parse import quote, urlencode
     from urllib.request import Request, urlopen
 
+    from foreshard.client.routing.sidecar_routes import checking_context
     from foreshard.errors import RouteRefused, Unreachable
 
     try:
@@ -55,7 +66,8 @@ def ask_sidecar(url: str, key: str, query: Mapping[str, str], token: str | None 
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = Request(f"{url.rstrip('/')}/v1/route/{quoted}?{urlencode(query)}", headers=headers)  # noqa: S310 - the user's
-        with urlopen(request, timeout=5) as response:  # noqa: S310
+        context = checking_context(authority) if url.startswith("https:") else None
+        with urlopen(request, timeout=5, context=context) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
     except HTTPError as error:
         raise RouteRefused(key, error.code, _detail(error.read())) from None
@@ -127,16 +139,8 @@ def copies_table(considered: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _token() -> str | None:
+def _config() -> SidecarConfig:
+    from foreshard.routing.config import SidecarConfig
     from foreshard.settings import Settings
 
-    token = Settings.load().sidecar.token
-    return token.get_secret_value() if token else None
-
-
-def _default_url() -> str:
-    from foreshard.routing.address import http_address
-    from foreshard.settings import Settings
-
-    sidecar = Settings.load().sidecar
-    return http_address(sidecar.host, sidecar.port)
+    return SidecarConfig.from_settings(Settings.load())

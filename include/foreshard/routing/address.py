@@ -30,6 +30,7 @@ def has_credentials(uri: str) -> bool:
     return has_token or "@" in authority.partition("/")[0] or not SECRET_OPTIONS.isdisjoint(options)
 
 
-def http_address(host: str, port: int) -> str:
+def http_address(host: str, port: int, *, secure: bool = False) -> str:
     """Return the URL of a host and port. An IPv6 address is written in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

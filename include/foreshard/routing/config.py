@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from foreshard.model import RequestKind
+from foreshard.routing.address import http_address
 from foreshard.routing.load_book import LoadRules
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class SidecarConfig:
 
     ``read_cost`` and ``write_cost`` are the cost units that a request is assumed to need. ``default_staleness`` is the limit,
     in seconds, for reads that set none. ``home_location`` replaces an unknown location (None: the primary's location).
+    ``tls_certificate``, ``tls_key``: its certificate, if it encrypts. ``tls_authority``: by whom clients check it.
     ``names``: what apps may call it by. ``token``: what they must know (None: nothing). ``stale_after``: age of the table, in
     seconds, from which on the sidecar is not ready.
     """
@@ -37,6 +39,14 @@ class SidecarConfig:
     stale_after: float
     names: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_authority: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients on the same machine ask it."""
+        return http_address(self.host, self.port, secure=self.tls_certificate is not None)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SidecarConfig:
@@ -56,6 +66,9 @@ class SidecarConfig:
             stale_after=sidecar.stale_after.total_seconds(),
             names=tuple(name.lower() for name in sidecar.names),
             token=sidecar.token.get_secret_value() if sidecar.token else None,
+            tls_certificate=sidecar.tls_certificate,
+            tls_key=sidecar.tls_key,
+            tls_authority=sidecar.tls_authority,
         )
 
     def cost(self, kind: RequestKind) -> float:

@@ -58,6 +58,18 @@ class SidecarSettings(SettingsSection):
         description="Bearer token, of ASCII letters, digits and signs, that every request to the sidecar must have, except"
         " `/healthz` and `/readyz`. Clients send it. Set it through the environment, not in the file. None: none is needed.",
     )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with the sidecar's certificate, and those of its issuers. TCP is then encrypted (https), and"
+        " clients check the certificate. SIGHUP reads it again. None: no encryption.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file with the certificate's unencrypted key. None: it is in the certificate's file."
+    )
+    tls_authority: Path | None = Field(
+        default=None,
+        description="PEM file with the authorities by which clients check the sidecar's certificate. None: the system's.",
+    )
     stale_after: timedelta = Field(
         default=timedelta(minutes=10),
         description="`/readyz` reports 503 once the control database has not confirmed the sidecar's table for this long. Keep"

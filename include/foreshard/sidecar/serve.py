@@ -34,6 +34,7 @@ from foreshard.sidecar._protocol import SidecarProtocol
 from foreshard.sidecar._refresh import Refresher
 from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
+from foreshard.sidecar._tls import HANDSHAKE_SECONDS, Tls
 from foreshard.sidecar._worker_stats import WorkerStats
 from foreshard.sidecar._workers import Supervisor
 
@@ -80,20 +81,20 @@ class Worker:
         refresher = Refresher(background.sync)
         return cls(service, background, Endpoints(service, metrics, refresher), loaded, refresher, number, stats)
 
-    async def run(self, sockets: Sequence[socket.socket], life: int) -> None:
+    async def run(self, sockets: Sequence[socket.socket], life: int, tls: Tls) -> None:
         """Answer until SIGTERM or SIGINT, or until the file descriptor ``life`` reaches its end."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload))
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload, tls))
         loop.add_reader(life, stop.set)
         if not self.loaded:
             self.background.start()
             await asyncio.to_thread(self.background.first_try, PATIENCE_SECONDS)
         connections = OpenConnections(self.endpoints)
         tasks = [loop.create_task(connections.sweep()), loop.create_task(self._publish_stats())]
-        servers = [await self._listen(one, connections) for one in sockets]
+        servers = [await self._listen(one, connections, tls) for one in sockets]
         if self.loaded:
             tasks.append(loop.create_task(self._follow()))
         await stop.wait()
@@ -106,20 +107,22 @@ class Worker:
         await asyncio.to_thread(self.background.stop)
         self.refresher.close()
 
-    def _reload(self) -> None:
-        """Read the newest table, as SIGHUP asks. Settings need a restart."""
+    def _reload(self, tls: Tls) -> None:
+        """Read the newest table and the certificate, as SIGHUP asks. Settings need a restart."""
         try:
+            tls.reload()
             log.info("SIGHUP: the newest table has version %d", self.background.sync())
         except ForeshardError as error:
-            log.warning("SIGHUP: the newest table can't be read: %s", error)
+            log.warning("SIGHUP: not everything could be read again: %s", error)
 
     @staticmethod
-    async def _listen(one: socket.socket, connections: OpenConnections) -> asyncio.Server:
+    async def _listen(one: socket.socket, connections: OpenConnections, tls: Tls) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         protocol = partial(SidecarProtocol, connections)
         if one.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=one, backlog=BACKLOG)
-        return await loop.create_server(protocol, sock=one, backlog=BACKLOG)
+        patience = None if tls.context is None else HANDSHAKE_SECONDS
+        return await loop.create_server(protocol, sock=one, backlog=BACKLOG, ssl=tls.context, ssl_handshake_timeout=patience)
 
     async def _follow(self) -> None:
         """Start the follower, after the requests that waited for this start are answered."""
@@ -137,18 +140,20 @@ def serve(config: SidecarConfig, wiring: Wiring) -> None:
     """Serve until SIGTERM or SIGINT."""
     gc.disable()  # until everything is imported; the follower's thread enables it again
     raise_file_limit()
+    tls = Tls(config)
     sockets = listeners(config)
     host, port = sockets[0][0].getsockname()[:2]
     name = f"{socket.gethostname()}:{port}"
     unix_socket = f" and {config.socket}" if config.socket else ""
-    log.info("sidecar on %s%s, process %d, workers: %d", http_address(host, port), unix_socket, os.getpid(), config.workers)
+    address = http_address(host, port, secure=tls.context is not None)
+    log.info("sidecar on %s%s, process %d, workers: %d", address, unix_socket, os.getpid(), config.workers)
     sys.setswitchinterval(SWITCH_SECONDS)
     stats = WorkerStats(config.workers)
 
     def work(number: int, life: int) -> None:
         worker = Worker.build(config, wiring, name if number == 0 else f"{name}/{number}", number, stats)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(worker.run(sockets[number], life))
+            runner.run(worker.run(sockets[number], life, tls))
 
     _ = wiring.routing_file  # import its module before the workers are forked
     gc.freeze()

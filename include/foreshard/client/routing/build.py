@@ -27,7 +27,6 @@ def build_router(
     sidecar may be reused.
     """
     from foreshard.client.routing.local_routes import LocalRoutes
-    from foreshard.routing.address import http_address
     from foreshard.routing.config import SidecarConfig
     from foreshard.settings import Settings
     from foreshard.stores.files.live_routing import LiveRoutingFile
@@ -36,5 +35,5 @@ def build_router(
     config = SidecarConfig.from_settings(settings or Settings.load())
     folder = routing_folder or config.routing_folder
     local = LocalRoutes(RoutingFile(folder), LiveRoutingFile(folder), config)
-    url = sidecar_url or http_address(config.host, config.port)
-    return Router(FallbackRoutes(SidecarRoutes(url, token=config.token), local), keep_routes, local=local)
+    sidecar = SidecarRoutes(sidecar_url or config.url, token=config.token, authority=config.tls_authority)
+    return Router(FallbackRoutes(sidecar, local), keep_routes, local=local)

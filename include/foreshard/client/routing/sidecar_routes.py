@@ -6,8 +6,10 @@ import http.client
 import json
 import math
 import os
+import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,21 +19,25 @@ from foreshard.routing.address import http_address
 
 START_IT = "start it (foreshard sidecar), or give the client a routing file to route from"
 KEYS_AT_ONCE = 5_000
+AUTHORITY = "FORESHARD_SIDECAR__TLS_AUTHORITY"
 _BROKEN = (http.client.HTTPException, OSError)
 
 
 class SidecarRoutes:
     """Asks the sidecar at ``url``, with its ``token`` if it has one. Thread-safe, and safe after a fork.
 
+    An https address is checked by the certificates in ``authority`` (None: those of the system).
+
     If the sidecar has closed an idle connection, the request is sent once more over a new one. All requests here are
     idempotent.
     """
 
-    def __init__(self, url: str, timeout: float = 2.0, token: str | None = None) -> None:
+    def __init__(self, url: str, timeout: float = 2.0, token: str | None = None, authority: Path | None = None) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ClientMisconfigured("sidecar_url", f"{url!r} is not an http address", "use the form http://127.0.0.1:7788")
-        self._host, self._port = parts.hostname, parts.port or 80
+        self._context = checking_context(authority) if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname, parts.port or (80 if self._context is None else 443)
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
         self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -99,7 +105,7 @@ class SidecarRoutes:
 
     @property
     def _address(self) -> str:
-        return http_address(self._host, self._port)
+        return http_address(self._host, self._port, secure=self._context is not None)
 
     def _check(self, status: int, answer: Any, key: str) -> None:
         if status >= 500:
@@ -130,6 +136,10 @@ class SidecarRoutes:
         connection, reused = self._take()
         try:
             return self._exchange(connection, method, path, body)
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            problem = f"the certificate of {self._address} is not accepted ({error.verify_message})"
+            raise ClientMisconfigured(AUTHORITY, problem, "name the file of the authority that has issued it") from error
         except _BROKEN as error:
             connection.close()
             if not reused or isinstance(error, TimeoutError):
@@ -168,7 +178,18 @@ class SidecarRoutes:
             return self._connect(), False
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        if self._context is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+
+
+def checking_context(authority: Path | None) -> ssl.SSLContext:
+    """Return what checks a sidecar's certificate. Raise :class:`ClientMisconfigured`."""
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ClientMisconfigured(AUTHORITY, f"{authority} can't be read ({reason})", "give certificates as PEM") from error
 
 
 def _problem(answer: Any) -> str:
