@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -97,3 +98,15 @@ def test_measured_round_trips_stay_with_their_location_until_they_are_measured_a
     assert found["ny"].round_trips == ()
     with pytest.raises(ConfigurationError, match="Atlantis"):
         registry.save_round_trips("Atlantis", {"ny": 1.0}, at)
+
+
+def test_credentials_that_were_registered_earlier_are_warned_of_once_without_showing_them(registry, caplog):
+    name = f"old-{time.time_ns()}"
+    registry.register([Partition(name, "here", 1.0, "mongodb://me:pa55word@host:1/")], [Location("here", 0, 0)])
+    for _ in range(3):
+        registry.partitions()
+        registry.partition(name)
+    warned = [record.getMessage() for record in caplog.records if name in record.getMessage()]
+    assert len(warned) == 1
+    assert "foreshard partitions apply" in warned[0]
+    assert "pa55word" not in caplog.text

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,12 @@ from pymongo.database import Database
 
 from foreshard.errors import ConfigurationError, DuplicatePartition, UnknownLocation, UnknownPartition, UnusableCapacity
 from foreshard.model import Location, Partition, PartitionState
+from foreshard.routing.address import has_credentials
 from foreshard.stores.mongo_connections import Document
+
+log = logging.getLogger(__name__)
+_warned: set[str] = set()
+"""Partitions that were warned of."""
 
 
 class MongoPartitionRegistry:
@@ -88,7 +94,16 @@ def check_partitions(partitions: Sequence[Partition], known_locations: set[str])
 
 
 def partition_of(document: Mapping[str, Any]) -> Partition:
-    """Read one document of ``partitions``."""
+    """Read one document of ``partitions``. Warn once of an address that an earlier release has stored with credentials."""
+    name, uri = document["_id"], document["uri"]
+    if name not in _warned and has_credentials(uri):
+        _warned.add(name)
+        log.warning(
+            "the address of partition %s in the registry has credentials, which everybody who reads the control database sees; "
+            "change them, name the user by FORESHARD_MONGO_USERNAME and FORESHARD_MONGO_PASSWORD, and register the partition "
+            "again without them (foreshard partitions apply)",
+            name,
+        )
     return Partition(
         document["_id"],
         document["geographic_location"],
