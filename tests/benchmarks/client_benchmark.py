@@ -27,6 +27,9 @@ import httpx
 from pymongo import AsyncMongoClient, MongoClient
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from tests.slots import slot_map
 
 from foreshard.client import AsyncRoutedClient, ClientOptions, RoutedClient

@@ -25,12 +25,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tests.slots import slot_map
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.sidecar_servers import children
 from tests.sidecar_config import local_routes
+from tests.slots import slot_map
 
 from foreshard.client.routing.routes import ANYWHERE, Operation
 from foreshard.model import Location, Partition, Placement, RoutingTable

@@ -38,14 +38,17 @@ def client(answerer, sharded, tmp_path):
         yield made
 
 
-def work(things, router) -> None:
-    """Use every lock: reads, writes, refreshes, avoided partitions, reads in threads."""
+def work(client, things, router) -> None:
+    """Use every lock: reads, writes, deletes, transactions, refreshes, avoided partitions, reads in threads."""
     things.update_one({"station": "k1"}, {"$inc": {"n": 1}})
     things.find_one({"station": "k1"})
     router.refresh(router.now())
     router.avoid("gamma")
     router.routes(["k1", "k2"], "read")
     list(things.find({}, limit=2))
+    things.delete_one({"station": "nobody's"})
+    with client.start_session() as session, session.start_transaction():
+        things.find_one({"station": "k1"}, session=session)
 
 
 def test_a_child_of_a_process_under_load_never_hangs(client, sharded) -> None:
@@ -56,7 +59,7 @@ def test_a_child_of_a_process_under_load_never_hangs(client, sharded) -> None:
 
     def load() -> None:
         while not stop.is_set():
-            work(things, router)
+            work(client, things, router)
 
     threads = [threading.Thread(target=load, daemon=True) for _ in range(6)]
     for thread in threads:
@@ -67,7 +70,7 @@ def test_a_child_of_a_process_under_load_never_hangs(client, sharded) -> None:
             if child == 0:
                 try:
                     warnings.simplefilter("ignore")
-                    work(things, router)
+                    work(client, things, router)
                     os._exit(0)
                 except BaseException:
                     os._exit(1)

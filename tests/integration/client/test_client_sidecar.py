@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from pymongo import DeleteOne
 from tests.integration.client.sidecar_process import switch
 
 from foreshard.client import RoutedClient
@@ -106,4 +107,5 @@ def test_reads_writes_and_deletes_by_key_do_not_ask_the_sidecar(settings, store,
         assert len(list(things.find({"station": {"$in": ["k", "unlisted"]}}))) == 20
         assert client.route("k", "write").partition == "alpha"
         assert things.delete_one({"station": "k", "_id": 1}).deleted_count == 1
+        assert things.bulk_write([DeleteOne({"station": "k", "_id": 2})]).deleted_count == 1
         assert asked() == before
