@@ -49,7 +49,9 @@ CASES: dict[str, Callable[[Any, int], Any]] = {
     "bulk_write of 1,000 updates, ordered": lambda c, i: c.bulk_write(updates(i)),
     "bulk_write of 1,000 updates, unordered": lambda c, i: c.bulk_write(updates(i), ordered=False),
     "update_many of one key's 20,000 documents": lambda c, i: c.update_many({"key": "large"}, {"$set": {"m": i}}),
-    "delete_one": lambda c, i: [c.delete_one({"key": f"k{i * 20 + n}", "gone": 1}) for n in range(20)],
+    "update_one, 20 times": lambda c, i: [c.update_one({"key": f"k{i * 20 + n}"}, {"$inc": {"m": 1}}) for n in range(20)],
+    "insert_one, 20 times": lambda c, i: [c.insert_one({"key": f"k{i * 20 + n}", "gone": 1}) for n in range(20)],
+    "delete_one, 20 times": lambda c, i: [c.delete_one({"key": f"k{i * 20 + n}", "gone": 1}) for n in range(20)],
 }
 
 
