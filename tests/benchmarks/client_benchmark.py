@@ -1,8 +1,7 @@
 """The cost of routing for an app: ``find_one`` by key, routed and with plain pymongo, on a real mongod, interleaved.
 
-A real sidecar runs beside it. Every round requests the same documents with each client, so that disturbances affect all of
-them. On a busy machine, ``by round`` (the median of each round's ratio) and the tenth percentiles are more reliable than the
-plain medians. Goal: 1.15 times the median of plain pymongo.
+A real sidecar runs beside it. Every round requests the same documents with each client. On a busy machine, ``by round`` (the
+median of each round's ratio) and the tenth percentiles are more reliable than the medians. Goal: 1.15 times pymongo's median.
 """
 
 from __future__ import annotations

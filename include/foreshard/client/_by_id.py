@@ -7,8 +7,10 @@ is better. ``_id`` is unique on each partition only: several documents are refus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from foreshard.client._cursor import AsyncRoutedCursor
+from foreshard.client._find import Find
 from foreshard.client._keys import key_of_document
 from foreshard.client._types import Document, Filter, Update
 from foreshard.client.routing.pymongo_errors import OperationRefused
@@ -17,6 +19,7 @@ from foreshard.stores.bson_codec import key_of, key_value
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from foreshard.client._read_collection import AsyncRoutedReads
     from foreshard.model import ShardedCollection
 
     Finder = Callable[[Filter, Mapping[str, int]], Awaitable[list[Document]]]
@@ -52,3 +55,17 @@ async def with_looked_up_key(
         if value is not None:
             return {**filter, field: value}
     return filter
+
+
+async def keyed_by_id(
+    reads: AsyncRoutedReads, operation: str, filter: Filter, options: Mapping[str, Any], upsert_of: Update | None = None
+) -> Filter | None:
+    """Return a filter with its key, which is looked up if it names an ``_id`` only; None if no document has that."""
+    if options.get("collation") is not None or reads.reader.keys_of(filter) is not None or not names_only_id(filter):
+        return filter
+
+    async def find(by_id: Filter, projection: Mapping[str, int]) -> list[Document]:
+        async with reads.cursor(AsyncRoutedCursor, Find(by_id, projection, limit=2), None) as found:
+            return await found.to_list()
+
+    return await with_looked_up_key(reads.reader.sharded, operation, filter, upsert_of, find)

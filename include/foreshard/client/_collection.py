@@ -15,7 +15,7 @@ from pymongo import InsertOne, UpdateMany
 from pymongo.errors import BulkWriteError
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, InsertOneResult, UpdateResult
 
-from foreshard.client._by_id import names_only_id, with_looked_up_key
+from foreshard.client._by_id import keyed_by_id
 from foreshard.client._cursor import AsyncRoutedCursor
 from foreshard.client._fences import FencedWriter
 from foreshard.client._find import Find
@@ -84,7 +84,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, filter: Filter, update: Update, upsert: bool = False, *, request: Call = None, **options: Any
     ) -> UpdateResult:
         """Update the first matching document of one key."""
-        keyed = await self._keyed("update_one", filter, options, update if upsert else None)
+        keyed = await keyed_by_id(self, "update_one", filter, options, update if upsert else None)
         if keyed is None:
             return UpdateResult({"n": 0, "nModified": 0, "updatedExisting": False}, True)
         key = self._key_to_update("update_one", keyed, update, options)
@@ -118,7 +118,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def delete_one(self, filter: Filter, *, request: Call = None, **options: Any) -> DeleteResult:
         """Delete the first matching document of one key."""
         self._check_options("delete_one", options)
-        keyed = await self._keyed("delete_one", filter, options)
+        keyed = await keyed_by_id(self, "delete_one", filter, options)
         if keyed is None:
             return DeleteResult({"n": 0}, True)
         key = self._rule.of_filter("delete_one", keyed, options)
@@ -132,7 +132,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, filter: Filter, update: Update, *, request: Call = None, **options: Any
     ) -> Document | None:
         """Update one document and return it (before the update, unless ``return_document`` is set)."""
-        keyed = await self._keyed("find_one_and_update", filter, options, update if options.get("upsert") else None)
+        keyed = await keyed_by_id(self, "find_one_and_update", filter, options, update if options.get("upsert") else None)
         if keyed is None:
             return None
         key = self._key_to_update("find_one_and_update", keyed, update, options)
@@ -170,7 +170,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
     async def find_one_and_delete(self, filter: Filter, *, request: Call = None, **options: Any) -> Document | None:
         """Delete one document and return it."""
         self._check_options("find_one_and_delete", options)
-        keyed = await self._keyed("find_one_and_delete", filter, options)
+        keyed = await keyed_by_id(self, "find_one_and_delete", filter, options)
         if keyed is None:
             return None
         key = self._rule.of_filter("find_one_and_delete", keyed, options)
@@ -232,19 +232,6 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         return BulkWriteResult(await self._bulk("bulk_write", requests, ordered, request, options), True)
 
     # internals
-
-    async def _keyed(
-        self, operation: str, filter: Filter, options: Mapping[str, Any], upsert_of: Update | None = None
-    ) -> Filter | None:
-        """Return a filter with its key, which is looked up if it names an ``_id`` only; None if no document has that."""
-        if options.get("collation") is not None or self.reader.keys_of(filter) is not None or not names_only_id(filter):
-            return filter
-
-        async def find(by_id: Filter, projection: Mapping[str, int]) -> list[Document]:
-            async with self.cursor(AsyncRoutedCursor, Find(by_id, projection, limit=2), None) as found:
-                return await found.to_list()
-
-        return await with_looked_up_key(self._sharded, operation, filter, upsert_of, find)
 
     def _key_to_update(self, operation: str, filter: Filter, update: Update, options: Mapping[str, Any]) -> str:
         self._check_options(operation, options)
