@@ -26,7 +26,7 @@ from foreshard.routing.address import http_address
 from foreshard.sidecar._background import Background
 from foreshard.sidecar._endpoints import Endpoints
 from foreshard.sidecar._figures import SidecarCounters
-from foreshard.sidecar._listening import BACKLOG, listeners
+from foreshard.sidecar._listening import BACKLOG, HANDSHAKE_SECONDS, Tls, listeners
 from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.sidecar._metrics import SidecarMetrics
 from foreshard.sidecar._open_connections import OpenConnections
@@ -34,7 +34,6 @@ from foreshard.sidecar._protocol import SidecarProtocol
 from foreshard.sidecar._refresh import Refresher
 from foreshard.sidecar._saved_copy import SavedCopy
 from foreshard.sidecar._service import RouteService
-from foreshard.sidecar._tls import HANDSHAKE_SECONDS, Tls
 from foreshard.sidecar._worker_stats import WorkerStats
 from foreshard.sidecar._workers import Supervisor
 
