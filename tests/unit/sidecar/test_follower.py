@@ -16,6 +16,7 @@ from foreshard.errors import Unreachable
 from foreshard.model import PartitionLoad, PlacementChange
 from foreshard.ports.control_feed import LoadReported, RegistryChanged, ShadowFreshness, TableChanged
 from foreshard.ports.routing import Publication
+from foreshard.sidecar import _follower
 from foreshard.sidecar._follower import Follower
 from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.sidecar._saved_copy import SavedCopy
@@ -139,6 +140,15 @@ def test_an_unreachable_database_is_tried_again_while_the_last_table_is_used(fol
 def test_a_stopped_follower_withdraws(follower, control):
     follower.stop()
     assert control.withdrawn
+
+
+def test_a_control_database_that_stays_down_is_logged_again_after_ten_minutes(follower, caplog, monkeypatch):
+    caplog.set_level("WARNING", "foreshard.sidecar._follower")
+    now = time.monotonic()
+    for minutes in (0, 1, 9.9, 10.1, 15, 20.3):
+        monkeypatch.setattr(_follower.time, "monotonic", lambda minutes=minutes: now + minutes * 60)
+        follower._say_lost(GONE)
+    assert caplog.text.count("not following the control database") == 3
 
 
 def test_a_control_database_that_stays_down_is_logged_once(follower, control, empty_service, caplog, monkeypatch):

@@ -6,10 +6,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from foreshard.model import PartitionLoad
 from foreshard.model.cluster_time import ClusterTime
 from foreshard.ports.control_feed import ShadowFreshness
 from foreshard.ports.routing_file import LiveRouting
+from foreshard.routing.steady import steady_time
 from foreshard.sidecar._live_copy import LiveCopy
 from foreshard.stores.files.live_routing import LiveRoutingFile
 from foreshard.stores.files.routing_file import stamp
@@ -78,3 +81,17 @@ def test_writing_does_not_look_like_a_new_table_and_an_unwritable_folder_is_one_
     for now in (0.0, 10.0, 20.0):
         blocked.keep(now)
     assert caplog.text.count("can't be saved") == 1
+
+
+@pytest.mark.parametrize("hours", [-24, -0.001, 0.001, 24])
+def test_a_wall_clock_that_jumps_delays_no_write_and_changes_no_steady_time(tmp_path: Path, monkeypatch, hours) -> None:
+    copy = LiveCopy(LiveRoutingFile(tmp_path))
+    copy.install([IDLE], [])
+    copy.keep(0.0)
+    age(tmp_path)
+    before, real = steady_time(), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + hours * 3_600)
+    copy.load(BUSY)
+    copy.keep(10.0)
+    assert LiveRoutingFile(tmp_path).read().loads == (IDLE, BUSY)
+    assert 0 <= steady_time() - before < 5
