@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,10 +49,16 @@ CASES: dict[str, Callable[[Any, int], Any]] = {
     "bulk_write of 1,000 updates, ordered": lambda c, i: c.bulk_write(updates(i)),
     "bulk_write of 1,000 updates, unordered": lambda c, i: c.bulk_write(updates(i), ordered=False),
     "update_many of one key's 20,000 documents": lambda c, i: c.update_many({"key": "large"}, {"$set": {"m": i}}),
-    "update_one, 20 times": lambda c, i: [c.update_one({"key": f"k{i * 20 + n}"}, {"$inc": {"m": 1}}) for n in range(20)],
-    "insert_one, 20 times": lambda c, i: [c.insert_one({"key": f"k{i * 20 + n}", "gone": 1}) for n in range(20)],
-    "delete_one, 20 times": lambda c, i: [c.delete_one({"key": f"k{i * 20 + n}", "gone": 1}) for n in range(20)],
 }
+
+
+SINGLE: dict[str, Callable[[Any, int], Any]] = {
+    "update_one": lambda c, i: c.update_one({"key": f"k{i}"}, {"$inc": {"m": 1}}),
+    "insert_one": lambda c, i: c.insert_one({"_id": f"one {i}", "key": f"k{i}"}),
+    "delete_one": lambda c, i: c.delete_one({"_id": f"one {i}", "key": f"k{i}"}),
+}
+"""Writes of one document, which are timed one by one, in turn."""
+SINGLE_RUNS = 400
 
 
 def fresh(number: int) -> list[dict[str, Any]]:
@@ -71,6 +77,22 @@ def routed(folder: Path, mongods: list[Mongod]) -> RoutedClient:
     LiveRoutingFile(folder).write(LiveRouting(clock=LiveClock(boot(), 0.0, time.monotonic() + 3_600, 5)))
     local = local_routes(folder)
     return RoutedClient(local, PartitionClients(lambda uri: MongoClient(uri, w="majority")), [SHARDED], local=local)
+
+
+def timed(cases: Mapping[str, Callable[[Any, int], Any]], runs: int, plain: Any, things: Any) -> dict[str, list[float]]:
+    """Run every case, plain and routed in turn. Print and return the medians in milliseconds."""
+    figures = {}
+    for name, work in cases.items():
+        times: dict[str, list[float]] = {"plain": [], "routed": []}
+        for number in range(runs):
+            for kind, collection in (("plain", plain), ("routed", things)):
+                begun = time.perf_counter()
+                work(collection, number)
+                times[kind].append((time.perf_counter() - begun) * 1000)
+        one, other = (median(times[kind][1:]) for kind in ("plain", "routed"))
+        figures[name] = [one, other]
+        print(f"{name:45} {one:9.2f} ms {other:9.2f} ms  {other / one:6.2f} x", flush=True)
+    return figures
 
 
 def main() -> None:
@@ -96,16 +118,8 @@ def main() -> None:
                     one.create_index([("n", 1)])
         for collection in (plain, things):
             collection.insert_many([dict(d) for d in everything], ordered=False)
-        for name, work in CASES.items():
-            times: dict[str, list[float]] = {"plain": [], "routed": []}
-            for number in range(RUNS):
-                for kind, collection in (("plain", plain), ("routed", things)):
-                    begun = time.perf_counter()
-                    work(collection, number)
-                    times[kind].append((time.perf_counter() - begun) * 1000)
-            one, other = (median(times[kind][1:]) for kind in ("plain", "routed"))
-            figures[name] = [one, other]
-            print(f"{name:45} {one:9.2f} ms {other:9.2f} ms  {other / one:6.2f} x", flush=True)
+        for cases, runs in ((CASES, RUNS), (SINGLE, SINGLE_RUNS)):
+            figures.update(timed(cases, runs, plain, things))
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(figures, indent=1))
