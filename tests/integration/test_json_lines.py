@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from foreshard.observe.batches import clean_batch
 from foreshard.observe.clean import clean
+from foreshard.stores.files import json_lines
 from foreshard.stores.files.json_lines import decoded, parsed, records_frame
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -78,3 +79,107 @@ def test_one_odd_line_does_not_change_the_others(odd: bytes) -> None:
     batch = clean_batch(parsed([good, odd, good], ["a:1", "a:2", "a:3"]), HOUR, END, TYPES)
     assert len(batch.accepted) == 2
     assert batch.quarantined["source"].tolist() == ["a:2"]
+
+
+tokens = st.sampled_from(
+    [
+        *(
+            '"a"',
+            '"5"',
+            '"é"',
+            '"東"',
+            '""',
+            '" "',
+            '"a b"',
+            r'"\u0061"',
+            r'"\ud83d\ude00"',
+            r'"\ud800"',
+            r'"a\u0000b"',
+            '"a\tb"',
+        ),
+        *(
+            "5",
+            "-5",
+            "-0",
+            "007",
+            "1e3",
+            "5.0",
+            "0.1",
+            "1.25",
+            "0.30000000000000004",
+            "1" * 15,
+            "9" * 17,
+            "9" * 25,
+            "1e400",
+            "-1",
+        ),
+        *(
+            "null",
+            "true",
+            "false",
+            "NaN",
+            "[1]",
+            '{"deep": 1}',
+            "",
+            "nul",
+            '"open',
+            '":"',
+            '"}"',
+            '"{"',
+            "1772353800",
+            "177235380000",
+        ),
+        *('"2026-03-01T08:10:00Z"', '"2026-03-01T08:10:00.123456+00:00"', '"read"', '"2026-03-01 08:10"'),
+    ]
+)
+names = st.sampled_from(
+    ["timestamp", "partitionable_key", "user_id", "request_type", "session_id", "cost", "other", "user\\u005fid"]
+)
+fields = st.lists(st.tuples(names, tokens), max_size=6)
+GOOD_FIELDS = [
+    ("timestamp", '"2026-03-01T08:30:00Z"'),
+    ("partitionable_key", '"k"'),
+    ("request_type", '"read"'),
+    ("cost", "2.5"),
+]
+
+
+ENDS = [*[("{", "}")] * 8, ("{", ",}"), ("{", ""), ("", "}"), (" {", "} "), ("{", "}x"), ("{", "}\r")]
+
+
+@st.composite
+def raw_lines(draw: st.DrawFn) -> bytes:
+    """A line of fields with any values, mostly a good one with some of its values replaced."""
+    given = (
+        draw(fields) if draw(st.integers(0, 3)) == 0 else [(name, draw(tokens | st.just(value))) for name, value in GOOD_FIELDS]
+    )
+    comma, colon = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", ":"), (",,", ":")]))
+    text = comma.join(f'"{name}"{colon}{value}' for name, value in given)
+    ends = draw(st.sampled_from(ENDS))
+    return f"{ends[0]}{text}{ends[1]}".encode()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(raw_lines(), min_size=1, max_size=12), st.integers(1, 4))
+def test_lines_of_any_form_are_read_like_python_reads_them(given_lines: list[bytes], chunk: int) -> None:
+    block = b"".join(line + b"\n" for line in given_lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lines, "CHUNK_LINES", chunk)
+        batches = list(json_lines.parsed_lines(block, 1, "log"))
+    records = [decoded(line, f"log:{place}") for place, line in enumerate(given_lines, 1) if line.strip()]
+    exact = clean(records_frame(records), HOUR, END, TYPES)
+    found = [clean_batch(batch, HOUR, END, TYPES) for batch in batches]
+    accepted = pd.concat([batch.accepted.to_pandas().astype({"timestamp": "datetime64[ns, UTC]"}) for batch in found])
+    quarantined = pd.concat([batch.quarantined[exact.quarantined.columns] for batch in found])
+    assert in_order(accepted) == in_order(exact.accepted)
+    assert in_order(quarantined) == in_order(exact.quarantined)
+
+
+def test_most_lines_of_a_log_with_a_few_odd_ones_are_parsed_at_once() -> None:
+    lines = [json.dumps(GOOD).encode()] * 5_000
+    lines[2_500] = b'{"broken'
+    lines[4_999] = b"\xff"
+    batches = list(json_lines.parsed_lines(b"\n".join(lines) + b"\n", 1, "log"))
+    fast = sum(len(batch) for batch in batches if isinstance(batch, pa.Table))
+    assert sum(map(len, batches)) == 5_000
+    assert fast >= 3_000

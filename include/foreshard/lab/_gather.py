@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,11 @@ class LogPart:
 def gather(
     batches: Iterable[pd.DataFrame], kinds: Mapping[str, RequestKind], weights: Mapping[str, float], processes: int = 1
 ) -> list[LogPart]:
-    """Return the parts of all batches in order. Each of the ``processes`` reads all batches and converts its own."""
+    """Return the parts of all batches in order. Each of the ``processes`` reads all batches and converts its own.
+
+    A process that has used Polars reads alone: in its forks, Polars' threads are missing.
+    """
+    processes = 1 if "polars" in sys.modules else processes
     own = [partial(_own, batches, kinds, weights, number, processes) for number in range(processes)]
     shares = [iter(share) for share in each_forked(own, processes)]
     return list(_interleaved(shares))

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from foreshard.errors import CorruptLog
-from foreshard.lab._forked import each_forked
 from foreshard.lab._gather import CodedColumn, LogPart, gather
 from foreshard.lab._noise import variance_per_cost
 from foreshard.lab.within_hour import StepRows, rows_by_step
@@ -23,7 +22,7 @@ from foreshard.observe.co_access import CoAccessRules, co_access
 MAXIMUM_CELLS = 400_000_000
 """The largest number of keys × hours held in memory (1.6 GB)."""
 
-RECORDS_AT_ONCE = 200_000
+RECORDS_AT_ONCE = 2_000_000
 """The approximate number of records whose co-access is counted at once."""
 
 _HOUR_NS = 3_600_000_000_000
@@ -152,7 +151,7 @@ def gather_log(
         found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(left_out.items())) or "it is empty"
         raise CorruptLog(label, f"it has no valid record ({found})")
     unknown = set[str]().union(*(part.types for part in parts)) - set(weights)
-    return _counted(parts, rules, label, days, left_out, tuple(sorted(unknown)), processes)
+    return _counted(parts, rules, label, days, left_out, tuple(sorted(unknown)))
 
 
 def _counted(
@@ -162,7 +161,6 @@ def _counted(
     days: int | None,
     left_out: Mapping[str, int],
     unknown: tuple[str, ...],
-    processes: int,
 ) -> ReplayLog:
     time, cost, read = (np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "cost", "read"))
     user, session = (np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "session"))
@@ -180,14 +178,14 @@ def _counted(
         {
             "timestamp": pd.Series(time[kept].view("datetime64[ns]")).dt.tz_localize("UTC"),
             "partitionable_key": key,
-            "user_id": user[kept],
-            "session_id": session[kept],
+            "user_id": pd.array(user[kept], "Int64"),
+            "session_id": pd.array(session[kept], "Int64"),
         }
     )
     visits = _visits(hour, key, place, cost, read, len(names), len(place_names))
     costs = np.zeros((len(names), span), np.float32)
     np.add.at(costs, (visits.key, visits.hour), visits.cost)
-    found = _pairs_by_hour(frame, rules, since, span, processes)
+    found = _pairs_by_hour(frame, rules, since, span)
     return ReplayLog(
         first=datetime.fromtimestamp(since * 3600, UTC),
         keys=names,
@@ -246,7 +244,7 @@ def _visits(
     return _Visits(rest // keys, rest % keys, found - 1, *sums)
 
 
-def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: int, processes: int) -> _Pairs:
+def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: int) -> _Pairs:
     """Return pairs of all hours, counted a few hours at a time (with the hour before), because many small sorts are faster."""
     times = frame["timestamp"]
     frame = frame if times.is_monotonic_increasing else frame.sort_values("timestamp", kind="stable")
@@ -254,11 +252,8 @@ def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: 
     step = max(1, span * RECORDS_AT_ONCE // len(frame))
     begins = since + np.arange(0, span, step)
     first, last = (np.searchsorted(moments, hours * _HOUR_NS) for hours in (begins - 1, begins + step))
-    calls = [
-        partial(_co_access, frame, start, end, rules, hour)
-        for start, end, hour in zip(first.tolist(), last.tolist(), begins.tolist(), strict=True)
-    ]
-    found = pd.concat(each_forked(calls, processes))
+    hours = zip(first.tolist(), last.tolist(), begins.tolist(), strict=True)
+    found = pd.concat([_co_access(frame.iloc[start:end], rules, hour) for start, end, hour in hours])
     return _Pairs(
         found["hour"].to_numpy(dtype="datetime64[ns]").astype(np.int64) // _HOUR_NS - since,
         found["key_a"].to_numpy(np.int64),
@@ -267,6 +262,6 @@ def _pairs_by_hour(frame: pd.DataFrame, rules: CoAccessRules, since: int, span: 
     )
 
 
-def _co_access(frame: pd.DataFrame, start: int, end: int, rules: CoAccessRules, hour: int) -> pd.DataFrame:
-    found = co_access(frame.iloc[start:end], rules, datetime.fromtimestamp(hour * 3600, UTC))
+def _co_access(frame: pd.DataFrame, rules: CoAccessRules, hour: int) -> pd.DataFrame:
+    found = co_access(frame, rules, datetime.fromtimestamp(hour * 3600, UTC))
     return found[["hour", "key_a", "key_b", "weight"]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.model.key_space import SLOT_MARK, KeyType
-from foreshard.observe.clean import AMBIGUOUS_TIME, MAXIMUM_KEY_BYTES, clean, column
-from foreshard.observe.values import NUL, as_text, as_times
+from foreshard.model.key_space import KeyType
+from foreshard.observe.checks import OPTIONAL, certainly_valid
+from foreshard.observe.clean import AMBIGUOUS_TIME, EARLIEST, clean, column
+from foreshard.observe.engines import PolarsFrames
+from foreshard.observe.values import as_times
 
 RawBatch: TypeAlias = pd.DataFrame | pa.Table
 """A batch of raw records: columns of any values, or columns with types."""
@@ -36,15 +39,6 @@ ACCEPTED = pa.schema(
         ("cost", pa.float64()),
     ]
 )
-_OPTIONAL_TEXTS = ("user_id", "location", "session_id")
-_VISIBLE = "[!-~]"
-_CANONICAL = {
-    KeyType.STRING: rf"^[^{SLOT_MARK}](?s:.*)$",
-    KeyType.INT: "^(?:0|-?[1-9][0-9]{0,17})$",
-    KeyType.OBJECT_ID: "^[0-9a-f]{24}$",
-    KeyType.UUID: "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-}
-"""The forms of keys that are canonical for certain."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +60,19 @@ def clean_batch(
     if isinstance(batch, pd.DataFrame):
         return _slowly(batch, since, until, request_types, key_type)
     columns = {name: _whole(batch.column(name)) for name in ACCESS_LOG_COLUMNS if name in batch.column_names}
-    recognised = _Recognised.of(columns, len(batch), since, until, request_types, key_type)
-    if recognised is None:
+    typed = _typed(columns, len(batch))
+    if typed is None:
         return _slowly(plain_frame(batch), since, until, request_types, key_type)
-    good = recognised.rows if AMBIGUOUS_TIME not in batch.column_names else recognised.rows & ~_marked(batch)
+    engine = PolarsFrames()
+    sure = engine.of_table(typed).select(sure=certainly_valid(since, until, request_types, key_type))
+    good = engine.table(sure).column("sure").to_numpy()
+    if AMBIGUOUS_TIME in batch.column_names:
+        good = good & ~_marked(batch)
     rest = np.flatnonzero(~good)
     if not len(rest):
-        return CleanBatch(recognised.table, clean(pd.DataFrame(), since, until, ()).quarantined)
+        return CleanBatch(typed, _nothing())
     slow = _slowly(plain_frame(batch.take(pa.array(rest))), since, until, request_types, key_type)
-    accepted = pa.concat_tables([recognised.table.filter(pa.array(good)), slow.accepted])
-    return CleanBatch(accepted, slow.quarantined)
+    return CleanBatch(pa.concat_tables([typed.filter(pa.array(good)), slow.accepted]), slow.quarantined)
 
 
 def accepted_table(frame: pd.DataFrame) -> pa.Table:
@@ -114,7 +111,8 @@ def coded_texts(table: pa.Table) -> pa.Table:
     Coding texts again is faster than uniting dictionaries, which hashes each of them again.
     """
     for place, field in enumerate(table.schema):
-        if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
+        coded = pa.types.is_dictionary(field.type)
+        if pa.types.is_string(field.type) or (coded and table.column(place).num_chunks > 1):
             texts = table.column(place).cast(pa.string())
             table = table.set_column(place, field.name, texts.dictionary_encode())
     return table
@@ -127,44 +125,6 @@ def _slowly(
     return CleanBatch(accepted_table(cleaned.accepted), cleaned.quarantined)
 
 
-@dataclass(frozen=True)
-class _Recognised:
-    """The records of a batch in the accepted form. ``rows`` marks the certainly valid ones."""
-
-    table: pa.Table
-    rows: np.ndarray[Any, np.dtype[np.bool_]]
-
-    @classmethod
-    def of(
-        cls,
-        columns: dict[str, Any],
-        length: int,
-        since: datetime,
-        until: datetime,
-        request_types: Collection[str],
-        key_type: KeyType,
-    ) -> _Recognised | None:
-        """Return None if a column has a type that needs a closer look."""
-        times, key, kind = (_made(columns, name, length) for name in ("timestamp", "partitionable_key", "request_type"))
-        optional = [_made(columns, name, length) for name in _OPTIONAL_TEXTS]
-        cost = _made(columns, "cost", length)
-        if any(made is None for made in (times, key, kind, cost, *optional)):
-            return None
-        short = pc.less_equal(pc.binary_length(key.dictionary), MAXIMUM_KEY_BYTES)
-        named = pc.and_(_visible(key.dictionary), pc.match_substring_regex(key.dictionary, _CANONICAL[key_type]))
-        named = pc.and_(named, short)
-        known = pc.is_in(kind.dictionary, pa.array(sorted(request_types), pa.string()))
-        inside = pc.and_(pc.greater_equal(times, pa.scalar(since, TIME)), pc.less(times, pa.scalar(until, TIME)))
-        valid = (inside, _of_rows(named, key), _of_rows(known, kind), pc.is_finite(cost), pc.greater_equal(cost, 0.0))
-        flags = [_flags(part, missing=place > 2) for place, part in enumerate(valid)]
-        flags += [
-            ~_flags(_of_rows(nul, made), missing=False) for made in (key, kind, *optional) if (nul := _nuls(made)) is not None
-        ]
-        users, locations, sessions = (made.cast(pa.string()) for made in optional)
-        texts = (key.cast(pa.string()), users, kind.cast(pa.string()), locations, sessions)
-        return cls(pa.table([times, *texts, cost], schema=ACCEPTED), np.logical_and.reduce(flags))
-
-
 def _marked(batch: RawBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return the records whose times are ambiguous."""
     marks = batch[AMBIGUOUS_TIME] if isinstance(batch, pd.DataFrame) else batch.column(AMBIGUOUS_TIME).to_pandas()
@@ -175,17 +135,27 @@ def _whole(column: Any) -> Any:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _made(columns: dict[str, Any], name: str, length: int) -> Any:
-    """Return a column in its accepted type, texts as dictionaries; None if that needs a closer look."""
-    column = columns.get(name)
+@cache
+def _nothing() -> pd.DataFrame:
+    """No quarantined records."""
+    return clean(pd.DataFrame(), EARLIEST, EARLIEST, ()).quarantined
+
+
+def _typed(columns: dict[str, Any], length: int) -> pa.Table | None:
+    """Return columns in the types of ``ACCEPTED``; None if one of another type needs a closer look."""
+    made = [_made(columns.get(field.name), field, length) for field in ACCEPTED]
+    return None if any(column is None for column in made) else pa.table(made, schema=ACCEPTED)
+
+
+def _made(column: Any, field: pa.Field, length: int) -> Any:
     if column is None or pa.types.is_null(column.type):
-        column = pa.nulls(length, ACCEPTED.field(name).type)
-    if name == "timestamp":
+        return pa.nulls(length, field.type)
+    if field.name == "timestamp":
         return _times(column)
-    if name == "cost":
+    if field.name == "cost":
         numbers = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
         return _without_nan(column.cast(pa.float64())) if numbers else None
-    return _texts(column, optional=name in _OPTIONAL_TEXTS)
+    return _texts(column, optional=field.name in OPTIONAL)
 
 
 def _times(column: Any) -> Any:
@@ -202,10 +172,10 @@ def _times(column: Any) -> Any:
 
 def _zoned_texts(column: Any) -> Any | None:
     """Return texts as times if all are of the plain form of ISO 8601 with a zone; None if they need a closer look."""
-    if not pa.types.is_string(column.type):
+    if not _is_text(column.type):
         return None
     try:
-        return column.cast(TIME)
+        return column.cast(pa.string()).cast(TIME)
     except pa.ArrowInvalid:
         return None
 
@@ -215,40 +185,16 @@ def _without_nan(column: Any) -> Any:
 
 
 def _texts(column: Any, optional: bool) -> Any:
-    """Return a column of text as a dictionary. Blank optional values become null."""
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    if not _is_text(column.type):
+    """Return a column of text. Empty optional values become null."""
+    if not _is_text(column.type) and not pa.types.is_integer(column.type):
         return None
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    names = coded.dictionary.cast(pa.string())
-    names.validate(full=True)
-    if optional and not pc.all(_visible(names)).as_py() and len(names):
-        names = pa.array(as_text(names.to_pandas()).values, pa.string())
-        return pa.array(names.take(coded.indices)).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(coded.indices, names)
+    texts = column.cast(pa.string())
+    texts.validate(full=True)
+    if optional and pc.any(empty := pc.equal(texts, "")).as_py():
+        texts = pc.if_else(empty, pa.scalar(None, pa.string()), texts)
+    return texts
 
 
 def _is_text(kind: Any) -> bool:
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
-
-
-def _visible(names: Any) -> Any:
-    """Return which names have a visible ASCII character, and are therefore not blank."""
-    return pc.match_substring_regex(names, _VISIBLE)
-
-
-def _nuls(coded: Any) -> Any | None:
-    """Return which names have a NUL; None if no name has one."""
-    flags = pc.match_substring(coded.dictionary, NUL)
-    return flags if pc.any(flags).as_py() else None
-
-
-def _of_rows(flags: Any, coded: Any) -> Any:
-    """Return the flags of a dictionary's values for each row."""
-    return flags.take(coded.indices)
-
-
-def _flags(values: Any, missing: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return np.asarray(pc.fill_null(values, missing).to_numpy(zero_copy_only=False), np.bool_)

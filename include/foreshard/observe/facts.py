@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshard.model import HourFacts
-from foreshard.observe.tally import codes_of, only_codes
+from foreshard.observe.coded_columns import codes_of, only_codes
 
 SKETCH = 64
 """Hashes in a sketch. The share that two sketches have in common is right to about 6 points at a half."""
@@ -27,21 +28,28 @@ _ROWS_AT_ONCE = 4_000_000
 _TEXTS = ("partitionable_key", "location", "request_type", "user_id")
 
 
-def facts_of(coded: pa.Table, times: pa.ChunkedArray, hour: datetime, weights: Mapping[str, float], source: str) -> HourFacts:
-    """Return the facts of clean records: ``coded`` has the columns of ``TALLIED``, texts as dictionaries."""
+def facts_of(batches: Iterable[pa.Table], hour: datetime, weights: Mapping[str, float], source: str) -> HourFacts:
+    """Return the facts of clean records: ``batches`` have ``timestamp`` and ``TALLIED``, texts as dictionaries."""
     start = np.int64(pd.Timestamp(hour).value // 1000)
-    offset = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy() - start
-    cost = coded.column("cost").to_numpy()
-    kinds, names = codes_of(coded.column("request_type"))
-    weight = np.array([weights.get(str(name), 0.0) for name in names] or [0.0])
-    lowest = _lowest_hashes(coded, offset, cost)
+    lowest, minutes = np.zeros(0, np.uint64), np.zeros(60, np.int64)
+    costs, records, with_user = [0.0], 0, 0
+    for batch in batches:
+        offset = batch.column("timestamp").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy() - start
+        cost = batch.column("cost").to_numpy()
+        kinds, names = codes_of(batch.column("request_type"))
+        weight = np.array([weights.get(str(name), 0.0) for name in names] or [0.0])
+        costs.append(float(np.where(np.isnan(cost), weight[kinds] if len(kinds) else 0.0, cost).sum()))
+        with_user += int((only_codes(batch.column("user_id")) >= 0).sum())
+        minutes += np.bincount(np.clip(offset // _MINUTE, 0, 59), minlength=60)
+        lowest = _lowest(np.concatenate([lowest, _lowest_hashes(batch, offset, cost)]))
+        records += len(offset)
     found, times_each = np.unique(lowest, return_counts=True)
-    if len(offset) > _LOWEST:
+    if records > _LOWEST:
         found, times_each = found[:-1], times_each[:-1]
     return HourFacts(
-        cost=float(np.where(np.isnan(cost), weight[kinds] if len(kinds) else 0.0, cost).sum()),
-        with_user=int((only_codes(coded.column("user_id")) >= 0).sum()),
-        minutes=tuple(np.bincount(np.clip(offset // _MINUTE, 0, 59), minlength=60).tolist()),
+        cost=math.fsum(costs),
+        with_user=with_user,
+        minutes=tuple(minutes.tolist()),
         repeated=int(np.gcd.reduce(times_each)) if len(found) >= _DISTINCT else 1,
         sketch=tuple(found[:SKETCH].astype(np.int64).tolist()),
         source=source,

@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 
 from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.batches import ACCEPTED, CleanBatch
+from foreshard.observe.batches import CleanBatch
 from foreshard.observe.clean import EARLIEST
 from foreshard.observe.pseudonym import SESSION, USER, pseudonymise, pseudonyms
 from foreshard.observe.values import as_costs, as_times
 
-_MOST_PSEUDONYMS = 2_000_000
+if TYPE_CHECKING:
+    import polars as pl
+
+_MOST_PSEUDONYMS = 1_000_000
 
 
 class Pseudonyms:
-    """Replaces users and sessions by their pseudonyms. Each of the last million or so is hashed once.
+    """Replaces users and sessions by their pseudonyms. Each of the last million is hashed once.
 
     ``shown_types``: the request types that the quarantine may show.
     """
 
     def __init__(self, key: Callable[[], bytes], shown_types: Collection[str] = ()) -> None:
         self._key, self._shown = key, frozenset(shown_types)
-        self._known: dict[bytes, dict[str, str]] = {USER: {}, SESSION: {}}
+        self._known: dict[bytes, pl.DataFrame] = {}
 
     def of(self, batch: CleanBatch) -> CleanBatch:
-        """Return the batch with pseudonyms."""
+        """Return the batch with pseudonyms, those of accepted records as dictionaries."""
         accepted = batch.accepted
         for name, of in (("user_id", USER), ("session_id", SESSION)):
             coded = accepted.column(name).combine_chunks().dictionary_encode()
-            names = pa.array(self._names(coded.dictionary.to_pylist(), of), pa.string())
-            hidden = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
-            accepted = accepted.set_column(accepted.schema.get_field_index(name), ACCEPTED.field(name), hidden)
+            hidden = pa.DictionaryArray.from_arrays(coded.indices, self._names(coded.dictionary, of))
+            accepted = accepted.set_column(accepted.schema.get_field_index(name), name, hidden)
         bad = batch.quarantined
         return CleanBatch(accepted, self._without_identities(bad) if len(bad) else bad)
 
-    def _names(self, names: list[str], of: bytes) -> list[str]:
-        known = self._known[of]
-        if len(known) > _MOST_PSEUDONYMS:
-            known.clear()
-        new = [name for name in names if name not in known]
-        if new:
-            known.update(zip(new, pseudonyms(self._key, new, of), strict=True))
-        return [known[name] for name in names]
+    def _names(self, names: pa.StringArray, of: bytes) -> pa.StringArray:
+        """Return the pseudonyms of distinct names, in their order."""
+        import polars as pl
+
+        given = pl.DataFrame({"name": pl.Series(names, dtype=pl.String)})
+        known = self._known.get(of)
+        if known is None or len(known) > _MOST_PSEUDONYMS:
+            known = pl.DataFrame(schema={"name": pl.String, "hidden": pl.String})
+        new = given.join(known, on="name", how="anti")["name"].to_list()
+        made = pl.DataFrame({"name": new, "hidden": pseudonyms(self._key, new, of)}, schema=known.schema)
+        self._known[of] = known = pl.concat([known, made], rechunk=True)
+        return given.join(known, on="name", how="left", maintain_order="left")["hidden"].to_arrow().cast(pa.string())
 
     def _without_identities(self, bad: pd.DataFrame) -> pd.DataFrame:
         """Hide every value that may be an identity: the columns of a broken record may be shifted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,21 @@ def split(key_load: pd.DataFrame, pairs: pd.DataFrame, hours: Sequence[datetime]
     loads, together = by_hour(key_load, key_load["hour"], hours), by_hour(pairs, pairs["hour"], hours)
     for hour, load, paired in zip(hours, loads, together, strict=True):
         yield HourTally(hour, load, paired)
+
+
+def in_steps(hours: Sequence[datetime], counts: Mapping[datetime, int], records: int) -> Iterator[list[datetime]]:
+    """Yield the hours in steps of at most 24 successive ones with about ``records`` in all. ``counts``: hour → its records."""
+    step: list[datetime] = []
+    found = 0
+    for hour in hours:
+        full = len(step) == HOURS_PER_DAY or found + counts.get(hour, 0) > records
+        if step and (full or hour - step[-1] != ONE_HOUR):
+            yield step
+            step, found = [], 0
+        step.append(hour)
+        found += counts.get(hour, 0)
+    if step:
+        yield step
 
 
 def _nanoseconds(moments: Sequence[datetime]) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 PREFIX = "h2:"
 _DIGEST_BYTES, _CHECK_BYTES, _KEY_BYTES = 16, 4, 4
-PATTERN = rf"{PREFIX}[0-9a-f]{{{2 * _KEY_BYTES}}}:[0-9a-f]{{{2 * (_DIGEST_BYTES + _CHECK_BYTES)}}}"
+_HEX = 2 * (_DIGEST_BYTES + _CHECK_BYTES)
+_BLOCK_BYTES = 64
+PATTERN = rf"{PREFIX}[0-9a-f]{{{2 * _KEY_BYTES}}}:[0-9a-f]{{{_HEX}}}"
 """A regular expression of the form of a pseudonym."""
 _PSEUDONYM = re.compile(PATTERN)
 USER, SESSION = b"", b"session\0"
@@ -50,10 +52,11 @@ def pseudonyms(key: Callable[[], bytes], names: Sequence[str], of: bytes = USER)
     secret = key()
     start = f"{PREFIX}{key_name(secret)}:"
     keyed = _Keyed.of(secret)
-    return [
-        name if name.startswith(start) and _made_by(keyed, name, len(start)) else start + _digest(keyed, name, of)
-        for name in names
-    ]
+    known = {name for name in names if name.startswith(start) and _made_by(keyed, name, len(start))}
+    if known:
+        return [name if name in known else start + b"".join(_digests(keyed, [name], of)).hex() for name in names]
+    digests = b"".join(_digests(keyed, names, of)).hex()
+    return [start + digests[at : at + _HEX] for at in range(0, len(digests), _HEX)]
 
 
 def pseudonymise(names: pd.Series[str], key: Callable[[], bytes], of: bytes = USER) -> pd.Series[str]:
@@ -69,22 +72,30 @@ def pseudonymise(names: pd.Series[str], key: Callable[[], bytes], of: bytes = US
 
 @dataclass(frozen=True)
 class _Keyed:
-    """The hashes, started with the key. Copying one takes half the time of starting again."""
+    """The hashes, started with the key: both of the HMAC (RFC 2104), and the check. Copying one is faster than starting it."""
 
-    name: hmac.HMAC
+    inner: hashlib._Hash
+    outer: hashlib._Hash
     check: hashlib.blake2s
 
     @classmethod
     def of(cls, key: bytes) -> _Keyed:
         check = hashlib.blake2s(key=hmac.digest(key, b"\0check", "sha256"), digest_size=_CHECK_BYTES)
-        return cls(hmac.new(key, digestmod="sha256"), check)
+        block = (key if len(key) <= _BLOCK_BYTES else hashlib.sha256(key).digest()).ljust(_BLOCK_BYTES, b"\0")
+        inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+        return cls(inner, outer, check)
 
 
-def _digest(keyed: _Keyed, name: str, of: bytes) -> str:
-    hashed = keyed.name.copy()
-    hashed.update(of + name.encode("utf-8", "surrogatepass"))
-    digest = hashed.digest()[:_DIGEST_BYTES]
-    return digest.hex() + _check(keyed, digest)
+def _digests(keyed: _Keyed, names: Iterable[str], of: bytes) -> Iterator[bytes]:
+    """Yield the digest and the check of each name. The loop is the cost of the first hop, so it calls nothing of ours."""
+    inner_copy, outer_copy, check_copy = keyed.inner.copy, keyed.outer.copy, keyed.check.copy
+    for name in names:
+        inner, outer, check = inner_copy(), outer_copy(), check_copy()
+        inner.update(of + name.encode("utf-8", "surrogatepass"))
+        outer.update(inner.digest())
+        digest = outer.digest()[:_DIGEST_BYTES]
+        check.update(digest)
+        yield digest + check.digest()
 
 
 def _check(keyed: _Keyed, digest: bytes) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshard.model import IntArray
-from foreshard.observe.pair_sums import listed
+from foreshard.observe.pair_sums import MARK_LIMIT, listed
 
 Coded = tuple[npt.NDArray[Any], IntArray]
 """Names, and codes of them."""
@@ -25,17 +25,15 @@ def user_marks(key_a: Coded, key_b: Coded, user: Coded, place: IntArray, pairs: 
     a, b, hashed = (_hashes(names, codes) for names, codes in (key_a, key_b, user))
     pair = (_mixed(a) ^ _mixed(_mixed(b)))[place]
     mark = (_mixed(pair ^ hashed) >> np.uint64(33)).astype(np.int64)
-    order = np.lexsort((mark, place))
-    place, mark = place[order], mark[order]
+    place, mark = np.divmod(np.sort(place * MARK_LIMIT + mark), MARK_LIMIT)
     _, start, size = np.unique(place, return_index=True, return_counts=True)
     few = np.arange(len(place)) - np.repeat(start, size) < number
     return listed(place[few], mark[few], pairs)
 
 
 def _hashes(names: npt.NDArray[Any], codes: IntArray) -> npt.NDArray[np.uint64]:
-    """Return the hash of each code's name. Each name that occurs is hashed once."""
-    used, at = np.unique(codes, return_inverse=True)
-    return pd.util.hash_array(names[used], categorize=False)[at] if len(used) else np.zeros(0, np.uint64)
+    """Return the hash of each code's name. Each name is hashed once."""
+    return pd.util.hash_array(names, categorize=False)[codes] if len(codes) else np.zeros(0, np.uint64)
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -205,10 +205,14 @@ def _from_text(column: pd.Series[str]) -> pd.Series[pd.Timestamp]:
 
 
 def _coerce(column: pd.Series[Any], **options: Any) -> pd.Series[pd.Timestamp]:
-    times = pd.to_datetime(column, utc=True, errors="coerce", **options)
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        times = column.dt.tz_convert("UTC")
+    else:
+        times = pd.to_datetime(column, utc=True, errors="coerce", **options)
     if times.dtype != "datetime64[ns, UTC]":
         times = times.where((times > _FIRST_TIME) & (times < _LAST_TIME))
-    return times.astype("datetime64[ns, UTC]")
+    made: pd.Series[pd.Timestamp] = times.astype("datetime64[ns, UTC]")
+    return made
 
 
 def _from_epoch(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:

@@ -103,8 +103,8 @@ class RawHourStore(Protocol):
     def spool(self) -> AbstractContextManager[RecordSpool]:
         """Yield a spool. It is deleted at the end."""
 
-    def columns(self, hour: datetime, names: Sequence[str], every: int = 1) -> pa.Table:
-        """Return some columns of every n-th accepted record, texts as dictionaries."""
+    def batches(self, hour: datetime, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of the accepted records, some at a time, texts as dictionaries."""
 
     def describe(self, hour: datetime) -> RawHour: ...
 

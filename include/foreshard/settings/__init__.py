@@ -9,7 +9,7 @@ from foreshard.settings._access import SettingsAccess
 from foreshard.settings._forecast import ForecastSettings
 from foreshard.settings._mapping import COMBINED, MONGODB_OPERATION, SourceMapping
 from foreshard.settings._migrate import MigrateSettings
-from foreshard.settings._observe import ObserveSettings, RequestTypeSetting
+from foreshard.settings._observe import ObserveEngine, ObserveSettings, RequestTypeSetting
 from foreshard.settings._plan import PlanSettings
 from foreshard.settings._shadow import ShadowSettings
 from foreshard.settings._sidecar import SidecarSettings
@@ -21,6 +21,7 @@ __all__ = [
     "CollectionSetting",
     "ForecastSettings",
     "MigrateSettings",
+    "ObserveEngine",
     "ObserveSettings",
     "PlanSettings",
     "RequestTypeSetting",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,13 @@ class RequestTypeSetting(SettingsSection):
 
     kind: RequestKind = Field(description="`read` or `write`. Only reads can be served by a shadow.")
     weight: float = Field(gt=0, description="Cost of one access, in cost units. Used when the record has no cost of its own.")
+
+
+class ObserveEngine(StrEnum):
+    """What counts the records of an hour."""
+
+    POLARS = "polars"
+    SPARK = "spark"
 
 
 class ObserveSettings(SettingsSection):
@@ -101,6 +109,18 @@ class ObserveSettings(SettingsSection):
         default=timedelta(minutes=5),
         description="By how much the time of a message in Kafka may differ from its record's. Hours that this reaches are"
         " read again after the next hour, and counted again if late records have arrived.",
+    )
+
+    engine: ObserveEngine = Field(
+        default=ObserveEngine.POLARS,
+        description="What counts an hour's records: `polars` in the task itself, or `spark` on a cluster, for hours that do not"
+        " fit one machine. Both give the same bytes.",
+    )
+    spark_master: str = Field(
+        default="local[*]", description="Spark's master, such as `spark://host:7077`, `yarn` or `k8s://…`."
+    )
+    spark_options: dict[str, str] = Field(
+        default={}, description='Spark\'s options, as JSON: `{"spark.executor.memory": "8g"}`.'
     )
 
     @field_validator("access_log_paths", mode="before")

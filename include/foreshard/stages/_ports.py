@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from foreshard.model import ShardedCollection
     from foreshard.model.key_space import KeyType
     from foreshard.model.unit_set import UnitSet
+    from foreshard.observe.engines import Engine
     from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, LogPlace, RawHourStore
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
@@ -75,6 +77,11 @@ class WithRouting(Protocol):
 class WithAccessLog(Protocol):
     @property
     def access_log(self) -> AccessLogSource: ...
+
+
+class WithEngine(Protocol):
+    def engine(self) -> AbstractContextManager[Engine]:
+        """Yield the engine that counts records. Its temporary files are deleted at the end."""
 
 
 class WithRawHours(Protocol):

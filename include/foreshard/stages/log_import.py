@@ -17,12 +17,14 @@ import pyarrow as pa
 
 from foreshard.errors import CorruptLog, GateFailed, HourRefused
 from foreshard.model import ONE_HOUR, GateResult, HourTally, hour_floor
-from foreshard.observe.batches import ACCEPTED
-from foreshard.observe.hours import by_hour, hours_between
+from foreshard.observe.batches import ACCEPTED, coded_texts
+from foreshard.observe.engines import PolarsFrames
+from foreshard.observe.facts import facts_of
+from foreshard.observe.hours import by_hour, hours_between, in_steps
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
 from foreshard.stages.judging.history import AcceptedBy, HistoryJudge, HistoryJudgePorts
-from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hour, saved_hour
+from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hours, saved_hour
 from foreshard.stages.observing.account import account_of
 from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
@@ -184,20 +186,18 @@ def _save_hours(
     hours = target.hours
     if not hours:
         return 0
-    rules = TallyRules.of(ports, hours[0])
     before: tuple[datetime, pa.Table] | None = None
-    done = pairs = 0
-    for step in _steps(hours, target.counts):
-        tallies: list[HourTally] = []
-        for hour, table in zip(step, target.spool.hours(step), strict=True):
-            bad = next(quarantined)
+    done, pairs, rules = 0, 0, TallyRules.of(ports, hours[0])
+    for step in in_steps(hours, target.counts, RECORDS_AT_ONCE):
+        tables, bad = list(target.spool.hours(step)), [next(quarantined) for _ in step]
+        for hour, table, bad_of_hour in zip(step, tables, bad, strict=True):
             with ports.raw_hours.writer(hour) as writer:
-                writer.add(table, bad)
+                writer.add(table, bad_of_hour)
                 writer.keep(target.source)
-            seen = before[1] if before and before[0] == hour - ONE_HOUR else _saved(ports, hour - ONE_HOUR)
-            tally = count_hour(rules, hour, table, seen, target.source)
-            tallies += [tally] if judge.passes(tally, Counter(bad["reason"]) if len(bad) else {}) else []
-            before = hour, table
+        seen = before[1] if before and before[0] == step[0] - ONE_HOUR else _saved(ports, step[0] - ONE_HOUR)
+        counted = zip(_counted(rules, step, tables, seen, target.source), bad, strict=True)
+        tallies = [tally for tally, its in counted if judge.passes(tally, Counter(its["reason"]) if len(its) else {})]
+        before = step[-1], tables[-1]
         ports.tallies.save(tallies)
         done, pairs = done + len(step), pairs + sum(len(tally.co_access) for tally in tallies)
         if progress:
@@ -205,22 +205,21 @@ def _save_hours(
     return pairs
 
 
-def _steps(hours: Sequence[datetime], counts: Counter[datetime]) -> Iterator[list[datetime]]:
-    """Yield the hours in steps of at most 24 hours and about ``RECORDS_AT_ONCE`` records."""
-    step: list[datetime] = []
-    records = 0
-    for hour in hours:
-        if step and (len(step) == 24 or records + counts[hour] > RECORDS_AT_ONCE):
-            yield step
-            step, records = [], 0
-        step.append(hour)
-        records += counts[hour]
-    if step:
-        yield step
+def _counted(
+    rules: TallyRules, hours: Sequence[datetime], tables: Sequence[pa.Table], seen: pa.Table | None, source: str
+) -> list[HourTally]:
+    engine = PolarsFrames()
+    facts = [facts_of([coded_texts(table)], hour, rules.weights, source) for hour, table in zip(hours, tables, strict=True)]
+    earlier = None if seen is None else engine.of_table(seen)
+    counted = count_hours(engine, rules, hours, engine.of_table(pa.concat_tables(tables)), earlier)
+    return [HourTally(one.hour, one.key_load, one.co_access, its) for one, its in zip(counted, facts, strict=True)]
 
 
 def _saved(ports: ImportPorts, hour: datetime) -> pa.Table | None:
-    return ports.raw_hours.columns(hour, ACCEPTED.names) if saved_hour(ports, hour) else None
+    if not saved_hour(ports, hour):
+        return None
+    tables = [ACCEPTED.empty_table(), *(table.cast(ACCEPTED) for table in ports.raw_hours.batches(hour, ACCEPTED.names))]
+    return pa.concat_tables(tables)
 
 
 def _quarantined(

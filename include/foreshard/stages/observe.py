@@ -6,27 +6,30 @@ Records are worked on in batches and as columns. Memory holds a few bytes for ea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
-import numpy as np
+import narwhals as nw
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foreshard.errors import HourRefused, MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
-from foreshard.observe.batches import clean_batch, coded_texts
-from foreshard.observe.co_access import CoAccessRules, Touched, pairs_of
+from foreshard.observe.batches import clean_batch
+from foreshard.observe.co_access import CoAccessRules, pairs_of
 from foreshard.observe.duplicates import SeenRecords
+from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, FrameEngine, LazyRecords
 from foreshard.observe.facts import facts_of
 from foreshard.observe.hiding import Pseudonyms
-from foreshard.observe.tally import TALLIED, codes_of, only_codes, tally_table
+from foreshard.observe.hours import by_hour
+from foreshard.observe.tally import CELL_TEXTS, TALLIED, UNKNOWN_LOCATION, tally
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour
 from foreshard.stages._ports import (
     WithAccessLog,
+    WithEngine,
     WithForecastSettings,
     WithKeyType,
     WithObserveSettings,
@@ -40,14 +43,19 @@ from foreshard.stages.units import UnitChoice, UnitPorts, unit_choice
 
 COUNTED = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
 """The columns of records that are counted."""
-_TOUCHED = ("timestamp", "partitionable_key", "user_id", "session_id")
+TOUCHED = ("timestamp", "partitionable_key", "user_id", "session_id")
+"""Those of them in which co-access is found."""
+CODED = ("partitionable_key", "user_id", "request_type", "location", "session_id")
+LOOKED_AT = ("timestamp", *TALLIED)
+"""The columns of records that the facts about an hour come from."""
+KINDS = {**dict.fromkeys(CODED, nw.String()), "cost": nw.Float64()}
 
 
 class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
     """Reads the access log. Writes the raw hour."""
 
 
-class TallyPorts(UnitPorts, WithRawHours, WithTallies, WithSeries, WithForecastSettings, Protocol):
+class TallyPorts(UnitPorts, WithEngine, WithRawHours, WithTallies, WithSeries, WithForecastSettings, Protocol):
     """Reads raw hours, and the units of the newest history. Writes the tally."""
 
 
@@ -117,15 +125,15 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     Sessions that began in the hour before count for co-access with the keys of both. So the hour after, if it is counted
     already, is counted again: the order in which hours are counted makes no difference.
     """
-    tally = _counted(ports, hour)
-    ports.tallies.save([tally])
+    counted = _counted(ports, hour)
+    ports.tallies.save([counted])
     count_again(ports, [hour + ONE_HOUR])
-    load = tally.key_load
+    load = counted.key_load
     keys = int(load["partitionable_key"].nunique())
-    raw, counted = ports.raw_hours.describe(hour), int(load["count"].sum())
-    account = account_of(str(raw.accepted_path), raw.records, counted, raw.quarantined, raw.duplicates)
+    raw, accesses = ports.raw_hours.describe(hour), int(load["count"].sum())
+    account = account_of(str(raw.accepted_path), raw.records, accesses, raw.quarantined, raw.duplicates)
     cost = float(load["cost"].sum())
-    return TallySummary(hour, counted, cost, keys, len(tally.co_access), account)
+    return TallySummary(hour, accesses, cost, keys, len(counted.co_access), account)
 
 
 def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
@@ -137,10 +145,22 @@ def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
 
 def _counted(ports: TallyPorts, hour: datetime) -> HourTally:
     """Return the tally of a raw hour."""
-    before = hour - ONE_HOUR
-    seen = ports.raw_hours.columns(before, _TOUCHED) if saved_hour(ports, before) else None
-    source = ports.raw_hours.describe(hour).source
-    return count_hour(TallyRules.of(ports, hour), hour, ports.raw_hours.columns(hour, COUNTED), seen, source)
+    raw, before = ports.raw_hours.describe(hour), saved_hour(ports, hour - ONE_HOUR)
+    rules = TallyRules.of(ports, hour)
+    facts = facts_of(ports.raw_hours.batches(hour, LOOKED_AT), hour, rules.weights, raw.source)
+    with ports.engine() as engine:
+        seen = engine.scan([before.accepted_path]) if before else None
+        (counted,) = count_hours(engine, rules, [hour], engine.scan([raw.accepted_path]), seen)
+    return HourTally(hour, counted.key_load, counted.co_access, facts)
+
+
+@dataclass(frozen=True)
+class CountedHour:
+    """What was counted in an hour."""
+
+    hour: datetime
+    key_load: pd.DataFrame
+    co_access: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -160,18 +180,50 @@ class TallyRules:
         return cls(weights, CoAccessRules.of(observe), unit_choice(ports, since, hour))
 
 
-def count_hour(rules: TallyRules, hour: datetime, table: pa.Table, seen: pa.Table | None, source: str = "") -> HourTally:
-    """Count the records of an hour that ``source`` gave. Co-access is found between keys that are units.
+def count_hours(
+    engine: FrameEngine, rules: TallyRules, hours: Sequence[datetime], records: LazyRecords, seen: LazyRecords | None
+) -> list[CountedHour]:
+    """Count the records of successive ``hours``. Co-access is found between keys that are units.
 
-    ``seen`` are the records of the hour before.
+    ``seen`` are records of the hour before. Counting some hours at once gives what counting each of them gives.
     """
-    coded = with_codes(table.select(TALLIED))
-    load = tally_table(coded, hour, rules.weights)
-    facts = facts_of(coded, table.column("timestamp"), hour, rules.weights, source)
-    named = rules.units.named(key_costs(load))
-    parts = [_touched(part.select(_TOUCHED), named) for part in (seen, table) if part is not None]
-    pairs = pairs_of(_coded(coded_texts(pa.concat_tables(parts))), rules.pairs, since=hour)
-    return HourTally(hour, load, pairs, facts)
+    both = records.select(*COUNTED).with_columns(nw.col("location").fill_null(UNKNOWN_LOCATION))
+    if seen is not None:
+        both = nw.concat([both, _near(seen, hours[0], rules.pairs.window)])
+    coded = engine.coded(both, CODED[:-1], CODED[-1:])
+    in_hours = coded.rows.filter(nw.col(MOMENT) >= int(hours[0].timestamp()) * 1_000_000)
+    load = tally(dataclasses.replace(coded, rows=in_hours), engine, rules.weights).sort_values("hour", kind="stable")
+    loads = [part.reset_index(drop=True) for part in by_hour(load, load["hour"], hours)]
+    if len(hours) > 1 and len(load):
+        loads = [part.assign(**{name: part[name].cat.remove_unused_categories() for name in CELL_TEXTS}) for part in loads]
+    named = _named(coded, engine, rules.units, dict(zip(hours, loads, strict=True)))
+    pairs = pairs_of(coded, engine, rules.pairs, hours[0], named)
+    together = [part.reset_index(drop=True) for part in by_hour(pairs, pairs["hour"], hours)]
+    return [CountedHour(*counted) for counted in zip(hours, loads, together, strict=True)]
+
+
+def _near(seen: LazyRecords, hour: datetime, window: timedelta) -> LazyRecords:
+    """Return the earlier records that may share a group with one of the hour: without what is counted."""
+    near = seen.filter(~nw.col("session_id").is_null() | (nw.col("timestamp") >= nw.lit(hour - window)))
+    kept = [name if name in TOUCHED else nw.lit(None).cast(KINDS[name]).alias(name) for name in COUNTED]
+    return near.select(*kept)
+
+
+def _named(
+    coded: CodedRecords, engine: FrameEngine, units: UnitChoice, loads: Mapping[datetime, pd.DataFrame]
+) -> LazyRecords | None:
+    """Return the ``hour`` and the code of each key that is or may become a unit in it; None: all keys are."""
+    chosen = {hour: units.named(key_costs(load)) for hour, load in loads.items()}
+    if all(keys is None for keys in chosen.values()):
+        return None
+    rows = [
+        (int(hour.timestamp()) // 3600, key)
+        for hour, keys in chosen.items()
+        for key in (loads[hour]["partitionable_key"].unique() if keys is None else sorted(keys))
+    ]
+    numbers = pa.array([number for number, _ in rows], pa.int64())
+    names = engine.of_table(pa.table({"hour": numbers, NAME: pa.array([key for _, key in rows], pa.string())}))
+    return names.join(coded.names["partitionable_key"], on=NAME).select("hour", partitionable_key=CODE)
 
 
 def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
@@ -180,33 +232,3 @@ def saved_hour(ports: WithRawHours, hour: datetime) -> RawHour | None:
         return ports.raw_hours.describe(hour)
     except MissingStageResult:
         return None
-
-
-def _touched(table: pa.Table, named: Collection[str] | None) -> pa.Table:
-    """Return the records of the named keys that belong to a session or a user."""
-    table = with_codes(table)
-    owned = pc.or_(pc.is_valid(table.column("session_id")), pc.is_valid(table.column("user_id")))
-    if named is None:
-        return table.filter(owned)
-    keys = table.column("partitionable_key")
-    if not keys.num_chunks:
-        return table
-    flags = pc.is_in(keys.chunk(0).dictionary, pa.array(sorted(named), pa.string())).to_numpy(zero_copy_only=False)
-    return table.filter(pc.and_(owned, pa.array(flags[only_codes(keys)])))
-
-
-def with_codes(table: pa.Table) -> pa.Table:
-    """Return the table with its texts as dictionaries."""
-    return coded_texts(table) if any(pa.types.is_string(field.type) for field in table.schema) else table
-
-
-def _coded(table: pa.Table) -> Touched:
-    """Return records as codes, with sorted names of keys."""
-    keys, names = codes_of(table.column("partitionable_key"))
-    order = np.argsort(names.astype(str), kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    users, user_names = codes_of(table.column("user_id"))
-    sessions = only_codes(table.column("session_id"))
-    time = table.column("timestamp").cast(pa.timestamp("ns", tz="UTC")).cast(pa.int64()).to_numpy()
-    return Touched(time, place[keys], users, sessions, names[order], user_names)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from foreshard.errors import ConfigurationError
+from foreshard.settings import ObserveEngine
 from foreshard.wiring._control import ControlWiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     import pandas as pd
     import pyarrow as pa
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from foreshard.ports.routing_file import LiveRoutingStore, TableWriter
     from foreshard.ports.stages import SeriesStore
     from foreshard.settings import SourceMapping
+    from foreshard.stores.engines.polars_engine import PolarsEngine
+    from foreshard.stores.engines.spark_engine import SparkEngine
     from foreshard.stores.files.access_log import SourceForm
     from foreshard.stores.files.data_docs import DataDocsFolder
 
@@ -103,6 +107,16 @@ class LogWiring(ControlWiring):
         from foreshard.stores.files.raw_hours import ParquetHourStore
 
         return ParquetHourStore(self.settings.data_dir)
+
+    def engine(self) -> AbstractContextManager[PolarsEngine | SparkEngine]:
+        observe = self.settings.observe
+        if observe.engine is ObserveEngine.SPARK:
+            from foreshard.stores.engines.spark_engine import SparkEngine
+
+            return SparkEngine(observe.spark_master, observe.spark_options)
+        from foreshard.stores.engines.polars_engine import PolarsEngine
+
+        return PolarsEngine(self.settings.data_dir / "raw")
 
     @cached_property
     def data_docs(self) -> DataDocsFolder:

@@ -6,7 +6,7 @@ from itertools import combinations
 import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS
-from foreshard.observe import co_access as room
+from foreshard.observe import engines
 from foreshard.observe.co_access import CoAccessRules, co_access
 from foreshard.observe.pair_sums import sum_hours, unite
 from foreshard.settings import ObserveSettings
@@ -119,7 +119,7 @@ def test_only_the_heaviest_pairs_of_an_hour_are_kept() -> None:
 def test_pairing_in_pieces_gives_the_same_result(monkeypatch) -> None:
     accesses = [(m * 7.3 % 180, "abcdefgh"[m % 8], f"u{m % 5}", f"s{m % 9}") for m in range(200)]
     at_once = co_access(frame_of(accesses), LOOSE)
-    monkeypatch.setattr(room, "PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(engines, "RECORDS_OF_A_PART", 7)
     assert weights(co_access(frame_of(accesses), LOOSE)) == weights(at_once)
 
 

@@ -1,4 +1,4 @@
-"""Counting and pairing by column gives what counting and pairing frames gives, in one part or in several."""
+"""Counting and pairing give the same bytes in any order of the records, in one part or in several."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.observe.counting import tally_of
 
-from foreshard.model import KEY_LOAD_COLUMNS
-from foreshard.observe import co_access as co_access_module
-from foreshard.observe import tally as tally_module
-from foreshard.observe.batches import accepted_table, coded_texts
+from foreshard.observe import engines
 from foreshard.observe.co_access import CoAccessRules, co_access
-from foreshard.observe.tally import tally, tally_table
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 WEIGHTS = {"read": 1.0, "write": 2.0}
@@ -42,32 +39,34 @@ def frame_of(rows: list[tuple[object, ...]]) -> pd.DataFrame:
     return frame.assign(timestamp=pd.Timestamp(HOUR) + pd.to_timedelta(frame["timestamp"].astype(float), unit="s"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(records, st.sampled_from([3, 1000]))
-def test_a_table_is_counted_like_a_frame(rows: list[tuple[object, ...]], at_once: int) -> None:
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records, st.sampled_from([1, 3, 20]))
+def test_records_are_counted_the_same_at_once_or_in_parts(rows: list[tuple[object, ...]], at_once: int) -> None:
     frame = frame_of(rows)
-    expected = tally(frame, WEIGHTS)
+    expected = tally_of(frame, WEIGHTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tally_module, "ROWS_AT_ONCE", at_once)
-        found = tally_table(coded_texts(accepted_table(frame)), HOUR, WEIGHTS)
-    found = found.astype(expected.dtypes.to_dict()).sort_values(list(KEY_LOAD_COLUMNS[:4]), ignore_index=True)
+        patch.setattr(engines, "RECORDS_OF_A_PART", at_once)
+        found = tally_of(frame, WEIGHTS)
     pd.testing.assert_frame_equal(found, expected)
 
 
+@settings(max_examples=60, deadline=None)
 @given(records, st.randoms())
 def test_the_order_of_records_makes_no_difference_to_any_bit(rows: list[tuple[object, ...]], random) -> None:
     frame = frame_of(rows)
+    pairs = co_access(frame, RULES)
     random.shuffle(rows)
-    assert tally(frame, WEIGHTS).equals(tally(frame_of(rows), WEIGHTS))
+    assert pairs.equals(co_access(frame_of(rows), RULES))
+    assert tally_of(frame, WEIGHTS).equals(tally_of(frame_of(rows), WEIGHTS))
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(records, st.sampled_from([1, 2, 5]))
 def test_pairs_are_the_same_whether_groups_are_formed_at_once_or_in_parts(rows: list[tuple[object, ...]], at_once: int) -> None:
     frame = frame_of(rows)
     expected = co_access(frame, RULES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(co_access_module, "RECORDS_AT_ONCE", at_once)
+        patch.setattr(engines, "RECORDS_OF_A_PART", at_once)
         found = co_access(frame, RULES)
     pd.testing.assert_frame_equal(found, expected)
     assert np.isfinite(found["weight"].to_numpy(float)).all()

@@ -31,7 +31,7 @@ def records(number: int = 9_000) -> pd.DataFrame:
 
 def of(frame: pd.DataFrame, hour: datetime = HOUR) -> HourFacts:
     coded = coded_texts(accepted_table(frame))
-    return facts.facts_of(coded.select(TALLIED), coded.column("timestamp"), hour, {"read": 2.0}, "log")
+    return facts.facts_of([coded.select(("timestamp", *TALLIED))], hour, {"read": 2.0}, "log")
 
 
 def test_the_facts_are_counts_of_the_records() -> None:

@@ -1,3 +1,4 @@
+import hmac
 import subprocess
 import sys
 
@@ -18,6 +19,12 @@ def test_a_pseudonym_is_the_start_of_the_hmac_of_rfc_4231_behind_the_name_of_its
     made = pseudonym(b"Jefe", "what do ya want for nothing?")
     assert made.startswith(f"h2:{key_name(b'Jefe')}:5bdcc146bf60754e6a042426089575c7")
     assert is_pseudonym(made)
+
+
+@given(st.binary(min_size=1, max_size=150), st.text())
+def test_the_digest_is_the_hmac_of_any_key(key: bytes, user: str) -> None:
+    expected = hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+    assert pseudonym(key, user).split(":")[2].startswith(expected)
 
 
 @given(st.text())

@@ -1,15 +1,16 @@
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.observe.counting import tally_of
 
 from foreshard.model import KEY_LOAD_COLUMNS
 from foreshard.observe.hours import hours_between, split
-from foreshard.observe.tally import compress, empty_key_load, tally
+from foreshard.observe.tally import empty_key_load
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)
 WEIGHTS = {"read": 1.0, "write": 2.5}
@@ -43,7 +44,7 @@ def test_a_tally_equals_counting_one_by_one(accesses: list) -> None:
         cell[0] += 1
         cell[1] += WEIGHTS[kind] if cost is None else cost
         cell[2] |= {user} - {None}
-    found = tally(frame_of(accesses), WEIGHTS)
+    found = tally_of(frame_of(accesses), WEIGHTS)
     assert tuple(found.columns) == KEY_LOAD_COLUMNS
     assert [tuple(row) for row in found[list(KEY_LOAD_COLUMNS[:4])].itertuples(index=False)] == sorted(expected)
     for row in found.itertuples(index=False):
@@ -53,25 +54,33 @@ def test_a_tally_equals_counting_one_by_one(accesses: list) -> None:
 
 
 def test_an_hour_without_accesses_has_no_rows_and_the_right_types() -> None:
-    found = tally(frame_of([]), WEIGHTS)
+    found = tally_of(frame_of([]), WEIGHTS)
     assert found.empty
     assert found.dtypes.to_dict() == empty_key_load().dtypes.to_dict()
 
 
 def test_a_log_without_users_counts_no_distinct_user() -> None:
-    found = tally(frame_of([(1, "a", None, "read", "x", None)] * 3), WEIGHTS)
+    found = tally_of(frame_of([(1, "a", None, "read", "x", None)] * 3), WEIGHTS)
     assert found[["count", "distinct_users"]].values.tolist() == [[3, 0]]
 
 
-def test_codes_too_large_to_multiply_are_compressed_and_keep_their_order() -> None:
-    wide = np.array([2**40, 0, 2**40, 5])
-    combined = compress(wide, wide, np.array([1, 0, 1, 0]))
-    assert combined[0] == combined[2]
-    assert np.argsort(combined, kind="stable").tolist() == [1, 3, 0, 2]
+def test_costs_of_any_size_are_summed_exactly_and_rounded_once() -> None:
+    costs = [1e300, 0.1, 2.0**70, 0.1, 1e-20, 3.3, None, 2.0**60, 5e9, 1e300]
+    found = tally_of(frame_of([(1, "a", None, "write", "x", cost) for cost in costs]), WEIGHTS)
+    exact = sum((Fraction(cost) for cost in costs if cost is not None), Fraction(2.5))
+    assert found["cost"].tolist() == [float(exact)]
+    small = [0.1] * 10 + [1e-5] * 7
+    found = tally_of(frame_of([(1, "a", None, "write", "x", cost) for cost in small]), WEIGHTS)
+    assert found["cost"].tolist() == [pytest.approx(float(sum(map(Fraction, small))), rel=1e-15)]
+
+
+def test_costs_beyond_the_largest_number_are_infinite() -> None:
+    found = tally_of(frame_of([(1, "a", None, "write", "x", 1.7e308)] * 2), WEIGHTS)
+    assert found["cost"].tolist() == [float("inf")]
 
 
 def test_each_hour_gets_its_rows_and_empty_hours_none() -> None:
-    found = tally(frame_of([(0, "a", "u", "read", "x", None), (2 * 3600, "b", "u", "read", "x", None)]), WEIGHTS)
+    found = tally_of(frame_of([(0, "a", "u", "read", "x", None), (2 * 3600, "b", "u", "read", "x", None)]), WEIGHTS)
     tallies = list(split(found, found.iloc[:0], hours_between(HOUR, HOUR + timedelta(hours=3))))
     assert [one.hour for one in tallies] == [HOUR + timedelta(hours=n) for n in range(3)]
     assert [one.key_load["partitionable_key"].tolist() for one in tallies] == [["a"], [], ["b"]]

@@ -12,13 +12,12 @@ import pandas as pd
 
 import foreshard.demo
 from foreshard.model import ONE_HOUR, HourCounts
-from foreshard.observe.batches import accepted_table
+from foreshard.observe.batches import accepted_table, coded_texts
 from foreshard.observe.clean import clean
 from foreshard.observe.facts import facts_of
 from foreshard.observe.tally import TALLIED
 from foreshard.quality.before import Before
 from foreshard.stages.judging.compared import WEEKS_COMPARED, before_of
-from foreshard.stages.observe import with_codes
 
 SAMPLE = Path(foreshard.demo.__file__).parent / "data" / "bikeshare-2014.parquet"
 WEIGHTS = {"checkout": 1.0, "return": 2.0}
@@ -26,8 +25,8 @@ WEIGHTS = {"checkout": 1.0, "return": 2.0}
 
 def counted(hour: datetime, records: pd.DataFrame, source: str = "the sample") -> HourCounts:
     """Return what is known about an hour with these records."""
-    coded = with_codes(accepted_table(records).select(("timestamp", *TALLIED)))
-    facts = facts_of(coded, coded.column("timestamp"), hour, WEIGHTS, source)
+    coded = coded_texts(accepted_table(records).select(("timestamp", *TALLIED)))
+    facts = facts_of([coded], hour, WEIGHTS, source)
     return HourCounts(hour, len(records), int(records["partitionable_key"].nunique()), facts=facts)
 
 

@@ -8,19 +8,21 @@ from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foreshard.model import HourCounts
+from foreshard.observe.batches import ACCEPTED
+from foreshard.observe.coded_columns import codes_of
 from foreshard.observe.facts import facts_of
-from foreshard.observe.tally import TALLIED, codes_of
 from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import WithGates, WithObserveSettings, WithRawHours, WithTallies
 from foreshard.stages.judging.compared import before_of, hours_compared
-from foreshard.stages.observe import with_codes
+from foreshard.stages.observe import LOOKED_AT
 
 CHECKED_RECORDS = 200_000
 """The gate looks at about this many records of an hour, evenly spread. Totals are those of all records."""
 
-_LOOKED_AT = ("timestamp", "partitionable_key", "request_type", "cost")
+_SHOWN = ("timestamp", "partitionable_key", "request_type", "cost")
 
 
 class AccessLogGatePorts(WithObserveSettings, WithRawHours, WithTallies, WithGates, Protocol):
@@ -43,12 +45,12 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> GateSummary:
     """
     from foreshard.quality.gates import check_access_log
 
-    table = with_codes(ports.raw_hours.columns(hour, ("timestamp", *TALLIED)))
+    records = _Records.of(ports, hour)
     counted = {counts.hour: counts for counts in ports.tallies.counts(hours_compared(hour))}
     result = check_access_log(
-        _sample(table),
+        records.sample,
         hour,
-        found=_found(ports, hour, table),
+        found=records.counts,
         quarantined=ports.raw_hours.reasons(hour),
         limits=ports.observe_settings,
         usual=before_of(hour, counted),
@@ -58,16 +60,37 @@ def gate_access_log(ports: AccessLogGatePorts, hour: datetime) -> GateSummary:
     return GateSummary(hour, result.expectations, result.warnings)
 
 
-def _found(ports: AccessLogGatePorts, hour: datetime, table: pa.Table) -> HourCounts:
-    weights = {name: setting.weight for name, setting in ports.observe_settings.request_types.items()}
-    facts = facts_of(table, table.column("timestamp"), hour, weights, ports.raw_hours.describe(hour).source)
-    return HourCounts(hour, len(table), len(codes_of(table.column("partitionable_key"))[1]), facts=facts)
+@dataclass(frozen=True)
+class _Records:
+    """An hour's accepted records: their counts, and some of them, evenly spread, with texts as objects."""
+
+    counts: HourCounts
+    sample: pd.DataFrame
+
+    @classmethod
+    def of(cls, ports: AccessLogGatePorts, hour: datetime) -> _Records:
+        raw = ports.raw_hours.describe(hour)
+        look = _Look(max(1, raw.accepted // CHECKED_RECORDS))
+        weights = {name: setting.weight for name, setting in ports.observe_settings.request_types.items()}
+        facts = facts_of(map(look.at, ports.raw_hours.batches(hour, LOOKED_AT)), hour, weights, raw.source)
+        frame: pd.DataFrame = pa.concat_tables(look.sample).to_pandas()
+        sample = frame.astype(dict.fromkeys(("partitionable_key", "request_type"), object))
+        return cls(HourCounts(hour, raw.accepted, len(look.keys), facts=facts), sample)
 
 
-def _sample(table: pa.Table) -> pd.DataFrame:
-    """Return evenly spread records as a frame, with texts as objects."""
-    every = max(1, len(table) // CHECKED_RECORDS)
-    chosen = table.select(_LOOKED_AT)
-    chosen = chosen if every == 1 else chosen.take(pa.array(range(0, len(table), every), pa.int64()))
-    frame: pd.DataFrame = chosen.to_pandas()
-    return frame.astype(dict.fromkeys(("partitionable_key", "request_type"), object))
+class _Look:
+    """Takes every n-th record of batches, and the names of all keys."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._next = every, 0
+        self.sample = [ACCEPTED.empty_table().select(_SHOWN)]
+        self.keys = pa.array([], pa.string())
+
+    def at(self, batch: pa.Table) -> pa.Table:
+        """Look at a batch, and return it."""
+        rows = range(self._next, len(batch), self._every)
+        self._next = self._next + len(rows) * self._every - len(batch)
+        self.sample.append(batch.select(_SHOWN).take(pa.array(rows, pa.int64())).cast(self.sample[0].schema))
+        names = codes_of(batch.column("partitionable_key"))[1]
+        self.keys = pc.unique(pa.concat_arrays([self.keys, pa.array(names, pa.string())]))
+        return batch

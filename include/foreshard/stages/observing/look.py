@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -49,15 +50,23 @@ def look_at_hour(ports: LookPorts, hour: datetime, most_keys: int) -> HourLook |
         gate = None
     if raw is None:
         return HourLook(None, gate, acceptance) if gate is not None else None
-    table = ports.raw_hours.columns(hour, ("timestamp", "partitionable_key", "request_type"))
-    minutes = (table.column("timestamp").to_pandas() - pd.Timestamp(hour)) // pd.Timedelta(minutes=10)
-    tens = np.bincount(np.clip(minutes.to_numpy(np.int64), 0, TEN_MINUTES - 1), minlength=TEN_MINUTES)
-    types, keys = (_counted(table.column(name)) for name in ("request_type", "partitionable_key"))
-    hottest = dict(list(keys.items())[:most_keys])
-    return HourLook(raw, gate, acceptance, types, hottest, dict(ports.raw_hours.reasons(hour)), tuple(tens.tolist()))
+    types, keys, tens = Counter[str](), Counter[str](), np.zeros(TEN_MINUTES, np.int64)
+    for table in ports.raw_hours.batches(hour, ("timestamp", "partitionable_key", "request_type")):
+        minutes = (table.column("timestamp").to_pandas() - pd.Timestamp(hour)) // pd.Timedelta(minutes=10)
+        tens += np.bincount(np.clip(minutes.to_numpy(np.int64), 0, TEN_MINUTES - 1), minlength=TEN_MINUTES)
+        for counter, name in ((types, "request_type"), (keys, "partitionable_key")):
+            counter.update(_counted(table.column(name)))
+    hottest = dict(_by_number(keys)[:most_keys])
+    return HourLook(
+        raw, gate, acceptance, dict(_by_number(types)), hottest, dict(ports.raw_hours.reasons(hour)), tuple(tens.tolist())
+    )
 
 
 def _counted(column: object) -> dict[str, int]:
-    """Return how often each value occurs, the most frequent first."""
-    found = [(str(one["values"]), int(one["counts"])) for one in pc.value_counts(column).to_pylist()]
-    return dict(sorted(found, key=lambda pair: (-pair[1], pair[0])))
+    """Return how often each value occurs."""
+    return {str(one["values"]): int(one["counts"]) for one in pc.value_counts(column).to_pylist()}
+
+
+def _by_number(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Return the counts, the largest first."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

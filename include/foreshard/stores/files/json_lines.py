@@ -1,7 +1,8 @@
 """Parses JSON lines in blocks, as columns.
 
-A block whose records have text and numbers where these are expected is parsed at once. Any other block is parsed line by line,
-which accepts everything that JSON allows and marks what is not a JSON object.
+Lines of the plain form are parsed at once, by Polars. They are objects without nesting and escapes, with texts and numbers
+where these are expected. No field comes twice, or in another order than in the first lines. A pattern decides for each line.
+All others are parsed one by one, which accepts everything that JSON allows and marks what is not a JSON object.
 """
 
 from __future__ import annotations
@@ -9,64 +10,162 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from foreshard.model import READ_COLUMNS
 from foreshard.observe.clean import MALFORMED, SOURCE
 
-_SCHEMAS = tuple(
-    pa.schema([(name, types.get(name, pa.string())) for name in READ_COLUMNS])
-    for types in ({"cost": pa.float64()}, {"cost": pa.float64(), "timestamp": pa.int64()})
-)
-"""Times are text or whole numbers."""
+if TYPE_CHECKING:
+    import polars as pl
 
-_PLAIN_LINES = re.compile(rb"(?:\{[^\n]*\}\r?(?:\n|\Z))+")
-
-
-def parsed_lines(block: bytes, first: int, file: str) -> pd.DataFrame | pa.Table:
-    """Return the records of whole lines. ``first`` is the number of the first line in its file. Blank lines are skipped."""
-    count = block.count(b"\n")
-    if _is_plain(block, count) and _is_utf8(block):
-        for schema in _SCHEMAS:
-            table = _as_table(block, schema)
-            if table is not None and len(table) == count:
-                places = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
-                return table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), places, ":"))
-    lines = [(place, line) for place, line in enumerate(block.split(b"\n"), first) if line.strip()]
-    return parsed([line for _, line in lines], [f"{file}:{place}" for place, _ in lines])
+CHUNK_LINES = 1_000
+"""So many lines are parsed one by one if one of them is not plain."""
+_NAMING_LINES = 20
+"""The lines whose fields give the order of fields."""
+_NAME = re.compile("[A-Za-z0-9_-]+")
+_TEXT = r'"[^"\\\x00-\x1f]*"'
+_EPOCH = "[1-9][0-9]{8,15}"
+_WHOLE = "0|-?[1-9][0-9]{0,17}"
+_COST = r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?"
+_OTHER = rf"{_TEXT}|true|false|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+_VALUES = {**dict.fromkeys(READ_COLUMNS, rf"{_TEXT}|{_WHOLE}"), "timestamp": rf"{_TEXT}|{_EPOCH}", "cost": _COST}
+_SCHEMA = pa.schema([(name, pa.float64() if name == "cost" else pa.string()) for name in READ_COLUMNS])
 
 
-def _is_plain(block: bytes, count: int) -> bool:
-    """Return whether each of ``count`` lines begins and ends like an object."""
-    return b"\r" not in block and block.startswith(b"{") and block.count(b"\n{") == count - 1 and block.count(b"}\n") == count
+def parsed_lines(block: bytes, first: int, file: str) -> Iterator[pd.DataFrame | pa.Table]:
+    """Yield the records of whole lines in order, without blank ones. ``first``: the number of the first line in its file."""
+    if b"\r\n" in block:
+        block = block.replace(b"\r\n", b"\n")
+    texts = _texts(block)
+    if texts is None:
+        yield from _in_halves(block, first, file)
+        return
+    for plain, start, end in _runs(texts):
+        whole = start == 0 and end == len(texts)
+        table = _as_table(block if whole else "\n".join(texts[start:end].to_list()).encode()) if plain else None
+        if table is None or len(table) != end - start:
+            yield from _one_by_one([text.encode() for text in texts[start:end].to_list()], first + start, file)
+        else:
+            places = pc.cast(pa.array(np.arange(first + start, first + end)), pa.string())
+            yield table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), places, ":"))
+
+
+def _in_halves(block: bytes, first: int, file: str) -> Iterator[pd.DataFrame | pa.Table]:
+    """Yield the records of a block with a line that is not UTF-8."""
+    lines = block.removesuffix(b"\n").split(b"\n")
+    if len(lines) <= CHUNK_LINES:
+        yield from _one_by_one(lines, first, file)
+        return
+    half = len(lines) // 2
+    for part, place in ((lines[:half], first), (lines[half:], first + half)):
+        yield from parsed_lines(b"\n".join(part) + b"\n", place, file)
+
+
+def _one_by_one(lines: Sequence[bytes], first: int, file: str) -> Iterator[pd.DataFrame]:
+    given = [(line, f"{file}:{place}") for place, line in enumerate(lines, first) if line.strip()]
+    if given:
+        yield records_frame([decoded(line, source) for line, source in given])
 
 
 def parsed(lines: Sequence[bytes], sources: Sequence[str]) -> pd.DataFrame | pa.Table:
     """Return the records of these lines. ``sources`` are their positions in the log."""
     block = b"\n".join(line.rstrip(b"\r\n") for line in lines)
-    if _PLAIN_LINES.fullmatch(block) and _is_utf8(block):
-        for schema in _SCHEMAS:
-            table = _as_table(block, schema)
-            if table is not None and len(table) == len(lines):
-                return table.append_column(SOURCE, pa.array(sources, pa.string()))
+    texts = _texts(block)
+    table = _as_table(block) if texts is not None and len(texts) == len(lines) and _is_plain(texts).all() else None
+    if table is not None and len(table) == len(lines):
+        return table.append_column(SOURCE, pa.array(sources, pa.string()))
     return records_frame([decoded(line, source) for line, source in zip(lines, sources, strict=True)])
+
+
+def _texts(block: bytes) -> pl.Series | None:
+    """Return the lines of a block as text; None if one is not UTF-8."""
+    import polars as pl
+
+    if not _is_utf8(block):
+        return None
+    return pl.scan_lines(io.BytesIO(block), name="line").collect()["line"]
+
+
+def _runs(texts: pl.Series) -> Iterator[tuple[bool, int, int]]:
+    """Yield whether lines are plain, and their range, in order. Chunks with a line that is not plain are whole."""
+    plain = _is_plain(texts)
+    if plain.all():
+        yield True, 0, len(texts)
+        return
+    chunks = range(0, len(texts), CHUNK_LINES)
+    for good, group in groupby(chunks, key=lambda start: bool(plain[start : start + CHUNK_LINES].all())):
+        starts = list(group)
+        yield good, starts[0], min(starts[-1] + CHUNK_LINES, len(texts))
+
+
+def _is_plain(texts: pl.Series) -> pl.Series:
+    return texts.str.contains(_plain_line(_fields(texts[:_NAMING_LINES].to_list())))
+
+
+def _fields(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the lines' fields in an order that, if there is one, is that of each line."""
+    names: list[str] = []
+    for line in lines:
+        place = 0
+        for name in _object(line) or {}:
+            if name in names:
+                place = names.index(name) + 1
+            elif _NAME.fullmatch(name):
+                names.insert(place, name)
+                place += 1
+    return tuple(names)
+
+
+@lru_cache(maxsize=64)
+def _plain_line(names: tuple[str, ...]) -> str:
+    """Return the pattern of plain lines with these fields. Any of them may be absent."""
+    fields = (rf'(?:"{name}": ?(?:{_VALUES.get(name, _OTHER)}|null)(?:, ?|\}}$))?' for name in names)
+    return rf"^\{{{''.join(fields)}$"
+
+
+def _as_table(block: bytes) -> pa.Table | None:
+    """Return the records of plain lines; None if a value is not what the pattern lets expect."""
+    import polars as pl
+
+    kinds = {name: pl.Float64 if name == "cost" else pl.String for name in READ_COLUMNS}
+    try:
+        frame = pl.read_ndjson(block, schema=kinds)
+    except pl.exceptions.PolarsError:
+        return None
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMA)
+    times = frame["timestamp"]
+    if (
+        len(times)
+        and re.fullmatch(_EPOCH, times[0] or "")
+        and times.str.contains(f"^(?:{_EPOCH})$").fill_null(value=False).all()
+    ):
+        table = table.set_column(0, "timestamp", pa.array(times.cast(pl.Int64).to_arrow()))
+    return table
 
 
 def decoded(payload: bytes | None, source: str) -> dict[str, Any]:
     """Return one JSON record with its position in the log. It is malformed if ``payload`` is not a JSON object."""
+    record = _object(payload)
+    if record is None:
+        return {MALFORMED: True, SOURCE: source}
+    return {**{name: record.get(name) for name in READ_COLUMNS if name in record}, SOURCE: source}
+
+
+def _object(payload: bytes | str | None) -> dict[str, Any] | None:
+    """Return a JSON object; None if ``payload`` is none."""
     try:
         record = json.loads(payload) if payload is not None else None
     except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        return {MALFORMED: True, SOURCE: source}
-    return {**{name: record.get(name) for name in READ_COLUMNS if name in record}, SOURCE: source}
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def fields_of(
@@ -82,11 +181,8 @@ def fields_of(
     paths = {field: field.split(".") for field in fields}
     records: list[Any] = []
     for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        records.append(form(record) if isinstance(record, dict) else None)
+        record = _object(line)
+        records.append(None if record is None else form(record))
     columns = {field: [_at(record, path) for record in records] for field, path in paths.items()}
     columns[MALFORMED] = [True if record is None else None for record in records]
     columns[SOURCE] = list(sources)
@@ -108,16 +204,6 @@ def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Return decoded records as a frame with every standard column, raw values, and their positions."""
     names = (*READ_COLUMNS, MALFORMED, SOURCE)
     return pd.DataFrame({name: pd.Series([record.get(name) for record in records], dtype=object) for name in names})
-
-
-def _as_table(block: bytes, schema: pa.Schema) -> pa.Table | None:
-    """Return the block's records; None if a value has another type."""
-    options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    try:
-        table: pa.Table = pj.read_json(io.BytesIO(block), pj.ReadOptions(block_size=len(block) + 1), options)
-    except pa.ArrowException:
-        return None
-    return table
 
 
 def _is_utf8(block: bytes) -> bool:

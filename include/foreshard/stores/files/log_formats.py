@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -91,7 +92,7 @@ def _parquet(
 
 def _with_rows(table: pa.Table, file: str, first: int) -> pa.Table:
     """Return the table with each record's position: the file's name and the row, counted from 0."""
-    rows = pa.array(range(first, first + len(table)), pa.int64()).cast(pa.string())
+    rows = pa.array(np.arange(first, first + len(table))).cast(pa.string())
     return table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), rows, ":"))
 
 
@@ -148,8 +149,7 @@ def _require_rows(batch: RawBatch, header: Header) -> bool:
 def _json(path: Path, file: IO[bytes]) -> Iterator[RawBatch]:
     checked = False
     for block, first in _byte_blocks(file):
-        batch = parsed_lines(block, first, path.name)
-        if len(batch):
+        for batch in parsed_lines(block, first, path.name):
             checked = checked or _require_records(path, block, batch)
             yield batch
 

@@ -24,12 +24,20 @@ import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.batches import ACCEPTED, accepted_table
+from foreshard.observe.batches import ACCEPTED, accepted_table, coded_texts
 from foreshard.observe.pseudonym import PATTERN as PSEUDONYM_PATTERN
 from foreshard.ports.access_logs import RawHour
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
 
 _SOURCE, _DUPLICATES = b"foreshard.source", b"foreshard.duplicates"
+_IDENTITIES = ("user_id", "session_id")
+_FORM = {
+    "compression": "zstd",
+    "store_schema": False,
+    "use_dictionary": ["partitionable_key", "user_id", "request_type", "location", "session_id"],
+    "dictionary_pagesize_limit": 2**26,  # a column with a larger dictionary is written, and read, text by text
+    "write_statistics": ["timestamp"],
+}
 _QUARANTINED = pa.schema([(name, pa.string()) for name in (*ACCESS_LOG_COLUMNS, "source", "reason")])
 
 
@@ -73,18 +81,18 @@ class ParquetHourStore:
 
     def load(self, hour: datetime) -> pd.DataFrame:
         """Return the accepted records, with the standard columns and aware UTC times."""
-        frame: pd.DataFrame = self.columns(hour, ACCEPTED.names).cast(ACCEPTED).to_pandas()
+        tables = [ACCEPTED.empty_table(), *(table.cast(ACCEPTED) for table in self.batches(hour, ACCEPTED.names))]
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
         return frame.astype({"timestamp": "datetime64[ns, UTC]", "cost": "float64"})
 
-    def columns(self, hour: datetime, names: Sequence[str], every: int = 1) -> pa.Table:
-        """Return some columns of every n-th accepted record, texts as dictionaries.
-
-        A column is read and coded before the next. All chunks of a text share one dictionary.
-        """
+    def batches(self, hour: datetime, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of the accepted records, a row group at a time, texts as dictionaries."""
         path = _path(self._raw, hour)
+        texts = [name for name in names if pa.types.is_string(ACCEPTED.field(name).type)]
         try:
-            with pq.ParquetFile(path) as file:
-                return pa.table({name: _column(file, name, every) for name in names})
+            with pq.ParquetFile(path, read_dictionary=texts) as file:
+                for number in range(file.num_row_groups):
+                    yield coded_texts(file.read_row_group(number, list(names)))
         except FileNotFoundError:
             raise _missing(hour) from None
         except (OSError, pa.ArrowException) as error:
@@ -112,12 +120,6 @@ class ParquetHourStore:
         except (OSError, pa.ArrowException) as error:
             raise CorruptLog(str(path), "it can't be read; extract the hour again") from error
         return dict(Counter(reasons))
-
-
-def _column(file: pq.ParquetFile, name: str, every: int) -> pa.ChunkedArray:
-    values = file.read(columns=[name]).column(0)
-    values = values if every == 1 else values.take(pa.array(range(0, len(values), every), pa.int64()))
-    return values.dictionary_encode() if pa.types.is_string(values.type) else values
 
 
 def _path(root: Path, hour: datetime) -> Path:
@@ -181,16 +183,16 @@ class _PartialFile:
         self._partial: Path | None = None
 
     def write(self, table: pa.Table) -> None:
-        for name in ("user_id", "session_id"):
+        for name in _IDENTITIES:
             _refuse_raw_ids(table.column(name))
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
             os.close(handle)
             self._partial = Path(name)
-            self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._partial, _coded(self._schema), **_FORM)
         if len(table):
-            self._writer.write_table(table)
+            self._writer.write_table(table.cast(_coded(self._schema)))
             self.rows += len(table)
 
     def keep(self, about: dict[bytes, bytes] | None = None, replaced: Path | None = None) -> None:
@@ -214,6 +216,12 @@ class _PartialFile:
             self._writer = self._partial = None
 
 
+def _coded(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with users and sessions as dictionaries, as they are written. They are read as texts."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([pa.field(field.name, text if field.name in _IDENTITIES else field.type) for field in schema])
+
+
 def _quarantine_table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame[_QUARANTINED.names], schema=_QUARANTINED, preserve_index=False, safe=False)
 
@@ -231,7 +239,10 @@ def _keep_copy(path: Path, replaced: Path) -> None:
             copy2(path, kept)
 
 
-def _refuse_raw_ids(names: pa.ChunkedArray) -> None:
+def _refuse_raw_ids(column: pa.ChunkedArray) -> None:
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    names = pa.chunked_array([chunk.dictionary for chunk in column.chunks], column.type.value_type)
     hidden = pc.match_substring_regex(names, f"^(?:{PSEUDONYM_PATTERN})$")
     raw = names.filter(pc.invert(pc.fill_null(hidden, True)))
     if len(raw):

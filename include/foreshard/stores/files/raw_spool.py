@@ -44,7 +44,7 @@ class ParquetSpool:
         if self._writer is None:
             raise ValueError("the spool is being read")
         if len(accepted):
-            self._writer.write_table(accepted)
+            self._writer.write_table(accepted.cast(ACCEPTED))
 
     def hours(self, hours: Sequence[datetime]) -> Iterator[pa.Table]:
         """Yield the records of each of ``hours`` (ascending), by time."""

@@ -1,0 +1,1 @@
+"""Engines that run the expressions of observing: Polars in this process, Spark on a cluster."""
