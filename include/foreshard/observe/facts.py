@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshard.model import HourFacts
-from foreshard.observe.coded_columns import codes_of, only_codes
+from foreshard.observe.factorising import codes_of, only_codes
 
 SKETCH = 64
 """Hashes in a sketch. The share that two sketches have in common is right to about 6 points at a half."""

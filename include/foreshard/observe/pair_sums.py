@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS, IntArray
-from foreshard.observe.coded_columns import distinct
+from foreshard.observe.factorising import distinct
 
 MARK_LIMIT = 2**31
 """Marks of users are below this."""

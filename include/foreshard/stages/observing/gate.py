@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from foreshard.model import HourCounts
 from foreshard.observe.batches import ACCEPTED
-from foreshard.observe.coded_columns import codes_of
+from foreshard.observe.factorising import codes_of
 from foreshard.observe.facts import facts_of
 from foreshard.ports.gating import record_gate
 from foreshard.stages._ports import WithGates, WithObserveSettings, WithRawHours, WithTallies
