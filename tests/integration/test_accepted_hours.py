@@ -171,3 +171,26 @@ def test_a_refused_hour_can_be_looked_at(wiring: Wiring, capsys: pytest.CaptureF
     assert "a probe sends no keys" in run(capsys, "show", NAMED)[1].splitlines()[-2]
     code, _, err = run(capsys, "show", f"{HOUR - 9 * ONE_HOUR:%Y-%m-%dT%H}")
     assert (code, "no tally for" in err) == (1, True)
+
+
+def timetable(days: int) -> pd.DataFrame:
+    """Return a log in which every day is the one before, to the microsecond."""
+    day = history(24)
+    times = pd.to_datetime(day["timestamp"], utc=True)
+    return pd.concat([day.assign(timestamp=times - pd.Timedelta(days=back)) for back in range(days)], ignore_index=True)
+
+
+def test_an_import_counts_a_log_that_repeats_by_schedule(wiring: Wiring) -> None:
+    """On the second day that can't be known yet; its first hours are judged again once more of the log is seen."""
+    found = import_history(wiring, timetable(3))
+    assert (found.refused, found.hours, found.accepted) == ((), 72, 72 * 60)
+    assert wiring.gates.refused("access_log", HOUR - 72 * ONE_HOUR, HOUR) == ()
+
+
+def test_an_import_counts_no_hour_that_has_the_records_of_another(wiring: Wiring) -> None:
+    log = history(24)
+    times = pd.to_datetime(log["timestamp"], utc=True)
+    again = log[(times >= HOUR - 5 * ONE_HOUR) & (times < HOUR - 4 * ONE_HOUR)]
+    others = log[(times < HOUR - 2 * ONE_HOUR) | (times >= HOUR - ONE_HOUR)]
+    found = import_history(wiring, pd.concat([others, again.assign(timestamp=times + 3 * ONE_HOUR)], ignore_index=True))
+    assert [result.hour for result in found.refused] == [HOUR - 2 * ONE_HOUR]

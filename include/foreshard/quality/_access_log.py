@@ -39,7 +39,7 @@ def suites(
 def totals(found: HourCounts, quarantined: Mapping[str, int], limits: ObserveSettings, before: Before) -> tuple[Suite, ...]:
     """Return the suites of totals, ``hour`` and ``usual``: one row each."""
     usual = same_source(found, before.weeks)
-    compared = hour_facts.expectations(found, quarantined, usual, same_source(found, before.days), before.others, BUSY_HOUR)
+    compared = hour_facts.expectations(found, quarantined, usual, same_source(found, before.days), before, BUSY_HOUR)
     return _hour(found, sum(quarantined.values()), limits, usual, before.days), of_values("usual", compared)
 
 

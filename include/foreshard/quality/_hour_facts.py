@@ -25,6 +25,7 @@ from foreshard.quality._usual import (
     share_with_user,
     silent_end,
 )
+from foreshard.quality.before import Before
 
 BLOCKED_FACTOR = 8.0
 """An unusual figure stops the hour from this multiple of the median on. So grows no load of a week, but a log in error."""
@@ -49,22 +50,22 @@ def expectations(
     quarantined: Mapping[str, int],
     usual: Sequence[HourCounts],
     days: Sequence[HourCounts],
-    others: Sequence[HourCounts],
+    before: Before,
     busy: int,
 ) -> list[_Valued]:
     """Return each expectation with the hour's value. An expectation for which too few other hours are known is left out.
 
-    ``usual``: this hour of earlier weeks; ``days``: of the days before; ``others``: hours that may have the same records.
+    ``usual``: this hour of earlier weeks; ``days``: of the days before, both of the same source.
     Fewer than ``busy`` accesses say nothing about costs, users and repeats.
     """
-    made: list[_Valued] = [*_volume(found, usual, others, busy), *_reasons(found.accesses, quarantined)]
+    made: list[_Valued] = [*_volume(found, usual, before.others, busy), *_reasons(found.accesses, quarantined)]
     if found.facts is not None:
         silence = _silence(found.facts, usual)
         made.append(silence)
         made += _early_end(found.facts, days) if silence[0] <= MISSED_ACCESSES else ()
     if found.facts is not None and found.accesses >= busy:
         made += [*_costs(found, found.facts, usual), *_users(found, found.facts, usual)]
-        made += [_repeated(found.facts), *_duplicated(found, others)]
+        made += [_repeated(found.facts), *_duplicated(found, [*before.others, *before.besides])]
     return made
 
 

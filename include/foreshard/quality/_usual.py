@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 
 import numpy as np
@@ -176,15 +177,24 @@ def _log_beta(a: float, b: float) -> float:
 def same_hour(found: HourCounts, others: Sequence[HourCounts]) -> tuple[HourCounts, float] | None:
     """Return the hour that is most like this one, and the share of their records in common; None if there is none to compare.
 
-    If ``SCHEDULED`` hours are so alike, a schedule repeats itself, and none counts as the same: a person would have stopped a
-    source that delivers an hour again and again. Fewer than ``SCHEDULED`` hours can't tell.
+    If ``SCHEDULED`` hours are so alike, or as many pairs of hours at the same distance, a schedule repeats itself, and none
+    counts as the same: a person would have stopped a source that delivers hours again and again. Fewer than ``SCHEDULED`` hours
+    can't tell.
     """
     known = [(other, share) for other in others if (share := _in_common(found, other)) is not None]
     if len(known) < SCHEDULED:
         return None
-    if sum(share > ALIKE for _, share in known) >= SCHEDULED:
+    apart = [found.hour - other.hour for other, share in known if share > ALIKE]
+    if len(apart) >= SCHEDULED or any(_pairs_alike(others, distance) >= SCHEDULED for distance in apart):
         return None
     return max(known, key=lambda pair: pair[1])
+
+
+def _pairs_alike(hours: Sequence[HourCounts], apart: timedelta) -> int:
+    """Return how many pairs of hours that lie ``apart`` have the same records."""
+    at = {one.hour: one for one in hours}
+    pairs = ((one, at[one.hour - apart]) for one in hours if one.hour - apart in at)
+    return sum((_in_common(one, other) or 0.0) > ALIKE for one, other in pairs)
 
 
 def _in_common(one: HourCounts, other: HourCounts) -> float | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +25,7 @@ from foreshard.observe.hours import by_hour, hours_between, in_steps
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
 from foreshard.stages.judging.history import AcceptedBy, HistoryJudge, HistoryJudgePorts
-from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hours, saved_hour
+from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hours, counted_hour, saved_hour
 from foreshard.stages.observing.account import account_of
 from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
@@ -202,7 +203,9 @@ def _save_hours(
         done, pairs = done + len(step), pairs + sum(len(tally.co_access) for tally in tallies)
         if progress:
             progress(done, len(hours))
-    return pairs
+    again = judge.second_look(partial(counted_hour, ports))
+    ports.tallies.save(again)
+    return pairs + sum(len(tally.co_access) for tally in again)
 
 
 def _counted(

@@ -125,7 +125,7 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     Sessions that began in the hour before count for co-access with the keys of both. So the hour after, if it is counted
     already, is counted again: the order in which hours are counted makes no difference.
     """
-    counted = _counted(ports, hour)
+    counted = counted_hour(ports, hour)
     ports.tallies.save([counted])
     count_again(ports, [hour + ONE_HOUR])
     load = counted.key_load
@@ -140,10 +140,10 @@ def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
     """Count those of ``hours`` again that are counted and still have their records, because the hour before has changed."""
     for hour in hours:
         if ports.tallies.hours(hour, hour + ONE_HOUR) and saved_hour(ports, hour):
-            ports.tallies.save([_counted(ports, hour)])
+            ports.tallies.save([counted_hour(ports, hour)])
 
 
-def _counted(ports: TallyPorts, hour: datetime) -> HourTally:
+def counted_hour(ports: TallyPorts, hour: datetime) -> HourTally:
     """Return the tally of a raw hour."""
     raw, before = ports.raw_hours.describe(hour), saved_hour(ports, hour - ONE_HOUR)
     rules = TallyRules.of(ports, hour)

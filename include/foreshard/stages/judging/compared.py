@@ -21,12 +21,17 @@ def hours_compared(hour: datetime) -> list[datetime]:
     return sorted({*_days(hour), *_near(hour)})
 
 
-def before_of(hour: datetime, counted: Mapping[datetime, HourCounts]) -> Before:
-    """Return those of the ``counted`` hours that ``hour`` is compared with."""
+def before_of(
+    hour: datetime, counted: Mapping[datetime, HourCounts], seen: Mapping[datetime, HourCounts] | None = None
+) -> Before:
+    """Return those of the ``counted`` hours that ``hour`` is compared with. ``seen``: also refused and later ones."""
     from foreshard.quality.before import Before
 
-    chosen = (_days(hour)[6::7], _days(hour), hours_compared(hour))
-    return Before(*([counted[at] for at in hours if at in counted] for hours in chosen))
+    others = hours_compared(hour)
+    later = [hour + after * ONE_HOUR for after in range(1, HOURS_COMPARED + 1)]
+    besides = [at for at in others if at not in counted] + later
+    chosen = ((counted, _days(hour)[6::7]), (counted, _days(hour)), (counted, others), (seen or {}, besides))
+    return Before(*([known[at] for at in hours if at in known] for known, hours in chosen))
 
 
 def _days(hour: datetime) -> list[datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -28,7 +28,11 @@ class AcceptedBy:
 
 @dataclass
 class HistoryJudge:
-    """Judges hours one after the other, oldest first. A refused hour is no measure for later ones."""
+    """Judges hours one after the other, oldest first. A refused hour is no measure for later ones.
+
+    ``seen`` are all hours, refused ones too: they tell whether hours repeat by schedule. ``quarantined``: reason → number of
+    records of refused hours.
+    """
 
     ports: HistoryJudgePorts
     accepted_by: AcceptedBy | None
@@ -36,6 +40,8 @@ class HistoryJudge:
     refused_before: frozenset[datetime]
     refused: list[GateResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    seen: dict[datetime, HourCounts] = field(default_factory=dict)
+    quarantined: dict[datetime, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ports: HistoryJudgePorts, hours: Sequence[datetime], accepted_by: AcceptedBy | None = None) -> HistoryJudge:
@@ -43,7 +49,7 @@ class HistoryJudge:
         known = {at for hour in (hours[:1] or ()) for at in hours_compared(hour)} | set(_span(hours))
         counted = {found.hour: found for found in ports.tallies.counts(sorted(known))}
         refused = ports.gates.refused("access_log", hours[0], hours[-1]) if hours else ()
-        return cls(ports, accepted_by, counted, frozenset(refused))
+        return cls(ports, accepted_by, counted, frozenset(refused), seen=dict(counted))
 
     def passes(self, tally: HourTally, quarantined: Mapping[str, int]) -> bool:
         """Return whether the hour may be counted, and save its result if that is not the usual one."""
@@ -51,16 +57,35 @@ class HistoryJudge:
 
         load, hour = tally.key_load, tally.hour
         found = HourCounts(hour, int(load["count"].sum()), int(load["partitionable_key"].nunique()), facts=tally.facts)
-        result = judge_hour(found, quarantined, self.ports.observe_settings, before_of(hour, self.counted))
-        if not result.passed or hour in self.refused_before:
+        self.seen[hour] = found
+        result = judge_hour(found, quarantined, self.ports.observe_settings, before_of(hour, self.counted, self.seen))
+        if not result.passed or hour in self.refused_before or hour in self.quarantined:
             try:
                 result = self._recorded(result)
             except GateFailed:
                 self.refused.append(result)
+                self.quarantined[hour] = quarantined
                 return False
         self.warnings += [f"{hour:%Y-%m-%dT%HZ}: {line}" for line in result.warnings]
         self.counted[hour] = found
         return True
+
+    def second_look(self, tally: Callable[[datetime], HourTally]) -> list[HourTally]:
+        """Judge the refused hours again, now that later ones are known, and return those that pass: a schedule shows late."""
+        from foreshard.quality.gates import judge_hour
+
+        refused, self.refused = self.refused, []
+        passed = []
+        for result in refused:
+            known = before_of(result.hour, self.counted, self.seen)
+            found = self.seen[result.hour]
+            if judge_hour(found, self.quarantined[result.hour], self.ports.observe_settings, known).passed:
+                again = tally(result.hour)
+                if self.passes(again, self.quarantined[result.hour]):
+                    passed.append(again)
+            else:
+                self.refused.append(result)
+        return passed
 
     def _recorded(self, result: GateResult) -> GateResult:
         """Save the result. Raise :class:`GateFailed` if it failed, and no person has accepted it."""
