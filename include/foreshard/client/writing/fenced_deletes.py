@@ -68,7 +68,11 @@ class FencedDeletes:
         self._known: dict[str, tuple[int, FenceLists]] = {}
 
     async def run(
-        self, uri: str, keys: Collection[str], attempt: AttemptToDelete[Result], answered: Callable[[Any], None]
+        self,
+        uri: str,
+        keys: Collection[str],
+        attempt: AttemptToDelete[Result],
+        answered: Callable[[Any], None] = lambda _session: None,
     ) -> Result:
         """Run a delete of documents of ``keys`` on a partition, and return its result. ``answered`` gets its session.
 
