@@ -52,9 +52,10 @@ down: setup ## stop everything that `make up` started, and only that
 status: setup ## show what runs, and where
 	@$(BIN)/foreshard stack status
 
-test: setup system lint typecheck ## run every check and every test; the unit tests in two workers
-	@$(BIN)/pytest $(WORKERS) tests/unit tests/fuzz $(PYTEST_ARGS); parallel=$$?; \
-	$(BIN)/pytest tests/dags tests/e2e tests/integration tests/move_proofs $(PYTEST_ARGS) && exit $$parallel
+test: setup system lint typecheck ## run every check and every test, most of them in two workers
+	@$(BIN)/pytest $(WORKERS) tests/unit tests/fuzz $(PYTEST_ARGS); units=$$?; \
+	$(BIN)/pytest $(WORKERS) tests/integration $(PYTEST_ARGS); services=$$?; \
+	$(BIN)/pytest tests/dags tests/e2e tests/move_proofs $(PYTEST_ARGS) && exit $$((units + services))
 
 lint: setup ## ruff, with Airflow's rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
