@@ -38,8 +38,12 @@ SMALL = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
-"""Options that shorten queries on small frames."""
+"""Options that shorten queries on small frames: nothing is compiled that runs for a moment only. Two partitions remain, so
+rows are still spread and numbered over several."""
 SECRET = b"a secret key of a test, of 32 b."
 EVERY_KEY = UnitChoice(UnitRule(0.0, 10**9), 10**9, False, frozenset(), frozenset())
 SOME_KEYS = UnitChoice(UnitRule(0.0, 9), 0, True, frozenset({"key 1"}), frozenset({"key 2"}))
