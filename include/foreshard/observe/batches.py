@@ -22,6 +22,7 @@ from foreshard.model.key_space import KeyType
 from foreshard.observe.checks import OPTIONAL, certainly_valid
 from foreshard.observe.clean import AMBIGUOUS_TIME, EARLIEST, clean, column
 from foreshard.observe.engines import PolarsFrames
+from foreshard.observe.positions import positions_as_text
 from foreshard.observe.values import as_times
 
 RawBatch: TypeAlias = pd.DataFrame | pa.Table
@@ -81,8 +82,11 @@ def accepted_table(frame: pd.DataFrame) -> pa.Table:
 
 
 def plain_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame. Integers in columns with gaps stay integers; as floats, large ones would lose digits."""
-    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
+    """Return a table as a frame, with positions as text.
+
+    Integers in columns with gaps stay integers; as floats, large ones would lose digits.
+    """
+    frame: pd.DataFrame = positions_as_text(table).to_pandas(integer_object_nulls=True)
     return frame
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pv
 
 from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.positions import with_positions
 
 DELIMITERS = (",", "\t", ";", "|")
 LONGEST_RECORD = 64
@@ -65,8 +65,7 @@ def parsed_block(block: Block, header: Header, wanted: Collection[str], file: st
     if b'"' not in text and b"\r" not in text and b"\0" not in text:
         table = _as_table(text, header, kept)
         if table is not None and len(table) == len(block.lines):
-            sources = pc.binary_join_element_wise(pa.scalar(file), pa.array(block.places).cast(pa.string()), ":")
-            return table.append_column(SOURCE, sources), Block((), ())
+            return with_positions(table, file, block.places), Block((), ())
     rows, used = [], 0
     for place, cells, end in _rows(block, header, last):
         rows.append((f"{file}:{place}", cells))

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foreshard.model import READ_COLUMNS
 from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.positions import with_positions
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,8 +54,7 @@ def parsed_lines(block: bytes, first: int, file: str) -> Iterator[pd.DataFrame |
         if table is None or len(table) != end - start:
             yield from _one_by_one([text.encode() for text in texts[start:end].to_list()], first + start, file)
         else:
-            places = pc.cast(pa.array(np.arange(first + start, first + end)), pa.string())
-            yield table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), places, ":"))
+            yield with_positions(table, file, np.arange(first + start, first + end))
 
 
 def _in_halves(block: bytes, first: int, file: str) -> Iterator[pd.DataFrame | pa.Table]:
@@ -207,8 +206,9 @@ def records_frame(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_utf8(block: bytes) -> bool:
+    ends = pa.py_buffer(np.array([0, len(block)], np.int64))
     try:
-        block.decode()
-    except UnicodeDecodeError:
+        pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(block)]).cast(pa.large_string())
+    except pa.ArrowInvalid:
         return False
     return True

@@ -16,13 +16,13 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog
 from foreshard.model import READ_COLUMNS
 from foreshard.observe.batches import RawBatch
 from foreshard.observe.clean import MALFORMED, SOURCE
+from foreshard.observe.positions import with_positions
 from foreshard.observe.profiled import operation_fields
 from foreshard.observe.values import as_times
 from foreshard.settings import SourceMapping
@@ -84,16 +84,11 @@ def _parquet(
             if place is None or _overlaps(group.column(place).statistics, since, until):
                 for batch in file.iter_batches(BATCH_RECORDS, row_groups=[number], columns=wanted):
                     if batch.num_rows:
-                        yield _with_rows(pa.Table.from_batches([batch]), path.name, row)
+                        rows = np.arange(row, row + batch.num_rows)  # counted from 0
+                        yield with_positions(pa.Table.from_batches([batch]), path.name, rows)
                         row += batch.num_rows
             else:
                 row += group.num_rows
-
-
-def _with_rows(table: pa.Table, file: str, first: int) -> pa.Table:
-    """Return the table with each record's position: the file's name and the row, counted from 0."""
-    rows = pa.array(np.arange(first, first + len(table))).cast(pa.string())
-    return table.append_column(SOURCE, pc.binary_join_element_wise(pa.scalar(file), rows, ":"))
 
 
 def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
