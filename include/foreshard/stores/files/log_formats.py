@@ -160,20 +160,25 @@ def _byte_blocks(file: Any) -> Iterator[tuple[bytes, int]]:
             part, broken = b"", error
         parts.append(part)
         size += len(part)
-        if part and size < BLOCK_BYTES:
+        end = part.rfind(b"\n") + 1
+        if part and (size < BLOCK_BYTES or not end):
             continue
+        parts[-1] = part[:end]
         block = b"".join(parts)
-        if not part and broken is None and block and not block.endswith(b"\n"):
-            block += b"\n"
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield block[:end], first
+        if not part:
+            block = block[: block.rfind(b"\n") + 1] if broken else _with_end(block)
+        if block:
+            yield block, first
         first += block.count(b"\n")
-        parts, size = [block[end:]], len(block) - end
+        parts, size = [part[end:]], len(part) - end
         if not part:
             break
     if broken is not None:
         raise broken
+
+
+def _with_end(block: bytes) -> bytes:
+    return block + b"\n" if block and not block.endswith(b"\n") else block
 
 
 def _json_fields(
