@@ -42,7 +42,7 @@ _SCHEMA = pa.schema([(name, pa.float64() if name == "cost" else pa.string()) for
 
 def parsed_lines(block: bytes, first: int, file: str) -> Iterator[pd.DataFrame | pa.Table]:
     """Yield the records of whole lines in order, without blank ones. ``first``: the number of the first line in its file."""
-    if b"\r\n" in block:
+    if b"\r" in block:  # one byte is found in a fraction of the time of two
         block = block.replace(b"\r\n", b"\n")
     texts = _texts(block)
     if texts is None:
