@@ -48,10 +48,12 @@ class Pseudonyms:
         known = self._known.get(of)
         if known is None or len(known) > _MOST_PSEUDONYMS:
             known = pl.DataFrame(schema={"name": pl.String, "hidden": pl.String})
-        new = given.join(known, on="name", how="anti")["name"].to_list()
-        made = pl.DataFrame({"name": new, "hidden": pseudonyms(self._key, new, of)}, schema=known.schema)
-        self._known[of] = known = pl.concat([known, made], rechunk=True)
-        return given.join(known, on="name", how="left", maintain_order="left")["hidden"].to_arrow().cast(pa.string())
+        hidden = given.join(known, on="name", how="left", maintain_order="left")["hidden"]
+        new = hidden.is_null()
+        unknown = given["name"].filter(new).to_list()
+        made = pl.DataFrame({"name": unknown, "hidden": pseudonyms(self._key, unknown, of)}, schema=known.schema)
+        self._known[of] = pl.concat([known, made], rechunk=True)
+        return hidden.scatter(new.arg_true(), made["hidden"]).to_arrow().cast(pa.string())
 
     def _without_identities(self, bad: pd.DataFrame) -> pd.DataFrame:
         """Hide every value that may be an identity: the columns of a broken record may be shifted.
