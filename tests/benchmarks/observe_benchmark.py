@@ -77,9 +77,9 @@ def logs(folder: Path, sizes: Sequence[int] = (SMALL, LARGE)) -> list[Path]:
 def foreshard_hour(log: Path) -> int:
     """Read, check, pseudonymise and save the hour, and count it. Return the number of records."""
     from foreshard.observe.batches import clean_batch
-    from foreshard.observe.co_access import CoAccessRules
     from foreshard.observe.facts import facts_of
     from foreshard.observe.hiding import Pseudonyms
+    from foreshard.observe.pairs.co_access import CoAccessRules
     from foreshard.observe.units import UnitRule
     from foreshard.stages.observe import LOOKED_AT, TallyRules, count_hours
     from foreshard.stages.units import UnitChoice

@@ -18,8 +18,8 @@ from foreshard.model import ONE_HOUR
 from foreshard.model.key_space import KeyType
 from foreshard.observe.batches import ACCEPTED, accepted_table
 from foreshard.observe.checks import certainly_valid
-from foreshard.observe.co_access import CoAccessRules
 from foreshard.observe.engines import Engine, PolarsFrames
+from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.observe.units import UnitRule
 from foreshard.settings import ObserveEngine

@@ -23,7 +23,7 @@ from foreshard.lab.log import gather_log
 from foreshard.model.key_space import KeyType
 from foreshard.observe.batches import clean_batch
 from foreshard.observe.clean import clean
-from foreshard.observe.co_access import CoAccessRules
+from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.settings import Settings
 from foreshard.stores.files import log_formats
 from foreshard.stores.files.access_log import FileAccessLog, SourceForm, read_access_log, read_batches

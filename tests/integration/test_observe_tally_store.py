@@ -11,7 +11,7 @@ from pymongo import MongoClient
 
 from foreshard.model import HourCounts, HourTally
 from foreshard.model.key_space import KeySpace
-from foreshard.observe.pair_sums import empty_co_access
+from foreshard.observe.pairs.pair_sums import empty_co_access
 from foreshard.observe.tally import empty_key_load
 from foreshard.observe.units import FINE_SLOT, fine_slots
 from foreshard.stores.control import tallies as mongo_tally

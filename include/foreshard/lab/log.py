@@ -17,7 +17,7 @@ from foreshard.lab._gather import CodedColumn, LogPart, gather
 from foreshard.lab._noise import variance_per_cost
 from foreshard.lab.within_hour import StepRows, rows_by_step
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, BoolArray, FloatArray, IntArray, RequestKind
-from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.observe.pairs.co_access import CoAccessRules, co_access
 
 MAXIMUM_CELLS = 400_000_000
 """The largest number of keys × hours held in memory (1.6 GB)."""

@@ -112,7 +112,7 @@ KEY_LOAD_COLUMNS = ("hour", "partitionable_key", "location", "request_type", "co
 CO_ACCESS_COLUMNS = ("hour", "key_a", "key_b", "weight", "distinct_users", "user_marks")
 """One row per hour × unordered key pair (``key_a < key_b``). ``weight`` counts the sessions or windows that touched both.
 
-``user_marks`` are hashes of the pair's users; they count distinct users over several hours (observe.co_access).
+``user_marks`` are hashes of the pair's users; they count distinct users over several hours (observe.pairs.co_access).
 """
 
 

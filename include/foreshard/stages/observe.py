@@ -18,12 +18,12 @@ import pyarrow as pa
 from foreshard.errors import HourRefused, MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
 from foreshard.observe.batches import clean_batch
-from foreshard.observe.co_access import CoAccessRules, pairs_of
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, FrameEngine, LazyRecords
 from foreshard.observe.facts import facts_of
 from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.hours import by_hour
+from foreshard.observe.pairs.co_access import CoAccessRules, pairs_of
 from foreshard.observe.tally import CELL_TEXTS, TALLIED, UNKNOWN_LOCATION, tally
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour

@@ -8,7 +8,7 @@ import pytest
 
 from foreshard.lab.log import Ranges, ReplayLog, gather_log
 from foreshard.model import RequestKind
-from foreshard.observe.co_access import CoAccessRules
+from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.settings import ObserveSettings
 
 START = datetime(2024, 3, 4, tzinfo=UTC)

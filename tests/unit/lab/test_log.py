@@ -6,7 +6,7 @@ import pytest
 
 from foreshard.errors import CorruptLog
 from foreshard.lab import log as logs
-from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.observe.pairs.co_access import CoAccessRules, co_access
 from foreshard.settings import ObserveSettings
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from foreshard.model import CO_ACCESS_COLUMNS
 from foreshard.observe import engines
-from foreshard.observe.co_access import CoAccessRules, co_access
-from foreshard.observe.pair_sums import sum_hours, unite
+from foreshard.observe.pairs.co_access import CoAccessRules, co_access
+from foreshard.observe.pairs.pair_sums import sum_hours, unite
 from foreshard.settings import ObserveSettings
 
 HOUR = datetime(2014, 11, 20, 8, tzinfo=UTC)

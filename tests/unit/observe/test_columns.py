@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.observe.counting import tally_of
 
 from foreshard.observe import engines
-from foreshard.observe.co_access import CoAccessRules, co_access
+from foreshard.observe.pairs.co_access import CoAccessRules, co_access
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 WEIGHTS = {"read": 1.0, "write": 2.0}

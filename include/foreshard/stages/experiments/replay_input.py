@@ -18,7 +18,7 @@ from foreshard.lab.log import ReplayLog, gather_log
 from foreshard.lab.partition_layout import PartitionLayout, equal_layout, parse_layout
 from foreshard.lab.step_choice import choose_steps
 from foreshard.model import FloatArray, Location
-from foreshard.observe.co_access import CoAccessRules
+from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.stages._ports import WithAccessLogBatches, WithSettings
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from foreshard.errors import CorruptLog
 from foreshard.model import CO_ACCESS_COLUMNS, HOURS_PER_DAY, KEY_LOAD_COLUMNS, ONE_HOUR, HourCounts, HourFacts, HourTally
 from foreshard.model.key_space import KeySpace, KeyType
 from foreshard.observe.hours import day_after
-from foreshard.observe.pair_sums import empty_co_access, sum_hours, unite
+from foreshard.observe.pairs.pair_sums import empty_co_access, sum_hours, unite
 from foreshard.observe.tally import empty_key_load
 from foreshard.observe.units import FINE_SLOT, coded, fine_slots
 from foreshard.stores.files.tally_files import TallyFiles

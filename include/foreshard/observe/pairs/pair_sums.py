@@ -1,4 +1,4 @@
-"""Sums the co-access of several hours. Users are counted by their marks (:mod:`foreshard.observe.co_access`)."""
+"""Sums the co-access of several hours. Users are counted by their marks (:mod:`foreshard.observe.pairs.co_access`)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshard.model import IntArray
-from foreshard.observe.pair_sums import MARK_LIMIT, listed
+from foreshard.observe.pairs.pair_sums import MARK_LIMIT, listed
 
 Coded = tuple[npt.NDArray[Any], IntArray]
 """Names, and codes of them."""

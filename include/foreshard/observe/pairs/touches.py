@@ -1,6 +1,7 @@
 """The keys that each group of accesses has touched, as lazy expressions that any engine runs.
 
-A group is a session in an hour, or a user's sessionless accesses in half a window: see :mod:`foreshard.observe.co_access`.
+A group is a session in an hour, or a user's sessionless accesses in half a window: see
+:mod:`foreshard.observe.pairs.co_access`.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ import pyarrow as pa
 from foreshard.model import CO_ACCESS_COLUMNS, IntArray
 from foreshard.observe.engines import CODE, HOUR_US, NAME, CodedRecords, FrameEngine, LazyRecords, PolarsFrames
 from foreshard.observe.factorising import factorised
-from foreshard.observe.pair_sums import empty_co_access
-from foreshard.observe.touches import NUMBER, capped, touches
-from foreshard.observe.user_marks import user_marks
+from foreshard.observe.pairs.pair_sums import empty_co_access
+from foreshard.observe.pairs.touches import NUMBER, capped, touches
+from foreshard.observe.pairs.user_marks import user_marks
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -107,7 +107,7 @@ def pairs_of(
 
 @dataclass(frozen=True)
 class _Touched:
-    """Touches and their groups: see :func:`foreshard.observe.touches.touches`."""
+    """Touches and their groups: see :func:`foreshard.observe.pairs.touches.touches`."""
 
     found: LazyRecords
     groups: LazyRecords
