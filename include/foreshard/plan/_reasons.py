@@ -128,7 +128,8 @@ def shadow_of(snapshot: Snapshot, taken: TakenStep, step: ShadowStep) -> Planned
     left, full = taken.lps
     if step.terms.work < step.terms.overload:
         code = "far_reads"
-        sentence = f"{key} is read from far away: a shadow on {there} saves {step.saved_km:.0f} km per read on average"
+        saved = f"{step.saved_km:.{0 if step.saved_km >= 10 else 1}f}"
+        sentence = f"{key} is read from far away: a shadow on {there} saves {saved} km per read on average"
     elif not taken.before.full:
         code = "reserve"
         sentence = f"a burst could overload {here}: a shadow of {key} on {there}, {kilometres:.0f} km away, can take its reads"
