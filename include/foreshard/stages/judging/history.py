@@ -53,11 +53,20 @@ class HistoryJudge:
 
     def passes(self, tally: HourTally, quarantined: Mapping[str, int]) -> bool:
         """Return whether the hour may be counted, and save its result if that is not the usual one."""
-        from foreshard.quality.gates import judge_hour
-
         load, hour = tally.key_load, tally.hour
         found = HourCounts(hour, int(load["count"].sum()), int(load["partitionable_key"].nunique()), facts=tally.facts)
         self.seen[hour] = found
+        return self._is_admitted(found, quarantined)
+
+    def second_look(self, tally: Callable[[datetime], HourTally]) -> list[HourTally]:
+        """Judge the refused hours again, now that later ones are known, and return those that pass: a schedule shows late."""
+        refused, self.refused = [result.hour for result in self.refused], []
+        return [tally(hour) for hour in refused if self._is_admitted(self.seen[hour], self.quarantined[hour])]
+
+    def _is_admitted(self, found: HourCounts, quarantined: Mapping[str, int]) -> bool:
+        from foreshard.quality.gates import judge_hour
+
+        hour = found.hour
         result = judge_hour(found, quarantined, self.ports.observe_settings, before_of(hour, self.counted, self.seen))
         if not result.passed or hour in self.refused_before or hour in self.quarantined:
             try:
@@ -69,23 +78,6 @@ class HistoryJudge:
         self.warnings += [f"{hour:%Y-%m-%dT%HZ}: {line}" for line in result.warnings]
         self.counted[hour] = found
         return True
-
-    def second_look(self, tally: Callable[[datetime], HourTally]) -> list[HourTally]:
-        """Judge the refused hours again, now that later ones are known, and return those that pass: a schedule shows late."""
-        from foreshard.quality.gates import judge_hour
-
-        refused, self.refused = self.refused, []
-        passed = []
-        for result in refused:
-            known = before_of(result.hour, self.counted, self.seen)
-            found = self.seen[result.hour]
-            if judge_hour(found, self.quarantined[result.hour], self.ports.observe_settings, known).passed:
-                again = tally(result.hour)
-                if self.passes(again, self.quarantined[result.hour]):
-                    passed.append(again)
-            else:
-                self.refused.append(result)
-        return passed
 
     def _recorded(self, result: GateResult) -> GateResult:
         """Save the result. Raise :class:`GateFailed` if it failed, and no person has accepted it."""
