@@ -24,6 +24,7 @@ from foreshard.client._driving import SYNC, run
 from foreshard.client._fences import pauses
 from foreshard.client._partition_clients import PartitionClients
 from foreshard.client.writing.fenced_deletes import FencedDeletes
+from foreshard.client.writing.held_fences import HeldFences
 from foreshard.errors import Unreachable
 from foreshard.model import Location, Move, Partition, Placement, Reason, RoutingTable, ShardedCollection
 from foreshard.model.key_space import KeySpace, slot_unit
@@ -83,7 +84,8 @@ class Proof:
     def _fenced_deletes(self) -> FencedDeletes:
         connections = PartitionClients(lambda uri: next(self.clients[name] for name in self.uris if self.uris[name] == uri))
         sharded = ShardedCollection(self.settings.control_database, "trips", KEY_FIELD)
-        return FencedDeletes(connections, sharded, partial(fence_lists, connections, sharded=sharded), SYNC.sleep, pauses)
+        fences = HeldFences(connections, sharded, partial(fence_lists, connections, sharded=sharded))
+        return FencedDeletes(connections, sharded, fences, SYNC.sleep, pauses)
 
     def publish(self) -> None:
         """Register the partitions and publish the first table."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pymongo import ReadPreference
@@ -20,6 +21,7 @@ from foreshard.client._driving import is_own_deadline, resolved
 from foreshard.client._read_plans import PartitionRead, ReadPlan
 from foreshard.client.routing.pymongo_errors import NoNewerTable, OperationRefused, ServiceUnreachable
 from foreshard.client.routing.routes import Route
+from foreshard.client.writing.held_fences import HeldFences
 from foreshard.model.key_space import KeyType, slot_unit
 from foreshard.routing.fence_lists import FenceLists
 from foreshard.stores.partition.fences.fence_validator import read_options
@@ -58,6 +60,8 @@ class Doubts:
         self.knows_collation = sharded.key_type is not KeyType.STRING
         """Whether the collection's own collation was checked. It matters to string keys only."""
         self._absent_until = float("-inf")
+        self.held = HeldFences(connections, sharded, partial(fence_lists, connections, sharded=sharded))
+        """What fences refuse in transactions."""
 
     async def check_collation(self, uri: str) -> None:
         """Refuse a collection with a collation of its own: filters by key would match other keys too.

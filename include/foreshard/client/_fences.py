@@ -44,7 +44,6 @@ from foreshard.client.writing.write_errors import (
 )
 from foreshard.errors import Unreachable
 from foreshard.model import ShardedCollection
-from foreshard.routing.fence_lists import FenceLists
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection
@@ -76,11 +75,7 @@ class FencedWriter:
     @cached_property
     def deletes(self) -> FencedDeletes:
         """Runs deletes, which a validator does not stop."""
-
-        async def in_force(uri: str) -> FenceLists:
-            return await fence_lists(self.connections, uri, self.sharded)
-
-        return FencedDeletes(self.connections, self.sharded, in_force, self.router.mode.sleep, pauses)
+        return FencedDeletes(self.connections, self.sharded, self.doubts.held, self.router.mode.sleep, pauses)
 
     async def write(
         self,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 from pymongo.results import DeleteResult, UpdateResult
 
 from foreshard.client._types import Document
-
-if TYPE_CHECKING:
-    pass
 
 DUPLICATE_KEY = 11000
 

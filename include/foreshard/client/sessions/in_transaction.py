@@ -57,7 +57,7 @@ class TransactionReader(Reader):
         planned = await plan()
         if not planned.parts:
             return planned, await read(planned)
-        return planned, await self.transaction.send(self.sharded, "read", planned.keys, lambda: read(planned))
+        return planned, await self.transaction.send(self.sharded, self.doubts.held, "read", planned.keys, lambda: read(planned))
 
     async def one(self, key: str, preference: ReadPreference, read: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
         """Read one key."""
@@ -87,11 +87,7 @@ class TransactionWriter(FencedWriter):
         inserts: bool = False,  # noqa: ARG002
     ) -> Result:
         """Run ``attempt`` once. The transaction's own checks replace those of the other arguments."""
-        route = await self.transaction.place(self.sharded, operation, (key,))
-        assert route is not None  # noqa: S101 (there is a key)
-        self.transaction.written.add(key)
-        collection = self.collection(route)
-        return await self.transaction.send(self.sharded, operation, (key,), lambda: resolved(attempt(collection)))
+        return await self._once(operation, key, attempt)
 
     async def delete(
         self,
@@ -101,11 +97,16 @@ class TransactionWriter(FencedWriter):
         missed: Callable[[Result], bool],  # noqa: ARG002
     ) -> Result:
         """Run a delete once. The transaction checks the fence itself."""
-        route = await self.transaction.place(self.sharded, operation, (key,))
+        return await self._once(operation, key, lambda collection: attempt(collection, self.transaction.session))
+
+    async def _once(self, operation: str, key: str, attempt: Callable[[Collection[dict[str, Any]]], Result]) -> Result:
+        transaction = self.transaction
+        route = await transaction.place(self.sharded, operation, (key,))
         assert route is not None  # noqa: S101 (there is a key)
-        self.transaction.written.add(key)
-        collection, session = self.collection(route), self.transaction.session
-        return await self.transaction.send(self.sharded, operation, (key,), lambda: resolved(attempt(collection, session)))
+        transaction.written.add(key)
+        collection = self.collection(route)
+        held = self.doubts.held
+        return await transaction.send(self.sharded, held, operation, (key,), lambda: resolved(attempt(collection)))
 
 
 class CollectionInTransaction(AsyncRoutedCollection):
@@ -146,7 +147,11 @@ class CollectionInTransaction(AsyncRoutedCollection):
         requests, collection = [item.request for item in items], self.writer.collection(route)
         try:
             done = await transaction.send(
-                self._sharded, operation, keys, lambda: resolved(collection.bulk_write(requests, ordered=ordered, **options))
+                self._sharded,
+                self.writer.doubts.held,
+                operation,
+                keys,
+                lambda: resolved(collection.bulk_write(requests, ordered=ordered, **options)),
             )
         except BulkWriteError as error:
             for entry in error.details.get("writeErrors", ()):

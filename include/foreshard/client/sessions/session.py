@@ -98,7 +98,7 @@ class _Session:
         names = ("read_concern", "write_concern", "read_preference", "max_commit_time_ms")
         options = {name: getattr(default, name) if given.get(name) is None else given[name] for name in names}
         TransactionOptions(**options)  # checks them
-        self._transaction = Transaction(self._router, self._connections, self._of, options)
+        self._transaction = Transaction(self._router, self._of, options)
         self._enter("open")
 
     def _enter(self, state: str) -> None:

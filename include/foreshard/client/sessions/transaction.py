@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from foreshard.client._doubts import fence_lists
 from foreshard.client._driving import resolved
 from foreshard.client._fences import LONGEST_PAUSE
 from foreshard.client._timed_writes import answered_at
@@ -28,8 +27,8 @@ from foreshard.client.writing.write_errors import REFUSED_BY_VALIDATOR, fenced
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
-    from foreshard.client._partition_clients import PartitionClients
     from foreshard.client.routing.router import AsyncRouter
+    from foreshard.client.writing.held_fences import HeldFences
     from foreshard.model import ShardedCollection
     from foreshard.routing.fence_lists import FenceLists
 
@@ -41,7 +40,6 @@ class Transaction:
     """
 
     router: AsyncRouter
-    connections: PartitionClients
     open_session: Callable[[str], ClientSession]
     options: Mapping[str, Any]
     bound: Route | None = None
@@ -100,29 +98,36 @@ class Transaction:
                 await self.abort(sharded, operation, key)
 
     async def send(
-        self, sharded: ShardedCollection, operation: str, keys: Iterable[str], act: Callable[[], Awaitable[Result]]
+        self,
+        sharded: ShardedCollection,
+        held: HeldFences,
+        operation: str,
+        keys: Iterable[str],
+        act: Callable[[], Awaitable[Result]],
     ) -> Result:
-        """Run an operation of the transaction, and check that its keys live on the partition."""
+        """Run an operation of the transaction, and check that its keys live on the partition. ``held``: the fences."""
         named = tuple(keys)
         self.keys.update(named)
         try:
             done = await act()
         except PyMongoError as error:
-            if _refused_by_validator(error) and (key := await self._refused(sharded, named, error)):
+            if _refused_by_validator(error) and (key := await self._refused(sharded, held, named, error)):
                 await self.abort(sharded, operation, key)
             raise
-        if sharded.namespace not in self.fences and (key := await self._refused(sharded, named)):
+        if sharded.namespace not in self.fences and (key := await self._refused(sharded, held, named)):
             await self.abort(sharded, operation, key)
         return done
 
-    async def _refused(self, sharded: ShardedCollection, keys: Iterable[str], error: PyMongoError | None = None) -> str | None:
+    async def _refused(
+        self, sharded: ShardedCollection, held: HeldFences, keys: Iterable[str], error: PyMongoError | None = None
+    ) -> str | None:
         """Return a key that the partition's fence refuses; None if there is none."""
         if self.bound is None:
             return None
         named = tuple(keys)
         if isinstance(error, OperationFailure) and fenced(error.details or {}, sharded.key_field):
             return next(iter(named), None)
-        lists = self.fences[sharded.namespace] = await fence_lists(self.connections, self.bound.uri, sharded)
+        lists = self.fences[sharded.namespace] = await held.lists(self.bound.uri)
         return next((key for key in named if lists.refuses(key)), None)
 
     async def abort(self, sharded: ShardedCollection, operation: str, key: str) -> None:

@@ -8,9 +8,6 @@ A delete runs in a transaction, and the fence is read while the transaction is o
 A fence is a ``collMod``, which waits for the collection's lock. So a fence that is not there while the transaction is open
 takes effect after the commit, and a move that imposes it finds the delete in the oplog before the fence. A delete that the
 fence refuses has no effect, like any other write. The lock's holders are in the MongoDB manual ("FAQ: Concurrency").
-
-Reading the fence is one small ``find``: its ``revision`` rises with every change, and it names a ``holder`` while a change is
-under way. Only then, and after a change, the collection's validator is read.
 """
 
 from __future__ import annotations
@@ -26,13 +23,12 @@ from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeou
 from foreshard.client._driving import resolved
 from foreshard.client._types import Result
 from foreshard.client.writing.write_errors import LEFT, REFUSED_BY_VALIDATOR
-from foreshard.routing.fence_lists import FenceLists
-from foreshard.stores.partition.fences.fence_entry import BOOKKEEPING_DATABASE, FENCES, STATE
 
 if TYPE_CHECKING:
     from pymongo.collection import Collection as MongoCollection
 
     from foreshard.client._partition_clients import PartitionClients
+    from foreshard.client.writing.held_fences import HeldFences
     from foreshard.model import ShardedCollection
 
 LONGEST_RETRIES = 120.0
@@ -40,8 +36,6 @@ LONGEST_RETRIES = 120.0
 
 AttemptToDelete = Callable[["MongoCollection[dict[str, Any]]", Any], Result]
 """Deletes on a partition's collection, in a session. It may return an awaitable, with the asynchronous driver."""
-ReadLists = Callable[[str], Awaitable[FenceLists]]
-"""Reads what the validator on a partition (by its URI) refuses."""
 
 
 class DeletesFenced(WriteError):
@@ -59,13 +53,12 @@ class FencedDeletes:
         self,
         connections: PartitionClients,
         sharded: ShardedCollection,
-        in_force: ReadLists,
+        fences: HeldFences,
         sleep: Callable[[float], Awaitable[None]],
         pauses: Callable[[], Iterator[float]],
     ) -> None:
-        self._connections, self._sharded, self._in_force = connections, sharded, in_force
+        self._connections, self._sharded, self._fences = connections, sharded, fences
         self._sleep, self._pauses = sleep, pauses
-        self._known: dict[str, tuple[int, FenceLists]] = {}
 
     async def run(
         self,
@@ -95,18 +88,8 @@ class FencedDeletes:
 
     async def refuse(self, uri: str, keys: Collection[str]) -> None:
         """Raise :class:`DeletesFenced` if the fence on a partition refuses keys. Call it in a transaction."""
-        entries = self._connections.client(uri)[BOOKKEEPING_DATABASE].get_collection(
-            FENCES, read_preference=ReadPreference.PRIMARY
-        )
-        entry = await resolved(entries.find_one({"_id": self._sharded.namespace}, STATE))
-        if entry is None:
-            return
-        known = self._known.get(uri)
-        if known is None or known[0] != entry["revision"] or entry["holder"] is not None:
-            known = (entry["revision"], await self._in_force(uri))
-            if entry["holder"] is None:
-                self._known[uri] = known
-        refused = [key for key in keys if known[1].refuses(key)]
+        lists = await self._fences.lists(uri)
+        refused = [key for key in keys if lists.refuses(key)]
         if refused:
             raise DeletesFenced(refused)
 
