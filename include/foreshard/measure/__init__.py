@@ -1,1 +1,1 @@
-"""Shared formulas: demand, serving, the Load Prediction Score, distance, and placement rules."""
+"""Shared formulas: demand, serving, the Load Prediction Score, distance, placement rules; the garbage collector's pause."""

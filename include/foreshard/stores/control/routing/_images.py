@@ -14,12 +14,12 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
 from foreshard.errors import CorruptRoutingFile
+from foreshard.measure.collector_pause import collector_paused
 from foreshard.model import RoutingTable
 from foreshard.ports.routing import PublishedImage
 from foreshard.ports.routing_file import SavedRouting
 from foreshard.routing.image import ImageDamaged, image_parts, open_image
 from foreshard.routing.packed import PackedPlacements, pack
-from foreshard.stores.collector_pause import collector_paused
 from foreshard.stores.files.routing_description import description_of, routing_of
 from foreshard.stores.files.routing_file import random_seeds
 from foreshard.stores.mongo_connections import Document

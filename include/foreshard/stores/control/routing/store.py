@@ -26,10 +26,10 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
 from foreshard.errors import NoRoutingTable, TableNeedsUpgrade
+from foreshard.measure.collector_pause import collector_paused
 from foreshard.model import Placement, PlacementChange, RoutingTable
 from foreshard.model.key_space import KeySpace, slot_number, slot_unit
 from foreshard.ports.routing import Publication, PublishedImage
-from foreshard.stores.collector_pause import collector_paused
 from foreshard.stores.control._transactions import in_transaction
 from foreshard.stores.control.routing._counts import TableCounts
 from foreshard.stores.control.routing._documents import (
