@@ -81,7 +81,7 @@ def foreshard_hour(log: Path) -> int:
     from foreshard.observe.hiding import Pseudonyms
     from foreshard.observe.pairs.co_access import CoAccessRules
     from foreshard.observe.units import UnitRule
-    from foreshard.stages.observe import LOOKED_AT, TallyRules, count_hours
+    from foreshard.stages.observe import COUNTED, LOOKED_AT, UNNAMED, TallyRules, count_hours
     from foreshard.stages.units import UnitChoice
     from foreshard.stores.engines.polars_engine import PolarsEngine
     from foreshard.stores.files.access_log import FileAccessLog
@@ -99,7 +99,7 @@ def foreshard_hour(log: Path) -> int:
         rules = TallyRules({"read": 1.0, "write": 2.0}, CoAccessRules(timedelta(minutes=5)), every_key)
         facts_of(store.batches(HOUR, LOOKED_AT), HOUR, rules.weights, "")
         with PolarsEngine(Path(folder)) as engine:
-            (counted,) = count_hours(engine, rules, [HOUR], engine.scan([raw.accepted_path]), None)
+            (counted,) = count_hours(engine, rules, [HOUR], engine.coded_files([raw.accepted_path], COUNTED, UNNAMED))
     return int(counted.key_load["count"].sum())
 
 

@@ -17,13 +17,13 @@ from foreshard.errors import ConfigurationError
 from foreshard.model import ONE_HOUR
 from foreshard.model.key_space import KeyType
 from foreshard.observe.batches import ACCEPTED, accepted_table
-from foreshard.observe.checks import certainly_valid
-from foreshard.observe.engines import Engine, PolarsFrames
+from foreshard.observe.checks import certain_numbers, certain_texts
+from foreshard.observe.engines import NAME, Engine, PolarsFrames
 from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.observe.units import UnitRule
 from foreshard.settings import ObserveEngine
-from foreshard.stages.observe import CountedHour, TallyRules, count_hours
+from foreshard.stages.observe import COUNTED, UNNAMED, CountedHour, TallyRules, count_hours
 from foreshard.stages.units import UnitChoice
 from foreshard.stores.engines.polars_engine import PolarsEngine
 from foreshard.stores.engines.spark_engine import SparkEngine
@@ -84,8 +84,8 @@ def files_of(engine: Engine, folder: Path, units: UnitChoice, window: timedelta)
     """Count the hour in ``folder`` and the one before. Return the tally, and the digests of its files."""
     store = ParquetHourStore(folder)
     rules = TallyRules({"read": 1.0, "write": 2.5}, CoAccessRules(window, maximum_keys=9, maximum_pairs=300), units)
-    scans = [engine.scan([store.describe(hour).accepted_path]) for hour in (HOUR, HOUR - ONE_HOUR)]
-    (counted,) = count_hours(engine, rules, [HOUR], *scans)
+    paths = [store.describe(hour).accepted_path for hour in (HOUR - ONE_HOUR, HOUR)]
+    (counted,) = count_hours(engine, rules, [HOUR], engine.coded_files(paths, COUNTED, UNNAMED))
     TallyFiles(folder).save(HOUR, "x", counted.key_load, counted.co_access)
     found = sorted([*folder.glob("tally/**/*.parquet"), *folder.glob("co-access/**/*.parquet")])
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
@@ -135,23 +135,16 @@ def test_both_are_certain_of_the_same_records(spark: SparkEngine, key_type: KeyT
     ]
     texts += ["12345678-1234-1234-1234-123456789abc", None]
     number = len(texts)
-    good = {"timestamp": HOUR, "partitionable_key": "x", "user_id": None, "request_type": "read", "location": "x"}
-    odd = {
-        "timestamp": [HOUR + timedelta(minutes=20 * at - 40) for at in range(number)],
-        "request_type": ["read", "delete", None] * (number // 3),
-        "cost": [*([None, 0.0, -1.0, 5.0, float("inf"), 1e308] * number)][:number],
-        **dict.fromkeys(("partitionable_key", "user_id", "location", "session_id"), texts),
-    }
-    flag = certainly_valid(HOUR, HOUR + ONE_HOUR, ["read", "write"], key_type)
-    tables = []
-    for name in odd if key_type is KeyType.STRING else ("partitionable_key",):
-        columns = [odd[name] if field.name == name else [good.get(field.name)] * number for field in ACCEPTED]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, ACCEPTED, strict=True)]
-        tables.append(pa.table(arrays, schema=ACCEPTED))
-    given = pa.concat_tables(tables)
-    answers = [engine.table(engine.of_table(given).select(sure=flag)).column("sure").to_pylist() for engine in (spark, POLARS)]
+    times = [HOUR + timedelta(minutes=20 * at - 40) for at in range(number)]
+    costs = [*([None, 0.0, -1.0, 5.0, float("inf"), 1e308] * number)][:number]
+    moments = pa.array(times, ACCEPTED.field("timestamp").type)
+    given = pa.table({NAME: pa.array(texts, pa.string()), "timestamp": moments, "cost": pa.array(costs, pa.float64())})
+    names = ("request_type", "partitionable_key", "user_id")
+    flags = {name: certain_texts(name, ["a", "0", "x"], key_type) for name in names}
+    flags["numbers"] = certain_numbers(HOUR, HOUR + ONE_HOUR)
+    answers = [engine.table(engine.of_table(given).select(**flags)).to_pydict() for engine in (spark, POLARS)]
     assert answers[0] == answers[1]
-    assert set(answers[0]) == {True, False}
+    assert all(set(answer) == {True, False} for answer in answers[0].values())
 
 
 def test_spark_is_chosen_by_a_setting_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshard.observe.batches import clean_batch
+from foreshard.observe.batches import ACCEPTED, clean_batch
 from foreshard.observe.clean import clean
 from foreshard.stores.files import json_lines
 from foreshard.stores.files.json_lines import decoded, parsed, records_frame
@@ -61,7 +61,7 @@ def test_a_block_is_parsed_like_its_lines(given_lines: list[bytes]) -> None:
     places = [f"log:{number}" for number in range(len(given_lines))]
     one_by_one = clean(records_frame([decoded(*pair) for pair in zip(given_lines, places, strict=True)]), HOUR, END, TYPES)
     block = clean_batch(parsed(given_lines, places), HOUR, END, TYPES)
-    accepted = block.accepted.to_pandas().astype({"timestamp": "datetime64[ns, UTC]"})
+    accepted = block.accepted.cast(ACCEPTED).to_pandas().astype({"timestamp": "datetime64[ns, UTC]"})
     assert in_order(accepted) == in_order(one_by_one.accepted)
     assert in_order(block.quarantined[one_by_one.quarantined.columns]) == in_order(one_by_one.quarantined)
 
@@ -169,7 +169,9 @@ def test_lines_of_any_form_are_read_like_python_reads_them(given_lines: list[byt
     records = [decoded(line, f"log:{place}") for place, line in enumerate(given_lines, 1) if line.strip()]
     exact = clean(records_frame(records), HOUR, END, TYPES)
     found = [clean_batch(batch, HOUR, END, TYPES) for batch in batches]
-    accepted = pd.concat([batch.accepted.to_pandas().astype({"timestamp": "datetime64[ns, UTC]"}) for batch in found])
+    accepted = pd.concat(
+        [batch.accepted.cast(ACCEPTED).to_pandas().astype({"timestamp": "datetime64[ns, UTC]"}) for batch in found]
+    )
     quarantined = pd.concat([batch.quarantined[exact.quarantined.columns] for batch in found])
     assert in_order(accepted) == in_order(exact.accepted)
     assert in_order(quarantined) == in_order(exact.quarantined)

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.model.key_space import KeyType
-from foreshard.observe.checks import OPTIONAL, certainly_valid
+from foreshard.observe.checks import OPTIONAL, certain_numbers, certain_texts
 from foreshard.observe.clean import AMBIGUOUS_TIME, EARLIEST, clean, column
-from foreshard.observe.engines import PolarsFrames
+from foreshard.observe.coded_text import CODED_TEXT, coded_text, codes, is_text, without
+from foreshard.observe.engines import NAME, PolarsFrames
 from foreshard.observe.positions import positions_as_text
 from foreshard.observe.values import as_times
 
@@ -40,11 +41,15 @@ ACCEPTED = pa.schema(
         ("cost", pa.float64()),
     ]
 )
+"""The columns of accepted records."""
+CODED = pa.schema([pa.field(field.name, CODED_TEXT if is_text(field.type) else field.type) for field in ACCEPTED])
+"""The same, with texts as dictionaries (:mod:`foreshard.observe.coded_text`)."""
+TEXTS = tuple(field.name for field in ACCEPTED if is_text(field.type))
 
 
 @dataclass(frozen=True)
 class CleanBatch:
-    """A batch's ``accepted`` records, with the columns of ``ACCEPTED``, and the ``quarantined`` ones with their reasons."""
+    """A batch's ``accepted`` records, with the columns of ``CODED``, and the ``quarantined`` ones with their reasons."""
 
     accepted: pa.Table
     quarantined: pd.DataFrame
@@ -64,16 +69,31 @@ def clean_batch(
     typed = _typed(columns, len(batch))
     if typed is None:
         return _slowly(plain_frame(batch), since, until, request_types, key_type)
-    engine = PolarsFrames()
-    sure = engine.of_table(typed).select(sure=certainly_valid(since, until, request_types, key_type))
-    good = engine.table(sure).column("sure").to_numpy()
+    good = _certain(typed, since, until, request_types, key_type)
     if AMBIGUOUS_TIME in batch.column_names:
         good = good & ~_marked(batch)
     rest = np.flatnonzero(~good)
     if not len(rest):
         return CleanBatch(typed, _nothing())
     slow = _slowly(plain_frame(batch.take(pa.array(rest))), since, until, request_types, key_type)
-    return CleanBatch(pa.concat_tables([typed.filter(pa.array(good)), slow.accepted]), slow.quarantined)
+    return CleanBatch(coded_texts(pa.concat_tables([typed.filter(pa.array(good)), slow.accepted])), slow.quarantined)
+
+
+def _certain(
+    typed: pa.Table, since: datetime, until: datetime, request_types: Collection[str], key_type: KeyType
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which records are valid for certain. Each distinct text is looked at once."""
+    engine = PolarsFrames()
+    sure = engine.of_table(typed.select(["timestamp", "cost"])).select(sure=certain_numbers(since, until))
+    good: np.ndarray[Any, np.dtype[np.bool_]] = engine.table(sure).column(0).to_numpy()
+    for name in TEXTS:
+        column = typed.column(name).chunk(0)
+        texts = engine.of_table(pa.table({NAME: column.dictionary}))
+        valid = engine.table(texts.select(sure=certain_texts(name, request_types, key_type))).column(0).to_numpy()
+        valid = np.append(valid, name in OPTIONAL)
+        if not valid.all():
+            good = good & valid[codes(column)]
+    return good
 
 
 def accepted_table(frame: pd.DataFrame) -> pa.Table:
@@ -86,7 +106,11 @@ def plain_frame(table: pa.Table) -> pd.DataFrame:
 
     Integers in columns with gaps stay integers; as floats, large ones would lose digits.
     """
-    frame: pd.DataFrame = positions_as_text(table).to_pandas(integer_object_nulls=True)
+    plain = positions_as_text(table)
+    for place, field in enumerate(plain.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = plain.set_column(place, field.name, plain.column(place).cast(field.type.value_type))
+    frame: pd.DataFrame = plain.to_pandas(integer_object_nulls=True)
     return frame
 
 
@@ -110,15 +134,10 @@ def rows_of(batch: RawBatch, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Raw
 
 
 def coded_texts(table: pa.Table) -> pa.Table:
-    """Return the table with its texts as dictionaries. All chunks of a column share one.
-
-    Coding texts again is faster than uniting dictionaries, which hashes each of them again.
-    """
+    """Return the table with its texts as dictionaries."""
     for place, field in enumerate(table.schema):
-        coded = pa.types.is_dictionary(field.type)
-        if pa.types.is_string(field.type) or (coded and table.column(place).num_chunks > 1):
-            texts = table.column(place).cast(pa.string())
-            table = table.set_column(place, field.name, texts.dictionary_encode())
+        if is_text(field.type):
+            table = table.set_column(place, field.name, coded_text(table.column(place)))
     return table
 
 
@@ -126,7 +145,7 @@ def _slowly(
     frame: pd.DataFrame, since: datetime, until: datetime, request_types: Collection[str], key_type: KeyType
 ) -> CleanBatch:
     cleaned = clean(frame, since, until, request_types, key_type)
-    return CleanBatch(accepted_table(cleaned.accepted), cleaned.quarantined)
+    return CleanBatch(coded_texts(accepted_table(cleaned.accepted)), cleaned.quarantined)
 
 
 def _marked(batch: RawBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -146,13 +165,15 @@ def _nothing() -> pd.DataFrame:
 
 
 def _typed(columns: dict[str, Any], length: int) -> pa.Table | None:
-    """Return columns in the types of ``ACCEPTED``; None if one of another type needs a closer look."""
-    made = [_made(columns.get(field.name), field, length) for field in ACCEPTED]
-    return None if any(column is None for column in made) else pa.table(made, schema=ACCEPTED)
+    """Return columns in the types of ``CODED``; None if one of another type needs a closer look."""
+    made = [_made(columns.get(field.name), field, length) for field in CODED]
+    return None if any(column is None for column in made) else pa.table(made, schema=CODED)
 
 
 def _made(column: Any, field: pa.Field, length: int) -> Any:
     if column is None or pa.types.is_null(column.type):
+        if field.name in TEXTS:
+            return coded_text(pa.nulls(length, pa.string()))
         return pa.nulls(length, field.type)
     if field.name == "timestamp":
         return _times(column)
@@ -168,7 +189,7 @@ def _times(column: Any) -> Any:
     zoned = _zoned_texts(column)
     if zoned is not None:
         return zoned
-    if _is_text(column.type) or (pa.types.is_integer(column.type) and not column.null_count):
+    if is_text(column.type) or (pa.types.is_integer(column.type) and not column.null_count):
         times = as_times(column.to_pandas())
         return pa.array(times, pa.timestamp("ns", tz="UTC")).cast(TIME, safe=False)
     return None
@@ -176,7 +197,7 @@ def _times(column: Any) -> Any:
 
 def _zoned_texts(column: Any) -> Any | None:
     """Return texts as times if all are of the plain form of ISO 8601 with a zone; None if they need a closer look."""
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return None
     try:
         return column.cast(pa.string()).cast(TIME)
@@ -190,15 +211,7 @@ def _without_nan(column: Any) -> Any:
 
 def _texts(column: Any, optional: bool) -> Any:
     """Return a column of text. Empty optional values become null."""
-    if not _is_text(column.type) and not pa.types.is_integer(column.type):
+    if not is_text(column.type) and not pa.types.is_integer(column.type):
         return None
-    texts = column.cast(pa.string())
-    texts.validate(full=True)
-    if optional and pc.any(empty := pc.equal(texts, "")).as_py():
-        texts = pc.if_else(empty, pa.scalar(None, pa.string()), texts)
-    return texts
-
-
-def _is_text(kind: Any) -> bool:
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
+    texts = coded_text(column)
+    return without(texts, "") if optional else texts

@@ -1,7 +1,7 @@
-"""Which records are valid for certain, as one lazy expression that any engine runs.
+"""Which records are valid for certain, as lazy expressions that any engine runs.
 
 The others are looked at one by one (:mod:`foreshard.observe.clean`), which decides, and gives each bad record its reason. So
-the expression has to be right only about what it accepts. It knows the usual forms of texts.
+the expressions have to be right only about what they accept. They know the usual forms of texts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import narwhals as nw
 
 from foreshard.model.key_space import KeyType
 from foreshard.observe.clean import MAXIMUM_KEY_BYTES
+from foreshard.observe.engines import NAME
 
 _NAME = r"^[!-~\p{L}\p{N}][^\x00]*\z"
 """A text with a first character that is visible, and without a NUL."""
@@ -29,14 +30,24 @@ _LONGEST = MAXIMUM_KEY_BYTES // 4
 OPTIONAL = ("user_id", "location", "session_id")
 
 
-def certainly_valid(since: datetime, until: datetime, request_types: Collection[str], key_type: KeyType) -> nw.Expr:
-    """Return which records of [since, until) are valid for certain. They have the columns and types of ``ACCEPTED``."""
-    time, key, cost = nw.col("timestamp"), nw.col("partitionable_key"), nw.col("cost")
-    valid = [
+def certain_numbers(since: datetime, until: datetime) -> nw.Expr:
+    """Return which records of [since, until) have a valid time and cost for certain."""
+    time, cost = nw.col("timestamp"), nw.col("cost")
+    return _all(
         (time >= nw.lit(since)) & (time < nw.lit(until)),
-        key.str.contains(_KEYS[key_type]) & (key.str.len_chars() <= _LONGEST),
-        nw.col("request_type").is_in(sorted(request_types)),
         cost.is_null() | ((cost >= 0.0) & (cost <= sys.float_info.max)),
-        *(nw.col(name).is_null() | nw.col(name).str.contains(_NAME) for name in OPTIONAL),
-    ]
-    return nw.all_horizontal(*(part.fill_null(value=False) for part in valid), ignore_nulls=False)
+    )
+
+
+def certain_texts(column: str, request_types: Collection[str], key_type: KeyType) -> nw.Expr:
+    """Return which texts (``NAME``) are valid values of a column for certain."""
+    text = nw.col(NAME)
+    if column == "request_type":
+        return _all(text.is_in(sorted(request_types)))
+    if column == "partitionable_key":
+        return _all(text.str.contains(_KEYS[key_type]) & (text.str.len_chars() <= _LONGEST))
+    return _all(text.str.contains(_NAME))
+
+
+def _all(*parts: nw.Expr) -> nw.Expr:
+    return nw.all_horizontal(*(part.fill_null(value=False) for part in parts), ignore_nulls=False)

@@ -6,6 +6,7 @@ Narwhals has no operation for the few things here, so each engine has its own. A
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import narwhals as nw
 import pyarrow as pa
+
+from foreshard.observe.coded_text import coded_text, filled, is_text
+from foreshard.observe.packing import Span, Spans
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,15 +26,26 @@ MOMENT = "moment"
 """The column with a record's time in microseconds since 1970."""
 CODE, NAME = "code", "name"
 HOUR_US = 3_600_000_000
+UNKNOWN_LOCATION = "unknown"
 
 
 @dataclass(frozen=True)
 class CodedRecords:
-    """Records with ``MOMENT`` and codes for texts. ``names``: column → frame of ``CODE`` and ``NAME``, one row a code."""
+    """Records with ``MOMENT`` and codes for texts. ``names``: column → frame of ``CODE`` and ``NAME``, one row a code.
+
+    ``spans``: the numbers of ``MOMENT`` and of the codes, if these are whole numbers.
+    """
 
     rows: LazyRecords
     names: dict[str, LazyRecords]
     parts: int = 1
+    spans: Spans = dataclasses.field(default_factory=dict)
+
+
+def hours_of(records: CodedRecords) -> Span | None:
+    """Return the hours of records, since 1970; None if their times are not known."""
+    time = records.spans.get(MOMENT)
+    return time and Span(time.low // HOUR_US, time.high // HOUR_US)
 
 
 class FrameEngine(Protocol):
@@ -39,11 +54,11 @@ class FrameEngine(Protocol):
     def of_table(self, table: pa.Table) -> LazyRecords:
         """Return a table as a lazy frame."""
 
-    def coded(self, records: LazyRecords, texts: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
-        """Return records with ``timestamp`` as ``MOMENT``, and ``texts`` as codes that are compared faster than text.
+    def coded(self, records: pa.Table, unnamed: Sequence[str] = ()) -> CodedRecords:
+        """Return records with ``timestamp`` as ``MOMENT``, and texts as codes that are compared faster than text.
 
-        A column's codes differ if and only if its texts do; their order has no meaning. ``unnamed``: more texts, without
-        names for their codes.
+        A column's codes differ if and only if its texts do; their order has no meaning. Whole numbers are their own codes.
+        ``unnamed``: columns whose codes need no names. A missing location is ``UNKNOWN_LOCATION``.
         """
 
     def kept(self, frame: LazyRecords) -> LazyRecords:
@@ -59,8 +74,8 @@ class FrameEngine(Protocol):
 class Engine(FrameEngine, Protocol):
     """An engine that reads files."""
 
-    def scan(self, paths: Sequence[Path]) -> LazyRecords:
-        """Return the records of raw hours in Parquet, without reading them yet."""
+    def coded_files(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
+        """Return some columns of raw hours in Parquet, like ``coded``."""
 
 
 RECORDS_OF_A_PART = 5_000_000
@@ -79,25 +94,30 @@ class PolarsFrames:
 
         return nw.from_native(pl.DataFrame(table).lazy())
 
-    def coded(self, records: LazyRecords, texts: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
-        """See :class:`FrameEngine`. Whole numbers are their own codes."""
+    def coded(self, records: pa.Table, unnamed: Sequence[str] = ()) -> CodedRecords:
+        """See :class:`FrameEngine`."""
         import polars as pl
 
-        given = records.to_native()
-        schema = given.collect_schema()
-        kinds = {name: pl.Categorical(pl.Categories.random()) for name in (*texts, *unnamed) if not schema[name].is_integer()}
-        coding = [pl.col(name).cast(kind).to_physical() for name, kind in kinds.items()]
-        made = given.with_columns(pl.col("timestamp").dt.epoch("us").alias(MOMENT), *coding).drop("timestamp")
-        rows = self.kept(nw.from_native(made))
-        found = self._collected(rows.to_native().select(pl.len().alias("rows"), *(pl.col(name).max() for name in kinds)))
-        ends = found.row(0, named=True)
-        names = {
-            name: nw.from_native(_names(kinds[name], -1 if ends[name] is None else ends[name]))
-            if name in kinds
-            else rows.select(**{CODE: name, NAME: name}).unique()
-            for name in texts
-        }
-        return CodedRecords(rows, names, max(1, -(-int(ends["rows"]) // RECORDS_OF_A_PART)))
+        columns, names, spans = {}, {}, {}
+        for field in records.schema:
+            name, column = field.name, records.column(field.name)
+            if name == "timestamp":
+                name, column = MOMENT, column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+            if pa.types.is_null(field.type):
+                column = column.cast(pa.string())
+            coded = coded_text(column) if is_text(column.type) else None
+            if coded is not None and name == "location":
+                coded = filled(coded, UNKNOWN_LOCATION)
+            columns[name] = pl.Series(column if coded is None else coded.indices)
+            if pa.types.is_floating(field.type):
+                continue
+            spans[name] = _span(columns[name]) if coded is None else Span(0, len(coded.dictionary) - 1, nw.Int32())
+            if name != MOMENT and name not in unnamed:
+                texts = pl.Series(columns[name].drop_nulls().unique() if coded is None else coded.dictionary)
+                codes = texts if coded is None else pl.int_range(len(texts), dtype=pl.Int32, eager=True)
+                names[name] = nw.from_native(pl.LazyFrame({CODE: codes, NAME: texts}))
+        rows: LazyRecords = nw.from_native(pl.LazyFrame(columns))
+        return CodedRecords(rows, names, parts_of(len(records)), spans)
 
     def kept(self, frame: LazyRecords) -> LazyRecords:
         """See :class:`FrameEngine`."""
@@ -117,9 +137,12 @@ class PolarsFrames:
         return frame.collect(engine="streaming")
 
 
-def _names(kind: pl.Categorical, last: int) -> pl.LazyFrame:
-    """Return the texts of the codes of a kind up to the ``last``."""
-    import polars as pl
+def parts_of(records: int) -> int:
+    """Return in how many parts so many records are counted."""
+    return max(1, -(-records // RECORDS_OF_A_PART))
 
-    codes = pl.LazyFrame().select(pl.int_range(last + 1, dtype=pl.UInt32).alias(CODE))
-    return codes.with_columns(pl.col(CODE).cat.to(kind).cast(pl.String).alias(NAME))
+
+def _span(column: pl.Series) -> Span:
+    low: Any = column.min()
+    high: Any = column.max()
+    return Span(0, -1) if low is None else Span(low, high, nw.from_native(column, series_only=True).dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,10 +14,34 @@ from foreshard.observe.clean import EARLIEST
 from foreshard.observe.pseudonym import SESSION, USER, pseudonymise, pseudonyms
 from foreshard.observe.values import as_costs, as_times
 
-if TYPE_CHECKING:
-    import polars as pl
-
 _MOST_PSEUDONYMS = 1_000_000
+
+
+class _Known:
+    """Names that were hashed, in categories of their own, whose numbers are the places of their pseudonyms."""
+
+    def __init__(self) -> None:
+        import polars as pl
+
+        self._alive = pl.Series(dtype=pl.Categorical(pl.Categories.random()))  # Polars forgets categories without a series
+        self._hidden = pl.Series(dtype=pl.String)
+
+    def __len__(self) -> int:
+        return len(self._hidden)
+
+    def of(self, names: pa.StringArray, hide: Callable[[list[str]], list[str]]) -> pa.StringArray:
+        """Return the pseudonyms of distinct names, in their order. ``hide``: gives those of new names."""
+        import polars as pl
+
+        given = pl.Series(names, dtype=pl.String)
+        numbers = given.cast(self._alive.dtype).to_physical()
+        last: Any = numbers.max()
+        if last is not None and last >= len(self):
+            self._hidden = self._hidden.extend_constant(None, last + 1 - len(self)).rechunk()
+        new = self._hidden.gather(numbers).is_null()
+        if new.any():
+            self._hidden = self._hidden.scatter(numbers.filter(new), hide(given.filter(new).to_list()))
+        return self._hidden.gather(numbers).to_arrow().cast(pa.string())
 
 
 class Pseudonyms:
@@ -28,13 +52,13 @@ class Pseudonyms:
 
     def __init__(self, key: Callable[[], bytes], shown_types: Collection[str] = ()) -> None:
         self._key, self._shown = key, frozenset(shown_types)
-        self._known: dict[bytes, pl.DataFrame] = {}
+        self._known: dict[bytes, _Known] = {}
 
     def of(self, batch: CleanBatch) -> CleanBatch:
         """Return the batch with pseudonyms, those of accepted records as dictionaries."""
         accepted = batch.accepted
         for name, of in (("user_id", USER), ("session_id", SESSION)):
-            coded = accepted.column(name).combine_chunks().dictionary_encode()
+            coded = accepted.column(name).chunk(0)
             hidden = pa.DictionaryArray.from_arrays(coded.indices, self._names(coded.dictionary, of))
             accepted = accepted.set_column(accepted.schema.get_field_index(name), name, hidden)
         bad = batch.quarantined
@@ -42,18 +66,10 @@ class Pseudonyms:
 
     def _names(self, names: pa.StringArray, of: bytes) -> pa.StringArray:
         """Return the pseudonyms of distinct names, in their order."""
-        import polars as pl
-
-        given = pl.DataFrame({"name": pl.Series(names, dtype=pl.String)})
         known = self._known.get(of)
         if known is None or len(known) > _MOST_PSEUDONYMS:
-            known = pl.DataFrame(schema={"name": pl.String, "hidden": pl.String})
-        hidden = given.join(known, on="name", how="left", maintain_order="left")["hidden"]
-        new = hidden.is_null()
-        unknown = given["name"].filter(new).to_list()
-        made = pl.DataFrame({"name": unknown, "hidden": pseudonyms(self._key, unknown, of)}, schema=known.schema)
-        self._known[of] = pl.concat([known, made], rechunk=True)
-        return hidden.scatter(new.arg_true(), made["hidden"]).to_arrow().cast(pa.string())
+            known = self._known[of] = _Known()
+        return known.of(names, lambda new: pseudonyms(self._key, new, of))
 
     def _without_identities(self, bad: pd.DataFrame) -> pd.DataFrame:
         """Hide every value that may be an identity: the columns of a broken record may be shifted.

@@ -17,12 +17,12 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshard.model import KEY_LOAD_COLUMNS
-from foreshard.observe.engines import CODE, HOUR_US, MOMENT, NAME
+from foreshard.observe.engines import CODE, HOUR_US, MOMENT, NAME, hours_of
+from foreshard.observe.packing import Packing, nullable
 
 if TYPE_CHECKING:
     from foreshard.observe.engines import CodedRecords, FrameEngine, LazyRecords
 
-UNKNOWN_LOCATION = "unknown"
 TALLIED = ("partitionable_key", "location", "request_type", "user_id", "cost")
 """The columns of records that a tally of one hour needs."""
 
@@ -44,7 +44,7 @@ def tally(records: CodedRecords, engine: FrameEngine, weights: Mapping[str, floa
     rows = records.rows.with_columns(hour=nw.col(MOMENT) // HOUR_US)
     costs = rows.select(number=nw.col("cost").count(), largest=nw.col("cost").max())
     measured, largest = (column[0].as_py() for column in engine.table(costs))
-    parts = [_cells(part, bool(measured)) for part in _parts(rows, records.parts)]
+    parts = [_cells(part, records, bool(measured)) for part in _parts(rows, records.parts)]
     found = pa.concat_tables([engine.table(_with_names(part, records)) for part in parts]).to_pandas()
     if found.empty:
         return empty_key_load()
@@ -62,16 +62,19 @@ def _parts(rows: LazyRecords, parts: int) -> list[LazyRecords]:
     return [rows] if parts == 1 else [rows.filter(nw.col("partitionable_key") % parts == part) for part in range(parts)]
 
 
-def _cells(rows: LazyRecords, measured: bool) -> LazyRecords:
+def _cells(rows: LazyRecords, records: CodedRecords, measured: bool) -> LazyRecords:
     """Return the cells of ``rows`` with their counts, numbers of users, and sums of measured costs in limbs."""
+    cell = Packing.of({"hour": hours_of(records), **{name: records.spans.get(name) for name in CELL_TEXTS}}, "cell")
+    user = Packing.of({**cell.inner(), "user_id": nullable(records.spans.get("user_id"))}, "one")
     limbs = [nw.col(f"limb{place}").sum() for place in range(len(_LIMBS))] if measured else []
     sums = [nw.col("measured").sum(), *limbs] if measured else []
-    by_user = _with_limbs(rows) if measured else rows
-    by_user = by_user.group_by(*_CELL, "user_id").agg(
+    given = user.packed(cell.packed(_with_limbs(rows) if measured else rows))
+    by_user = given.group_by(*user.by).agg(
         nw.len().alias("count"), *([nw.col("cost").count().alias("measured"), *limbs] if measured else [])
     )
     users = (~nw.col("user_id").is_null()).cast(nw.Int64).sum()
-    return by_user.group_by(*_CELL).agg(nw.col("count").sum(), users.alias("distinct_users"), *sums)
+    cells = user.unpacked(by_user).group_by(*cell.by).agg(nw.col("count").sum(), users.alias("distinct_users"), *sums)
+    return cell.unpacked(cells)
 
 
 def _with_limbs(rows: LazyRecords) -> LazyRecords:

@@ -25,7 +25,16 @@ from foreshard.observe.hours import by_hour, hours_between, in_steps
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
 from foreshard.stages.judging.history import AcceptedBy, HistoryJudge, HistoryJudgePorts
-from foreshard.stages.observe import TallyPorts, TallyRules, count_again, count_hours, counted_hour, saved_hour
+from foreshard.stages.observe import (
+    COUNTED,
+    UNNAMED,
+    TallyPorts,
+    TallyRules,
+    count_again,
+    count_hours,
+    counted_hour,
+    saved_hour,
+)
 from foreshard.stages.observing.account import account_of
 from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
@@ -213,8 +222,8 @@ def _counted(
 ) -> list[HourTally]:
     engine = PolarsFrames()
     facts = [facts_of([coded_texts(table)], hour, rules.weights, source) for hour, table in zip(hours, tables, strict=True)]
-    earlier = None if seen is None else engine.of_table(seen)
-    counted = count_hours(engine, rules, hours, engine.of_table(pa.concat_tables(tables)), earlier)
+    records = pa.concat_tables([*([] if seen is None else [seen]), *tables]).select(COUNTED)
+    counted = count_hours(engine, rules, hours, engine.coded(records, UNNAMED))
     return [HourTally(one.hour, one.key_load, one.co_access, its) for one, its in zip(counted, facts, strict=True)]
 
 

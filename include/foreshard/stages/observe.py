@@ -24,7 +24,7 @@ from foreshard.observe.facts import facts_of
 from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.hours import by_hour
 from foreshard.observe.pairs.co_access import CoAccessRules, pairs_of
-from foreshard.observe.tally import CELL_TEXTS, TALLIED, UNKNOWN_LOCATION, tally
+from foreshard.observe.tally import CELL_TEXTS, TALLIED, tally
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour
 from foreshard.stages._ports import (
@@ -43,12 +43,10 @@ from foreshard.stages.units import UnitChoice, UnitPorts, unit_choice
 
 COUNTED = ("timestamp", "partitionable_key", "user_id", "request_type", "location", "session_id", "cost")
 """The columns of records that are counted."""
-TOUCHED = ("timestamp", "partitionable_key", "user_id", "session_id")
-"""Those of them in which co-access is found."""
-CODED = ("partitionable_key", "user_id", "request_type", "location", "session_id")
+UNNAMED = ("session_id",)
+"""Those of them that are only compared."""
 LOOKED_AT = ("timestamp", *TALLIED)
 """The columns of records that the facts about an hour come from."""
-KINDS = {**dict.fromkeys(CODED, nw.String()), "cost": nw.Float64()}
 
 
 class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
@@ -149,8 +147,8 @@ def counted_hour(ports: TallyPorts, hour: datetime) -> HourTally:
     rules = TallyRules.of(ports, hour)
     facts = facts_of(ports.raw_hours.batches(hour, LOOKED_AT), hour, rules.weights, raw.source)
     with ports.engine() as engine:
-        seen = engine.scan([before.accepted_path]) if before else None
-        (counted,) = count_hours(engine, rules, [hour], engine.scan([raw.accepted_path]), seen)
+        paths = [one.accepted_path for one in (before, raw) if one]
+        (counted,) = count_hours(engine, rules, [hour], engine.coded_files(paths, COUNTED, UNNAMED))
     return HourTally(hour, counted.key_load, counted.co_access, facts)
 
 
@@ -180,17 +178,13 @@ class TallyRules:
         return cls(weights, CoAccessRules.of(observe), unit_choice(ports, since, hour))
 
 
-def count_hours(
-    engine: FrameEngine, rules: TallyRules, hours: Sequence[datetime], records: LazyRecords, seen: LazyRecords | None
-) -> list[CountedHour]:
+def count_hours(engine: FrameEngine, rules: TallyRules, hours: Sequence[datetime], records: CodedRecords) -> list[CountedHour]:
     """Count the records of successive ``hours``. Co-access is found between keys that are units.
 
-    ``seen`` are records of the hour before. Counting some hours at once gives what counting each of them gives.
+    ``records`` have the columns ``COUNTED``, also of the hour before. Counting some hours at once gives what counting each of
+    them gives.
     """
-    both = records.select(*COUNTED).with_columns(nw.col("location").fill_null(UNKNOWN_LOCATION))
-    if seen is not None:
-        both = nw.concat([both, _near(seen, hours[0], rules.pairs.window)])
-    coded = engine.coded(both, CODED[:-1], CODED[-1:])
+    coded = dataclasses.replace(records, rows=_near(records.rows, hours[0], rules.pairs.window))
     in_hours = coded.rows.filter(nw.col(MOMENT) >= int(hours[0].timestamp()) * 1_000_000)
     load = tally(dataclasses.replace(coded, rows=in_hours), engine, rules.weights).sort_values("hour", kind="stable")
     loads = [part.reset_index(drop=True) for part in by_hour(load, load["hour"], hours)]
@@ -202,11 +196,10 @@ def count_hours(
     return [CountedHour(*counted) for counted in zip(hours, loads, together, strict=True)]
 
 
-def _near(seen: LazyRecords, hour: datetime, window: timedelta) -> LazyRecords:
-    """Return the earlier records that may share a group with one of the hour: without what is counted."""
-    near = seen.filter(~nw.col("session_id").is_null() | (nw.col("timestamp") >= nw.lit(hour - window)))
-    kept = [name if name in TOUCHED else nw.lit(None).cast(KINDS[name]).alias(name) for name in COUNTED]
-    return near.select(*kept)
+def _near(rows: LazyRecords, hour: datetime, window: timedelta) -> LazyRecords:
+    """Return records without those of the hour before that share no group with one of this ``hour``."""
+    near = nw.col(MOMENT) >= int((hour - window).timestamp() * 1_000_000)
+    return rows.filter(near | ~nw.col("session_id").is_null())
 
 
 def _named(

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from foreshard.model import ACCESS_LOG_COLUMNS
 from foreshard.model.key_space import KeyType
-from foreshard.observe.batches import ACCEPTED, clean_batch
+from foreshard.observe.batches import ACCEPTED, CODED, clean_batch
 from foreshard.observe.clean import clean
 from foreshard.observe.hiding import Pseudonyms
-from foreshard.observe.pseudonym import pseudonym
+from foreshard.observe.pseudonym import SESSION, USER, pseudonym, pseudonyms
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 END = HOUR + timedelta(hours=1)
@@ -59,8 +59,8 @@ def in_order(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 def test_columns_are_cleaned_like_values(table: pa.Table, key_type: KeyType) -> None:
     slowly = clean(table.to_pandas(), HOUR, END, TYPES, key_type)
     batch = clean_batch(table, HOUR, END, TYPES, key_type)
-    assert batch.accepted.schema.equals(ACCEPTED)
-    accepted = batch.accepted.to_pandas().astype({"timestamp": "datetime64[ns, UTC]"})
+    assert batch.accepted.schema.equals(CODED)
+    accepted = batch.accepted.cast(ACCEPTED).to_pandas().astype({"timestamp": "datetime64[ns, UTC]"})
     assert in_order(accepted) == in_order(slowly.accepted)
     assert in_order(batch.quarantined[slowly.quarantined.columns]) == in_order(slowly.quarantined)
 
@@ -87,3 +87,24 @@ def test_each_user_is_hashed_once_and_pseudonyms_stay(monkeypatch: pytest.Monkey
         assert made == [pseudonym(b"secret", "u"), known, None, pseudonym(b"secret", "u")]
     assert len(keys) == 1
     assert Pseudonyms(lambda: pytest.fail("no secret is needed")).of(clean_batch(frame[2:3], HOUR, END, TYPES))
+
+
+def test_each_name_keeps_its_own_pseudonym_over_batches_with_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counted(key: Any, names: Any, of: bytes = USER) -> list[str]:
+        hashed.extend(names)
+        return pseudonyms(key, names, of)
+
+    monkeypatch.setattr("foreshard.observe.hiding.pseudonyms", counted)
+    hide, expected = Pseudonyms(lambda: b"secret"), {}
+    for first in (0, 5, 40, 3, 0):
+        users = [f"u{n}" for n in range(first, first + 30)]
+        expected |= {name: pseudonym(b"secret", name) for name in users}
+        frame = pd.DataFrame(
+            {"timestamp": HOUR, "partitionable_key": "k", "request_type": "read", "user_id": users, "session_id": users}
+        )
+        accepted = hide.of(clean_batch(frame, HOUR, END, TYPES)).accepted
+        assert accepted.column("user_id").to_pylist() == [expected[name] for name in users]
+        assert accepted.column("session_id").to_pylist() == [pseudonym(b"secret", name, SESSION) for name in users]
+    assert sorted(hashed) == sorted([*expected, *expected])

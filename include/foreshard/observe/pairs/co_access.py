@@ -20,19 +20,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from foreshard.model import CO_ACCESS_COLUMNS, IntArray
-from foreshard.observe.engines import CODE, HOUR_US, NAME, CodedRecords, FrameEngine, LazyRecords, PolarsFrames
-from foreshard.observe.factorising import factorised
+from foreshard.measure.collector_pause import collector_paused
+from foreshard.model import CO_ACCESS_COLUMNS
+from foreshard.observe.engines import CODE, HOUR_US, NAME, CodedRecords, FrameEngine, LazyRecords, PolarsFrames, hours_of
+from foreshard.observe.packing import Packing, Span, nullable
 from foreshard.observe.pairs.pair_sums import empty_co_access
-from foreshard.observe.pairs.touches import NUMBER, capped, touches
-from foreshard.observe.pairs.user_marks import user_marks
+from foreshard.observe.pairs.touches import Touches
+from foreshard.observe.pairs.user_marks import name_hashes, user_marks
 
 if TYPE_CHECKING:
     from foreshard.settings import ObserveSettings
@@ -46,7 +47,8 @@ MAXIMUM_PAIRS = 20_000
 OWNED = ("partitionable_key", "user_id", "session_id")
 """The columns of records that pairs are found in, besides the time."""
 _PAIR = ("hour", "left", "right")
-_BY_USER = ("pair", "user_id")
+PAIRS_IN_MEMORY = 10_000_000
+"""So many pairs of keys of groups are kept in memory, of 12 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def co_access(frame: pd.DataFrame, rules: CoAccessRules, since: datetime | None 
     engine = PolarsFrames()
     times = pa.array(frame["timestamp"], pa.timestamp("us", tz="UTC"), safe=False)
     table = pa.table([times, *(pa.array(frame[name], from_pandas=True) for name in OWNED)], names=["timestamp", *OWNED])
-    return pairs_of(engine.coded(engine.of_table(table), OWNED[:2], OWNED[2:]), engine, rules, since)
+    return pairs_of(engine.coded(table, OWNED[2:]), engine, rules, since)
 
 
 def pairs_of(
@@ -88,29 +90,41 @@ def pairs_of(
     ``named``: the ``hour`` and ``partitionable_key`` of the keys that count in it. None: all keys do.
     """
     keys, parts = records.names["partitionable_key"], records.parts
-    touched = [_Touched.of(records, engine, rules, since, named, part) for part in range(parts)]
-    weights = [engine.kept(_weighed(one.pairs(), _PAIR)) for one in touched]
-    heavy = engine.kept(engine.numbered(_heaviest(_united(weights, _PAIR, engine), rules.maximum_pairs), "pair"))
-    found = [engine.kept(_weighed(one.among(heavy).pairs().join(heavy, on=list(_PAIR)), _BY_USER)) for one in touched]
-    by_user = [_united(_of_part(found, "pair", part), _BY_USER, engine) for part in range(parts)]
-    counted = _with_keys(nw.concat([_counts(some) for some in by_user]).join(heavy, on="pair"), keys)
+    pair = _pairs_as_one(records)
+    found = [_Found.of(records, engine, rules, since, named, pair, part) for part in range(parts)]
+    weights = _united([engine.kept(_weighed(one.pairs, pair.by)) for one in found], pair.by, engine)
+    heavy = engine.kept(engine.numbered(_heaviest(weights, pair, rules.maximum_pairs), "pair"))
+    by_user = _by_user(found, heavy, records, engine)
+    counted = nw.concat([_counts(some) for some in by_user]).join(pair.unpacked(heavy), on="pair")
+    counted = _with_keys(counted, keys)
     rows = engine.table(_kept(counted, rules.maximum_pairs))
     if not len(rows):
         return empty_co_access()
     rows = rows.sort_by([("hour", "ascending"), ("key_a", "ascending"), ("key_b", "ascending")])
     marks: list[list[int]] = [[]] * len(rows)
-    for some in by_user:
-        of_some = _marks(rows, *_users_of(rows, some, records, engine), rules.marks)
-        marks = [one or other for one, other in zip(marks, of_some, strict=True)]
+    with collector_paused():  # it would look at each list several times
+        for some in by_user:
+            of_some = _marks(rows, some, records, engine, rules.marks)
+            marks = [one or other for one, other in zip(marks, of_some, strict=True)]
     return _frame(rows.to_pandas(), marks)
 
 
-@dataclass(frozen=True)
-class _Touched:
-    """Touches and their groups: see :func:`foreshard.observe.pairs.touches.touches`."""
+def _pairs_as_one(records: CodedRecords) -> Packing:
+    key = records.spans.get("partitionable_key")
+    return Packing.of({"hour": hours_of(records), "left": key, "right": key}, "both")
 
-    found: LazyRecords
-    groups: LazyRecords
+
+@dataclass(frozen=True)
+class _Found:
+    """The pairs of keys of each group, of which at least one is new in it, with the group's user.
+
+    ``few``: they are kept in memory. Else they are found again in the ``touches`` when they are needed again.
+    """
+
+    touches: Touches
+    pair: Packing
+    pairs: LazyRecords
+    few: bool
 
     @classmethod
     def of(
@@ -120,31 +134,52 @@ class _Touched:
         rules: CoAccessRules,
         since: datetime | None,
         named: LazyRecords | None,
+        pair: Packing,
         part: int,
-    ) -> _Touched:
-        found, groups = touches(records, engine, rules.window, since, named, part)
-        return cls(capped(found, records.names["partitionable_key"], rules.maximum_keys, engine), groups)
+    ) -> _Found:
+        touches = Touches.of(records, engine, rules.window, since, named, part)
+        touches = touches.capped(records.names["partitionable_key"], rules.maximum_keys, engine)
+        sizes = touches.groups.select(number=(nw.col("size").cast(nw.Int64) * (nw.col("size") - 1)).sum())
+        few = (engine.table(sizes).column("number")[0].as_py() or 0) // 2 <= PAIRS_IN_MEMORY
+        pairs = _pairs_of(touches, pair)
+        return cls(touches, pair, engine.kept(pairs) if few else pairs, few)
 
-    def pairs(self) -> LazyRecords:
-        """Return the pairs of keys of each group, of which at least one is new in it, with the group's hour and user."""
-        left = self.found.join(self.groups, on=NUMBER).select(NUMBER, "hour", "user_id", "new", left="partitionable_key")
-        right = self.found.select(NUMBER, right="partitionable_key", new_too="new")
-        both = left.join(right, on=NUMBER).filter(nw.col("left") < nw.col("right"), nw.col("new") | nw.col("new_too"))
-        return both.select(*_PAIR, "user_id")
+    def among(self, heavy: LazyRecords) -> LazyRecords:
+        """Return those pairs that are in ``heavy``."""
+        if self.few:
+            return self.pairs.join(heavy, on=self.pair.by)
+        both = self.pair.unpacked(heavy)
+        keys = nw.concat([both.select(partitionable_key=name) for name in ("left", "right")]).unique()
+        found = self.touches.found.join(keys, on="partitionable_key", how="semi")
+        return _pairs_of(replace(self.touches, found=found), self.pair).join(heavy, on=self.pair.by)
 
-    def among(self, pairs: LazyRecords) -> _Touched:
-        """Return the touches of keys that are in one of the pairs."""
-        keys = nw.concat([pairs.select(partitionable_key=name) for name in ("left", "right")]).unique()
-        return replace(self, found=self.found.join(keys, on="partitionable_key", how="semi"))
+
+def _pairs_of(touches: Touches, pair: Packing) -> LazyRecords:
+    by = touches.by
+    left = touches.found.join(touches.groups, on=by).select(*by, "hour", "user_id", "new", left="partitionable_key")
+    right = touches.found.select(*by, right="partitionable_key", new_too="new")
+    both = left.join(right, on=by).filter(nw.col("left") < nw.col("right"), nw.col("new") | nw.col("new_too"))
+    return pair.packed(both.select(*_PAIR, "user_id"))
+
+
+def _by_user(found: Sequence[_Found], heavy: LazyRecords, records: CodedRecords, engine: FrameEngine) -> list[LazyRecords]:
+    """Return the weights of the ``heavy`` pairs by user, in parts that have all users of a pair."""
+    user = nullable(records.spans.get("user_id"))
+    pairs = user and Span(0, len(engine.table(heavy.select("pair"))), nw.UInt32())
+    one = Packing.of({"pair": pairs, "user_id": user}, "one")
+    given = [one.packed(some.among(heavy).select("pair", "user_id")) for some in found]
+    weights = [engine.kept(_weighed(some, one.by)) for some in given]
+    parts = [_of_part(weights, one.part("pair"), part) for part in range(len(found))]
+    return [engine.kept(one.unpacked(_united(some, one.by, engine))) for some in parts]
 
 
 def _weighed(pairs: LazyRecords, by: Sequence[str]) -> LazyRecords:
     return pairs.group_by(*by).agg(nw.len().cast(nw.Int64).alias("weight"))
 
 
-def _of_part(frames: Sequence[LazyRecords], number: str, part: int) -> list[LazyRecords]:
+def _of_part(frames: Sequence[LazyRecords], number: nw.Expr, part: int) -> list[LazyRecords]:
     """Return the rows of frames that are in a part of as many as there are frames."""
-    return [frame.filter(nw.col(number) % len(frames) == part) if len(frames) > 1 else frame for frame in frames]
+    return [frame.filter(number % len(frames) == part) if len(frames) > 1 else frame for frame in frames]
 
 
 def _united(weights: Sequence[LazyRecords], by: Sequence[str], engine: FrameEngine) -> LazyRecords:
@@ -154,10 +189,11 @@ def _united(weights: Sequence[LazyRecords], by: Sequence[str], engine: FrameEngi
     return engine.kept(nw.concat(list(weights)).group_by(*by).agg(nw.col("weight").sum()))
 
 
-def _heaviest(weights: LazyRecords, number: int) -> LazyRecords:
+def _heaviest(weights: LazyRecords, pair: Packing, number: int) -> LazyRecords:
     """Return the pairs that may be among the ``number`` heaviest of an hour, and all that weigh as much as the last."""
     place = nw.col("weight").rank("min", descending=True).over("hour")
-    return weights.with_columns(place=place).filter(nw.col("place") <= number).select(*_PAIR)
+    of_hours = weights.with_columns(hour=pair.part("hour"))
+    return of_hours.with_columns(place=place).filter(nw.col("place") <= number).select(*pair.by)
 
 
 def _counts(by_user: LazyRecords) -> LazyRecords:
@@ -184,26 +220,18 @@ def _kept(pairs: LazyRecords, number: int) -> LazyRecords:
     return order.with_columns(place=place).filter(nw.col("place") <= number).drop("light", "few", "place")
 
 
-def _users_of(
-    rows: pa.Table, by_user: LazyRecords, records: CodedRecords, engine: FrameEngine
-) -> tuple[pd.DataFrame, dict[Any, Any]]:
-    """Return the known users of rows, as the ``place`` of the row and the code of the user, and the names of the codes."""
+def _marks(rows: pa.Table, by_user: LazyRecords, records: CodedRecords, engine: FrameEngine, number: int) -> list[list[int]]:
+    """Return the smallest marks of the known users of each row."""
     places = rows.select(["pair"]).append_column("place", pa.array(range(len(rows)), pa.int64()))
-    known = by_user.filter(~nw.col("user_id").is_null()).join(engine.of_table(places), on="pair")
-    users = engine.kept(known.select("place", "user_id"))
+    known = by_user.filter(~nw.col("user_id").is_null()).join(engine.of_table(places), on="pair").select("place", "user_id")
+    users = engine.kept(known)
     names = engine.table(records.names["user_id"].join(users.select(**{CODE: "user_id"}).unique(), on=CODE, how="semi"))
-    named = dict(zip(names.column(CODE).to_pylist(), names.column(NAME).to_pylist(), strict=True))
-    return engine.table(users).to_pandas(), named
-
-
-def _marks(rows: pa.Table, users: pd.DataFrame, names: dict[Any, Any], number: int) -> list[list[int]]:
-    """Return the smallest marks of the users of each row."""
-    codes, found = pd.factorize(users["user_id"])
-    named = np.array([names[code] for code in found.tolist()], dtype=object)
-    (key_a, names_a), (key_b, names_b) = (factorised(rows.column(name).to_pandas()) for name in ("key_a", "key_b"))
-    place: IntArray = users["place"].to_numpy(np.int64)
-    user = named, codes.astype(np.int64)
-    return user_marks((names_a.astype(object), key_a), (names_b.astype(object), key_b), user, place, len(rows), number)
+    hashed = pa.array(name_hashes(names.column(NAME).to_pylist()).view(np.int64))
+    hashes = engine.of_table(names.select([CODE]).append_column("hashed", hashed))
+    found = engine.table(users.join(hashes, left_on="user_id", right_on=CODE).select("place", "hashed"))
+    user, place = found.column("hashed").to_numpy().view(np.uint64), found.column("place").to_numpy()
+    key_a, key_b = (name_hashes(rows.column(name).to_pylist()) for name in ("key_a", "key_b"))
+    return user_marks(key_a, key_b, user, place, number)
 
 
 def _frame(rows: pd.DataFrame, marks: list[list[int]]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,29 +11,36 @@ import pandas as pd
 from foreshard.model import IntArray
 from foreshard.observe.pairs.pair_sums import MARK_LIMIT, listed
 
-Coded = tuple[npt.NDArray[Any], IntArray]
-"""Names, and codes of them."""
+_Hashes = npt.NDArray[np.uint64]
+_MARK_BITS = MARK_LIMIT.bit_length() - 1
+_ROWS_AT_ONCE = 2**15
+"""Their numbers stay in the processor's cache."""
 
 
-def user_marks(key_a: Coded, key_b: Coded, user: Coded, place: IntArray, pairs: int, number: int) -> list[list[int]]:
+def name_hashes(names: Sequence[str]) -> _Hashes:
+    """Return the hash of each name."""
+    return pd.util.hash_array(np.array(names, dtype=object), categorize=False) if len(names) else np.zeros(0, np.uint64)
+
+
+def user_marks(key_a: _Hashes, key_b: _Hashes, user: _Hashes, place: IntArray, number: int) -> list[list[int]]:
     """Return the ``number`` smallest marks of each pair's users, sorted.
 
-    ``key_a`` and ``key_b``: of each of the ``pairs``. ``user`` and ``place`` (its pair): one row per user of a pair.
+    ``key_a`` and ``key_b``: the hashes of each pair's keys. ``user`` and ``place`` (its pair): one row per user of a pair.
     """
     if number < 1:
-        return [[]] * pairs
-    a, b, hashed = (_hashes(names, codes) for names, codes in (key_a, key_b, user))
-    pair = (_mixed(a) ^ _mixed(_mixed(b)))[place]
-    mark = (_mixed(pair ^ hashed) >> np.uint64(33)).astype(np.int64)
-    place, mark = np.divmod(np.sort(place * MARK_LIMIT + mark), MARK_LIMIT)
-    _, start, size = np.unique(place, return_index=True, return_counts=True)
-    few = np.arange(len(place)) - np.repeat(start, size) < number
-    return listed(place[few], mark[few], pairs)
-
-
-def _hashes(names: npt.NDArray[Any], codes: IntArray) -> npt.NDArray[np.uint64]:
-    """Return the hash of each code's name. Each name is hashed once."""
-    return pd.util.hash_array(names, categorize=False)[codes] if len(codes) else np.zeros(0, np.uint64)
+        return [[]] * len(key_a)
+    pair = _mixed(key_a) ^ _mixed(_mixed(key_b))
+    found = np.empty(len(place), np.int64)
+    for start in range(0, len(place), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        marks = _mixed(pair[place[rows]] ^ user[rows]) >> np.uint64(33)
+        found[rows] = (place[rows] << _MARK_BITS) | marks.astype(np.int64)
+    found.sort()
+    starts = np.searchsorted(found, np.arange(len(key_a)) << _MARK_BITS)
+    size = np.diff(starts, append=len(found))
+    smallest = np.arange(number) + starts[:, None]
+    found = found[smallest[np.arange(number) < size[:, None]]]
+    return listed(found >> _MARK_BITS, found & (MARK_LIMIT - 1), len(key_a))
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import narwhals as nw
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from foreshard.observe.engines import LazyRecords, PolarsFrames
+from foreshard.observe.batches import ACCEPTED
+from foreshard.observe.coded_text import is_text
+from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION, CodedRecords, LazyRecords, PolarsFrames, parts_of
+from foreshard.observe.packing import Span
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SPILLED_RECORDS = 5_000_000
 """A frame that is used several times waits in a file if it is made from more records than this."""
@@ -24,13 +32,38 @@ class PolarsEngine(PolarsFrames):
         self._files = 0
         self._records = 0
 
-    def scan(self, paths: Sequence[Path]) -> LazyRecords:
+    def coded_files(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
         """See :class:`foreshard.observe.engines.Engine`."""
+        self._records += sum(pq.read_metadata(path).num_rows for path in paths)
+        if self._records > SPILLED_RECORDS:
+            return self._in_a_stream(paths, columns, unnamed)
+        texts = [field.name for field in ACCEPTED if field.name in columns and is_text(field.type)]
+        tables = []
+        for path in paths:
+            with pq.ParquetFile(path, read_dictionary=texts) as file:
+                tables.append(file.read(list(columns)))
+        return self.coded(pa.concat_tables(tables), unnamed)
+
+    def _in_a_stream(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str]) -> CodedRecords:
+        """Return the records of large files. Memory holds their distinct texts."""
         import polars as pl
 
-        frame = pl.scan_parquet(list(paths))
-        self._records += int(frame.select(pl.len()).collect().item())
-        return nw.from_native(frame)
+        given = pl.scan_parquet(list(paths)).select(columns)
+        kinds = {
+            name: pl.Categorical(pl.Categories.random()) for name, kind in given.collect_schema().items() if kind == pl.String
+        }
+        if "location" in kinds:
+            given = given.with_columns(pl.col("location").fill_null(UNKNOWN_LOCATION))
+        coding = [pl.col(name).cast(kind).to_physical() for name, kind in kinds.items()]
+        made = given.with_columns(pl.col("timestamp").dt.epoch("us").alias(MOMENT), *coding).drop("timestamp")
+        rows = self.kept(nw.from_native(made))
+        ends = [end(name).name.suffix(f" {end.__name__}") for name in (MOMENT, *kinds) for end in (pl.min, pl.max)]
+        found = self.table(nw.from_native(rows.to_native().select(*ends))).to_pylist()[0]
+        low, high = ({name: found[f"{name} {end}"] for name in (MOMENT, *kinds)} for end in ("min", "max"))
+        spans = {name: Span(low[name] or 0, -1 if high[name] is None else high[name], nw.UInt32()) for name in kinds}
+        spans[MOMENT] = Span(low[MOMENT], high[MOMENT])
+        names = {name: _names(rows, name, kind) for name, kind in kinds.items() if name not in unnamed}
+        return CodedRecords(rows, names, parts_of(self._records), spans)
 
     def kept(self, frame: LazyRecords) -> LazyRecords:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
@@ -53,3 +86,11 @@ class PolarsEngine(PolarsFrames):
         if self._spilled is not None:
             self._spilled.cleanup()
             self._spilled = None
+
+
+def _names(rows: LazyRecords, name: str, kind: pl.Categorical) -> LazyRecords:
+    """Return the codes of a column, and their texts. Threads that code at the same time leave gaps between codes."""
+    import polars as pl
+
+    codes = rows.to_native().select(pl.col(name).alias(CODE)).drop_nulls().unique()
+    return nw.from_native(codes.with_columns(pl.col(CODE).cat.to(kind).cast(pl.String).alias(NAME)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import narwhals as nw
 
 from foreshard.errors import ConfigurationError
-from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, LazyRecords
+from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION, CodedRecords, LazyRecords
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,21 +63,27 @@ class SparkEngine:
             self._session.stop()
         self._session = None
 
-    def scan(self, paths: Sequence[Path]) -> LazyRecords:
+    def coded_files(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
         """See :class:`foreshard.observe.engines.Engine`."""
-        made: LazyRecords = nw.from_native(self._session.read.parquet(*(str(path.resolve()) for path in paths)))
-        return made
+        given: LazyRecords = nw.from_native(self._session.read.parquet(*(str(path.resolve()) for path in paths)))
+        return self._coded(given.select(*columns), unnamed)
 
     def of_table(self, table: pa.Table) -> LazyRecords:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
         made: LazyRecords = nw.from_native(self._session.createDataFrame(table))
         return made
 
-    def coded(self, records: LazyRecords, texts: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:  # noqa: ARG002
+    def coded(self, records: pa.Table, unnamed: Sequence[str] = ()) -> CodedRecords:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
+        return self._coded(self.of_table(records), unnamed)
+
+    def _coded(self, records: LazyRecords, unnamed: Sequence[str]) -> CodedRecords:
         from pyspark.sql import functions
 
+        if "location" in records.collect_schema().names():
+            records = records.with_columns(nw.col("location").fill_null(UNKNOWN_LOCATION))
         given = records.to_native()
+        texts = [name for name, kind in given.dtypes if kind == "string" and name not in unnamed]
         rows = self.kept(nw.from_native(given.withColumn(MOMENT, functions.unix_micros("timestamp")).drop("timestamp")))
         names = {name: rows.select(**{CODE: name, NAME: name}).filter(~nw.col(CODE).is_null()).unique() for name in texts}
         return CodedRecords(rows, names)

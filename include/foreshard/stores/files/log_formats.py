@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog
-from foreshard.model import READ_COLUMNS
+from foreshard.model import ACCESS_LOG_COLUMNS, READ_COLUMNS
 from foreshard.observe.batches import RawBatch
 from foreshard.observe.clean import MALFORMED, SOURCE
 from foreshard.observe.positions import with_positions
@@ -73,8 +73,10 @@ def require_fields(path: Path, wanted: Collection[str], names: Sequence[str]) ->
 def _parquet(
     path: Path, fields: Collection[str], time: str, since: datetime | None, until: datetime | None
 ) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
+    about = pq.read_metadata(path)
+    names = about.schema.to_arrow_schema().names
+    texts = [] if fields else [name for name in ACCESS_LOG_COLUMNS if name != "timestamp" and name in names]
+    with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
         require_fields(path, fields, names) if fields else require_columns(path, names)
         wanted = [name for name in (fields or READ_COLUMNS) if name in names]
         place = next((i for i in range(file.metadata.num_columns) if file.schema.column(i).name == time), None)

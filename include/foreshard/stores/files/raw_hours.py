@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog, MissingStageResult, RawUserId
 from foreshard.model import ACCESS_LOG_COLUMNS
-from foreshard.observe.batches import ACCEPTED, accepted_table, coded_texts
+from foreshard.observe.batches import ACCEPTED, CODED, accepted_table, coded_texts
 from foreshard.observe.pseudonym import PATTERN as PSEUDONYM_PATTERN
 from foreshard.ports.access_logs import RawHour
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
@@ -66,7 +66,7 @@ class ParquetHourStore:
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame, source: str = "") -> RawHour:
         """Write the hour's files at once."""
         with self.writer(hour) as writer:
-            writer.add(accepted_table(accepted), quarantined)
+            writer.add(coded_texts(accepted_table(accepted)), quarantined)
             return writer.keep(source)
 
     def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
@@ -142,7 +142,7 @@ class ParquetHourWriter:
 
     def __init__(self, store: ParquetHourStore, hour: datetime, accepted: Path, quarantined: Path, replaced: Path) -> None:
         self._store, self._hour, self._replaced = store, hour, replaced
-        self._accepted = _PartialFile(accepted, ACCEPTED)
+        self._accepted = _PartialFile(accepted, CODED)
         self._quarantined = _PartialFile(quarantined, _QUARANTINED)
 
     @property
@@ -164,7 +164,7 @@ class ParquetHourWriter:
         else:
             _keep_copy(self._quarantined.path, self._replaced.with_suffix(".quarantine.parquet"))
             self._quarantined.path.unlink(missing_ok=True)
-        self._accepted.write(ACCEPTED.empty_table())
+        self._accepted.write(coded_texts(ACCEPTED.empty_table()))
         self._accepted.keep(about, self._replaced)
         return self._store.describe(self._hour)
 
@@ -190,9 +190,9 @@ class _PartialFile:
             handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
             os.close(handle)
             self._partial = Path(name)
-            self._writer = pq.ParquetWriter(self._partial, _coded(self._schema), **_FORM)
+            self._writer = pq.ParquetWriter(self._partial, self._schema, **_FORM)
         if len(table):
-            self._writer.write_table(table.cast(_coded(self._schema)))
+            self._writer.write_table(table.cast(self._schema))
             self.rows += len(table)
 
     def keep(self, about: dict[bytes, bytes] | None = None, replaced: Path | None = None) -> None:
@@ -214,12 +214,6 @@ class _PartialFile:
             self._writer.close()
             self._partial.unlink(missing_ok=True)
             self._writer = self._partial = None
-
-
-def _coded(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with users and sessions as dictionaries, as they are written. They are read as texts."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([pa.field(field.name, text if field.name in _IDENTITIES else field.type) for field in schema])
 
 
 def _quarantine_table(frame: pd.DataFrame) -> pa.Table:
