@@ -16,15 +16,18 @@ import pytest
 from foreshard.errors import ConfigurationError
 from foreshard.model import ONE_HOUR
 from foreshard.model.key_space import KeyType
+from foreshard.observe import engines
 from foreshard.observe.batches import ACCEPTED, accepted_table
 from foreshard.observe.checks import certain_numbers, certain_texts
 from foreshard.observe.engines import NAME, Engine, PolarsFrames
+from foreshard.observe.pairs import co_access
 from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.observe.pseudonym import pseudonym
 from foreshard.observe.units import UnitRule
 from foreshard.settings import ObserveEngine
 from foreshard.stages.observe import COUNTED, UNNAMED, CountedHour, TallyRules, count_hours
 from foreshard.stages.units import UnitChoice
+from foreshard.stores.engines import polars_engine
 from foreshard.stores.engines.polars_engine import PolarsEngine
 from foreshard.stores.engines.spark_engine import SparkEngine
 from foreshard.stores.files.raw_hours import ParquetHourStore
@@ -111,6 +114,24 @@ def test_an_hour_has_the_same_bytes_by_polars_and_by_spark(
     assert len(polars_files) == 2
     assert spark_files == polars_files
     assert len(by_spark.key_load) == len(by_polars.key_load)
+
+
+@pytest.mark.parametrize(("units", "at_once"), [(EVERY_KEY, 10**9), (SOME_KEYS, 300)])
+def test_an_hour_has_the_same_bytes_if_it_is_counted_in_a_stream_and_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: UnitChoice, at_once: int
+) -> None:
+    store, window = ParquetHourStore(tmp_path), timedelta(minutes=5)
+    for hour in (HOUR - ONE_HOUR, HOUR):
+        store.save(hour, records(hour, 3, 2_000), pd.DataFrame())
+    with PolarsEngine(tmp_path) as engine:
+        _, in_memory = files_of(engine, tmp_path, units, window)
+    monkeypatch.setattr(polars_engine, "SPILLED_RECORDS", 100)
+    monkeypatch.setattr(engines, "RECORDS_OF_A_PART", at_once)
+    monkeypatch.setattr(co_access, "PAIRS_IN_MEMORY", 50)
+    with PolarsEngine(tmp_path) as engine:
+        counted, in_a_stream = files_of(engine, tmp_path, units, window)
+    assert in_a_stream == in_memory
+    assert len(counted.co_access) > 5
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))

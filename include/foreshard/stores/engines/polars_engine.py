@@ -93,4 +93,5 @@ def _names(rows: LazyRecords, name: str, kind: pl.Categorical) -> LazyRecords:
     import polars as pl
 
     codes = rows.to_native().select(pl.col(name).alias(CODE)).drop_nulls().unique()
-    return nw.from_native(codes.with_columns(pl.col(CODE).cat.to(kind).cast(pl.String).alias(NAME)))
+    names: LazyRecords = nw.from_native(codes.with_columns(pl.col(CODE).cat.to(kind).cast(pl.String).alias(NAME)))
+    return names
