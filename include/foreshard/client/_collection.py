@@ -67,7 +67,9 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         given = checked_choices(self.full_name, codec_options, read_preference, write_concern, read_concern)
         clients = self.reader.connections.with_options(given)
         reader, writer = replace(self.reader, connections=clients, opened={}), replace(self.writer, connections=clients)
-        return AsyncRoutedCollection(self._sharded, reader, writer, self.recorder)
+        made = AsyncRoutedCollection(self._sharded, reader, writer, self.recorder)
+        made.database = self.database
+        return made
 
     # writes of one document
 

@@ -65,6 +65,8 @@ class AsyncRoutedReads:
 
     def __init__(self, sharded: ShardedCollection, reader: Reader, recorder: Recorder) -> None:
         self._sharded, self.reader, self.recorder = sharded, reader, recorder
+        self.database: Any = None
+        """The client's database with this collection."""
 
     @property
     def name(self) -> str:

@@ -154,7 +154,9 @@ class _Client(Generic[RoutedKind]):
         doubts = Doubts(router, self._connections, sharded)
         reader = Reader(router, self._connections, sharded, doubts, reads)
         writer = FencedWriter(router, self._connections, sharded, doubts, self._options.deadline)
-        return AsyncRoutedCollection(sharded, reader, writer, self._recorder)
+        made = AsyncRoutedCollection(sharded, reader, writer, self._recorder)
+        made.database = self[sharded.database]
+        return made
 
     def _routed(self, sharded: ShardedCollection) -> RoutedKind:
         raise NotImplementedError

@@ -47,6 +47,11 @@ class RoutedCollection:
         return self._core.name
 
     @property
+    def database(self) -> Any:
+        """The client's database with this collection, a :class:`foreshard.client._database.RoutedDatabase`."""
+        return self._core.database
+
+    @property
     def full_name(self) -> str:
         """The names of the database and the collection."""
         return self._core.full_name

@@ -38,6 +38,8 @@ def test_a_collection_takes_pymongos_options(make_client, answerer, sharded, sta
     usual = database.things
     assert (usual.write_concern, usual.read_concern) == (WriteConcern("majority"), ReadConcern())
     assert usual.codec_options == stand["alpha"].codec_options
+    assert usual.database.name == things.database.name == sharded.database
+    assert usual.database[sharded.collection] is usual
     cursor = usual.find({"station": "a"})
     assert cursor.collection is usual
     assert cursor.clone().collection is usual
