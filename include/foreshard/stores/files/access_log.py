@@ -16,6 +16,7 @@ import pandas as pd
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR
+from foreshard.observe.ahead import one_ahead
 from foreshard.observe.batches import RawBatch, batch_times, plain_frame, rows_of
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.mapping import mapped
@@ -79,7 +80,7 @@ class FileAccessLog:
                 continue
             read = _HourOfFile(path, hour)
             try:
-                yield from read.batches(read_tables(path, hour, hour + ONE_HOUR, self._source, note))
+                yield from read.batches(one_ahead(read_tables(path, hour, hour + ONE_HOUR, self._source, note)))
             except CorruptLog as error:
                 if read.may_go_on():
                     raise
