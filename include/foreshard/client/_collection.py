@@ -26,6 +26,7 @@ from foreshard.client._reads import Reader
 from foreshard.client._records import Recorder, RequestScope
 from foreshard.client._types import Document, Filter, Result, Update
 from foreshard.client.bulk.bulk_write import BulkWrite
+from foreshard.client.bulk.by_id import with_keys
 from foreshard.client.bulk.requests import BulkItem, BulkKind, KeyRule, WriteRequest
 from foreshard.client.writing.delete_batches import AT_ONCE, batch
 from foreshard.model import ShardedCollection
@@ -278,7 +279,7 @@ class AsyncRoutedCollection(AsyncRoutedReads):
         self, operation: str, requests: Sequence[WriteRequest], ordered: bool, request: Call, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         self._check_options(operation, options)
-        items = self._rule.items(operation, requests)
+        items = self._rule.items(operation, await with_keys(self, operation, requests))
         scope, started = self.recorder.current(request), self.recorder.start()
         done = await self._send_all(operation, items, ordered, options)
         self._record_items(scope, items, started)

@@ -174,7 +174,7 @@ class FakeInserts(FakeWorld):
         return None
 
     def insert(self, documents: list[dict[str, Any]], ordered: bool, deadline: float = 5.0) -> dict[str, Any]:
-        items = KeyRule(SHARDED).items("insert_many", [InsertOne(d) for d in documents])
+        items = KeyRule(SHARDED).items("insert_many", enumerate(InsertOne(d) for d in documents))
         return run(BulkWrite(self.writer(deadline), "insert_many", ordered=ordered).run(items))
 
 

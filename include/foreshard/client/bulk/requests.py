@@ -5,7 +5,7 @@ pymongo's request classes have no public accessors, so this module reads their p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,9 +115,9 @@ class KeyRule:
         """Return ``filter``, limited to ``key``. An upsert takes the key from it."""
         return limited(filter, self._sharded, key)
 
-    def items(self, operation: str, requests: Sequence[WriteRequest]) -> list[BulkItem]:
-        """Return the requests, each limited to its key. A request of several keys becomes one request per key."""
-        return [item for index, request in enumerate(requests) for item in self._items(operation, index, request)]
+    def items(self, operation: str, requests: Iterable[tuple[int, WriteRequest]]) -> list[BulkItem]:
+        """Return numbered requests, each limited to its key. A request of several keys becomes one request per key."""
+        return [item for index, request in requests for item in self._items(operation, index, request)]
 
     def _items(self, operation: str, index: int, request: Any) -> list[BulkItem]:
         kind = next((kind for known, kind in KINDS.items() if isinstance(request, known)), None)

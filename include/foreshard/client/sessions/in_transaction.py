@@ -140,6 +140,8 @@ class CollectionInTransaction(AsyncRoutedCollection):
         self, operation: str, items: Sequence[BulkItem], ordered: bool, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Send all requests to the transaction's partition at once."""
+        if not items:
+            return await super()._send_all(operation, items, ordered, options)
         transaction, keys = self.writer.transaction, {item.key: None for item in items}
         route = await transaction.place(self._sharded, operation, keys)
         assert route is not None  # noqa: S101 (there are requests)
