@@ -23,8 +23,9 @@ from foreshard.stack._process import free_port
 from foreshard.stack.kafka import Kafka, create_topic
 from foreshard.stack.mongod import Mongod
 from foreshard.stages.observing.check_log import LogCheck, check_log
-from foreshard.stores.files.access_log import FileAccessLog, SourceForm, read_log
+from foreshard.stores.files.access_log import FileAccessLog, read_log
 from foreshard.stores.files.json_lines import fields_of
+from foreshard.stores.files.log_tables import SourceForm
 from foreshard.stores.files.mapping_file import read_mapping
 from foreshard.stores.kafka.access_log import KafkaAccessLog
 from foreshard.wiring import Wiring

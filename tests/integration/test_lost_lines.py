@@ -26,9 +26,10 @@ from foreshard.observe.clean import clean
 from foreshard.observe.pairs.co_access import CoAccessRules
 from foreshard.settings import Settings
 from foreshard.stores.files import log_formats
-from foreshard.stores.files.access_log import FileAccessLog, SourceForm, read_access_log, read_batches
+from foreshard.stores.files.access_log import FileAccessLog, read_access_log, read_batches
 from foreshard.stores.files.delimited import Block, Header, parsed_block
 from foreshard.stores.files.log_counter import count_log
+from foreshard.stores.files.log_tables import SourceForm
 
 HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 END = HOUR + timedelta(hours=1)

@@ -22,9 +22,9 @@ from foreshard.observe.mapping import mapped
 from foreshard.observe.profiled import operation_fields
 from foreshard.ports.access_logs import FieldSample
 from foreshard.settings import SourceMapping
-from foreshard.stores.files.access_log import Note
 from foreshard.stores.files.json_lines import fields_of
 from foreshard.stores.files.log_fields import sample_of_lines
+from foreshard.stores.files.log_tables import Note
 from foreshard.stores.mongo_connections import LOOP, Document, MongoConnections
 
 SCHEMES = ("mongodb://", "mongodb+srv://")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from foreshard.settings import SourceMapping
     from foreshard.stores.engines.polars_engine import PolarsEngine
     from foreshard.stores.engines.spark_engine import SparkEngine
-    from foreshard.stores.files.access_log import SourceForm
     from foreshard.stores.files.data_docs import DataDocsFolder
+    from foreshard.stores.files.log_tables import SourceForm
 
 
 class LogWiring(ControlWiring):
@@ -86,7 +86,8 @@ class LogWiring(ControlWiring):
     def mapped_log(
         self, place: LogPlace, mapping: SourceMapping | None, note: Callable[[str], None]
     ) -> Iterator[pd.DataFrame | pa.Table]:
-        from foreshard.stores.files.access_log import SourceForm, read_log
+        from foreshard.stores.files.access_log import read_log
+        from foreshard.stores.files.log_tables import SourceForm
         from foreshard.stores.files.object_logs import object_tables
         from foreshard.stores.profiler_log import SCHEMES, profiled_database, profiled_tables
 
@@ -134,7 +135,7 @@ class LogWiring(ControlWiring):
     @cached_property
     def access_log_form(self) -> SourceForm:
         """The zone of times that name none, and the mapping of a log without the standard columns."""
-        from foreshard.stores.files.access_log import SourceForm
+        from foreshard.stores.files.log_tables import SourceForm
         from foreshard.stores.files.mapping_file import read_mapping
 
         observe = self.settings.observe

@@ -19,7 +19,8 @@ from foreshard.model.key_space import KeyType
 from foreshard.observe.clean import EARLIEST, QuarantineReason, clean, column
 from foreshard.observe.values import as_text
 from foreshard.ports.access_logs import CountedLog
-from foreshard.stores.files.access_log import PLAIN, SourceForm, read_batches
+from foreshard.stores.files.access_log import read_batches
+from foreshard.stores.files.log_tables import PLAIN, SourceForm
 
 _ASSUMED_COST = 1.0
 """The cost of an access whose request type has no weight and whose record has no cost. The lab uses it too."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -38,13 +38,25 @@ UNREADABLE = (OSError, ValueError, EOFError, pa.ArrowException)
 
 
 def raw_batches(
-    path: Path, since: datetime | None, until: datetime | None, mapping: SourceMapping | None, fields: Collection[str] = ()
+    path: Path,
+    since: datetime | None,
+    until: datetime | None,
+    mapping: SourceMapping | None,
+    fields: Collection[str] = (),
+    groups: Sequence[int] | None = None,
 ) -> Iterator[RawBatch]:
-    """Yield a file's standard columns, or its ``fields`` or those of the mapping, in non-empty batches."""
+    """Yield a file's standard columns, or its ``fields`` or those of the mapping, in non-empty batches.
+
+    ``groups``: of a Parquet file, only these row groups, instead of those that may have records of [since, until).
+    """
     kind = file_format(path, mapping.format if mapping else None)
     wanted = set(fields) or (set(mapping.fields) if mapping else set())
     if kind == "parquet":
-        yield from _parquet(path, wanted, mapping.columns["timestamp"][0] if mapping else "timestamp", since, until)
+        about = pq.read_metadata(path)
+        names = about.schema.to_arrow_schema().names
+        texts = [] if wanted else [name for name in ACCESS_LOG_COLUMNS if name != "timestamp" and name in names]
+        with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
+            yield from _parquet(path, file, wanted, groups_of(file, since, until, mapping) if groups is None else groups)
         return
     with opened(path) as file:
         if kind == "csv":
@@ -70,37 +82,66 @@ def require_fields(path: Path, wanted: Collection[str], names: Sequence[str]) ->
         raise CorruptLog(str(path), f"it has no field of its mapping (its fields: {', '.join(map(str, names))})")
 
 
-def _parquet(
-    path: Path, fields: Collection[str], time: str, since: datetime | None, until: datetime | None
-) -> Iterator[pa.Table]:
-    about = pq.read_metadata(path)
-    names = about.schema.to_arrow_schema().names
-    texts = [] if fields else [name for name in ACCESS_LOG_COLUMNS if name != "timestamp" and name in names]
-    with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
-        require_fields(path, fields, names) if fields else require_columns(path, names)
-        wanted = [name for name in (fields or READ_COLUMNS) if name in names]
-        place = next((i for i in range(file.metadata.num_columns) if file.schema.column(i).name == time), None)
-        row = 0
-        for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            if place is None or _overlaps(group.column(place).statistics, since, until):
-                for batch in file.iter_batches(BATCH_RECORDS, row_groups=[number], columns=wanted):
-                    if batch.num_rows:
-                        rows = np.arange(row, row + batch.num_rows)  # counted from 0
-                        yield with_positions(pa.Table.from_batches([batch]), path.name, rows)
-                        row += batch.num_rows
-            else:
-                row += group.num_rows
+def _parquet(path: Path, file: pq.ParquetFile, fields: Collection[str], groups: Sequence[int]) -> Iterator[pa.Table]:
+    names = file.schema_arrow.names
+    require_fields(path, fields, names) if fields else require_columns(path, names)
+    wanted = [name for name in (fields or READ_COLUMNS) if name in names]
+    row = 0
+    for number in range(file.num_row_groups):
+        if number not in groups:
+            row += file.metadata.row_group(number).num_rows
+            continue
+        for batch in file.iter_batches(BATCH_RECORDS, row_groups=[number], columns=wanted):
+            if batch.num_rows:
+                rows = np.arange(row, row + batch.num_rows)  # counted from 0
+                yield with_positions(pa.Table.from_batches([batch]), path.name, rows)
+                row += batch.num_rows
 
 
-def _overlaps(statistics: Any, since: datetime | None, until: datetime | None) -> bool:
-    """Return whether a row group may contain records of [since, until), or records without a time."""
-    if since is None or until is None or statistics is None or not statistics.has_min_max or statistics.null_count:
-        return True
+def groups_of(file: pq.ParquetFile, since: datetime | None, until: datetime | None, mapping: SourceMapping | None) -> list[int]:
+    """Return the row groups that may have records of [since, until), by the file's own statistics.
+
+    A record without a readable time belongs to the hour of the record before it. So a group before one that may have such
+    records is read too.
+    """
+    spans = _spans(file, mapping)
+    if since is None or until is None:
+        return list(range(len(spans)))
+    mine = [span is None or bool(span[0] < until and span[1] >= since) for span in spans]
+    return [n for n in range(len(spans)) if mine[n] or (n + 1 < len(spans) and spans[n + 1] is None)]
+
+
+def last_time_before(
+    path: Path, mapping: SourceMapping | None, since: datetime, until: datetime, groups: Sequence[int] | None
+) -> pd.Timestamp | None:
+    """Return the last time before the first of the row groups that are read; None if the file does not tell it."""
+    if file_format(path, mapping.format if mapping else None) != "parquet":
+        return None
+    with pq.ParquetFile(path) as file:
+        read = groups_of(file, since, until, mapping) if groups is None else groups
+        known = [span[1] for span in _spans(file, mapping)[: read[0] if read else 0] if span is not None]
+    return known[-1] if known else None
+
+
+_Span: TypeAlias = tuple[pd.Timestamp, pd.Timestamp] | None
+"""The first and the last time of a row group; None if it may have a record without a readable time."""
+
+
+def _spans(file: pq.ParquetFile, mapping: SourceMapping | None) -> list[_Span]:
+    name = mapping.columns["timestamp"][0] if mapping else "timestamp"
+    place = next((i for i in range(file.metadata.num_columns) if file.schema.column(i).name == name), None)
+    if place is None:
+        return [None] * file.num_row_groups
+    return [_span(file.metadata.row_group(number).column(place).statistics) for number in range(file.num_row_groups)]
+
+
+def _span(statistics: Any) -> _Span:
+    if statistics is None or not statistics.has_min_max or statistics.null_count is None or statistics.null_count:
+        return None
     if not isinstance(statistics.min, datetime) or statistics.min.tzinfo is None:
-        return True
+        return None
     times = as_times(pd.Series([statistics.min, statistics.max]))
-    return bool(times.isna().any() or (times.iloc[0] < until and times.iloc[1] >= since))
+    return None if times.isna().any() else (times.iloc[0], times.iloc[1])
 
 
 def _blocks(file: IO[bytes], first: int) -> Iterator[Block]:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from foreshard.errors import ConfigurationError, CorruptLog
 from foreshard.observe.batches import RawBatch
-from foreshard.stores.files.access_log import LONGEST_FILE, FileAccessLog, Note, SourceForm, read_log
+from foreshard.stores.files.access_log import ended_before, read_log
 from foreshard.stores.files.log_fields import sampled_fields
-from foreshard.stores.files.log_paths import ENDINGS, plain_name
+from foreshard.stores.files.log_parts import LONGEST_FILE, LogPart, SourceVerdict, parts_of, records_of
+from foreshard.stores.files.log_paths import ENDINGS, log_files, plain_name
+from foreshard.stores.files.log_tables import Note, SourceForm
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import FieldSample
@@ -46,36 +48,73 @@ class ObjectAccessLog:
         return True
 
     def read_hour(self, hour: datetime, note: Note = lambda _line: None) -> Iterator[RawBatch]:
-        """Yield the hour's records, as :class:`FileAccessLog` does from local files."""
-        addresses = [place for place in self._places if is_address(place)]
+        """Yield the hour's records, in the way of local files. One object is copied at a time."""
+        yield from records_of(*self.parts(hour, note), hour)
+
+    def parts(
+        self, hour: datetime, note: Note = lambda _line: None, most: int | None = None
+    ) -> tuple[list[LogPart], SourceVerdict]:
+        """Return the parts that may have records of an hour, and what judges them. Each object is one part."""
         local = [Path(place) for place in self._places if not is_address(place)]
-        found = [listed(address, self._form.any_name) for address in addresses]
-        with _copied([one for objects in found for one in objects if one.changed >= hour - LONGEST_FILE]) as files:
-            if files or local:
-                yield from FileAccessLog([*local, *files], self._form).read_hour(hour, note)
+        files = log_files(local, self._form.any_name)
+        files = files if most is None else [path.absolute() for path in files]
+        opened = [path for path in files if not ended_before(path, hour)]
+        stored = [(place, one) for place in self._places if is_address(place) for one in listed(place, self._form.any_name)]
+        changed = [ObjectPart(place, one, self._form) for place, one in stored if one.changed >= hour - LONGEST_FILE]
+        number = len(files) + len(stored)
+        verdict = SourceVerdict(", ".join(self._places), hour, note, number, number - len(opened) - len(changed))
+        return [*parts_of(opened, self._form, hour, most), *changed], verdict
+
+
+@dataclass(frozen=True)
+class ObjectPart:
+    """An object of a log. Whoever reads it copies it first."""
+
+    address: str
+    stored: StoredObject
+    form: SourceForm
+    groups: tuple[int, ...] | None = None
+    earlier: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> str:
+        scheme = self.address.partition("://")[0]
+        return f"{scheme}://{self.stored.path}"
+
+    @property
+    def size(self) -> int:
+        return self.stored.size
+
+    def is_there(self) -> bool:
+        return True
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        with _copied([self.stored], self.address) as files:
+            yield files[0]
 
 
 def object_tables(address: str, form: SourceForm, note: Note) -> Iterator[RawBatch]:
     """Yield the records of all objects of an address. Raise :class:`CorruptLog`."""
     for one in listed(address, form.any_name):
-        with _copied([one]) as files:
+        with _copied([one], address) as files:
             yield from read_log(files[0], form, note)
 
 
 def object_sample(address: str) -> FieldSample:
     """Return a sample of the fields of an address' last object. Raise :class:`CorruptLog` if its form is not known."""
-    with _copied(listed(address, any_name=True)[-1:]) as files:
+    with _copied(listed(address, any_name=True)[-1:], address) as files:
         return sampled_fields(files[0])
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object: its file system, its path there, its path below its address, and when it was last changed."""
+    """An object: its path in its file system, its path below its address, when it was last changed, and its bytes."""
 
-    system: Any
     path: str
     name: str
     changed: datetime
+    size: int
 
 
 def listed(address: str, any_name: bool = False) -> list[StoredObject]:
@@ -100,7 +139,10 @@ def listed(address: str, any_name: bool = False) -> list[StoredObject]:
         raise CorruptLog(address, f"there is no log file of such a name ({', '.join(ENDINGS)})")
     _refuse_doubles(address, found)
     common = os.path.commonpath(list(found)) if len(found) > 1 else str(Path(next(iter(found))).parent)
-    return [StoredObject(system, path, os.path.relpath(path, common), _changed(about)) for path, about in sorted(found.items())]
+    return [
+        StoredObject(path, os.path.relpath(path, common), _changed(about), int(about.get("size") or 0))
+        for path, about in sorted(found.items())
+    ]
 
 
 def _refuse_doubles(address: str, paths: Iterable[str]) -> None:
@@ -115,15 +157,16 @@ def _refuse_doubles(address: str, paths: Iterable[str]) -> None:
 
 
 @contextmanager
-def _copied(objects: Sequence[StoredObject]) -> Iterator[list[Path]]:
-    """Yield local copies, below a folder that only this user can read. They are deleted at the end."""
+def _copied(objects: Sequence[StoredObject], address: str) -> Iterator[list[Path]]:
+    """Yield local copies of objects of an address, below a folder that only this user can read. They are deleted at the end."""
+    system, _ = _system(address)
     with tempfile.TemporaryDirectory(prefix="foreshard-log-") as folder:
         files = []
         for number, one in enumerate(objects):
             file = Path(folder, str(number), one.name) if _is_outside(one.name) else Path(folder, one.name)
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
-                one.system.get_file(one.path, str(file))
+                system.get_file(one.path, str(file))
             except Exception as error:
                 raise _unreadable(one.path, error) from error
             os.utime(file, (one.changed.timestamp(),) * 2)

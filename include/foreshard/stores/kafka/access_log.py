@@ -29,8 +29,8 @@ from foreshard.model import ONE_HOUR, BoolArray
 from foreshard.observe.batches import RawBatch, batch_times, rows_of
 from foreshard.observe.mapping import mapped
 from foreshard.observe.zones import in_zone
-from foreshard.stores.files.access_log import PLAIN, SourceForm
 from foreshard.stores.files.json_lines import fields_of, parsed
+from foreshard.stores.files.log_tables import PLAIN, SourceForm
 
 CLOCK_TOLERANCE = timedelta(hours=6)
 """By how much a producer's clock may run ahead."""
