@@ -15,7 +15,7 @@ import pandas as pd
 from foreshard.errors import CorruptLog
 from foreshard.observe.batches import RawBatch, plain_frame
 from foreshard.observe.duplicates import SeenRecords
-from foreshard.stores.files.log_parts import LONGEST_FILE, FilePart, SourceVerdict, parts_of, records_of
+from foreshard.stores.files.log_parts import LONGEST_FILE, LogFilePart, SourceVerdict, parts_of, records_of
 from foreshard.stores.files.log_paths import log_files
 from foreshard.stores.files.log_tables import PLAIN, Note, SourceForm, read_tables
 
@@ -48,7 +48,7 @@ class FileAccessLog:
 
     def parts(
         self, hour: datetime, note: Note = lambda _line: None, most: int | None = None
-    ) -> tuple[list[FilePart], SourceVerdict]:
+    ) -> tuple[list[LogFilePart], SourceVerdict]:
         """Return the parts that may have records of an hour, and what judges them. Parquet is split into ``most`` bytes."""
         files = log_files(self._paths, self._source.any_name)
         if most is not None:

@@ -29,7 +29,7 @@ LONGEST_FILE = timedelta(days=1)
 """The rest of a file that breaks off is assumed to be this long at most."""
 
 
-class LogPart(Protocol):
+class SourcePart(Protocol):
     """A part of a log. It can be sent to other machines."""
 
     @property
@@ -59,7 +59,7 @@ class LogPart(Protocol):
 
 
 @dataclass(frozen=True)
-class FilePart:
+class LogFilePart:
     """A file of a log, or some row groups of it."""
 
     path: Path
@@ -96,7 +96,7 @@ class PartReading:
     A record without a readable time belongs to the hour of the record before it, also if that one is in an earlier part.
     """
 
-    def __init__(self, part: LogPart, hour: datetime) -> None:
+    def __init__(self, part: SourcePart, hour: datetime) -> None:
         self._part, self._since, self._until = part, hour, hour + ONE_HOUR
         self._records = 0
         self._last: pd.Timestamp | None = None
@@ -145,7 +145,7 @@ class PartReading:
             return None
 
 
-def _last_time(path: Path, part: LogPart) -> Any:
+def _last_time(path: Path, part: SourcePart) -> Any:
     """Return the last readable time before a part; None without one, or if what is before it can't be read."""
     for group in reversed(part.earlier):
         try:
@@ -172,7 +172,7 @@ class SourceVerdict:
         self._file = PartFound(0, None, FileRemarks())
         self._told = False
 
-    def look(self, part: LogPart, found: PartFound) -> None:
+    def look(self, part: SourcePart, found: PartFound) -> None:
         """Give a note about the zone of a file's times, once."""
         if part.place != self._place:
             self._end_file()
@@ -182,7 +182,7 @@ class SourceVerdict:
             self._note(line)
         self._told = self._told or line is not None
 
-    def add(self, part: LogPart, found: PartFound) -> bool:
+    def add(self, part: SourcePart, found: PartFound) -> bool:
         """Take what was found in a part. Return whether its records count: not behind the place where its file breaks off.
 
         Raise :class:`CorruptLog` if the rest of a file that breaks off may have records of the hour.
@@ -220,7 +220,7 @@ class SourceVerdict:
         self._place = None
 
 
-def records_of(parts: Iterable[LogPart], verdict: SourceVerdict, hour: datetime) -> Iterator[RawBatch]:
+def records_of(parts: Iterable[SourcePart], verdict: SourceVerdict, hour: datetime) -> Iterator[RawBatch]:
     """Yield the records of parts, one after another."""
     for part in parts:
         reading = PartReading(part, hour)
@@ -231,14 +231,14 @@ def records_of(parts: Iterable[LogPart], verdict: SourceVerdict, hour: datetime)
     verdict.close()
 
 
-def parts_of(files: Sequence[Path], form: SourceForm, hour: datetime, most: int | None) -> list[FilePart]:
+def parts_of(files: Sequence[Path], form: SourceForm, hour: datetime, most: int | None) -> list[LogFilePart]:
     """Return the parts of files, in order. Parquet files of more than ``most`` bytes are split (None: no file is)."""
     return [part for file in files for part in _parts_of_file(file, form, hour, most)]
 
 
-def _parts_of_file(path: Path, form: SourceForm, hour: datetime, most: int | None) -> Iterator[FilePart]:
+def _parts_of_file(path: Path, form: SourceForm, hour: datetime, most: int | None) -> Iterator[LogFilePart]:
     size = path.stat().st_size if path.is_file() else 0
-    whole = FilePart(path, form, size)
+    whole = LogFilePart(path, form, size)
     if most is None or size <= most:
         yield whole
         return
@@ -256,7 +256,7 @@ def _parts_of_file(path: Path, form: SourceForm, hour: datetime, most: int | Non
     start = 0
     for end in range(1, len(groups) + 1):
         if end == len(groups) or sum(sizes[start : end + 1]) > most:
-            yield FilePart(path, form, sum(sizes[start:end]), tuple(groups[start:end]), tuple(groups[:start]))
+            yield LogFilePart(path, form, sum(sizes[start:end]), tuple(groups[start:end]), tuple(groups[:start]))
             start = end
     if not groups:
-        yield FilePart(path, form, 0, ())
+        yield LogFilePart(path, form, 0, ())

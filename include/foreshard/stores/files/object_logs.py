@@ -20,7 +20,7 @@ from foreshard.errors import ConfigurationError, CorruptLog
 from foreshard.observe.batches import RawBatch
 from foreshard.stores.files.access_log import ended_before, read_log
 from foreshard.stores.files.log_fields import sampled_fields
-from foreshard.stores.files.log_parts import LONGEST_FILE, LogPart, SourceVerdict, parts_of, records_of
+from foreshard.stores.files.log_parts import LONGEST_FILE, SourcePart, SourceVerdict, parts_of, records_of
 from foreshard.stores.files.log_paths import ENDINGS, log_files, plain_name
 from foreshard.stores.files.log_tables import Note, SourceForm
 
@@ -53,7 +53,7 @@ class ObjectAccessLog:
 
     def parts(
         self, hour: datetime, note: Note = lambda _line: None, most: int | None = None
-    ) -> tuple[list[LogPart], SourceVerdict]:
+    ) -> tuple[list[SourcePart], SourceVerdict]:
         """Return the parts that may have records of an hour, and what judges them. Each object is one part."""
         local = [Path(place) for place in self._places if not is_address(place)]
         files = log_files(local, self._form.any_name)
