@@ -1,5 +1,6 @@
 """Gate results in a real control database."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,6 +38,26 @@ def test_the_retention_forgets_results_by_their_hour(control: MongoClient, uniqu
         store.save(GateResult("plan", hour, True, (), 18))
     assert retention.forget(HOUR, HOUR, HOUR, HOUR + timedelta(hours=1))["gates"] == 1
     assert [result.hour for result in store.recent(5)] == [HOUR + timedelta(days=1)]
+
+
+def test_the_retention_deletes_part_files_and_what_killed_tasks_left(
+    control: MongoClient, unique_name: str, tmp_path: Path
+) -> None:
+    old, new = "date=2014-11-19", "date=2014-11-20"
+    names = ["hour=08.parquet", "hour=08.parts/00000-ab.parquet", "hour=09.reading-x/cd.parquet", "tmpq3.part"]
+    files = [tmp_path / "raw" / day / name for day in (old, new) for name in names]
+    files += [tmp_path / "raw" / "import-ab" / "records.parquet", tmp_path / "raw" / "engine-cd" / "1.parquet"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    os.utime(files[-2], ((HOUR - timedelta(days=1)).timestamp(),) * 2)
+    retention = StoredRetention(control[unique_name], tmp_path)
+    assert retention.forget(HOUR, HOUR, HOUR, HOUR, dry_run=True)["raw"] == 5
+    assert all(file.exists() for file in files)
+    assert retention.forget(HOUR, HOUR, HOUR, HOUR)["raw"] == 5
+    assert [file.exists() for file in files] == [False] * 4 + [True] * 4 + [False, True]
+    assert not (tmp_path / "raw" / old).exists()
+    assert sorted(folder.name for folder in (tmp_path / "raw").iterdir()) == [new, "engine-cd"]
 
 
 def test_an_acceptance_outlives_the_gates_next_result_and_warnings_are_kept(control: MongoClient, unique_name: str) -> None:

@@ -44,7 +44,8 @@ class AccessLogSource(Protocol):
 class RawHour:
     """The files of an hour's accepted and quarantined records, their numbers of records, and the source that gave them.
 
-    ``duplicates`` of records are dropped. ``before``: the records of the hour that this one replaced. ``notes`` are for people.
+    ``duplicates`` of records are dropped. ``parts``: the files that ``accepted_path`` names, if it does not have the records
+    itself. ``before``: the records of the hour that this one replaced. ``notes`` are for people.
     """
 
     hour: datetime
@@ -54,6 +55,7 @@ class RawHour:
     quarantined: int
     source: str = ""
     duplicates: int = 0
+    parts: tuple[Path, ...] = ()
     before: int | None = field(default=None, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -61,6 +63,11 @@ class RawHour:
     def records(self) -> int:
         """All records that were read."""
         return self.accepted + self.quarantined + self.duplicates
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that have the accepted records, in order."""
+        return self.parts or (self.accepted_path,)
 
 
 class RawHourWriter(Protocol):

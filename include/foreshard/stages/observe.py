@@ -147,7 +147,7 @@ def counted_hour(ports: TallyPorts, hour: datetime) -> HourTally:
     rules = TallyRules.of(ports, hour)
     facts = facts_of(ports.raw_hours.batches(hour, LOOKED_AT), hour, rules.weights, raw.source)
     with ports.engine() as engine:
-        paths = [one.accepted_path for one in (before, raw) if one]
+        paths = [path for one in (before, raw) if one for path in one.files]
         (counted,) = count_hours(engine, rules, [hour], engine.coded_files(paths, COUNTED, UNNAMED))
     return HourTally(hour, counted.key_load, counted.co_access, facts)
 

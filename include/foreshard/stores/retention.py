@@ -15,6 +15,8 @@ from foreshard.stores.mongo_connections import Document
 
 _DATED = re.compile(r"date=(\d{4}-\d\d-\d\d)")
 _OF_IMPORT = re.compile(r"(import|refused)-.+\.parquet")
+_WORK = ("import-*", "engine-*")
+_FOLDER = re.compile(rf"{_DATED.pattern}|(?:import|engine)-.+")
 _SERIES = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)\.parquet")
 
 
@@ -29,7 +31,7 @@ class StoredRetention:
         self, files: datetime, tallies: datetime, forecasts: datetime, records: datetime, *, dry_run: bool = False
     ) -> dict[str, int]:
         forgotten = {
-            "raw": _unlink(_daily(self._data_dir / "raw", files), dry_run),
+            "raw": _unlink(_raw(self._data_dir / "raw", files), dry_run),
             "quarantine": _unlink(_quarantined(self._data_dir / "quarantine", files), dry_run),
             "replaced": _unlink(_daily(self._data_dir / "replaced", files), dry_run),
             "tally": _unlink(_daily(self._data_dir / "tally", tallies), dry_run),
@@ -69,11 +71,20 @@ class StoredRetention:
 
 
 def _daily(root: Path, before: datetime) -> Iterator[Path]:
-    """Yield the files of whole days before ``before``."""
+    """Yield the files of whole days before ``before``, also those in folders, and what killed tasks have left there."""
     for folder in sorted(root.glob("date=*")) if root.is_dir() else ():
         found = _DATED.fullmatch(folder.name)
         if found and found[1] < f"{before.astimezone(UTC):%Y-%m-%d}":
-            yield from sorted(folder.glob("*.parquet"))
+            yield from sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _raw(root: Path, before: datetime) -> Iterator[Path]:
+    """Yield the raw hours of whole days before ``before``, and what killed tasks left before it: spools, and engines' files."""
+    yield from _daily(root, before)
+    for pattern in _WORK:
+        for file in sorted(root.glob(f"{pattern}/**/*")):
+            if file.is_file() and file.stat().st_mtime < before.timestamp():
+                yield file
 
 
 def _quarantined(root: Path, before: datetime) -> Iterator[Path]:
@@ -100,6 +111,14 @@ def _unlink(files: Iterator[Path], dry_run: bool) -> int:
         count += 1
         if not dry_run:
             file.unlink(missing_ok=True)
-            if file.parent.name.startswith("date=") and not any(file.parent.iterdir()):
-                file.parent.rmdir()
+            _remove_empty(file)
     return count
+
+
+def _remove_empty(file: Path) -> None:
+    """Remove the folders of a deleted file that are empty now, up to that of its day or of its task."""
+    parents = list(file.parents)[:3]
+    top = next((number for number, folder in enumerate(parents) if _FOLDER.fullmatch(folder.name)), -1)
+    for folder in parents[: top + 1]:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
