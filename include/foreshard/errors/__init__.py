@@ -64,6 +64,7 @@ from foreshard.errors.routing import (
     UnknownVersion,
 )
 from foreshard.errors.stages import (
+    ClusterFailed,
     GateFailed,
     HourIncomplete,
     HourRefused,
@@ -77,6 +78,7 @@ __all__ = [
     "ArrayKeys",
     "CaptureLost",
     "ClockDrift",
+    "ClusterFailed",
     "ConfigurationError",
     "CorruptLog",
     "CorruptRoutingFile",

@@ -49,6 +49,16 @@ class HourRefused(ForeshardError):
         self.hour, self.problem, self.remedy = hour, problem, remedy
 
 
+class ClusterFailed(ForeshardError):
+    """A cluster could not read or count an hour. Nothing of it was saved."""
+
+    def __init__(self, master: str, problem: str) -> None:
+        super().__init__(
+            f"the cluster at {master} failed: {problem}; nothing was saved; look at its executors' logs, and run again"
+        )
+        self.master, self.problem = master, problem
+
+
 class HourIncomplete(ForeshardError):
     """The access log does not have the whole hour yet."""
 

@@ -17,11 +17,18 @@ class SeenRecords:
     """The ids of the records so far, as 64-bit hashes in sorted parts: 8 bytes a record.
 
     Two of 100 million different ids share a hash with a probability of 1 in 3,700; one record would then be dropped.
+    ``hashes``: of ids that were seen elsewhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hashes: npt.NDArray[np.uint64] | None = None) -> None:
         self._seen: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64) for _ in range(_PARTS)]
         self.dropped = 0
+        if hashes is not None:
+            self._unseen(hashes)
+
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Return the hashes of the ids so far."""
+        return np.concatenate(self._seen)
 
     def without_duplicates(self, batch: RawBatch) -> RawBatch:
         """Return the records of a batch that were not seen before, and remember them."""

@@ -80,6 +80,12 @@ class RawHourWriter(Protocol):
     def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
         """Write a batch: clean records with pseudonyms (:data:`foreshard.observe.batches.ACCEPTED`), and quarantined ones."""
 
+    def folder(self) -> Path:
+        """Return a folder where executors of a cluster write parts of the hour. It is deleted at the end."""
+
+    def add_part(self, part: Any) -> None:
+        """Take a part that waits in the folder. Parts are added in the order of the log."""
+
     def keep(self, source: str = "", duplicates: int = 0) -> RawHour:
         """Replace the hour by what was written. A different hour that is replaced is kept for the retention."""
 

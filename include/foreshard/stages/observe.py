@@ -6,7 +6,7 @@ Records are worked on in batches and as columns. Memory holds a few bytes for ea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,20 +17,19 @@ import pyarrow as pa
 
 from foreshard.errors import HourRefused, MissingStageResult
 from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
-from foreshard.observe.batches import clean_batch
-from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, FrameEngine, LazyRecords
 from foreshard.observe.facts import facts_of
-from foreshard.observe.hiding import Pseudonyms
 from foreshard.observe.hours import by_hour
 from foreshard.observe.pairs.co_access import CoAccessRules, pairs_of
+from foreshard.observe.reading import HourRules, RecordCleaner
 from foreshard.observe.tally import CELL_TEXTS, TALLIED, tally
 from foreshard.observe.units import key_costs
-from foreshard.ports.access_logs import AccessLogSource, RawHour
+from foreshard.ports.access_logs import AccessLogSource, RawHour, RawHourWriter
 from foreshard.stages._ports import (
     WithAccessLog,
     WithEngine,
     WithForecastSettings,
+    WithHourReader,
     WithKeyType,
     WithObserveSettings,
     WithRawHours,
@@ -49,7 +48,7 @@ LOOKED_AT = ("timestamp", *TALLIED)
 """The columns of records that the facts about an hour come from."""
 
 
-class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
+class ExtractPorts(WithAccessLog, WithHourReader, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
     """Reads the access log. Writes the raw hour."""
 
 
@@ -76,24 +75,33 @@ def extract_hour(ports: ExtractPorts, hour: datetime, replace: bool = False) -> 
     or if the source has deleted a part of it. The result's notes say so. Raise :class:`foreshard.errors.HourRefused` if another
     source gave it, and this one has more records.
     """
-    types, source = ports.observe_settings.request_types.keys(), ports.access_log
-    pseudonyms, saved, seen = Pseudonyms(ports.require_user_key, types), saved_hour(ports, hour), SeenRecords()
+    source, saved = ports.access_log, saved_hour(ports, hour)
     notes: list[str] = []
     with ports.raw_hours.writer(hour) as writer:
-        for batch in source.read_hour(hour, notes.append):
-            once = seen.without_duplicates(batch)
-            hidden = pseudonyms.of(clean_batch(once, hour, hour + ONE_HOUR, types, ports.key_type))
-            writer.add(hidden.accepted, hidden.quarantined)
-        found = writer.records + seen.dropped
+        duplicates = _read(ports, hour, writer, notes.append)
+        found = writer.records + duplicates
         kept = None if saved is None or replace else _why_kept(saved, source, found)
         if saved and kept:
             return dataclasses.replace(saved, notes=(*notes, kept))
-        made = writer.keep(source.name, seen.dropped)
+        made = writer.keep(source.name, duplicates)
     if saved and saved.records != made.records:
         notes.append(
             f"replaces {saved.records:,} records ({made.records - saved.records:+,}); the old file is kept in replaced/"
         )
     return dataclasses.replace(made, before=saved.records if saved else None, notes=tuple(notes))
+
+
+def _read(ports: ExtractPorts, hour: datetime, writer: RawHourWriter, note: Callable[[str], None]) -> int:
+    """Read the hour into the writer: on the cluster if the source can be split, else here. Return the number of duplicates."""
+    rules = HourRules(hour, tuple(ports.observe_settings.request_types), ports.key_type)
+    reader = ports.hour_reader
+    if reader is not None:
+        return reader.read(rules, ports.require_user_key, writer, note)
+    cleaner = RecordCleaner(rules, ports.require_user_key)
+    for batch in ports.access_log.read_hour(hour, note):
+        cleaned = cleaner.clean(batch)
+        writer.add(cleaned.accepted, cleaned.quarantined)
+    return cleaner.seen.dropped
 
 
 def _why_kept(saved: RawHour, source: AccessLogSource, found: int) -> str | None:

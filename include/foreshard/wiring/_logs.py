@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from foreshard.settings import SourceMapping
     from foreshard.stores.engines.polars_engine import PolarsEngine
     from foreshard.stores.engines.spark_engine import SparkEngine
+    from foreshard.stores.engines.spark_reading import SparkReader
     from foreshard.stores.files.data_docs import DataDocsFolder
     from foreshard.stores.files.log_tables import SourceForm
 
@@ -118,6 +119,18 @@ class LogWiring(ControlWiring):
         from foreshard.stores.engines.polars_engine import PolarsEngine
 
         return PolarsEngine(self.settings.data_dir / "raw")
+
+    @property
+    def hour_reader(self) -> SparkReader | None:
+        from foreshard.stores.files.access_log import FileAccessLog
+        from foreshard.stores.files.object_logs import ObjectAccessLog
+
+        observe, source = self.settings.observe, self.access_log
+        if observe.engine is not ObserveEngine.SPARK or not isinstance(source, FileAccessLog | ObjectAccessLog):
+            return None
+        from foreshard.stores.engines.spark_reading import SparkReader
+
+        return SparkReader(source, observe.spark_master, observe.spark_options)
 
     @cached_property
     def data_docs(self) -> DataDocsFolder:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import narwhals as nw
 
-from foreshard.errors import ConfigurationError
 from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION, CodedRecords, LazyRecords
+from foreshard.stores.engines.spark_session import shared_address, spark_session
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_OPTIONS = {
-    "spark.sql.session.timeZone": "UTC",
-    "spark.ui.enabled": "false",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
-}
-_SETTING = "FORESHARD_OBSERVE__ENGINE"
-_LOCAL = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
-"""A master in this process listens on the loopback only."""
 
 
 class SparkEngine:
@@ -31,41 +23,25 @@ class SparkEngine:
     """
 
     def __init__(self, master: str, options: Mapping[str, str]) -> None:
-        self._master, self._options = master, {**_OPTIONS, **(_LOCAL if master.startswith("local") else {}), **options}
+        self._started = spark_session(master, options)
         self._session: Any = None
-        self._owned = False
         self._persisted: list[Any] = []
 
     def __enter__(self) -> Self:
-        try:
-            from pyspark.sql import SparkSession
-        except ImportError as error:
-            remedy = "install it (pip install 'foreshard[spark]') and Java 17, or choose polars"
-            raise ConfigurationError(_SETTING, "it is spark, but PySpark is not installed", remedy) from error
-        builder = SparkSession.builder.appName("foreshard observe").master(self._master)
-        for name, value in self._options.items():
-            builder = builder.config(name, value)
-        self._owned = SparkSession.getActiveSession() is None
-        try:
-            self._session = builder.getOrCreate()
-        except Exception as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigurationError(
-                _SETTING, f"Spark can't be started at {self._master} ({said})", "Spark 4.0 needs Java 17"
-            ) from error
+        self._session = self._started.__enter__()
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         for frame in self._persisted:
-            frame.unpersist()
+            with suppress(Exception):  # a session that has failed can't forget a frame
+                frame.unpersist()
         self._persisted = []
-        if self._owned and self._session is not None:
-            self._session.stop()
+        self._started.__exit__(kind, error, trace)
         self._session = None
 
     def coded_files(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str] = ()) -> CodedRecords:
         """See :class:`foreshard.observe.engines.Engine`."""
-        given: LazyRecords = nw.from_native(self._session.read.parquet(*(str(path.resolve()) for path in paths)))
+        given: LazyRecords = nw.from_native(self._session.read.parquet(*map(shared_address, paths)))
         return self._coded(given.select(*columns), unnamed)
 
     def of_table(self, table: pa.Table) -> LazyRecords:

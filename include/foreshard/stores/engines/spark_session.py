@@ -1,0 +1,84 @@
+"""A session of Spark, and its errors as one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from foreshard.errors import ClusterFailed, ConfigurationError, ForeshardError
+
+SETTING = "FORESHARD_OBSERVE__ENGINE"
+_OPTIONS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.ui.enabled": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+_LOCAL = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+"""A master in this process listens on the loopback only."""
+_CAUSE = re.compile(r"(?:[\w.]+(?:Error|Exception)|Reason): .+")
+_LONGEST = 300
+
+
+@contextmanager
+def spark_session(master: str, options: Mapping[str, str]) -> Iterator[Any]:
+    """Yield a session. It ends with the block, unless it ran before.
+
+    Raise :class:`ConfigurationError` if it can't be started, and :class:`ClusterFailed` if a job of the block fails.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        remedy = "install it (pip install 'foreshard[spark]') and Java 17, or choose polars"
+        raise ConfigurationError(SETTING, "it is spark, but PySpark is not installed", remedy) from error
+    builder = SparkSession.builder.appName("foreshard observe").master(master)
+    options = {**_OPTIONS, **(_LOCAL if master.startswith("local") else {}), **options}
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    owned = SparkSession.getActiveSession() is None
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        said = f"Spark can't be started at {master} ({_first_line(error)})"
+        raise ConfigurationError(SETTING, said, "Spark 4.0 needs Java 17") from error
+    session.sparkContext.pythonExec = _python(master, options)
+    try:
+        yield session
+    except Exception as error:
+        if not _of_spark(error):
+            raise
+        raise ClusterFailed(master, cause_of(error)) from error
+    finally:
+        if owned:
+            session.stop()
+
+
+def shared_address(path: Path) -> str:
+    """Return the address of a file that the executors share. A plain path might mean the cluster's own file system."""
+    return f"file://{path.resolve()}"
+
+
+def cause_of(error: Exception) -> str:
+    """Return what made a job fail, as one line: the last error of Python or Java that Spark names."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\tat ")]
+    named = [line for line in lines if _CAUSE.match(line.removeprefix("Caused by: "))]
+    return (named or lines or [type(error).__name__])[-1 if named else 0][:_LONGEST]
+
+
+def _python(master: str, options: Mapping[str, str]) -> str:
+    """Return the executors' Python. PySpark itself looks at the option only when a script is submitted."""
+    here = sys.executable if master.startswith("local") else "python3"
+    return options.get("spark.pyspark.python") or os.environ.get("PYSPARK_PYTHON") or here
+
+
+def _of_spark(error: Exception) -> bool:
+    """Return whether an error came from Spark or from the connection to its process."""
+    return not isinstance(error, ForeshardError) and type(error).__module__.startswith(("py4j.", "pyspark."))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
