@@ -6,6 +6,7 @@ Records are worked on in batches and as columns. Memory holds a few bytes for ea
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -138,7 +139,7 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     keys = int(load["partitionable_key"].nunique())
     raw, accesses = ports.raw_hours.describe(hour), int(load["count"].sum())
     account = account_of(str(raw.accepted_path), raw.records, accesses, raw.quarantined, raw.duplicates)
-    cost = float(load["cost"].sum())
+    cost = math.fsum(load["cost"])  # exact: engines give the rows in orders of their own
     return TallySummary(hour, accesses, cost, keys, len(counted.co_access), account)
 
 

@@ -15,7 +15,7 @@ from foreshard.stores.engines.spark_session import SETTING
 Work = TypeVar("Work")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_WITHOUT = f"install foreshard {foreshard.__version__} on all executors, or name a Python that has it by spark.pyspark.python"
+_WITHOUT = "install foreshard {} on all executors, or name a Python that has it by spark.pyspark.python"
 _UNSHARED = "put FORESHARD_DATA_DIR on storage that all executors reach under the same path, and may write"
 
 
@@ -45,7 +45,7 @@ class Executors:
         answers = self._context.parallelize(items, len(items)).mapPartitions(guarded).collect()
         for refused, where, said in answers:
             if refused:
-                remedy = _UNSHARED if refused == "folder" else _WITHOUT
+                remedy = _UNSHARED if refused == "folder" else _WITHOUT.format(foreshard.__version__)
                 raise ConfigurationError(SETTING, f"it is spark, but the executor on {where} {said}", remedy)
         return [pickle.loads(said) for _, _, said in answers]  # noqa: S301 (from our own executors)
 

@@ -40,13 +40,13 @@ class SplitSource(Protocol):
 class SparkReader:
     """Implements :class:`foreshard.observe.reading.HourReader`."""
 
-    def __init__(self, source: SplitSource, master: str, options: Mapping[str, str], bundle_bytes: int = BUNDLE_BYTES) -> None:
-        self._source, self._master, self._options, self._bundle_bytes = source, master, options, bundle_bytes
+    def __init__(self, source: SplitSource, master: str, options: Mapping[str, str]) -> None:
+        self._source, self._master, self._options = source, master, options
 
     def read(self, rules: HourRules, key: Callable[[], bytes], writer: PartsWriter, note: Note) -> int:
         """See :class:`foreshard.observe.reading.HourReader`."""
-        parts, verdict = self._source.parts(rules.hour, note, self._bundle_bytes)
-        bundles = bundles_of(parts, self._bundle_bytes)
+        parts, verdict = self._source.parts(rules.hour, note, BUNDLE_BYTES)
+        bundles = bundles_of(parts, BUNDLE_BYTES)
         if not bundles:
             verdict.close()
             return 0

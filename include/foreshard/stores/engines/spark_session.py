@@ -16,11 +16,12 @@ SETTING = "FORESHARD_OBSERVE__ENGINE"
 _OPTIONS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
 _LOCAL = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 """A master in this process listens on the loopback only."""
-_CAUSE = re.compile(r"(?:[\w.]+(?:Error|Exception)|Reason): .+")
+_CAUSE = re.compile(r"[\w.]+(?:Error|Exception): .+")
 _LONGEST = 300
 
 
@@ -43,9 +44,11 @@ def spark_session(master: str, options: Mapping[str, str]) -> Iterator[Any]:
     try:
         session = builder.getOrCreate()
     except Exception as error:
-        said = f"Spark can't be started at {master} ({_first_line(error)})"
-        raise ConfigurationError(SETTING, said, "Spark 4.0 needs Java 17") from error
-    session.sparkContext.pythonExec = _python(master, options)
+        said = f"Spark can't be started at {master} ({cause_of(error)})"
+        remedy = "see FORESHARD_OBSERVE__SPARK_MASTER and …SPARK_OPTIONS; Spark 4.0 needs Java 17"
+        raise ConfigurationError(SETTING, said, remedy) from error
+    context, python = session.sparkContext, session.sparkContext.pythonExec
+    context.pythonExec = _python(master, options)
     try:
         yield session
     except Exception as error:
@@ -53,6 +56,7 @@ def spark_session(master: str, options: Mapping[str, str]) -> Iterator[Any]:
             raise
         raise ClusterFailed(master, cause_of(error)) from error
     finally:
+        context.pythonExec = python
         if owned:
             session.stop()
 
@@ -64,8 +68,9 @@ def shared_address(path: Path) -> str:
 
 def cause_of(error: Exception) -> str:
     """Return what made a job fail, as one line: the last error of Python or Java that Spark names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\tat ")]
-    named = [line for line in lines if _CAUSE.match(line.removeprefix("Caused by: "))]
+    lines = [line.strip().removeprefix(": ").removeprefix("Caused by: ") for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("at ")]
+    named = [line for line in lines if _CAUSE.match(line)]
     return (named or lines or [type(error).__name__])[-1 if named else 0][:_LONGEST]
 
 
@@ -78,7 +83,3 @@ def _python(master: str, options: Mapping[str, str]) -> str:
 def _of_spark(error: Exception) -> bool:
     """Return whether an error came from Spark or from the connection to its process."""
     return not isinstance(error, ForeshardError) and type(error).__module__.startswith(("py4j.", "pyspark."))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,82 @@
+"""A standalone Spark cluster on the loopback: a master and two workers, which are started and stopped by their process ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+from foreshard.stack._process import free_port
+
+MEMORY = "512m"
+
+
+class SparkCluster:
+    """A master and ``workers`` of one core each, with their files below ``folder``."""
+
+    def __init__(self, folder: Path, workers: int = 2) -> None:
+        self.folder, self._count = folder, workers
+        self._port, self._page = free_port(), free_port()
+        self.master = f"spark://127.0.0.1:{self._port}"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start the processes, and wait for the workers to register."""
+        ports = ("--host", "127.0.0.1", "--port", str(self._port), "--webui-port", str(self._page))
+        self._run("master", "org.apache.spark.deploy.master.Master", *ports)
+        self._wait_for('"status" : "ALIVE"')
+        for number in range(self._count):
+            place = ("--host", "127.0.0.1", "--port", str(free_port()), "--webui-port", str(free_port()))
+            size = ("--cores", "1", "--memory", MEMORY, "--work-dir", str(self.folder / f"work-{number}"))
+            self._run(f"worker-{number}", "org.apache.spark.deploy.worker.Worker", *place, *size, self.master)
+        self._wait_for(f'"aliveworkers" : {self._count}')
+
+    def kill_worker(self) -> None:
+        """Kill the last worker and its executors at once."""
+        process = self._processes.pop()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    def stop(self) -> None:
+        """End what was started. Each process leads a group with the executors that it has started."""
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
+        self._processes = []
+
+    def _run(self, name: str, kind: str, *options: str) -> None:
+        import pyspark
+
+        home = Path(pyspark.__file__).parent
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "SPARK_HOME": str(home),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_DAEMON_MEMORY": "128m",
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        }
+        with (self.folder / f"{name}.log").open("wb") as log:
+            command = [str(home / "bin" / "spark-class"), kind, *options]
+            self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
+
+    def _wait_for(self, text: str) -> None:
+        said, end = "", time.monotonic() + 60
+        while text not in said:
+            if time.monotonic() > end or any(process.poll() is not None for process in self._processes):
+                raise TimeoutError(f"the cluster did not start; see {self.folder}/*.log; it says {said[:500]}")
+            time.sleep(0.1)
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/json/", timeout=5) as page:
+                    said = page.read().decode()
+            except OSError:
+                said = ""
