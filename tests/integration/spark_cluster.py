@@ -12,6 +12,12 @@ from pathlib import Path
 from foreshard.stack._process import free_port
 
 MEMORY = "512m"
+ENCRYPTED = {
+    "spark.authenticate": "true",
+    "spark.authenticate.secret": "what the cluster shares",
+    "spark.network.crypto.enabled": "true",
+}
+"""The options of encrypted connections, as the docs advise."""
 
 
 class SparkCluster:
@@ -63,11 +69,19 @@ class SparkCluster:
             "SPARK_HOME": str(home),
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_DAEMON_MEMORY": "128m",
+            "SPARK_CONF_DIR": str(self._configured()),
             "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         }
         with (self.folder / f"{name}.log").open("wb") as log:
             command = [str(home / "bin" / "spark-class"), kind, *options]
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
+
+    def _configured(self) -> Path:
+        """Return a folder with the options of the cluster's own processes."""
+        folder = self.folder / "conf"
+        folder.mkdir(exist_ok=True)
+        (folder / "spark-defaults.conf").write_text("".join(f"{name} {value}\n" for name, value in ENCRYPTED.items()))
+        return folder
 
     def _wait_for(self, text: str) -> None:
         said, end = "", time.monotonic() + 60

@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.integration.spark_cluster import MEMORY, SparkCluster
+from tests.integration.spark_cluster import ENCRYPTED, MEMORY, SparkCluster
 
 import foreshard
 from foreshard.errors import ClusterFailed, ConfigurationError, CorruptLog, MissingSecret
@@ -44,6 +44,7 @@ HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 SECRET = "a secret of the tests of 32 bytes"
 RAW_USER = "rider-{}@example.org"
 OPTIONS = {
+    **ENCRYPTED,
     "spark.pyspark.python": sys.executable,
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
@@ -94,7 +95,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def small_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spark_reading, "BUNDLE_BYTES", 30_000)
+    monkeypatch.setattr(spark_reading, "BUNDLE_BYTES", 8_000)
 
 
 def records(number: int, seed: int, first_id: int | None = None) -> pd.DataFrame:

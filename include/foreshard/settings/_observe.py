@@ -22,7 +22,7 @@ class RequestTypeSetting(SettingsSection):
 
 
 class ObserveEngine(StrEnum):
-    """What counts the records of an hour."""
+    """What reads and counts the records of an hour."""
 
     POLARS = "polars"
     SPARK = "spark"
@@ -113,14 +113,16 @@ class ObserveSettings(SettingsSection):
 
     engine: ObserveEngine = Field(
         default=ObserveEngine.POLARS,
-        description="What counts an hour's records: `polars` in the task itself, or `spark` on a cluster, for hours that do not"
-        " fit one machine. Both give the same bytes.",
+        description="What reads and counts an hour's records: `polars` in the task itself, or `spark` on a cluster, for hours"
+        " that do not fit one machine. Both give the same bytes.",
     )
     spark_master: str = Field(
         default="local[*]", description="Spark's master, such as `spark://host:7077`, `yarn` or `k8s://…`."
     )
     spark_options: dict[str, str] = Field(
-        default={}, description='Spark\'s options, as JSON: `{"spark.executor.memory": "8g"}`.'
+        default={},
+        description='Spark\'s options, as JSON: `{"spark.executor.memory": "8g"}`. `spark.pyspark.python` names the Python of'
+        " the executors.",
     )
 
     @field_validator("access_log_paths", mode="before")
