@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foreshard.stack._process import free_port
+from foreshard.stores.engines.spark_session import spark_session
 
 MEMORY = "512m"
 ENCRYPTED = {
@@ -18,6 +24,22 @@ ENCRYPTED = {
     "spark.network.crypto.enabled": "true",
 }
 """The options of encrypted connections, as the docs advise."""
+OPTIONS = {
+    **ENCRYPTED,
+    "spark.pyspark.python": sys.executable,
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "600m",
+    "spark.executor.memory": MEMORY,
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.log.level": "OFF",
+    "spark.eventLog.enabled": "true",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
 
 
 class SparkCluster:
@@ -94,3 +116,27 @@ class SparkCluster:
                     said = page.read().decode()
             except OSError:
                 said = ""
+
+
+@dataclass
+class Running:
+    """A cluster, its session, and its options. ``events``: the folder of Spark's event log."""
+
+    cluster: SparkCluster
+    session: Any
+    options: dict[str, str]
+    events: Path
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Running]:
+    """Yield a cluster with a session. All its processes end with the block."""
+    cluster, events = SparkCluster(folder / "cluster"), folder / "events"
+    events.mkdir()
+    options = {**OPTIONS, "spark.eventLog.dir": f"file://{events}"}
+    try:
+        cluster.start()
+        with spark_session(cluster.master, options) as session:
+            yield Running(cluster, session, options, events)
+    finally:
+        cluster.stop()

@@ -8,23 +8,20 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import json
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.integration.spark_cluster import ENCRYPTED, MEMORY, SparkCluster
+from tests.integration.mixed_logs import HOUR, json_lines, mixed_logs, records
+from tests.integration.spark_cluster import Running, running_cluster
 
 import foreshard
 from foreshard.errors import ClusterFailed, ConfigurationError, CorruptLog, MissingSecret
@@ -36,29 +33,10 @@ from foreshard.stages.observe import extract_hour, tally_hour
 from foreshard.stores.engines import spark_reading
 from foreshard.stores.engines.executors import Executors
 from foreshard.stores.engines.spark_reading import SparkReader
-from foreshard.stores.engines.spark_session import spark_session
 from foreshard.stores.files.log_parts import SourceVerdict
 from foreshard.wiring import Wiring
 
-HOUR = datetime(2026, 3, 1, 8, tzinfo=UTC)
 SECRET = "a secret of the tests of 32 bytes"
-RAW_USER = "rider-{}@example.org"
-OPTIONS = {
-    **ENCRYPTED,
-    "spark.pyspark.python": sys.executable,
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.memory": "600m",
-    "spark.executor.memory": MEMORY,
-    "spark.sql.shuffle.partitions": "2",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.log.level": "OFF",
-    "spark.eventLog.enabled": "true",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # PySpark leaves sockets to the collector
@@ -66,81 +44,18 @@ pytestmark = [
 ]
 
 
-@dataclass
-class Running:
-    """A cluster, its session, and its options."""
-
-    cluster: SparkCluster
-    session: Any
-    options: dict[str, str]
-    events: Path
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     pytest.importorskip("pyspark", reason="PySpark is not installed (requirements-dev.txt)")
     if shutil.which("java") is None:
         pytest.skip("no java on the path: Spark needs Java 17 of the system, such as openjdk-17-jre-headless")
-    folder = tmp_path_factory.mktemp("spark")
-    cluster, events = SparkCluster(folder / "cluster"), folder / "events"
-    events.mkdir()
-    options = {**OPTIONS, "spark.eventLog.dir": f"file://{events}"}
-    try:
-        cluster.start()
-        with spark_session(cluster.master, options) as session:
-            yield Running(cluster, session, options, events)
-    finally:
-        cluster.stop()
+    with running_cluster(tmp_path_factory.mktemp("spark")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
 def small_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_reading, "BUNDLE_BYTES", 8_000)
-
-
-def records(number: int, seed: int, first_id: int | None = None) -> pd.DataFrame:
-    """Records of 07:20 to 08:40, by time, with raw ids."""
-    random = np.random.default_rng(seed)
-    seconds = np.sort(random.integers(-2400, 2400, number))
-    frame = pd.DataFrame(
-        {
-            "timestamp": pd.Timestamp(HOUR) + pd.to_timedelta(seconds, unit="s"),
-            "partitionable_key": [f"station {n}" for n in random.zipf(1.4, number) % 40],
-            "user_id": [RAW_USER.format(n) if n % 9 else None for n in random.integers(0, 30, number)],
-            "request_type": random.choice(["read", "write", "delete", "nobody knows"], number, p=[0.7, 0.2, 0.09, 0.01]),
-            "location": random.choice(["a", "b"], number),
-            "session_id": random.integers(0, 90, number).astype(str),
-            "cost": np.where(random.random(number) < 0.3, np.nan, random.choice([0.1, 0.3, 7.0, -1.0], number)),
-        }
-    )
-    return frame if first_id is None else frame.assign(record_id=[f"id {first_id + n}" for n in range(number)])
-
-
-def json_lines(frame: pd.DataFrame, zone: str = "+00:00") -> bytes:
-    rows = frame.assign(timestamp=frame["timestamp"].dt.strftime(f"%Y-%m-%dT%H:%M:%S{zone}")).to_dict("records")
-    lines = [json.dumps({name: None if value != value else value for name, value in row.items()}) for row in rows]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def logs(folder: Path) -> Path:
-    """A folder of every form, with bad records, duplicates within and across files, and a torn file of another day."""
-    folder.mkdir()
-    typed = records(4000, 1, first_id=0)
-    typed.loc[[7, 400, 1201, 2000], "timestamp"] = pd.NaT
-    table = pa.Table.from_pandas(typed, preserve_index=False)
-    times = table.column(0).cast(pa.timestamp("us", "UTC"))
-    pq.write_table(table.set_column(0, "timestamp", times), folder / "a.parquet", row_group_size=400)
-    some = records(900, 2, first_id=3500)
-    lines = json_lines(pd.concat([some, some.iloc[100:160]])).splitlines(keepends=True)
-    lines[600:600] = [b'{"timestamp": "2026-03-01T08:0\n', b"[1]\n", b"\xff\n"]
-    (folder / "b.jsonl").write_bytes(b"".join(lines))
-    plain = records(700, 3).assign(timestamp=lambda frame: frame["timestamp"].dt.tz_localize(None))
-    plain.to_csv(folder / "c.csv.gz", index=False)
-    early = records(3000, 4).assign(timestamp=lambda frame: frame["timestamp"] - timedelta(days=3))
-    (folder / "d.jsonl.gz").write_bytes(gzip.compress(json_lines(early))[:-2000])
-    records(500, 2, first_id=3900).to_csv(folder / "e.csv", index=False)
-    (folder / "f.jsonl").write_text("")
-    return folder
 
 
 def wired(data: Path, log: Path, running: Running | None, **more: Any) -> Wiring:
@@ -178,7 +93,7 @@ def files(folder: Path) -> list[Path]:
 def test_the_same_folder_gives_the_same_hour_and_the_same_tally(
     running: Running, mongods: tuple[Mongod, ...], unique_name: str, tmp_path: Path
 ) -> None:
-    log = logs(tmp_path / "logs")
+    log = mixed_logs(tmp_path / "logs")
     found = []
     for name, on in (("here", None), ("cluster", running)):
         control = {"control_uri": mongods[0].uri, "control_database": f"{unique_name}{name}"}

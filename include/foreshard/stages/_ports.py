@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from foreshard.model.key_space import KeyType
     from foreshard.model.unit_set import UnitSet
     from foreshard.observe.engines import Engine
-    from foreshard.observe.reading import HourReader
     from foreshard.ports.access_logs import AccessLogSource, FieldSample, LogCounter, LogPlace, RawHourStore
     from foreshard.ports.documents import DocumentCodec
     from foreshard.ports.keys import KeyInspector
@@ -78,12 +77,6 @@ class WithRouting(Protocol):
 class WithAccessLog(Protocol):
     @property
     def access_log(self) -> AccessLogSource: ...
-
-
-class WithHourReader(Protocol):
-    @property
-    def hour_reader(self) -> HourReader | None:
-        """What reads hours on a cluster; None if they are read in this process."""
 
 
 class WithEngine(Protocol):

@@ -22,7 +22,7 @@ from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, FrameEng
 from foreshard.observe.facts import facts_of
 from foreshard.observe.hours import by_hour
 from foreshard.observe.pairs.co_access import CoAccessRules, pairs_of
-from foreshard.observe.reading import HourRules, RecordCleaner
+from foreshard.observe.reading import HourReader, HourRules, RecordCleaner
 from foreshard.observe.tally import CELL_TEXTS, TALLIED, tally
 from foreshard.observe.units import key_costs
 from foreshard.ports.access_logs import AccessLogSource, RawHour, RawHourWriter
@@ -30,7 +30,6 @@ from foreshard.stages._ports import (
     WithAccessLog,
     WithEngine,
     WithForecastSettings,
-    WithHourReader,
     WithKeyType,
     WithObserveSettings,
     WithRawHours,
@@ -49,8 +48,12 @@ LOOKED_AT = ("timestamp", *TALLIED)
 """The columns of records that the facts about an hour come from."""
 
 
-class ExtractPorts(WithAccessLog, WithHourReader, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
+class ExtractPorts(WithAccessLog, WithObserveSettings, WithRawHours, WithKeyType, WithUserKey, Protocol):
     """Reads the access log. Writes the raw hour."""
+
+    @property
+    def hour_reader(self) -> HourReader | None:
+        """What reads hours on a cluster; None if they are read in this process."""
 
 
 class TallyPorts(UnitPorts, WithEngine, WithRawHours, WithTallies, WithSeries, WithForecastSettings, Protocol):

@@ -12,9 +12,9 @@ import foreshard
 from foreshard.errors import ConfigurationError
 from foreshard.stores.engines.spark_session import SETTING
 
-Work = TypeVar("Work")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Work = TypeVar("_Work")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _WITHOUT = "install foreshard {} on all executors, or name a Python that has it by spark.pyspark.python"
 _UNSHARED = "put FORESHARD_DATA_DIR on storage that all executors reach under the same path, and may write"
 
@@ -34,7 +34,7 @@ class Executors:
         count = max(2, self._context.defaultParallelism)
         self._run(None, [b""] * count)
 
-    def each(self, work: Work, function: Callable[[Work, Item], Result], items: Sequence[Item]) -> list[Result]:
+    def each(self, work: _Work, function: Callable[[_Work, _Item], _Result], items: Sequence[_Item]) -> list[_Result]:
         """Return ``function(work, item)`` of each item, in order. Items may be kept in Spark's files, ``work`` is not."""
         return self._run(pickle.dumps((function, work)), [pickle.dumps(item) for item in items])
 
