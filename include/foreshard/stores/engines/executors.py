@@ -16,7 +16,7 @@ _Work = TypeVar("_Work")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _WITHOUT = "install foreshard {} on all executors, or name a Python that has it by spark.pyspark.python"
-_UNSHARED = "put FORESHARD_DATA_DIR on storage that all executors reach under the same path, and may write"
+_UNSHARED = "put FORESHARD_DATA_DIR on storage that all executors reach under the same path, as the task's user"
 
 
 class Executors:
@@ -27,7 +27,6 @@ class Executors:
         self._token = uuid4().hex
         self._probe = folder.resolve() / "probe"
         self._probe.write_text(self._token)
-        self._probe.chmod(0o640)
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` if an executor lacks foreshard, has another version, or does not see the folder."""

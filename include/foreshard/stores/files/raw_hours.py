@@ -150,7 +150,6 @@ class ParquetHourWriter:
             day = self._accepted.path.parent
             day.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f"{self._accepted.path.stem}.reading-", dir=day))
-            self._folder.chmod(0o770)  # executors may run as another user of the same group
         return self._folder
 
     def add_part(self, part: HourPart) -> None:
