@@ -46,7 +46,7 @@ class SparkCluster:
     """A master and ``workers`` of one core each, with their files below ``folder``."""
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
-        self.folder, self._count = folder, workers
+        self.folder, self._count, self._started = folder, workers, 0
         self._port, self._page = free_port(), free_port()
         self.master = f"spark://127.0.0.1:{self._port}"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -56,10 +56,12 @@ class SparkCluster:
         ports = ("--host", "127.0.0.1", "--port", str(self._port), "--webui-port", str(self._page))
         self._run("master", "org.apache.spark.deploy.master.Master", *ports)
         self._wait_for('"status" : "ALIVE"')
-        for number in range(self._count):
-            place = ("--host", "127.0.0.1", "--port", str(free_port()), "--webui-port", str(free_port()))
-            size = ("--cores", "1", "--memory", MEMORY, "--work-dir", str(self.folder / f"work-{number}"))
-            self._run(f"worker-{number}", "org.apache.spark.deploy.worker.Worker", *place, *size, self.master)
+        self.add_workers()
+
+    def add_workers(self) -> None:
+        """Start workers instead of those that were killed."""
+        for _ in range(self._count + 1 - len(self._processes)):
+            self._start_worker()
         self._wait_for(f'"aliveworkers" : {self._count}')
 
     def kill_worker(self) -> None:
@@ -80,6 +82,12 @@ class SparkCluster:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(10)
         self._processes = []
+
+    def _start_worker(self) -> None:
+        number, self._started = self._started, self._started + 1
+        place = ("--host", "127.0.0.1", "--port", str(free_port()), "--webui-port", str(free_port()))
+        size = ("--cores", "1", "--memory", MEMORY, "--work-dir", str(self.folder / f"work-{number}"))
+        self._run(f"worker-{number}", "org.apache.spark.deploy.worker.Worker", *place, *size, self.master)
 
     def _run(self, name: str, kind: str, *options: str) -> None:
         import pyspark

@@ -84,6 +84,19 @@ def test_an_hour_in_parts_appears_with_its_head_and_what_was_not_kept_is_gone(tm
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_what_a_killed_job_has_left_does_not_count(tmp_path: Path) -> None:
+    store = ParquetHourStore(tmp_path)
+    for name in ("hour=08.reading-x/ab.parquet", "hour=08.parts/00000-cd.parquet", "hour=08.parts/00009-ef.parquet"):
+        for root in ("raw", "quarantine"):
+            path = tmp_path / root / "date=2026-03-01" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"half of a fi")
+    with pytest.raises(MissingStageResult):
+        store.describe(HOUR)
+    made = in_parts(store, *PARTS)
+    assert (made.accepted, made.quarantined, len(store.load(HOUR)), len(store.reasons(HOUR))) == (7, 3, 7, 2)
+
+
 def test_the_same_parts_again_change_nothing_and_other_ones_keep_the_former_hour(tmp_path: Path) -> None:
     store = ParquetHourStore(tmp_path)
     first = in_parts(store, *PARTS)

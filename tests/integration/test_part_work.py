@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from tests.integration.mixed_logs import HOUR, json_lines, records
 
-from foreshard.errors import ConfigurationError
+from foreshard.errors import ClusterFailed, ConfigurationError
 from foreshard.model.key_space import KeyType
 from foreshard.observe.reading import HourRules
 from foreshard.stores.engines.part_work import BUNDLE, HASH, Bundle, BundleWork, bundles_of, read_bundle
-from foreshard.stores.engines.spark_session import cause_of
+from foreshard.stores.engines.spark_session import await_executor, cause_of
 from foreshard.stores.files.access_log import FileAccessLog
 from foreshard.stores.files.log_parts import LogFilePart
 from foreshard.stores.files.log_tables import PLAIN
@@ -97,3 +98,13 @@ def test_a_missing_key_is_told_when_there_is_an_identity(tmp_path: Path) -> None
 )
 def test_the_cause_of_a_failed_job_is_one_line(text: str, cause: str) -> None:
     assert cause_of(Exception(text)) == cause
+
+
+def test_a_cluster_that_gives_no_executor_is_left_and_a_local_one_needs_none() -> None:
+    cluster = MagicMock(master="spark://host:7077")
+    cluster._jsc.sc().getExecutorMemoryStatus().size.return_value = 1
+    with pytest.raises(ClusterFailed, match=r"no executor came in 0 s: its workers are gone, busy, or smaller"):
+        await_executor(cluster, timedelta(0))
+    cluster._jsc.sc().getExecutorMemoryStatus().size.return_value = 2
+    await_executor(cluster, timedelta(0))
+    await_executor(MagicMock(master="local[2]"), timedelta(0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import os
 import shutil
 import sys
 import threading
@@ -253,8 +254,10 @@ def test_the_secret_and_raw_ids_are_in_no_file_of_the_cluster_or_the_data_folder
     assert leaks == []
 
 
-def test_a_worker_that_dies_during_the_job_changes_nothing(running: Running, tmp_path: Path) -> None:
-    """The last test of the module: one worker is left."""
+@pytest.mark.parametrize("moment", range(int(os.environ.get("FORESHARD_SPARK_KILLS", "1"))))
+def test_a_worker_that_dies_during_the_job_changes_nothing(running: Running, tmp_path: Path, moment: int) -> None:
+    """``moment``: how many of the job's files there are when it dies. `make nightly` tries more of them."""
+    running.cluster.add_workers()
     log, data = tmp_path / "logs", tmp_path / "data"
     log.mkdir()
     for number in range(8):
@@ -262,7 +265,7 @@ def test_a_worker_that_dies_during_the_job_changes_nothing(running: Running, tmp
     answers: list[dict[str, Any]] = []
     reading = threading.Thread(target=lambda: answers.append(hour_of(wired(data, log, running))))
     reading.start()
-    while reading.is_alive() and not list(data.glob("raw/date=*/*.reading-*/*.ids.parquet")):
+    while reading.is_alive() and len(list(data.glob("raw/date=*/*.reading-*/*.parquet"))) <= 4 * moment:
         time.sleep(0.01)
     assert reading.is_alive()
     running.cluster.kill_worker()

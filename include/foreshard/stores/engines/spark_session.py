@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +25,22 @@ _LOCAL = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0
 """A master in this process listens on the loopback only."""
 _CAUSE = re.compile(r"[\w.]+(?:Error|Exception): .+")
 _LONGEST = 300
+LONGEST_WAIT = timedelta(minutes=5)
 
 
 @contextmanager
 def spark_session(master: str, options: Mapping[str, str]) -> Iterator[Any]:
     """Yield a session. It ends with the block, unless it ran before.
 
-    Raise :class:`ConfigurationError` if it can't be started, and :class:`ClusterFailed` if a job of the block fails.
+    Raise :class:`ConfigurationError` if it can't be started, and :class:`ClusterFailed` if a job of the block fails,
+    or if no executor comes.
     """
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        remedy = "install it (pip install 'foreshard[spark]') and Java 17, or choose polars"
-        raise ConfigurationError(SETTING, "it is spark, but PySpark is not installed", remedy) from error
-    builder = SparkSession.builder.appName("foreshard observe").master(master)
     options = {**_OPTIONS, **(_LOCAL if master.startswith("local") else {}), **options}
-    for name, value in options.items():
-        builder = builder.config(name, value)
-    owned = SparkSession.getActiveSession() is None
-    try:
-        session = builder.getOrCreate()
-    except Exception as error:
-        said = f"Spark can't be started at {master} ({cause_of(error)})"
-        remedy = "see FORESHARD_OBSERVE__SPARK_MASTER and …SPARK_OPTIONS; Spark 4.0 needs Java 17"
-        raise ConfigurationError(SETTING, said, remedy) from error
+    session, owned = _started(master, options)
     context, python = session.sparkContext, session.sparkContext.pythonExec
     context.pythonExec = _python(master, options)
     try:
+        await_executor(context, LONGEST_WAIT)
         yield session
     except Exception as error:
         if not _of_spark(error):
@@ -58,7 +49,43 @@ def spark_session(master: str, options: Mapping[str, str]) -> Iterator[Any]:
     finally:
         context.pythonExec = python
         if owned:
-            session.stop()
+            with suppress(Exception):  # one whose Java has died can't be stopped
+                session.stop()
+
+
+def _started(master: str, options: Mapping[str, str]) -> tuple[Any, bool]:
+    """Return the session that runs, or a new one, and whether it is new."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        remedy = "install it (pip install 'foreshard[spark]') and Java 17, or choose polars"
+        raise ConfigurationError(SETTING, "it is spark, but PySpark is not installed", remedy) from error
+    builder = SparkSession.builder.appName("foreshard observe").master(master)
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    owned = SparkSession.getActiveSession() is None
+    try:
+        return builder.getOrCreate(), owned
+    except Exception as error:
+        why = "its master does not answer" if "stopped SparkContext" in str(error) else cause_of(error)
+        said = f"Spark can't be started at {master} ({why})"
+        remedy = "see FORESHARD_OBSERVE__SPARK_MASTER and …SPARK_OPTIONS; Spark 4.0 needs Java 17"
+        raise ConfigurationError(SETTING, said, remedy) from error
+
+
+def await_executor(context: Any, longest: timedelta) -> None:
+    """Wait until a cluster has given an executor. Spark itself would wait for ever. Raise :class:`ClusterFailed`."""
+    end = time.monotonic() + longest.total_seconds()
+    while not context.master.startswith("local") and not _executors(context):
+        if time.monotonic() > end:
+            why = "its workers are gone, busy, or smaller than the executors that are asked for"
+            raise ClusterFailed(context.master, f"no executor came in {longest.total_seconds():.0f} s: {why}")
+        time.sleep(0.2)
+
+
+def _executors(context: Any) -> int:
+    """Return the number of executors. Spark counts the task itself as one."""
+    return int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1
 
 
 def shared_address(path: Path) -> str:
