@@ -7,6 +7,7 @@ import os
 import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from tests.access_log_batches import frame_of
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR
+from foreshard.settings import SourceMapping
 from foreshard.stores.files.access_log import FileAccessLog
 from foreshard.stores.files.log_parts import PartReading, records_of
 from foreshard.stores.files.log_tables import SourceForm
@@ -100,6 +102,22 @@ def test_notes_are_given_once_a_file(tmp_path: Path, most: int | None) -> None:
     parts, verdict = FileAccessLog([tmp_path]).parts(HOUR, notes.append, most)
     assert sum(map(len, records_of(parts, verdict, HOUR))) == 6
     assert [note.partition(": ")[0] for note in notes] == [str(tmp_path / "a.parquet"), f"access log {tmp_path / 'b.jsonl'}"]
+
+
+@pytest.mark.parametrize("most", [None, 1])
+def test_a_mapping_and_a_zone_go_with_the_parts(tmp_path: Path, most: int | None) -> None:
+    hours = ["09:10", "09:20", "?", "10:05", "10:06", None, "09:40"]
+    times = [hour and f"2026-03-01 {hour}:00" for hour in hours]
+    table = pa.table({"at": times, "page": [f"/shop/{n}" for n in range(6)] + ["/other"], "verb": ["GET"] * 7})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    columns = {"timestamp": "at", "partitionable_key": "page", "request_type": "verb"}
+    mapping = SourceMapping(columns=columns, keys={"/shop/{shop}": "shop {shop}"}, request_types={"GET": "read"})
+    source, notes = FileAccessLog([tmp_path], SourceForm(ZoneInfo("Europe/Berlin"), mapping)), []
+    parts, verdict = source.parts(HOUR, notes.append, most)
+    sent = pickle.loads(pickle.dumps(parts))  # noqa: S301 (made here)
+    found = [key for batch in records_of(sent, verdict, HOUR) for key in frame_of(batch)["partitionable_key"]]
+    assert (found, len(parts)) == (["shop 0", "shop 1", "shop 2"], 4 if most else 1)
+    assert [note.partition(": ")[2][:22] for note in notes] == ["1 records are left out"]
 
 
 def test_an_object_is_named_by_its_address_and_its_copy_is_deleted_before_the_next_is_made(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def small_bundles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark_reading, "BUNDLE_BYTES", 8_000)
 
 
-def wired(data: Path, log: Path, running: Running | None, **more: Any) -> Wiring:
+def wired(data: Path, log: Path | str, running: Running | None, **more: Any) -> Wiring:
     on_spark = {"engine": "spark", "spark_master": running.cluster.master, "spark_options": running.options} if running else {}
     observe = ObserveSettings(access_log_paths=(str(log),), **on_spark)
     return Wiring(Settings.load(**{"data_dir": data, "user_key": SECRET, "observe": observe, **more}))
@@ -126,6 +126,14 @@ def test_a_second_run_leaves_the_same_files(running: Running, tmp_path: Path) ->
     assert hour_of(wired(data, log, running)) == first
     assert {path: path.read_bytes() for path in files(data)} == saved
     assert not list(data.rglob("*reading*"))
+
+
+def test_objects_are_copied_and_read_by_the_executors(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        (tmp_path / "logs" / f"{name}.jsonl").write_bytes(json_lines(records(200, seed, first_id=0)))
+    address = f"file://{tmp_path}/logs"
+    assert hour_of(wired(tmp_path / "cluster", address, running)) == hour_of(wired(tmp_path / "here", address, None))
 
 
 def test_what_one_process_refuses_the_cluster_refuses_with_the_same_line(running: Running, tmp_path: Path) -> None:
