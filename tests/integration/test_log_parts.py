@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
@@ -9,16 +10,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.access_log_batches import frame_of
+from tests.integration.mixed_logs import json_lines, records
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR
 from foreshard.settings import SourceMapping
+from foreshard.stores.files import log_formats
 from foreshard.stores.files.access_log import FileAccessLog
 from foreshard.stores.files.log_parts import PartReading, records_of
+from foreshard.stores.files.log_splitting import lines_in, numbered
 from foreshard.stores.files.log_tables import SourceForm
 from foreshard.stores.files.object_logs import ObjectAccessLog
 
@@ -118,6 +123,51 @@ def test_a_mapping_and_a_zone_go_with_the_parts(tmp_path: Path, most: int | None
     found = [key for batch in records_of(sent, verdict, HOUR) for key in frame_of(batch)["partitionable_key"]]
     assert (found, len(parts)) == (["shop 0", "shop 1", "shop 2"], 4 if most else 1)
     assert [note.partition(": ")[2][:22] for note in notes] == ["1 records are left out"]
+
+
+class TestLinesOfALargeFile:
+    """Small blocks stand for those of 32 MB."""
+
+    @pytest.fixture(autouse=True)
+    def small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(log_formats, "BLOCK_BYTES", 4096)
+        monkeypatch.setattr(log_formats, "READ_BYTES", 512)
+
+    @staticmethod
+    def batches(source: FileAccessLog, most: int | None) -> tuple[int, list[pd.DataFrame]]:
+        parts, verdict = source.parts(HOUR, most=most)
+        sent = numbered(parts, lambda some: [lines_in(part) for part in some])
+        return len(parts), [frame_of(batch) for batch in records_of(sent, verdict, HOUR)]
+
+    @pytest.mark.parametrize("most", [4096, 9000])
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+    def test_spans_have_the_batches_and_the_positions_of_the_whole_file(self, tmp_path: Path, most: int, end: bytes) -> None:
+        lines = json_lines(records(400, 1, first_id=0)).splitlines()
+        for place in (3, 90, 91, 200, 201, 202, 333, 399):
+            lines[place : place + 1] = [b'{"timestamp": "no time"}', b"no json \xff", b""]
+        (tmp_path / "a.jsonl").write_bytes((end or b"\n").join(lines) + end)
+        source = FileAccessLog([tmp_path])
+        (one, whole), (many, split) = self.batches(source, None), self.batches(source, most)
+        assert (one, many > 5) == (1, True)
+        assert len(whole) == len(split)
+        for expected, found in zip(whole, split, strict=True):
+            pd.testing.assert_frame_equal(found, expected)
+
+    def test_records_without_a_time_at_the_start_of_a_span_belong_to_the_record_before_it(self, tmp_path: Path) -> None:
+        timeless = b'{"partitionable_key": "x", "request_type": "read"}'
+        for hour in (HOUR - ONE_HOUR, HOUR):
+            lines = [json_lines(records(2, 1).assign(timestamp=pd.Timestamp(hour))).splitlines()[0], *[timeless] * 400]
+            (tmp_path / f"{hour:%H}.jsonl").write_bytes(b"\n".join(lines))
+        many, found = self.batches(FileAccessLog([tmp_path]), 4096)
+        assert many > 6
+        assert sum(map(len, found)) == 401
+
+    def test_other_texts_and_lines_that_are_too_long_are_left_whole(self, tmp_path: Path) -> None:
+        text = json_lines(records(200, 1))
+        (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text * 3, 0))
+        records(300, 2).to_csv(tmp_path / "b.csv", index=False)
+        (tmp_path / "c.jsonl").write_bytes(text + b'{"x": "' + b"y" * 9000 + b'"}\n' + text)
+        assert len(FileAccessLog([tmp_path]).parts(HOUR, most=4096)[0]) == 3
 
 
 def test_an_object_is_named_by_its_address_and_its_copy_is_deleted_before_the_next_is_made(tmp_path: Path) -> None:

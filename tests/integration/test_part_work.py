@@ -25,8 +25,8 @@ SECRET = b"a secret of the tests of 32 bytes"
 RULES = HourRules(HOUR, ("read", "write", "delete"), KeyType.STRING)
 
 
-def part(name: str, size: int, groups: tuple[int, ...] | None = None) -> LogFilePart:
-    return LogFilePart(Path(name), PLAIN, size, groups)
+def part(name: str, size: int, piece: tuple[int, ...] | None = None) -> LogFilePart:
+    return LogFilePart(Path(name), PLAIN, size, piece)
 
 
 def test_small_files_are_bundled_and_a_part_of_a_file_is_a_bundle_by_itself() -> None:

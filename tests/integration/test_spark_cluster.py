@@ -239,7 +239,7 @@ class Broken:
 
 
 class BrokenPart:
-    place, size, form, groups, earlier = "broken", 1, None, None, ()
+    place, size, form, piece, earlier = "broken", 1, None, None, ()
 
     def is_there(self) -> bool:
         return True

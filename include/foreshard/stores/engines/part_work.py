@@ -17,6 +17,7 @@ from foreshard.errors import ConfigurationError, ForeshardError
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.reading import HourRules, RecordCleaner
 from foreshard.stores.files.log_parts import PartFound, PartReading, SourcePart
+from foreshard.stores.files.log_splitting import lines_in
 from foreshard.stores.files.raw_hours import HourPart, HourPartWriter
 
 BUNDLE_BYTES = 64 * 2**20
@@ -70,8 +71,8 @@ def bundles_of(parts: Sequence[SourcePart], most: int) -> list[Bundle]:
     groups: list[list[SourcePart]] = []
     size = 0
     for part in parts:
-        alone = part.groups is not None
-        if not groups or alone or groups[-1][-1].groups is not None or size + part.size > most:
+        alone = part.piece is not None
+        if not groups or alone or groups[-1][-1].piece is not None or size + part.size > most:
             groups.append([])
             size = 0
         groups[-1].append(part)
@@ -100,6 +101,11 @@ def read_bundle(work: BundleWork, bundle: Bundle) -> BundleRead:
         return BundleRead(bundle.number, tuple(found), error=error)
     finally:
         writer.close()
+
+
+def count_lines(_work: None, part: SourcePart) -> int:
+    """Return the number of lines of a part."""
+    return lines_in(part)
 
 
 def _require_file(part: SourcePart, bundle: Bundle) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +24,12 @@ from foreshard.stores.engines.part_work import (
     BundleRead,
     BundleWork,
     bundles_of,
+    count_lines,
     read_bundle,
 )
 from foreshard.stores.engines.spark_session import shared_address, spark_session
 from foreshard.stores.files.log_parts import SourcePart, SourceVerdict
+from foreshard.stores.files.log_splitting import numbered
 from foreshard.stores.files.log_tables import Note
 
 
@@ -46,14 +49,15 @@ class SparkReader:
     def read(self, rules: HourRules, key: Callable[[], bytes], writer: PartsWriter, note: Note) -> int:
         """See :class:`foreshard.observe.reading.HourReader`."""
         parts, verdict = self._source.parts(rules.hour, note, BUNDLE_BYTES)
-        bundles = bundles_of(parts, BUNDLE_BYTES)
-        if not bundles:
+        if not parts:
             verdict.close()
             return 0
         work = BundleWork(rules, writer.folder(), _key_or_error(key))
         with spark_session(self._master, self._options) as session:
             executors = Executors(session, work.folder)
             executors.check()
+            parts = numbered(parts, partial(executors.each, None, count_lines))
+            bundles = bundles_of(parts, BUNDLE_BYTES)
             reads = _counted(executors.each(work, read_bundle, bundles), bundles, verdict)
             late = _late(session, reads, work.folder)
             if late is not None:

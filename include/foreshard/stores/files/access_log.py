@@ -15,8 +15,9 @@ import pandas as pd
 from foreshard.errors import CorruptLog
 from foreshard.observe.batches import RawBatch, plain_frame
 from foreshard.observe.duplicates import SeenRecords
-from foreshard.stores.files.log_parts import LONGEST_FILE, LogFilePart, SourceVerdict, parts_of, records_of
+from foreshard.stores.files.log_parts import LONGEST_FILE, LogFilePart, SourceVerdict, records_of
 from foreshard.stores.files.log_paths import log_files
+from foreshard.stores.files.log_splitting import parts_of
 from foreshard.stores.files.log_tables import PLAIN, Note, SourceForm, read_tables
 
 
@@ -49,7 +50,7 @@ class FileAccessLog:
     def parts(
         self, hour: datetime, note: Note = lambda _line: None, most: int | None = None
     ) -> tuple[list[LogFilePart], SourceVerdict]:
-        """Return the parts that may have records of an hour, and what judges them. Parquet is split into ``most`` bytes."""
+        """Return the parts that may have records of an hour, and what judges them. Large files are split."""
         files = log_files(self._paths, self._source.any_name)
         if most is not None:
             files = [path.absolute() for path in files]  # executors work in other folders

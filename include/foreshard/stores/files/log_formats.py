@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -34,6 +35,19 @@ REQUIRED_COLUMNS = ("timestamp", "partitionable_key", "request_type")
 BATCH_RECORDS = 200_000
 BLOCK_BYTES, READ_BYTES = 32 * 2**20, 2**18
 """Bytes of JSON lines that are parsed at once, and that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineSpan:
+    """Whole lines of a file: its bytes from ``start`` to ``end`` (None: all the rest). ``first``: the number of the first."""
+
+    start: int = 0
+    end: int | None = None
+    first: int = 1
+
+
+Piece: TypeAlias = tuple[int, ...] | LineSpan
+"""Row groups of a Parquet file, or lines of plain JSON lines."""
 UNREADABLE = (OSError, ValueError, EOFError, pa.ArrowException)
 
 
@@ -43,11 +57,12 @@ def raw_batches(
     until: datetime | None,
     mapping: SourceMapping | None,
     fields: Collection[str] = (),
-    groups: Sequence[int] | None = None,
+    piece: Piece | None = None,
 ) -> Iterator[RawBatch]:
     """Yield a file's standard columns, or its ``fields`` or those of the mapping, in non-empty batches.
 
-    ``groups``: of a Parquet file, only these row groups, instead of those that may have records of [since, until).
+    ``piece``: only these row groups of a Parquet file, instead of those that may have records of [since, until); or only
+    these lines of plain JSON lines.
     """
     kind = file_format(path, mapping.format if mapping else None)
     wanted = set(fields) or (set(mapping.fields) if mapping else set())
@@ -56,7 +71,8 @@ def raw_batches(
         names = about.schema.to_arrow_schema().names
         texts = [] if wanted else [name for name in ACCESS_LOG_COLUMNS if name != "timestamp" and name in names]
         with pq.ParquetFile(path, metadata=about, read_dictionary=texts) as file:
-            yield from _parquet(path, file, wanted, groups_of(file, since, until, mapping) if groups is None else groups)
+            groups = piece if isinstance(piece, tuple) else groups_of(file, since, until, mapping)
+            yield from _parquet(path, file, wanted, groups)
         return
     with opened(path) as file:
         if kind == "csv":
@@ -65,7 +81,8 @@ def raw_batches(
             yield from _patterned(path, file, mapping.line)
         else:
             form = operation_fields if kind == "mongodb" else dict
-            yield from _json_fields(path, file, wanted, form) if wanted else _json(path, file)
+            span = piece if isinstance(piece, LineSpan) else LineSpan()
+            yield from _json_fields(path, file, wanted, form) if wanted else _json(path, file, span)
 
 
 def require_columns(path: Path, names: Sequence[str]) -> None:
@@ -184,21 +201,28 @@ def _require_rows(batch: RawBatch, header: Header) -> bool:
     return True
 
 
-def _json(path: Path, file: IO[bytes]) -> Iterator[RawBatch]:
-    checked = False
-    for block, first in _byte_blocks(file):
+def _json(path: Path, file: IO[bytes], span: LineSpan) -> Iterator[RawBatch]:
+    checked = span.start > 0  # by whoever reads the beginning
+    for block, first in _byte_blocks(file, span):
         for batch in parsed_lines(block, first, path.name):
             checked = checked or _require_records(path, block, batch)
             yield batch
 
 
-def _byte_blocks(file: Any) -> Iterator[tuple[bytes, int]]:
-    """Yield whole lines of about ``BLOCK_BYTES``, and the number of the first. If the file breaks off, the error comes last."""
+def _byte_blocks(file: Any, span: LineSpan) -> Iterator[tuple[bytes, int]]:
+    """Yield whole lines of about ``BLOCK_BYTES``, and the number of the first. If the file breaks off, the error comes last.
+
+    The first read ends at a multiple of ``READ_BYTES``. So a span has the blocks that its lines have in the whole file.
+    """
     parts: list[bytes] = []
-    size, first, broken = 0, 1, None
+    size, first, broken, at = 0, span.first, None, span.start
+    length = READ_BYTES - at % READ_BYTES
+    if at:
+        file.seek(at)
     while True:
         try:
-            part = file.read1(READ_BYTES)
+            part = file.read1(length if span.end is None else min(length, span.end - at))
+            at, length = at + len(part), READ_BYTES
         except UNREADABLE as error:
             part, broken = b"", error
         parts.append(part)

@@ -1,12 +1,12 @@
 """Parts of a log. One process reads them one after another, or the executors of a cluster read them at the same time.
 
-A part is a file, or some row groups of a large Parquet file. Texts are not split: a record's position is the number of its
-line, and only the whole file tells where the lines of a quoted cell begin.
+A part is a file, some row groups of a large Parquet file, or some lines of large plain JSON lines. Other texts are not split:
+a packed file can be read from its beginning only, and only the whole of a CSV tells where the lines of a quoted cell begin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,14 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR, BoolArray
 from foreshard.observe.ahead import one_ahead
 from foreshard.observe.batches import RawBatch, batch_times, rows_of
-from foreshard.stores.files.log_formats import UNREADABLE, groups_of, last_time_before
-from foreshard.stores.files.log_paths import file_format
+from foreshard.stores.files.log_formats import UNREADABLE, Piece, last_time_before
 from foreshard.stores.files.log_tables import FileRemarks, FileTables, Note, SourceForm
 
 LONGEST_FILE = timedelta(days=1)
@@ -44,12 +42,12 @@ class SourcePart(Protocol):
     def form(self) -> SourceForm: ...
 
     @property
-    def groups(self) -> tuple[int, ...] | None:
-        """The row groups of a Parquet file; None: the whole file."""
+    def piece(self) -> Piece | None:
+        """The piece of the file; None: the whole file."""
 
     @property
-    def earlier(self) -> tuple[int, ...]:
-        """The row groups that come before in the same file."""
+    def earlier(self) -> tuple[Piece, ...]:
+        """The pieces that come before in the same file."""
 
     def is_there(self) -> bool:
         """Return whether this machine sees the file."""
@@ -60,13 +58,13 @@ class SourcePart(Protocol):
 
 @dataclass(frozen=True)
 class LogFilePart:
-    """A file of a log, or some row groups of it."""
+    """A file of a log, or a piece of it."""
 
     path: Path
     form: SourceForm
     size: int = 0
-    groups: tuple[int, ...] | None = None
-    earlier: tuple[int, ...] = ()
+    piece: Piece | None = None
+    earlier: tuple[Piece, ...] = ()
 
     @property
     def place(self) -> str:
@@ -113,7 +111,7 @@ class PartReading:
         with self._part.file() as path:
             tables = FileTables(path, self._part.form)
             try:
-                for batch in one_ahead(tables.batches(self._since, self._until, self._part.groups)):
+                for batch in one_ahead(tables.batches(self._since, self._until, self._part.piece)):
                     self._remarks = tables.remarks
                     inside = self._inside(path, batch)
                     if inside.any():
@@ -140,16 +138,18 @@ class PartReading:
     def _time_before(self, path: Path) -> pd.Timestamp | None:
         """Return the last time before what was read, by the file's own statistics: row groups may have been skipped."""
         try:
-            return last_time_before(path, self._part.form.mapping, self._since, self._until, self._part.groups)
+            piece = self._part.piece
+            groups = piece if isinstance(piece, tuple) else None
+            return last_time_before(path, self._part.form.mapping, self._since, self._until, groups)
         except (CorruptLog, *UNREADABLE):
             return None
 
 
 def _last_time(path: Path, part: SourcePart) -> Any:
     """Return the last readable time before a part; None without one, or if what is before it can't be read."""
-    for group in reversed(part.earlier):
+    for piece in reversed(part.earlier):
         try:
-            times = pd.concat([batch_times(batch) for batch in FileTables(path, part.form).batches(groups=[group])])
+            times = pd.concat([batch_times(batch) for batch in FileTables(path, part.form).batches(piece=piece)])
         except (CorruptLog, ValueError):
             return None
         if times.notna().any():
@@ -229,34 +229,3 @@ def records_of(parts: Iterable[SourcePart], verdict: SourceVerdict, hour: dateti
             yield batch
         verdict.add(part, reading.found)
     verdict.close()
-
-
-def parts_of(files: Sequence[Path], form: SourceForm, hour: datetime, most: int | None) -> list[LogFilePart]:
-    """Return the parts of files, in order. Parquet files of more than ``most`` bytes are split (None: no file is)."""
-    return [part for file in files for part in _parts_of_file(file, form, hour, most)]
-
-
-def _parts_of_file(path: Path, form: SourceForm, hour: datetime, most: int | None) -> Iterator[LogFilePart]:
-    size = path.stat().st_size if path.is_file() else 0
-    whole = LogFilePart(path, form, size)
-    if most is None or size <= most:
-        yield whole
-        return
-    try:
-        if file_format(path, form.mapping.format if form.mapping else None) != "parquet":
-            yield whole
-            return
-        with pq.ParquetFile(path) as file:
-            groups = groups_of(file, hour, hour + ONE_HOUR, form.mapping)
-            about = [file.metadata.row_group(number) for number in groups]
-            sizes = [sum(row.column(place).total_compressed_size for place in range(row.num_columns)) for row in about]
-    except (CorruptLog, *UNREADABLE):
-        yield whole  # whoever reads it says what is wrong
-        return
-    start = 0
-    for end in range(1, len(groups) + 1):
-        if end == len(groups) or sum(sizes[start : end + 1]) > most:
-            yield LogFilePart(path, form, sum(sizes[start:end]), tuple(groups[start:end]), tuple(groups[:start]))
-            start = end
-    if not groups:
-        yield LogFilePart(path, form, 0, ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from foreshard.observe.batches import RawBatch, plain_frame
 from foreshard.observe.mapping import mapped
 from foreshard.observe.zones import has_zoneless, in_zone
 from foreshard.settings import SourceMapping
-from foreshard.stores.files.log_formats import UNREADABLE, raw_batches
+from foreshard.stores.files.log_formats import UNREADABLE, Piece, raw_batches
 
 Note = Callable[[str], None]
 """Takes one line for people."""
@@ -73,16 +73,16 @@ class FileTables:
         self.remarks = FileRemarks()
 
     def batches(
-        self, since: datetime | None = None, until: datetime | None = None, groups: Sequence[int] | None = None
+        self, since: datetime | None = None, until: datetime | None = None, piece: Piece | None = None
     ) -> Iterator[RawBatch]:
         """Yield non-empty batches: tables if its columns have types, else frames. Raise :class:`CorruptLog`.
 
-        Row groups of a Parquet file without a record in [since, until), by its own statistics, are skipped; or all but
-        ``groups``. If times of the first batch have no zone and the source names none, they are in UTC.
+        Row groups of a Parquet file without a record in [since, until), by its own statistics, are skipped. ``piece``: only
+        this piece of the file is read. If times of the first batch have no zone and the source names none, they are in UTC.
         """
         mapping = self._form.mapping
         try:
-            for raw in raw_batches(self._path, since, until, mapping, groups=groups):
+            for raw in raw_batches(self._path, since, until, mapping, piece=piece):
                 batch, left_out = raw, 0
                 if mapping is not None:
                     known = mapped(raw if isinstance(raw, pd.DataFrame) else plain_frame(raw), mapping)

@@ -20,8 +20,10 @@ from foreshard.errors import ConfigurationError, CorruptLog
 from foreshard.observe.batches import RawBatch
 from foreshard.stores.files.access_log import ended_before, read_log
 from foreshard.stores.files.log_fields import sampled_fields
-from foreshard.stores.files.log_parts import LONGEST_FILE, SourcePart, SourceVerdict, parts_of, records_of
+from foreshard.stores.files.log_formats import Piece
+from foreshard.stores.files.log_parts import LONGEST_FILE, SourcePart, SourceVerdict, records_of
 from foreshard.stores.files.log_paths import ENDINGS, log_files, plain_name
+from foreshard.stores.files.log_splitting import parts_of
 from foreshard.stores.files.log_tables import Note, SourceForm
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ class ObjectPart:
     address: str
     stored: StoredObject
     form: SourceForm
-    groups: tuple[int, ...] | None = None
-    earlier: tuple[int, ...] = ()
+    piece: Piece | None = None
+    earlier: tuple[Piece, ...] = ()
 
     @property
     def place(self) -> str:
