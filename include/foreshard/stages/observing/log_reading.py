@@ -16,9 +16,9 @@ from foreshard.model import ONE_HOUR, hour_floor
 from foreshard.observe.batches import RawBatch, batch_times, clean_batch, rows_of
 from foreshard.observe.clean import EARLIEST
 from foreshard.observe.duplicates import SeenRecords
-from foreshard.observe.far_hours import far_hours, out_of_range
 from foreshard.observe.hiding import Pseudonyms
 from foreshard.stages._ports import WithKeyType, WithObserveSettings, WithUserKey
+from foreshard.stages.observing.far_hours import far_hours, out_of_range
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import RecordSpool
