@@ -93,7 +93,7 @@ def pairs_of(
     pair = _pairs_as_one(records)
     found = [_Found.of(records, engine, rules, since, named, pair, part) for part in range(parts)]
     weights = _united([engine.kept(_weighed(one.pairs, pair.by)) for one in found], pair.by, engine)
-    heavy = engine.kept(engine.numbered(_heaviest(weights, pair, rules.maximum_pairs), "pair"))
+    heavy = engine.kept(engine.numbered(_heaviest(weights, pair, rules.maximum_pairs, engine), "pair"))
     by_user = _by_user(found, heavy, records, engine)
     counted = nw.concat([_counts(some) for some in by_user]).join(pair.unpacked(heavy), on="pair")
     counted = _with_keys(counted, keys)
@@ -189,11 +189,19 @@ def _united(weights: Sequence[LazyRecords], by: Sequence[str], engine: FrameEngi
     return engine.kept(nw.concat(list(weights)).group_by(*by).agg(nw.col("weight").sum()))
 
 
-def _heaviest(weights: LazyRecords, pair: Packing, number: int) -> LazyRecords:
-    """Return the pairs that may be among the ``number`` heaviest of an hour, and all that weigh as much as the last."""
-    place = nw.col("weight").rank("min", descending=True).over("hour")
+def _heaviest(weights: LazyRecords, pair: Packing, number: int, engine: FrameEngine) -> LazyRecords:
+    """Return the pairs that may be among the ``number`` heaviest of an hour, and all that weigh as much as the last.
+
+    Pairs are counted by weight, not ordered: an engine can't spread the order of an hour's pairs over several machines.
+    """
     of_hours = weights.with_columns(hour=pair.part("hour"))
-    return of_hours.with_columns(place=place).filter(nw.col("place") <= number).select(*pair.by)
+    found = engine.table(of_hours.group_by("hour", "weight").agg(nw.len().cast(nw.Int64).alias("pairs"))).to_pandas()
+    found = found.sort_values(["hour", "weight"], ascending=[True, False], ignore_index=True)
+    heavier = found.groupby("hour")["pairs"].cumsum() - found["pairs"]
+    least = found[heavier < number].groupby("hour", as_index=False)["weight"].min()
+    hours, weight = (pa.array(least[name], pa.int64()) for name in ("hour", "weight"))
+    limits = engine.of_table(pa.table({"hour": hours, "least": weight}))
+    return of_hours.join(limits, on="hour").filter(nw.col("weight") >= nw.col("least")).select(*pair.by)
 
 
 def _counts(by_user: LazyRecords) -> LazyRecords:
