@@ -6,29 +6,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foreshard.model import RECORD_ID, BoolArray
+from foreshard.model import RECORD_ID
 from foreshard.observe.batches import RawBatch, rows_of
+from foreshard.observe.seen_hashes import SeenHashes
 from foreshard.observe.values import as_text
-
-_PARTS = 256
 
 
 class SeenRecords:
-    """The ids of the records so far, as 64-bit hashes in sorted parts: 8 bytes a record.
+    """The ids of the records so far, as 64-bit hashes: 8 bytes a record.
 
     Two of 100 million different ids share a hash with a probability of 1 in 3,700; one record would then be dropped.
     ``hashes``: of ids that were seen elsewhere.
     """
 
     def __init__(self, hashes: npt.NDArray[np.uint64] | None = None) -> None:
-        self._seen: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64) for _ in range(_PARTS)]
+        self._seen = SeenHashes()
         self.dropped = 0
         if hashes is not None:
-            self._unseen(hashes)
+            self._seen.add(hashes)
 
     def hashes(self) -> npt.NDArray[np.uint64]:
         """Return the hashes of the ids so far."""
-        return np.concatenate(self._seen)
+        return self._seen.all()
 
     def without_duplicates(self, batch: RawBatch) -> RawBatch:
         """Return the records of a batch that were not seen before, and remember them."""
@@ -42,18 +41,6 @@ class SeenRecords:
             return batch
         hashes = pd.util.hash_array(text.to_numpy(dtype=object)[given], categorize=False)
         new = np.ones(len(batch), np.bool_)
-        new[given] = self._unseen(hashes)
+        new[given] = self._seen.add(hashes)
         self.dropped += len(new) - int(new.sum())
         return rows_of(batch, new)
-
-    def _unseen(self, hashes: npt.NDArray[np.uint64]) -> BoolArray:
-        """Return the first occurrences of hashes that were not seen before."""
-        distinct, first = np.unique(hashes, return_index=True)
-        parts = (distinct % np.uint64(_PARTS)).astype(np.int64)
-        unseen = np.zeros(len(hashes), np.bool_)
-        for part in np.unique(parts).tolist():
-            mine = parts == part
-            known = np.isin(distinct[mine], self._seen[part], assume_unique=True)
-            unseen[first[mine][~known]] = True
-            self._seen[part] = np.union1d(self._seen[part], distinct[mine])
-        return unseen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -91,12 +91,24 @@ class RawHourWriter(Protocol):
 
 
 class RecordSpool(Protocol):
-    """Accepted records of many hours, in any order, on disk until their hours are saved."""
+    """Records of many hours, in any order, on disk until their hours are saved."""
 
     def add(self, accepted: pa.Table) -> None: ...
 
+    def add_quarantined(self, quarantined: pd.DataFrame, hours: Iterable[datetime | None]) -> None:
+        """Append quarantined records, with the hour of each; None: its time can't be read."""
+
     def hours(self, hours: Sequence[datetime]) -> Iterator[pa.Table]:
         """Yield the records of each of ``hours`` (ascending), by time. The records of these hours are in memory at once."""
+
+    def batches(self, hour: datetime) -> Iterator[pa.Table]:
+        """Yield the records of an hour, some at a time, in the order in which they were added."""
+
+    def quarantined(self, hours: Sequence[datetime]) -> Iterator[tuple[datetime, pd.DataFrame]]:
+        """Yield the quarantined records of ``hours``, some of one hour at a time."""
+
+    def quarantined_besides(self, hours: Sequence[datetime]) -> Iterator[pd.DataFrame]:
+        """Yield the quarantined records of no hour, and of other ``hours``, some at a time."""
 
 
 class RawHourStore(Protocol):
@@ -107,8 +119,8 @@ class RawHourStore(Protocol):
 
     def save(self, hour: datetime, accepted: pd.DataFrame, quarantined: pd.DataFrame) -> RawHour: ...
 
-    def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
-        """Save quarantined records without an hour under ``label``. Replaces earlier ones."""
+    def set_aside(self, label: str, quarantined: Iterable[pd.DataFrame]) -> Path:
+        """Save quarantined records without an hour, given in parts, under ``label``. Replaces earlier ones."""
 
     def load(self, hour: datetime) -> pd.DataFrame:
         """Return the accepted records. Raise :class:`foreshard.errors.MissingStageResult` if the hour was not saved."""

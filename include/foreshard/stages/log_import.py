@@ -1,51 +1,34 @@
 """Imports the whole history of a log file, as if each of its hours had been observed.
 
-The log is read once, in batches. Its accepted records wait in a file until it is known that enough of them are good.
+The log is read once, in batches. Its records wait in files until it is known that enough of them are good. So memory does not
+grow with the log, but for a few bytes for each key, hour and record id.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
-import pyarrow as pa
 
 from foreshard.errors import CorruptLog, GateFailed, HourRefused
-from foreshard.model import ONE_HOUR, GateResult, HourTally, hour_floor
-from foreshard.observe.batches import ACCEPTED, coded_texts
-from foreshard.observe.engines import PolarsFrames
-from foreshard.observe.facts import facts_of
-from foreshard.observe.hours import by_hour, hours_between, in_steps
-from foreshard.observe.values import as_times
+from foreshard.model import ONE_HOUR, GateResult, hour_floor
+from foreshard.observe.hours import hours_between
 from foreshard.stages._ports import WithKeyType, WithReadAccessLog, WithUserKey
-from foreshard.stages.judging.history import AcceptedBy, HistoryJudge, HistoryJudgePorts
-from foreshard.stages.observe import (
-    COUNTED,
-    UNNAMED,
-    TallyPorts,
-    TallyRules,
-    count_again,
-    count_hours,
-    counted_hour,
-    saved_hour,
-)
+from foreshard.stages.judging.history import AcceptedBy, HistoryJudge
+from foreshard.stages.observe import count_again, saved_hour
 from foreshard.stages.observing.account import account_of
+from foreshard.stages.observing.import_hours import ReadHours, SavePorts, save_hours
 from foreshard.stages.observing.log_reading import LogRead, read_log, slices, span_of
 
 if TYPE_CHECKING:
     from foreshard.ports.access_logs import LogPlace, RecordSpool
 
-RECORDS_AT_ONCE = 2_000_000
-"""The hours of about this many records are sorted and tallied at once."""
 
-
-class ImportPorts(TallyPorts, HistoryJudgePorts, WithReadAccessLog, WithKeyType, WithUserKey, Protocol):
+class ImportPorts(SavePorts, WithReadAccessLog, WithKeyType, WithUserKey, Protocol):
     """Reads a log file. Writes raw hours, tallies, and the gate's results of hours that it refuses."""
 
 
@@ -113,17 +96,16 @@ def import_history(
         read_log(ports, batches, spool, read, (since and hour_floor(since), until and hour_floor(until)))
         read.leave_out_far_hours(spool, since, until)
         since, until = span_of(read, since, until, label)
-        bad = pd.concat(read.bad, ignore_index=True) if read.bad else None
-        reasons = _require_good(ports, read, bad, (since, until), label)
+        reasons = _require_good(ports, read, spool, (since, until), label)
         saved = set(ports.tallies.hours(since, until)) - set(read.counts)
         hours = [hour for hour in hours_between(since, until) if hour not in saved]
         before = _accepted_before(ports, hours, name, source.replace)
-        target = _Target(spool, hours, read.counts, name)
+        _set_aside_others(ports, read, spool, hours, (since, until))
         judge = HistoryJudge.of(ports, hours, source.accepted_by)
-        pairs = _save_hours(ports, target, judge, _quarantined(ports, bad, hours, since, until), progress)
+        pairs = save_hours(ports, ReadHours(spool, hours, read, name), judge, progress)
         count_again(ports, [hour for hour in (*sorted(saved), until) if hour - ONE_HOUR not in saved])
     refused = sum(read.counts[result.hour] for result in judge.refused)
-    accepted, quarantined = sum(read.counts.values()) - refused, 0 if bad is None else len(bad)
+    accepted, quarantined = sum(read.counts.values()) - refused, sum(reasons.values())
     figures = (accepted, quarantined, read.outside, len(read.keys), pairs)
     seen, notes = read.seen.dropped, tuple(read.notes)
     account = account_of(label, read.records + seen, accepted, quarantined, seen, read.outside, refused)
@@ -133,26 +115,35 @@ def import_history(
 
 
 def _require_good(
-    ports: ImportPorts, read: LogRead, bad: pd.DataFrame | None, hours: tuple[datetime, datetime], label: str
+    ports: ImportPorts, read: LogRead, spool: RecordSpool, hours: tuple[datetime, datetime], label: str
 ) -> dict[str, int]:
     """Return the numbers of bad records by reason.
 
     Raise an error if no record, or too small a share, can be counted. The bad records are kept in the quarantine.
     """
     since, until = hours
-    reasons = {} if bad is None else dict(Counter(bad["reason"]))
-    accepted, number = sum(read.counts.values()), 0 if bad is None else len(bad)
+    reasons = dict(read.reasons_of())
+    accepted, number = sum(read.counts.values()), sum(reasons.values())
     limit = ports.observe_settings.maximum_quarantined_share
     if accepted and number <= limit * (accepted + number):
         return reasons
     name = f"refused-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}"
-    path = None if bad is None else ports.raw_hours.set_aside(name, bad)
+    path = ports.raw_hours.set_aside(name, spool.quarantined_besides(())) if number else None
     found = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items())) or "no records"
     if not accepted:
         raise CorruptLog(label, f"none of its {number:,} records from {since:%Y-%m-%dT%HZ} on can be counted ({found})")
     share = f"quarantined share {number / (accepted + number):.4g} > {limit:g}"
     line = f"{share} ({number:,} of {accepted + number:,} records: {found}); see {path}"
     raise GateFailed("access_log", f"{label}, {since:%Y-%m-%dT%HZ} to {until:%Y-%m-%dT%HZ}", (line,))
+
+
+def _set_aside_others(
+    ports: ImportPorts, read: LogRead, spool: RecordSpool, hours: Sequence[datetime], span: tuple[datetime, datetime]
+) -> None:
+    """Save the quarantined records that belong to none of ``hours`` under the name of the import."""
+    if read.reasons.keys() - set(hours):
+        label = f"import-{span[0]:%Y%m%dT%H}-{span[1]:%Y%m%dT%H}"
+        ports.raw_hours.set_aside(label, spool.quarantined_besides(hours))
 
 
 def _accepted_before(ports: ImportPorts, hours: Sequence[datetime], name: str, replace: bool) -> int:
@@ -173,78 +164,3 @@ def _accepted_before(ports: ImportPorts, hours: Sequence[datetime], name: str, r
             hour, what + more, f"import all logs of these hours as one folder, or replace them by {name} with --replace"
         )
     return sum(raw.accepted for _, raw in saved if raw)
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The hours that are imported, the numbers of their records, where these wait, and the name of their source."""
-
-    spool: RecordSpool
-    hours: Sequence[datetime]
-    counts: Counter[datetime]
-    source: str
-
-
-def _save_hours(
-    ports: ImportPorts,
-    target: _Target,
-    judge: HistoryJudge,
-    quarantined: Iterator[pd.DataFrame],
-    progress: Callable[[int, int], None] | None,
-) -> int:
-    """Save raw hours, and the tallies of those that pass, some hours at a time. Return the number of pairs."""
-    hours = target.hours
-    if not hours:
-        return 0
-    before: tuple[datetime, pa.Table] | None = None
-    done, pairs, rules = 0, 0, TallyRules.of(ports, hours[0])
-    for step in in_steps(hours, target.counts, RECORDS_AT_ONCE):
-        tables, bad = list(target.spool.hours(step)), [next(quarantined) for _ in step]
-        for hour, table, bad_of_hour in zip(step, tables, bad, strict=True):
-            with ports.raw_hours.writer(hour) as writer:
-                writer.add(table, bad_of_hour)
-                writer.keep(target.source)
-        seen = before[1] if before and before[0] == step[0] - ONE_HOUR else _saved(ports, step[0] - ONE_HOUR)
-        counted = zip(_counted(rules, step, tables, seen, target.source), bad, strict=True)
-        tallies = [tally for tally, its in counted if judge.passes(tally, Counter(its["reason"]) if len(its) else {})]
-        before = step[-1], tables[-1]
-        ports.tallies.save(tallies)
-        done, pairs = done + len(step), pairs + sum(len(tally.co_access) for tally in tallies)
-        if progress:
-            progress(done, len(hours))
-    again = judge.second_look(partial(counted_hour, ports))
-    ports.tallies.save(again)
-    return pairs + sum(len(tally.co_access) for tally in again)
-
-
-def _counted(
-    rules: TallyRules, hours: Sequence[datetime], tables: Sequence[pa.Table], seen: pa.Table | None, source: str
-) -> list[HourTally]:
-    engine = PolarsFrames()
-    facts = [facts_of([coded_texts(table)], hour, rules.weights, source) for hour, table in zip(hours, tables, strict=True)]
-    records = pa.concat_tables([*([] if seen is None else [seen]), *tables]).select(COUNTED)
-    counted = count_hours(engine, rules, hours, engine.coded(records, UNNAMED))
-    return [HourTally(one.hour, one.key_load, one.co_access, its) for one, its in zip(counted, facts, strict=True)]
-
-
-def _saved(ports: ImportPorts, hour: datetime) -> pa.Table | None:
-    if not saved_hour(ports, hour):
-        return None
-    tables = [ACCEPTED.empty_table(), *(table.cast(ACCEPTED) for table in ports.raw_hours.batches(hour, ACCEPTED.names))]
-    return pa.concat_tables(tables)
-
-
-def _quarantined(
-    ports: ImportPorts, bad: pd.DataFrame | None, hours: Sequence[datetime], since: datetime, until: datetime
-) -> Iterator[pd.DataFrame]:
-    """Yield each hour's quarantined records. Those of no hour are saved under the name of the import."""
-    if bad is None:
-        for _ in hours:
-            yield pd.DataFrame()
-        return
-    times = as_times(bad["timestamp"])
-    lost = ~times.dt.floor("h").isin(list(hours)).to_numpy()
-    if lost.any():
-        ports.raw_hours.set_aside(f"import-{since:%Y%m%dT%H}-{until:%Y%m%dT%H}", bad[lost])
-    timed: Any = bad.assign(at=times)[~lost].sort_values("at", kind="stable", ignore_index=True)
-    yield from by_hour(timed.drop(columns="at"), timed["at"], hours)

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshard.errors import HourRefused, MissingStageResult
-from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourTally
+from foreshard.model import HOURS_PER_DAY, ONE_HOUR, HourFacts, HourTally
 from foreshard.observe.engines import CODE, MOMENT, NAME, CodedRecords, FrameEngine, LazyRecords
 from foreshard.observe.facts import facts_of
 from foreshard.observe.hours import by_hour
@@ -142,7 +142,7 @@ def tally_hour(ports: TallyPorts, hour: datetime) -> TallySummary:
     keys = int(load["partitionable_key"].nunique())
     raw, accesses = ports.raw_hours.describe(hour), int(load["count"].sum())
     account = account_of(str(raw.accepted_path), raw.records, accesses, raw.quarantined, raw.duplicates)
-    cost = math.fsum(load["cost"])  # exact: engines give the rows in orders of their own
+    cost = sum_of_costs(load["cost"])
     return TallySummary(hour, accesses, cost, keys, len(counted.co_access), account)
 
 
@@ -153,15 +153,15 @@ def count_again(ports: TallyPorts, hours: Iterable[datetime]) -> None:
             ports.tallies.save([counted_hour(ports, hour)])
 
 
-def counted_hour(ports: TallyPorts, hour: datetime) -> HourTally:
-    """Return the tally of a raw hour."""
+def counted_hour(ports: TallyPorts, hour: datetime, rules: TallyRules | None = None) -> HourTally:
+    """Return the tally of a raw hour. It is counted from its files. ``rules``: by default those of the hour."""
     raw, before = ports.raw_hours.describe(hour), saved_hour(ports, hour - ONE_HOUR)
-    rules = TallyRules.of(ports, hour)
+    rules = rules or TallyRules.of(ports, hour)
     facts = facts_of(ports.raw_hours.batches(hour, LOOKED_AT), hour, rules.weights, raw.source)
     with ports.engine() as engine:
         paths = [path for one in (before, raw) if one for path in one.files]
         (counted,) = count_hours(engine, rules, [hour], engine.coded_files(paths, COUNTED, UNNAMED))
-    return HourTally(hour, counted.key_load, counted.co_access, facts)
+    return counted.with_facts(facts)
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,11 @@ class CountedHour:
     hour: datetime
     key_load: pd.DataFrame
     co_access: pd.DataFrame
+
+    def with_facts(self, facts: HourFacts) -> HourTally:
+        """Return the hour's tally. Its cost is the sum of its cells, so the order of the records makes no difference."""
+        exact = dataclasses.replace(facts, cost=sum_of_costs(self.key_load["cost"]))
+        return HourTally(self.hour, self.key_load, self.co_access, exact)
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,14 @@ def count_hours(engine: FrameEngine, rules: TallyRules, hours: Sequence[datetime
     pairs = pairs_of(coded, engine, rules.pairs, hours[0], named)
     together = [part.reset_index(drop=True) for part in by_hour(pairs, pairs["hour"], hours)]
     return [CountedHour(*counted) for counted in zip(hours, loads, together, strict=True)]
+
+
+def sum_of_costs(costs: Iterable[float]) -> float:
+    """Return the sum, rounded once; infinity if it has no number."""
+    try:
+        return math.fsum(costs)
+    except OverflowError:
+        return math.inf
 
 
 def _near(rows: LazyRecords, hour: datetime, window: timedelta) -> LazyRecords:

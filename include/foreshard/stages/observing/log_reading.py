@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
-import pyarrow as pa
 
 from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR, hour_floor
@@ -17,6 +16,8 @@ from foreshard.observe.batches import RawBatch, batch_times, clean_batch, rows_o
 from foreshard.observe.clean import EARLIEST
 from foreshard.observe.duplicates import SeenRecords
 from foreshard.observe.hiding import Pseudonyms
+from foreshard.observe.seen_hashes import SeenHashes
+from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithObserveSettings, WithUserKey
 from foreshard.stages.observing.far_hours import far_hours, out_of_range
 
@@ -37,11 +38,15 @@ Hours = tuple[datetime | None, datetime | None]
 
 @dataclass
 class LogRead:
-    """What was found in the log: the accepted records by hour, the bad ones, and the first and the last readable time."""
+    """What was found in the log: numbers of records by hour, and the first and the last readable time.
+
+    ``counts``: the accepted records. ``reasons``: the quarantined ones by reason; those of the hour None have no readable time.
+    ``keys``: their hashes. Memory holds 8 bytes for each key and each record id, and a few for each hour.
+    """
 
     counts: Counter[datetime] = field(default_factory=Counter)
-    keys: set[str] = field(default_factory=set)
-    bad: list[pd.DataFrame] = field(default_factory=list)
+    reasons: dict[datetime | None, Counter[str]] = field(default_factory=dict)
+    keys: SeenHashes = field(default_factory=SeenHashes)
     records: int = 0
     outside: int = 0
     first: pd.Timestamp | None = None
@@ -54,12 +59,27 @@ class LogRead:
         early, late = far_hours(self.counts)
         early, late = early if since is None else [], late if until is None else []
         for far in (early, late):
-            if far:
-                self.bad.append(out_of_range(pa.concat_tables(spool.hours(far))))
+            for table in spool.hours(far) if far else ():
+                self.quarantine(spool, out_of_range(table))
         for hour in (*early, *late):
             del self.counts[hour]
         self.first = pd.Timestamp(min(self.counts)) if early else self.first
         self.last = pd.Timestamp(max(self.counts)) if late else self.last
+
+    def quarantine(self, spool: RecordSpool, bad: pd.DataFrame) -> None:
+        """Count quarantined records, and put them into the spool."""
+        if not len(bad):
+            return
+        times = as_times(bad["timestamp"]).dt.floor("h")
+        hours = [None if pd.isna(at) else at.to_pydatetime() for at in times]
+        for hour, reason in zip(hours, bad["reason"], strict=True):
+            self.reasons.setdefault(hour, Counter())[reason] += 1
+        spool.add_quarantined(bad, hours)
+
+    def reasons_of(self, hours: Iterable[datetime | None] | None = None) -> Counter[str]:
+        """Return the numbers of quarantined records of ``hours`` by reason; None: of the whole log."""
+        chosen = self.reasons.values() if hours is None else (self.reasons.get(hour, Counter()) for hour in hours)
+        return sum(chosen, Counter())
 
 
 def slices(log: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -85,9 +105,9 @@ def read_log(ports: LogReadPorts, batches: Iterator[RawBatch], spool: RecordSpoo
         read.outside += len(times) - int(chosen.sum())
         cleaned = pseudonyms.of(clean_batch(rows_of(batch, chosen), low, high, types, ports.key_type))
         spool.add(cleaned.accepted)
-        if len(cleaned.quarantined):
-            read.bad.append(cleaned.quarantined)
-        read.keys.update(cleaned.accepted.column("partitionable_key").unique().to_pylist())
+        read.quarantine(spool, cleaned.quarantined)
+        keys = cleaned.accepted.column("partitionable_key").unique().to_numpy(zero_copy_only=False)
+        read.keys.add(pd.util.hash_array(keys, categorize=False))
         hours = cleaned.accepted.column("timestamp").to_pandas().dt.floor("h").value_counts()
         read.counts.update({moment.to_pydatetime(): int(count) for moment, count in hours.items()})
 

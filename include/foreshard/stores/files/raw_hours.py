@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +33,7 @@ from foreshard.stores.files.hour_files import (
     quarantine_table,
     unreadable,
 )
+from foreshard.stores.files.quarantined import reasons_in
 from foreshard.stores.files.raw_spool import ParquetSpool, record_spool
 
 
@@ -64,11 +65,12 @@ class ParquetHourStore:
             writer.add(coded_texts(accepted_table(accepted)), quarantined)
             return writer.keep(source)
 
-    def set_aside(self, label: str, quarantined: pd.DataFrame) -> Path:
+    def set_aside(self, label: str, quarantined: Iterable[pd.DataFrame]) -> Path:
         """Write quarantined records without an hour to ``quarantine/LABEL.parquet``."""
         file = HourFile(self._quarantine / f"{label}.parquet", QUARANTINED)
         try:
-            file.write(quarantine_table(quarantined))
+            for some in quarantined:
+                file.write(quarantine_table(some))
             file.keep()
         finally:
             file.close()
@@ -109,7 +111,7 @@ class ParquetHourStore:
         head, counts = _path(self._quarantine, hour), Counter[str]()
         for path in HourHead.read(head).files if head.exists() else ():
             try:
-                counts.update(pq.read_table(path, columns=["reason"]).column(0).to_pylist())
+                counts.update(reasons_in(path))
             except (OSError, pa.ArrowException) as error:
                 raise unreadable(path) from error
         return dict(counts)
