@@ -72,11 +72,13 @@ integration: setup ## the tests against real mongod and Kafka
 dag-test: setup ## the DAG tests
 	@$(BIN)/pytest tests/dags
 
-nightly: setup ## the proofs of moves at full length: every crash point, FORESHARD_SCHEDULES (200) schedules of faults, mutations; a cluster whose workers die
+nightly: setup ## the proofs of moves at full length: every crash point, FORESHARD_SCHEDULES (200) schedules of faults, mutations; a cluster whose workers die; an hour of 50 million records; gates over a month
 	@FORESHARD_CRASH_STRIDE=1 FORESHARD_SCHEDULES=$${FORESHARD_SCHEDULES:-200} FORESHARD_MODEL_DEPTH=nightly \
 		$(BIN)/pytest -rP --timeout 14400 tests/move_proofs $(PYTEST_ARGS)
 	@$(BIN)/python -m tests.move_proofs.mutations
 	@FORESHARD_SPARK_KILLS=6 $(BIN)/pytest --timeout 1200 tests/integration/test_spark_cluster.py $(PYTEST_ARGS)
+	@$(BIN)/pytest -rP --timeout 14400 tests/nightly $(PYTEST_ARGS)
+	@FORESHARD_GATED_DAYS=30 $(BIN)/pytest -rP --timeout 14400 tests/unit/quality/test_decisions_over_a_month.py $(PYTEST_ARGS)
 
 e2e: setup ## the demo on a smaller slice
 	@$(BIN)/pytest tests/e2e

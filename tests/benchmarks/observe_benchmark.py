@@ -115,10 +115,9 @@ def extracted(log: Path, folder: Path) -> int:
 
 def counted(folder: Path) -> int:
     """Count the hour that was saved under ``folder``, with co-access. Return the number of records."""
-    from foreshard.observe.facts import facts_of
     from foreshard.observe.pairs.co_access import CoAccessRules
     from foreshard.observe.units import UnitRule
-    from foreshard.stages.observe import COUNTED, LOOKED_AT, UNNAMED, TallyRules, count_hours
+    from foreshard.stages.observe import COUNTED, UNNAMED, TallyRules, count_hours, facts_of_hour
     from foreshard.stages.units import UnitChoice
     from foreshard.stores.engines.polars_engine import PolarsEngine
     from foreshard.stores.files.raw_hours import ParquetHourStore
@@ -126,7 +125,7 @@ def counted(folder: Path) -> int:
     store = ParquetHourStore(folder)
     every_key = UnitChoice(UnitRule(0.0, sys.maxsize), sys.maxsize, False, frozenset(), frozenset())
     rules = TallyRules({"read": 1.0, "write": 2.0}, CoAccessRules(timedelta(minutes=5)), every_key)
-    facts_of(store.batches(HOUR, LOOKED_AT), HOUR, rules.weights, "")
+    facts_of_hour(store, HOUR, rules.weights, "")
     with PolarsEngine(folder) as engine:
         records = engine.coded_files(store.describe(HOUR).files, COUNTED, UNNAMED)
         (found,) = count_hours(engine, rules, [HOUR], records)

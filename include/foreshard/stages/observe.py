@@ -25,7 +25,7 @@ from foreshard.observe.pairs.co_access import CoAccessRules, pairs_of
 from foreshard.observe.reading import HourReader, HourRules, RecordCleaner
 from foreshard.observe.tally import CELL_TEXTS, TALLIED, tally
 from foreshard.observe.units import key_costs
-from foreshard.ports.access_logs import AccessLogSource, RawHour, RawHourWriter
+from foreshard.ports.access_logs import AccessLogSource, RawHour, RawHourStore, RawHourWriter
 from foreshard.stages._ports import (
     WithAccessLog,
     WithEngine,
@@ -157,11 +157,18 @@ def counted_hour(ports: TallyPorts, hour: datetime, rules: TallyRules | None = N
     """Return the tally of a raw hour. It is counted from its files. ``rules``: by default those of the hour."""
     raw, before = ports.raw_hours.describe(hour), saved_hour(ports, hour - ONE_HOUR)
     rules = rules or TallyRules.of(ports, hour)
-    facts = facts_of(ports.raw_hours.batches(hour, LOOKED_AT), hour, rules.weights, raw.source)
+    facts = facts_of_hour(ports.raw_hours, hour, rules.weights, raw.source)
     with ports.engine() as engine:
         paths = [path for one in (before, raw) if one for path in one.files]
         (counted,) = count_hours(engine, rules, [hour], engine.coded_files(paths, COUNTED, UNNAMED))
     return counted.with_facts(facts)
+
+
+def facts_of_hour(raw_hours: RawHourStore, hour: datetime, weights: Mapping[str, float], source: str) -> HourFacts:
+    """Return the facts of a raw hour. The memory that Arrow keeps for itself is given back: the engine has its own."""
+    facts = facts_of(raw_hours.batches(hour, LOOKED_AT), hour, weights, source)
+    pa.default_memory_pool().release_unused()
+    return facts
 
 
 @dataclass(frozen=True)
