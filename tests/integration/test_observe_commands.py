@@ -53,7 +53,7 @@ def test_import_hour_and_show(wiring: Wiring, tmp_path: Path, capsys: pytest.Cap
 def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"no")
     for arguments, said in (
-        (("import", str(tmp_path / "bad.parquet")), "nothing was imported"),
+        (("import", str(tmp_path / "bad.parquet")), "nothing of it was counted"),
         (("import", str(tmp_path / "gone.csv")), "no such file"),
         (("show", "2014-01-01T00"), "no tally"),
     ):

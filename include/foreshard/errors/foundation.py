@@ -91,7 +91,7 @@ class CorruptLog(ForeshardError):
     """An access log cannot be read."""
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"access log {path}: {problem}; nothing was imported from it")
+        super().__init__(f"access log {path}: {problem}; nothing of it was counted")
         self.path, self.problem = path, problem
 
 
