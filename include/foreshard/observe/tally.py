@@ -7,7 +7,7 @@ machines. A cost is added as whole numbers, its *limbs*, of 30 bits each, down t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -44,8 +44,8 @@ def tally(records: CodedRecords, engine: FrameEngine, weights: Mapping[str, floa
     rows = records.rows.with_columns(hour=nw.col(MOMENT) // HOUR_US)
     costs = rows.select(number=nw.col("cost").count(), largest=nw.col("cost").max())
     measured, largest = (column[0].as_py() for column in engine.table(costs))
-    parts = [_cells(part, records, bool(measured)) for part in _parts(rows, records.parts)]
-    found = pa.concat_tables([engine.table(_with_names(part, records)) for part in parts]).to_pandas()
+    cells = _summed([_cells(part, records, bool(measured)) for part in _parts(rows, records.parts)], engine)
+    found = engine.table(_with_names(cells, records)).to_pandas()
     if found.empty:
         return empty_key_load()
     cost = found["count"].to_numpy() * found["request_type"].map(dict(weights)).fillna(0.0).to_numpy(np.float64)
@@ -59,7 +59,21 @@ def tally(records: CodedRecords, engine: FrameEngine, weights: Mapping[str, floa
 
 
 def _parts(rows: LazyRecords, parts: int) -> list[LazyRecords]:
-    return [rows] if parts == 1 else [rows.filter(nw.col("partitionable_key") % parts == part) for part in range(parts)]
+    """Return the rows in parts, each with all rows of some users, so that the users of a cell add up.
+
+    Parts by keys would be as large as the hottest key.
+    """
+    users = nw.col("user_id").fill_null(0)
+    return [rows] if parts == 1 else [rows.filter(users % parts == part) for part in range(parts)]
+
+
+def _summed(parts: Sequence[LazyRecords], engine: FrameEngine) -> LazyRecords:
+    """Return the cells with the sums of what the parts have found. Each part is computed by itself."""
+    if len(parts) == 1:
+        return parts[0]
+    found = nw.concat([engine.kept(part) for part in parts])
+    sums = [name for name in found.collect_schema().names() if name not in _CELL]
+    return found.group_by(*_CELL).agg(nw.col(*sums).sum())
 
 
 def _cells(rows: LazyRecords, records: CodedRecords, measured: bool) -> LazyRecords:
