@@ -54,9 +54,13 @@ class PolarsEngine(PolarsFrames):
         }
         if "location" in kinds:
             given = given.with_columns(pl.col("location").fill_null(UNKNOWN_LOCATION))
-        coding = [pl.col(name).cast(kind).to_physical() for name, kind in kinds.items()]
-        made = given.with_columns(pl.col("timestamp").dt.epoch("us").alias(MOMENT), *coding).drop("timestamp")
+        coding = {name: pl.col(name).cast(kind).to_physical() for name, kind in kinds.items()}
+        named = [code for name, code in coding.items() if name not in unnamed]
+        made = given.with_columns(pl.col("timestamp").dt.epoch("us").alias(MOMENT), *named).drop("timestamp")
         rows = self.kept(nw.from_native(made))
+        if len(named) < len(coding):  # apart: the texts of two columns with many are too much at once
+            others = [code for name, code in coding.items() if name in unnamed]
+            rows = self.kept(nw.from_native(rows.to_native().with_columns(*others)))
         ends = [end(name).name.suffix(f" {end.__name__}") for name in (MOMENT, *kinds) for end in (pl.min, pl.max)]
         found = self.table(nw.from_native(rows.to_native().select(*ends))).to_pylist()[0]
         low, high = ({name: found[f"{name} {end}"] for name in (MOMENT, *kinds)} for end in ("min", "max"))
