@@ -90,7 +90,8 @@ def require_columns(path: Path, names: Sequence[str]) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in names]
     if missing:
         found = ", ".join(str(name) for name in names) or "none"
-        raise CorruptLog(str(path), f"it has no column {', '.join(missing)} (its columns: {found})")
+        remedy = "foreshard observe check proposes a mapping"
+        raise CorruptLog(str(path), f"it has no column {', '.join(missing)} (its columns: {found}); {remedy}")
 
 
 def require_fields(path: Path, wanted: Collection[str], names: Sequence[str]) -> None:
