@@ -251,19 +251,6 @@ class TestCheck:
         assert columns["partitionable_key"] == ("Tenant-ID", 3)
         assert columns["location"] == ("Region", 1)
 
-    def test_times_and_types_without_a_usual_name_are_known_by_their_values(self, tmp_path: Path, wiring: Wiring) -> None:
-        rows = [f"{1_760_000_000 + n};2026-03-01 08:00:{n:02};st {n % 3};r{n};{'READ' if n % 3 else 'Post'}" for n in range(9)]
-        (tmp_path / "a.csv").write_text("\n".join(["order;when;station;rider;what", *rows]))
-        found = check_log(wiring, tmp_path / "a.csv")
-        assert found.proposal is not None
-        assert "# Fields that it leaves out: order, rider\n" in found.proposal
-        assert {one.column: one.field for one in found.columns if one.given} == {
-            "timestamp": "when",
-            "partitionable_key": "station",
-            "request_type": "what",
-        }
-        assert (found.accepted, found.unknown_types) == (9, {})
-
     def test_a_log_with_the_standard_columns_needs_no_mapping(self, tmp_path: Path, wiring: Wiring) -> None:
         (tmp_path / "a.csv").write_text("timestamp,partitionable_key,request_type\n2026-03-01 08:00,k,read\n,k,read\n")
         found = self.check(wiring, tmp_path / "a.csv")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foreshard.observe.seen_hashes import SeenHashes
+from foreshard.observe.duplicates import SeenHashes
 
 
 def test_only_the_first_of_equal_hashes_is_new_within_a_batch_and_between_batches() -> None:

@@ -14,9 +14,8 @@ from foreshard.errors import CorruptLog
 from foreshard.model import ONE_HOUR, hour_floor
 from foreshard.observe.batches import RawBatch, batch_times, clean_batch, rows_of
 from foreshard.observe.clean import EARLIEST
-from foreshard.observe.duplicates import SeenRecords
+from foreshard.observe.duplicates import SeenHashes, SeenRecords
 from foreshard.observe.hiding import Pseudonyms
-from foreshard.observe.seen_hashes import SeenHashes
 from foreshard.observe.values import as_times
 from foreshard.stages._ports import WithKeyType, WithObserveSettings, WithUserKey
 from foreshard.stages.observing.far_hours import far_hours, out_of_range
