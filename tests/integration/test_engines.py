@@ -127,7 +127,7 @@ def test_an_hour_has_the_same_bytes_if_it_is_counted_in_a_stream_and_in_parts(
         _, in_memory = files_of(engine, tmp_path, units, window)
     monkeypatch.setattr(polars_engine, "SPILLED_RECORDS", 100)
     monkeypatch.setattr(engines, "RECORDS_OF_A_PART", at_once)
-    monkeypatch.setattr(co_access, "PAIRS_IN_MEMORY", 50)
+    monkeypatch.setattr(co_access, "PAIRS_KEPT", 50)
     with PolarsEngine(tmp_path) as engine:
         counted, in_a_stream = files_of(engine, tmp_path, units, window)
     assert in_a_stream == in_memory

@@ -67,6 +67,9 @@ class FrameEngine(Protocol):
     def numbered(self, frame: LazyRecords, name: str) -> LazyRecords:
         """Return the frame with a different number in each row, in a column ``name``."""
 
+    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:
+        """Return a frame in parts. Rows with the same whole number are in the same part."""
+
     def table(self, frame: LazyRecords) -> pa.Table:
         """Compute a frame."""
 
@@ -127,6 +130,10 @@ class PolarsFrames:
         """See :class:`FrameEngine`."""
         made: LazyRecords = nw.from_native(frame.to_native().with_row_index(name))
         return made
+
+    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:
+        """See :class:`FrameEngine`."""
+        return [frame] if parts == 1 else [frame.filter(number % parts == part) for part in range(parts)]
 
     def table(self, frame: LazyRecords) -> pa.Table:
         """See :class:`FrameEngine`."""

@@ -44,7 +44,8 @@ def tally(records: CodedRecords, engine: FrameEngine, weights: Mapping[str, floa
     rows = records.rows.with_columns(hour=nw.col(MOMENT) // HOUR_US)
     costs = rows.select(number=nw.col("cost").count(), largest=nw.col("cost").max())
     measured, largest = (column[0].as_py() for column in engine.table(costs))
-    cells = _summed([_cells(part, records, bool(measured)) for part in _parts(rows, records.parts)], engine)
+    parts = engine.split(rows, nw.col("user_id").fill_null(0), records.parts)  # the users of a cell add up over such parts
+    cells = _summed([_cells(part, records, bool(measured)) for part in parts], engine)
     found = engine.table(_with_names(cells, records)).to_pandas()
     if found.empty:
         return empty_key_load()
@@ -56,15 +57,6 @@ def tally(records: CodedRecords, engine: FrameEngine, weights: Mapping[str, floa
     hours = pd.to_datetime(found["hour"].to_numpy(np.int64) * HOUR_US * 1000, utc=True)
     numbers = {name: found[name].to_numpy(np.int64) for name in ("count", "distinct_users")}
     return pd.DataFrame({"hour": hours, **texts, **numbers, "cost": cost})[list(KEY_LOAD_COLUMNS)]
-
-
-def _parts(rows: LazyRecords, parts: int) -> list[LazyRecords]:
-    """Return the rows in parts, each with all rows of some users, so that the users of a cell add up.
-
-    Parts by keys would be as large as the hottest key.
-    """
-    users = nw.col("user_id").fill_null(0)
-    return [rows] if parts == 1 else [rows.filter(users % parts == part) for part in range(parts)]
 
 
 def _summed(parts: Sequence[LazyRecords], engine: FrameEngine) -> LazyRecords:

@@ -32,7 +32,7 @@ from foreshard.model import CO_ACCESS_COLUMNS
 from foreshard.observe.engines import CODE, HOUR_US, NAME, CodedRecords, FrameEngine, LazyRecords, PolarsFrames, hours_of
 from foreshard.observe.packing import Packing, Span, nullable
 from foreshard.observe.pairs.pair_sums import empty_co_access
-from foreshard.observe.pairs.touches import Touches
+from foreshard.observe.pairs.touches import Accesses, Touches
 from foreshard.observe.pairs.user_marks import name_hashes, user_marks
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ MAXIMUM_PAIRS = 20_000
 OWNED = ("partitionable_key", "user_id", "session_id")
 """The columns of records that pairs are found in, besides the time."""
 _PAIR = ("hour", "left", "right")
-PAIRS_IN_MEMORY = 10_000_000
-"""So many pairs of keys of groups are kept in memory, of 12 bytes each."""
+PAIRS_KEPT = 20_000_000
+"""So many pairs of keys of groups are kept, of 12 bytes each. Five million records have about as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,15 @@ def pairs_of(
 
     ``named``: the ``hour`` and ``partitionable_key`` of the keys that count in it. None: all keys do.
     """
-    keys, parts = records.names["partitionable_key"], records.parts
     pair = _pairs_as_one(records)
-    found = [_Found.of(records, engine, rules, since, named, pair, part) for part in range(parts)]
-    weights = _united([engine.kept(_weighed(one.pairs, pair.by)) for one in found], pair.by, engine)
-    heavy = engine.kept(engine.numbered(_heaviest(weights, pair, rules.maximum_pairs, engine), "pair"))
+    parts = Accesses.in_parts(records, engine, rules.window)
+    found = [_Found.of(Touches.of(part, records, engine, since, named), records, engine, rules, pair) for part in parts]
+    weights = [engine.kept(_weighed(one.pairs, pair.by)) for one in found]
+    weights = weights if len(weights) == 1 else [engine.kept(_united(nw.concat(weights), pair.by))]
+    heavy = engine.kept(engine.numbered(_heaviest(weights[0], pair, rules.maximum_pairs, engine), "pair"))
     by_user = _by_user(found, heavy, records, engine)
     counted = nw.concat([_counts(some) for some in by_user]).join(pair.unpacked(heavy), on="pair")
-    counted = _with_keys(counted, keys)
+    counted = _with_keys(counted, records.names["partitionable_key"])
     rows = engine.table(_kept(counted, rules.maximum_pairs))
     if not len(rows):
         return empty_co_access()
@@ -118,7 +119,7 @@ def _pairs_as_one(records: CodedRecords) -> Packing:
 class _Found:
     """The pairs of keys of each group, of which at least one is new in it, with the group's user.
 
-    ``few``: they are kept in memory. Else they are found again in the ``touches`` when they are needed again.
+    ``few``: they are kept. Else they are found again in the ``touches`` when they are needed again.
     """
 
     touches: Touches
@@ -127,20 +128,10 @@ class _Found:
     few: bool
 
     @classmethod
-    def of(
-        cls,
-        records: CodedRecords,
-        engine: FrameEngine,
-        rules: CoAccessRules,
-        since: datetime | None,
-        named: LazyRecords | None,
-        pair: Packing,
-        part: int,
-    ) -> _Found:
-        touches = Touches.of(records, engine, rules.window, since, named, part)
+    def of(cls, touches: Touches, records: CodedRecords, engine: FrameEngine, rules: CoAccessRules, pair: Packing) -> _Found:
         touches = touches.capped(records.names["partitionable_key"], rules.maximum_keys, engine)
         sizes = touches.groups.select(number=(nw.col("size").cast(nw.Int64) * (nw.col("size") - 1)).sum())
-        few = (engine.table(sizes).column("number")[0].as_py() or 0) // 2 <= PAIRS_IN_MEMORY
+        few = (engine.table(sizes).column("number")[0].as_py() or 0) // 2 <= PAIRS_KEPT
         pairs = _pairs_of(touches, pair)
         return cls(touches, pair, engine.kept(pairs) if few else pairs, few)
 
@@ -169,24 +160,19 @@ def _by_user(found: Sequence[_Found], heavy: LazyRecords, records: CodedRecords,
     one = Packing.of({"pair": pairs, "user_id": user}, "one")
     given = [one.packed(some.among(heavy).select("pair", "user_id")) for some in found]
     weights = [engine.kept(_weighed(some, one.by)) for some in given]
-    parts = [_of_part(weights, one.part("pair"), part) for part in range(len(found))]
-    return [engine.kept(one.unpacked(_united(some, one.by, engine))) for some in parts]
+    if len(weights) == 1:
+        return [engine.kept(one.unpacked(weights[0]))]
+    parts = engine.split(nw.concat(weights), one.part("pair"), len(weights))
+    return [engine.kept(one.unpacked(_united(part, one.by))) for part in parts]
 
 
 def _weighed(pairs: LazyRecords, by: Sequence[str]) -> LazyRecords:
     return pairs.group_by(*by).agg(nw.len().cast(nw.Int64).alias("weight"))
 
 
-def _of_part(frames: Sequence[LazyRecords], number: nw.Expr, part: int) -> list[LazyRecords]:
-    """Return the rows of frames that are in a part of as many as there are frames."""
-    return [frame.filter(number % len(frames) == part) if len(frames) > 1 else frame for frame in frames]
-
-
-def _united(weights: Sequence[LazyRecords], by: Sequence[str], engine: FrameEngine) -> LazyRecords:
+def _united(weights: LazyRecords, by: Sequence[str]) -> LazyRecords:
     """Return the sums of the weights that parts of the records have given."""
-    if len(weights) == 1:
-        return weights[0]
-    return engine.kept(nw.concat(list(weights)).group_by(*by).agg(nw.col("weight").sum()))
+    return weights.group_by(*by).agg(nw.col("weight").sum())
 
 
 def _heaviest(weights: LazyRecords, pair: Packing, number: int, engine: FrameEngine) -> LazyRecords:

@@ -19,15 +19,16 @@ _TOUCH = (_KEY, MOMENT, "new")
 
 
 @dataclass(frozen=True)
-class _Accesses:
-    """Accesses with their ``group``. ``units``: half windows in an hour."""
+class Accesses:
+    """Accesses with their ``group``: all of some users and sessions. ``units``: half windows in an hour."""
 
     rows: LazyRecords
     group: Packing
     units: int
 
     @classmethod
-    def of(cls, records: CodedRecords, window: timedelta, part: int) -> _Accesses:
+    def in_parts(cls, records: CodedRecords, engine: FrameEngine, window: timedelta) -> list[Accesses]:
+        """Return the accesses of records, in as many parts as these are counted."""
         width = max(window // timedelta(microseconds=1), 1)
         units = -(-2 * HOUR_US // width)
         owned = records.rows.filter(~nw.col("session_id").is_null() | ~nw.col("user_id").is_null())
@@ -38,9 +39,9 @@ class _Accesses:
             owner=nw.when(by_session).then(nw.col("session_id")).otherwise(nw.col("user_id")),
             unit=nw.when(by_session).then(hour).otherwise(hour * units + half),
         )
-        rows = rows if records.parts == 1 else rows.filter(nw.col("owner") % records.parts == part)
+        rows = rows.select("by_session", "owner", "unit", MOMENT, _KEY, "user_id")
         group = _groups_of(records, units)
-        return cls(group.packed(rows.select("by_session", "owner", "unit", MOMENT, _KEY, "user_id")), group, units)
+        return [cls(group.packed(part), group, units) for part in engine.split(rows, nw.col("owner"), records.parts)]
 
     def hour(self) -> nw.Expr:
         """Return the hour of a group."""
@@ -78,15 +79,13 @@ class Touches:
     @classmethod
     def of(
         cls,
+        accesses: Accesses,
         records: CodedRecords,
         engine: FrameEngine,
-        window: timedelta,
         since: datetime | None,
         named: LazyRecords | None = None,
-        part: int = 0,
     ) -> Touches:
-        """Find the touches of a part of the records: in hours from ``since`` on, of the keys that are ``named`` in them."""
-        accesses = _Accesses.of(records, window, part)
+        """Find the touches of some accesses: in hours from ``since`` on, of the keys that are ``named`` in them."""
         low = int(since.timestamp()) // 3600 if since else 0
         found = engine.kept(_first_accesses(accesses, records))
         now = _of_hours(found, accesses, low, named)
@@ -130,7 +129,7 @@ class Touches:
         return replace(self, found=engine.kept(nw.concat([rest.select(*columns), last.select(*columns)])))
 
 
-def _first_accesses(accesses: _Accesses, records: CodedRecords) -> LazyRecords:
+def _first_accesses(accesses: Accesses, records: CodedRecords) -> LazyRecords:
     """Return a row per group and key: the time of its first access, and its users, ``low`` to ``high``."""
     touch = Packing.of({**accesses.group.inner(), _KEY: records.spans.get(_KEY)}, "touch")
     user = nw.col("user_id")
@@ -142,7 +141,7 @@ def _first_accesses(accesses: _Accesses, records: CodedRecords) -> LazyRecords:
     return touch.unpacked(found)
 
 
-def _of_hours(rows: LazyRecords, accesses: _Accesses, low: int, named: LazyRecords | None) -> LazyRecords:
+def _of_hours(rows: LazyRecords, accesses: Accesses, low: int, named: LazyRecords | None) -> LazyRecords:
     """Return the rows of groups in hours from ``low`` on that have a key that counts in the hour."""
     mine = rows.filter(accesses.hour() >= low)
     if named is None:

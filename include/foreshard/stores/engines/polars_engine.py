@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import narwhals as nw
 import pyarrow as pa
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SPILLED_RECORDS = 5_000_000
 """A frame that is used several times waits in a file if it is made from more records than this."""
+_SPILL: dict[str, Any] = {"compression": "lz4", "statistics": False, "maintain_order": False}
+_PART = "part"
 
 
 class PolarsEngine(PolarsFrames):
@@ -75,13 +77,30 @@ class PolarsEngine(PolarsFrames):
 
         if self._records <= SPILLED_RECORDS:
             return super().kept(frame)
+        path = self._place().with_suffix(".parquet")
+        frame.to_native().sink_parquet(path, **_SPILL)
+        return nw.from_native(pl.scan_parquet(path))
+
+    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:
+        """See :class:`foreshard.observe.engines.FrameEngine`. Each part of a large frame is a file, so it is read by itself."""
+        import polars as pl
+
+        if parts == 1 or self._records <= SPILLED_RECORDS:
+            return super().split(frame, number, parts)
+        folder = self._place()
+        numbered = frame.with_columns((number % parts).cast(nw.Int64).alias(_PART)).to_native()
+        numbered.sink_parquet(pl.PartitionBy(folder, key=_PART, include_key=False), mkdir=True, **_SPILL)
+        nothing = pl.DataFrame(schema=frame.to_native().collect_schema()).lazy()
+        folders = [folder / f"{_PART}={part}" for part in range(parts)]
+        return [nw.from_native(pl.scan_parquet(one / "*.parquet") if one.exists() else nothing) for one in folders]
+
+    def _place(self) -> Path:
+        """Return a path for a temporary file."""
         if self._spilled is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._spilled = tempfile.TemporaryDirectory(prefix="engine-", dir=self._folder)
         self._files += 1
-        path = Path(self._spilled.name) / f"{self._files}.parquet"
-        frame.to_native().sink_parquet(path, compression="lz4")
-        return nw.from_native(pl.scan_parquet(path))
+        return Path(self._spilled.name) / str(self._files)
 
     def __enter__(self) -> Self:
         return self

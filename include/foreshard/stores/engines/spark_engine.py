@@ -81,6 +81,10 @@ class SparkEngine:
         numbered: LazyRecords = nw.from_native(made.localCheckpoint(eager=True))
         return numbered
 
+    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:
+        """See :class:`foreshard.observe.engines.FrameEngine`. The cluster splits frames itself."""
+        return [frame] if parts == 1 else [frame.filter(number % parts == part) for part in range(parts)]
+
     def table(self, frame: LazyRecords) -> pa.Table:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
         return frame.to_native().toArrow()
