@@ -187,6 +187,19 @@ class TestPlan:
         assert summary.worst_lps_before <= wiring.settings.plan.high_water
         assert not {move.units[0] for move in wiring.plans.load(later).moves} & moved
 
+    def test_the_gate_does_not_take_moves_that_are_under_way_for_another_score(self, wiring):
+        plan_hour(wiring, HOUR)
+        start_moves(wiring, HOUR)
+        later = HOUR + timedelta(hours=1)
+        observe(wiring, later)
+        forecast(wiring, later, [1.0] * 8 + [0.5])
+        score_partitions(wiring, later)
+        plan_hour(wiring, later)
+        plan = wiring.plans.load(later)
+        scored = {score.partition_id: score.lps for score in wiring.scores.load(later)}
+        assert max(abs(plan.lps_before[name] - lps) for name, lps in scored.items()) > 0.1
+        assert gate_plan(wiring, later).warnings == ()
+
     def test_keys_that_were_moved_lately_stay_while_others_can_go(self, wiring, control, unique_name):
         moved_at(wiring, control[unique_name], KEYS[:7], HOUR - timedelta(hours=2))
         plan_hour(wiring, HOUR)
@@ -254,6 +267,8 @@ class TestShadows:
         again = hot.plans.load(HOUR + timedelta(hours=1))
         assert "gamma" not in {shadow.target for shadow in again.shadows}
         assert again.lps_before["alpha"] < 1.0
+        score_partitions(hot, HOUR + timedelta(hours=1))
+        assert gate_plan(hot, HOUR + timedelta(hours=1)).warnings == ()
 
     def test_a_shadow_that_is_being_removed_is_not_planned(self, hot, control, unique_name):
         plan_hour(hot, HOUR)

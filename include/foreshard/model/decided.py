@@ -114,7 +114,10 @@ class PlanWarning:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The hour's moves, shadows and shadow removals, made from table ``table_version``; LPS per partition before and after."""
+    """The hour's moves, shadows and shadow removals, made from table ``table_version``; LPS per partition before and after.
+
+    ``unsettled``: the partitions that do not start from the load of this table, because moves or shadows were under way.
+    """
 
     hour: datetime
     table_version: int
@@ -126,3 +129,4 @@ class Plan:
     lps_before: Mapping[str, float] = field(default_factory=dict)
     lps_after: Mapping[str, float] = field(default_factory=dict)
     dry_run: bool = False
+    unsettled: tuple[str, ...] = ()

@@ -98,4 +98,5 @@ def _finish(search: Search, before: FloatArray, after: FloatArray) -> Plan:
         warnings=warnings,
         lps_before={name: float(lps) for name, lps in zip(names, before, strict=True)},
         lps_after={name: float(lps) for name, lps in zip(names, after, strict=True)},
+        unsettled=snapshot.unsettled,
     )

@@ -24,6 +24,7 @@ from foreshard.plan.input.key_states import (
     key_states,
     leaving_shadows,
     slot_rows,
+    unsettled_partitions,
     with_slots,
 )
 from foreshard.plan.input.migration_rate import MOVE_TIME, RATE_WINDOW, MigrationRate, measure_rate
@@ -114,6 +115,10 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
     recent = ports.planning.recent_moves(now - MOVES_COUNT)
     states = with_slots(key_states(recent, rows, inputs.primary, partitions, now), slot_row)
     shadows = ports.planning.current_shadows()
+    copies = current_shadows(shadows, inputs.published_shadows(), keys, tuple(partitions), now)
+    unsettled = unsettled_partitions(
+        states.primary, [(copy.key, copy.partition) for copy in copies], inputs.primary, inputs.published_shadows()
+    )
     sizes = ports.planning.key_sizes(inputs.partitions, ports.sharded_collections).by_unit(rows, inputs.table.slots.space)
     snapshot = Snapshot(
         hour=hour,
@@ -126,7 +131,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         partition_km=fill_unknown(distance_matrix(homes, homes, locations)),
         key_bytes=np.array([sizes.of(key) for key in keys], np.float64),
         co_access=_co_access(ports, hour, keys),
-        shadows=current_shadows(shadows, inputs.published_shadows(), keys, tuple(partitions), now),
+        shadows=copies,
         leaving=leaving_shadows(shadows, keys, tuple(partitions)),
         movable=states.movable,
         idle_hours=states.idle_hours,
@@ -137,6 +142,7 @@ def load_snapshot(ports: SnapshotPorts, hour: datetime) -> tuple[Snapshot, PlanP
         bounds=PlacementRules(ports.placement_rules.rules()).bounds(keys, inputs.partitions),
         migration=migration_rate(ports, now),
         slot_row=slot_row,
+        unsettled=tuple(inputs.partitions[place].partition_id for place in unsettled),
     )
     return snapshot, PlanPolicy.of(ports.plan_settings, ports.migrate_settings, inputs.rule)
 

@@ -136,3 +136,17 @@ def co_access_graph(pairs: pd.DataFrame, hours: int, keys: Sequence[str]) -> CoA
 
 def _indices(names: Sequence[str]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}
+
+
+def unsettled_partitions(
+    primary: IntArray, copies: Iterable[tuple[int, int]], published: IntArray, published_copies: Iterable[tuple[int, int]]
+) -> list[int]:
+    """Return the partitions that hold a key, or serve it, of which an owner or a copy is not the published one.
+
+    ``primary`` (K): the owners, with moves under way counted as done. ``copies``: (key, partition) of the shadows, with those
+    that are being made and without those that are being removed.
+    """
+    now, before = set(copies), set(published_copies)
+    changed = {int(key) for key in np.flatnonzero(primary != published)} | {key for key, _ in now ^ before}
+    owners = {int(owners[key]) for owners in (primary, published) for key in changed}
+    return sorted(owners | {partition for key, partition in now | before if key in changed})

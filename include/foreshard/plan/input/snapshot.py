@@ -91,6 +91,7 @@ class Snapshot:
     - ``week``: the mean week of each key (None: less than a week is known).
     - ``slot_row`` (K): the row of each key's slot; units without one have their own.
     - ``bounds``: where placement rules allow each key. ``migration``: the rate of moves.
+    - ``unsettled``: the partitions whose load is not that of the routing table, because moves or shadows are under way.
     """
 
     hour: datetime
@@ -114,6 +115,7 @@ class Snapshot:
     under_way: BoolArray = field(default_factory=lambda: np.empty(0, bool))
     bounds: Bounds | None = None
     slot_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    unsettled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in defaults: every key movable, never moved and none being moved."""

@@ -64,6 +64,7 @@ def _document(plan: Plan) -> Document:
         "removals": [_row(removal) for removal in plan.removals],
         "refusals": [_row(refusal) for refusal in plan.refusals],
         "warnings": [_row(warning) for warning in plan.warnings],
+        "unsettled": list(plan.unsettled),
         "lps": [
             {"partition_id": name, "before": plan.lps_before.get(name), "after": plan.lps_after.get(name)} for name in names
         ],
@@ -89,6 +90,7 @@ def _plan(document: Document) -> Plan:
         lps_before={row["partition_id"]: row["before"] for row in document["lps"] if row["before"] is not None},
         lps_after={row["partition_id"]: row["after"] for row in document["lps"] if row["after"] is not None},
         dry_run=document["dry_run"],
+        unsettled=tuple(document.get("unsettled", ())),
     )
 
 
