@@ -81,9 +81,11 @@ def test_variables_of_let_reach_every_partition(filled) -> None:
     assert filled.bulk_write([request], ordered=False, let=given).modified_count == 2
 
 
-def test_a_replacement_in_a_bulk_write_must_name_its_key(filled, stand) -> None:
+def test_a_replacement_in_a_bulk_write_must_name_its_key_or_its_id(filled, stand) -> None:
     before = [list(c.find().sort("_id")) for c in stand.values()]
     with pytest.raises(InvalidOperation, match="in silence"):
+        filled.bulk_write([ReplaceOne({"n": 0}, {"station": "b"})])
+    with pytest.raises(InvalidOperation, match="another key"):
         filled.bulk_write([ReplaceOne({"_id": 0}, {"station": "b"})])
     with pytest.raises(PyMongoError, match="another key"):
         filled.replace_one({"_id": 0}, {"station": "b"})
