@@ -20,11 +20,15 @@ _TOUCH = (_KEY, MOMENT, "new")
 
 @dataclass(frozen=True)
 class Accesses:
-    """Accesses with their ``group``: all of some users and sessions. ``units``: half windows in an hour."""
+    """Accesses with their ``group``: all of some users and sessions.
+
+    ``units``: half windows in an hour. Hours are counted from the ``first``, so that groups are small numbers.
+    """
 
     rows: LazyRecords
     group: Packing
     units: int
+    first: int
 
     @classmethod
     def in_parts(cls, records: CodedRecords, engine: FrameEngine, window: timedelta) -> list[Accesses]:
@@ -32,7 +36,9 @@ class Accesses:
         width = max(window // timedelta(microseconds=1), 1)
         units = -(-2 * HOUR_US // width)
         owned = records.rows.filter(~nw.col("session_id").is_null() | ~nw.col("user_id").is_null())
-        hour, half = nw.col(MOMENT) // HOUR_US, (nw.col(MOMENT) % HOUR_US * 2) // width
+        hours = hours_of(records)
+        first = hours.low if hours else 0
+        hour, half = nw.col(MOMENT) // HOUR_US - first, (nw.col(MOMENT) % HOUR_US * 2) // width
         by_session = ~nw.col("session_id").is_null()
         rows = owned.with_columns(
             by_session=by_session,
@@ -41,12 +47,12 @@ class Accesses:
         )
         rows = rows.select("by_session", "owner", "unit", MOMENT, _KEY, "user_id")
         group = _groups_of(records, units)
-        return [cls(group.packed(part), group, units) for part in engine.split(rows, nw.col("owner"), records.parts)]
+        return [cls(group.packed(part), group, units, first) for part in engine.split(rows, nw.col("owner"), records.parts)]
 
     def hour(self) -> nw.Expr:
         """Return the hour of a group."""
         unit = self.group.part("unit")
-        return nw.when(self.group.part("by_session")).then(unit).otherwise(unit // self.units)
+        return nw.when(self.group.part("by_session")).then(unit).otherwise(unit // self.units) + self.first
 
     def later(self, rows: LazyRecords) -> LazyRecords:
         """Return rows with the group of the unit behind theirs."""
@@ -58,7 +64,7 @@ def _groups_of(records: CodedRecords, units: int) -> Packing:
     hours, user, session = hours_of(records), records.spans.get("user_id"), records.spans.get("session_id")
     if hours is None or user is None or session is None:
         return Packing.of(dict.fromkeys(("by_session", "owner", "unit")), "group")
-    unit = Span(min(hours.low, hours.low * units), max(hours.high + 1, (hours.high + 1) * units) + 1)
+    unit = Span(0, hours.size * units)
     owner = Span(min(user.low, session.low), max(user.high, session.high), user.kind)
     return Packing.of({"by_session": Span(0, 1, nw.Boolean()), "owner": owner, "unit": unit}, "group")
 
