@@ -182,7 +182,7 @@ def test_an_object_is_named_by_its_address_and_its_copy_is_deleted_before_the_ne
     source, notes = ObjectAccessLog([f"file://{tmp_path}"], SourceForm()), []
     assert sum(len(batch) for batch in source.read_hour(HOUR, notes.append)) == 6
     assert notes == [
-        f"access log file://{tmp_path}/c.jsonl: none of its first 1 lines is a JSON object; nothing was imported from it"
+        f"access log file://{tmp_path}/c.jsonl: none of its first 1 lines is a JSON object; nothing of it was counted"
     ]
     parts, _ = source.parts(HOUR)
     copies = []
