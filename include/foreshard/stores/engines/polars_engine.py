@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import narwhals as nw
 import pyarrow as pa
@@ -13,11 +13,9 @@ import pyarrow.parquet as pq
 
 from foreshard.observe.batches import ACCEPTED
 from foreshard.observe.coded_text import is_text
-from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION, CodedRecords, LazyRecords, PolarsFrames, parts_of
+from foreshard.observe.engines import MOMENT, CodedRecords, LazyRecords, PolarsFrames, parts_of
 from foreshard.observe.packing import Span
-
-if TYPE_CHECKING:
-    import polars as pl
+from foreshard.stores.engines.coded_stream import TextCodes, beside, row_groups, write_coded
 
 SPILLED_RECORDS = 5_000_000
 """A frame that is used several times waits in a file if it is made from more records than this."""
@@ -47,29 +45,27 @@ class PolarsEngine(PolarsFrames):
         return self.coded(pa.concat_tables(tables), unnamed)
 
     def _in_a_stream(self, paths: Sequence[Path], columns: Sequence[str], unnamed: Sequence[str]) -> CodedRecords:
-        """Return the records of large files. Memory holds their distinct texts."""
+        """Return the records of large files. Memory holds the texts of ``unnamed`` columns first, then those of the others."""
         import polars as pl
 
-        given = pl.scan_parquet(list(paths)).select(columns)
-        kinds = {
-            name: pl.Categorical(pl.Categories.random()) for name, kind in given.collect_schema().items() if kind == pl.String
-        }
-        if "location" in kinds:
-            given = given.with_columns(pl.col("location").fill_null(UNKNOWN_LOCATION))
-        coding = {name: pl.col(name).cast(kind).to_physical() for name, kind in kinds.items()}
-        named = [code for name, code in coding.items() if name not in unnamed]
-        made = given.with_columns(pl.col("timestamp").dt.epoch("us").alias(MOMENT), *named).drop("timestamp")
-        rows = self.kept(nw.from_native(made))
-        if len(named) < len(coding):  # apart: the texts of two columns with many are too much at once
-            others = [code for name, code in coding.items() if name in unnamed]
-            rows = self.kept(nw.from_native(rows.to_native().with_columns(*others)))
-        ends = [end(name).name.suffix(f" {end.__name__}") for name in (MOMENT, *kinds) for end in (pl.min, pl.max)]
-        found = self.table(nw.from_native(rows.to_native().select(*ends))).to_pylist()[0]
-        low, high = ({name: found[f"{name} {end}"] for name in (MOMENT, *kinds)} for end in ("min", "max"))
-        spans = {name: Span(low[name] or 0, -1 if high[name] is None else high[name], nw.UInt32()) for name in kinds}
-        spans[MOMENT] = Span(low[MOMENT], high[MOMENT])
-        names = {name: _names(rows, name, kind) for name, kind in kinds.items() if name not in unnamed}
-        return CodedRecords(rows, names, parts_of(self._records), spans)
+        texts = [name for name in columns if is_text(ACCEPTED.field(name).type)]
+        named = {name: TextCodes(named=True) for name in texts if name not in unnamed}
+        spans: dict[str, Span | None] = {}
+        groups = row_groups(paths, [name for name in columns if name not in unnamed])
+        if unnamed:
+            bare = {name: TextCodes(named=False) for name in unnamed}
+            apart = self._place().with_suffix(".parquet")
+            write_coded(apart, row_groups(paths, unnamed), bare)
+            spans |= {name: codes.span for name, codes in bare.items()}
+            bare.clear()
+            groups = beside(groups, row_groups([apart], unnamed))
+        path = self._place().with_suffix(".parquet")
+        write_coded(path, groups, named)
+        spans |= {name: codes.span for name, codes in named.items()}
+        names: dict[str, LazyRecords] = {name: nw.from_native(codes.names()) for name, codes in named.items()}
+        rows: LazyRecords = nw.from_native(pl.scan_parquet(path))
+        ends = self.table(rows.select(low=nw.col(MOMENT).min(), high=nw.col(MOMENT).max())).to_pylist()[0]
+        return CodedRecords(rows, names, parts_of(self._records), {**spans, MOMENT: Span(ends["low"], ends["high"])})
 
     def kept(self, frame: LazyRecords) -> LazyRecords:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
@@ -109,12 +105,3 @@ class PolarsEngine(PolarsFrames):
         if self._spilled is not None:
             self._spilled.cleanup()
             self._spilled = None
-
-
-def _names(rows: LazyRecords, name: str, kind: pl.Categorical) -> LazyRecords:
-    """Return the codes of a column, and their texts. Threads that code at the same time leave gaps between codes."""
-    import polars as pl
-
-    codes = rows.to_native().select(pl.col(name).alias(CODE)).drop_nulls().unique()
-    names: LazyRecords = nw.from_native(codes.with_columns(pl.col(CODE).cat.to(kind).cast(pl.String).alias(NAME)))
-    return names

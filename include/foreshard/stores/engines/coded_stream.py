@@ -1,0 +1,101 @@
+"""Codes the texts of large raw hours, a row group at a time, into a file of numbers.
+
+Texts stand in a file as dictionaries, so each is looked up once per row group. Memory holds the distinct texts of the columns
+that are coded together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foreshard.observe.coded_text import coded_text, filled, is_text
+from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION
+from foreshard.observe.packing import Span
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FORM: dict[str, Any] = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
+
+
+class TextCodes:
+    """Numbers the texts of a column in the order in which they come. With ``named``, the texts are kept."""
+
+    def __init__(self, named: bool) -> None:
+        import polars as pl
+
+        self._alive = pl.Series(dtype=pl.Categorical(pl.Categories.random()))  # Polars forgets categories without a series
+        self._named, self._names, self._number = named, list[pl.DataFrame](), 0
+
+    @property
+    def span(self) -> Span:
+        """The codes so far."""
+        return Span(0, self._number - 1, nw.UInt32())
+
+    def of(self, column: pa.ChunkedArray, missing: str | None = None) -> pa.Array:
+        """Return the codes of a column of texts. ``missing``: the text where there is none."""
+        import polars as pl
+
+        coded = coded_text(column) if missing is None else filled(coded_text(column), missing)
+        texts = pl.Series(coded.dictionary, dtype=pl.String)
+        numbers = texts.cast(self._alive.dtype).to_physical()
+        last: Any = numbers.max()
+        if last is not None and last >= self._number:
+            new = numbers >= self._number
+            if self._named:
+                self._names.append(pl.DataFrame({CODE: numbers.filter(new), NAME: texts.filter(new)}))
+            self._number = last + 1
+        return numbers.to_arrow().take(coded.indices)
+
+    def names(self) -> pl.LazyFrame:
+        """Return the codes and their texts, and forget how texts are numbered."""
+        import polars as pl
+
+        self._alive = pl.Series(dtype=pl.String)
+        schema = {CODE: pl.UInt32, NAME: pl.String}
+        return pl.concat([pl.DataFrame(schema=schema), *self._names]).lazy()
+
+
+def row_groups(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of files, a row group at a time, texts as dictionaries."""
+    for path in paths:
+        texts = [field.name for field in pq.read_schema(path) if field.name in columns and is_text(field.type)]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, list(columns))
+
+
+def beside(left: Iterable[pa.Table], right: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables with the columns of both."""
+    for one, two in zip(left, right, strict=True):
+        names = [*one.column_names, *two.column_names]
+        yield pa.table(dict(zip(names, [*one.columns, *two.columns], strict=True)))
+
+
+def write_coded(path: Path, groups: Iterable[pa.Table], codes: Mapping[str, TextCodes]) -> None:
+    """Write row groups with codes for texts, and ``MOMENT`` for the timestamp."""
+    writer: pq.ParquetWriter | None = None
+    try:
+        for group in groups:
+            columns = zip(group.column_names, group.columns, strict=True)
+            table = pa.table(dict(_numbers(name, column, codes.get(name)) for name, column in columns))
+            writer = writer or pq.ParquetWriter(path, table.schema, **_FORM)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _numbers(name: str, column: pa.ChunkedArray, codes: TextCodes | None) -> tuple[str, Any]:
+    """Return a column as numbers, with its name."""
+    if name == "timestamp":
+        return MOMENT, column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    if codes is None:
+        return name, column
+    return name, codes.of(column, UNKNOWN_LOCATION if name == "location" else None)
