@@ -23,9 +23,10 @@ def test_the_demo_runs_the_loop_and_every_check_passes(finished: subprocess.Comp
 
 
 def test_the_demo_moves_keys_off_the_partition_over_its_threshold(finished: subprocess.CompletedProcess[str]) -> None:
-    rows = re.findall(r"move\s*│\s*(.+?)\s*│\s*(\S+)\s*│\s*(\S+)\s*│", finished.stdout)
-    assert rows, finished.stdout[-6000:]
-    assert {source for _, source, _ in rows} == {"sf-1"}
+    rows = re.findall(r"move\s*│\s*.+?\s*│\s*(\S+)\s*│\s*(\S+)\s*│ (.+?) │", finished.stdout)
+    relieved = {source for source, _, reason in rows if "would reach" in reason}
+    assert relieved == {"sf-1"}, finished.stdout[-6000:]  # keys of other partitions may move for nearness, by the weekday
+    assert "sf-1" not in {target for _, target, _ in rows}
 
 
 def test_the_demo_misses_no_acknowledged_write(finished: subprocess.CompletedProcess[str]) -> None:
