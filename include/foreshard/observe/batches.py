@@ -133,11 +133,11 @@ def rows_of(batch: RawBatch, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Raw
     return batch[chosen].reset_index(drop=True) if isinstance(batch, pd.DataFrame) else batch.filter(pa.array(chosen))
 
 
-def coded_texts(table: pa.Table) -> pa.Table:
-    """Return the table with its texts as dictionaries."""
+def coded_texts(table: pa.Table, distinct: bool = False) -> pa.Table:
+    """Return the table with its texts as dictionaries. ``distinct``: see :func:`foreshard.observe.coded_text.coded_text`."""
     for place, field in enumerate(table.schema):
         if is_text(field.type):
-            table = table.set_column(place, field.name, coded_text(table.column(place)))
+            table = table.set_column(place, field.name, coded_text(table.column(place), distinct))
     return table
 
 

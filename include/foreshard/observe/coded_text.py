@@ -23,14 +23,15 @@ def is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
 
 
-def coded_text(column: Any) -> pa.DictionaryArray:
+def coded_text(column: Any, distinct: bool = False) -> pa.DictionaryArray:
     """Return a column of texts, whole numbers, or dictionaries of them as ``CODED_TEXT``.
 
+    ``distinct``: its dictionaries have each text once, as in files of our own. To look costs as much as to code.
     Raise ``pa.ArrowInvalid`` if a text is not UTF-8.
     """
     several = isinstance(column, pa.ChunkedArray) and column.num_chunks > 1
     array = _whole(column)
-    once = several or not pa.types.is_dictionary(array.type)  # dictionaries that were united have each text once
+    once = distinct or several or not pa.types.is_dictionary(array.type)  # dictionaries that were united have each text once
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     texts = array.dictionary.cast(pa.string())

@@ -42,7 +42,8 @@ class TextCodes:
         """Return the codes of a column of texts. ``missing``: the text where there is none."""
         import polars as pl
 
-        coded = coded_text(column) if missing is None else filled(coded_text(column), missing)
+        coded = coded_text(column, distinct=True)
+        coded = coded if missing is None else filled(coded, missing)
         texts = pl.Series(coded.dictionary, dtype=pl.String)
         numbers = texts.cast(self._alive.dtype).to_physical()
         last: Any = numbers.max()

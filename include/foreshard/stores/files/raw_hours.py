@@ -89,7 +89,7 @@ class ParquetHourStore:
             try:
                 with pq.ParquetFile(path, read_dictionary=texts) as file:
                     for number in range(file.num_row_groups):
-                        yield coded_texts(file.read_row_group(number, list(names)))
+                        yield coded_texts(file.read_row_group(number, list(names)), distinct=True)
             except FileNotFoundError:
                 raise _missing(hour) from None
             except (OSError, pa.ArrowException) as error:
