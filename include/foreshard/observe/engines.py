@@ -82,7 +82,7 @@ class Engine(FrameEngine, Protocol):
 
 
 RECORDS_OF_A_PART = 5_000_000
-"""Records are counted in parts, each with all records of some keys, users or sessions. Memory holds the groups of so many."""
+"""Records are counted in parts, each with all records of some users or sessions. Memory holds the groups of so many."""
 
 
 class PolarsFrames:
@@ -102,23 +102,16 @@ class PolarsFrames:
         import polars as pl
 
         columns, names, spans = {}, {}, {}
-        for field in records.schema:
-            name, column = field.name, records.column(field.name)
-            if name == "timestamp":
-                name, column = MOMENT, column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-            if pa.types.is_null(field.type):
-                column = column.cast(pa.string())
-            coded = coded_text(column) if is_text(column.type) else None
-            if coded is not None and name == "location":
-                coded = filled(coded, UNKNOWN_LOCATION)
-            columns[name] = pl.Series(column if coded is None else coded.indices)
-            if pa.types.is_floating(field.type):
+        for given in records.column_names:
+            name = MOMENT if given == "timestamp" else given
+            columns[name], texts = _numbers(given, records.column(given))
+            if columns[name].dtype.is_float():
                 continue
-            spans[name] = _span(columns[name]) if coded is None else Span(0, len(coded.dictionary) - 1, nw.Int32())
+            spans[name] = _span(columns[name]) if texts is None else Span(0, len(texts) - 1, nw.Int32())
             if name != MOMENT and name not in unnamed:
-                texts = pl.Series(columns[name].drop_nulls().unique() if coded is None else coded.dictionary)
-                codes = texts if coded is None else pl.int_range(len(texts), dtype=pl.Int32, eager=True)
-                names[name] = nw.from_native(pl.LazyFrame({CODE: codes, NAME: texts}))
+                found = columns[name].drop_nulls().unique() if texts is None else texts
+                codes = found if texts is None else pl.int_range(len(texts), dtype=pl.Int32, eager=True)
+                names[name] = nw.from_native(pl.LazyFrame({CODE: codes, NAME: found}))
         rows: LazyRecords = nw.from_native(pl.LazyFrame(columns))
         return CodedRecords(rows, names, parts_of(len(records)), spans)
 
@@ -142,6 +135,21 @@ class PolarsFrames:
     @staticmethod
     def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
         return frame.collect(engine="streaming")
+
+
+def _numbers(name: str, column: pa.ChunkedArray) -> tuple[pl.Series, pl.Series | None]:
+    """Return a column as numbers: times in microseconds, texts as their codes. Also return the texts of the codes."""
+    import polars as pl
+
+    if name == "timestamp":
+        column = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    if not is_text(column.type):
+        return pl.Series(column), None
+    coded = coded_text(column)
+    coded = filled(coded, UNKNOWN_LOCATION) if name == "location" else coded
+    return pl.Series(coded.indices), pl.Series(coded.dictionary, dtype=pl.String)
 
 
 def parts_of(records: int) -> int:
