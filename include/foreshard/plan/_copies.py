@@ -71,11 +71,10 @@ def try_shadow(placement: PlannedPlacement, prices: UnitPrices, key: int, target
     placement.add_shadow(key, target)
     change = np.array([placement.overload.sum() - overload])
     urgent = placement.urgent(primary, target)
-    apart = float(placement.snapshot.partition_km[primary, target] / placement.snapshot.span_km)
     size = placement.snapshot.key_bytes[key] / 2**30
     terms = Terms(
         overload=float(believed(change, prices.again[[key]] if urgent else prices.unresolved[[key]])[0]),
-        work=-float(saved[0]) - DIVERSITY * apart,
+        work=-float(saved[0]),
         copies=float(COPY * prices.whole[key] * (not urgent) + placement.policy.churn * GIBIBYTE * size),
         churn=float(prices.churn[key]),
     )
@@ -139,15 +138,19 @@ def _scaled(load: LoadProfile, share: float) -> LoadProfile:
 
 
 def _best_of(placement: PlannedPlacement, prices: UnitPrices, pairs: list[tuple[float, int, int]]) -> ShadowStep | None:
-    """Try these (estimate, key, target) exactly, undo each, and return the best that lowers the objective."""
-    found = []
+    """Try these (estimate, key, target) exactly, undo each, and return the best that lowers the objective.
+
+    Of steps that are worth about the same, the one whose target is farther from the primary copy is best.
+    """
+    found: list[tuple[float, ShadowStep]] = []
     for _, key, target in pairs:
         steps = placement.steps
         step = try_shadow(placement, prices, key, target)
         placement.undo(steps)
         if step is not None and step.terms.total < -TOLERANCE:
-            found.append(step)
-    return min(found, key=lambda step: step.terms.total, default=None)
+            apart = float(placement.snapshot.partition_km[placement.primary[key], target] / placement.snapshot.span_km)
+            found.append((step.terms.total - DIVERSITY * apart, step))
+    return min(found, key=lambda one: one[0], default=(0.0, None))[1]
 
 
 def far_read_keys(placement: PlannedPlacement, prices: UnitPrices) -> IntArray:
