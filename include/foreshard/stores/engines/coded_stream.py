@@ -31,7 +31,7 @@ class TextCodes:
         import polars as pl
 
         self._alive = pl.Series(dtype=pl.Categorical(pl.Categories.random()))  # Polars forgets categories without a series
-        self._named, self._names, self._number = named, list[pl.DataFrame](), 0
+        self._named, self._names, self._number = named, list[pa.Table](), 0
 
     @property
     def span(self) -> Span:
@@ -49,8 +49,9 @@ class TextCodes:
         last: Any = numbers.max()
         if last is not None and last >= self._number:
             new = numbers >= self._number
-            if self._named:
-                self._names.append(pl.DataFrame({CODE: numbers.filter(new), NAME: texts.filter(new)}))
+            if self._named:  # Arrow copies the texts; Polars would keep all of the dictionary for some of them
+                mask = new.to_arrow()
+                self._names.append(pa.table({CODE: numbers.to_arrow().filter(mask), NAME: coded.dictionary.filter(mask)}))
             self._number = last + 1
         return numbers.to_arrow().take(coded.indices)
 
@@ -59,8 +60,11 @@ class TextCodes:
         import polars as pl
 
         self._alive = pl.Series(dtype=pl.String)
-        schema = {CODE: pl.UInt32, NAME: pl.String}
-        return pl.concat([pl.DataFrame(schema=schema), *self._names]).lazy()
+        schema = pa.schema([(CODE, pa.uint32()), (NAME, pa.string())])
+        names = pl.DataFrame(pa.concat_tables([schema.empty_table(), *self._names]))
+        self._names.clear()
+        pa.default_memory_pool().release_unused()
+        return names.lazy()
 
 
 def row_groups(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:
