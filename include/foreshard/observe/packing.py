@@ -7,7 +7,8 @@ beyond 63 bits, the columns stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -69,10 +70,7 @@ class Packing:
     def of(cls, spans: Spans, into: str) -> Packing:
         """Return the packing of columns."""
         known = [span for span in spans.values() if span is not None]
-        size = 1
-        for span in known:
-            size *= span.size
-        fits = len(known) == len(spans) and size < _LIMIT
+        fits = len(known) == len(spans) and _product(known) < _LIMIT
         return cls(tuple(spans), into, tuple(known) if fits else ())
 
     @property
@@ -84,10 +82,7 @@ class Packing:
         """Return the columns of ``by`` with their numbers, for a packing of this one with more columns."""
         if not self.spans:
             return dict.fromkeys(self.names)
-        size = 1
-        for span in self.spans:
-            size *= span.size
-        return {self.into: Span(0, size - 1)}
+        return {self.into: Span(0, _product(self.spans) - 1)}
 
     def packed(self, frame: LazyRecords) -> LazyRecords:
         """Return a frame with its columns of ``names`` packed."""
@@ -103,10 +98,7 @@ class Packing:
         if not self.spans:
             return nw.col(name)
         place = self.names.index(name)
-        behind = 1
-        for span in self.spans[place + 1 :]:
-            behind *= span.size
-        span = self.spans[place]
+        span, behind = self.spans[place], _product(self.spans[place + 1 :])
         number = nw.col(self.into) if behind == 1 else nw.col(self.into) // behind
         return span.value(number if place == 0 else number % span.size)
 
@@ -115,3 +107,7 @@ class Packing:
         if not self.spans:
             return frame
         return frame.with_columns(**{name: self.part(name) for name in self.names}).drop(self.into)
+
+
+def _product(spans: Sequence[Span]) -> int:
+    return math.prod(span.size for span in spans)
