@@ -132,7 +132,9 @@ class Touches:
         last = some.with_columns(place=place).filter(nw.col("place") <= maximum)
         rest = self.found.join(large, on=self.by, how="anti")
         columns = [*self.by, *_TOUCH]
-        return replace(self, found=engine.kept(nw.concat([rest.select(*columns), last.select(*columns)])))
+        found = engine.kept(nw.concat([rest.select(*columns), last.select(*columns)]))
+        size = nw.when(nw.col("size") > maximum).then(nw.lit(maximum)).otherwise(nw.col("size"))
+        return replace(self, found=found, groups=self.groups.with_columns(size=size))
 
 
 def _first_accesses(accesses: Accesses, records: CodedRecords) -> LazyRecords:
