@@ -125,13 +125,30 @@ def _missing(hour: datetime) -> MissingStageResult:
     return MissingStageResult("raw hour", hour.isoformat(), "the extraction (foreshard observe hour)")
 
 
-class ParquetHourWriter:
+class _HourFiles:
+    """The file of an hour's accepted records, and that of its quarantined ones."""
+
+    def __init__(self, accepted: Path, quarantined: Path) -> None:
+        self._accepted, self._quarantined = HourFile(accepted, CODED), HourFile(quarantined, QUARANTINED)
+
+    def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
+        """Write a batch. Raise :class:`RawUserId` if a user is not a pseudonym."""
+        self._accepted.write(accepted)
+        if len(quarantined):
+            self._quarantined.write(quarantine_table(quarantined))
+
+    def close(self) -> None:
+        """Delete what was not kept."""
+        self._accepted.close()
+        self._quarantined.close()
+
+
+class ParquetHourWriter(_HourFiles):
     """Writes an hour's records batch by batch to files beside the hour's. Nothing changes before :meth:`keep`."""
 
     def __init__(self, store: ParquetHourStore, hour: datetime, accepted: Path, quarantined: Path, replaced: Path) -> None:
+        super().__init__(accepted, quarantined)
         self._store, self._hour, self._replaced = store, hour, replaced
-        self._accepted = HourFile(accepted, CODED)
-        self._quarantined = HourFile(quarantined, QUARANTINED)
         self._parts: list[HourPart] = []
         self._folder: Path | None = None
 
@@ -139,12 +156,6 @@ class ParquetHourWriter:
     def records(self) -> int:
         """The number of records so far, accepted and quarantined."""
         return self._accepted.rows + self._quarantined.rows + sum(part.records for part in self._parts)
-
-    def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
-        """Write a batch. Raise :class:`RawUserId` if a user is not a pseudonym."""
-        self._accepted.write(accepted)
-        if len(quarantined):
-            self._quarantined.write(quarantine_table(quarantined))
 
     def folder(self) -> Path:
         """Return a folder where executors write parts of the hour. It is deleted at the end."""
@@ -175,8 +186,7 @@ class ParquetHourWriter:
 
     def close(self) -> None:
         """Delete what was not kept."""
-        self._accepted.close()
-        self._quarantined.close()
+        super().close()
         if self._folder is not None:
             rmtree(self._folder, ignore_errors=True)
 
@@ -194,25 +204,13 @@ class HourPart:
         return sum(part.rows for part in (self.accepted, self.quarantined) if part)
 
 
-class HourPartWriter:
+class HourPartWriter(_HourFiles):
     """Writes a part of an hour into a folder, under a name that nothing else has."""
 
     def __init__(self, folder: Path) -> None:
         name = uuid4().hex
-        self._accepted = HourFile(folder / f"{name}.parquet", CODED)
-        self._quarantined = HourFile(folder / f"{name}.quarantine.parquet", QUARANTINED)
-
-    def add(self, accepted: pa.Table, quarantined: pd.DataFrame) -> None:
-        """Write a batch. Raise :class:`RawUserId` if a user is not a pseudonym."""
-        self._accepted.write(accepted)
-        if len(quarantined):
-            self._quarantined.write(quarantine_table(quarantined))
+        super().__init__(folder / f"{name}.parquet", folder / f"{name}.quarantine.parquet")
 
     def done(self) -> HourPart:
         """Finish the part."""
         return HourPart(self._accepted.as_part(), self._quarantined.as_part())
-
-    def close(self) -> None:
-        """Delete what was not finished."""
-        self._accepted.close()
-        self._quarantined.close()
