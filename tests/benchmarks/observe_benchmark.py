@@ -100,16 +100,17 @@ def foreshard_hour(log: Path) -> int:
 
 def extracted(log: Path, folder: Path) -> int:
     """Read, check and pseudonymise the hour, and save it under ``folder``. Return the number of records."""
-    from foreshard.observe.batches import clean_batch
-    from foreshard.observe.hiding import Pseudonyms
+    from foreshard.model.key_space import KeyType
+    from foreshard.observe.reading import HourRules, RecordCleaner
     from foreshard.stores.files.access_log import FileAccessLog
     from foreshard.stores.files.raw_hours import ParquetHourStore
 
-    pseudonyms = Pseudonyms(lambda: b"a secret key of a benchmark, 32 b", ["read", "write"])
+    rules = HourRules(HOUR, ("read", "write"), KeyType.STRING)
+    cleaner = RecordCleaner(rules, lambda: b"a secret key of a benchmark, 32 b")
     with ParquetHourStore(folder).writer(HOUR) as writer:
         for batch in FileAccessLog([log]).read_hour(HOUR):
-            hidden = pseudonyms.of(clean_batch(batch, HOUR, HOUR + timedelta(hours=1), ("read", "write")))
-            writer.add(hidden.accepted, hidden.quarantined)
+            cleaned = cleaner.clean(batch)
+            writer.add(cleaned.accepted, cleaned.quarantined)
         return writer.keep().records
 
 
