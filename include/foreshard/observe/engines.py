@@ -137,18 +137,27 @@ class PolarsFrames:
         return frame.collect(engine="streaming")
 
 
+def moments_of(timestamps: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return times as ``MOMENT``."""
+    return timestamps.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+
+
+def coded_column(name: str, texts: pa.ChunkedArray, distinct: bool = False) -> pa.DictionaryArray:
+    """Return a column of texts as coded text (see :func:`coded_text`). A missing location is ``UNKNOWN_LOCATION``."""
+    coded = coded_text(texts, distinct)
+    return filled(coded, UNKNOWN_LOCATION) if name == "location" else coded
+
+
 def _numbers(name: str, column: pa.ChunkedArray) -> tuple[pl.Series, pl.Series | None]:
     """Return a column as numbers: times in microseconds, texts as their codes. Also return the texts of the codes."""
     import polars as pl
 
     if name == "timestamp":
-        column = column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.string())
+        return pl.Series(moments_of(column)), None
+    column = column.cast(pa.string()) if pa.types.is_null(column.type) else column
     if not is_text(column.type):
         return pl.Series(column), None
-    coded = coded_text(column)
-    coded = filled(coded, UNKNOWN_LOCATION) if name == "location" else coded
+    coded = coded_column(name, column)
     return pl.Series(coded.indices), pl.Series(coded.dictionary, dtype=pl.String)
 
 

@@ -14,8 +14,8 @@ import narwhals as nw
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foreshard.observe.coded_text import coded_text, filled, is_text
-from foreshard.observe.engines import CODE, MOMENT, NAME, UNKNOWN_LOCATION
+from foreshard.observe.coded_text import is_text
+from foreshard.observe.engines import CODE, MOMENT, NAME, coded_column, moments_of
 from foreshard.observe.packing import Span
 
 if TYPE_CHECKING:
@@ -38,12 +38,10 @@ class TextCodes:
         """The codes so far."""
         return Span(0, self._number - 1, nw.UInt32())
 
-    def of(self, column: pa.ChunkedArray, missing: str | None = None) -> pa.Array:
-        """Return the codes of a column of texts. ``missing``: the text where there is none."""
+    def of(self, coded: pa.DictionaryArray) -> pa.Array:
+        """Return the codes of coded text."""
         import polars as pl
 
-        coded = coded_text(column, distinct=True)
-        coded = coded if missing is None else filled(coded, missing)
         texts = pl.Series(coded.dictionary, dtype=pl.String)
         numbers = texts.cast(self._alive.dtype).to_physical()
         last: Any = numbers.max()
@@ -100,7 +98,5 @@ def write_coded(path: Path, groups: Iterable[pa.Table], codes: Mapping[str, Text
 def _numbers(name: str, column: pa.ChunkedArray, codes: TextCodes | None) -> tuple[str, Any]:
     """Return a column as numbers, with its name."""
     if name == "timestamp":
-        return MOMENT, column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    if codes is None:
-        return name, column
-    return name, codes.of(column, UNKNOWN_LOCATION if name == "location" else None)
+        return MOMENT, moments_of(column)
+    return name, column if codes is None else codes.of(coded_column(name, column, distinct=True))

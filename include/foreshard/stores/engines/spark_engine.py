@@ -81,9 +81,9 @@ class SparkEngine:
         numbered: LazyRecords = nw.from_native(made.localCheckpoint(eager=True))
         return numbered
 
-    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:
-        """See :class:`foreshard.observe.engines.FrameEngine`. The cluster splits frames itself."""
-        return [frame] if parts == 1 else [frame.filter(number % parts == part) for part in range(parts)]
+    def split(self, frame: LazyRecords, number: nw.Expr, parts: int) -> list[LazyRecords]:  # noqa: ARG002
+        """See :class:`foreshard.observe.engines.FrameEngine`. Records of a cluster are one part: it splits frames itself."""
+        return [frame]
 
     def table(self, frame: LazyRecords) -> pa.Table:
         """See :class:`foreshard.observe.engines.FrameEngine`."""
